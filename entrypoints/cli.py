@@ -1,0 +1,128 @@
+"""What all entry points share: options made from a config, and errors as one line.
+
+Imported first by every entry point, it stays light: `--help` answers at once.
+"""
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit(
+        f"error: {sys.executable} lacks the packages of requirements.txt: activate the project's "
+        ".venv (made by 'make setup') or leave out '--env-manager local'"
+    )
+
+from bench.config import AUTO, StepConfig
+from bench.errors import BenchError
+
+
+class AutoOr(click.ParamType):
+    """A number, or ``auto``, which becomes None."""
+
+    def __init__(self, number: click.ParamType) -> None:
+        self.number = number
+        self.name = f"{number.name}|{AUTO}"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Converts what the user typed."""
+        if value is None or value == AUTO:
+            return None
+        return self.number.convert(value, param, ctx)
+
+
+PARAM_TYPES: dict[Any, click.ParamType] = {
+    str: click.STRING,
+    int: click.INT,
+    float: click.FLOAT,
+    bool: click.BOOL,
+}
+
+
+def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None:
+    """Runs an entry point: the process's arguments become a config, which goes to the step.
+
+    Args:
+        config_type: The dataclass of the step's settings.
+        step: Called with the config. Its docstring is the help text; heavy imports are inside it.
+    """
+
+    def callback(**values: Any) -> None:
+        step(config_type(**values))
+
+    command = click.Command(
+        Path(sys.argv[0]).stem,
+        callback=callback,
+        params=make_options(config_type),
+        help=step.__doc__,
+        context_settings={"show_default": True, "max_content_width": 100},
+    )
+    set_up_process()
+    try:
+        command.main(standalone_mode=False)
+    except click.ClickException as error:
+        fail(error.format_message())
+    except BenchError as error:
+        fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit("interrupted: the same command goes on where it stopped")
+
+
+def make_options(config_type: type[StepConfig]) -> list[click.Parameter]:
+    """Makes one option per field: ``--pixel_size_nm`` as mlflow writes it, or with dashes."""
+    hints = get_type_hints(config_type)
+    options: list[click.Parameter] = []
+    for field in sorted(dataclasses.fields(config_type), key=lambda field: field.name):
+        names = {f"--{field.name}", f"--{field.name.replace('_', '-')}"}
+        choices = field.metadata["choices"]
+        options.append(
+            click.Option(
+                [field.name, *sorted(names)],
+                type=param_type(hints[field.name]),
+                default=AUTO if field.default is None else field.default,
+                help=field.metadata["help"],
+                metavar=f"[{'|'.join(choices)}]" if choices else None,
+            )
+        )
+    return options
+
+
+def param_type(hint: Any) -> click.ParamType:
+    """The option type of a field's type."""
+    if isinstance(hint, types.UnionType):
+        (number,) = [part for part in hint.__args__ if part is not types.NoneType]
+        return AutoOr(PARAM_TYPES[number])
+    return PARAM_TYPES[hint]
+
+
+def set_up_process() -> None:
+    """Sets up messages on stderr, and lets SIGTERM end a step as Ctrl-C does."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("alembic", "mlflow", "matplotlib", "fontTools", "tifffile", "git"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the process with status 2 and one line; the run that mlflow made learns the reason."""
+    line = " ".join(message.split())
+    click.echo(f"error: {line}", err=True)
+    if "MLFLOW_RUN_ID" in os.environ:
+        from bench.tracking.runs import report_failure
+
+        report_failure(line)
+    sys.exit(2)

@@ -1,0 +1,16 @@
+"""Entry point evaluate."""
+
+from cli import run_step
+
+from bench.config import EvaluateConfig
+
+
+def main(config: EvaluateConfig) -> None:
+    """Score a trained model on a split, with predictions and pictures."""
+    from bench.steps.evaluate import evaluate
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    run_step(EvaluateConfig, main)

@@ -1,0 +1,16 @@
+"""Entry point finetune."""
+
+from cli import run_step
+
+from bench.config import FinetuneConfig
+
+
+def main(config: FinetuneConfig) -> None:
+    """Train a segmentation network on a structure; resumes if it was interrupted."""
+    from bench.steps.finetune import finetune
+
+    finetune(config)
+
+
+if __name__ == "__main__":
+    run_step(FinetuneConfig, main)

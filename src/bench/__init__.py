@@ -1,0 +1,1 @@
+"""Benchmark of segmentation strategies for synaptic structures in electron microscopy."""

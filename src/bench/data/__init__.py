@@ -1,0 +1,1 @@
+"""Reading annotated images and writing them as one prepared dataset."""

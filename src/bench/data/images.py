@@ -1,0 +1,192 @@
+"""Reads one image file: PNG or TIFF, a section or a stack, at the depth it was saved in."""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from bench.errors import BenchError
+
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# TIFF ResolutionUnit: 2 is the inch, 3 the centimetre; 1 says that there is no unit.
+RESOLUTION_UNIT_NM = {2: 2.54e7, 3: 1e7}
+IMAGEJ_UNIT_NM = {
+    "nm": 1.0,
+    "nanometer": 1.0,
+    "um": 1e3,
+    "\u00b5m": 1e3,
+    "\u03bcm": 1e3,
+    "\\u00b5m": 1e3,  # ImageJ's spelling in the ASCII description
+    "micron": 1e3,
+    "microns": 1e3,
+    "micrometer": 1e3,
+}
+# 72, 96, 300 or 1200 dpi speak of print and screen: 21 um or more. No electron micrograph has
+# such pixels, so a size outside these bounds says nothing.
+SMALLEST_PIXEL_NM, LARGEST_PIXEL_NM = 0.01, 1000.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says about its image, read without its pixels.
+
+    Attributes:
+        shape: Height and width in px.
+        pages: Sections in the file; more than one makes it a stack.
+        pixel_sides_nm: Height and width of a pixel in nm; None where the file does not say it.
+    """
+
+    shape: tuple[int, int]
+    pages: int
+    pixel_sides_nm: tuple[float, float] | None
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Reads size, number of sections and pixel size of a PNG or TIFF file.
+
+    The pixel size comes from the resolution of a TIFF (per centimetre or inch) or from ImageJ's
+    calibration in nm or um. PNG's is not trusted: programs write the screen's.
+
+    Raises:
+        BenchError: If the file is missing, unreadable, damaged or of another format, or if
+            its pages differ in size.
+    """
+    if path.suffix.lower() == ".png":
+        return decode(path, read_png_header)
+    return decode(path, read_tiff_header)
+
+
+def read_section(path: Path, page: int = 0) -> np.ndarray:
+    """Reads a section (y, x) of a PNG or TIFF file.
+
+    Values are those stored, at their depth. Colour is taken as grey where all channels agree,
+    and an alpha channel is left out. A PNG's palette is applied; that of a TIFF is a look-up
+    table for display and is not, and neither is its white-is-zero flag. Grey of 1, 2 or 4 bits
+    in a PNG is spread over 0 to 255.
+
+    Args:
+        path: The file.
+        page: Which section of a stack, from 0.
+
+    Raises:
+        BenchError: If the file is unreadable, damaged, or in colour.
+    """
+    if path.suffix.lower() == ".png":
+        pixels = decode(path, lambda file: imagecodecs.png_decode(file.read_bytes()))
+    else:
+        pixels = decode(path, lambda file: read_tiff_page(file, page))
+    if pixels.ndim == 3:
+        pixels = grey_of_colour(path, pixels)
+    if pixels.ndim != 2:
+        raise BenchError(
+            f"{path} must hold grey sections, received axes of {pixels.shape} px: save a single "
+            "channel as (y, x) or (z, y, x)"
+        )
+    if pixels.dtype.kind not in "buif":
+        raise BenchError(
+            f"{path} must hold integers or real numbers, received {pixels.dtype}: convert it"
+        )
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def decode(path: Path, read: Callable[[Path], T]) -> T:
+    """Calls a reader and turns whatever a decoder raises on a bad file into a BenchError."""
+    try:
+        return read(path)
+    except BenchError:
+        raise
+    except PermissionError as error:
+        raise BenchError(
+            f"{path} must be readable, received {error.strerror!r}: give yourself read permission"
+        ) from error
+    except Exception as error:  # the decoders' own exceptions have no common class
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BenchError(
+            f"{path} must be a whole PNG or TIFF file, received one that does not decode "
+            f"({reason}): save or copy it again"
+        ) from error
+
+
+def read_png_header(path: Path) -> ImageHeader:
+    """Reads the header chunk of a PNG, which always comes first."""
+    with path.open("rb") as file:
+        start = file.read(24)
+    if not start.startswith(PNG_SIGNATURE) or start[12:16] != b"IHDR":
+        raise ValueError("no PNG header")
+    width, height = struct.unpack(">II", start[16:24])
+    return ImageHeader((height, width), 1, None)
+
+
+def read_tiff_header(path: Path) -> ImageHeader:
+    """Reads the first page's tags and the shape of a TIFF's only series."""
+    with tifffile.TiffFile(path) as file:
+        if len(file.series) != 1:
+            raise BenchError(
+                f"pages of {path} must be alike, received {len(file.series)} kinds of page: "
+                "save each kind as a file of its own"
+            )
+        series = file.series[0]
+        axes = dict(zip(series.axes, series.shape, strict=True))
+        colours = axes.pop("S", 1)
+        height, width = axes.pop("Y"), axes.pop("X")
+        imagej = file.imagej_metadata or {}
+        if len(axes) > 1 or (axes and colours > 1) or is_composite(imagej):
+            raise BenchError(
+                f"{path} must be a section or a stack of grey sections, received axes "
+                f"{series.axes} of {series.shape}: save a single channel as (z, y, x)"
+            )
+        pages = next(iter(axes.values()), 1)
+        return ImageHeader((height, width), pages, read_pixel_sides(file.pages.first, imagej))
+
+
+def is_composite(imagej: dict[str, object]) -> bool:
+    """Whether ImageJ's metadata calls the pages channels that are shown together."""
+    return imagej.get("mode") in ("color", "composite") and imagej.get("channels", 1) != 1
+
+
+def read_tiff_page(path: Path, page: int) -> np.ndarray:
+    """Reads one section of a TIFF; a long ImageJ stack has one tag page for all its sections."""
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        if "S" in series.axes:
+            return np.moveaxis(file.asarray(series=0), series.axes.index("S"), -1)
+        if series.ndim == 2 or len(file.pages) == series.shape[0]:
+            return np.asarray(file.asarray(key=page, series=0))
+    return np.array(tifffile.memmap(path, mode="r")[page])
+
+
+def grey_of_colour(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Takes the grey (y, x) of colour pixels (y, x, channel) whose channels agree."""
+    channels = pixels.shape[-1]
+    # Two channels are grey and alpha, four are red, green, blue and alpha.
+    colours = pixels[..., : channels - 1] if channels in (2, 4) else pixels
+    if (colours != colours[..., :1]).any():
+        raise BenchError(
+            f"{path} must be grey, received {colours.shape[-1]} colour channels that differ: "
+            "save it as greyscale (label images as ids, without a palette)"
+        )
+    return np.ascontiguousarray(colours[..., 0])
+
+
+def read_pixel_sides(
+    page: tifffile.TiffPage, imagej: dict[str, object]
+) -> tuple[float, float] | None:
+    """Returns the pixel's height and width in nm by a TIFF's tags; None for a mere default."""
+    unit_nm = RESOLUTION_UNIT_NM.get(int(page.resolutionunit))
+    if "unit" in imagej:
+        unit_nm = IMAGEJ_UNIT_NM.get(str(imagej["unit"]).strip().lower())
+    x_resolution, y_resolution = page.resolution
+    if unit_nm is None or min(x_resolution, y_resolution) <= 0:
+        return None
+    # Resolution is stored as a fraction, so its inverse is off in the sixth digit.
+    sides = (float(f"{unit_nm / y_resolution:.5g}"), float(f"{unit_nm / x_resolution:.5g}"))
+    return sides if all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in sides) else None

@@ -1,0 +1,23 @@
+"""Names of sections: their order, and short lists of them for messages."""
+
+import re
+from collections.abc import Sequence
+
+NAMES_IN_A_MESSAGE = 3
+
+
+def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Returns a key that sorts numbers in names by value: ``s2`` before ``s10``.
+
+    Names whose numbers differ only in leading zeros are ordered by their characters.
+    """
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if part.isdecimal() else part for part in parts), name
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Returns the first few names in natural order and how many more there are."""
+    ordered = sorted(names, key=natural_key)
+    listed = ", ".join(ordered[:NAMES_IN_A_MESSAGE])
+    rest = len(ordered) - NAMES_IN_A_MESSAGE
+    return f"{listed} and {rest} more" if rest > 0 else listed

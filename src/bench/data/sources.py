@@ -1,0 +1,80 @@
+"""The annotated sections that were found in a user's files, before their pixels are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.data.images import ImageHeader, decode
+from bench.hashing import file_sha256
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One section in an image file.
+
+    Attributes:
+        path: The file.
+        file: The same, relative to the tree's root.
+        page: The section in the file, from 0.
+        header: What the file says about its image.
+    """
+
+    path: Path
+    file: str
+    page: int
+    header: ImageHeader
+
+
+@dataclass(frozen=True)
+class SourceSection:
+    """One annotated section.
+
+    Attributes:
+        split: train, val or test.
+        stem: The files' name without ending; in a stack, with ``_zNN``.
+        raw: Its raw image.
+        labels: Its masks by structure.
+    """
+
+    split: str
+    stem: str
+    raw: SourceImage
+    labels: Mapping[str, SourceImage]
+
+    @property
+    def name(self) -> str:
+        """Its name in the dataset."""
+        return f"{self.split}-{self.stem}"
+
+    @property
+    def images(self) -> dict[str, SourceImage]:
+        """Its images by their HDF5 dataset."""
+        return {"raw": self.raw} | {f"labels/{key}": mask for key, mask in self.labels.items()}
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """The sections of a folder tree; their pixels are not read yet.
+
+    Attributes:
+        root: The folder.
+        sections: The sections by split, in natural order of their names.
+        structures: The structures taken, in the order of STRUCTURES.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        splits_rule: ``folders``, or the rule given.
+        warnings: What was noticed and may be meant.
+    """
+
+    root: Path
+    sections: tuple[SourceSection, ...]
+    structures: tuple[str, ...]
+    pixel_size_nm: float | None
+    splits_rule: str
+    warnings: tuple[str, ...]
+
+
+def source_hashes(tree: SourceTree) -> dict[str, str]:
+    """Returns the SHA-256 of every file of a tree by its path relative to the root."""
+    images = [image for section in tree.sections for image in section.images.values()]
+    paths = {image.file: image.path for image in images}
+    return {file: decode(paths[file], file_sha256) for file in sorted(paths)}

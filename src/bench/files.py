@@ -1,0 +1,41 @@
+"""Files that are either whole or absent."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file under a temporary name beside it, then renames it into place.
+
+    A process killed at any moment leaves the file that was there before, or the new one.
+
+    Args:
+        path: The file; its folder is made.
+        write: Writes the content to the path that it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file whole, readable by people."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")

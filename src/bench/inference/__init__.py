@@ -1,0 +1,1 @@
+"""From a network and a section to a probability map."""

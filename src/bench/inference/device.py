@@ -1,0 +1,54 @@
+"""Where a network runs, and in which precision."""
+
+from dataclasses import dataclass
+
+import torch
+
+from bench.errors import BenchError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of its convolutions ("fp32", "bf16" or "fp16")."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the network is called."""
+        return torch.autocast(
+            self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"
+        )
+
+
+def choose_compute(device: str, precision: str) -> Compute:
+    """Resolves ``auto``: the first GPU, else the CPU; bf16 where it has units for it.
+
+    Raises:
+        BenchError: If the device is not there or cannot compute in the precision.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise BenchError(
+            f"device must be auto, cpu or a GPU of this machine such as cuda:0, received "
+            f"{device!r} ({torch.cuda.device_count()} GPUs found): use device=auto"
+        ) from error
+    if precision == "auto":
+        precision = default_precision(chosen)
+    if precision == "fp16" and chosen.type == "cpu":
+        raise BenchError("precision fp16 needs a GPU, the device is cpu: use bf16 or fp32")
+    return Compute(chosen, precision)
+
+
+def default_precision(device: torch.device) -> str:
+    """The fastest precision that trains well on a device."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    abilities = torch.cpu.get_capabilities()
+    return "bf16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else "fp32"

@@ -1,0 +1,58 @@
+"""A model applied to a section at the pixel size that the model was trained at."""
+
+import logging
+
+import numpy as np
+import torch
+
+from bench.inference.device import Compute
+from bench.inference.tiles import predict_section
+from bench.models.checkpoint import ModelInfo
+from bench.volume import resize_section
+
+log = logging.getLogger(__name__)
+
+# Pixel sizes closer than this, relatively, count as the same.
+SAME_SCALE = 0.01
+
+
+def predict_at_model_scale(
+    network: torch.nn.Module,
+    raw: np.ndarray,
+    *,
+    info: ModelInfo,
+    pixel_size_nm: float | None,
+    compute: Compute,
+) -> np.ndarray:
+    """Predicts a section, resampled to the model's pixel size and mapped back where they differ.
+
+    Where one of the pixel sizes is not known the section is fed as it is.
+
+    Args:
+        network: The network, on the device.
+        raw: Section (y, x) of any bit depth.
+        info: What the model is.
+        pixel_size_nm: Pixel size of the section; None if not known.
+        compute: Device and precision.
+
+    Returns:
+        Probabilities (channels, y, x) of the section as uint8, round(255 p).
+    """
+    shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
+    fed = raw if shape == raw.shape else resize_section(raw, shape)
+    probability = predict_section(
+        network, fed, tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
+    )
+    if shape == raw.shape:
+        return probability
+    mapped = [resize_section(channel, raw.shape) for channel in probability]
+    return np.stack(mapped).round().astype(np.uint8)
+
+
+def model_shape(
+    shape: tuple[int, ...], model_nm: float | None, section_nm: float | None
+) -> tuple[int, ...]:
+    """Shape of a section at the model's pixel size; its own where they agree or are unknown."""
+    if model_nm is None or section_nm is None or abs(section_nm / model_nm - 1) < SAME_SCALE:
+        return shape
+    return tuple(max(1, round(side * section_nm / model_nm)) for side in shape)

@@ -1,0 +1,128 @@
+"""A model on disk: weights in safetensors, and a JSON file that says what they are."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from bench.errors import BenchError, unknown_name
+from bench.files import write_json, write_whole
+from bench.hashing import file_sha256
+from bench.models.unet import build_unet2d
+
+FORMAT = "synapse-bench-checkpoint"
+VERSION = 1
+
+# A new network is one row and one adapter file.
+MODELS = {"unet2d": build_unet2d}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is, apart from its weights.
+
+    Attributes:
+        architecture: Row of MODELS.
+        arguments: Arguments of the row's builder.
+        outputs: Meaning of every output channel, such as ``foreground``.
+        structure: The structure that it segments.
+        input_pixel_size_nm: Pixel size that it was trained at; None if that was not known.
+        normalisation: ``section``: every section is shifted and scaled to mean 0, deviation 1.
+        tile_px: Edge of the tile that it is applied to, without halo. InstanceNorm makes the
+            result depend on it, so it belongs to the model.
+        halo_px: Width of the halo around a tile.
+        training: Facts for the reader: method, dataset, iteration, validation score.
+    """
+
+    architecture: str
+    arguments: dict[str, int]
+    outputs: tuple[str, ...]
+    structure: str
+    input_pixel_size_nm: float | None
+    normalisation: str
+    tile_px: int
+    halo_px: int
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def build_model(architecture: str, arguments: dict[str, int]) -> torch.nn.Module:
+    """Builds the network of a row of MODELS, with random weights."""
+    if architecture not in MODELS:
+        raise unknown_name("model", architecture, MODELS)
+    network: torch.nn.Module = MODELS[architecture](**arguments)
+    return network
+
+
+def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> None:
+    """Writes ``path`` (.safetensors) and the JSON file of the same stem.
+
+    The JSON file is written last and carries the SHA-256 of the weights, so a pair that does
+    not belong together is noticed.
+    """
+    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_whole(path, lambda temporary: save_file(weights, temporary))
+    write_json(
+        path.with_suffix(".json"),
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "weights_sha256": file_sha256(path),
+            **dataclasses.asdict(info),
+        },
+    )
+
+
+def load_info(path: Path) -> ModelInfo:
+    """Reads the JSON file that belongs to a weights file.
+
+    Raises:
+        BenchError: If it is missing, is no checkpoint of ours, or describes other weights.
+    """
+    description = path.with_suffix(".json")
+    for needed in (path, description):
+        if not needed.is_file():
+            raise BenchError(
+                f"a checkpoint is a .safetensors file and a .json file of the same name, "
+                f"{needed} is missing: copy both"
+            )
+    try:
+        content = json.loads(description.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BenchError(f"{description} is not readable JSON ({error}): copy it again") from error
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise BenchError(
+            f"{description} must have format {FORMAT!r} version {VERSION}, received "
+            f"{content.get('format')!r} version {content.get('version')!r}: "
+            "use a checkpoint written by this release"
+        )
+    if content.pop("weights_sha256") != file_sha256(path):
+        raise BenchError(f"{path} is not the weights file that {description} describes: copy both")
+    content = {k: v for k, v in content.items() if k not in ("format", "version")}
+    content["outputs"] = tuple(content["outputs"])
+    return ModelInfo(**content)
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads the tensors of a safetensors file, by name."""
+    try:
+        weights: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BenchError(f"{path} is not a whole safetensors file ({error})") from error
+    return weights
+
+
+def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
+    """Reads a model: the network with its weights, on the CPU, and what it is."""
+    info = load_info(path)
+    network = build_model(info.architecture, info.arguments)
+    try:
+        network.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise BenchError(f"{path} does not fit its own description ({first})") from error
+    return network, info

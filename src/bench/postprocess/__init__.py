@@ -1,0 +1,1 @@
+"""From a probability map to instances."""

@@ -1,0 +1,137 @@
+"""From a mask to instances: opening, connected components, smallest area."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, label
+from skimage.morphology import disk, opening
+
+from bench.errors import BenchError
+
+# Up to this radius a footprint is faster than two distance maps, which cost the same at any.
+LARGEST_FOOTPRINT_RADIUS_PX = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """The instances of a mask and what post-processing removed from it.
+
+    Attributes:
+        labels: Instance ids 1, 2 .. without gaps, 0 background, int32 (y, x).
+        foreground_before_px: Foreground pixels of the mask.
+        foreground_after_px: Foreground pixels left.
+    """
+
+    labels: np.ndarray
+    foreground_before_px: int
+    foreground_after_px: int
+
+    @property
+    def removed_fraction(self) -> float:
+        """Share of the mask's foreground that was removed; 0 for an empty mask."""
+        if self.foreground_before_px == 0:
+            return 0.0
+        return 1 - self.foreground_after_px / self.foreground_before_px
+
+
+def clean_mask(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) -> Instances:
+    """Opens a mask, labels its 4-connected components and drops the small ones.
+
+    Args:
+        mask: Mask (y, x), boolean or integer; every value but 0 is foreground.
+        opening_radius_px: Radius of the opening; 0 is none.
+        min_area_px: Area of the smallest component kept; 0 and 1 keep all.
+
+    Raises:
+        BenchError: If the mask is not a single section's, or a setting is negative.
+    """
+    if min_area_px < 0:
+        raise BenchError(f"min_area_px must be at least 0, received {min_area_px}: 0 keeps all")
+    foreground = check_mask(mask)
+    opened = open_mask(foreground, radius_px=opening_radius_px)
+    labels = drop_small_instances(label_mask(opened), min_area_px=min_area_px)
+    return Instances(
+        labels=labels,
+        foreground_before_px=int(np.count_nonzero(foreground)),
+        foreground_after_px=int(np.count_nonzero(labels)),
+    )
+
+
+def segment_instances(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) -> np.ndarray:
+    """Returns the labels of ``clean_mask``: ids 1, 2 .. without gaps, int32 (y, x)."""
+    return clean_mask(mask, opening_radius_px=opening_radius_px, min_area_px=min_area_px).labels
+
+
+def label_mask(mask: np.ndarray) -> np.ndarray:
+    """Labels the 4-connected components of a mask: pixels that touch at a corner are apart.
+
+    Args:
+        mask: Mask (y, x), boolean or integer; every value but 0 is foreground.
+
+    Returns:
+        Ids 1, 2 .. in the order of the components' first pixels, 0 background, int32 (y, x).
+
+    Examples:
+        >>> label_mask(np.array([[1, 1, 0], [0, 0, 1]]))
+        array([[1, 1, 0],
+               [0, 0, 2]], dtype=int32)
+    """
+    labels, _ = label(check_mask(mask))
+    return np.asarray(labels, dtype=np.int32)
+
+
+def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
+    """Opens a mask with a disk: keeps the pixels that a disk within the mask can cover.
+
+    The disk holds the pixels at most ``radius_px`` from its centre. What lies beyond the image's
+    border limits nothing: a structure cut by it is kept up to it.
+
+    Args:
+        mask: Mask (y, x), boolean or integer; every value but 0 is foreground.
+        radius_px: Radius of the disk; 0 leaves the mask as it is.
+
+    Raises:
+        BenchError: If the radius is negative or the mask is not a single section's.
+    """
+    foreground = check_mask(mask)
+    if radius_px < 0:
+        raise BenchError(f"opening radius must be at least 0 px, received {radius_px}: 0 is none")
+    if radius_px == 0:
+        return foreground
+    if radius_px <= LARGEST_FOOTPRINT_RADIUS_PX:
+        return np.asarray(opening(foreground, disk(radius_px)), dtype=bool)
+    return open_by_distance(foreground, radius_px=radius_px)
+
+
+def open_by_distance(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
+    """Opens a boolean mask by thresholds on exact distances, at a cost that no radius changes."""
+    # Distance to nothing is undefined, hence the two early returns.
+    if mask.all():
+        return mask
+    eroded = np.asarray(distance_transform_edt(mask) > radius_px, dtype=bool)
+    if not eroded.any():
+        return eroded
+    return np.asarray(distance_transform_edt(~eroded) <= radius_px, dtype=bool)
+
+
+def drop_small_instances(labels: np.ndarray, *, min_area_px: int) -> np.ndarray:
+    """Removes instances of fewer than ``min_area_px`` pixels and closes the gaps in the ids."""
+    areas = np.bincount(labels.reshape(-1), minlength=1)
+    kept = areas >= max(min_area_px, 1)
+    kept[0] = False
+    new_ids = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    return np.asarray(new_ids[labels], dtype=np.int32)
+
+
+def check_mask(mask: np.ndarray) -> np.ndarray:
+    """Returns a section's mask as booleans.
+
+    Raises:
+        BenchError: If the array is not (y, x), or neither boolean nor integer.
+    """
+    if mask.ndim != 2 or mask.dtype.kind not in "biu":
+        raise BenchError(
+            f"a mask must be boolean or integer of one section (y, x), received {mask.dtype} of "
+            f"shape {mask.shape}: threshold probabilities and pass sections one by one"
+        )
+    return mask if mask.dtype.kind == "b" else mask != 0

@@ -1,0 +1,1 @@
+"""One module per entry point: a recipe that reads top to bottom."""

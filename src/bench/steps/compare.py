@@ -1,0 +1,141 @@
+"""The benchmark table of everything that was evaluated."""
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.charts import score_chart
+from bench.config import AUTO, CompareConfig
+from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.files import write_text, write_whole
+from bench.methods import METHODS
+from bench.steps.evaluation_report import SCORES_FILE
+from bench.structures import STRUCTURES
+from bench.table_formats import print_table, to_csv, to_latex, to_markdown
+from bench.tables import ScoreRecord, TableRow, benchmark_table
+from bench.tracking.queries import (
+    Cell,
+    FoundRun,
+    fetch_artifact,
+    find_evaluations,
+    find_trainings,
+)
+from bench.tracking.runs import Identity, open_run
+from bench.tracking.store import Store, experiment_id_of, open_store
+
+log = logging.getLogger(__name__)
+
+
+def compare(config: CompareConfig, store: Store | None = None, parent: str | None = None) -> str:
+    """Prints and writes the benchmark table; returns the id of the run that keeps it.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+        parent: Id of the run that this one is a child of.
+
+    Raises:
+        BenchError: If there is no such experiment or dataset, or nothing was evaluated.
+    """
+    store = store or open_store()
+    experiment = experiment_id_of(store, config.experiment)
+    digest = find_digest(config.dataset)
+    records = collect_records(store, experiment, config, digest)
+    if not any(record.scores for record in records):
+        raise BenchError(
+            f"there must be an evaluation to tabulate, the experiment has none of split "
+            f"{config.split} with protocol {config.protocol}: run evaluate or benchmark first"
+        )
+    rows = benchmark_table(
+        records,
+        order_names(METHODS, {record.method for record in records}),
+        order_names(STRUCTURES, {record.structure for record in records}),
+    )
+    print_table(rows, Console())
+    files = write_tables(rows, Path(config.output))
+    identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
+    with open_run(store, identity, parent=parent, reuse=False) as run:
+        run.log_params(vars(config))
+        for file in files:
+            run.log_file(file)
+        log.info("written: %s (run %s)", ", ".join(str(file) for file in files), run.id)
+    return run.id
+
+
+def find_digest(dataset: str) -> str:
+    """The content hash of a dataset given by its folder or hash; empty for ``auto``."""
+    if dataset == AUTO:
+        return ""
+    if Path(dataset).is_dir():
+        return PreparedDataset.open(dataset).content_hash
+    return dataset
+
+
+def collect_records(
+    store: Store, experiment: str, config: CompareConfig, digest: str
+) -> list[ScoreRecord]:
+    """One record per cell and seed: of the newest evaluation, else why there is none."""
+    records: dict[Cell, ScoreRecord] = {}
+    for evaluation in find_evaluations(store, experiment, config.split, config.protocol):
+        cell = evaluation.cell
+        if cell.dataset.startswith(digest) and cell not in records:
+            records[cell] = scored_record(store, evaluation)
+    for training in find_trainings(store, experiment):
+        cell = training.cell
+        if cell.dataset.startswith(digest) and cell not in records:
+            records[cell] = reason_record(training, config.split)
+    return list(records.values())
+
+
+def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
+    """The record of an evaluation, with its scores per section."""
+    scores = json.loads(fetch_artifact(store, evaluation.id, SCORES_FILE).read_text())
+    cell = evaluation.cell
+    return ScoreRecord(
+        method=cell.method,
+        structure=cell.structure,
+        dataset=evaluation.dataset_label,
+        seed=cell.seed,
+        run_id=evaluation.id,
+        scores=scores["pooled"],
+        section_scores=scores["sections"],
+    )
+
+
+def reason_record(training: FoundRun, split: str) -> ScoreRecord:
+    """The record of a cell that was not evaluated: its training's fate says why."""
+    reasons = {
+        "FINISHED": f"trained, not evaluated on {split}: evaluate run {training.id}",
+        "RUNNING": f"training has not ended (run {training.id})",
+    }
+    failed = f"training {training.status.lower()}: {training.reason or 'no reason known'}"
+    cell = training.cell
+    return ScoreRecord(
+        method=cell.method,
+        structure=cell.structure,
+        dataset=training.dataset_label,
+        seed=cell.seed,
+        run_id="",
+        reason=reasons.get(training.status, failed),
+    )
+
+
+def order_names(table: Iterable[str], found: set[str]) -> list[str]:
+    """The names found, those of a literal table first and in its order."""
+    known = [name for name in table if name in found]
+    return known + sorted(found - set(known))
+
+
+def write_tables(rows: list[TableRow], output: Path) -> list[Path]:
+    """Writes the table in all formats, and the chart; returns the files."""
+    texts = {"md": to_markdown(rows), "csv": to_csv(rows), "tex": to_latex(rows)}
+    files = [output / f"benchmark.{suffix}" for suffix in texts]
+    for file, text in zip(files, texts.values(), strict=True):
+        write_text(file, text)
+    chart = output / "benchmark.png"
+    write_whole(chart, lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
+    return [*files, chart]

@@ -1,0 +1,80 @@
+"""What an evaluation leaves in its run: scores, tables and pictures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.charts import precision_recall_figure
+from bench.config import EvaluateConfig
+from bench.data.prepared import PreparedDataset
+from bench.evaluation import SplitResult, threshold_level
+from bench.figures import overlay_figure
+from bench.inference.prediction_file import read_probability
+from bench.metrics.curves import average_precision, precision_recall
+from bench.overlays import draw_overlay
+from bench.postprocess.instances import Instances
+from bench.tracking.runs import Run
+
+# Sections shown as pictures: the worst, the best and others between, by Dice.
+SHOWN_SECTIONS = 9
+
+SCORES_FILE = "scores.json"
+
+
+def log_scores(run: Run, result: SplitResult, config: EvaluateConfig) -> None:
+    """Logs the pooled scores as metrics, those per section as a table and as JSON."""
+    assert result.histogram is not None
+    pooled = result.scores() | {"average_precision": average_precision(result.histogram)}
+    run.log_metrics({f"{config.split}/{name}": value for name, value in pooled.items()})
+    if result.empty:
+        run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
+    content = {"split": config.split, "pooled": pooled, "sections": result.sections}
+    run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+    run.log_text(pd.DataFrame(result.sections).T.to_csv(index_label="section"), "sections.csv")
+    thresholds, precision, recall = precision_recall(result.histogram)
+    chosen = threshold_level(config.threshold)
+    figure = precision_recall_figure(thresholds, precision, recall, chosen)
+    run.log_figure(figure, "precision_recall.png")
+
+
+def log_pictures(
+    run: Run,
+    dataset: PreparedDataset,
+    structure: str,
+    predictions: Path,
+    result: SplitResult,
+    clean: Callable[[np.ndarray], Instances],
+) -> None:
+    """Logs overlays of the worst, the best and some sections between.
+
+    Args:
+        run: The evaluation's run.
+        dataset: What was evaluated.
+        structure: Its structure.
+        predictions: The prediction file.
+        result: The scores, by which sections are chosen.
+        clean: From a stored probability map to instances.
+    """
+    shown = choose_sections(result)
+    pictures = {}
+    for name in shown:
+        raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
+        labels = clean(read_probability(predictions, name)).labels
+        scores = result.sections[name]
+        title = f"{structure}, {name}"
+        figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)
+        run.log_figure(figure, f"overlays/{name}.png")
+        pictures[name] = draw_overlay(raw, truth=truth, prediction=labels)
+    # A table with an image column: the Artifacts view of several runs puts them side by side.
+    run.log_image_table(pictures, {name: result.sections[name]["dice"] for name in shown})
+
+
+def choose_sections(result: SplitResult) -> list[str]:
+    """Names of up to SHOWN_SECTIONS sections, evenly spaced from the worst to the best Dice."""
+    ordered = sorted(result.sections, key=lambda name: result.sections[name]["dice"])
+    if len(ordered) <= SHOWN_SECTIONS:
+        return ordered
+    return [ordered[i] for i in np.linspace(0, len(ordered) - 1, SHOWN_SECTIONS).astype(int)]

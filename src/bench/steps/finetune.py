@@ -1,0 +1,247 @@
+"""Train a network on the annotated sections of one structure."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import torch
+
+from bench.config import FinetuneConfig
+from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.inference.device import Compute, choose_compute
+from bench.methods import Method, choose_method
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+from bench.models.transfer import Transfer, transfer_weights
+from bench.steps.progress import show_progress
+from bench.steps.source import Source, resolve_source
+from bench.steps.training_report import TrainingReport
+from bench.structures import Structure, find_structure
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.store import Store, open_store
+from bench.training.augment import Augmentation
+from bench.training.loop import LoopSettings, Reports, make_trainee, train
+from bench.training.losses import make_loss
+from bench.training.patches import PatchFeed, PatchSettings
+from bench.training.state import Progress
+
+log = logging.getLogger(__name__)
+
+# Depth of the U-Net of SynapseNet and of the paper.
+DEPTH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, resolved from the config."""
+
+    config: FinetuneConfig
+    dataset: PreparedDataset
+    structure: Structure
+    method: Method
+    source: Source
+    compute: Compute
+
+
+def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | None = None) -> str:
+    """Trains a model and returns the id of its run.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+        parent: Id of the run that this one is a child of.
+
+    Raises:
+        BenchError: If the settings, the dataset or the source do not fit together.
+    """
+    store = store or open_store()
+    task = resolve_task(config, store)
+    with_source = {"source": task.source.sha256}
+    run = open_run(store, identify(task, with_source), parent=parent)
+    if run.reused:
+        return run.id
+    with run:
+        run.log_params(resolved_settings(task))
+        run.set_tags({"bench.dataset_name": task.dataset.root.name})
+        run.log_dataset(
+            name=task.dataset.root.name,
+            path=task.dataset.root,
+            digest=task.dataset.content_hash,
+            context="training",
+        )
+        progress = train_task(task, run)
+        run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
+        run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
+        log.info(
+            "%s: validation Dice %.3f at iteration %d, %.0f s of training, run %s",
+            task.structure.name,
+            progress.best_score,
+            progress.best_iteration,
+            progress.elapsed_s,
+            run.id,
+        )
+    return run.id
+
+
+def resolve_task(config: FinetuneConfig, store: Store) -> Task:
+    """Finds and checks everything that a config names."""
+    structure = find_structure(config.structure)
+    method, source = choose_method(config.method, source=config.source, loss=config.loss)
+    for name, value in (("patch_px", config.patch_px), ("tile_px + 2 halo_px", tile_edge(config))):
+        if value % 2**DEPTH:
+            raise BenchError(f"{name} must be a multiple of {2**DEPTH}, received {value}")
+    compute = choose_compute(config.device, config.precision)
+    dataset = PreparedDataset.open(config.dataset)
+    for split in ("train", "val"):
+        dataset.instances(split, structure.name)
+    return Task(config, dataset, structure, method, resolve_source(store, source), compute)
+
+
+def tile_edge(config: FinetuneConfig) -> int:
+    """Edge (px) of what the network sees at once when it is applied."""
+    return config.tile_px + 2 * config.halo_px
+
+
+def identify(task: Task, inputs: dict[str, str]) -> Identity:
+    """The identity of a training."""
+    config = task.config.identity()
+    for resolved in ("method", "structure", "seed", "source", "loss"):
+        del config[resolved]
+    return Identity(
+        step="finetune",
+        settings=config,
+        inputs=inputs,
+        method=task.method.name,
+        structure=task.structure.name,
+        dataset=task.dataset.content_hash,
+        seed=task.config.seed,
+    )
+
+
+def resolved_settings(task: Task) -> dict[str, object]:
+    """All settings as they are used, for the run's parameters."""
+    settings = dataclasses.asdict(task.config)
+    settings |= vars(loop_settings(task.config))
+    settings |= {
+        "structure": task.structure.name,
+        "method": task.method.name,
+        "source": task.source.name,
+        "source_sha256": task.source.sha256 or "none",
+        "loss": task.method.loss,
+        "foreground_weight": foreground_weight(task),
+        "device": str(task.compute.device),
+        "precision": task.compute.precision,
+        "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
+    }
+    return settings
+
+
+def loop_settings(config: FinetuneConfig) -> LoopSettings:
+    """Resolves the settings of the loop that may be ``auto``."""
+    epoch = config.epoch_iterations or min(250, max(25, config.iterations // 20))
+    return LoopSettings(
+        iterations=config.iterations,
+        epoch_iterations=epoch,
+        checkpoint_iterations=config.checkpoint_iterations or epoch,
+        lr=config.lr,
+        schedule=config.schedule,
+        plateau_factor=config.plateau_factor,
+        plateau_patience=config.plateau_patience,
+    )
+
+
+def foreground_weight(task: Task) -> float:
+    """Weight of foreground in the focal term."""
+    if task.config.foreground_weight is None:
+        return task.structure.foreground_weight
+    return task.config.foreground_weight
+
+
+def train_task(task: Task, run: Run) -> Progress:
+    """Trains, or goes on with it, and logs the checkpoints."""
+    config, settings = task.config, loop_settings(task.config)
+    torch.manual_seed(config.seed)
+    network, info, transfer = start_network(task)
+    if transfer:
+        run.log_metrics(
+            {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
+        )
+        run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})
+    trainee = make_trainee(network, settings, task.compute)
+    feed = PatchFeed(load_sections(task, "train"), patch_settings(config), task.compute.device)
+    best = run.work / "best.safetensors"
+    with show_progress(f"{task.method.name} {task.structure.name}") as advance:
+        report = TrainingReport(
+            run=run,
+            sections=load_named_sections(task, "val"),
+            info=info,
+            compute=task.compute,
+            best=best,
+            advance=lambda done, remark: advance(done, settings.iterations, remark),
+        )
+        progress = train(
+            trainee,
+            feed,
+            make_loss(
+                task.method.loss,
+                gamma=config.focal_gamma,
+                foreground_weight=foreground_weight(task),
+            ),
+            settings,
+            compute=task.compute,
+            state_file=run.work / "state.safetensors",
+            reports=Reports(report.on_iteration, report.validate, report.on_epoch, report.on_saved),
+        )
+    last = run.work / "last.safetensors"
+    save_checkpoint(last, network, report.describe(progress.iteration, None))
+    for weights in (best, last):
+        run.log_file(weights, "checkpoint")
+        run.log_file(weights.with_suffix(".json"), "checkpoint")
+    return progress
+
+
+def start_network(task: Task) -> tuple[torch.nn.Module, ModelInfo, Transfer | None]:
+    """Builds the network, with the source's weights where there is one."""
+    config, source = task.config, task.source
+    arguments = {"in_channels": 1, "out_channels": 1, "depth": DEPTH, "features": config.features}
+    if source.info:
+        arguments = source.info.arguments | {"out_channels": 1}
+    network = build_model("unet2d", arguments)
+    transfer = transfer_weights(network, source.weights) if source.weights else None
+    info = ModelInfo(
+        architecture="unet2d",
+        arguments=arguments,
+        outputs=("foreground",),
+        structure=task.structure.name,
+        input_pixel_size_nm=task.dataset.pixel_size_nm,
+        normalisation="section",
+        tile_px=config.tile_px,
+        halo_px=config.halo_px,
+        training={"method": task.method.name, "dataset": task.dataset.content_hash},
+    )
+    return network, info, transfer
+
+
+def load_named_sections(task: Task, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Reads raw and labels of a split's sections, by name."""
+    dataset, structure = task.dataset, task.structure.name
+    return {
+        name: (dataset.read_raw(name), dataset.read_labels(name, structure))
+        for name in dataset.sections(split)
+    }
+
+
+def load_sections(task: Task, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Reads raw and labels of a split's sections."""
+    return list(load_named_sections(task, split).values())
+
+
+def patch_settings(config: FinetuneConfig) -> PatchSettings:
+    """How patches are drawn."""
+    return PatchSettings(
+        patch_px=config.patch_px,
+        batch_size=config.batch_size,
+        foreground_fraction=config.foreground_fraction,
+        augmentation=Augmentation(config.rotate, config.flip, config.elastic_px, config.noise),
+        seed=config.seed,
+    )

@@ -1,0 +1,20 @@
+"""Write a synthetic data set."""
+
+import logging
+
+from bench.config import PhantomConfig
+from bench.data.phantom import write_phantom
+from bench.steps.progress import show_progress
+
+log = logging.getLogger(__name__)
+
+
+def phantom(config: PhantomConfig) -> None:
+    """Writes the phantom, or finds that it is there already.
+
+    Raises:
+        BenchError: If the output folder is something else.
+    """
+    with show_progress("phantom") as advance:
+        folder = write_phantom(config, progress=lambda done, total: advance(done, total, ""))
+    log.info("phantom: %s", folder)

@@ -1,0 +1,124 @@
+"""Check annotated images and write them as one prepared dataset."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench.config import PhantomConfig, PrepareConfig
+from bench.data.folders import read_folder
+from bench.data.phantom import write_phantom
+from bench.data.prepared import MANIFEST, PreparedDataset
+from bench.data.sources import source_hashes
+from bench.data.writing import write_prepared
+from bench.figures import ContactPanel, contact_sheet, shrink_panel
+from bench.steps.progress import show_progress
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.store import open_store
+
+log = logging.getLogger(__name__)
+
+PHANTOM = "phantom"
+# Sections of each split on the contact sheet.
+SHOWN_PER_SPLIT = 3
+
+
+def prepare(config: PrepareConfig) -> str:
+    """Writes the prepared dataset and returns the id of the run that describes it.
+
+    Raises:
+        BenchError: If something is wrong with the input, or the output is something else.
+    """
+    store = open_store()
+    if config.input == PHANTOM:
+        folder = write_phantom(PhantomConfig())
+        config = dataclasses.replace(config, input=str(folder))
+    tree = read_folder(config)
+    with show_progress("prepare") as advance:
+        dataset = write_prepared(
+            tree,
+            Path(config.output),
+            overwrite=config.overwrite,
+            progress=lambda done, total: advance(done, total, ""),
+        )
+    describe(dataset)
+    identity = Identity(
+        "prepare", config.identity(), source_hashes(tree), dataset=dataset.content_hash
+    )
+    run = open_run(store, identity)
+    if run.reused:
+        return run.id
+    with run:
+        run.log_params(vars(config))
+        log_prepared(run, dataset)
+    return run.id
+
+
+def describe(dataset: PreparedDataset) -> None:
+    """Prints what the dataset holds."""
+    size = dataset.pixel_size_nm
+    known = f"{size:g} nm per pixel" if size else "pixel size not known, areas stay in px"
+    table = Table(
+        title=f"{dataset.root}: {known}, content {dataset.content_hash[:12]}", title_justify="left"
+    )
+    for column in ("Structure", "Split", "Sections", "Instances", "Suspicious", "Foreground"):
+        table.add_column(column, justify="left" if column in ("Structure", "Split") else "right")
+    for name, summary in dataset.manifest["structures"].items():
+        for split, count in summary["instances"].items():
+            table.add_row(
+                name,
+                split,
+                str(len(dataset.sections(split))),
+                str(count),
+                str(summary["suspicious"][split]),
+                f"{100 * summary['foreground_fraction'][split]:.2f} %",
+            )
+    Console().print(table)
+
+
+def log_prepared(run: Run, dataset: PreparedDataset) -> None:
+    """Logs the dataset, its manifest, counts, and a picture of some sections."""
+    run.set_tags({"bench.dataset_name": dataset.root.name})
+    if dataset.manifest["warnings"]:
+        run.set_tags({"bench.warning": "; ".join(dataset.manifest["warnings"])})
+    run.log_dataset(
+        name=dataset.root.name,
+        path=dataset.root,
+        digest=dataset.content_hash,
+        context="prepared",
+    )
+    run.log_file(dataset.root / MANIFEST)
+    for name, summary in dataset.manifest["structures"].items():
+        for key in ("instances", "suspicious", "foreground_fraction"):
+            counts = {f"{split}/{name}/{key}": value for split, value in summary[key].items()}
+            run.log_metrics(counts)
+    run.log_figure(contact_sheet(shown_panels(dataset)), "contact_sheet.png")
+
+
+def shown_panels(dataset: PreparedDataset) -> list[ContactPanel]:
+    """The first, middle and last section of every split, small enough for the contact sheet."""
+    panels = []
+    for split in dict.fromkeys(entry["split"] for entry in dataset.manifest["sections"]):
+        names = dataset.sections(split)
+        shown = np.linspace(0, len(names) - 1, min(len(names), SHOWN_PER_SPLIT)).astype(int)
+        for name in (names[index] for index in shown):
+            panels.append(shrink_panel(make_panel(dataset, split, name)))
+    return panels
+
+
+def make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPanel:
+    """One section of the contact sheet, with all structures that are annotated in it."""
+    keys = dataset.find(section)["datasets"]
+    structures = [name for name in dataset.structures if f"labels/{name}" in keys]
+    labels = {name: dataset.read_labels(section, name) for name in structures}
+    return ContactPanel(
+        split=split,
+        section=section,
+        raw=dataset.read_raw(section),
+        labels=labels,
+        counts={name: int(np.unique(image[image > 0]).size) for name, image in labels.items()},
+        pixel_size_nm=dataset.pixel_size_nm,
+    )

@@ -1,0 +1,170 @@
+"""Finding trained models and scores in the store."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from bench.errors import BenchError
+from bench.tracking.store import Store
+
+# Steps whose runs end with a checkpoint.
+TRAINING_STEPS = ("finetune",)
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one number of the benchmark is about."""
+
+    method: str
+    structure: str
+    dataset: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run of the suite, read from its tags.
+
+    Attributes:
+        id: Its id.
+        status: FINISHED, FAILED, KILLED or RUNNING.
+        reason: Why it failed; empty otherwise.
+        cell: Method, structure, content hash of the dataset, and seed.
+        dataset_label: Name and short hash of the dataset, for people.
+    """
+
+    id: str
+    status: str
+    reason: str
+    cell: Cell
+    dataset_label: str
+
+
+def read_run(run: MlflowRun) -> FoundRun:
+    """Reads a run's tags."""
+    tags = run.data.tags
+    digest = tags["bench.dataset"]
+    return FoundRun(
+        id=run.info.run_id,
+        status=run.info.status,
+        reason=tags.get("bench.reason", ""),
+        cell=Cell(tags["bench.method"], tags["bench.structure"], digest, int(tags["bench.seed"])),
+        dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
+    )
+
+
+def get_trained(store: Store, run_id: str) -> FoundRun:
+    """Returns a run that has a model.
+
+    Raises:
+        BenchError: If the run does not exist, is not finished, or trained nothing.
+    """
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise BenchError(
+            f"no run has the id {run_id!r} in {store.uri}: look it up in the MLflow UI"
+        ) from error
+    if see := run.data.tags.get("bench.see"):
+        return get_trained(store, see)
+    step = run.data.tags.get("bench.step", "no step of this suite")
+    if step not in TRAINING_STEPS:
+        raise BenchError(
+            f"the run must have trained a model, {run_id} is {step}: give the id of a finetune run"
+        )
+    if run.info.status != "FINISHED":
+        raise BenchError(
+            f"the run must be FINISHED, {run_id} is {run.info.status}: "
+            "finish it by the command that started it"
+        )
+    return read_run(run)
+
+
+def find_trained(
+    store: Store, *, method: str, structure: str, dataset: str, seed: int | None
+) -> FoundRun:
+    """Returns the newest finished training of a method, structure and dataset.
+
+    Args:
+        store: The tracking store.
+        method: Row of METHODS; ``auto`` for any.
+        structure: Name of a structure.
+        dataset: Content hash of the dataset.
+        seed: Seed of the training; None for any.
+
+    Raises:
+        BenchError: If there is none.
+    """
+    wanted = {"bench.structure": structure, "bench.dataset": dataset}
+    if method != "auto":
+        wanted["bench.method"] = method
+    if seed is not None:
+        wanted["bench.seed"] = str(seed)
+    for run in search(store, store.experiment_id, wanted, finished=True):
+        if run.data.tags.get("bench.step") in TRAINING_STEPS:
+            return read_run(run)
+    described = ", ".join(f"{tag.removeprefix('bench.')} {value}" for tag, value in wanted.items())
+    raise BenchError(f"no finished training has {described}: run finetune first, or give run_id")
+
+
+def find_evaluations(
+    store: Store, experiment_id: str, split: str, protocol: str
+) -> Iterator[FoundRun]:
+    """Yields the finished evaluations of a split, newest first."""
+    wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
+    for run in search(store, experiment_id, wanted, finished=True):
+        yield read_run(run)
+
+
+def find_trainings(store: Store, experiment_id: str) -> Iterator[FoundRun]:
+    """Yields all trainings, finished or not, newest first."""
+    for step in TRAINING_STEPS:
+        for run in search(store, experiment_id, {"bench.step": step}, finished=False):
+            yield read_run(run)
+
+
+def search(
+    store: Store, experiment_id: str, tags: dict[str, str], *, finished: bool
+) -> Iterator[MlflowRun]:
+    """Yields the runs that have all these tags, newest first, a page at a time."""
+    clauses = [f"tags.`{tag}` = '{value}'" for tag, value in tags.items()]
+    if finished:
+        clauses.append("attributes.status = 'FINISHED'")
+    token = None
+    while True:
+        page = store.client.search_runs(
+            [experiment_id],
+            " AND ".join(clauses),
+            max_results=PAGE,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def fetch_artifact(store: Store, run_id: str, path: str) -> Path:
+    """Returns a local path of a run's artifact, copying it here if it is kept elsewhere.
+
+    Raises:
+        BenchError: If the run has no such artifact.
+    """
+    try:
+        return Path(store.client.download_artifacts(run_id, path, None))
+    except (MlflowException, OSError) as error:
+        raise BenchError(
+            f"run {run_id} must have the artifact {path}, it cannot be read ({error}): "
+            "was the artifacts' folder moved or cleaned?"
+        ) from error
+
+
+def scratch_folder() -> "tempfile.TemporaryDirectory[str]":
+    """A temporary folder for files on their way to the artifacts."""
+    return tempfile.TemporaryDirectory(prefix="synapse-bench-")

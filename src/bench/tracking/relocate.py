@@ -1,0 +1,55 @@
+"""Lets the embedded store follow a project folder that was moved, copied or cloned."""
+
+import logging
+import sqlite3
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# mlflow keeps the artifacts' places as absolute paths, in these columns.
+COLUMNS = (
+    ("experiments", "artifact_location", "experiment_id"),
+    ("runs", "artifact_uri", "run_uuid"),
+    ("logged_models", "artifact_location", "model_id"),
+)
+
+
+def relocate_artifacts(database: Path, home: Path) -> int:
+    """Rewrites the paths of artifacts that moved together with the database.
+
+    A path ``<elsewhere>/mlruns/<rest>`` is rewritten to ``<home>/<rest>`` where that exists, or
+    where the old place does not. Places outside a folder of that name, such as a bucket, are
+    left alone.
+
+    Args:
+        database: The SQLite file.
+        home: The folder it lies in now, absolute, named ``mlruns``.
+
+    Returns:
+        The number of rows rewritten.
+    """
+    rewritten = 0
+    with sqlite3.connect(database, timeout=60) as connection:
+        for table, column, key in COLUMNS:
+            query = f"SELECT {key}, {column} FROM {table} WHERE {column} NOT LIKE ?"  # noqa: S608
+            rows = connection.execute(query, (f"%{home}/%",)).fetchall()
+            moved = [(new, name) for name, old in rows if (new := moved_path(old, home))]
+            update = f"UPDATE {table} SET {column} = ? WHERE {key} = ?"  # noqa: S608
+            connection.executemany(update, moved)
+            rewritten += len(moved)
+    connection.close()
+    if rewritten:
+        log.info("the project's folder has moved: %d paths of artifacts now follow it", rewritten)
+    return rewritten
+
+
+def moved_path(old: str | None, home: Path) -> str | None:
+    """The new place of an artifact path, or None where it stays."""
+    if not old or f"/{home.name}/" not in old:
+        return None
+    path = old.removeprefix("file://")
+    rest = path.rpartition(f"/{home.name}/")[2]
+    new = home / rest
+    if not path.startswith("/") or (Path(path).exists() and not new.exists()):
+        return None
+    return str(new)

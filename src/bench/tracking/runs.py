@@ -1,0 +1,316 @@
+"""One step as one MLflow run: found again if finished, resumed if not, else new."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import mlflow
+import numpy as np
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+
+from bench.errors import BenchError
+from bench.hashing import json_sha256
+from bench.tracking.store import WORK, Store, open_store
+from bench.version import code_version
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+# What the store takes in one call.
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is: equal identities give equal results.
+
+    Attributes:
+        step: The entry point.
+        settings: Its resolved settings that change the result.
+        inputs: Hashes of what it reads, by name.
+        method: Row of METHODS, empty where it has none.
+        structure: Structure, empty where it has none.
+        dataset: Content hash of the prepared dataset.
+        seed: Random seed, None where it has none.
+    """
+
+    step: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    method: str = ""
+    structure: str = ""
+    dataset: str = ""
+    seed: int | None = None
+
+    def fingerprint(self) -> str:
+        """Hash of all of it and of the code."""
+        return json_sha256({**dataclasses.asdict(self), "code": code_version()})
+
+    def tags(self) -> dict[str, str]:
+        """The tags by which runs are found (DESIGN: a run)."""
+        tags = {
+            "bench.step": self.step,
+            "bench.method": self.method,
+            "bench.structure": self.structure,
+            "bench.dataset": self.dataset,
+            "bench.seed": "" if self.seed is None else str(self.seed),
+            "bench.fingerprint": self.fingerprint(),
+            "bench.code": code_version(),
+        }
+        return {name: value for name, value in tags.items() if value}
+
+    def name(self) -> str:
+        """The run's name in lists."""
+        parts = [self.step, self.method, self.structure]
+        seed = [] if self.seed is None else [f"seed{self.seed}"]
+        return "-".join([part for part in parts if part] + seed)
+
+
+class Run:
+    """An open run. Use it as a context: it ends FINISHED, FAILED with a reason, or KILLED.
+
+    Attributes:
+        id: The run's id.
+        state: ``new``, ``resumed``, or ``reused``: finished before, nothing is left to do.
+        work: A folder for the state of the unfinished run; removed when it finishes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        state: Literal["new", "resumed", "reused"],
+        work: Path,
+        lock: TextIO | None,
+    ) -> None:
+        """Made by open_run."""
+        self.store, self.client, self.id = store, store.client, run_id
+        self.state, self.work, self._lock = state, work, lock
+
+    @property
+    def reused(self) -> bool:
+        """Whether the run was finished before."""
+        return self.state == "reused"
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs resolved settings as ``cfg.*``; those that a resumed run has are kept."""
+        known = self.client.get_run(self.id).data.params
+        new = [
+            Param(f"cfg.{name}", str(value)[:6000])
+            for name, value in params.items()
+            if f"cfg.{name}" not in known
+        ]
+        for start in range(0, len(new), PARAMS_PER_CALL):
+            self.client.log_batch(self.id, params=new[start : start + PARAMS_PER_CALL])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Logs metrics of one step."""
+        self.log_series([(step, metrics)])
+
+    def log_series(self, series: list[tuple[int, Mapping[str, float]]]) -> None:
+        """Logs metrics of many steps in as few calls as the store takes."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, float(value), now, step)
+            for step, values in series
+            for name, value in values.items()
+        ]
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            self.client.log_batch(self.id, metrics=metrics[start : start + METRICS_PER_CALL])
+
+    def last_step(self, metric: str) -> int:
+        """The last step that a metric was logged at; 0 if never."""
+        return max((m.step for m in self.client.get_metric_history(self.id, metric)), default=0)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self.client.log_batch(self.id, tags=[RunTag(k, v[:8000]) for k, v in tags.items()])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Copies a file to the run's artifacts."""
+        self.client.log_artifact(self.id, str(path), folder)
+
+    def log_figure(self, figure: "Figure", name: str) -> None:
+        """Logs a figure as an artifact."""
+        self.client.log_figure(self.id, figure, name, save_kwargs={"dpi": 110})
+
+    def log_text(self, text: str, name: str) -> None:
+        """Logs a text as an artifact."""
+        self.client.log_text(self.id, text, name)
+
+    def log_image(self, image: np.ndarray, key: str, step: int) -> None:
+        """Logs an RGB image of a step: a slider over the steps in the MLflow UI."""
+        self.client.log_image(self.id, image, key=key, step=step)
+
+    def log_image_table(
+        self, images: Mapping[str, np.ndarray], scores: Mapping[str, float]
+    ) -> None:
+        """Logs named RGB images with their Dice as a table.
+
+        The Artifacts view of several runs shows it with one row per name, one column per run.
+        """
+        columns = {
+            "section": list(images),
+            "dice": [scores[name] for name in images],
+            "overlay": [mlflow.Image(image) for image in images.values()],
+        }
+        self.client.log_table(self.id, columns, "overlays.json")
+
+    def log_dataset(self, *, name: str, path: Path, digest: str, context: str) -> None:
+        """Logs a prepared dataset as an input of the run."""
+        dataset = Dataset(
+            name=name,
+            digest=digest[:36],
+            source_type="local",
+            source=json.dumps({"uri": str(path.resolve())}),
+            profile=json.dumps({"content_hash": digest}),
+        )
+        tag = InputTag("mlflow.data.context", context)
+        self.client.log_inputs(self.id, [DatasetInput(dataset, [tag])])
+
+    def finish(self, status: str, reason: str = "") -> None:
+        """Ends the run and lets go of its lock; a finished run's state is removed."""
+        if reason:
+            self.set_tags({"bench.reason": reason})
+        self.client.set_terminated(self.id, status)
+        if status == "FINISHED":
+            shutil.rmtree(self.work, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the lock."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> "Run":
+        """Starts the context."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends the run by how the block ended."""
+        if error is None:
+            self.finish("FINISHED")
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish("KILLED", "interrupted; the same command resumes it")
+        else:
+            self.finish("FAILED", f"{error}" or type(error).__name__)
+
+
+def open_run(
+    store: Store, identity: Identity, *, parent: str | None = None, reuse: bool = True
+) -> Run:
+    """Opens the run of an identity.
+
+    A FINISHED run of the same fingerprint is reused; an unfinished one, whose process is gone, is
+    resumed under its id; else the run that `mlflow run` made is taken, or a new one made.
+
+    Args:
+        store: The tracking store.
+        identity: What the run is.
+        parent: Id of the run that it is a child of.
+        reuse: Whether a finished run may serve; if not, the run is always new.
+
+    Raises:
+        BenchError: If another process is doing the same at this moment.
+    """
+    fingerprint = identity.fingerprint()
+    work = WORK / fingerprint[:20]
+    adopted = None if parent else store.take_adopted()
+    if not reuse:
+        return new_run(store, identity, adopted, parent, WORK / f"{time.time_ns()}", None)
+    lock = lock_work(work, identity)
+    found = find_same(store, fingerprint)
+    if found is None:
+        return new_run(store, identity, adopted, parent, work, lock)
+    run_id = str(found.info.run_id)
+    if adopted and adopted != run_id:
+        point_to(store, adopted, run_id, identity)
+    if found.info.status == "FINISHED":
+        lock.close()
+        shutil.rmtree(work, ignore_errors=True)
+        log.info("%s: reusing finished run %s (same fingerprint)", identity.name(), run_id)
+        return Run(store, run_id, "reused", work, None)
+    store.client.update_run(run_id, status="RUNNING")
+    log.info("%s: resuming run %s, which was %s", identity.name(), run_id, found.info.status)
+    return Run(store, run_id, "resumed", work, lock)
+
+
+def new_run(
+    store: Store,
+    identity: Identity,
+    adopted: str | None,
+    parent: str | None,
+    work: Path,
+    lock: TextIO | None,
+) -> Run:
+    """Makes a run, or takes the one that `mlflow run` made, and tags it."""
+    tags = identity.tags() | ({"mlflow.parentRunId": parent} if parent else {})
+    if adopted:
+        run_id = adopted
+        store.client.update_run(run_id, status="RUNNING", name=identity.name())
+        store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+    else:
+        made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
+        run_id = str(made.info.run_id)
+    return Run(store, run_id, "new", work, lock)
+
+
+def lock_work(work: Path, identity: Identity) -> TextIO:
+    """Takes the lock of an identity's work folder; the system frees it when we die."""
+    work.mkdir(parents=True, exist_ok=True)
+    lock = (work / "lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise BenchError(
+            f"only one process at a time may do the same work, another is doing this "
+            f"{identity.name()} now: wait for it, the same command then reuses its result"
+        ) from error
+    return lock
+
+
+def find_same(store: Store, fingerprint: str) -> MlflowRun | None:
+    """The finished run of a fingerprint, else the newest unfinished one, else None."""
+    runs = store.client.search_runs(
+        [store.experiment_id],
+        f"tags.`bench.fingerprint` = '{fingerprint}'",
+        order_by=["attributes.start_time DESC"],
+    )
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    return next(iter(finished + list(runs)), None)
+
+
+def point_to(store: Store, adopted: str, run_id: str, identity: Identity) -> None:
+    """Marks the run that `mlflow run` made as a pointer to the run that has the result."""
+    store.client.update_run(adopted, name=f"see {identity.name()}")
+    note = f"The same {identity.step} is kept as run {run_id}."
+    tags = {"bench.see": run_id, "mlflow.note.content": note}
+    store.client.log_batch(adopted, tags=[RunTag(k, v) for k, v in tags.items()])
+
+
+def report_failure(reason: str) -> None:
+    """Puts the reason on the run that `mlflow run` made, where a step failed before taking it."""
+    with contextlib.suppress(Exception):
+        store = open_store()
+        if store.adopted:
+            store.client.set_tag(store.adopted, "bench.reason", reason[:8000])

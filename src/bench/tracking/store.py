@@ -1,0 +1,143 @@
+"""The tracking store: a server that the user names, or the one embedded in the project."""
+
+import contextlib
+import fcntl
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow.tracking import MlflowClient
+
+from bench.errors import BenchError
+from bench.tracking.relocate import relocate_artifacts
+
+PROJECT = Path(__file__).resolve().parents[3]
+# The embedded store; `mlflow run .` finds it through the link mlflow.db in the project's folder,
+# which is mlflow's own default.
+HOME = PROJECT / "mlruns"
+DATABASE = HOME / "mlflow.db"
+# State of unfinished runs, one folder per fingerprint.
+WORK = HOME / "work"
+
+
+@dataclass
+class Store:
+    """An open tracking store.
+
+    Attributes:
+        client: The client of it.
+        uri: Its address.
+        experiment_id: The experiment that new runs go to.
+        adopted: The run that `mlflow run` made for this process, until a step takes it.
+    """
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+    adopted: str | None
+
+    def take_adopted(self) -> str | None:
+        """Returns the run that `mlflow run` made, once."""
+        run_id, self.adopted = self.adopted, None
+        return run_id
+
+
+def open_store() -> Store:
+    """Opens the store named by MLFLOW_TRACKING_URI, else the embedded one.
+
+    Raises:
+        BenchError: If a server does not answer, or the experiment named by MLFLOW_EXPERIMENT_NAME
+            cannot be used.
+    """
+    uri = tracking_uri()
+    if urlsplit(uri).scheme in ("http", "https"):
+        check_server(uri)
+    if uri == embedded_uri():
+        prepare_embedded()
+    client = MlflowClient(tracking_uri=uri)
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    return Store(client, uri, find_experiment(client, adopted), adopted)
+
+
+def embedded_uri() -> str:
+    """Address of the embedded store."""
+    return f"sqlite:///{DATABASE}"
+
+
+def tracking_uri() -> str:
+    """The store's address.
+
+    A relative SQLite path is made absolute; the link mlflow.db becomes the embedded database.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        return embedded_uri()
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
+    return uri
+
+
+def check_server(uri: str) -> None:
+    """Asks a server for its health: mlflow itself would try for minutes before it gave up."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; what it asks for (a password) is the client's business
+    except OSError as error:
+        raise BenchError(
+            f"the tracking server must answer, {uri} does not ({error}): start it, or unset "
+            "MLFLOW_TRACKING_URI to use the embedded store"
+        ) from error
+
+
+def prepare_embedded() -> None:
+    """Makes the embedded database if there is none, and lets it follow a project that moved."""
+    HOME.mkdir(exist_ok=True)
+    # mlflow's tables are not made atomically: eight processes at once leave a broken database.
+    with file_lock(HOME / ".lock"), contextlib.chdir(PROJECT):
+        MlflowClient(tracking_uri=embedded_uri()).search_experiments(max_results=1)
+        relocate_artifacts(DATABASE, HOME)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Holds a lock on a file; the system lets it go when the process dies, however it dies."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def find_experiment(client: MlflowClient, adopted: str | None) -> str:
+    """The experiment of the adopted run, else the one that the environment names, else Default."""
+    if adopted:
+        return str(client.get_run(adopted).info.experiment_id)
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment_id
+    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        experiment = client.get_experiment_by_name(name)
+        return str(experiment.experiment_id if experiment else client.create_experiment(name))
+    return "0"
+
+
+def experiment_id_of(store: Store, name: str) -> str:
+    """Returns the id of an experiment by name; ``auto`` is the store's.
+
+    Raises:
+        BenchError: If there is no such experiment.
+    """
+    if name == "auto":
+        return store.experiment_id
+    experiment = store.client.get_experiment_by_name(name)
+    if experiment is None:
+        names = ", ".join(repr(e.name) for e in store.client.search_experiments())
+        raise BenchError(f"no experiment is named {name!r} in {store.uri}: it has {names}")
+    return str(experiment.experiment_id)
+
+
+if __name__ == "__main__":
+    prepare_embedded()

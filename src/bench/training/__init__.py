@@ -1,0 +1,1 @@
+"""Losses, patches, augmentation and the training loop."""

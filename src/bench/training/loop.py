@@ -1,0 +1,155 @@
+"""The supervised training loop: resumable, reporting through callbacks."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.errors import BenchError
+from bench.inference.device import Compute
+from bench.training.losses import Loss
+from bench.training.patches import PatchFeed
+from bench.training.state import Progress, Trainee, load_state, save_state
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the loop, resolved.
+
+    Attributes:
+        iterations: Batches to train on in total.
+        epoch_iterations: Batches between validations.
+        checkpoint_iterations: Batches between saved states.
+        lr: Learning rate of Adam.
+        schedule: ``plateau`` or ``cosine``.
+        plateau_factor: Factor on the rate after ``plateau_patience`` epochs without gain.
+        plateau_patience: See above.
+    """
+
+    iterations: int
+    epoch_iterations: int
+    checkpoint_iterations: int
+    lr: float
+    schedule: str
+    plateau_factor: float
+    plateau_patience: int
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What the loop tells its caller.
+
+    Attributes:
+        on_iteration: Called with the iterations done, and loss, lr and images_per_second.
+        validate: Called with the network every epoch; returns its score, higher is better.
+        on_epoch: Called with the iterations done, the score, and whether it is the best so far.
+            It is called before the state is saved: a killed run may call it twice for one epoch.
+        on_saved: Called after a state was saved, with the iterations done.
+    """
+
+    on_iteration: Callable[[int, dict[str, float]], None]
+    validate: Callable[[torch.nn.Module], float]
+    on_epoch: Callable[[int, float, bool], None]
+    on_saved: Callable[[int], None]
+
+
+def make_trainee(network: torch.nn.Module, settings: LoopSettings, compute: Compute) -> Trainee:
+    """Gives a network its optimiser, schedule and loss scaler, on the device."""
+    network.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    plateau = None
+    if settings.schedule == "plateau":
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer,
+            mode="max",
+            factor=settings.plateau_factor,
+            patience=settings.plateau_patience,
+        )
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+    return Trainee(network, optimizer, plateau, scaler)
+
+
+def train(
+    trainee: Trainee,
+    feed: PatchFeed,
+    loss: Loss,
+    settings: LoopSettings,
+    *,
+    compute: Compute,
+    state_file: Path,
+    reports: Reports,
+) -> Progress:
+    """Trains to ``settings.iterations``, from the saved state where there is one.
+
+    On the CPU the weights at the end do not depend on where, and how often, it was interrupted:
+    batches depend on the seed and the iteration alone, and all other state is in the file.
+
+    Raises:
+        BenchError: If the loss is no longer a finite number.
+    """
+    progress = load_state(state_file, trainee) if state_file.exists() else Progress()
+    started = time.monotonic() - progress.elapsed_s
+    while progress.iteration < settings.iterations:
+        begun = time.monotonic()
+        numbers = train_batch(trainee, feed, loss, settings, progress.iteration, compute)
+        progress.iteration += 1
+        numbers["images_per_second"] = feed.settings.batch_size / (time.monotonic() - begun)
+        reports.on_iteration(progress.iteration, numbers)
+        last = progress.iteration == settings.iterations
+        epoch_ends = last or progress.iteration % settings.epoch_iterations == 0
+        if epoch_ends:
+            finish_epoch(trainee, progress, reports)
+        if epoch_ends or progress.iteration % settings.checkpoint_iterations == 0:
+            progress.elapsed_s = time.monotonic() - started
+            save_state(state_file, trainee, progress)
+            reports.on_saved(progress.iteration)
+    return progress
+
+
+def train_batch(
+    trainee: Trainee,
+    feed: PatchFeed,
+    loss: Loss,
+    settings: LoopSettings,
+    iteration: int,
+    compute: Compute,
+) -> dict[str, float]:
+    """Takes one step of the optimiser; returns its loss and learning rate."""
+    if settings.schedule == "cosine":
+        for group in trainee.optimizer.param_groups:
+            group["lr"] = cosine_rate(settings.lr, iteration, settings.iterations)
+    image, target = feed.batch(iteration)
+    trainee.network.train()
+    trainee.optimizer.zero_grad(set_to_none=True)
+    with compute.autocast():
+        logits = trainee.network(image.contiguous(memory_format=torch.channels_last))
+    value = loss(logits, target)
+    if not math.isfinite(number := float(value.detach())):
+        raise BenchError(
+            f"the loss must stay finite, it is {number} after {iteration} iterations: "
+            f"lower lr (now {settings.lr:g}) or use precision=fp32"
+        )
+    scaled: torch.Tensor = trainee.scaler.scale(value)
+    scaled.backward()
+    trainee.scaler.step(trainee.optimizer)
+    trainee.scaler.update()
+    return {"loss": number, "lr": trainee.optimizer.param_groups[0]["lr"]}
+
+
+def finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> None:
+    """Validates, lets the schedule see the score, and reports whether it is the best."""
+    score = reports.validate(trainee.network)
+    if trainee.plateau:
+        trainee.plateau.step(score)
+    best = score > progress.best_score
+    if best:
+        progress.best_score, progress.best_iteration = score, progress.iteration
+    reports.on_epoch(progress.iteration, score, best)
+
+
+def cosine_rate(lr: float, iteration: int, iterations: int) -> float:
+    """The rate of an iteration (from 0) that falls from ``lr`` to zero along half a cosine."""
+    return lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
