@@ -1,6 +1,43 @@
+import os
+import shutil
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import pytest
+
+PROJECT = Path(__file__).parents[1]
+# Nothing answers here: a test that opens a store without asking for one fails, instead of
+# writing into the user's.
+NO_STORE = "http://127.0.0.1:9"
+
+# Eight processes make the embedded store of a project's folder, all at once.
+EIGHT_PROCESSES = """
+import os, sys, traceback
+from pathlib import Path
+from bench.tracking import store
+store.PROJECT = Path(sys.argv[1])
+store.HOME = store.PROJECT / "mlruns"
+store.DATABASE = store.HOME / "mlflow.db"
+started, start = os.pipe()
+children = []
+for _ in range(8):
+    if not (child := os.fork()):
+        os.read(started, 1)
+        try:
+            store.prepare_embedded()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+os.write(start, b"12345678")
+sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -8,3 +45,145 @@ def our_warnings_are_errors():
     with warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"bench(\.|$)")
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_the_user(monkeypatch):
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_STORE)
+
+
+@pytest.fixture(scope="session")
+def python_environment() -> dict[str, str]:
+    """The environment of a child process: our python first, src on its path, no store."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(PROJECT / "src"),
+        "MLFLOW_TRACKING_URI": NO_STORE,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+@pytest.fixture(scope="session")
+def eight_processes(tmp_path_factory, python_environment) -> subprocess.CompletedProcess:
+    """What became of EIGHT_PROCESSES; their folder is its first argument."""
+    folder = tmp_path_factory.mktemp("project")
+    return subprocess.run(
+        [sys.executable, "-c", EIGHT_PROCESSES, str(folder)],
+        env=python_environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def empty_database(eight_processes) -> Path:
+    """A database without runs: copying it is quick, making one takes mlflow seconds."""
+    return Path(eight_processes.args[-1]) / "mlruns" / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def make_store(empty_database) -> Callable:
+    """Makes a store in a folder, with its artifacts, and returns it open."""
+    from bench.tracking.store import open_store
+
+    def make(folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        database = shutil.copy(empty_database, folder / "mlflow.db")
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+                patch.delenv(name, raising=False)
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+            patch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+            store = open_store()
+        location = str(folder / "artifacts")
+        store.experiment_id = store.client.create_experiment("tests", artifact_location=location)
+        return store
+
+    return make
+
+
+@pytest.fixture
+def use_store(monkeypatch) -> Callable:
+    """Makes a store the one that steps open, in this process and its children."""
+
+    def use(store):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", store.experiment_id)
+        return store
+
+    return use
+
+
+@pytest.fixture
+def store(make_store, use_store, tmp_path):
+    """A new store, which steps open too."""
+    return use_store(make_store(tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def write_tree() -> Callable[..., Path]:
+    """Writes sections of 64 px in the layout that prepare reads: dark discs, and bright spots."""
+
+    def disc(y: int, x: int, radius: int) -> np.ndarray:
+        ys, xs = np.ogrid[:64, :64]
+        return (ys - y) ** 2 + (xs - x) ** 2 <= radius**2
+
+    def write(root: Path, splits: dict[str, int] | None = None) -> Path:
+        number = 0
+        for split, count in (splits or {"train": 3, "val": 2, "test": 3}).items():
+            for _ in range(count):
+                random = np.random.default_rng(number)
+                corners = random.permutation([(16, 16), (16, 48), (48, 16), (48, 48)])
+                masks = {
+                    "mitochondria": np.any([disc(y, x, 11) for y, x in corners[:2]], axis=0),
+                    "vesicles": np.any([disc(y, x, 5) for y, x in corners[2:]], axis=0),
+                }
+                raw = 120 + random.normal(0, 8, (64, 64))
+                raw[masks["mitochondria"]] -= 70
+                raw[masks["vesicles"]] += 70
+                write_png(root / split / "raw" / f"s{number}.png", raw.clip(0, 255))
+                for structure, mask in masks.items():
+                    write_png(root / split / structure / f"s{number}.png", 255 * mask)
+                number += 1
+        return root
+
+    return write
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels, dtype=np.uint8)))
+
+
+@pytest.fixture(scope="session")
+def tiny_tree(write_tree, tmp_path_factory) -> Path:
+    """A tree of eight sections with mitochondria and vesicles."""
+    return write_tree(tmp_path_factory.mktemp("tree") / "tiny")
+
+
+@pytest.fixture
+def run_entry_point(monkeypatch, capsys) -> Iterator[Callable]:
+    """Runs an entry point in this process: returns its exit status and what it wrote on stderr."""
+    import importlib
+    import signal
+
+    def run(name: str, *arguments: str) -> tuple[object, str]:
+        import cli
+
+        module = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        capsys.readouterr()
+        status: object = 0
+        try:
+            cli.run_step(module.main.__annotations__["config"], module.main)
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().err
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)

@@ -184,7 +184,9 @@ class EvaluateConfig(StepConfig):
         "data derives opening and area from training annotations; paper uses the paper's pixels.",
         choices=("data", "paper"),
     )
-    threshold: float = setting(0.5, "Probability from which a pixel is foreground.", minimum=0)
+    threshold: float = setting(
+        0.5, "Probability from which a pixel is foreground.", minimum=0, maximum=1
+    )
     opening_radius_px: int | None = setting(
         None, "Radius of the opening; auto follows protocol.", minimum=0, maximum=64
     )

@@ -116,7 +116,10 @@ BROKEN = {
         lambda root: (root / "train/golgi").mkdir(),
         "golgi must be named after a structure: .*choose one of membrane, mitochondria, vesicles",
     ),
-    "alias twice": (lambda root: (root / "train/mito").mkdir(), "received mito and mitochondria: remove"),
+    "alias twice": (
+        lambda root: (root / "train/mito").mkdir(),
+        "received mito and mitochondria: remove",
+    ),
     "unknown split": (lambda root: (root / "training").mkdir(), "none but .*received training"),
     "raw beside splits": (lambda root: (root / "raw").mkdir(), "none but .*received raw"),
     "two files": (
@@ -146,6 +149,13 @@ def test_broken_tree_is_an_error_of_one_line(make_tree, read_tree, case):
     with pytest.raises(BenchError, match=message) as caught:
         read_tree(root)
     assert "\n" not in str(caught.value)
+
+
+def test_folder_that_may_not_be_read(make_tree, read_tree, public_folder, as_ordinary_user):
+    root = shutil.copytree(make_tree(), public_folder / "input")
+    (root / "val/raw").chmod(0)
+    with as_ordinary_user(), pytest.raises(BenchError, match="val/raw must be readable, received"):
+        read_tree(root)
 
 
 def test_long_lists_are_shortened(make_tree, read_tree):

@@ -102,7 +102,7 @@ def decode(path: Path, read: Callable[[Path], T]) -> T:
     """Calls a reader and turns whatever a decoder raises on a bad file into a BenchError."""
     try:
         return read(path)
-    except BenchError:
+    except (BenchError, MemoryError):
         raise
     except PermissionError as error:
         raise BenchError(
@@ -135,17 +135,18 @@ def read_tiff_header(path: Path) -> ImageHeader:
                 "save each kind as a file of its own"
             )
         series = file.series[0]
-        axes = dict(zip(series.axes, series.shape, strict=True))
-        colours = axes.pop("S", 1)
-        height, width = axes.pop("Y"), axes.pop("X")
+        sides = dict(zip(series.axes, series.shape, strict=True))
+        others = [axis for axis in series.axes if axis not in "YX"]
         imagej = file.imagej_metadata or {}
-        if len(axes) > 1 or (axes and colours > 1) or is_composite(imagej):
+        if len(others) > 1 or is_composite(imagej):
             raise BenchError(
                 f"{path} must be a section or a stack of grey sections, received axes "
                 f"{series.axes} of {series.shape}: save a single channel as (z, y, x)"
             )
-        pages = next(iter(axes.values()), 1)
-        return ImageHeader((height, width), pages, read_pixel_sides(file.pages.first, imagej))
+        in_colour = "S" in others and not is_stack_in_planes(series)
+        pages = 1 if in_colour or not others else sides[others[0]]
+        pixel_sides = read_pixel_sides(file.pages.first, imagej)
+        return ImageHeader((sides["Y"], sides["X"]), pages, pixel_sides)
 
 
 def is_composite(imagej: dict[str, object]) -> bool:
@@ -153,10 +154,20 @@ def is_composite(imagej: dict[str, object]) -> bool:
     return imagej.get("mode") in ("color", "composite") and imagej.get("channels", 1) != 1
 
 
+def is_stack_in_planes(series: tifffile.TiffPageSeries) -> bool:
+    """Whether a file is a stack that tifffile stored as colour, in planes one after the other.
+
+    It does so with arrays of three or four sections unless told otherwise.
+    """
+    return bool(series.kind == "shaped" and series.axes == "SYX")
+
+
 def read_tiff_page(path: Path, page: int) -> np.ndarray:
     """Reads one section of a TIFF; a long ImageJ stack has one tag page for all its sections."""
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
+        if is_stack_in_planes(series):
+            return np.array(file.asarray(series=0)[page])
         if "S" in series.axes:
             return np.moveaxis(file.asarray(series=0), series.axes.index("S"), -1)
         if series.ndim == 2 or len(file.pages) == series.shape[0]:

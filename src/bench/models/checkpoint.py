@@ -90,21 +90,34 @@ def load_info(path: Path) -> ModelInfo:
                 f"a checkpoint is a .safetensors file and a .json file of the same name, "
                 f"{needed} is missing: copy both"
             )
+    content = read_description(description)
     try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BenchError(f"{description} is not readable JSON ({error}): copy it again") from error
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        weights_sha256 = content.pop("weights_sha256")
+        info = ModelInfo(**{**content, "outputs": tuple(content["outputs"])})
+    except (KeyError, TypeError) as error:
         raise BenchError(
-            f"{description} must have format {FORMAT!r} version {VERSION}, received "
-            f"{content.get('format')!r} version {content.get('version')!r}: "
-            "use a checkpoint written by this release"
-        )
-    if content.pop("weights_sha256") != file_sha256(path):
+            f"{description} must say all about the model and no more, received a file that does "
+            f"not ({error}): copy it again"
+        ) from error
+    if weights_sha256 != file_sha256(path):
         raise BenchError(f"{path} is not the weights file that {description} describes: copy both")
-    content = {k: v for k, v in content.items() if k not in ("format", "version")}
-    content["outputs"] = tuple(content["outputs"])
-    return ModelInfo(**content)
+    return info
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Reads the JSON file of a checkpoint, without its format and version, which are checked."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BenchError(f"{path} is not readable JSON ({error}): copy it again") from error
+    content = content if isinstance(content, dict) else {}
+    found, version = content.pop("format", None), content.pop("version", None)
+    if found != FORMAT or version != VERSION:
+        raise BenchError(
+            f"{path} must have format {FORMAT!r} version {VERSION}, received "
+            f"{found!r} version {version!r}: use a checkpoint written by this release"
+        )
+    return content
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

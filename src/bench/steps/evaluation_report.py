@@ -14,12 +14,14 @@ from bench.evaluation import SplitResult, threshold_level
 from bench.figures import overlay_figure
 from bench.inference.prediction_file import read_probability
 from bench.metrics.curves import average_precision, precision_recall
-from bench.overlays import draw_overlay
+from bench.overlays import draw_overlay, shrink_factor
 from bench.postprocess.instances import Instances
 from bench.tracking.runs import Run
 
 # Sections shown as pictures: the worst, the best and others between, by Dice.
 SHOWN_SECTIONS = 9
+# Longest side of the overlays in the table, px.
+TABLE_SIDE_PX = 1100
 
 SCORES_FILE = "scores.json"
 
@@ -67,7 +69,9 @@ def log_pictures(
         title = f"{structure}, {name}"
         figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)
         run.log_figure(figure, f"overlays/{name}.png")
-        pictures[name] = draw_overlay(raw, truth=truth, prediction=labels)
+        pictures[name] = draw_overlay(
+            raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, TABLE_SIDE_PX)
+        )
     # A table with an image column: the Artifacts view of several runs puts them side by side.
     run.log_image_table(pictures, {name: result.sections[name]["dice"] for name in shown})
 

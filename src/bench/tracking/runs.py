@@ -20,7 +20,7 @@ from mlflow.entities import Run as MlflowRun
 
 from bench.errors import BenchError
 from bench.hashing import json_sha256
-from bench.tracking.store import WORK, Store, open_store
+from bench.tracking.store import Store, open_store
 from bench.version import code_version
 
 if TYPE_CHECKING:
@@ -233,13 +233,15 @@ def open_run(
         BenchError: If another process is doing the same at this moment.
     """
     fingerprint = identity.fingerprint()
-    work = WORK / fingerprint[:20]
     adopted = None if parent else store.take_adopted()
     if not reuse:
-        return new_run(store, identity, adopted, parent, WORK / f"{time.time_ns()}", None)
+        work = store.work_folder(f"{fingerprint} {time.time_ns()}")
+        return new_run(store, identity, adopted, parent, work, None)
+    work = store.work_folder(fingerprint)
     lock = lock_work(work, identity)
     found = find_same(store, fingerprint)
     if found is None:
+        clear_work(work)
         return new_run(store, identity, adopted, parent, work, lock)
     run_id = str(found.info.run_id)
     if adopted and adopted != run_id:
@@ -287,6 +289,13 @@ def lock_work(work: Path, identity: Identity) -> TextIO:
             f"{identity.name()} now: wait for it, the same command then reuses its result"
         ) from error
     return lock
+
+
+def clear_work(work: Path) -> None:
+    """Removes the state of a run that is no longer in the store; the lock stays."""
+    for path in work.iterdir():
+        if path.name != "lock":
+            path.unlink()
 
 
 def find_same(store: Store, fingerprint: str) -> MlflowRun | None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
+from bench.hashing import json_sha256
 from bench.tracking.relocate import relocate_artifacts
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -20,8 +21,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 # which is mlflow's own default.
 HOME = PROJECT / "mlruns"
 DATABASE = HOME / "mlflow.db"
-# State of unfinished runs, one folder per fingerprint.
-WORK = HOME / "work"
+SQLITE = "sqlite:///"
 
 
 @dataclass
@@ -45,6 +45,17 @@ class Store:
         run_id, self.adopted = self.adopted, None
         return run_id
 
+    def work_folder(self, fingerprint: str) -> Path:
+        """Where the state of an unfinished run is kept, and the lock of its process.
+
+        It lies beside the SQLite database, or in the project for a server. Equal fingerprints in
+        other stores or experiments are other runs, with folders of their own.
+        """
+        database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        store = database.name if database else self.uri
+        key = json_sha256([store, self.experiment_id, fingerprint])[:20]
+        return (database.parent if database else HOME) / "work" / key
+
 
 def open_store() -> Store:
     """Opens the store named by MLFLOW_TRACKING_URI, else the embedded one.
@@ -65,7 +76,7 @@ def open_store() -> Store:
 
 def embedded_uri() -> str:
     """Address of the embedded store."""
-    return f"sqlite:///{DATABASE}"
+    return f"{SQLITE}{DATABASE}"
 
 
 def tracking_uri() -> str:
@@ -76,8 +87,8 @@ def tracking_uri() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         return embedded_uri()
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
+    if uri.startswith(SQLITE):
+        return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}"
     return uri
 
 

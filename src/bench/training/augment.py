@@ -9,6 +9,9 @@ from torch.nn import functional
 
 # Distance of the control points of the elastic deformation, px.
 ELASTIC_SPACING_PX = 32
+# Largest displacement in deviations: two, at which they are clipped, times the overshoot of
+# bicubic interpolation, which is at most 1.375 along each axis.
+ELASTIC_REACH = 4
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def augment_windows(
 
     Returns:
         Patches and targets (batch, 1, patch_px, patch_px). The target is sampled at the nearest
-        pixel; multiples of 90 degrees without deformation move pixels and change none.
+        pixel; multiples of 90 degrees without deformation only move pixels, to within the
+        rounding of float32 coordinates.
     """
     batch, edge = image.shape[0], image.shape[-1]
     matrices = torch.from_numpy(draw_matrices(batch, augmentation, rng)).to(image)
@@ -83,8 +87,8 @@ def draw_matrices(batch: int, augmentation: Augmentation, rng: np.random.Generat
 def draw_displacement(
     batch: int, patch_px: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Draws smooth displacements in px, (batch, patch_px, patch_px, 2), at most 3 deviations."""
-    points = patch_px // ELASTIC_SPACING_PX + 2
+    """Draws smooth displacements (x, y) in px, (batch, patch_px, patch_px, 2)."""
+    points = patch_px // ELASTIC_SPACING_PX + 1
     strength = augmentation.elastic_px * rng.random(batch) * (rng.random(batch) < 0.5)
     coarse = rng.standard_normal((batch, 2, points, points)).clip(-2, 2)
     coarse *= strength[:, None, None, None]

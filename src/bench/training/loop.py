@@ -47,13 +47,14 @@ class Reports:
         validate: Called with the network every epoch; returns its score, higher is better.
         on_epoch: Called with the iterations done, the score, and whether it is the best so far.
             It is called before the state is saved: a killed run may call it twice for one epoch.
-        on_saved: Called after a state was saved, with the iterations done.
+        on_saving: Called before a state is saved, with the iterations done. What was reported
+            until then must be kept now: a killed process goes on after it.
     """
 
     on_iteration: Callable[[int, dict[str, float]], None]
     validate: Callable[[torch.nn.Module], float]
     on_epoch: Callable[[int, float, bool], None]
-    on_saved: Callable[[int], None]
+    on_saving: Callable[[int], None]
 
 
 def make_trainee(network: torch.nn.Module, settings: LoopSettings, compute: Compute) -> Trainee:
@@ -103,9 +104,9 @@ def train(
         if epoch_ends:
             finish_epoch(trainee, progress, reports)
         if epoch_ends or progress.iteration % settings.checkpoint_iterations == 0:
+            reports.on_saving(progress.iteration)
             progress.elapsed_s = time.monotonic() - started
             save_state(state_file, trainee, progress)
-            reports.on_saved(progress.iteration)
     return progress
 
 

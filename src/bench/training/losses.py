@@ -44,9 +44,11 @@ def focal_loss(
         foreground_weight: Weight of a foreground pixel; background has 1.
     """
     logits, target = logits.float(), target.float()
-    cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    towards = logits * (2 * target - 1)
+    cross_entropy = -functional.logsigmoid(towards)
+    # In logarithms: the power itself has an infinite gradient at 0 for a gamma below 1.
+    focused = torch.exp(gamma * functional.logsigmoid(-towards)) * cross_entropy
     weight = 1 + (foreground_weight - 1) * target
-    focused = (1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy
     return (weight * focused).sum() / weight.sum()
 
 

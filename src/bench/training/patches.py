@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.inference.normalise import normalise_section
-from bench.training.augment import Augmentation, augment_windows
+from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
 
 # Centres remembered for every instance: enough to see all of it, little beside the images.
 CENTRES_PER_INSTANCE = 1000
@@ -110,7 +110,8 @@ class PatchFeed:
 def window_edge(patch_px: int, augmentation: Augmentation) -> int:
     """Edge (px, even) of the window that a patch is cut from, rotated and deformed."""
     diagonal = math.sqrt(2) if augmentation.rotate else 1.0
-    return 2 * math.ceil(patch_px * diagonal / 2 + 3 * augmentation.elastic_px + 1)
+    reach = ELASTIC_REACH * augmentation.elastic_px
+    return 2 * math.ceil(patch_px * diagonal / 2 + reach + 1)
 
 
 def mirror(section: np.ndarray, pad: int) -> torch.Tensor:

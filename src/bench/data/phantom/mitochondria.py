@@ -115,7 +115,7 @@ def pair_in_middle(
     centres = neurites.centres(middle_nm[0])
     away = (centres[0] - centres[1]) / np.hypot(*(centres[0] - centres[1]))
     half = rng.uniform([105, 75], [130, 90])
-    offset = 25 * away + side * half[1] * 0.9 * np.array([away[1], -away[0]])
+    offset = 5 * away + side * half[1] * 0.9 * np.array([away[1], -away[0]])
     angle = np.arctan2(away[0], away[1]) + rng.normal(0, 0.1)
     return (0, *offset, middle_nm[0], *half, 600 + depth_nm, angle, draw_bend(rng, half))
 

@@ -33,6 +33,8 @@ TILT = 0.3
 # The synapse in the middle: distance of its disks from the cleft, and radius of the terminal, nm.
 MIDDLE_TERMINAL_NM = (320.0, 345.0)
 MIDDLE_PARTNER_NM = 330.0
+# The cleft is this far from the middle, so that a small region holds the mitochondria too.
+MIDDLE_CLEFT_NM = 90.0
 # A triple junction is rounded within this distance of two boundaries, nm.
 ROUNDING_NM = 30.0
 CANDIDATES = 5
@@ -91,7 +93,7 @@ class Cells:
 def grow_neurites(
     rng: np.random.Generator, extent_nm: tuple[float, float, float], middle_nm: np.ndarray
 ) -> Neurites:
-    """Packs disks into an extent (z, y, x), around a synapse whose cleft runs through `middle_nm`.
+    """Packs disks into an extent (z, y, x), around a synapse in their middle.
 
     Args:
         rng: Source of randomness.
@@ -104,7 +106,8 @@ def grow_neurites(
     )
     z, y, x = middle_nm
     shift = [float(d[0, 0]) for d in displace(bends, z, np.array([y]), np.array([x]))]
-    centre, radius = pair_disks(rng, np.array([y + shift[0], x + shift[1]]))
+    cleft_nm = min(MIDDLE_CLEFT_NM, 0.15 * min(extent_nm[1:]))
+    centre, radius = pair_disks(rng, np.array([y + shift[0], x + shift[1]]), cleft_nm)
     centre, radius = pack_disks(rng, extent_nm, centre, radius)
     number = join_disks(rng, centre, radius)
     low, high = TERMINAL_RADII_NM
@@ -115,12 +118,15 @@ def grow_neurites(
     return Neurites(centre - z * tilt, tilt, radius, number, terminal[number], bends)
 
 
-def pair_disks(rng: np.random.Generator, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Terminal and partner of the synapse in the middle: the boundary runs through it."""
+def pair_disks(
+    rng: np.random.Generator, middle: np.ndarray, cleft_nm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Terminal and partner of the synapse in the middle, with the cleft at a distance from it."""
     angle = rng.uniform(0, 2 * np.pi)
     across = np.array([np.sin(angle), np.cos(angle)])
     distance, radius = MIDDLE_TERMINAL_NM
-    centre = np.stack([middle - distance * across, middle + MIDDLE_PARTNER_NM * across])
+    cleft = middle + cleft_nm * across
+    centre = np.stack([cleft - distance * across, cleft + MIDDLE_PARTNER_NM * across])
     same_power = np.sqrt(radius**2 - distance**2 + MIDDLE_PARTNER_NM**2)
     return centre, np.array([radius, same_power])
 
@@ -183,7 +189,7 @@ def cut_cells(neurites: Neurites, z_nm: float, y_nm: np.ndarray, x_nm: np.ndarra
     y, x = (pad(axis, step) for axis in (y_nm, x_nm))
     shift_y, shift_x = neurites.bend(z_nm, y, x)
     bent = (shift_y + y[:, None].astype(np.float32), shift_x + x.astype(np.float32))
-    blocks = tuple(to_blocks(field, step) for field in bent)
+    blocks = to_blocks(bent[0], step), to_blocks(bent[1], step)
     points = np.stack([block.mean(axis=(1, 3)) for block in blocks], axis=-1)
     jacobian = [np.gradient(points[..., axis], step * pixel_nm) for axis in (0, 1)]
     candidates = find_candidates(neurites, z_nm, points)[:, None, :, None, :]

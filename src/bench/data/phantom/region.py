@@ -6,7 +6,8 @@ import numpy as np
 
 from bench.data.phantom.render import DOMAINS, render_section
 from bench.data.phantom.scene import Scene, Section, build_scene
-from bench.data.phantom.stain import list_disk_pixels, membrane_half_nm, stain_section
+from bench.data.phantom.stain import membrane_half_nm, stain_section
+from bench.data.phantom.vesicles import list_disk_pixels
 from bench.errors import BenchError, unknown_name
 
 
@@ -99,10 +100,11 @@ def label_section(scene: Scene, section: Section) -> dict[str, np.ndarray]:
 def label_vesicles(scene: Scene, section: Section) -> np.ndarray:
     """Ids (y, x) of the vesicles' profiles: the pixels whose centre lies inside."""
     shape = section.cells.owner.shape
-    radii = scene.spheres.profile_radii(section.z_nm)
-    cut = np.flatnonzero(radii > 0)
-    centre_nm = scene.spheres.centre_nm[cut, 1:]
-    pixels, rows, depth = list_disk_pixels(shape, centre_nm, radii[cut], scene.pixel_nm)
+    profiles = scene.spheres.cut(section.z_nm, section.drift_nm)
+    cut = np.flatnonzero(profiles.radius_nm)
+    pixels, rows, depth = list_disk_pixels(
+        shape, profiles.centre_nm[cut], profiles.radius_nm[cut], scene.pixel_nm
+    )
     inside = depth >= 0
     ids = np.zeros(shape, np.uint32)
     ids.ravel()[pixels[inside]] = cut[rows[inside]] + 1

@@ -26,6 +26,7 @@ class Section:
 
     Attributes:
         z_nm: Its depth.
+        drift_nm: Its displacement (y, x).
         cells: The neurites.
         mitochondria: The mitochondria.
         synapses: The synapses.
@@ -33,6 +34,7 @@ class Section:
     """
 
     z_nm: float
+    drift_nm: np.ndarray
     cells: Cells
     mitochondria: Mitochondria
     synapses: list[Synapse]
@@ -82,8 +84,7 @@ def build_scene(
         name: make_field(rng, (depth, height, width), spacing)
         for name, spacing in FILLINGS_NM.items()
     }
-    drift = np.cumsum(rng.normal(0, DRIFT_NM, (shape[0], 2)), axis=0)
-    drift -= drift[shape[0] // 2]
+    drift = draw_drift(rng, shape[0])
     tone = draw_tones(rng, neurites)
 
     cells, organelles, fillings = [], [], []
@@ -93,19 +94,21 @@ def build_scene(
         cells.append(cut_cells(neurites, z, y, x))
         organelles.append(cut_mitochondria(ellipsoids, neurites, cells[-1], z, pixel_nm))
         fillings.append(evaluate(fields, z, y, x))
-    synapses = find_synapses(rng, neurites, cells, organelles, pixel_nm, section_nm)
-    spheres = place_vesicles(rng, neurites, cells, organelles, synapses, pixel_nm, section_nm)
-    sections = [
-        Section(
-            index * section_nm,
-            cells[index],
-            organelles[index],
-            [synapse for synapse in synapses if synapse.section == index],
-            fillings[index],
-        )
-        for index in range(shape[0])
-    ]
+    stack = neurites, cells, organelles
+    synapses = find_synapses(rng, *stack, drift, pixel_nm, section_nm)
+    spheres = place_vesicles(rng, *stack, synapses, drift, pixel_nm, section_nm)
+    sections = []
+    for index, parts in enumerate(zip(cells, organelles, strict=True)):
+        here = [synapse for synapse in synapses if synapse.section == index]
+        z = index * section_nm
+        sections.append(Section(z, drift[index], *parts, here, fillings[index]))
     return Scene(neurites, sections, spheres, tone, drift, pixel_nm)
+
+
+def draw_drift(rng: np.random.Generator, sections: int) -> np.ndarray:
+    """A random walk (n, 2) as y, x in nm, zero in the middle section."""
+    drift = np.cumsum(rng.normal(0, DRIFT_NM, (sections, 2)), axis=0)
+    return np.asarray(drift - drift[sections // 2])
 
 
 def pixel_axes(

@@ -4,6 +4,7 @@ import numpy as np
 
 from bench.data.phantom.scene import Scene, Section
 from bench.data.phantom.synapses import RIBBON_HALF_NM, Synapse, cut_box
+from bench.data.phantom.vesicles import list_disk_pixels
 
 CLEFT_HALF_NM = 3.0
 CLEFT_VARIATION_NM = 1.5
@@ -117,7 +118,7 @@ def add_ribbon(density: np.ndarray, synapse: Synapse, pixel_nm: float) -> None:
     """The ribbon: a rounded bar that stands on the active zone."""
     if not synapse.ribbon_nm:
         return
-    foot, top = synapse.ribbon_px_nm
+    foot, top = synapse.ribbon_ends_nm
     lay_bar(density, synapse.anchor_px, (foot, top), RIBBON_HALF_NM, 0.98, pixel_nm)
     lay_bar(density, synapse.anchor_px, (foot * 0.3, foot), RIBBON_HALF_NM * 0.6, 0.8, pixel_nm)
 
@@ -144,16 +145,17 @@ def lay_bar(
 
 def add_vesicles(density: np.ndarray, scene: Scene, section: Section) -> None:
     """Tethers, then vesicles with a dark rim and a clear lumen."""
-    spheres, pixel = scene.spheres, scene.pixel_nm
-    radii = spheres.profile_radii(section.z_nm)
-    for row in np.flatnonzero((radii > 0) & np.isfinite(spheres.tether_nm[:, 0])):
-        ends = spheres.tether_nm[row], spheres.centre_nm[row, 1:]
+    pixel = scene.pixel_nm
+    profiles = scene.spheres.cut(section.z_nm, section.drift_nm)
+    seen = profiles.radius_nm > 0
+    for row in np.flatnonzero(seen & np.isfinite(profiles.tether_nm[:, 0])):
+        ends = profiles.tether_nm[row], profiles.centre_nm[row]
         lay_bar(density, np.zeros(2), ends, TETHER_HALF_NM, 0.55, pixel)
-    inner = np.maximum(spheres.radius_nm - RIM_NM, 0) ** 2
-    lumen = inner - (spheres.centre_nm[:, 0] - section.z_nm) ** 2
+    inner = np.maximum(scene.spheres.radius_nm - RIM_NM, 0)
+    lumen = np.sqrt(np.maximum(inner**2 - profiles.off_nm**2, 0))
     outer_depth, lumen_depth = (
-        measure_disks(density.shape, spheres.centre_nm[:, 1:][radii > 0], r[radii > 0], pixel)
-        for r in (radii, np.sqrt(np.maximum(lumen, 0)))
+        measure_disks(density.shape, profiles.centre_nm[seen], radius[seen], pixel)
+        for radius in (profiles.radius_nm, lumen)
     )
     lay(density, cover(outer_depth, pixel), 0.95)
     lay(density, cover(lumen_depth, pixel) * (lumen_depth > -10), 0.1)
@@ -167,20 +169,3 @@ def measure_disks(
     pixels, _, depths = list_disk_pixels(shape, centre_nm, radius_nm, pixel_nm)
     np.maximum.at(depth.ravel(), pixels, depths)
     return depth
-
-
-def list_disk_pixels(
-    shape: tuple[int, ...], centre_nm: np.ndarray, radius_nm: np.ndarray, pixel_nm: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pixels in and around disks: flat index, row of the disk, and depth in it in nm."""
-    reach = int(np.ceil(radius_nm.max(initial=0) / pixel_nm)) + 2
-    window = np.arange(-reach, reach + 1)
-    middle = np.rint(centre_nm / pixel_nm).astype(np.intp)
-    y = middle[:, 0, None, None] + window[:, None]
-    x = middle[:, 1, None, None] + window
-    depth = radius_nm[:, None, None] - np.hypot(
-        y * pixel_nm - centre_nm[:, 0, None, None], x * pixel_nm - centre_nm[:, 1, None, None]
-    )
-    inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
-    rows = np.broadcast_to(np.arange(len(radius_nm))[:, None, None], inside.shape)
-    return (y * shape[1] + x)[inside], rows[inside], depth[inside].astype(np.float32)

@@ -45,7 +45,7 @@ class Synapse:
     vesicles: int
 
     @property
-    def ribbon_px_nm(self) -> tuple[np.ndarray, np.ndarray]:
+    def ribbon_ends_nm(self) -> tuple[np.ndarray, np.ndarray]:
         """Foot and top of the ribbon's axis, relative to the anchor in nm."""
         return self.inward * RIBBON_FOOT_NM, self.inward * max(self.ribbon_nm, RIBBON_FOOT_NM)
 
@@ -78,6 +78,7 @@ def find_synapses(
     neurites: Neurites,
     cells: list[Cells],
     mitochondria: list[Mitochondria],
+    drift_nm: np.ndarray,
     pixel_nm: float,
     section_nm: float,
 ) -> list[Synapse]:
@@ -88,6 +89,7 @@ def find_synapses(
         neurites: The neurites.
         cells: The cells of every section.
         mitochondria: The mitochondria of every section.
+        drift_nm: Displacement of every section (n, 2).
         pixel_nm: Pixel size in nm.
         section_nm: Distance of sections in nm.
     """
@@ -97,7 +99,7 @@ def find_synapses(
         if start is None:
             continue
         reach = int(plan.half_nm // section_nm)
-        for index, anchor in follow(cells, plan, start, pixel_nm):
+        for index, anchor in follow(cells, plan, start, drift_nm, pixel_nm):
             away = abs(index - plan.section) / (reach + 1)
             if away < 1:
                 here = cells[index], mitochondria[index]
@@ -166,7 +168,7 @@ def pick_anchor(
 
 
 def follow(
-    cells: list[Cells], plan: Plan, start: np.ndarray, pixel_nm: float
+    cells: list[Cells], plan: Plan, start: np.ndarray, drift_nm: np.ndarray, pixel_nm: float
 ) -> list[tuple[int, np.ndarray]]:
     """Follows a pixel of a boundary up and down the sections, until the boundary ends."""
     track = [(plan.section, start)]
@@ -174,6 +176,8 @@ def follow(
     for direction in (1, -1):
         anchor, index = start, plan.section + direction
         while 0 <= index < len(cells):
+            moved = (drift_nm[index] - drift_nm[index - direction]) / pixel_nm
+            anchor = anchor + moved
             box, corner = cut_box(cells[index].owner.shape, anchor, FOLLOW_NM / pixel_nm)
             here = cells[index]
             edge = np.argwhere(
@@ -194,8 +198,8 @@ def cut_box(
     shape: tuple[int, ...], middle: np.ndarray, reach: float
 ) -> tuple[tuple[slice, slice], np.ndarray]:
     """The square of pixels around a pixel, and its corner."""
-    low = np.maximum(np.floor(middle - reach).astype(int), 0)
-    high = np.minimum(np.ceil(middle + reach).astype(int) + 1, shape)
+    low = np.clip(np.floor(middle - reach).astype(int), 0, shape)
+    high = np.clip(np.ceil(middle + reach).astype(int) + 1, 0, shape)
     return (slice(low[0], high[0]), slice(low[1], high[1])), low
 
 

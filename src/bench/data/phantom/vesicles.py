@@ -17,7 +17,7 @@ TETHER_NM = 9.0
 POOL_WIDTH_NM = 120.0
 POOL_HEIGHT_NM = 380.0
 MEMBRANE_CLEARANCE_NM = 19.0
-MITOCHONDRION_CLEARANCE_NM = 8.0
+MITOCHONDRION_CLEARANCE_NM = 10.0
 # Vesicles outside pools, per square micrometre of section.
 SCATTERED = 12.0
 
@@ -27,9 +27,10 @@ class Spheres:
     """Vesicles in space.
 
     Attributes:
-        centre_nm: Centres (n, 3) as z, y, x; y and x relative to the first pixel's centre.
+        centre_nm: Centres (n, 3) as z, y, x; y and x relative to the centre of the first pixel of
+            a section without drift.
         radius_nm: Radii (n,).
-        terminal: The neurite that each lies in (n,).
+        neurite: The neurite that each lies in (n,).
         tether_nm: Foot (y, x) of its tether on a ribbon (n, 2), NaN without one.
     """
 
@@ -44,11 +45,33 @@ class Spheres:
             self.centre_nm[keep], self.radius_nm[keep], self.neurite[keep], self.tether_nm[keep]
         )
 
-    def profile_radii(self, z_nm: float) -> np.ndarray:
-        """Radii (n,) of the profiles in a plane; 0 where it misses or barely grazes a sphere."""
+    def cut(self, z_nm: float, drift_nm: np.ndarray) -> "Profiles":
+        """Cuts the vesicles with a plane displaced by (y, x)."""
         square = self.radius_nm**2 - (self.centre_nm[:, 0] - z_nm) ** 2
         radii = np.sqrt(np.maximum(square, 0))
-        return np.asarray(np.where(radii >= MIN_PROFILE_RADIUS_NM, radii, 0.0))
+        return Profiles(
+            self.centre_nm[:, 1:] + drift_nm,
+            np.where(radii >= MIN_PROFILE_RADIUS_NM, radii, 0.0),
+            np.abs(self.centre_nm[:, 0] - z_nm),
+            self.tether_nm + drift_nm,
+        )
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """All vesicles as one section sees them, relative to the centre of its first pixel.
+
+    Attributes:
+        centre_nm: Centres (n, 2) as y, x.
+        radius_nm: Radii (n,); 0 where the plane misses or barely grazes a sphere.
+        off_nm: Distances of the plane from the spheres' centres (n,).
+        tether_nm: Feet of tethers (n, 2), NaN without one.
+    """
+
+    centre_nm: np.ndarray
+    radius_nm: np.ndarray
+    off_nm: np.ndarray
+    tether_nm: np.ndarray
 
 
 def place_vesicles(
@@ -57,6 +80,7 @@ def place_vesicles(
     cells: list[Cells],
     mitochondria: list[Mitochondria],
     synapses: list[Synapse],
+    drift_nm: np.ndarray,
     pixel_nm: float,
     section_nm: float,
 ) -> Spheres:
@@ -68,6 +92,7 @@ def place_vesicles(
         cells: The cells of every section.
         mitochondria: The mitochondria of every section.
         synapses: The synapses of every section.
+        drift_nm: Displacement of every section (n, 2).
         pixel_nm: Pixel size in nm.
         section_nm: Distance of sections in nm.
     """
@@ -76,19 +101,30 @@ def place_vesicles(
     rows += [
         scatter_vesicles(rng, here, index, pixel_nm, section_nm) for index, here in enumerate(cells)
     ]
-    table = np.concatenate(rows) if rows else np.zeros((0, 6))
-    radius = rng.uniform(*RADII_NM, len(table))
-    spheres = Spheres(table[:, :3], radius, table[:, 3].astype(np.intp), table[:, 4:])
+    origin = [s.section for s in synapses if s.ribbon_nm] + [s.section for s in synapses]
+    origin += range(len(cells))
+    displaced = np.repeat(drift_nm[origin], [len(part) for part in rows], axis=0)
+    table = np.concatenate(rows)
+    spheres = Spheres(
+        centre_nm=table[:, :3] - np.pad(displaced, [(0, 0), (1, 0)]),
+        radius_nm=rng.uniform(*RADII_NM, len(table)),
+        neurite=table[:, 3].astype(np.intp),
+        tether_nm=table[:, 4:] - displaced,
+    )
+    keep, cut = np.ones(len(table), bool), np.zeros(len(table), bool)
     for index, (here, organelles) in enumerate(zip(cells, mitochondria, strict=True)):
-        z_nm = index * section_nm
-        spheres = spheres.take(find_clear(spheres, here, organelles, z_nm, pixel_nm))
-        spheres = spheres.take(
-            miss_ribbons(spheres, [s for s in synapses if s.section == index], z_nm, pixel_nm)
-        )
-    planes = np.arange(len(cells)) * section_nm
-    cut = np.any([spheres.profile_radii(z) > 0 for z in planes], axis=0)
-    spheres = spheres.take(cut)
-    return spheres.take(find_free(spheres))
+        profiles = spheres.cut(index * section_nm, drift_nm[index])
+        ribbons = [s for s in synapses if s.section == index and s.ribbon_nm]
+        clear = find_clear(profiles, spheres.neurite, here, organelles, pixel_nm)
+        missed = profiles.radius_nm == 0
+        keep &= missed | (clear & miss_ribbons(profiles, ribbons, pixel_nm))
+        cut |= ~missed
+    spheres = spheres.take(keep & cut)
+    spheres = spheres.take(find_free(spheres))
+    for index, organelles in enumerate(mitochondria):
+        profiles = spheres.cut(index * section_nm, drift_nm[index])
+        spheres = spheres.take(~find_hits(profiles, organelles.number > 0, pixel_nm))
+    return spheres
 
 
 def tether_vesicles(
@@ -147,33 +183,43 @@ def assemble(
 
 
 def find_clear(
-    spheres: Spheres, cells: Cells, mitochondria: Mitochondria, z_nm: float, pixel_nm: float
+    profiles: Profiles,
+    neurite: np.ndarray,
+    cells: Cells,
+    mitochondria: Mitochondria,
+    pixel_nm: float,
 ) -> np.ndarray:
-    """Whether each vesicle, where a plane cuts it, lies in its neurite clear of everything else."""
-    radii = spheres.profile_radii(z_nm)
-    pixel = np.rint(spheres.centre_nm[:, 1:] / pixel_nm).astype(int)
+    """Whether each profile (n,) lies in its neurite, clear of membranes and mitochondria."""
+    pixel = np.rint(profiles.centre_nm / pixel_nm).astype(int)
     shape = np.array(cells.owner.shape)
     inside = np.all((pixel >= 0) & (pixel < shape), axis=1)
     y, x = np.clip(pixel, 0, shape - 1).T
     room = cells.boundary_nm[y, x] - MEMBRANE_CLEARANCE_NM
-    room = np.minimum(room, -mitochondria.depth_nm[y, x] - MITOCHONDRION_CLEARANCE_NM)
-    clear = inside & (cells.owner[y, x] == spheres.neurite) & (room > radii + pixel_nm / 2)
-    return np.asarray(clear | (radii == 0))
+    room = np.minimum(room, -mitochondria.depth_nm[y, x])
+    clear = room > profiles.radius_nm + pixel_nm / 2
+    return np.asarray(inside & (cells.owner[y, x] == neurite) & clear)
 
 
-def miss_ribbons(
-    spheres: Spheres, synapses: list[Synapse], z_nm: float, pixel_nm: float
-) -> np.ndarray:
-    """Whether each vesicle stays off the ribbons of a section."""
-    radii = spheres.profile_radii(z_nm)
-    free = np.ones(len(radii), bool)
-    for synapse in synapses:
-        if not synapse.ribbon_nm:
-            continue
-        relative = spheres.centre_nm[:, 1:] - synapse.anchor_px * pixel_nm
+def find_hits(profiles: Profiles, taken: np.ndarray, pixel_nm: float) -> np.ndarray:
+    """Whether each profile (n,) comes too close to a mask (y, x), pixel by pixel."""
+    cut = np.flatnonzero(profiles.radius_nm)
+    pixels, rows, depth = list_disk_pixels(
+        taken.shape, profiles.centre_nm[cut], profiles.radius_nm[cut], pixel_nm
+    )
+    near = depth > -max(MITOCHONDRION_CLEARANCE_NM, 1.5 * pixel_nm)
+    hits = np.zeros(len(profiles.radius_nm), bool)
+    hits[cut[rows[near & taken.ravel()[pixels]]]] = True
+    return hits
+
+
+def miss_ribbons(profiles: Profiles, ribbons: list[Synapse], pixel_nm: float) -> np.ndarray:
+    """Whether each profile (n,) stays off the ribbons of its section."""
+    free = np.ones(len(profiles.radius_nm), bool)
+    for synapse in ribbons:
+        relative = profiles.centre_nm - synapse.anchor_px * pixel_nm
         height = np.clip(relative @ synapse.inward, 0, synapse.ribbon_nm)
         distance = np.hypot(*(relative - height[:, None] * synapse.inward).T)
-        free &= (distance > RIBBON_HALF_NM + radii + 3) | (radii == 0)
+        free &= distance > RIBBON_HALF_NM + profiles.radius_nm + SPACING_NM
     return free
 
 
@@ -193,3 +239,20 @@ def find_free(spheres: Spheres) -> np.ndarray:
         if free[first]:
             free[second] = False
     return np.flatnonzero(free)
+
+
+def list_disk_pixels(
+    shape: tuple[int, ...], centre_nm: np.ndarray, radius_nm: np.ndarray, pixel_nm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pixels in and around disks: flat index, row of the disk, and depth in it in nm."""
+    reach = int(np.ceil(radius_nm.max(initial=0) / pixel_nm)) + 2
+    window = np.arange(-reach, reach + 1)
+    middle = np.rint(centre_nm / pixel_nm).astype(np.intp)
+    y = middle[:, 0, None, None] + window[:, None]
+    x = middle[:, 1, None, None] + window
+    depth = radius_nm[:, None, None] - np.hypot(
+        y * pixel_nm - centre_nm[:, 0, None, None], x * pixel_nm - centre_nm[:, 1, None, None]
+    )
+    inside = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1])
+    rows = np.broadcast_to(np.arange(len(radius_nm))[:, None, None], inside.shape)
+    return (y * shape[1] + x)[inside], rows[inside], depth[inside].astype(np.float32)

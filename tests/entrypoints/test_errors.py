@@ -1,0 +1,44 @@
+import pytest
+
+ONE_LINE_ERRORS = [
+    (("finetune", "--iterations", "many"), "'many' is not a valid integer"),
+    (("finetune", "--lr", "1,5"), "'1,5' is not a valid float"),
+    (("prepare", "--overwrite", "perhaps"), "'perhaps' is not a valid boolean"),
+    (("evaluate", "--seed", "first"), "'first' is not a valid integer"),
+    (("finetune", "--patience", "3"), "No such option"),
+    (("finetune", "--lr"), "requires an argument"),
+    (("finetune", "surplus"), "unexpected extra argument"),
+    (("finetune", "--iterations", "0"), "iterations must be at least 1, received 0"),
+    (("finetune", "--lr", "nan"), "lr must be a finite number, received nan"),
+    (("finetune", "--elastic_px", "100"), "elastic_px must be at most 64, received 100"),
+    (("evaluate", "--threshold", "1.5"), "threshold must be at most 1, received 1.5"),
+    (("finetune", "--schedule", "linear"), "unknown schedule 'linear': choose one of cosine"),
+    (("evaluate", "--split", "all"), "unknown split 'all': choose one of test, train, val"),
+    (("compare", "--protocol", "mine"), "unknown protocol 'mine': choose one of data, paper"),
+    (("finetune", "--structure", "nucleus"), "unknown structure 'nucleus': choose one of mem"),
+    (("finetune", "--method", "transunet"), "unknown method 'transunet': choose one of fine"),
+    (("finetune", "--loss", "hinge"), "unknown loss 'hinge'"),
+    (("finetune", "--method", "finetuned"), "starts from a trained model, received source=auto"),
+    (("finetune", "--patch_px", "100"), "patch_px must be a multiple of 16, received 100"),
+    (("finetune", "--tile_px", "100"), "tile_px + 2 halo_px must be a multiple of 16"),
+    (("finetune", "--device", "cuda:99"), "device must be auto, cpu or a GPU"),
+    (("finetune", "--dataset", "no/such"), "no/such must be a prepared dataset, received no such"),
+    (("evaluate", "--structure", "mito", "--dataset", "x"), "x must be a prepared dataset"),
+    (("benchmark", "--dataset", "no/such"), "no/such must be a prepared dataset"),
+    (("compare", "--experiment", "no such"), "no experiment is named 'no such' in sqlite:///"),
+    (("phantom", "--montage_px", "256"), "montage_px must be at least size_px, received 256"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), ONE_LINE_ERRORS, ids=lambda value: str(value))
+def test_an_input_that_cannot_be_worked_with_is_one_line(
+    run_entry_point, store, command, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, written = run_entry_point(*command)
+    assert status == 2
+    (line,) = written.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert store.client.search_runs([store.experiment_id]) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]

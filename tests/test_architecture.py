@@ -1,0 +1,102 @@
+"""Calls go down only: entry points -> steps -> domain, and what is heavy sits behind one seam."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+SOURCE = PROJECT / "src" / "bench"
+MODULES = sorted(SOURCE.rglob("*.py"))
+STEPS = [path for path in MODULES if "steps" in path.parts]
+TRACKING = [path for path in MODULES if "tracking" in path.parts]
+DOMAIN = [path for path in MODULES if path not in STEPS and path not in TRACKING]
+ENTRY_POINTS = sorted((PROJECT / "entrypoints").glob("*.py"))
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(PROJECT)))
+
+
+def imports(nodes: Iterator[ast.AST]) -> set[str]:
+    """Full names of the modules that the nodes import."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name their module in full"
+            # `from bench import steps` imports bench.steps.
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def all_imports(path: Path) -> set[str]:
+    return imports(ast.walk(ast.parse(path.read_text())))
+
+
+def imports_at_top(path: Path) -> set[str]:
+    """What a module imports when it is imported: everything outside of functions."""
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    late = {inner for function in functions for inner in ast.walk(function)}
+    return imports(node for node in ast.walk(tree) if node not in late)
+
+
+def within(package: str, names: set[str]) -> set[str]:
+    return {name for name in names if f"{name}.".startswith(f"{package}.")}
+
+
+def test_there_is_something_to_look_at():
+    assert len(DOMAIN) > 20
+    assert {path.stem for path in STEPS} > {"prepare", "finetune", "evaluate", "compare"}
+    assert {path.stem for path in ENTRY_POINTS} > {"cli", "prepare", "finetune"}
+
+
+@each(DOMAIN)
+def test_domain_knows_neither_the_store_nor_the_command_line(path):
+    names = all_imports(path)
+    for package in ("mlflow", "click", "bench.steps", "bench.tracking"):
+        assert not within(package, names)
+
+
+@each(TRACKING)
+def test_tracking_does_not_call_up(path):
+    names = all_imports(path)
+    for package in ("click", "bench.steps"):
+        assert not within(package, names)
+
+
+@each(STEPS)
+def test_steps_reach_the_store_through_tracking_only(path):
+    names = all_imports(path)
+    for package in ("mlflow", "click", "torch_em"):
+        assert not within(package, names)
+
+
+@each([path for path in MODULES if "models" not in path.parts])
+def test_torch_em_is_behind_the_adapters_of_models(path):
+    assert not within("torch_em", all_imports(path))
+
+
+@each(ENTRY_POINTS)
+def test_entry_points_import_late(path):
+    at_top = imports_at_top(path)
+    allowed = {"click", "cli", "bench"} | set(sys.stdlib_module_names)
+    assert {name.split(".")[0] for name in at_top} <= allowed
+    ours = within("bench", at_top)
+    assert ours <= within("bench.config", ours) | within("bench.errors", ours)
+
+
+@each([path for path in ENTRY_POINTS if path.stem != "cli"])
+def test_an_entry_point_calls_its_step(path):
+    late = all_imports(path) - imports_at_top(path)
+    assert late == {f"bench.steps.{path.stem}.{path.stem}"}
+
+
+@each(MODULES + ENTRY_POINTS)
+def test_nothing_prints(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]

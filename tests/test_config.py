@@ -1,0 +1,83 @@
+import dataclasses
+import math
+import types
+from typing import get_type_hints
+
+import pytest
+
+from bench import config as settings
+from bench.config import (
+    BenchmarkConfig,
+    CompareConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    PhantomConfig,
+    PrepareConfig,
+    StepConfig,
+)
+from bench.errors import BenchError
+
+CONFIGS = [
+    value
+    for value in vars(settings).values()
+    if isinstance(value, type) and issubclass(value, StepConfig) and value is not StepConfig
+]
+FIELDS = [
+    pytest.param(config, field, id=f"{config.__name__}.{field.name}")
+    for config in CONFIGS
+    for field in dataclasses.fields(config)
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_defaults_are_within_their_own_bounds(config):
+    config()
+
+
+@pytest.mark.parametrize(("config", "field"), FIELDS)
+def test_a_default_has_the_type_of_its_field(config, field):
+    hint = get_type_hints(config)[field.name]
+    kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
+    assert type(field.default) in kinds
+
+
+@pytest.mark.parametrize(("config", "field"), FIELDS)
+def test_bounds_hold(config, field):
+    limits = field.metadata
+    if limits["choices"] is not None:
+        with pytest.raises(BenchError, match=f"unknown {field.name} 'no such'"):
+            config(**{field.name: "no such"})
+    for bound, beyond in (("minimum", -1), ("maximum", 1)):
+        if limits[bound] is None:
+            continue
+        config(**{field.name: limits[bound]})
+        with pytest.raises(BenchError, match=f"{field.name} must be at .* received"):
+            config(**{field.name: limits[bound] + beyond})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite(value):
+    with pytest.raises(BenchError, match="lr must be a finite number"):
+        FinetuneConfig(lr=value)
+
+
+def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
+    left_out = {
+        config: {f.name for f in dataclasses.fields(config)} - set(config().identity())
+        for config in CONFIGS
+        if config is not settings.TrainingConfig
+    }
+    assert left_out == {
+        PhantomConfig: {"output"},
+        PrepareConfig: {"input", "output", "overwrite"},
+        FinetuneConfig: {"dataset", "checkpoint_iterations"},
+        EvaluateConfig: {"dataset"},
+        CompareConfig: {"output"},
+        BenchmarkConfig: {"dataset", "checkpoint_iterations", "output"},
+    }
+
+
+def test_a_benchmark_trains_with_the_same_defaults_as_finetune():
+    shared = {f.name for f in dataclasses.fields(settings.TrainingConfig)}
+    grid, cell = vars(BenchmarkConfig()), vars(FinetuneConfig())
+    assert {name: grid[name] for name in shared} == {name: cell[name] for name in shared}

@@ -1,0 +1,158 @@
+"""MLproject, the options and the configs say the same; values reach a step as data."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import shlex
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import get_type_hints
+
+import cli
+import click
+import pytest
+import yaml
+from mlflow.projects._project_spec import load_project
+
+PROJECT = Path(__file__).parents[1]
+CONTENT = yaml.safe_load((PROJECT / "MLproject").read_text())
+ENTRY_POINTS = CONTENT["entry_points"]
+each_entry_point = pytest.mark.parametrize("name", ENTRY_POINTS)
+TYPES = {int: "int", float: "float", str: "string", bool: "string"}
+
+# What a shell would make something of, unless it is quoted for it.
+HOSTILE = [
+    "two words",
+    "a'b",
+    'a"b',
+    "'\"'",
+    "; touch {canary}",
+    "$(touch {canary})",
+    "`touch {canary}`",
+    "'; touch {canary}; '",
+    '"; touch {canary}; "',
+    "a\ntouch {canary}",
+    "&& touch {canary} #",
+    "| tee {canary}",
+    "> {canary}",
+    "*",
+    "~",
+    "$HOME",
+    "back\\slash",
+    "{{input}}",
+    "%s",
+    "-x",
+    "--output",
+    "",
+    "µm/日本",
+]
+
+
+def config_of(name: str) -> type:
+    main = importlib.import_module(name).main
+    return get_type_hints(main)["config"]
+
+
+def declared(field: dataclasses.Field, hint: object) -> dict[str, object]:
+    """What MLproject must say of a field."""
+    if isinstance(hint, types.UnionType):
+        assert field.default is None, "an optional setting defaults to auto"
+        return {"type": "string", "default": "auto"}
+    default = str(field.default).lower() if hint is bool else field.default
+    return {"type": TYPES[hint], "default": default}
+
+
+def test_every_entry_point_is_a_file_and_every_file_an_entry_point():
+    assert set(ENTRY_POINTS) == {p.stem for p in (PROJECT / "entrypoints").glob("*.py")} - {"cli"}
+
+
+@each_entry_point
+def test_parameters_are_those_of_the_config(name):
+    config = config_of(name)
+    hints = get_type_hints(config)
+    expected = {f.name: declared(f, hints[f.name]) for f in dataclasses.fields(config)}
+    found = ENTRY_POINTS[name]["parameters"]
+    assert found == expected
+    # 1 == 1.0 == True: the types of the defaults must agree too.
+    assert {key: type(row["default"]) for key, row in found.items()} == {
+        key: type(row["default"]) for key, row in expected.items()
+    }
+
+
+@each_entry_point
+def test_options_are_those_of_the_config(name):
+    config = config_of(name)
+    options = {option.name: option for option in cli.make_options(config)}
+    assert set(options) == {field.name for field in dataclasses.fields(config)}
+    for key, option in options.items():
+        assert f"--{key}" in option.opts
+    with click.Context(click.Command(name, params=list(options.values()))) as context:
+        parsed = {key: option.get_default(context) for key, option in options.items()}
+        parsed = {key: options[key].type_cast_value(context, v) for key, v in parsed.items()}
+    assert config(**parsed) == config()
+    assert [type(parsed[key]) for key in parsed] == [type(getattr(config(), key)) for key in parsed]
+
+
+@each_entry_point
+def test_a_step_runs_as_its_config_and_nothing_else(name):
+    source = inspect.getsource(importlib.import_module(name))
+    assert f"run_step({config_of(name).__name__}, main)" in source
+
+
+@each_entry_point
+def test_placeholders_stand_bare_and_once(name):
+    entry = ENTRY_POINTS[name]
+    words = entry["command"].split()
+    assert words[:2] == ["python", f"entrypoints/{name}.py"]
+    pairs = list(zip(words[2::2], words[3::2], strict=True))
+    assert sorted(pairs) == [(f"--{key}", f"{{{key}}}") for key in sorted(entry["parameters"])]
+
+
+@each_entry_point
+def test_the_default_command_parses_to_the_default_config(name):
+    words = shlex.split(load_project(PROJECT).get_entry_point(name).compute_command({}, None))
+    assert parse(name, words[2:]) == config_of(name)()
+
+
+@pytest.mark.parametrize("template", HOSTILE)
+def test_a_value_survives_the_shell(template, tmp_path):
+    """Through mlflow's own command line, bash, and back: the same characters, nothing run."""
+    canary = tmp_path / "canary"
+    value = template.format(canary=canary)
+    entry = load_project(PROJECT).get_entry_point("prepare")
+    command = entry.compute_command({"input": value, "splits": value}, None)
+    program = f"{shlex.quote(sys.executable)} -c 'import sys; print(ascii(sys.argv[1:]))'"
+    command = command.replace("python entrypoints/prepare.py", program, 1)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    config = parse("prepare", ast.literal_eval(done.stdout))
+    assert (config.input, config.splits) == (value, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("true", True), ("false", False), ("True", True), ("no", False), ("1", True)],
+)
+def test_truth_values(typed, expected):
+    assert parse("prepare", ["--overwrite", typed]).overwrite is expected
+
+
+def test_auto_is_none_and_a_number_a_number():
+    config = parse("evaluate", ["--min_area_px", "auto", "--opening_radius_px", "3", "--seed", "7"])
+    assert (config.min_area_px, config.opening_radius_px, config.seed) == (None, 3, 7)
+
+
+def test_dashes_are_as_good_as_underscores():
+    assert parse("prepare", ["--pixel-size-nm", "4.5"]).pixel_size_nm == 4.5
+
+
+def parse(name: str, arguments: list[str]) -> object:
+    """What the entry point's step is called with."""
+    config = config_of(name)
+    command = click.Command(name, params=cli.make_options(config), callback=config)
+    return command.main(arguments, standalone_mode=False)

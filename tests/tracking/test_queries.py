@@ -1,0 +1,127 @@
+import pytest
+
+from bench.errors import BenchError
+from bench.tracking import queries
+from bench.tracking.queries import (
+    Cell,
+    fetch_artifact,
+    find_evaluations,
+    find_trained,
+    find_trainings,
+    get_trained,
+)
+from bench.tracking.runs import Identity, open_run
+
+DATASET = "d" * 64
+
+
+@pytest.fixture
+def record(store):
+    """Records a run of a step and returns its id; later calls are later runs."""
+    clock = iter(range(1, 1000))
+
+    def make(step="finetune", status="FINISHED", tags=None, **parts):
+        cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
+        number = next(clock)
+        identity = Identity(step, {"number": number}, {}, **(cell | parts))
+        made = store.client.create_run(
+            store.experiment_id, start_time=number, tags=identity.tags() | (tags or {})
+        )
+        if status != "RUNNING":
+            store.client.set_terminated(made.info.run_id, status)
+        return made.info.run_id
+
+    return make
+
+
+def find(store, **wanted):
+    defaults = {"method": "auto", "structure": "vesicles", "dataset": DATASET, "seed": None}
+    return find_trained(store, **(defaults | wanted)).id
+
+
+def test_a_trained_run_is_read(store, record):
+    run_id = record(tags={"bench.dataset_name": "tiny"}, seed=7)
+    found = get_trained(store, run_id)
+    assert found.cell == Cell("scratch", "vesicles", DATASET, 7)
+    assert (found.id, found.status, found.reason) == (run_id, "FINISHED", "")
+    assert found.dataset_label == "tiny@dddddddd"
+
+
+@pytest.mark.parametrize("run_id", ["0" * 32, "mitochondria", "a'b", "", "../../etc"])
+def test_a_run_that_does_not_exist(store, run_id):
+    with pytest.raises(BenchError, match="no run has the id .* look it up in the MLflow UI"):
+        get_trained(store, run_id)
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FAILED", "KILLED"])
+def test_a_run_that_is_not_finished(store, record, status):
+    run_id = record(status=status)
+    with pytest.raises(BenchError, match=f"must be FINISHED, {run_id} is {status}"):
+        get_trained(store, run_id)
+
+
+def test_a_run_of_another_step(store, record):
+    with pytest.raises(BenchError, match="must have trained a model, .* is evaluate: give the id"):
+        get_trained(store, record("evaluate"))
+    foreign = store.client.create_run(store.experiment_id)
+    with pytest.raises(BenchError, match="is no step of this suite"):
+        get_trained(store, foreign.info.run_id)
+
+
+def test_a_pointer_is_followed(store, record):
+    run_id = record()
+    pointer = store.client.create_run(store.experiment_id, tags={"bench.see": run_id})
+    assert get_trained(store, pointer.info.run_id).id == run_id
+
+
+def test_the_newest_training_is_found(store, record):
+    old, new = record(), record()
+    record(status="FAILED")
+    record(status="RUNNING")
+    record("evaluate")
+    assert new != old
+    assert find(store) == new
+
+
+def test_a_training_is_found_by_all_that_is_said_of_it(store, record):
+    wanted = record(method="scratch_dice", seed=1)
+    record(method="scratch", seed=1)
+    record(method="scratch_dice", seed=2)
+    record(method="scratch_dice", seed=1, structure="membrane")
+    record(method="scratch_dice", seed=1, dataset="e" * 64)
+    assert find(store, method="scratch_dice", seed=1) == wanted
+    assert find(store, method="scratch_dice") != wanted
+
+
+def test_no_training(store, record):
+    record(method="scratch")
+    message = "no finished training has structure vesicles, .* method finetuned, seed 3: run fine"
+    with pytest.raises(BenchError, match=message):
+        find(store, method="finetuned", seed=3)
+
+
+def test_all_pages_are_read_newest_first(store, record, monkeypatch):
+    monkeypatch.setattr(queries, "PAGE", 2)
+    ids = [record(status=status) for status in ("FINISHED", "FAILED", "RUNNING", "KILLED") * 2]
+    assert [found.id for found in find_trainings(store, store.experiment_id)] == ids[::-1]
+
+
+def test_evaluations_are_those_of_a_split_and_protocol(store, record):
+    def evaluated(split="test", protocol="data", **options):
+        tags = {"bench.split": split, "bench.protocol": protocol}
+        return record("evaluate", tags=tags, **options)
+
+    old, new = evaluated(), evaluated()
+    evaluated(split="val")
+    evaluated(protocol="paper")
+    evaluated(status="FAILED")
+    found = find_evaluations(store, store.experiment_id, "test", "data")
+    assert [run.id for run in found] == [new, old]
+
+
+def test_a_missing_artifact_says_so(store):
+    with open_run(store, Identity("finetune", {}, {})) as run:
+        run.log_text("hello", "there.txt")
+    assert fetch_artifact(store, run.id, "there.txt").read_text() == "hello"
+    with pytest.raises(BenchError, match=f"run {run.id} must have the artifact checkpoint, it"):
+        fetch_artifact(store, run.id, "checkpoint")

@@ -1,0 +1,306 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from bench.errors import BenchError
+from bench.tracking import runs
+from bench.tracking.runs import Identity, open_run, report_failure
+from bench.tracking.store import open_store
+
+IDENTITY = Identity(
+    "finetune",
+    {"lr": 0.1, "iterations": 5},
+    {"source": "abc"},
+    method="scratch",
+    structure="vesicles",
+    dataset="d" * 64,
+    seed=3,
+)
+
+# Opens a run and holds it.
+HOLD_A_RUN = """
+import sys, time
+from bench.tracking.runs import Identity, open_run
+from bench.tracking.store import open_store
+run = open_run(open_store(), Identity("finetune", {}, {}))
+(run.work / "state").write_text("half")
+print(run.id, flush=True)
+time.sleep(600)
+"""
+
+
+def finish(store, identity=IDENTITY, **options):
+    run = open_run(store, identity, **options)
+    with run:
+        pass
+    return run
+
+
+def status_of(store, run_id):
+    return store.client.get_run(run_id).info.status
+
+
+def tags_of(store, run_id):
+    return store.client.get_run(run_id).data.tags
+
+
+@pytest.fixture
+def adopt(store, monkeypatch):
+    """A store opened as `mlflow run` opens it for a step: with a run that is there already."""
+
+    def open_adopted():
+        made = store.client.create_run(store.experiment_id, run_name="made by mlflow run")
+        monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+        return open_store(), made.info.run_id
+
+    return open_adopted
+
+
+def test_a_new_run_is_tagged_and_finishes(store):
+    with open_run(store, IDENTITY) as run:
+        assert run.state == "new"
+        assert not run.reused
+        assert status_of(store, run.id) == "RUNNING"
+        (run.work / "state").write_text("x")
+    found = store.client.get_run(run.id)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "finetune-scratch-vesicles-seed3"
+    tags = {name: value for name, value in found.data.tags.items() if name.startswith("bench.")}
+    assert tags == {
+        "bench.step": "finetune",
+        "bench.method": "scratch",
+        "bench.structure": "vesicles",
+        "bench.dataset": "d" * 64,
+        "bench.seed": "3",
+        "bench.fingerprint": IDENTITY.fingerprint(),
+        "bench.code": runs.code_version(),
+    }
+    assert not run.work.exists()
+
+
+def test_a_finished_run_is_reused(store, caplog):
+    first = finish(store)
+    with caplog.at_level("INFO"):
+        again = open_run(store, IDENTITY)
+    assert (again.id, again.state, again.reused) == (first.id, "reused", True)
+    assert f"reusing finished run {first.id}" in caplog.text
+    assert len(store.client.search_runs([store.experiment_id])) == 1
+    assert not again.work.exists()
+
+
+def test_a_run_is_not_reused_in_another_experiment(store):
+    first = finish(store)
+    store.experiment_id = store.client.create_experiment("another")
+    assert finish(store).id != first.id
+
+
+def test_reuse_can_be_declined(store):
+    first = finish(store)
+    second = finish(store, reuse=False)
+    assert (second.state, first.id != second.id) == ("new", True)
+
+
+def test_a_failed_run_tells_why_and_is_resumed_under_its_id(store, caplog):
+    with pytest.raises(BenchError), open_run(store, IDENTITY) as run:
+        (run.work / "state").write_text("half")
+        raise BenchError("the disk is full")
+    assert status_of(store, run.id) == "FAILED"
+    assert tags_of(store, run.id)["bench.reason"] == "the disk is full"
+    with caplog.at_level("INFO"), open_run(store, IDENTITY) as again:
+        assert (again.id, again.state) == (run.id, "resumed")
+        assert (again.work / "state").read_text() == "half"
+        assert status_of(store, run.id) == "RUNNING"
+    assert f"resuming run {run.id}, which was FAILED" in caplog.text
+    assert status_of(store, run.id) == "FINISHED"
+    assert "bench.reason" not in tags_of(store, run.id)
+
+
+def test_an_error_without_a_message_still_has_a_reason(store):
+    with pytest.raises(ZeroDivisionError), open_run(store, IDENTITY) as run:
+        raise ZeroDivisionError
+    assert tags_of(store, run.id)["bench.reason"] == "ZeroDivisionError"
+
+
+def test_an_interrupted_run_is_killed_and_resumed(store):
+    with pytest.raises(KeyboardInterrupt), open_run(store, IDENTITY) as run:
+        raise KeyboardInterrupt
+    assert status_of(store, run.id) == "KILLED"
+    assert tags_of(store, run.id)["bench.reason"].startswith("interrupted")
+    again = open_run(store, IDENTITY)
+    assert (again.id, again.state) == (run.id, "resumed")
+    again.finish("FINISHED")
+
+
+def test_a_finished_run_is_preferred_to_a_newer_failed_one(store):
+    finished = finish(store)
+    with pytest.raises(BenchError), open_run(store, IDENTITY, reuse=False):
+        raise BenchError("no")
+    assert open_run(store, IDENTITY).id == finished.id
+
+
+def test_the_run_that_mlflow_made_is_taken_once(store, adopt):
+    adopted_store, adopted = adopt()
+    run = open_run(adopted_store, IDENTITY)
+    assert (run.id, run.state) == (adopted, "new")
+    found = store.client.get_run(adopted)
+    assert found.info.run_name == "finetune-scratch-vesicles-seed3"
+    assert found.data.tags["bench.fingerprint"] == IDENTITY.fingerprint()
+    other = open_run(adopted_store, replace(IDENTITY, seed=4))
+    assert other.id != adopted
+    for each in (run, other):
+        each.finish("FINISHED")
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_run_that_mlflow_made_points_to_the_one_that_has_the_result(store, adopt, failed):
+    first = open_run(store, IDENTITY)
+    first.finish("FAILED" if failed else "FINISHED")
+    adopted_store, adopted = adopt()
+    run = open_run(adopted_store, IDENTITY)
+    assert (run.id, run.state) == (first.id, "resumed" if failed else "reused")
+    run.close()
+    pointer = store.client.get_run(adopted)
+    assert pointer.data.tags["bench.see"] == first.id
+    assert first.id in pointer.data.tags["mlflow.note.content"]
+    assert pointer.info.run_name == "see finetune-scratch-vesicles-seed3"
+    # It is no second run of the identity.
+    assert "bench.fingerprint" not in pointer.data.tags
+
+
+def test_a_run_that_is_named_again_is_resumed_not_pointed_to_itself(store, monkeypatch):
+    first = open_run(store, IDENTITY)
+    first.finish("KILLED")
+    monkeypatch.setenv("MLFLOW_RUN_ID", first.id)
+    run = open_run(open_store(), IDENTITY)
+    assert (run.id, run.state) == (first.id, "resumed")
+    run.finish("FINISHED")
+    assert "bench.see" not in tags_of(store, first.id)
+
+
+def test_a_child_leaves_the_run_of_mlflow_to_its_parent(store, adopt):
+    adopted_store, adopted = adopt()
+    child = finish(adopted_store, parent="p" * 32)
+    assert child.id != adopted
+    assert tags_of(store, child.id)["mlflow.parentRunId"] == "p" * 32
+    assert adopted_store.take_adopted() == adopted
+
+
+def test_two_processes_do_not_do_the_same_work_and_a_kill_frees_it(store, python_environment):
+    environment = python_environment | {
+        "MLFLOW_TRACKING_URI": store.uri,
+        "MLFLOW_EXPERIMENT_ID": store.experiment_id,
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_RUN], env=environment, stdout=subprocess.PIPE, text=True
+    ) as other:
+        run_id = other.stdout.readline().strip()
+        try:
+            with pytest.raises(BenchError, match="another is doing this finetune now: wait"):
+                open_run(store, Identity("finetune", {}, {}))
+            open_run(store, Identity("finetune", {"lr": 1}, {})).finish("FINISHED")
+        finally:
+            other.kill()
+    assert status_of(store, run_id) == "RUNNING"
+    run = open_run(store, Identity("finetune", {}, {}))
+    assert (run.id, run.state) == (run_id, "resumed")
+    assert (run.work / "state").read_text() == "half"
+    run.finish("FINISHED")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "evaluate"},
+        {"settings": {"lr": 0.2, "iterations": 5}},
+        {"settings": {"lr": 0.1}},
+        {"inputs": {"source": "abd"}},
+        {"inputs": {}},
+        {"method": "scratch_dice"},
+        {"structure": "membrane"},
+        {"dataset": "e" * 64},
+        {"seed": 4},
+        {"seed": None},
+    ],
+)
+def test_the_fingerprint_tells_what_changes_a_result(change):
+    assert replace(IDENTITY, **change).fingerprint() != IDENTITY.fingerprint()
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_settings():
+    same = replace(IDENTITY, settings={"iterations": 5, "lr": 0.1})
+    assert same.fingerprint() == IDENTITY.fingerprint()
+
+
+def test_the_fingerprint_tells_the_code(monkeypatch):
+    before = IDENTITY.fingerprint()
+    monkeypatch.setattr(runs, "code_version", lambda: "0123456789abcdef")
+    assert IDENTITY.fingerprint() != before
+
+
+def test_params_of_a_resumed_run_are_kept(store):
+    run = open_run(store, IDENTITY)
+    run.log_params({"lr": 0.1, "device": "cpu"})
+    run.finish("KILLED")
+    with open_run(store, IDENTITY) as again:
+        again.log_params({"lr": 0.1, "device": "cuda", "extra": None} | {f"p{i}": i for i in range(150)})
+    params = store.client.get_run(run.id).data.params
+    assert len(params) == 153
+    assert (params["cfg.device"], params["cfg.extra"], params["cfg.p149"]) == ("cpu", "None", "149")
+
+
+def test_a_long_parameter_and_a_long_reason_are_cut_to_what_the_store_takes(store):
+    with pytest.raises(BenchError), open_run(store, IDENTITY) as run:
+        run.log_params({"origin": "x" * 10_000})
+        raise BenchError("y" * 10_000)
+    found = store.client.get_run(run.id).data
+    assert found.params["cfg.origin"] == "x" * 6000
+    assert found.tags["bench.reason"] == "y" * 8000
+
+
+def test_a_long_series_goes_to_the_store_whole(store):
+    with open_run(store, IDENTITY) as run:
+        assert run.last_step("train/loss") == 0
+        run.log_series([(step, {"train/loss": 1 / step, "train/lr": 0.1}) for step in range(1, 1202)])
+        assert run.last_step("train/loss") == 1201
+    history = store.client.get_metric_history(run.id, "train/loss")
+    assert sorted(point.step for point in history) == list(range(1, 1202))
+
+
+def test_a_dataset_is_an_input_of_the_run(store, tmp_path):
+    with open_run(store, IDENTITY) as run:
+        run.log_dataset(name="tiny", path=tmp_path, digest="d" * 64, context="training")
+    (logged,) = store.client.get_run(run.id).inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("tiny", "d" * 36)
+    assert str(tmp_path) in logged.dataset.source
+    assert "d" * 64 in logged.dataset.profile
+    assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "training")]
+
+
+def test_pictures_become_artifacts(store):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with open_run(store, IDENTITY) as run:
+        run.log_image(picture, key="val-s1", step=25)
+        run.log_image_table({"s1": picture, "s2": picture}, {"s1": 0.5, "s2": 0.25})
+    table = store.client.load_table(store.experiment_id, "overlays.json", [run.id])
+    assert list(table["section"]) == ["s1", "s2"]
+    assert list(table["dice"]) == [0.5, 0.25]
+    images = [file.path for file in store.client.list_artifacts(run.id, "images")]
+    assert [path for path in images if "val-s1%step%25" in path and path.endswith(".png")]
+
+
+def test_a_failure_before_a_step_took_its_run_is_reported_on_it(store, adopt):
+    _, adopted = adopt()
+    report_failure("no such folder")
+    assert tags_of(store, adopted)["bench.reason"] == "no such folder"
+
+
+def test_reporting_a_failure_never_hides_it(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "a" * 32)
+    report_failure("the reason")

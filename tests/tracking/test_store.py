@@ -1,0 +1,117 @@
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.tracking import store as store_module
+from bench.tracking.store import check_server, experiment_id_of, open_store, tracking_uri
+
+
+def test_eight_processes_at_once_make_one_whole_store(eight_processes):
+    assert eight_processes.returncode == 0, eight_processes.stderr
+    assert "Traceback" not in eight_processes.stderr
+
+
+def test_the_store_they_made_holds_runs(make_store, tmp_path):
+    store = make_store(tmp_path / "copy")
+    run = store.client.create_run(store.experiment_id)
+    assert store.client.get_run(run.info.run_id).info.status == "RUNNING"
+
+
+def test_without_a_name_the_store_is_the_embedded_one(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    project = Path(__file__).parents[2]
+    assert tracking_uri() == f"sqlite:///{project}/mlruns/mlflow.db"
+
+
+def test_a_relative_path_and_a_link_are_the_file_itself(monkeypatch, tmp_path):
+    (tmp_path / "real.db").touch()
+    (tmp_path / "link.db").symlink_to("real.db")
+    monkeypatch.chdir(tmp_path)
+    for uri in ("sqlite:///link.db", f"sqlite:///{tmp_path}/link.db", "sqlite:///real.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert tracking_uri() == f"sqlite:///{tmp_path}/real.db"
+
+
+def test_a_server_that_is_down_is_an_error_at_once(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    begun = time.monotonic()
+    with pytest.raises(BenchError, match=r"server must answer, http://127\.0\.0\.1:9 does not"):
+        open_store()
+    assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_does_not_answer_is_an_error_in_seconds(monkeypatch):
+    monkeypatch.setattr(store_module, "HEALTH_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BenchError, match="timed out"):
+            check_server(uri)
+
+
+def test_a_server_that_wants_a_password_answers():
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(401)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Guarded)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    check_server(f"http://127.0.0.1:{server.server_port}/")
+    server.server_close()
+
+
+@pytest.mark.parametrize("uri", ["nonsense://host/path", "file:///tmp/no-file-store"])
+def test_an_address_that_mlflow_cannot_use_is_an_error(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(BenchError, match="MLFLOW_TRACKING_URI"):
+        open_store()
+
+
+def test_the_run_that_mlflow_made_decides_the_experiment(store, monkeypatch):
+    experiment = store.client.create_experiment("another")
+    run = store.client.create_run(experiment)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    opened = open_store()
+    assert (opened.experiment_id, opened.adopted) == (experiment, run.info.run_id)
+    assert opened.take_adopted() == run.info.run_id
+    assert opened.take_adopted() is None
+
+
+def test_an_experiment_is_found_or_made_by_name(store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    assert open_store().experiment_id == "0"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
+    assert open_store().experiment_id == store.experiment_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "new")
+    made = open_store().experiment_id
+    assert store.client.get_experiment(made).name == "new"
+    assert open_store().experiment_id == made
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"])
+def test_a_run_or_an_experiment_that_is_not_there_is_an_error(store, monkeypatch, name):
+    monkeypatch.setenv(name, "12345678")
+    with pytest.raises(BenchError, match=f"{name}.*12345678"):
+        open_store()
+
+
+def test_a_deleted_experiment_is_an_error(store, monkeypatch):
+    store.client.delete_experiment(store.experiment_id)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
+    with pytest.raises(BenchError, match="tests.*deleted"):
+        open_store()
+
+
+def test_experiments_are_named(store):
+    assert experiment_id_of(store, "auto") == store.experiment_id
+    assert experiment_id_of(store, "Default") == "0"
+    with pytest.raises(BenchError, match="no experiment is named 'tset' in .* 'tests', 'Default'"):
+        experiment_id_of(store, "tset")

@@ -1,0 +1,276 @@
+import json
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from bench.errors import BenchError
+from bench.inference.device import Compute
+from bench.inference.tiles import predict_section
+from bench.models.checkpoint import build_model
+from bench.training import state
+from bench.training.augment import Augmentation
+from bench.training.loop import LoopSettings, Reports, cosine_rate, make_trainee, train
+from bench.training.losses import make_loss
+from bench.training.patches import PatchFeed, PatchSettings
+from bench.training.state import Progress, load_state
+
+CPU = torch.device("cpu")
+ARGUMENTS = {"in_channels": 1, "out_channels": 1, "depth": 2, "features": 2}
+SETTINGS = LoopSettings(
+    iterations=23,
+    epoch_iterations=5,
+    checkpoint_iterations=3,
+    lr=1e-2,
+    schedule="plateau",
+    plateau_factor=0.5,
+    plateau_patience=0,
+)
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture(scope="module")
+def section():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((64, 64)) < 0.2).astype(np.uint8)
+    return rng.normal(100, 10, labels.shape) + 40 * labels, labels
+
+
+@pytest.fixture(scope="module")
+def feed(section):
+    augmentation = Augmentation(rotate=True, flip=True, elastic_px=2, noise=0.1)
+    return PatchFeed([section], PatchSettings(32, 2, 0.5, augmentation, seed=3), CPU)
+
+
+class Session:
+    """One process that trains: what it saw, and where to stop it."""
+
+    def __init__(self, feed, section, state_file, settings=SETTINGS, compute=None, stop=None):
+        self.feed, self.section, self.state_file = feed, section, state_file
+        self.settings, self.compute = settings, compute or Compute(CPU, "fp32")
+        self.stop = stop
+        self.events, self.numbers, self.scores = [], {}, {}
+        torch.manual_seed(0)
+        self.trainee = make_trainee(build_model("unet2d", ARGUMENTS), settings, self.compute)
+
+    def on_iteration(self, iteration, numbers):
+        self.numbers[iteration] = (numbers["loss"], numbers["lr"])
+        if self.stop == ("iteration", iteration):
+            raise Stop
+
+    def validate(self, network):
+        raw, labels = self.section
+        probability = predict_section(network, raw, tile_px=32, halo_px=16, compute=self.compute)
+        return 1 - float(np.abs(probability[0] / 255 - labels).mean())
+
+    def on_epoch(self, iteration, score, best):
+        self.events.append(("epoch", iteration))
+        self.scores[iteration] = (score, best)
+        if self.stop == ("epoch", iteration):
+            raise Stop
+
+    def on_saving(self, iteration):
+        self.events.append(("saving", iteration))
+        if self.stop == ("saving", iteration):
+            raise Stop
+
+    def run(self):
+        self.progress = train(
+            self.trainee,
+            self.feed,
+            make_loss("focal_dice", gamma=2, foreground_weight=5),
+            self.settings,
+            compute=self.compute,
+            state_file=self.state_file,
+            reports=Reports(self.on_iteration, self.validate, self.on_epoch, self.on_saving),
+        )
+        return self
+
+
+def train_in_pieces(feed, section, state_file, settings, stops, compute=None):
+    """Trains in one session for each stop, and a last one that ends."""
+    for stop in stops:
+        with pytest.raises(Stop):
+            Session(feed, section, state_file, settings, compute, stop).run()
+    return Session(feed, section, state_file, settings, compute).run()
+
+
+def assert_same_end(one, other):
+    for name, tensor in one.trainee.network.state_dict().items():
+        assert torch.equal(other.trainee.network.state_dict()[name], tensor), name
+    states = [s.trainee.optimizer.state_dict() for s in (one, other)]
+    groups = [json.loads(json.dumps(s["param_groups"])) for s in states]
+    assert groups[0] == groups[1]
+    for index, moments in states[0]["state"].items():
+        for name, tensor in moments.items():
+            assert torch.equal(states[1]["state"][index][name], tensor), (index, name)
+    if one.trainee.plateau:
+        assert one.trainee.plateau.state_dict() == other.trainee.plateau.state_dict()
+    assert one.trainee.scaler.state_dict() == other.trainee.scaler.state_dict()
+    kept = [(p.iteration, p.best_score, p.best_iteration) for p in (one.progress, other.progress)]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize(
+    "stops",
+    [
+        [("iteration", 1)],
+        [("iteration", 4), ("iteration", 5), ("epoch", 5), ("iteration", 11), ("saving", 12)],
+        [("saving", 3), ("epoch", 15), ("epoch", 15), ("iteration", 23), ("epoch", 23)],
+    ],
+)
+def test_stops_leave_no_trace(feed, section, tmp_path, schedule, stops):
+    settings = replace(SETTINGS, schedule=schedule)
+    straight = Session(feed, section, tmp_path / "straight", settings).run()
+    pieces = train_in_pieces(feed, section, tmp_path / "pieces", settings, stops)
+    assert_same_end(straight, pieces)
+    assert pieces.numbers == {i: straight.numbers[i] for i in pieces.numbers}
+    assert pieces.scores == {i: straight.scores[i] for i in pieces.scores}
+    assert pieces.progress.iteration == 23
+
+
+def test_the_test_can_fail(feed, section, tmp_path):
+    """Another batch at a single iteration, and the weights at the end are others."""
+    straight = Session(feed, section, tmp_path / "straight").run()
+    with pytest.raises(Stop):
+        Session(feed, section, tmp_path / "pieces", stop=("iteration", 20)).run()
+    other = PatchFeed([section], replace(feed.settings, seed=4), CPU)
+    resumed = Session(other, section, tmp_path / "pieces").run()
+    with pytest.raises(AssertionError):
+        assert_same_end(straight, resumed)
+
+
+def test_plateau_has_lowered_the_rate(feed, section, tmp_path):
+    """Else the rates of the test above would be trivially equal."""
+    rates = [lr for _, lr in Session(feed, section, tmp_path / "s").run().numbers.values()]
+    assert rates[0] == 1e-2
+    assert rates[-1] < 1e-2
+
+
+def test_cosine_falls_from_lr_to_zero(feed, section, tmp_path):
+    settings = replace(SETTINGS, schedule="cosine")
+    numbers = Session(feed, section, tmp_path / "s", settings).run().numbers
+    rates = [lr for _, lr in numbers.values()]
+    assert rates == [cosine_rate(1e-2, i, 23) for i in range(23)]
+    assert rates[0] == 1e-2
+    assert all(earlier > later > 0 for earlier, later in zip(rates, rates[1:], strict=False))
+    assert cosine_rate(1e-2, 23, 23) == pytest.approx(0)
+
+
+def test_order_of_reports(feed, section, tmp_path):
+    """Every report comes before the state that counts it as done."""
+    session = Session(feed, section, tmp_path / "s").run()
+    epochs = {5, 10, 15, 20, 23}
+    expected = []
+    for i in range(1, 24):
+        expected += [("epoch", i)] if i in epochs else []
+        expected += [("saving", i)] if i in epochs or i % 3 == 0 else []
+    assert session.events == expected
+    assert list(session.numbers) == list(range(1, 24))
+    with pytest.raises(Stop):
+        Session(feed, section, tmp_path / "t", stop=("saving", 3)).run()
+    assert not (tmp_path / "t").exists()
+
+
+def test_best_is_the_first_highest_score(feed, section, tmp_path):
+    session = Session(feed, section, tmp_path / "s").run()
+    highest = -1.0
+    for score, best in session.scores.values():
+        assert best == (score > highest)
+        highest = max(highest, score)
+    assert session.progress.best_score == highest
+    assert session.scores[session.progress.best_iteration] == (highest, True)
+
+
+def test_a_finished_training_is_not_repeated(feed, section, tmp_path):
+    first = Session(feed, section, tmp_path / "s").run()
+    again = Session(feed, section, tmp_path / "s").run()
+    assert again.numbers == {}
+    assert again.events == []
+    assert_same_end(first, again)
+
+
+def test_training_learns(feed, section, tmp_path):
+    settings = replace(SETTINGS, iterations=150, epoch_iterations=150, schedule="cosine")
+    numbers = Session(feed, section, tmp_path / "s", settings).run().numbers
+    losses = [loss for loss, _ in numbers.values()]
+    assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
+
+
+def test_fp16_scaler_goes_on_where_it_was(feed, section, tmp_path, monkeypatch):
+    """A scale that overflows at first, and grows again every other iteration."""
+    compute = Compute(CPU, "fp16")
+    scaler = partial(torch.amp.GradScaler, init_scale=2.0**40, growth_interval=2)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    straight = Session(feed, section, tmp_path / "straight", compute=compute).run()
+    scales = straight.trainee.scaler.state_dict()
+    assert scales["scale"] < 2.0**40
+    skipped = 23 - int(straight.trainee.optimizer.state_dict()["state"][0]["step"])
+    assert skipped > 0
+    stops = [("iteration", 2), ("iteration", 7), ("epoch", 15)]
+    pieces = train_in_pieces(feed, section, tmp_path / "pieces", SETTINGS, stops, compute)
+    assert_same_end(straight, pieces)
+
+
+def test_bf16_leaves_no_trace_either(feed, section, tmp_path):
+    compute = Compute(CPU, "bf16")
+    straight = Session(feed, section, tmp_path / "straight", compute=compute).run()
+    stops = [("iteration", 8), ("epoch", 20)]
+    pieces = train_in_pieces(feed, section, tmp_path / "pieces", SETTINGS, stops, compute)
+    assert_same_end(straight, pieces)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_it(feed, section, tmp_path, bad):
+    with pytest.raises(Stop):
+        Session(feed, section, tmp_path / "s", stop=("iteration", 8)).run()
+    saved = (tmp_path / "s").read_bytes()
+    session = Session(feed, section, tmp_path / "s")
+    load_state(tmp_path / "s", session.trainee)
+    reports = Reports(session.on_iteration, session.validate, session.on_epoch, session.on_saving)
+    with pytest.raises(BenchError, match=f"is {bad} after 6 iterations: lower lr .now 0.01.") as e:
+        train(
+            session.trainee,
+            feed,
+            lambda logits, target: logits.square().sum() * bad,
+            SETTINGS,
+            compute=session.compute,
+            state_file=tmp_path / "s",
+            reports=reports,
+        )
+    assert "\n" not in str(e.value)
+    assert (tmp_path / "s").read_bytes() == saved
+    assert session.numbers == {}
+
+
+def test_an_interrupted_save_leaves_the_old_state(feed, section, tmp_path, monkeypatch):
+    with pytest.raises(Stop):
+        Session(feed, section, tmp_path / "s", stop=("iteration", 8)).run()
+    saved = (tmp_path / "s").read_bytes()
+
+    def fail_half_way(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+        patched.setattr(state, "save_file", fail_half_way)
+        Session(feed, section, tmp_path / "s").run()
+    assert (tmp_path / "s").read_bytes() == saved
+    assert [p.name for p in tmp_path.iterdir()] == ["s"]
+    straight = Session(feed, section, tmp_path / "straight").run()
+    assert_same_end(straight, Session(feed, section, tmp_path / "s").run())
+
+
+def test_state_keeps_the_time_of_all_sessions(feed, section, tmp_path):
+    session = Session(feed, section, tmp_path / "s").run()
+    assert 0 < session.progress.elapsed_s < 60
+    state.save_state(tmp_path / "s", session.trainee, Progress(iteration=20, elapsed_s=1000.0))
+    resumed = Session(feed, section, tmp_path / "s").run()
+    assert 1000 < resumed.progress.elapsed_s < 1060
