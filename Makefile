@@ -47,6 +47,7 @@ requirements: setup
 	$(COMPILE) pyproject.toml --output-file requirements.txt
 	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 	echo uv | $(COMPILE) - --output-file requirements-uv.txt
+	sed -i "s/has the hash [0-9a-f]*/has the hash $$(sha256sum requirements.txt | cut -c1-16)/" conda.yaml
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -10,6 +10,10 @@ import imagecodecs
 import numpy as np
 import pytest
 
+# Tiny networks on a busy machine: with several threads they mostly wait for each other. Read by
+# torch when it is imported, here and in child processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PROJECT = Path(__file__).parents[1]
 # Nothing answers here: a test that opens a store without asking for one fails, instead of
 # writing into the user's.

@@ -66,7 +66,9 @@ def test_a_loss_may_not_contradict_the_method(name, loss):
 def test_unknown_names_are_answered_with_those_known():
     with pytest.raises(BenchError, match="unknown loss 'hinge': choose one of auto, dice, focal"):
         choose_method("auto", source="auto", loss="hinge")
-    with pytest.raises(BenchError, match="unknown method 'finetune': choose one of .*scratch_dice"):
+    with pytest.raises(
+        BenchError, match=r"unknown method 'finetune': choose one of .*scratch_dice"
+    ):
         find_method("finetune")
 
 

@@ -11,11 +11,12 @@ import types
 from pathlib import Path
 from typing import get_type_hints
 
-import cli
 import click
 import pytest
 import yaml
 from mlflow.projects._project_spec import load_project
+
+import cli
 
 PROJECT = Path(__file__).parents[1]
 CONTENT = yaml.safe_load((PROJECT / "MLproject").read_text())

@@ -148,7 +148,7 @@ class TrainingConfig(StepConfig):
     )
     features: int = setting(32, "Features of the U-Net's first level.", minimum=2, maximum=256)
     epoch_iterations: int | None = setting(
-        None, "Iterations between validations; auto is a twentieth, 25 to 250.", minimum=1
+        None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
     )
     tile_px: int = setting(384, "Tile the network is applied to, without halo, in px.", minimum=16)
     halo_px: int = setting(64, "Halo around a tile in px.", minimum=0)

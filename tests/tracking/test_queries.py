@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from bench.errors import BenchError
@@ -49,7 +51,7 @@ def test_a_trained_run_is_read(store, record):
 
 @pytest.mark.parametrize("run_id", ["0" * 32, "mitochondria", "a'b", "", "../../etc"])
 def test_a_run_that_does_not_exist(store, run_id):
-    with pytest.raises(BenchError, match="no run has the id .* look it up in the MLflow UI"):
+    with pytest.raises(BenchError, match=r"no run has the id .* look it up in the MLflow UI"):
         get_trained(store, run_id)
 
 
@@ -61,7 +63,7 @@ def test_a_run_that_is_not_finished(store, record, status):
 
 
 def test_a_run_of_another_step(store, record):
-    with pytest.raises(BenchError, match="must have trained a model, .* is evaluate: give the id"):
+    with pytest.raises(BenchError, match=r"must have trained a model, .* is evaluate: give the id"):
         get_trained(store, record("evaluate"))
     foreign = store.client.create_run(store.experiment_id)
     with pytest.raises(BenchError, match="is no step of this suite"):
@@ -122,6 +124,23 @@ def test_evaluations_are_those_of_a_split_and_protocol(store, record):
 def test_a_missing_artifact_says_so(store):
     with open_run(store, Identity("finetune", {}, {})) as run:
         run.log_text("hello", "there.txt")
-    assert fetch_artifact(store, run.id, "there.txt").read_text() == "hello"
+    path = fetch_artifact(store, run.id, "there.txt")
+    assert path.read_text() == "hello"
+    assert path.is_relative_to(Path(store.uri.removeprefix("sqlite:///")).parent), "no copy is made"
     with pytest.raises(BenchError, match=f"run {run.id} must have the artifact checkpoint, it"):
         fetch_artifact(store, run.id, "checkpoint")
+
+
+def test_artifacts_kept_elsewhere_are_copied_apart(store, tmp_path):
+    """A location that is no plain path stands for a bucket or a server."""
+    location = f"file://{tmp_path}/far%20away"
+    store.experiment_id = store.client.create_experiment("far", artifact_location=location)
+    paths = []
+    for number in range(2):
+        with open_run(store, Identity("finetune", {"number": number}, {})) as run:
+            run.log_text(f"text {number}", "folder/there.txt")
+        paths.append(fetch_artifact(store, run.id, "folder") / "there.txt")
+    assert [path.read_text() for path in paths] == ["text 0", "text 1"]
+    folder = queries.copies_folder().name
+    assert all(path.is_relative_to(folder) for path in paths)
+    assert fetch_artifact(store, run.id, "folder/there.txt").read_text() == "text 1"

@@ -8,7 +8,13 @@ import pytest
 
 from bench.errors import BenchError
 from bench.tracking import store as store_module
-from bench.tracking.store import check_server, experiment_id_of, open_store, tracking_uri
+from bench.tracking.store import (
+    check_server,
+    experiment_id_of,
+    open_store,
+    tracking_uri,
+    without_password,
+)
 
 
 def test_eight_processes_at_once_make_one_whole_store(eight_processes):
@@ -63,8 +69,17 @@ def test_a_server_that_wants_a_password_answers():
 
     server = HTTPServer(("127.0.0.1", 0), Guarded)
     threading.Thread(target=server.handle_request, daemon=True).start()
-    check_server(f"http://127.0.0.1:{server.server_port}/")
+    check_server(f"http://name:secret@127.0.0.1:{server.server_port}/")
     server.server_close()
+
+
+def test_a_password_is_not_shown(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://name:secret@127.0.0.1:9/path")
+    with pytest.raises(BenchError, match=r"http://127\.0\.0\.1:9/path does not") as error:
+        open_store()
+    assert "secret" not in str(error.value)
+    for uri in ("sqlite:////data/m@home/mlflow.db", "0123abcd", "postgresql://host/db"):
+        assert without_password(uri) == uri
 
 
 @pytest.mark.parametrize("uri", ["nonsense://host/path", "file:///tmp/no-file-store"])
@@ -106,12 +121,12 @@ def test_a_deleted_experiment_is_an_error(store, monkeypatch):
     store.client.delete_experiment(store.experiment_id)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
-    with pytest.raises(BenchError, match="tests.*deleted"):
+    with pytest.raises(BenchError, match=r"tests.*deleted"):
         open_store()
 
 
 def test_experiments_are_named(store):
     assert experiment_id_of(store, "auto") == store.experiment_id
     assert experiment_id_of(store, "Default") == "0"
-    with pytest.raises(BenchError, match="no experiment is named 'tset' in .* 'tests', 'Default'"):
+    with pytest.raises(BenchError, match=r"no experiment is named 'tset' in .* 'tests', 'Default'"):
         experiment_id_of(store, "tset")

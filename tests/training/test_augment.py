@@ -72,7 +72,9 @@ def test_right_angles_and_flips_only_move_pixels(augmentation, positions):
     matrices = draw_matrices(64, augmentation, np.random.default_rng(0))
     seen = set()
     for index in np.flatnonzero(np.isin(matrices, (-1, 0, 1)).all(axis=(1, 2))):
-        (position,) = [i for i, moved in enumerate(masks) if torch.equal(cut_masks[index, 0], moved)]
+        (position,) = [
+            i for i, moved in enumerate(masks) if torch.equal(cut_masks[index, 0], moved)
+        ]
         torch.testing.assert_close(cut_images[index, 0], images[position], atol=1e-3, rtol=0)
         seen.add(position)
     assert len(seen) == positions

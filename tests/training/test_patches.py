@@ -68,9 +68,7 @@ def test_patches_are_pieces_of_the_sections():
         assert image.dtype == target.dtype == torch.float32
         for patch, mask in zip(image[:, 0].numpy(), target[:, 0].numpy(), strict=True):
             y, x = divmod(round(float(patch[0, 0] * scale + mean)), 100)
-            np.testing.assert_allclose(
-                patch * scale + mean, raw[y : y + 32, x : x + 32], atol=0.5
-            )
+            np.testing.assert_allclose(patch * scale + mean, raw[y : y + 32, x : x + 32], atol=0.5)
             np.testing.assert_array_equal(mask, labels[y : y + 32, x : x + 32])
             corners.add((y, x))
     assert len(corners) > 50
@@ -162,6 +160,7 @@ def test_a_section_smaller_than_the_patch_is_whole_in_its_middle():
     feed = PatchFeed([(labels.astype(float), labels)], settings(), CPU)
     target = feed.batch(0)[1][0, 0].numpy()
     np.testing.assert_array_equal(target[6:26, 1:31], labels)
+    np.testing.assert_array_equal(target[:6], target[11:5:-1])
 
 
 def test_bit_depths_and_exposures_give_the_same_feed():
@@ -186,7 +185,9 @@ def test_bit_depths_and_exposures_give_the_same_feed():
 def test_sections_are_normalised_one_by_one():
     raw, labels = random_section()
     dark = (raw // 4).astype(np.uint8)
-    feed = PatchFeed([(raw, labels), (dark, labels), (np.full_like(raw, 9), labels)], settings(), CPU)
+    feed = PatchFeed(
+        [(raw, labels), (dark, labels), (np.full_like(raw, 9), labels)], settings(), CPU
+    )
     inner = [image[17:-17, 17:-17] for image in feed.images]
     assert [i.shape for i in inner] == [(80, 100)] * 3
     for image in inner[:2]:

@@ -13,6 +13,7 @@ from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.structures import Structure, find_structures, split_names
+from bench.tracking import queries
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
 
@@ -55,7 +56,13 @@ def benchmark(config: BenchmarkConfig) -> str:
                 protocol=config.protocol,
                 dataset=dataset.content_hash,
             )
-            compare(table, store, run.id)
+            reasons = {
+                queries.Cell(
+                    cell.method.name, cell.structure.name, dataset.content_hash, cell.seed
+                ): why
+                for cell, why in failures.items()
+            }
+            compare(table, store, run.id, reasons)
         if failures:
             named = "; ".join(f"{cell}: {reason}" for cell, reason in failures.items())
             raise BenchError(
@@ -71,7 +78,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[Cell]:
     Raises:
         BenchError: If a name is unknown, a structure is not in the dataset, or nothing is named.
     """
-    methods = [find_method(name) for name in split_names(config.methods)]
+    methods = [find_method(name) for name in dict.fromkeys(split_names(config.methods))]
     names = ",".join(dataset.structures) if config.structures == "all" else config.structures
     structures = find_structures(names)
     for structure in structures:

@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,13 +32,20 @@ from bench.tracking.store import Store, experiment_id_of, open_store
 log = logging.getLogger(__name__)
 
 
-def compare(config: CompareConfig, store: Store | None = None, parent: str | None = None) -> str:
+def compare(
+    config: CompareConfig,
+    store: Store | None = None,
+    parent: str | None = None,
+    failures: Mapping[Cell, str] | None = None,
+) -> str:
     """Prints and writes the benchmark table; returns the id of the run that keeps it.
 
     Args:
         config: The settings.
         store: The tracking store; opened if not given.
         parent: Id of the run that this one is a child of.
+        failures: Why cells have no score, where that is known; an older score of such a cell is
+            left out.
 
     Raises:
         BenchError: If there is no such experiment or dataset, or nothing was evaluated.
@@ -44,7 +53,7 @@ def compare(config: CompareConfig, store: Store | None = None, parent: str | Non
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
     digest = find_digest(config.dataset)
-    records = collect_records(store, experiment, config, digest)
+    records = collect_records(store, experiment, config, digest, failures or {})
     if not any(record.scores for record in records):
         raise BenchError(
             f"there must be an evaluation to tabulate, the experiment has none of split "
@@ -67,61 +76,61 @@ def compare(config: CompareConfig, store: Store | None = None, parent: str | Non
 
 
 def find_digest(dataset: str) -> str:
-    """The content hash of a dataset given by its folder or hash; empty for ``auto``."""
+    """The content hash of a dataset given by its folder or (start of its) hash; empty for auto."""
     if dataset == AUTO:
         return ""
-    if Path(dataset).is_dir():
-        return PreparedDataset.open(dataset).content_hash
-    return dataset
+    if re.fullmatch("[0-9a-f]{8,64}", dataset) and not Path(dataset).exists():
+        return dataset
+    return PreparedDataset.open(dataset).content_hash
 
 
 def collect_records(
-    store: Store, experiment: str, config: CompareConfig, digest: str
+    store: Store,
+    experiment: str,
+    config: CompareConfig,
+    digest: str,
+    failures: Mapping[Cell, str],
 ) -> list[ScoreRecord]:
     """One record per cell and seed: of the newest evaluation, else why there is none."""
-    records: dict[Cell, ScoreRecord] = {}
+    records = {cell: reason_record(cell, reason) for cell, reason in failures.items()}
+    labels: dict[str, str] = {}
     for evaluation in find_evaluations(store, experiment, config.split, config.protocol):
         cell = evaluation.cell
+        labels.setdefault(cell.dataset, evaluation.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
             records[cell] = scored_record(store, evaluation)
     for training in find_trainings(store, experiment):
         cell = training.cell
+        labels.setdefault(cell.dataset, training.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
-            records[cell] = reason_record(training, config.split)
-    return list(records.values())
+            records[cell] = reason_record(cell, why_no_score(training, config.split))
+    # Folders of other names may hold the same dataset: the newest name stands for all.
+    return [replace(record, dataset=labels[record.dataset]) for record in records.values()]
 
 
 def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
     """The record of an evaluation, with its scores per section."""
     scores = json.loads(fetch_artifact(store, evaluation.id, SCORES_FILE).read_text())
-    cell = evaluation.cell
     return ScoreRecord(
-        method=cell.method,
-        structure=cell.structure,
-        dataset=evaluation.dataset_label,
-        seed=cell.seed,
+        **vars(evaluation.cell),
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
     )
 
 
-def reason_record(training: FoundRun, split: str) -> ScoreRecord:
-    """The record of a cell that was not evaluated: its training's fate says why."""
-    reasons = {
-        "FINISHED": f"trained, not evaluated on {split}: evaluate run {training.id}",
-        "RUNNING": f"training has not ended (run {training.id})",
-    }
-    failed = f"training {training.status.lower()}: {training.reason or 'no reason known'}"
-    cell = training.cell
-    return ScoreRecord(
-        method=cell.method,
-        structure=cell.structure,
-        dataset=training.dataset_label,
-        seed=cell.seed,
-        run_id="",
-        reason=reasons.get(training.status, failed),
-    )
+def reason_record(cell: Cell, reason: str) -> ScoreRecord:
+    """The record of a cell without a score."""
+    return ScoreRecord(**vars(cell), run_id="", reason=reason)
+
+
+def why_no_score(training: FoundRun, split: str) -> str:
+    """Why a training was not evaluated."""
+    if training.status == "FINISHED":
+        return f"trained, not evaluated on {split}: evaluate run {training.id}"
+    if training.status == "RUNNING":
+        return f"training has not ended (run {training.id})"
+    return f"training {training.status.lower()}: {training.reason or 'no reason known'}"
 
 
 def order_names(table: Iterable[str], found: set[str]) -> list[str]:

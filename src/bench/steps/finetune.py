@@ -138,7 +138,7 @@ def resolved_settings(task: Task) -> dict[str, object]:
 
 def loop_settings(config: FinetuneConfig) -> LoopSettings:
     """Resolves the settings of the loop that may be ``auto``."""
-    epoch = config.epoch_iterations or min(250, max(25, config.iterations // 20))
+    epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
     return LoopSettings(
         iterations=config.iterations,
         epoch_iterations=epoch,

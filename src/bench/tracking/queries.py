@@ -1,5 +1,6 @@
 """Finding trained models and scores in the store."""
 
+import functools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
-from bench.tracking.store import Store
+from bench.tracking.store import Store, without_password
 
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune",)
@@ -68,7 +69,8 @@ def get_trained(store: Store, run_id: str) -> FoundRun:
         run = store.client.get_run(run_id)
     except MlflowException as error:
         raise BenchError(
-            f"no run has the id {run_id!r} in {store.uri}: look it up in the MLflow UI"
+            f"no run has the id {run_id!r} in {without_password(store.uri)}: look it up in the "
+            "MLflow UI"
         ) from error
     if see := run.data.tags.get("bench.see"):
         return get_trained(store, see)
@@ -153,16 +155,30 @@ def search(
 def fetch_artifact(store: Store, run_id: str, path: str) -> Path:
     """Returns a local path of a run's artifact, copying it here if it is kept elsewhere.
 
+    A copy is removed when the process ends.
+
     Raises:
         BenchError: If the run has no such artifact.
     """
     try:
-        return Path(store.client.download_artifacts(run_id, path, None))
+        # Asked for an artifact of a run, mlflow copies it even where it lies on this machine.
+        folder = str(store.client.get_run(run_id).info.artifact_uri)
+        local = Path(folder.removeprefix("file://")) / path
+        if local.exists():
+            return local
+        copies = Path(copies_folder().name) / run_id
+        return Path(store.client.download_artifacts(run_id, path, str(copies)))
     except (MlflowException, OSError) as error:
         raise BenchError(
             f"run {run_id} must have the artifact {path}, it cannot be read ({error}): "
             "was the artifacts' folder moved or cleaned?"
         ) from error
+
+
+@functools.cache
+def copies_folder() -> "tempfile.TemporaryDirectory[str]":
+    """The folder of copied artifacts, one for the process."""
+    return scratch_folder()
 
 
 def scratch_folder() -> "tempfile.TemporaryDirectory[str]":

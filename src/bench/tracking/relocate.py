@@ -31,8 +31,9 @@ def relocate_artifacts(database: Path, home: Path) -> int:
     rewritten = 0
     with sqlite3.connect(database, timeout=60) as connection:
         for table, column, key in COLUMNS:
-            query = f"SELECT {key}, {column} FROM {table} WHERE {column} NOT LIKE ?"  # noqa: S608
-            rows = connection.execute(query, (f"%{home}/%",)).fetchall()
+            # LIKE would take my_data for my-data, and Bench for bench.
+            query = f"SELECT {key}, {column} FROM {table} WHERE instr({column}, ?) != 1"  # noqa: S608
+            rows = connection.execute(query, (f"{home}/",)).fetchall()
             moved = [(new, name) for name, old in rows if (new := moved_path(old, home))]
             update = f"UPDATE {table} SET {column} = ? WHERE {key} = ?"  # noqa: S608
             connection.executemany(update, moved)

@@ -252,6 +252,8 @@ def open_run(
         log.info("%s: reusing finished run %s (same fingerprint)", identity.name(), run_id)
         return Run(store, run_id, "reused", work, None)
     store.client.update_run(run_id, status="RUNNING")
+    if "bench.reason" in found.data.tags:
+        store.client.delete_tag(run_id, "bench.reason")
     log.info("%s: resuming run %s, which was %s", identity.name(), run_id, found.info.status)
     return Run(store, run_id, "resumed", work, lock)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
@@ -22,6 +23,14 @@ PROJECT = Path(__file__).resolve().parents[3]
 HOME = PROJECT / "mlruns"
 DATABASE = HOME / "mlflow.db"
 SQLITE = "sqlite:///"
+HEALTH_TIMEOUT_S = 10.0
+# How the user, or `mlflow run`, says where runs go.
+VARIABLES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+)
 
 
 @dataclass
@@ -61,17 +70,25 @@ def open_store() -> Store:
     """Opens the store named by MLFLOW_TRACKING_URI, else the embedded one.
 
     Raises:
-        BenchError: If a server does not answer, or the experiment named by MLFLOW_EXPERIMENT_NAME
-            cannot be used.
+        BenchError: If a server does not answer, or the store, run or experiment that the
+            environment names cannot be used.
     """
     uri = tracking_uri()
     if urlsplit(uri).scheme in ("http", "https"):
         check_server(uri)
     if uri == embedded_uri():
         prepare_embedded()
-    client = MlflowClient(tracking_uri=uri)
     adopted = os.environ.get("MLFLOW_RUN_ID")
-    return Store(client, uri, find_experiment(client, adopted), adopted)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        return Store(client, uri, find_experiment(client, adopted), adopted)
+    except MlflowException as error:
+        given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+        named = " ".join(f"{name}={without_password(value)}" for name, value in given.items())
+        raise BenchError(
+            f"the environment must name a store, run and experiment that are there, received "
+            f"{named or 'nothing'} ({error}): correct or unset these variables"
+        ) from error
 
 
 def embedded_uri() -> str:
@@ -92,16 +109,23 @@ def tracking_uri() -> str:
     return uri
 
 
+def without_password(uri: str) -> str:
+    """An address as it may be shown: ``http://name:password@host`` becomes ``http://host``."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
+
+
 def check_server(uri: str) -> None:
     """Asks a server for its health: mlflow itself would try for minutes before it gave up."""
+    address = without_password(uri).rstrip("/")
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+        with urllib.request.urlopen(f"{address}/health", timeout=HEALTH_TIMEOUT_S):  # noqa: S310
             return
     except urllib.error.HTTPError:
         return  # it answers; what it asks for (a password) is the client's business
     except OSError as error:
         raise BenchError(
-            f"the tracking server must answer, {uri} does not ({error}): start it, or unset "
+            f"the tracking server must answer, {address} does not ({error}): start it, or unset "
             "MLFLOW_TRACKING_URI to use the embedded store"
         ) from error
 
@@ -127,12 +151,19 @@ def find_experiment(client: MlflowClient, adopted: str | None) -> str:
     """The experiment of the adopted run, else the one that the environment names, else Default."""
     if adopted:
         return str(client.get_run(adopted).info.experiment_id)
-    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return experiment_id
-    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
-        experiment = client.get_experiment_by_name(name)
-        return str(experiment.experiment_id if experiment else client.create_experiment(name))
-    return "0"
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if name and not experiment_id:
+        named = client.get_experiment_by_name(name)
+        experiment_id = named.experiment_id if named else client.create_experiment(name)
+    experiment = client.get_experiment(experiment_id or "0")
+    if experiment.lifecycle_stage != "active":
+        raise BenchError(
+            f"runs go to an experiment that is there, {experiment.name!r} was deleted: restore it "
+            f"(mlflow experiments restore -x {experiment.experiment_id}), or name another by "
+            "MLFLOW_EXPERIMENT_NAME"
+        )
+    return str(experiment.experiment_id)
 
 
 def experiment_id_of(store: Store, name: str) -> str:
@@ -146,7 +177,9 @@ def experiment_id_of(store: Store, name: str) -> str:
     experiment = store.client.get_experiment_by_name(name)
     if experiment is None:
         names = ", ".join(repr(e.name) for e in store.client.search_experiments())
-        raise BenchError(f"no experiment is named {name!r} in {store.uri}: it has {names}")
+        raise BenchError(
+            f"no experiment is named {name!r} in {without_password(store.uri)}: it has {names}"
+        )
     return str(experiment.experiment_id)
 
 

@@ -1,0 +1,117 @@
+"""Entry points as processes: under `mlflow run`, and when they are told to end."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
+
+PROJECT = Path(__file__).parents[2]
+MLFLOW_RUN = (sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local")
+
+
+@pytest.fixture
+def environment(python_environment, store):
+    return python_environment | {
+        "MLFLOW_TRACKING_URI": store.uri,
+        "MLFLOW_EXPERIMENT_ID": store.experiment_id,
+    }
+
+
+@pytest.fixture
+def mlflow_run(environment, store, tmp_path):
+    """Runs an entry point as users do; returns the process and the run that mlflow made."""
+
+    def run(name, **parameters):
+        given = [part for key, value in parameters.items() for part in ("-P", f"{key}={value}")]
+        done = subprocess.run(
+            [*MLFLOW_RUN, "-e", name, "--experiment-id", store.experiment_id, *given],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        (made,) = [
+            run
+            for run in store.client.search_runs([store.experiment_id])
+            if run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) == name
+        ]
+        return done, made
+
+    return run
+
+
+def test_values_reach_a_step_as_data(mlflow_run, tmp_path):
+    canary = tmp_path / "canary"
+    hostile = f"a 'b' \"c\"; touch {canary}; $(touch {canary}) `touch {canary}` && touch {canary} #"
+    done, run = mlflow_run("prepare", input=hostile, output=tmp_path / "out")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: input {hostile} must be a folder")
+    assert "Traceback" not in done.stderr
+    assert not canary.exists()
+    assert not (tmp_path / "out").exists()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["bench.reason"] == line.removeprefix("error: ")
+
+
+def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp_path):
+    output = tmp_path / "out with a blank"
+    done, run = mlflow_run("prepare", input=tiny_tree, output=output, structures="mito")
+    assert done.returncode == 0, done.stderr
+    assert (output / "manifest.json").is_file()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "prepare"
+    assert run.data.tags["bench.step"] == "prepare"
+    assert run.data.params["cfg.structures"] == "mito"
+    assert len(store.client.search_runs([store.experiment_id])) == 1
+
+
+def test_a_failure_is_left_on_the_run_that_mlflow_made(run_entry_point, store, monkeypatch):
+    made = store.client.create_run(store.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    for arguments in (["--iterations", "many"], ["--dataset", "no/such"], ["--lr", "0"]):
+        status, written = run_entry_point("finetune", *arguments)
+        reason = store.client.get_run(made).data.tags["bench.reason"]
+        assert (status, written) == (2, f"error: {reason}\n")
+
+
+def test_a_step_that_is_told_to_end_says_so_in_one_line(
+    run_entry_point, environment, store, tiny_tree, tmp_path
+):
+    prepared = str(tmp_path / "prepared")
+    assert run_entry_point("prepare", "--input", str(tiny_tree), "--output", prepared)[0] == 0
+    command = [sys.executable, str(PROJECT / "entrypoints" / "finetune.py"), "--dataset", prepared]
+    sizes = ["--features=2", "--patch_px=32", "--tile_px=32", "--halo_px=16", "--batch_size=1"]
+    with subprocess.Popen(
+        [*command, *sizes, "--iterations=1000000"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            run_id = wait_for_training(store)
+            process.terminate()
+            _, written = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert written.strip() == "interrupted: the same command goes on where it stopped"
+    run = store.client.get_run(run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["bench.reason"].startswith("interrupted")
+
+
+def wait_for_training(store):
+    """Waits until a training has started; returns its run's id."""
+    for _ in range(600):
+        for run in store.client.search_runs(
+            [store.experiment_id], "tags.`bench.step` = 'finetune'"
+        ):
+            if "bench.dataset_name" in run.data.tags:
+                return run.info.run_id
+        time.sleep(0.1)
+    pytest.fail("no training started within a minute")

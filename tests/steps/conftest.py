@@ -1,0 +1,73 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.config import CompareConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
+from bench.steps.compare import compare
+from bench.steps.evaluate import evaluate
+from bench.steps.finetune import finetune
+from bench.steps.prepare import prepare
+from bench.tracking.store import Store
+
+# Learns the tiny sections in seconds.
+TINY = {
+    "iterations": 40,
+    "epoch_iterations": 20,
+    "batch_size": 4,
+    "patch_px": 32,
+    "tile_px": 32,
+    "halo_px": 16,
+    "features": 4,
+    "lr": 0.01,
+    "device": "cpu",
+    "precision": "fp32",
+}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Ids of the runs of prepare, finetune, evaluate and compare on the tiny tree."""
+
+    store: Store
+    dataset: Path
+    output: Path
+    prepared: str
+    trained: str
+    on_val: str
+    on_test: str
+    compared: str
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def pipeline(make_store, tiny_tree, tmp_path_factory) -> Pipeline:
+    folder = tmp_path_factory.mktemp("pipeline")
+    store = make_store(folder / "store")
+    dataset, output = folder / "prepared", folder / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store.uri)
+        patch.setenv("MLFLOW_EXPERIMENT_ID", store.experiment_id)
+        prepared = prepare(
+            PrepareConfig(input=str(tiny_tree), output=str(dataset), pixel_size_nm=5.0)
+        )
+        trained = finetune(FinetuneConfig(dataset=str(dataset), **TINY))
+        on_val = evaluate(EvaluateConfig(dataset=str(dataset), run_id=trained))
+        on_test = evaluate(
+            EvaluateConfig(
+                dataset=str(dataset),
+                structure="mito",
+                method="scratch",
+                seed=0,
+                split="test",
+                opening_radius_px=0,
+                min_area_px=0,
+            )
+        )
+        compared = compare(CompareConfig(dataset=str(dataset), output=str(output)))
+    return Pipeline(store, dataset, output, prepared, trained, on_val, on_test, compared)

@@ -1,0 +1,149 @@
+import csv
+import json
+
+import pytest
+
+from bench.config import CompareConfig
+from bench.errors import BenchError
+from bench.steps.compare import compare
+from bench.tracking.queries import Cell
+from bench.tracking.runs import Identity
+
+DATASET = "d" * 64
+
+
+@pytest.fixture
+def record(store):
+    """Records a training, or an evaluation of a Dice, and returns its id; later is newer."""
+    clock = iter(range(1, 1000))
+
+    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, **parts):
+        cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
+        now = next(clock)
+        identity = Identity(step, {"now": now}, {}, **(cell | parts))
+        all_tags = identity.tags() | {"bench.dataset_name": "tiny"} | (tags or {})
+        if reason:
+            all_tags["bench.reason"] = reason
+        made = store.client.create_run(store.experiment_id, start_time=now, tags=all_tags)
+        if dice is not None:
+            scores = {"pooled": {"dice": dice}, "sections": {"s1": {"dice": dice}}}
+            store.client.log_text(made.info.run_id, json.dumps(scores), "scores.json")
+        if status != "RUNNING":
+            store.client.set_terminated(made.info.run_id, status)
+        return made.info.run_id
+
+    return make
+
+
+@pytest.fixture
+def evaluated(record):
+    def make(dice, split="test", protocol="data", **parts):
+        tags = {"bench.split": split, "bench.protocol": protocol} | parts.pop("tags", {})
+        return record("evaluate", dice=dice, tags=tags, **parts)
+
+    return make
+
+
+@pytest.fixture
+def tabulate(store, tmp_path):
+    """Compares, and returns the rows of the CSV file by method and structure."""
+
+    def read(failures=None, **settings):
+        config = CompareConfig(output=str(tmp_path / "out"), **settings)
+        compare(config, store, failures=failures)
+        with (tmp_path / "out" / "benchmark.csv").open() as file:
+            return {(row["method"], row["structure"]): row for row in csv.DictReader(file)}
+
+    return read
+
+
+def test_the_newest_evaluation_of_a_cell_counts(evaluated, tabulate):
+    evaluated(0.9)
+    evaluated(0.5)
+    evaluated(0.1, status="FAILED")
+    evaluated(0.2, split="val")
+    evaluated(0.3, protocol="paper")
+    ((_, row),) = tabulate().items()
+    assert float(row["dice"]) == 0.5
+    assert float(tabulate(split="val")["scratch", "vesicles"]["dice"]) == 0.2
+    assert float(tabulate(protocol="paper")["scratch", "vesicles"]["dice"]) == 0.3
+
+
+def test_seeds_are_averaged(evaluated, tabulate):
+    for seed, dice in enumerate((0.4, 0.6)):
+        evaluated(dice, seed=seed)
+    row = tabulate()["scratch", "vesicles"]
+    assert float(row["dice"]) == pytest.approx(0.5)
+    assert row["seeds"] == "0 1"
+
+
+def test_a_cell_without_a_score_says_why(record, evaluated, tabulate):
+    evaluated(0.5, structure="membrane")
+    trained = record("finetune", structure="vesicles")
+    record("finetune", structure="mitochondria", status="FAILED", reason="the disk is full")
+    record("finetune", method="scratch_dice", structure="membrane", status="KILLED")
+    running = record("finetune", method="scratch_dice", structure="vesicles", status="RUNNING")
+    rows = tabulate()
+    reasons = {cell: row["reason"] for cell, row in rows.items()}
+    assert reasons == {
+        ("scratch", "vesicles"): f"trained, not evaluated on test: evaluate run {trained}",
+        ("scratch", "mitochondria"): "training failed: the disk is full",
+        ("scratch", "membrane"): "",
+        ("scratch_dice", "vesicles"): f"training has not ended (run {running})",
+        ("scratch_dice", "mitochondria"): "no run recorded",
+        ("scratch_dice", "membrane"): "training killed: no reason known",
+    }
+
+
+def test_what_just_failed_is_not_shown_by_an_older_score(evaluated, tabulate):
+    evaluated(0.9)
+    evaluated(0.5, method="scratch_dice")
+    failed = Cell("scratch", "vesicles", DATASET, 0)
+    never_run = Cell("finetuned", "vesicles", DATASET, 0)
+    rows = tabulate({failed: "the loss is nan", never_run: "no source"})
+    assert (rows["scratch", "vesicles"]["dice"], rows["scratch", "vesicles"]["reason"]) == (
+        "",
+        "the loss is nan",
+    )
+    assert rows["finetuned", "vesicles"]["reason"] == "no source"
+    assert {row["dataset"] for row in rows.values()} == {"tiny@dddddddd"}
+
+
+def test_datasets_are_told_apart_by_content_not_by_folder(evaluated, tabulate, tmp_path):
+    evaluated(0.5)
+    evaluated(0.6, method="scratch_dice", tags={"bench.dataset_name": "a-copy"})
+    assert {row["dataset"] for row in tabulate().values()} == {"a-copy@dddddddd"}
+    evaluated(0.7, dataset="e" * 64)
+    tabulate()
+    text = (tmp_path / "out" / "benchmark.csv").read_text()
+    assert "a-copy@dddddddd" in text
+    assert "tiny@eeeeeeee" in text
+    ((_, row),) = tabulate(dataset="eeeeeeee").items()
+    assert float(row["dice"]) == 0.7
+
+
+def test_another_experiment_is_read_by_name(store, evaluated, tabulate):
+    evaluated(0.5)
+    store.experiment_id = store.client.create_experiment("where the tables go")
+    assert float(tabulate(experiment="tests")["scratch", "vesicles"]["dice"]) == 0.5
+
+
+def test_nothing_to_tabulate(store, record, evaluated, tmp_path):
+    output = tmp_path / "out"
+    config = CompareConfig(output=str(output))
+    message = "there must be an evaluation to tabulate, the experiment has none of split test"
+    with pytest.raises(BenchError, match=message):
+        compare(config, store)
+    record("finetune")
+    evaluated(0.5, split="val")
+    with pytest.raises(BenchError, match=message):
+        compare(config, store)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("dataset", ["data/no-such", "facade"])
+def test_a_dataset_that_is_not_there(store, evaluated, tmp_path, dataset):
+    evaluated(0.5)
+    config = CompareConfig(output=str(tmp_path / "out"), dataset=dataset)
+    with pytest.raises(BenchError, match=f"{dataset} must be a prepared dataset, received no such"):
+        compare(config, store)

@@ -1,0 +1,82 @@
+import json
+import os
+import signal
+
+import pytest
+
+from bench.files import write_json, write_text, write_whole
+
+
+def test_folders_are_made_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "a" / "b" / "note.txt"
+    write_text(path, "µm\n")
+    write_text(path, "nm\n")
+    assert path.read_bytes() == b"nm\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_is_sorted_and_readable(tmp_path):
+    path = tmp_path / "content.json"
+    write_json(path, {"b": [1, None], "a": {"y": 0.1}})
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == {"b": [1, None], "a": {"y": 0.1}}
+    assert text.startswith('{\n  "a": {')
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_write_that_fails_changes_nothing(tmp_path, error, before):
+    path = tmp_path / "file"
+    if before:
+        path.write_bytes(before)
+
+    def write(temporary):
+        temporary.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(error):
+        write_whole(path, write)
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert len(list(tmp_path.iterdir())) == (before is not None)
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "content.json"
+    write_json(path, 1)
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert path.read_text() == "1\n"
+
+
+def test_old_file_is_in_place_while_the_new_one_is_written(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write(temporary):
+        temporary.write_bytes(b"new")
+        assert temporary.parent == path.parent
+        assert path.read_bytes() == b"old"
+
+    with path.open("rb") as reader:
+        write_whole(path, write)
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write(temporary):
+        temporary.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        write_whole(path, write)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    write_text(path, "new")
+    assert path.read_bytes() == b"new"
