@@ -16,6 +16,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED): requirements.txt requirements-dev.txt requirements-uv.txt setup.sh
 	sh setup.sh "$(PYTHON)"
+	PYTHONPATH=src python -m bench.tracking.store
 	touch $@
 
 # The main job end to end on synthetic data, into the embedded store. Small enough for 2 cores.

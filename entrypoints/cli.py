@@ -4,6 +4,7 @@ Imported first by every entry point, it stays light: `--help` answers at once.
 """
 
 import dataclasses
+import errno
 import logging
 import os
 import signal
@@ -74,6 +75,10 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         fail(error.format_message())
     except BenchError as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"there must be space on the disk, none is left ({error}): free some and try again")
     except (KeyboardInterrupt, click.Abort):
         sys.exit("interrupted: the same command goes on where it stopped")
 

@@ -33,7 +33,7 @@ for _ in range(8):
     if not (child := os.fork()):
         os.read(started, 1)
         try:
-            store.prepare_embedded()
+            store.prepare_database(store.DATABASE)
         except BaseException:
             traceback.print_exc()
             os._exit(1)

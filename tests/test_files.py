@@ -1,9 +1,12 @@
+import errno
 import json
 import os
 import signal
 
 import pytest
+from safetensors import SafetensorError
 
+from bench.errors import BenchError
 from bench.files import write_json, write_text, write_whole
 
 
@@ -80,3 +83,17 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
     write_text(path, "new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), SafetensorError("No space left on device")],
+)
+def test_a_full_disk_is_said_in_one_line(tmp_path, error):
+    def write(temporary):
+        temporary.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(BenchError, match=r"there must be space for .*file, none is left: free"):
+        write_whole(tmp_path / "file", write)
+    assert list(tmp_path.iterdir()) == []

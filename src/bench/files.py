@@ -1,10 +1,13 @@
 """Files that are either whole or absent."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from bench.errors import BenchError
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -15,6 +18,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     Args:
         path: The file; its folder is made.
         write: Writes the content to the path that it is given.
+
+    Raises:
+        BenchError: If no space is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -23,6 +29,14 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except Exception as error:
+        # The words, because the safetensors library has an exception of its own.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise BenchError(
+                f"there must be space for {path}, none is left: free some, the same command "
+                "goes on where it stopped"
+            ) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,10 +1,12 @@
 import socket
+import sqlite3
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
 from bench.tracking import store as store_module
@@ -12,6 +14,7 @@ from bench.tracking.store import (
     check_server,
     experiment_id_of,
     open_store,
+    prepare_database,
     tracking_uri,
     without_password,
 )
@@ -130,3 +133,17 @@ def test_experiments_are_named(store):
     assert experiment_id_of(store, "Default") == "0"
     with pytest.raises(BenchError, match=r"no experiment is named 'tset' in .* 'tests', 'Default'"):
         experiment_id_of(store, "tset")
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+    """mlflow's tables are made under another name: what a killed process leaves is discarded."""
+    database = tmp_path / "group" / "runs.db"
+    database.parent.mkdir()
+    with sqlite3.connect(database.with_name(".runs.db.new")) as half:
+        half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    half.close()
+    prepare_database(database)
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    (default,) = client.search_experiments()
+    assert default.artifact_location == str(database.parent / "mlruns" / "0")
+    assert {path.name for path in database.parent.iterdir()} == {"runs.db", ".runs.db.lock"}

@@ -8,7 +8,7 @@ import torch
 from bench.inference.device import Compute
 from bench.inference.tiles import predict_section
 from bench.models.checkpoint import ModelInfo
-from bench.volume import resize_section
+from bench.resample import resize_section
 
 log = logging.getLogger(__name__)
 

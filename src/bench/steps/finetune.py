@@ -190,7 +190,9 @@ def train_task(task: Task, run: Run) -> Progress:
             settings,
             compute=task.compute,
             state_file=run.work / "state.safetensors",
-            reports=Reports(report.on_iteration, report.validate, report.on_epoch, report.on_saved),
+            reports=Reports(
+                report.on_iteration, report.validate, report.on_epoch, report.on_saving
+            ),
         )
     last = run.work / "last.safetensors"
     save_checkpoint(last, network, report.describe(progress.iteration, None))

@@ -99,8 +99,8 @@ class TrainingReport:
                 self.run.log_image(overlay, key=f"val-{name}", step=iteration)
         self.flush()
 
-    def on_saved(self, iteration: int) -> None:
-        """Sends the curves up to a saved state."""
+    def on_saving(self, iteration: int) -> None:
+        """Sends the curves before the state that follows them is saved."""
         self.flush()
 
     def describe(self, iteration: int, score: float | None) -> ModelInfo:

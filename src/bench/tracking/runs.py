@@ -281,7 +281,11 @@ def new_run(
 def lock_work(work: Path, identity: Identity) -> TextIO:
     """Takes the lock of an identity's work folder; the system frees it when we die."""
     work.mkdir(parents=True, exist_ok=True)
-    lock = (work / "lock").open("a")
+    try:
+        lock = (work / "lock").open("a")
+    except FileNotFoundError:
+        # Another process finished this very moment and removed the folder.
+        return lock_work(work, identity)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

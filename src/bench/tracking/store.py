@@ -76,10 +76,10 @@ def open_store() -> Store:
     uri = tracking_uri()
     if urlsplit(uri).scheme in ("http", "https"):
         check_server(uri)
-    if uri == embedded_uri():
-        prepare_embedded()
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
+        if uri.startswith(SQLITE):
+            prepare_database(Path(uri.removeprefix(SQLITE)))
         client = MlflowClient(tracking_uri=uri)
         return Store(client, uri, find_experiment(client, adopted), adopted)
     except MlflowException as error:
@@ -130,13 +130,23 @@ def check_server(uri: str) -> None:
         ) from error
 
 
-def prepare_embedded() -> None:
-    """Makes the embedded database if there is none, and lets it follow a project that moved."""
-    HOME.mkdir(exist_ok=True)
-    # mlflow's tables are not made atomically: eight processes at once leave a broken database.
-    with file_lock(HOME / ".lock"), contextlib.chdir(PROJECT):
-        MlflowClient(tracking_uri=embedded_uri()).search_experiments(max_results=1)
-        relocate_artifacts(DATABASE, HOME)
+def prepare_database(database: Path) -> None:
+    """Makes an SQLite database if there is none; the embedded one follows a project that moved.
+
+    mlflow makes its tables one by one, so several processes at once, or one that is killed, leave
+    a database that never opens again. Here one process makes it, under another name.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # mlflow puts the artifacts into ./mlruns.
+    folder = PROJECT if database == DATABASE else database.parent
+    with file_lock(database.with_name(f".{database.name}.lock")), contextlib.chdir(folder):
+        if not database.exists():
+            fresh = database.with_name(f".{database.name}.new")
+            fresh.unlink(missing_ok=True)
+            MlflowClient(tracking_uri=f"{SQLITE}{fresh}").search_experiments(max_results=1)
+            fresh.rename(database)
+        if database == DATABASE:
+            relocate_artifacts(DATABASE, HOME)
 
 
 @contextlib.contextmanager
@@ -184,4 +194,4 @@ def experiment_id_of(store: Store, name: str) -> str:
 
 
 if __name__ == "__main__":
-    prepare_embedded()
+    prepare_database(DATABASE)

@@ -2,40 +2,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass
 
-from bench.errors import BenchError
-from bench.volume import Volume, resize_section
+from bench.resample import resize_section
 
 
 def disc(shape=(60, 80), centre=(20, 50), radius=9):
     y, x = np.indices(shape)
     return (((y - centre[0]) ** 2 + (x - centre[1]) ** 2) < radius**2).astype(np.uint8) * 200
-
-
-def test_crop_of_a_section_and_of_a_stack():
-    data = np.arange(2 * 6 * 8).reshape(2, 6, 8)
-    y, x = slice(1, 3), slice(4, 8)
-    cropped = Volume(data, 5.0, "a.tif").crop(y, x)
-    np.testing.assert_array_equal(cropped.data, data[:, 1:3, 4:8])
-    assert (cropped.pixel_size_nm, cropped.source) == (5.0, "a.tif")
-    np.testing.assert_array_equal(Volume(data[0], None, "").crop(y, x).data, data[0, 1:3, 4:8])
-
-
-@pytest.mark.parametrize(
-    ("pixel_size_nm", "shape"),
-    [(10, (30, 40)), (2.5, (120, 160)), (5.0, (60, 80)), (7.5, (40, 53)), (1e6, (1, 1))],
-)
-def test_resample_keeps_the_size_in_nm(pixel_size_nm, shape):
-    section = Volume(disc(), 5.0, "a.tif")
-    resampled = section.resample(pixel_size_nm)
-    assert resampled.data.shape == shape
-    assert resampled.data.dtype == np.float32
-    assert resampled.pixel_size_nm == pixel_size_nm
-    assert resampled.source == "a.tif"
-
-
-def test_resample_needs_a_pixel_size():
-    with pytest.raises(BenchError, match=r"a\.tif has none: give it to prepare"):
-        Volume(disc(), None, "a.tif").resample(5.0)
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (45, 60), (120, 160), (240, 80), (60, 30), (97, 131)])
