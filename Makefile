@@ -9,6 +9,8 @@ INSTALLED := .venv/.installed
 # The commands find the environment as if it were activated; mlflow reports nothing to anybody.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+# Without git, which is not needed, every run would begin with a page about it.
+export GIT_PYTHON_REFRESH := quiet
 
 .PHONY: setup demo test lint ui bench requirements clean
 
