@@ -131,7 +131,8 @@ def test_finetune_leaves_curves_and_checkpoints(pipeline, run_of, files_of, arti
     }
     files = files_of("trained")
     assert names <= files
-    assert sum("val-val-s" in file and file.endswith(".png") for file in files) == 4
+    # Two sections before training and at both epochs.
+    assert sum("images/val~val-s" in file and file.endswith(".png") for file in files) == 6
     info = json.loads(artifact("trained", "checkpoint/best.json").read_text())
     assert info["arguments"] == {"in_channels": 1, "out_channels": 1, "depth": 4, "features": 4}
     assert (info["structure"], info["input_pixel_size_nm"]) == ("mitochondria", 5.0)

@@ -56,6 +56,9 @@ class TrainingReport:
         self.logged = run.last_step("train/loss") if run.state == "resumed" else 0
         self.validated = run.last_step("val/dice") if run.state == "resumed" else 0
         self.remark = ""
+        if run.state == "new":
+            # The slider of the MLflow UI starts at 0 and would show nothing there.
+            self.log_overlays(0)
 
     def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
         """Collects the numbers of an iteration for the curves."""
@@ -90,14 +93,17 @@ class TrainingReport:
             save_checkpoint(self.best, self.network, self.describe(iteration, score))
         if iteration > self.validated:
             self.series.append((iteration, {"val/dice": score}))
-            for name in list(self.sections)[:SHOWN_SECTIONS]:
-                raw, labels = self.sections[name]
-                view = window_of_interest(labels)
-                overlay = draw_overlay(
-                    raw[view], truth=labels[view], prediction=self.predictions[name][view]
-                )
-                self.run.log_image(overlay, key=f"val-{name}", step=iteration)
+            self.log_overlays(iteration)
         self.flush()
+
+    def log_overlays(self, iteration: int) -> None:
+        """Logs the predictions of the same few sections; before training, all is still missed."""
+        for name in list(self.sections)[:SHOWN_SECTIONS]:
+            raw, labels = self.sections[name]
+            view = window_of_interest(labels)
+            prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
+            overlay = draw_overlay(raw[view], truth=labels[view], prediction=prediction[view])
+            self.run.log_image(overlay, key=f"val/{name}", step=iteration)
 
     def on_saving(self, iteration: int) -> None:
         """Sends the curves before the state that follows them is saved."""
