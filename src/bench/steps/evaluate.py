@@ -46,6 +46,7 @@ class Task:
     trained: FoundRun
     structure: Structure
     weights: Path
+    weights_sha256: str
     settings: PostprocessSettings
 
 
@@ -108,7 +109,13 @@ def resolve_task(config: EvaluateConfig, store: Store) -> Task:
     dataset.instances(config.split, structure.name)
     weights = fetch_checkpoint(store, trained.id)
     return Task(
-        config, dataset, trained, structure, weights, choose_settings(config, dataset, structure)
+        config=config,
+        dataset=dataset,
+        trained=trained,
+        structure=structure,
+        weights=weights,
+        weights_sha256=file_sha256(weights),
+        settings=choose_settings(config, dataset, structure),
     )
 
 
@@ -172,7 +179,7 @@ def identify(task: Task) -> Identity:
             "device": task.config.device,
             "postprocess": dataclasses.asdict(task.settings),
         },
-        inputs={"run": task.trained.id, "weights": file_sha256(task.weights)},
+        inputs={"run": task.trained.id, "weights": task.weights_sha256},
         method=task.trained.cell.method,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
@@ -190,7 +197,7 @@ def resolved_settings(task: Task) -> dict[str, object]:
         "opening_radius_px": task.settings.opening_radius_px,
         "min_area_px": task.settings.min_area_px,
         "postprocess_origin": task.settings.origin,
-        "weights_sha256": file_sha256(task.weights),
+        "weights_sha256": task.weights_sha256,
     }
 
 
