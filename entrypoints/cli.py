@@ -27,6 +27,9 @@ except ModuleNotFoundError:
 from bench.config import AUTO, StepConfig
 from bench.errors import BenchError
 
+# Seconds after which a lost signal is repeated.
+REPEAT_S = 0.01
+
 
 class AutoOr(click.ParamType):
     """A number, or ``auto``, which becomes None."""
@@ -119,7 +122,17 @@ def set_up_process() -> None:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
+    def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        # A signal that arrives while Python clears an object away is lost: the exception can go
+        # nowhere. The step would run on for ever, so the signal is repeated a moment later.
+        if unraisable.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
+        else:
+            sys.__unraisablehook__(unraisable)
+
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = interrupt_again
 
 
 def fail(message: str) -> NoReturn:

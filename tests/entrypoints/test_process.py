@@ -105,6 +105,33 @@ def test_a_step_that_is_told_to_end_says_so_in_one_line(
     assert run.data.tags["bench.reason"].startswith("interrupted")
 
 
+def test_a_signal_that_arrives_while_an_object_is_cleared_away_is_not_lost(environment):
+    code = (
+        "import os, signal, sys, time\n"
+        "import cli\n"
+        "class Dying:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.1)\n"
+        "cli.set_up_process()\n"
+        "try:\n"
+        "    del (dying := [Dying()])[:]\n"
+        "    time.sleep(30)\n"
+        "    print('lost')\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT / "entrypoints",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr) == ("interrupted\n", "")
+
+
 def wait_for_training(store):
     """Waits until a training has started; returns its run's id."""
     for _ in range(600):
