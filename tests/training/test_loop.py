@@ -16,6 +16,7 @@ from bench.training import state
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, Reports, cosine_rate, make_trainee, train
 from bench.training.losses import make_loss
+from bench.training.objective import supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.state import Progress, load_state
 
@@ -84,12 +85,11 @@ class Session:
             raise StoppedError
 
     def run(self):
+        loss = make_loss("focal_dice", gamma=2, foreground_weight=5)
         self.progress = train(
             self.trainee,
-            self.feed,
-            make_loss("focal_dice", gamma=2, foreground_weight=5),
+            supervised(self.trainee.network, self.feed, loss, self.compute),
             self.settings,
-            compute=self.compute,
             state_file=self.state_file,
             reports=Reports(self.on_iteration, self.validate, self.on_epoch, self.on_saving),
         )
@@ -241,10 +241,13 @@ def test_a_loss_that_is_not_finite_ends_it(feed, section, tmp_path, bad):
     with pytest.raises(BenchError, match=f"is {bad} after 6 iterations: lower lr .now 0.01.") as e:
         train(
             session.trainee,
-            feed,
-            lambda logits, target: logits.square().sum() * bad,
+            supervised(
+                session.trainee.network,
+                feed,
+                lambda logits, target: logits.square().sum() * bad,
+                session.compute,
+            ),
             SETTINGS,
-            compute=session.compute,
             state_file=tmp_path / "s",
             reports=reports,
         )

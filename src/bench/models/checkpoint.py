@@ -37,6 +37,8 @@ class ModelInfo:
             result depend on it, so it belongs to the model.
         halo_px: Width of the halo around a tile.
         training: Facts for the reader: method, dataset, iteration, validation score.
+        inference: Settings with which its output becomes instances, where the model has its own:
+            those of the watershed, or of SAM's mask generation.
     """
 
     architecture: str
@@ -48,6 +50,7 @@ class ModelInfo:
     tile_px: int
     halo_px: int
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    inference: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def build_model(architecture: str, arguments: dict[str, int]) -> torch.nn.Module:

@@ -22,6 +22,7 @@ from bench.tracking.store import Store, open_store
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, Reports, make_trainee, train
 from bench.training.losses import make_loss
+from bench.training.objective import supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.state import Progress
 
@@ -179,16 +180,13 @@ def train_task(task: Task, run: Run) -> Progress:
             best=best,
             advance=lambda done, remark: advance(done, settings.iterations, remark),
         )
+        loss = make_loss(
+            task.method.loss, gamma=config.focal_gamma, foreground_weight=foreground_weight(task)
+        )
         progress = train(
             trainee,
-            feed,
-            make_loss(
-                task.method.loss,
-                gamma=config.focal_gamma,
-                foreground_weight=foreground_weight(task),
-            ),
+            supervised(network, feed, loss, task.compute),
             settings,
-            compute=task.compute,
             state_file=run.work / "state.safetensors",
             reports=Reports(
                 report.on_iteration, report.validate, report.on_epoch, report.on_saving

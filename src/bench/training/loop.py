@@ -1,4 +1,4 @@
-"""The supervised training loop: resumable, reporting through callbacks."""
+"""The training loop of every method: resumable, reporting through callbacks."""
 
 import math
 import time
@@ -10,8 +10,8 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.training.losses import Loss
-from bench.training.patches import PatchFeed
+from bench.memory import explain_out_of_memory
+from bench.training.objective import Objective
 from bench.training.state import Progress, Trainee, load_state, save_state
 
 
@@ -23,7 +23,7 @@ class LoopSettings:
         iterations: Batches to train on in total.
         epoch_iterations: Batches between validations.
         checkpoint_iterations: Batches between saved states.
-        lr: Learning rate of Adam.
+        lr: Learning rate.
         schedule: ``plateau`` or ``cosine``.
         plateau_factor: Factor on the rate after ``plateau_patience`` epochs without gain.
         plateau_patience: See above.
@@ -43,7 +43,8 @@ class Reports:
     """What the loop tells its caller.
 
     Attributes:
-        on_iteration: Called with the iterations done, and loss, lr and images_per_second.
+        on_iteration: Called with the iterations done, and loss, lr, images_per_second and the
+            objective's own numbers.
         validate: Called with the network every epoch; returns its score, higher is better.
         on_epoch: Called with the iterations done, the score, and whether it is the best so far.
             It is called before the state is saved: a killed run may call it twice for one epoch.
@@ -57,10 +58,23 @@ class Reports:
     on_saving: Callable[[int], None]
 
 
-def make_trainee(network: torch.nn.Module, settings: LoopSettings, compute: Compute) -> Trainee:
-    """Gives a network its optimiser, schedule and loss scaler, on the device."""
-    network.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
+def make_trainee(
+    network: torch.nn.Module,
+    settings: LoopSettings,
+    compute: Compute,
+    *,
+    optimizer_type: type[torch.optim.Optimizer] = torch.optim.Adam,
+    teacher: torch.nn.Module | None = None,
+) -> Trainee:
+    """Gives a network its optimiser, schedule and loss scaler, on the device.
+
+    Frozen parameters stay out of the optimiser.
+    """
+    for module in (network, teacher):
+        if module is not None:
+            module.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = optimizer_type(learned, lr=settings.lr)  # type: ignore[call-arg]
     plateau = None
     if settings.schedule == "plateau":
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -70,34 +84,33 @@ def make_trainee(network: torch.nn.Module, settings: LoopSettings, compute: Comp
             patience=settings.plateau_patience,
         )
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-    return Trainee(network, optimizer, plateau, scaler)
+    return Trainee(network, optimizer, plateau, scaler, teacher)
 
 
 def train(
     trainee: Trainee,
-    feed: PatchFeed,
-    loss: Loss,
+    objective: Objective,
     settings: LoopSettings,
     *,
-    compute: Compute,
     state_file: Path,
     reports: Reports,
 ) -> Progress:
     """Trains to ``settings.iterations``, from the saved state where there is one.
 
     On the CPU the weights at the end do not depend on where, and how often, it was interrupted:
-    batches depend on the seed and the iteration alone, and all other state is in the file.
+    the loss depends on the iteration and the state alone, and all state is in the file.
 
     Raises:
-        BenchError: If the loss is no longer a finite number.
+        BenchError: If the loss is no longer a finite number, or the memory does not suffice.
     """
     progress = load_state(state_file, trainee) if state_file.exists() else Progress()
     started = time.monotonic() - progress.elapsed_s
     while progress.iteration < settings.iterations:
         begun = time.monotonic()
-        numbers = train_batch(trainee, feed, loss, settings, progress.iteration, compute)
+        with explain_out_of_memory("a batch in training", objective.remedy):
+            numbers = train_batch(trainee, objective, settings, progress.iteration)
         progress.iteration += 1
-        numbers["images_per_second"] = feed.settings.batch_size / (time.monotonic() - begun)
+        numbers["images_per_second"] = objective.images / (time.monotonic() - begun)
         reports.on_iteration(progress.iteration, numbers)
         last = progress.iteration == settings.iterations
         epoch_ends = last or progress.iteration % settings.epoch_iterations == 0
@@ -111,23 +124,15 @@ def train(
 
 
 def train_batch(
-    trainee: Trainee,
-    feed: PatchFeed,
-    loss: Loss,
-    settings: LoopSettings,
-    iteration: int,
-    compute: Compute,
+    trainee: Trainee, objective: Objective, settings: LoopSettings, iteration: int
 ) -> dict[str, float]:
-    """Takes one step of the optimiser; returns its loss and learning rate."""
+    """Takes one step of the optimiser; returns loss, learning rate and the objective's numbers."""
     if settings.schedule == "cosine":
         for group in trainee.optimizer.param_groups:
             group["lr"] = cosine_rate(settings.lr, iteration, settings.iterations)
-    image, target = feed.batch(iteration)
     trainee.network.train()
     trainee.optimizer.zero_grad(set_to_none=True)
-    with compute.autocast():
-        logits = trainee.network(image.contiguous(memory_format=torch.channels_last))
-    value = loss(logits, target)
+    value, numbers = objective.compute(iteration)
     if not math.isfinite(number := float(value.detach())):
         raise BenchError(
             f"the loss must stay finite, it is {number} after {iteration} iterations: "
@@ -137,7 +142,8 @@ def train_batch(
     scaled.backward()
     trainee.scaler.step(trainee.optimizer)
     trainee.scaler.update()
-    return {"loss": number, "lr": trainee.optimizer.param_groups[0]["lr"]}
+    objective.after_step()
+    return {"loss": number, "lr": trainee.optimizer.param_groups[0]["lr"], **numbers}
 
 
 def finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> None:

@@ -31,18 +31,36 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trainee:
-    """Everything whose state changes while training. The patches need none: see PatchFeed."""
+    """Everything whose state changes while training. The patches need none: see PatchFeed.
+
+    Attributes:
+        network: What is trained. Its frozen parameters are the source's and are not saved.
+        optimizer: Its optimiser.
+        plateau: The schedule that has a state, where it is used.
+        scaler: The scaler of the loss, for fp16.
+        teacher: A second network that follows the first, in the mean-teacher method.
+    """
 
     network: torch.nn.Module
     optimizer: torch.optim.Optimizer
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None
     scaler: torch.amp.GradScaler
+    teacher: torch.nn.Module | None = None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of both networks that training changes, by name."""
+        frozen = {name for name, p in self.network.named_parameters() if not p.requires_grad}
+        state = self.network.state_dict()
+        tensors = {f"network/{name}": t for name, t in state.items() if name not in frozen}
+        if self.teacher is not None:
+            tensors |= {f"teacher/{n}": t for n, t in self.teacher.state_dict().items()}
+        return tensors
 
 
 def save_state(path: Path, trainee: Trainee, progress: Progress) -> None:
     """Writes the state as one safetensors file, whole or not at all; numbers in its header."""
     optimizer = trainee.optimizer.state_dict()
-    tensors = {f"network/{name}": t for name, t in trainee.network.state_dict().items()}
+    tensors = trainee.tensors()
     for index, moments in optimizer["state"].items():
         tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -61,8 +79,9 @@ def load_state(path: Path, trainee: Trainee) -> Progress:
     with safe_open(path, framework="pt") as file:
         numbers = json.loads(file.metadata()["state"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    weights = {n.removeprefix("network/"): t for n, t in tensors.items() if n[0] == "n"}
-    trainee.network.load_state_dict(weights)
+    with torch.no_grad():
+        for name, tensor in trainee.tensors().items():
+            tensor.copy_(tensors[name])
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):

@@ -1,0 +1,78 @@
+"""A trained model as something that segments sections, whatever its network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.inference.device import Compute
+from bench.inference.sections import predict_at_model_scale
+from bench.memory import explain_out_of_memory
+from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
+
+
+@dataclass(frozen=True, eq=False)
+class SectionPrediction:
+    """What a model says of a section.
+
+    Attributes:
+        foreground: Probability of the structure, (y, x) uint8, round(255 p).
+        boundary: Probability of a boundary between instances, likewise; None without one.
+        instances: Ids (y, x) int32 where the model itself finds instances; None otherwise. They
+            may not overlap; foreground outside of them is not part of any.
+    """
+
+    foreground: np.ndarray
+    boundary: np.ndarray | None = None
+    instances: np.ndarray | None = None
+
+
+# From a section (y, x) of any bit depth and its pixel size in nm (None: not known).
+Predictor = Callable[[np.ndarray, float | None], SectionPrediction]
+
+
+def open_predictor(path: Path, compute: Compute) -> tuple[Predictor, ModelInfo]:
+    """Reads a checkpoint, whatever its architecture, onto a device."""
+    info = load_info(path)
+    if info.architecture == "sam":
+        from bench.inference.sam_masks import open_sam
+
+        return open_sam(path, info, compute), info
+    return open_unet(path, compute), info
+
+
+def open_unet(path: Path, compute: Compute) -> Predictor:
+    """Reads a U-Net."""
+    network, info = load_checkpoint(path)
+    network.to(compute.device)
+    foreground = foreground_channel(info)
+    boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
+
+    def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
+        remedy = f"lower tile_px (now {info.tile_px}) when you train, or use device=cpu"
+        with explain_out_of_memory("a tile and its halo", remedy):
+            channels = predict_at_model_scale(
+                network, raw, info=info, pixel_size_nm=pixel_size_nm, compute=compute
+            )
+        return SectionPrediction(
+            channels[foreground], None if boundary is None else channels[boundary]
+        )
+
+    return predict
+
+
+def foreground_channel(info: ModelInfo) -> int:
+    """The channel of the model's structure: that of its name, else the foreground.
+
+    Raises:
+        BenchError: If the model has neither.
+    """
+    for name in (info.structure, "foreground"):
+        if name in info.outputs:
+            return info.outputs.index(name)
+    raise BenchError(
+        f"the model must have a channel 'foreground' or {info.structure!r}, it has "
+        f"{', '.join(info.outputs)}: choose another source"
+    )
