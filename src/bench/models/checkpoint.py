@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,19 @@ from safetensors.torch import load_file, save_file
 from bench.errors import BenchError, unknown_name
 from bench.files import write_json, write_whole
 from bench.hashing import file_sha256
+from bench.models.sam import build_sam
 from bench.models.unet import build_unet2d
+from bench.models.unet3d import build_unet3d_planes
 
 FORMAT = "synapse-bench-checkpoint"
 VERSION = 1
 
 # A new network is one row and one adapter file.
-MODELS = {"unet2d": build_unet2d}
+MODELS: dict[str, Callable[..., Any]] = {
+    "unet2d": build_unet2d,
+    "unet3d_planes": build_unet3d_planes,
+    "sam": build_sam,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class ModelInfo:
     """
 
     architecture: str
-    arguments: dict[str, int]
+    arguments: dict[str, Any]
     outputs: tuple[str, ...]
     structure: str
     input_pixel_size_nm: float | None
@@ -53,7 +60,7 @@ class ModelInfo:
     inference: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def build_model(architecture: str, arguments: dict[str, int]) -> torch.nn.Module:
+def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
     """Builds the network of a row of MODELS, with random weights."""
     if architecture not in MODELS:
         raise unknown_name("model", architecture, MODELS)

@@ -1,0 +1,214 @@
+"""Models of torch_em and SynapseNet, read from their files and converted to our checkpoint."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+from bench.files import write_whole
+from bench.hashing import file_sha256, json_sha256
+from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
+from bench.models.pickles import read_inert, read_trusted
+from bench.models.synapsenet import FOREGROUND_BOUNDARY, TILES
+from bench.models.torch_em_files import (
+    Content,
+    find_file,
+    read_checkpoint,
+    read_module,
+    refuse,
+)
+from bench.models.unet3d import needed_planes
+
+log = logging.getLogger(__name__)
+
+SIGMOID = (None, "Sigmoid", "torch.nn.modules.activation.Sigmoid")
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A model of another program.
+
+    Attributes:
+        architecture: Row of MODELS, ``unet2d`` or ``unet3d_planes``.
+        arguments: Arguments of the row's builder.
+        weights: Tensors by name, those of the builder's network.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+
+def read_foreign(path: Path, *, trust: bool = False) -> ForeignModel:
+    """Reads a module file as SynapseNet publishes, or a checkpoint of torch_em.
+
+    Args:
+        path: The file, or the folder of a checkpoint, where ``best.pt`` comes before
+            ``latest.pt``.
+        trust: Run what the file says. Otherwise nothing in it is run, see bench.models.pickles.
+
+    Returns:
+        The model. It gives logits: the last Sigmoid has no tensors and is not part of it.
+
+    Raises:
+        BenchError: If the file is missing or damaged, names what no checkpoint does, or does not
+            hold a U-Net of torch_em from one channel to probabilities.
+    """
+    file = find_file(path)
+    content = read_trusted(file) if trust else read_inert(file)
+    try:
+        if isinstance(content, dict):
+            return interpret(file, read_checkpoint(file, content))
+        return interpret(file, read_module(file, content))
+    except BenchError:
+        raise
+    except Exception as error:  # Whatever a damaged or malicious file leads to.
+        raise refuse(file, f"is damaged ({type(error).__name__})") from error
+
+
+def interpret(file: Path, content: Content) -> ForeignModel:
+    """Derives the builder's arguments from tensors, and checks that it builds these tensors."""
+    if content.activation not in SIGMOID:
+        raise refuse(file, f"ends in a {content.activation} where a Sigmoid is needed")
+    weights = content.weights
+    if not all(isinstance(t, torch.Tensor) and t.is_floating_point() for t in weights.values()):
+        raise refuse(file, "has something else than numbers among its weights")
+    try:
+        first, last = weights["encoder.blocks.0.block.1.weight"], weights["out_conv.weight"]
+    except KeyError as error:
+        raise refuse(file, f"has no tensor {error}") from error
+    if first.shape[1] != 1:
+        raise refuse(file, f"takes {first.shape[1]} channels where sections have one")
+    arguments = {"in_channels": 1, "out_channels": last.shape[0], "features": first.shape[0]}
+    if first.ndim == 4:
+        architecture = "unet2d"
+        arguments["depth"] = len({n.split(".")[2] for n in weights if n.startswith("encoder.b")})
+    else:
+        architecture = "unet3d_planes"
+        factors = [[f] * 3 if isinstance(f, int) else list(f) for f in content.scale_factors]
+        arguments |= {"scale_factors": factors, "planes": needed_planes(factors)}
+    check_tensors(file, architecture, arguments, weights)
+    return ForeignModel(architecture, arguments, {n: t.float() for n, t in weights.items()})
+
+
+def check_tensors(
+    file: Path, architecture: str, arguments: dict[str, Any], weights: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuses tensors that are not those of the network, by name and shape."""
+    with torch.device("meta"):
+        expected = build_model(architecture, arguments).state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        shapes = [tuple(t[name].shape) if name in t else None for t in (expected, weights)]
+        if shapes[0] != shapes[1]:
+            raise refuse(file, f"has {name} of shape {shapes[1]} where it is {shapes[0]}")
+
+
+def convert_foreign(
+    path: Path,
+    *,
+    folder: Path,
+    outputs: tuple[str, ...] | None = None,
+    input_pixel_size_nm: float | None = None,
+    tile_px: int | None = None,
+    halo_px: int | None = None,
+    trust: bool = False,
+) -> Path:
+    """Converts a model to our checkpoint, once; the next time it is only found.
+
+    Args:
+        path: As of read_foreign.
+        folder: Where converted models are kept, under names with the SHA-256 of their files.
+        outputs: Meaning of the output channels; the model may have fewer, the first ones. None:
+            foreground and boundary, if it has two or one.
+        input_pixel_size_nm: Pixel size that it was trained at; None if not known.
+        tile_px: Edge of the tile that it is applied to, without halo; None: as TILES.
+        halo_px: Width of the halo around a tile; None: as TILES.
+        trust: As of read_foreign.
+
+    Returns:
+        Path of the checkpoint's weights.
+
+    Raises:
+        BenchError: As of read_foreign; if it has more channels than outputs; if the folder cannot
+            be written to.
+    """
+    file = find_file(path)
+    sha256 = file_sha256(file)
+    settings = json_sha256([outputs, input_pixel_size_nm, tile_px, halo_px])
+    target = folder / f"{sha256}-{settings[:8]}.safetensors"
+    if is_whole(target):
+        return target
+    model = read_foreign(file, trust=trust)
+    network = build_model(model.architecture, model.arguments)
+    network.load_state_dict(model.weights)
+    usual_tile_px, usual_halo_px = TILES[3 if model.architecture == "unet3d_planes" else 2]
+    info = ModelInfo(
+        architecture=model.architecture,
+        arguments=model.arguments,
+        outputs=name_outputs(file, outputs, model.arguments["out_channels"]),
+        structure="",
+        input_pixel_size_nm=input_pixel_size_nm,
+        normalisation="section",
+        tile_px=usual_tile_px if tile_px is None else tile_px,
+        halo_px=usual_halo_px if halo_px is None else halo_px,
+        training={"source_sha256": sha256},
+    )
+    try:
+        save_checkpoint(target, network, info)
+    except OSError as error:
+        raise BenchError(
+            f"{folder} must be a folder that can be written to, received: {error}; set "
+            "XDG_CACHE_HOME to a folder of yours"
+        ) from error
+    log.info("converted %s to %s", file, target)
+    return target
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a converted model is there; one that was damaged is made again."""
+    try:
+        load_info(checkpoint)
+    except BenchError:
+        return False
+    return True
+
+
+def name_outputs(file: Path, outputs: tuple[str, ...] | None, channels: int) -> tuple[str, ...]:
+    """Names a model's output channels; where nothing is said and they are many, by number."""
+    if outputs is None and channels > len(FOREGROUND_BOUNDARY):
+        return tuple(f"channel_{number}" for number in range(channels))
+    outputs = outputs or FOREGROUND_BOUNDARY
+    if channels > len(outputs):
+        raise refuse(file, f"has {channels} output channels where {len(outputs)} are known")
+    return outputs[:channels]
+
+
+def write_synapsenet_file(
+    path: Path, weights: Mapping[str, torch.Tensor], arguments: dict[str, Any]
+) -> None:
+    """Writes a 2D model as SynapseNet publishes: a pickled U-Net of torch_em with a Sigmoid.
+
+    Equal weights give equal bytes.
+
+    Args:
+        path: The file.
+        weights: Tensors of a ``unet2d``.
+        arguments: Arguments of its builder.
+    """
+    network = build_model("unet2d", arguments)
+    network.load_state_dict(dict(weights))
+    network.final_activation = torch.nn.Sigmoid()
+    # Kept in the file, and read by torch_em where it builds the network again.
+    settings: Any = network.init_kwargs
+    settings["final_activation"] = "Sigmoid"
+
+    def write(temporary: Path) -> None:
+        # Given a path, torch.save writes the name of the file into it.
+        with temporary.open("wb") as opened:
+            torch.save(network, opened)
+
+    write_whole(path, write)

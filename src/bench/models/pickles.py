@@ -1,0 +1,133 @@
+"""Pickles of other programs, read without running anything that they name.
+
+A pickle calls the functions and classes that it names. Here every name but those that rebuild
+tensors is replaced by an inert stand-in, which keeps the state that belongs to it and runs
+nothing: what such a file can do is fill memory.
+"""
+
+import logging
+import re
+from _compat_pickle import IMPORT_MAPPING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+
+log = logging.getLogger(__name__)
+
+# What a torch_em checkpoint names: its datasets, transforms, losses. __main__ is the script that
+# trained it. Nothing of them runs; another name means that the file is not what we take it for.
+KNOWN = re.compile(
+    r"(__main__|bioimage_cpp|collections|elf|functools|kornia|micro_sam|numpy|pathlib|scipy|"
+    r"skimage|synapse_net|torch|torch_em|torchvision)\..+|"
+    r"builtins\.(bool|dict|float|frozenset|getattr|int|list|object|range|slice|str|tuple|type)"
+)
+
+
+class StandIn:
+    """Holds the place of an object that a pickle describes.
+
+    Attributes:
+        name: Full name of what the pickle names, such as ``torch_em.model.unet.UNet2d``.
+        state: What the pickle gives the object as its state.
+    """
+
+    name = ""
+
+    def __new__(cls, *_: Any) -> "StandIn":  # noqa: D102 (takes any arguments)
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def read_inert(path: Path) -> Any:
+    """Reads a file of torch.save: plain values and tensors, and a StandIn for all else.
+
+    Raises:
+        BenchError: If it is none, is not whole, or names something that KNOWN does not have.
+    """
+    try:
+        with no_safe_globals():
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception as error:
+        raise unreadable(path, error) from error
+    strange = [modern_name(name) for name in names if not KNOWN.fullmatch(name)]
+    if strange:
+        raise BenchError(
+            f"a checkpoint must name nothing but what a model is made of, {path} names "
+            f"{', '.join(sorted(strange))}: do not use it, or set trust_checkpoint=true if you "
+            "trust where it comes from"
+        )
+    try:
+        with no_safe_globals():
+            stand_ins = [(type("Named", (StandIn,), {"name": name}), name) for name in names]
+            torch.serialization.add_safe_globals(stand_ins)  # type: ignore[arg-type]
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def read_trusted(path: Path) -> Any:
+    """Reads a file of torch.save and runs what it says.
+
+    Raises:
+        BenchError: If that fails.
+    """
+    log.warning("%s is trusted: the program that it contains runs", path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+def modern_name(name: str) -> str:
+    """What Python 3 calls something: torch.save writes some modules' names of Python 2."""
+    module, _, last = name.rpartition(".")
+    return f"{IMPORT_MAPPING.get(module, module)}.{last}"
+
+
+@contextmanager
+def no_safe_globals() -> Iterator[None]:
+    """Takes back, meanwhile, what other libraries allow pickles to call: mlflow does."""
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
+
+
+def unreadable(path: Path, error: Exception) -> BenchError:
+    """Builds the error for a file that torch cannot read: anything may go wrong in one."""
+    # torch puts a page of advice for programmers around the reason.
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    reason = (text.strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, UnpicklingError):
+        remedy = "set trust_checkpoint=true if you trust where it comes from"
+    else:
+        remedy = "copy it again"
+    return BenchError(f"{path} is not a whole checkpoint of torch.save ({reason}): {remedy}")
+
+
+def name_of(value: Any) -> str:
+    """Full name of a value's class, or of the value if it is a class; StandIns as they say."""
+    kind = value if isinstance(value, type) else type(value)
+    if issubclass(kind, StandIn):
+        return kind.name
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Attributes of an object; of a StandIn, those that the pickle gives it."""
+    state = value.state if isinstance(value, StandIn) else getattr(value, "__dict__", None)
+    return state if isinstance(state, dict) else {}
