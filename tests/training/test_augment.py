@@ -135,6 +135,16 @@ def test_masks_stay_masks():
     assert moved.shape == (16, 1, PATCH, PATCH)
 
 
+def test_channels_of_the_target_move_alike():
+    image, mask = random_windows(ALL)
+    _, other = random_windows(ALL, seed=1)
+    _, together = augment(image, torch.cat([mask, other, mask], dim=1), ALL)
+    assert together.shape == (4, 3, PATCH, PATCH)
+    assert torch.equal(together[:, :1], augment(image, mask, ALL)[1])
+    assert torch.equal(together[:, 1:2], augment(image, other, ALL)[1])
+    assert torch.equal(together[:, 2:], together[:, :1])
+
+
 def test_displacement_is_bounded_whatever_is_drawn():
     """Control points at their bounds, with the signs for which bicubic overshoots most."""
 

@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch_em.loss import DiceLoss
 from torchvision.ops import sigmoid_focal_loss
 
-from bench.training.losses import dice_loss, focal_loss, make_loss
+from bench.training.losses import BOUNDARY_WEIGHT, dice_loss, focal_loss, make_loss
 
 
 def random_batch(seed, edge=24, share=0.2):
@@ -132,3 +132,64 @@ def test_focal_dice_is_the_sum():
     torch.testing.assert_close(both, sum(parts))
     dice_alone = make_loss("dice", gamma=1.5, foreground_weight=20)(logits, target)
     torch.testing.assert_close(dice_alone, parts[1])
+
+
+def two_channels(seed, edge=24):
+    """A batch whose second channel is rarer than the first."""
+    parts = [random_batch(10 * seed + i, edge, share) for i, share in enumerate((0.3, 0.03))]
+    return tuple(torch.cat(channels, dim=1) for channels in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_loss_of_channels_is_the_mean_of_torch_ems(seed):
+    logits, target = two_channels(seed, edge=512)
+    theirs = DiceLoss(reduce_channel=None)(torch.sigmoid(logits), target)
+    assert theirs.shape == (2,)
+    allowed = 1 / target[:, 1].sum().item()
+    assert dice_loss(logits, target).item() == pytest.approx(theirs.mean().item(), abs=allowed)
+
+
+def test_losses_of_channels_are_the_mean_of_each_alone():
+    logits, target = two_channels(1)
+    alone = [(logits[:, c : c + 1], target[:, c : c + 1]) for c in range(2)]
+    torch.testing.assert_close(
+        dice_loss(logits, target), (dice_loss(*alone[0]) + dice_loss(*alone[1])) / 2
+    )
+    foreground = focal_loss(*alone[0], gamma=2, foreground_weight=20)
+    boundary = focal_loss(*alone[1], gamma=2, foreground_weight=BOUNDARY_WEIGHT)
+    both = focal_loss(logits, target, gamma=2, foreground_weight=20)
+    torch.testing.assert_close(both, (foreground + boundary) / 2)
+
+
+def test_two_channels_by_hand():
+    """Two pixels, foreground in one; the boundary is missed in both: p = 1/2, 1/2; 3/4, 1/4."""
+    logits = torch.tensor([[[[0.0, 0.0]], [[math.log(3), -math.log(3)]]]])
+    target = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+    dice = (1 - (2 * 0.5 + 1) / (0.5 + 1 + 1)) / 2 + (1 - (2 * 0.25 + 1) / (0.625 + 1 + 1)) / 2
+    assert dice_loss(logits, target).item() == pytest.approx(dice)
+    # Both pixels of a channel have the same loss, so no weight changes its mean.
+    focal = (0.5**2 * math.log(2) + 0.75**2 * math.log(4)) / 2
+    value = focal_loss(logits, target, gamma=2, foreground_weight=20)
+    assert value.item() == pytest.approx(focal)
+
+
+@pytest.mark.parametrize("name", ["dice", "focal_dice"])
+@pytest.mark.parametrize("empty", [0, 1])
+def test_a_channel_that_is_empty_in_the_batch_is_pushed_down(name, empty):
+    logits = torch.zeros(2, 2, 8, 8, requires_grad=True)
+    target = torch.zeros(2, 2, 8, 8)
+    target[:, 1 - empty] = 1
+    make_loss(name, gamma=2, foreground_weight=5)(logits, target).backward()
+    assert (logits.grad[:, empty] > 0).all()
+    assert (logits.grad[:, 1 - empty] < 0).all()
+
+
+def test_foreground_weight_leaves_the_boundary():
+    logits, target = two_channels(2)
+    gradients = []
+    for weight in (1.0, 20.0):
+        free = logits.clone().requires_grad_()
+        focal_loss(free, target, gamma=2, foreground_weight=weight).backward()
+        gradients.append(free.grad)
+    assert torch.equal(gradients[0][:, 1], gradients[1][:, 1])
+    assert not torch.allclose(gradients[0][:, 0], gradients[1][:, 0])

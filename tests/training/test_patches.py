@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.errors import BenchError
 from bench.training.augment import Augmentation
 from bench.training.patches import (
     CENTRES_PER_INSTANCE,
@@ -9,10 +10,12 @@ from bench.training.patches import (
     PatchSettings,
     instance_centres,
 )
+from bench.training.targets import find_boundaries
 
 CPU = torch.device("cpu")
 OFF = Augmentation(rotate=False, flip=False, elastic_px=0, noise=0)
 ALL = Augmentation(rotate=True, flip=True, elastic_px=4, noise=0.1)
+BOTH = ("foreground", "boundary")
 
 
 def settings(**changes):
@@ -221,3 +224,46 @@ def test_centres_of_large_instances_are_thinned_evenly(side):
     assert min(side**2, CENTRES_PER_INSTANCE / 2) <= len(centres) <= CENTRES_PER_INSTANCE
     quadrants = (centres >= np.array([20, 30]) + side // 2) @ [2, 1]
     assert np.bincount(quadrants, minlength=4).min() > 0.15 * len(centres)
+
+
+def test_boundaries_are_those_of_the_section_and_not_of_the_patch():
+    """Every pixel has its own value, which tells where a patch comes from."""
+    raw = np.arange(80 * 100, dtype=np.float32).reshape(80, 100)
+    labels = np.kron(np.arange(20).reshape(4, 5), np.ones((20, 20))).astype(np.uint16)
+    feed = PatchFeed([(raw, labels)], settings(), CPU, BOTH)
+    for i in range(10):
+        image, target = feed.batch(i)
+        assert target.shape == (4, 2, 32, 32)
+        assert target.dtype == torch.float32
+        for patch, channels in zip(image[:, 0].numpy(), target.numpy(), strict=True):
+            y, x = divmod(round(float(patch[0, 0] * raw.std() + raw.mean())), 100)
+            window = slice(y, y + 32), slice(x, x + 32)
+            np.testing.assert_array_equal(channels[0], labels[window] > 0)
+            np.testing.assert_array_equal(channels[1], find_boundaries(labels)[window])
+
+
+@pytest.mark.parametrize("augmentation", [OFF, ALL])
+def test_a_further_output_changes_neither_image_nor_foreground(augmentation):
+    sections = [random_section(seed=seed) for seed in range(2)]
+    one = PatchFeed(sections, settings(augmentation=augmentation), CPU)
+    two = PatchFeed(sections, settings(augmentation=augmentation), CPU, BOTH)
+    for i in range(4):
+        assert torch.equal(one.batch(i)[0], two.batch(i)[0])
+        assert torch.equal(one.batch(i)[1], two.batch(i)[1][:, :1])
+
+
+@pytest.mark.parametrize("shape", [(20, 200), (20, 25), (1, 1)])
+def test_boundaries_of_sections_smaller_than_the_patch_are_mirrored(shape):
+    labels = np.zeros(shape, np.uint8)
+    labels[:, : shape[1] // 2] = 1
+    feed = PatchFeed([(labels.astype(float), labels)], settings(patch_px=64), CPU, BOTH)
+    target = feed.batch(0)[1]
+    assert target.shape == (4, 2, 64, 64)
+    # The line between instance and background is upright, and the mirror adds no other.
+    assert (target[:, 1] == target[:, 1, :1]).all()
+    assert target[:, 1].any() == (shape[1] > 1)
+
+
+def test_unknown_outputs_are_refused():
+    with pytest.raises(BenchError, match="unknown output 'distance'"):
+        PatchFeed([random_section()], settings(), CPU, ("foreground", "distance"))

@@ -44,15 +44,15 @@ def augment_windows(
 
     Args:
         image: Windows (batch, 1, edge, edge), with ``edge`` even.
-        mask: Windows of the target, of the same shape.
+        mask: Windows of the target (batch, channels, edge, edge).
         patch_px: Edge of the patches, even.
         augmentation: What to do.
         rng: The only source of randomness.
 
     Returns:
-        Patches and targets (batch, 1, patch_px, patch_px). The target is sampled at the nearest
-        pixel; multiples of 90 degrees without deformation only move pixels, to within the
-        rounding of float32 coordinates.
+        Patches (batch, 1, patch_px, patch_px) and targets (batch, channels, patch_px, patch_px).
+        The target is sampled at the nearest pixel, all channels alike; multiples of 90 degrees
+        without deformation only move pixels, to within the rounding of float32 coordinates.
     """
     batch, edge = image.shape[0], image.shape[-1]
     matrices = torch.from_numpy(draw_matrices(batch, augmentation, rng)).to(image)

@@ -1,4 +1,4 @@
-"""Losses of a foreground channel, from logits."""
+"""Losses of a network's outputs, from logits; the first channel is the foreground."""
 
 from collections.abc import Callable
 
@@ -7,25 +7,35 @@ from torch.nn import functional
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+# Weight of a boundary pixel in the focal term, 1 as background's: few as they are, the boundary's
+# own Dice keeps them from being ignored, and what threshold separates best is chosen on validation.
+# On a phantom, a weight of 5 gave the same instance F1 (0.856 against 0.854).
+BOUNDARY_WEIGHT = 1.0
+
 
 def dice_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Computes 1 - Dice over all pixels of a batch, with squares in the denominator.
 
-    Same as torch_em's DiceLoss except for one pixel added above and below the line, so that a
-    batch without foreground still has a gradient (theirs is 0 there).
+    The Dice of every channel is computed on its own and averaged, so that a rare class counts as
+    much as a common one. Same as the mean over channels of torch_em's DiceLoss (which takes the
+    sum) except for one pixel added above and below the line, so that a channel that is empty in
+    the batch still has a gradient (theirs is 0 there).
 
     Args:
-        logits: (batch, 1, y, x), any floating type; computed in fp32.
-        target: (batch, 1, y, x), 0 or 1.
+        logits: (batch, channels, y, x), any floating type; computed in fp32.
+        target: (batch, channels, y, x), 0 or 1.
 
     Returns:
         A scalar from 0 (perfect) to 1.
     """
     probability = torch.sigmoid(logits.float())
     target = target.float()
-    overlap = (probability * target).sum()
-    sizes = (probability * probability).sum() + target.sum()
-    return 1 - (2 * overlap + 1) / (sizes + 1)
+    losses = []
+    for found, wanted in zip(probability.unbind(1), target.unbind(1), strict=True):
+        overlap = (found * wanted).sum()
+        sizes = (found * found).sum() + wanted.sum()
+        losses.append(1 - (2 * overlap + 1) / (sizes + 1))
+    return torch.stack(losses).mean()
 
 
 def focal_loss(
@@ -35,21 +45,25 @@ def focal_loss(
 
     Each pixel's cross-entropy is scaled by (1 - p_t) ** gamma and by the weight of its class;
     the sum is divided by the sum of weights, so that a heavier foreground shifts the balance and
-    not the size of the loss.
+    not the size of the loss. This is done for every channel, and the channels are averaged.
 
     Args:
-        logits: (batch, 1, y, x), any floating type; computed in fp32.
-        target: (batch, 1, y, x), 0 or 1.
+        logits: (batch, channels, y, x), any floating type; computed in fp32.
+        target: (batch, channels, y, x), 0 or 1.
         gamma: Focusing exponent; 0 is weighted cross-entropy.
-        foreground_weight: Weight of a foreground pixel; background has 1.
+        foreground_weight: Weight of a foreground pixel, in the first channel; background has 1.
+            The pixels that further channels mark have ``BOUNDARY_WEIGHT``.
     """
     logits, target = logits.float(), target.float()
     towards = logits * (2 * target - 1)
     cross_entropy = -functional.logsigmoid(towards)
     # In logarithms: the power itself has an infinite gradient at 0 for a gamma below 1.
     focused = torch.exp(gamma * functional.logsigmoid(-towards)) * cross_entropy
-    weight = 1 + (foreground_weight - 1) * target
-    return (weight * focused).sum() / weight.sum()
+    losses = []
+    for channel, (each, wanted) in enumerate(zip(focused.unbind(1), target.unbind(1), strict=True)):
+        weight = 1 + ((BOUNDARY_WEIGHT if channel else foreground_weight) - 1) * wanted
+        losses.append((weight * each).sum() / weight.sum())
+    return torch.stack(losses).mean()
 
 
 def make_loss(name: str, *, gamma: float, foreground_weight: float) -> Loss:

@@ -9,6 +9,7 @@ import torch
 
 from bench.inference.normalise import normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
+from bench.training.targets import make_target
 
 # Centres remembered for every instance: enough to see all of it, little beside the images.
 CENTRES_PER_INSTANCE = 1000
@@ -51,6 +52,7 @@ class PatchFeed:
         sections: Sequence[tuple[np.ndarray, np.ndarray]],
         settings: PatchSettings,
         device: torch.device,
+        outputs: tuple[str, ...] = ("foreground",),
     ) -> None:
         """Loads the sections.
 
@@ -58,6 +60,10 @@ class PatchFeed:
             sections: Raw (y, x) of any bit depth and instance labels (y, x) of every section.
             settings: How to draw.
             device: Where augmentation runs and batches end up.
+            outputs: What the network predicts, the channels of the target: see ``make_target``.
+
+        Raises:
+            BenchError: If an output is unknown.
         """
         self.settings = settings
         self.device = device
@@ -65,7 +71,7 @@ class PatchFeed:
         pad = self.window_px // 2
         self.shapes = [raw.shape for raw, _ in sections]
         self.images = [mirror(normalise_section(raw), pad) for raw, _ in sections]
-        self.masks = [mirror((labels > 0).astype(np.uint8), pad) for _, labels in sections]
+        self.targets = [mirror(make_target(labels, outputs), pad) for _, labels in sections]
         self.centres = [
             (index, centres)
             for index, (_, labels) in enumerate(sections)
@@ -76,18 +82,22 @@ class PatchFeed:
         """Draws the batch of an iteration.
 
         Returns:
-            Images and targets (0 or 1), each (batch, 1, patch_px, patch_px) float32.
+            Images (batch, 1, patch_px, patch_px) and targets (batch, channels, patch_px,
+            patch_px), 0 or 1, both float32.
         """
         settings = self.settings
         rng = np.random.default_rng((settings.seed, iteration))
         places = [self.draw_place(rng) for _ in range(settings.batch_size)]
-        windows = [
-            torch.stack([self.cut(stack[section], y, x) for section, y, x in places])[:, None]
-            for stack in (self.images, self.masks)
-        ]
-        image, mask = (window.to(self.device, torch.float32) for window in windows)
+        images, targets = (
+            torch.stack([self.cut(stack[section], y, x) for section, y, x in places])
+            for stack in (self.images, self.targets)
+        )
         return augment_windows(
-            image, mask, patch_px=settings.patch_px, augmentation=settings.augmentation, rng=rng
+            images[:, None].to(self.device, torch.float32),
+            targets.to(self.device, torch.float32),
+            patch_px=settings.patch_px,
+            augmentation=settings.augmentation,
+            rng=rng,
         )
 
     def draw_place(self, rng: np.random.Generator) -> tuple[int, int, int]:
@@ -104,7 +114,7 @@ class PatchFeed:
 
     def cut(self, padded: torch.Tensor, y: int, x: int) -> torch.Tensor:
         """Cuts the window around a centre given in the coordinates of the unpadded section."""
-        return padded[y : y + self.window_px, x : x + self.window_px]
+        return padded[..., y : y + self.window_px, x : x + self.window_px]
 
 
 def window_edge(patch_px: int, augmentation: Augmentation) -> int:
@@ -115,8 +125,9 @@ def window_edge(patch_px: int, augmentation: Augmentation) -> int:
 
 
 def mirror(section: np.ndarray, pad: int) -> torch.Tensor:
-    """Mirrors a section beyond its border by ``pad`` px on every side."""
-    return torch.from_numpy(np.pad(section, pad, mode="symmetric"))
+    """Mirrors a section (.., y, x) beyond its border by ``pad`` px on every side."""
+    widths = [(0, 0)] * (section.ndim - 2) + [(pad, pad)] * 2
+    return torch.from_numpy(np.pad(section, widths, mode="symmetric"))
 
 
 def clip_centre(centre: int, side: int, patch: int) -> int:
