@@ -11,9 +11,12 @@ from bench.config import (
     CompareConfig,
     EvaluateConfig,
     FinetuneConfig,
+    MicrosamConfig,
     PhantomConfig,
+    PhantomModelsConfig,
     PrepareConfig,
     StepConfig,
+    parse_settings,
 )
 from bench.errors import BenchError
 
@@ -70,10 +73,12 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
     assert left_out == {
         PhantomConfig: {"output"},
         PrepareConfig: {"input", "output", "overwrite"},
-        FinetuneConfig: {"dataset", "checkpoint_iterations"},
-        EvaluateConfig: {"dataset"},
+        FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
+        PhantomModelsConfig: {"dataset", "output"},
+        EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output"},
-        BenchmarkConfig: {"dataset", "checkpoint_iterations", "output"},
+        MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
+        BenchmarkConfig: {"dataset", "checkpoint_iterations", "output", "trust_checkpoint"},
     }
 
 
@@ -81,3 +86,25 @@ def test_a_benchmark_trains_with_the_same_defaults_as_finetune():
     shared = {f.name for f in dataclasses.fields(settings.TrainingConfig)}
     grid, cell = vars(BenchmarkConfig()), vars(FinetuneConfig())
     assert {name: grid[name] for name in shared} == {name: cell[name] for name in shared}
+
+
+def test_settings_of_a_stage_are_read_by_their_types():
+    text = "iterations=20, epoch_iterations=auto,lr=1e-3,flip=off,loss=dice"
+    settings = {"iterations": 20, "epoch_iterations": None, "lr": 1e-3, "flip": False}
+    assert parse_settings(FinetuneConfig, text) == settings | {"loss": "dice"}
+    assert parse_settings(FinetuneConfig, "none") == parse_settings(FinetuneConfig, "") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("iterations", "settings are name=value, comma-separated, received 'iterations'"),
+        ("iteration=3", "unknown setting of FinetuneConfig 'iteration': choose one of"),
+        ("iterations=3.5", "iterations must be a int, received '3.5'"),
+        ("flip=perhaps", "flip must be true or false, received 'perhaps'"),
+        ("iterations=auto", "iterations must be a int, received 'auto'"),
+    ],
+)
+def test_settings_of_a_stage_that_are_wrong(text, message):
+    with pytest.raises(BenchError, match=message):
+        parse_settings(FinetuneConfig, text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.errors import BenchError
-from bench.methods import METHODS
+from bench.methods import variant_label
 
 NO_RUN = "no run recorded"
 
@@ -197,7 +197,7 @@ def summarise_cell(
                 sections.setdefault(section, []).append(scores["dice"])
     return TableRow(
         method=method,
-        label=METHODS[method].label if method in METHODS else method,
+        label=variant_label(method),
         structure=structure,
         dataset=dataset,
         seeds=tuple(record.seed for record in scored),

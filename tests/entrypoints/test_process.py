@@ -84,7 +84,8 @@ def test_a_step_that_is_told_to_end_says_so_in_one_line(
 ):
     prepared = str(tmp_path / "prepared")
     assert run_entry_point("prepare", "--input", str(tiny_tree), "--output", prepared)[0] == 0
-    command = [sys.executable, str(PROJECT / "entrypoints" / "finetune.py"), "--dataset", prepared]
+    command = [sys.executable, str(PROJECT / "entrypoints" / "finetune.py")]
+    command += ["--dataset", prepared, "--source=random"]
     sizes = ["--features=2", "--patch_px=32", "--tile_px=32", "--halo_px=16", "--batch_size=1"]
     with subprocess.Popen(
         [*command, *sizes, "--iterations=1000000"],

@@ -2,7 +2,9 @@ import h5py
 import numpy as np
 import pytest
 
-from bench.inference.prediction_file import IDENTITY, read_probability, write_predictions
+from bench.errors import BenchError
+from bench.inference.prediction_file import IDENTITY, read_prediction, write_predictions
+from bench.inference.predictor import SectionPrediction
 
 
 @pytest.mark.parametrize("shape", [(700, 40), (1, 1), (600, 1300)])
@@ -16,18 +18,21 @@ def test_round_trip(tmp_path, shape):
     }
     with write_predictions(path, {"structure": "vesicles", "pixel_size_nm": 4.5}) as writer:
         for (section, augmentation), probability in maps.items():
-            writer.write(section, augmentation, probability)
+            writer.write(section, augmentation, SectionPrediction(probability))
     for (section, augmentation), probability in maps.items():
-        found = read_probability(path, section, augmentation)
+        stored = read_prediction(path, section, augmentation)
+        assert stored.boundary is None
+        assert stored.instances is None
+        found = stored.foreground
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, probability)
-    np.testing.assert_array_equal(read_probability(path, "s0"), maps["s0", IDENTITY])
+    np.testing.assert_array_equal(read_prediction(path, "s0").foreground, maps["s0", IDENTITY])
 
 
 def test_file_says_what_it_is_and_is_compressed(tmp_path):
     path = tmp_path / "prediction.h5"
     with write_predictions(path, {"structure": "vesicles", "split": "val"}) as writer:
-        writer.write("s0", IDENTITY, np.zeros((1000, 1000), np.uint8))
+        writer.write("s0", IDENTITY, SectionPrediction(np.zeros((1000, 1000), np.uint8)))
     assert path.stat().st_size < 50_000
     with h5py.File(path) as file:
         assert dict(file.attrs) == {
@@ -36,3 +41,22 @@ def test_file_says_what_it_is_and_is_compressed(tmp_path):
             "structure": "vesicles",
             "split": "val",
         }
+
+
+def test_all_maps_come_back(tmp_path):
+    path = tmp_path / "prediction.h5"
+    rng = np.random.default_rng(1)
+    foreground, boundary = rng.integers(0, 256, (2, 40, 30), dtype=np.uint8)
+    instances = rng.integers(0, 300, (40, 30), dtype=np.int32)
+    with write_predictions(path, {}) as writer:
+        writer.write("s0", IDENTITY, SectionPrediction(foreground, boundary, instances))
+    found = read_prediction(path, "s0")
+    for stored, expected in zip(
+        (found.foreground, found.boundary, found.instances),
+        (foreground, boundary, instances),
+        strict=True,
+    ):
+        assert stored.dtype == expected.dtype
+        np.testing.assert_array_equal(stored, expected)
+    with pytest.raises(BenchError, match="must hold section s1 with augmentation identity"):
+        read_prediction(path, "s1")

@@ -52,7 +52,7 @@ def predict(network, raw, batch_size=4, tile_px=32, halo_px=16):
 
 def predict_whole(network, raw):
     """The network on the whole mirrored section at once."""
-    padded = np.pad(normalise_section(raw), 16, mode="symmetric")
+    padded = np.pad(normalise_section(raw), 16, mode="reflect")
     with torch.no_grad():
         logits = network(torch.from_numpy(padded)[None, None])
     return 255 * torch.sigmoid(logits)[0, :, 16:-16, 16:-16].numpy()
@@ -142,12 +142,12 @@ def test_padding_mirrors_to_whole_tiles(shape):
     assert [(side - 32) % 32 for side in padded.shape] == [0, 0]
     y, x = shape
     np.testing.assert_array_equal(padded[16 : 16 + y, 16 : 16 + x], section)
+    # Place k of an axis of n pixels, mirrored at the middle of its outermost ones as torch_em's.
     rows, columns = (
-        np.abs((np.arange(n) - 16) % (2 * side) - side + 0.5)
+        np.abs((np.arange(n) - 16 + side - 1) % max(1, 2 * (side - 1)) - (side - 1))
         for n, side in zip(padded.shape, shape, strict=True)
     )
-    # Place k of a mirrored axis of n pixels shows pixel n - 1/2 - |k mod 2n - n + 1/2|.
-    expected = section[np.ix_((y - 0.5 - rows).astype(int), (x - 0.5 - columns).astype(int))]
+    expected = section[np.ix_(rows, columns)]
     np.testing.assert_array_equal(padded, expected)
 
 

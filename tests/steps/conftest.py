@@ -56,7 +56,7 @@ def pipeline(make_store, tiny_tree, tmp_path_factory) -> Pipeline:
         prepared = prepare(
             PrepareConfig(input=str(tiny_tree), output=str(dataset), pixel_size_nm=5.0)
         )
-        trained = finetune(FinetuneConfig(dataset=str(dataset), **TINY))
+        trained = finetune(FinetuneConfig(dataset=str(dataset), source="random", **TINY))
         on_val = evaluate(EvaluateConfig(dataset=str(dataset), run_id=trained))
         on_test = evaluate(
             EvaluateConfig(

@@ -25,11 +25,17 @@ def runs_of(store):
 
 
 def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_path, caplog):
-    grid = replace(config, methods="finetuned,scratch,scratch", structures="mito", seeds="0,1,0")
+    grid = replace(
+        config,
+        methods="finetuned,scratch,scratch",
+        source="runs:/none",
+        structures="mito",
+        seeds="0,1,0",
+    )
     with pytest.raises(BenchError) as error:
         benchmark(grid)
-    assert str(error.value).startswith("2 of 4 cells failed (finetuned mitochondria seed 0: method")
-    assert "finetuned mitochondria seed 1: method finetuned starts from" in str(error.value)
+    assert str(error.value).startswith("2 of 4 cells failed (finetuned mitochondria seed 0: no run")
+    assert "finetuned mitochondria seed 1: no run has the id 'none'" in str(error.value)
 
     runs = runs_of(store)
     ((parent, tags),) = [(i, t) for i, t in runs.items() if t["bench.step"] == "benchmark"]
@@ -48,7 +54,7 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert rows["scratch"]["seeds"] == "0 1"
     assert rows["scratch"]["dice"]
-    assert "method finetuned starts from a trained model" in rows["finetuned"]["reason"]
+    assert "no run has the id 'none'" in rows["finetuned"]["reason"]
 
     # The same command again does only what is missing: here, nothing but the table.
     caplog.clear()
@@ -60,7 +66,7 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
 
 
 def test_an_unforeseen_error_is_its_cells_alone(store, config, monkeypatch, tmp_path):
-    from bench.steps import benchmark as module
+    from bench.steps import cells as module
 
     def finetune_or_fail(settings, *others):
         if settings.structure == "vesicles":
@@ -87,6 +93,8 @@ def test_an_unforeseen_error_is_its_cells_alone(store, config, monkeypatch, tmp_
         ({"seeds": ""}, "a benchmark needs methods, and seeds"),
         ({"structures": "mito,nucleus"}, "unknown structure 'nucleus'"),
         ({"structures": "membrane"}, "unknown structure of this dataset 'membrane'"),
+        ({"labelled": "few"}, "labelled must be numbers of annotated training sections, or all"),
+        ({"labelled": ""}, "labelled must be numbers"),
         ({"dataset": "no/such"}, "no/such must be a prepared dataset"),
     ],
 )

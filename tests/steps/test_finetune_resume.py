@@ -60,7 +60,7 @@ class Project:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "OMP_NUM_THREADS": "1",
         }
-        settings = {"dataset": self.dataset, **SETTINGS}
+        settings = {"dataset": self.dataset, "source": "random", **SETTINGS}
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         self.folder.mkdir(exist_ok=True)
         return subprocess.Popen(

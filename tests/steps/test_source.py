@@ -1,13 +1,29 @@
 """Fine-tuning from weights: of a run, or of a checkpoint file."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from bench.config import FinetuneConfig
+from bench.config import EvaluateConfig, FinetuneConfig
+from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.hashing import file_sha256
-from bench.models.checkpoint import ModelInfo, build_model, load_weights, save_checkpoint
+from bench.inference.device import choose_compute
+from bench.inference.prediction_file import read_prediction
+from bench.inference.predictor import open_predictor
+from bench.models.checkpoint import (
+    ModelInfo,
+    build_model,
+    load_info,
+    load_weights,
+    save_checkpoint,
+)
+from bench.models.foreign import write_synapsenet_file
+from bench.models.synapsenet import SYNAPSENET
+from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
-from bench.steps.source import resolve_source
+from bench.steps.source import resolve_source, source_of
 from bench.tracking.queries import fetch_artifact
 
 
@@ -21,6 +37,19 @@ def two_channels(tmp_path):
     path = tmp_path / "two.safetensors"
     save_checkpoint(path, build_model("unet2d", arguments), info)
     return path
+
+
+@pytest.fixture
+def published(two_channels, tmp_path):
+    """The same model in the file format of SynapseNet."""
+    path = tmp_path / "published"
+    write_synapsenet_file(path, load_weights(two_channels), load_info(two_channels).arguments)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -78,11 +107,11 @@ def test_a_source_is_known_by_its_content_not_its_path(finetune_from, two_channe
     [
         ("runs:/" + "0" * 32, "no run has the id '0{32}'"),
         ("runs:/{on_val}", "must have trained a model"),
-        ("no/such.safetensors", "file that exists, received 'no/such.safetensors'"),
-        ("{tmp_path}", "file that exists"),
-        ("model.pt", "a .safetensors file that exists, received 'model.pt'"),
-        ("synapsenet:vesicles_2d", "cannot fetch published or registered models yet"),
-        ("models:/vesicles@champion", "cannot fetch published or registered models yet"),
+        ("no/such.safetensors", "folder that exists, received 'no/such.safetensors'"),
+        ("model.pt", "folder that exists, received 'model.pt'"),
+        ("models:/vesicles@champion", "folder that exists, received 'models:/vesicles@champion'"),
+        ("synapsenet:vesicle", "'vesicle': choose one of"),
+        ("{tmp_path}/text.pt", "text.pt"),
         ("{tmp_path}/alone.safetensors", "alone.json is missing: copy both"),
         ("{tmp_path}/torn.safetensors", "is not the weights file that"),
     ],
@@ -92,6 +121,7 @@ def test_a_source_that_cannot_be_read(pipeline, two_channels, tmp_path, source, 
     (tmp_path / "alone.safetensors").write_bytes(content)
     (tmp_path / "torn.safetensors").write_bytes(content[:1000])
     (tmp_path / "torn.json").write_bytes(two_channels.with_suffix(".json").read_bytes())
+    (tmp_path / "text.pt").write_text("no model")
     with pytest.raises(BenchError, match=message):
         resolve_source(pipeline.store, source.format(tmp_path=tmp_path, **vars(pipeline)))
 
@@ -103,4 +133,118 @@ def test_a_source_of_another_network_is_refused(finetune_from, tmp_path):
     path = tmp_path / "other.safetensors"
     save_checkpoint(path, build_model("unet2d", arguments | {"features": 2}), info)
     with pytest.raises(BenchError, match=r"source must be the same network, only . of 46 tensors"):
+        finetune_from(str(path))
+
+
+def test_a_file_of_synapsenet_is_converted_once(pipeline, published, two_channels, tmp_path):
+    source = resolve_source(pipeline.store, str(published))
+    assert source.info.outputs == ("foreground", "boundary")
+    assert source.info.input_pixel_size_nm is None
+    expected, found = load_weights(two_channels), source.weights()
+    assert found.keys() == expected.keys()
+    assert all((found[name] == expected[name]).all() for name in expected)
+    assert source.path.is_relative_to(tmp_path / "cache" / "synapse-bench" / "converted")
+    written = source.path.stat().st_mtime_ns
+    assert resolve_source(pipeline.store, str(published)).path == source.path
+    assert source.path.stat().st_mtime_ns == written
+
+
+def test_a_published_model_is_taken_from_the_cache(pipeline, monkeypatch, published, tmp_path):
+    """Where the file of a published name lies in synapse_net's cache, no network is needed."""
+    row = SYNAPSENET["vesicles_2d"]
+    monkeypatch.setitem(SYNAPSENET, row.name, replace(row, sha256=file_sha256(published)))
+    cached = tmp_path / "cache" / "synapse-net" / "models" / row.name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(published.read_bytes())
+    source = resolve_source(pipeline.store, "auto")
+    assert source.name == "synapsenet:vesicles_2d"
+    assert source.info.input_pixel_size_nm == 1.35
+    assert (source.info.tile_px, source.info.halo_px) == (512, 128)
+
+
+def test_both_channels_are_kept_and_instances_separated_by_the_watershed(
+    pipeline, finetune_from, published
+):
+    run = finetune_from(str(published), method="finetuned_boundary")
+    assert run.data.metrics["source/tensors_transferred"] == 46
+    checkpoint = fetch_artifact(pipeline.store, run.info.run_id, "checkpoint/best.safetensors")
+    info = load_info(checkpoint)
+    assert info.outputs == ("foreground", "boundary")
+    assert set(info.inference) == {"watershed"}
+    table = fetch_artifact(pipeline.store, run.info.run_id, "watershed.csv").read_text()
+    assert "instance_f1" in table.splitlines()[0]
+    evaluated = evaluate(
+        EvaluateConfig(dataset=str(pipeline.dataset), run_id=run.info.run_id), pipeline.store
+    )
+    params = pipeline.store.client.get_run(evaluated).data.params
+    assert params["cfg.watershed"] == info.inference["watershed"]["origin"]
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_a_source_is_evaluated_as_it_is(pipeline, two_channels, rescale):
+    """The model of 1.35 nm sees the sections of 5 nm enlarged, or as they are."""
+    config = EvaluateConfig(
+        dataset=str(pipeline.dataset),
+        method="unadapted",
+        structure="mito",
+        source=str(two_channels),
+        rescale=rescale,
+        device="cpu",
+    )
+    run = pipeline.store.client.get_run(evaluate(config, pipeline.store))
+    assert run.data.tags["bench.method"] == "unadapted"
+    assert run.data.tags["bench.trained_run"] == "none"
+    path = fetch_artifact(pipeline.store, run.info.run_id, "predictions.h5")
+    dataset = PreparedDataset.open(pipeline.dataset)
+    name = dataset.sections("val")[0]
+    predict, _ = open_predictor(two_channels, choose_compute("cpu", "auto"), "mitochondria")
+    expected = predict(dataset.read_raw(name), 5.0 if rescale else None)
+    other = predict(dataset.read_raw(name), None if rescale else 5.0)
+    found = read_prediction(path, name)
+    assert found.boundary.shape == found.foreground.shape == (64, 64)
+    np.testing.assert_array_equal(found.foreground, expected.foreground)
+    assert np.abs(found.foreground.astype(int) - other.foreground).max() > 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "unadapted"}, "received run_id=auto and structure=auto: give structure"),
+        ({"method": "unadapted", "structure": "mito", "run_id": "a"}, "received run_id=a"),
+        ({"method": "unadapted", "structure": "mito", "source": "random"}, "a trained model, rec"),
+        ({"method": "scratch", "structure": "mito", "source": "x"}, "add method=unadapted"),
+    ],
+)
+def test_an_evaluation_that_contradicts_itself(pipeline, settings, message):
+    with pytest.raises(BenchError, match=message):
+        evaluate(EvaluateConfig(dataset=str(pipeline.dataset), **settings), pipeline.store)
+
+
+def test_an_adapted_model_must_be_there(finetune_from):
+    with pytest.raises(BenchError, match="starts from a domain_adapted model of mitochondria"):
+        finetune_from("auto", method="da_finetuned")
+
+
+def test_every_structure_may_have_a_source_of_its_own():
+    given = "vesicles=a/b=c.pt, mito=synapsenet:mitochondria"
+    assert source_of("vesicles", given) == "a/b=c.pt"
+    assert source_of("mitochondria", given) == "synapsenet:mitochondria"
+    assert source_of("membrane", given) == "auto"
+    assert source_of("membrane", "folder,with=signs") == "folder,with=signs"
+    with pytest.raises(BenchError, match="unknown structure 'mitoo'"):
+        source_of("membrane", "vesicles=a,mitoo=b")
+
+
+def test_a_volume_model_is_not_finetuned(finetune_from, tmp_path):
+    arguments = {
+        "in_channels": 1,
+        "out_channels": 1,
+        "planes": 8,
+        "scale_factors": [[1, 2, 2], [2, 2, 2]],
+        "features": 2,
+    }
+    info = ModelInfo("unet3d_planes", arguments, ("foreground",), "", None, "section", 32, 16)
+    path = tmp_path / "volume.safetensors"
+    save_checkpoint(path, build_model("unet3d_planes", arguments), info)
+    with pytest.raises(BenchError, match=r"finetune trains 2D U-Nets.*is a unet3d_planes"):
         finetune_from(str(path))

@@ -9,10 +9,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from bench.errors import BenchError
+from bench.inference.predictor import SectionPrediction
+
 FORMAT = "synapse-bench-prediction"
 VERSION = 1
 # The augmentation that changes nothing.
 IDENTITY = "identity"
+# Beside the probability of the structure a model may say more of a section.
+BOUNDARY = ".boundary"
+INSTANCES = ".instances"
 
 
 @dataclass(frozen=True)
@@ -21,22 +27,29 @@ class PredictionWriter:
 
     file: h5py.File
 
-    def write(self, section: str, augmentation: str, probability: np.ndarray) -> None:
-        """Stores one map.
+    def write(self, section: str, augmentation: str, prediction: SectionPrediction) -> None:
+        """Stores the maps of one section: the foreground, and what else the model says.
 
         Args:
             section: Name of the section in the prepared dataset.
-            augmentation: What was done to the image before; the map is back in the section's
+            augmentation: What was done to the image before; the maps are back in the section's
                 geometry.
-            probability: (y, x) uint8, round(255 p).
+            prediction: The maps (y, x).
         """
-        self.file.create_dataset(
-            f"{section}/{augmentation}",
-            data=probability,
-            chunks=tuple(min(side, 512) for side in probability.shape),
-            compression="gzip",
-            compression_opts=1,
-        )
+        maps = {
+            "": prediction.foreground,
+            BOUNDARY: prediction.boundary,
+            INSTANCES: prediction.instances,
+        }
+        for kind, pixels in maps.items():
+            if pixels is not None:
+                self.file.create_dataset(
+                    f"{section}/{augmentation}{kind}",
+                    data=pixels,
+                    chunks=tuple(min(side, 512) for side in pixels.shape),
+                    compression="gzip",
+                    compression_opts=1,
+                )
 
 
 @contextmanager
@@ -52,7 +65,21 @@ def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[Predic
         yield PredictionWriter(file)
 
 
-def read_probability(path: Path, section: str, augmentation: str = IDENTITY) -> np.ndarray:
-    """Reads one map (y, x) as uint8."""
+def read_prediction(path: Path, section: str, augmentation: str = IDENTITY) -> SectionPrediction:
+    """Reads the maps of a section.
+
+    Raises:
+        BenchError: If the file has none of it.
+    """
+    name = f"{section}/{augmentation}"
     with h5py.File(path, "r") as file:
-        return np.asarray(file[f"{section}/{augmentation}"])
+        if name not in file:
+            raise BenchError(
+                f"{path} must hold section {section} with augmentation {augmentation}, it does "
+                "not: evaluate the model again"
+            )
+        others = (
+            np.asarray(file[name + kind]) if name + kind in file else None
+            for kind in (BOUNDARY, INSTANCES)
+        )
+        return SectionPrediction(np.asarray(file[name]), *others)

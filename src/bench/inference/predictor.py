@@ -33,21 +33,27 @@ class SectionPrediction:
 Predictor = Callable[[np.ndarray, float | None], SectionPrediction]
 
 
-def open_predictor(path: Path, compute: Compute) -> tuple[Predictor, ModelInfo]:
-    """Reads a checkpoint, whatever its architecture, onto a device."""
+def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predictor, ModelInfo]:
+    """Reads a checkpoint, whatever its architecture, onto a device.
+
+    Args:
+        path: The checkpoint.
+        compute: Where it runs.
+        structure: What is looked for, where the model has channels for several.
+    """
     info = load_info(path)
     if info.architecture == "sam":
         from bench.inference.sam_masks import open_sam
 
         return open_sam(path, info, compute), info
-    return open_unet(path, compute), info
+    return open_unet(path, compute, structure), info
 
 
-def open_unet(path: Path, compute: Compute) -> Predictor:
+def open_unet(path: Path, compute: Compute, structure: str) -> Predictor:
     """Reads a U-Net."""
     network, info = load_checkpoint(path)
     network.to(compute.device)
-    foreground = foreground_channel(info)
+    foreground = foreground_channel(info, structure)
     boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
 
     def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
@@ -63,16 +69,18 @@ def open_unet(path: Path, compute: Compute) -> Predictor:
     return predict
 
 
-def foreground_channel(info: ModelInfo) -> int:
-    """The channel of the model's structure: that of its name, else the foreground.
+def foreground_channel(info: ModelInfo, structure: str) -> int:
+    """The channel of a structure: that of its name, else the foreground.
+
+    A model of cells has a boundary only (SynapseNet's ``compartments``), which is the membrane.
 
     Raises:
-        BenchError: If the model has neither.
+        BenchError: If the model has none of them.
     """
-    for name in (info.structure, "foreground"):
+    for name in (structure, "foreground", *(["boundary"] if structure == "membrane" else [])):
         if name in info.outputs:
             return info.outputs.index(name)
     raise BenchError(
-        f"the model must have a channel 'foreground' or {info.structure!r}, it has "
+        f"the model must have a channel 'foreground' or {structure!r}, it has "
         f"{', '.join(info.outputs)}: choose another source"
     )

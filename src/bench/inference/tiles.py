@@ -54,7 +54,7 @@ def predict_section(
 def pad_section(section: np.ndarray, tile_px: int, halo_px: int) -> np.ndarray:
     """Mirrors a section (y, x) beyond its border: to whole tiles, and a halo around them."""
     widths = [(halo_px, halo_px + (-side) % tile_px) for side in section.shape]
-    return np.pad(section, widths, mode="symmetric")
+    return np.pad(section, widths, mode="reflect")
 
 
 @torch.inference_mode()

@@ -1,36 +1,22 @@
 """The grid: every method on every structure with every seed, then the table."""
 
-import dataclasses
 import itertools
 import logging
-from dataclasses import dataclass
 
-from bench.config import BenchmarkConfig, CompareConfig, EvaluateConfig, FinetuneConfig
+from bench.config import BenchmarkConfig, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import Method, find_method
+from bench.methods import FIRST_RELEASE, find_method
+from bench.steps.cells import GridCell, evaluate_cell
 from bench.steps.compare import compare
-from bench.steps.evaluate import evaluate
-from bench.steps.finetune import finetune
-from bench.structures import Structure, find_structures, split_names
+from bench.structures import find_structures, split_names
 from bench.tracking import queries
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One training and its evaluation."""
-
-    method: Method
-    structure: Structure
-    seed: int
-
-    def __str__(self) -> str:
-        """As people say it."""
-        return f"{self.method.name} {self.structure.name} seed {self.seed}"
+ALL = "all"
 
 
 def benchmark(config: BenchmarkConfig) -> str:
@@ -58,7 +44,11 @@ def benchmark(config: BenchmarkConfig) -> str:
             )
             reasons = {
                 queries.Cell(
-                    cell.method.name, cell.structure.name, dataset.content_hash, cell.seed
+                    cell.method.name,
+                    cell.structure.name,
+                    dataset.content_hash,
+                    cell.seed,
+                    cell.labelled,
                 ): why
                 for cell, why in failures.items()
             }
@@ -72,44 +62,56 @@ def benchmark(config: BenchmarkConfig) -> str:
     return run.id
 
 
-def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[Cell]:
+def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCell]:
     """The cells of a config.
+
+    A method without a seed has one cell for all seeds; one that learns from no annotation, one
+    for all numbers of labelled sections.
 
     Raises:
         BenchError: If a name is unknown, a structure is not in the dataset, or nothing is named.
     """
-    methods = [find_method(name) for name in dict.fromkeys(split_names(config.methods))]
-    names = ",".join(dataset.structures) if config.structures == "all" else config.structures
+    named = FIRST_RELEASE if config.methods == ALL else split_names(config.methods)
+    methods = [find_method(name) for name in dict.fromkeys(named)]
+    names = ",".join(dataset.structures) if config.structures == ALL else config.structures
     structures = find_structures(names)
     for structure in structures:
         dataset.instances(config.split, structure.name)
-    seeds = split_names(config.seeds)
+    seeds, labelled = split_names(config.seeds), split_names(config.labelled)
     if not (methods and seeds and all(seed.isdecimal() for seed in seeds)):
         raise BenchError(
             "a benchmark needs methods, and seeds that are whole numbers, received "
             f"methods={config.methods!r} and seeds={config.seeds!r}"
         )
-    grid = itertools.product(structures, methods, dict.fromkeys(int(seed) for seed in seeds))
-    return [Cell(method, structure, seed) for structure, method, seed in grid]
+    if not (labelled and all(number == ALL or number.isdecimal() for number in labelled)):
+        raise BenchError(
+            "labelled must be numbers of annotated training sections, or all, received "
+            f"{config.labelled!r}"
+        )
+    numbers = [None if number == ALL else int(number) for number in labelled]
+    grid = [
+        GridCell(
+            method,
+            structure,
+            seed if method.seeded else 0,
+            number if method.step == "finetune" else None,
+        )
+        for structure, method, number, seed in itertools.product(
+            structures, methods, numbers, [int(seed) for seed in seeds]
+        )
+    ]
+    return list(dict.fromkeys(grid))
 
 
 def run_cells(
-    cells: list[Cell], config: BenchmarkConfig, store: Store, run: Run
-) -> dict[Cell, str]:
+    cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
+) -> dict[GridCell, str]:
     """Trains and evaluates every cell; returns the reasons of those that failed."""
-    failures: dict[Cell, str] = {}
+    failures: dict[GridCell, str] = {}
     for number, cell in enumerate(cells, start=1):
         log.info("cell %d of %d: %s", number, len(cells), cell)
         try:
-            trained = finetune(training_config(config, cell), store, run.id)
-            evaluation = EvaluateConfig(
-                dataset=config.dataset,
-                run_id=trained,
-                split=config.split,
-                protocol=config.protocol,
-                device=config.device,
-            )
-            evaluate(evaluation, store, run.id)
+            evaluate_cell(cell, config, store, run.id)
         except BenchError as error:
             failures[cell] = str(error)
             log.error("cell %s failed: %s", cell, error)
@@ -119,13 +121,3 @@ def run_cells(
             log.exception("cell %s failed", cell)
         run.log_metrics({"cells/done": number, "cells/failed": len(failures)}, number)
     return failures
-
-
-def training_config(config: BenchmarkConfig, cell: Cell) -> FinetuneConfig:
-    """The settings of a cell's training: those of the benchmark, and the cell's own."""
-    shared = {f.name for f in dataclasses.fields(FinetuneConfig)}
-    settings = {name: value for name, value in vars(config).items() if name in shared}
-    settings |= {"method": cell.method.name, "structure": cell.structure.name, "seed": cell.seed}
-    if not cell.method.pretrained:
-        settings["source"] = "auto"
-    return FinetuneConfig(**settings)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -14,7 +15,8 @@ from bench.config import AUTO, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.files import write_text, write_whole
-from bench.methods import METHODS
+from bench.learning_curve import has_curve, learning_curve
+from bench.methods import variant_name, variant_order
 from bench.steps.evaluation_report import SCORES_FILE
 from bench.structures import STRUCTURES
 from bench.table_formats import print_table, to_csv, to_latex, to_markdown
@@ -61,7 +63,7 @@ def compare(
         )
     rows = benchmark_table(
         records,
-        order_names(METHODS, {record.method for record in records}),
+        sorted({record.method for record in records}, key=variant_order),
         order_names(STRUCTURES, {record.structure for record in records}),
     )
     print_table(rows, Console())
@@ -112,7 +114,7 @@ def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
     """The record of an evaluation, with its scores per section."""
     scores = json.loads(fetch_artifact(store, evaluation.id, SCORES_FILE).read_text())
     return ScoreRecord(
-        **vars(evaluation.cell),
+        **identify_cell(evaluation.cell),
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
@@ -121,7 +123,13 @@ def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
 
 def reason_record(cell: Cell, reason: str) -> ScoreRecord:
     """The record of a cell without a score."""
-    return ScoreRecord(**vars(cell), run_id="", reason=reason)
+    return ScoreRecord(**identify_cell(cell), run_id="", reason=reason)
+
+
+def identify_cell(cell: Cell) -> dict[str, Any]:
+    """What a record says of its cell; fewer labelled sections make a row of their own."""
+    fields = vars(cell) | {"method": variant_name(cell.method, cell.labelled)}
+    return {name: value for name, value in fields.items() if name != "labelled"}
 
 
 def why_no_score(training: FoundRun, split: str) -> str:
@@ -147,4 +155,9 @@ def write_tables(rows: list[TableRow], output: Path) -> list[Path]:
         write_text(file, text)
     chart = output / "benchmark.png"
     write_whole(chart, lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
-    return [*files, chart]
+    files.append(chart)
+    if has_curve(rows):
+        curve = output / "learning_curve.png"
+        write_whole(curve, lambda path: learning_curve(rows).savefig(path, format="png", dpi=130))
+        files.append(curve)
+    return files

@@ -5,29 +5,27 @@ import logging
 import time
 from pathlib import Path
 
-import numpy as np
-
 from bench.config import AUTO, EvaluateConfig
 from bench.data.prepared import PreparedDataset
-from bench.errors import BenchError
 from bench.evaluation import SplitResult, threshold_level
-from bench.hashing import file_sha256
 from bench.inference.device import choose_compute
-from bench.inference.prediction_file import IDENTITY, read_probability, write_predictions
-from bench.inference.sections import predict_at_model_scale
-from bench.methods import find_method
-from bench.models.checkpoint import load_checkpoint
-from bench.postprocess.instances import Instances, clean_mask
+from bench.inference.prediction_file import IDENTITY, read_prediction, write_predictions
+from bench.inference.predictor import SectionPrediction, open_predictor
+from bench.models.checkpoint import load_info
+from bench.postprocess.instances import Instances
+from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import (
     PostprocessSettings,
     paper_settings,
     settings_from_annotations,
 )
+from bench.postprocess.watershed import WatershedSettings
 from bench.steps.evaluation_report import log_pictures, log_scores
+from bench.steps.evaluation_subject import Subject, find_subject
 from bench.steps.progress import show_progress
-from bench.steps.source import fetch_checkpoint
+from bench.steps.training_data import TrainingData
 from bench.structures import Structure, find_structure
-from bench.tracking.queries import FoundRun, find_trained, get_trained, scratch_folder
+from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
 
@@ -43,11 +41,10 @@ class Task:
 
     config: EvaluateConfig
     dataset: PreparedDataset
-    trained: FoundRun
+    subject: Subject
     structure: Structure
-    weights: Path
-    weights_sha256: str
     settings: PostprocessSettings
+    watershed: WatershedSettings | None
 
 
 def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -72,7 +69,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
             {
                 "bench.split": config.split,
                 "bench.protocol": config.protocol,
-                "bench.trained_run": task.trained.id,
+                "bench.trained_run": task.subject.run_id or "none",
                 "bench.dataset_name": task.dataset.root.name,
             }
         )
@@ -93,7 +90,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
             task.structure.name,
             predictions,
             result,
-            lambda probability: clean(task, probability),
+            lambda prediction: clean(task, prediction),
         )
         run.log_file(predictions)
     return run.id
@@ -102,59 +99,37 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
 def resolve_task(config: EvaluateConfig, store: Store) -> Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
-    if config.method != AUTO:
-        find_method(config.method)
-    trained = find_model(config, dataset, store)
-    structure = find_structure(trained.cell.structure)
+    subject = find_subject(config, dataset, store)
+    structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
-    weights = fetch_checkpoint(store, trained.id)
+    watershed = load_info(subject.weights).inference.get("watershed")
     return Task(
         config=config,
         dataset=dataset,
-        trained=trained,
+        subject=subject,
         structure=structure,
-        weights=weights,
-        weights_sha256=file_sha256(weights),
-        settings=choose_settings(config, dataset, structure),
+        settings=choose_settings(config, dataset, structure, subject),
+        watershed=WatershedSettings(**watershed) if watershed else None,
     )
 
 
-def find_model(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:
-    """The run that a config names, or the newest of its method and structure."""
-    if config.run_id == AUTO:
-        if config.structure == AUTO:
-            raise BenchError("evaluate needs a model: give run_id, or structure (and method)")
-        structure = find_structure(config.structure).name
-        return find_trained(
-            store,
-            method=config.method,
-            structure=structure,
-            dataset=dataset.content_hash,
-            seed=config.seed,
-        )
-    trained = get_trained(store, config.run_id)
-    if config.structure != AUTO and find_structure(config.structure).name != trained.cell.structure:
-        raise BenchError(
-            f"run {config.run_id} trained {trained.cell.structure}, received structure="
-            f"{config.structure}: leave structure out, or give a run of that structure"
-        )
-    if config.method not in (AUTO, trained.cell.method):
-        raise BenchError(
-            f"run {config.run_id} is of method {trained.cell.method}, received method="
-            f"{config.method}: leave one of both out"
-        )
-    return trained
-
-
 def choose_settings(
-    config: EvaluateConfig, dataset: PreparedDataset, structure: Structure
+    config: EvaluateConfig, dataset: PreparedDataset, structure: Structure, subject: Subject
 ) -> PostprocessSettings:
     """Post-processing by protocol, with what the user set himself."""
     if config.protocol == "paper":
         settings = paper_settings(structure)
     else:
+        # A model trained on few sections is post-processed by those few.
+        data = TrainingData.choose(
+            dataset,
+            structure.name,
+            labelled=subject.cell.labelled,
+            seed=subject.cell.seed,
+            fed_nm=None,
+        )
         settings = settings_from_annotations(
-            (dataset.read_labels(name, structure.name) for name in dataset.sections("train")),
+            (dataset.read_labels(name, structure.name) for name in data.names),
             pixel_size_nm=dataset.pixel_size_nm,
         )
     given = {
@@ -177,56 +152,53 @@ def identify(task: Task) -> Identity:
             "protocol": task.config.protocol,
             "threshold": task.config.threshold,
             "device": task.config.device,
+            "rescale": task.config.rescale,
             "postprocess": dataclasses.asdict(task.settings),
         },
-        inputs={"run": task.trained.id, "weights": task.weights_sha256},
-        method=task.trained.cell.method,
+        inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
+        method=task.subject.cell.method,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
-        seed=task.trained.cell.seed,
+        seed=task.subject.cell.seed,
+        labelled=task.subject.cell.labelled,
     )
 
 
 def resolved_settings(task: Task) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     return dataclasses.asdict(task.config) | {
-        "run_id": task.trained.id,
-        "method": task.trained.cell.method,
+        "run_id": task.subject.run_id or "none",
+        "source": task.subject.source or "none",
+        "method": task.subject.cell.method,
         "structure": task.structure.name,
-        "seed": task.trained.cell.seed,
+        "seed": task.subject.cell.seed,
         "opening_radius_px": task.settings.opening_radius_px,
         "min_area_px": task.settings.min_area_px,
         "postprocess_origin": task.settings.origin,
-        "weights_sha256": task.weights_sha256,
+        "watershed": task.watershed.origin if task.watershed else "none",
+        "weights_sha256": task.subject.sha256,
     }
 
 
 def predict_split(task: Task, run: Run, path: Path) -> None:
     """Applies the model to every section of the split, into a prediction file."""
-    network, info = load_checkpoint(task.weights)
     compute = choose_compute(task.config.device, AUTO)
-    network.to(compute.device)
+    predict, info = open_predictor(task.subject.weights, compute, task.structure.name)
+    fed_nm = task.dataset.pixel_size_nm if task.config.rescale else None
     names = task.dataset.sections(task.config.split)
     attributes = {
         "structure": task.structure.name,
         "split": task.config.split,
         "dataset": task.dataset.content_hash,
-        "run": task.trained.id,
+        "run": task.subject.run_id,
         "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
     }
     started, pixels = time.monotonic(), 0
-    what = f"predict {task.trained.cell.method} {task.structure.name}"
+    what = f"predict {task.subject.cell.method} {task.structure.name}"
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
         for done, name in enumerate(names, start=1):
             raw = task.dataset.read_raw(name)
-            probability = predict_at_model_scale(
-                network,
-                raw,
-                info=info,
-                pixel_size_nm=task.dataset.pixel_size_nm,
-                compute=compute,
-            )
-            file.write(name, IDENTITY, probability[0])
+            file.write(name, IDENTITY, predict(raw, fed_nm))
             pixels += raw.size
             advance(done, len(names), name)
     seconds = time.monotonic() - started
@@ -237,12 +209,13 @@ def predict_split(task: Task, run: Run, path: Path) -> None:
     run.log_params({"device": str(compute.device), "precision": compute.precision})
 
 
-def clean(task: Task, probability: np.ndarray) -> Instances:
-    """From a stored probability map to instances."""
-    return clean_mask(
-        probability >= threshold_level(task.config.threshold),
-        opening_radius_px=task.settings.opening_radius_px,
-        min_area_px=task.settings.min_area_px,
+def clean(task: Task, prediction: SectionPrediction) -> Instances:
+    """From the stored maps of a section to instances."""
+    return segment_prediction(
+        prediction,
+        level=threshold_level(task.config.threshold),
+        settings=task.settings,
+        watershed=task.watershed,
     )
 
 
@@ -250,9 +223,10 @@ def score_split(task: Task, predictions: Path) -> SplitResult:
     """Scores every section of the split, from the stored predictions."""
     result = SplitResult()
     for name in task.dataset.sections(task.config.split):
-        probability = read_probability(predictions, name)
+        prediction = read_prediction(predictions, name)
         truth = task.dataset.read_labels(name, task.structure.name)
-        result.add(name, truth=truth, probability=probability, instances=clean(task, probability))
+        instances = clean(task, prediction)
+        result.add(name, truth=truth, probability=prediction.foreground, instances=instances)
     return result
 
 

@@ -12,7 +12,8 @@ from bench.config import EvaluateConfig
 from bench.data.prepared import PreparedDataset
 from bench.evaluation import SplitResult, threshold_level
 from bench.figures import overlay_figure
-from bench.inference.prediction_file import read_probability
+from bench.inference.prediction_file import read_prediction
+from bench.inference.predictor import SectionPrediction
 from bench.metrics.curves import average_precision, precision_recall
 from bench.overlays import draw_overlay, shrink_factor
 from bench.postprocess.instances import Instances
@@ -48,7 +49,7 @@ def log_pictures(
     structure: str,
     predictions: Path,
     result: SplitResult,
-    clean: Callable[[np.ndarray], Instances],
+    clean: Callable[[SectionPrediction], Instances],
 ) -> None:
     """Logs overlays of the worst, the best and some sections between.
 
@@ -58,13 +59,13 @@ def log_pictures(
         structure: Its structure.
         predictions: The prediction file.
         result: The scores, by which sections are chosen.
-        clean: From a stored probability map to instances.
+        clean: From the stored maps of a section to instances.
     """
     shown = choose_sections(result)
     pictures = {}
     for name in shown:
         raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
-        labels = clean(read_probability(predictions, name)).labels
+        labels = clean(read_prediction(predictions, name)).labels
         scores = result.sections[name]
         title = f"{structure}, {name}"
         figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)

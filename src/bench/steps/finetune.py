@@ -3,18 +3,19 @@
 import dataclasses
 import logging
 
-import numpy as np
 import torch
 
-from bench.config import FinetuneConfig
+from bench.config import AUTO, FinetuneConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
-from bench.models.transfer import Transfer, transfer_weights
+from bench.models.transfer import transfer_weights
 from bench.steps.progress import show_progress
-from bench.steps.source import Source, resolve_source
+from bench.steps.separation import choose_separation
+from bench.steps.source import Source, find_adapted, resolve_source, source_of
+from bench.steps.training_data import TrainingData, fed_pixel_size
 from bench.steps.training_report import TrainingReport
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
@@ -42,6 +43,7 @@ class Task:
     method: Method
     source: Source
     compute: Compute
+    data: TrainingData
 
 
 def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -64,6 +66,8 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     with run:
         run.log_params(resolved_settings(task))
         run.set_tags({"bench.dataset_name": task.dataset.root.name})
+        if config.labelled:
+            run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.log_dataset(
             name=task.dataset.root.name,
             path=task.dataset.root,
@@ -87,7 +91,8 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
 def resolve_task(config: FinetuneConfig, store: Store) -> Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
-    method, source = choose_method(config.method, source=config.source, loss=config.loss)
+    given = source_of(structure.name, config.source)
+    method, source = choose_method(config.method, source=given, loss=config.loss)
     for name, value in (("patch_px", config.patch_px), ("tile_px + 2 halo_px", tile_edge(config))):
         if value % 2**DEPTH:
             raise BenchError(f"{name} must be a multiple of {2**DEPTH}, received {value}")
@@ -95,7 +100,34 @@ def resolve_task(config: FinetuneConfig, store: Store) -> Task:
     dataset = PreparedDataset.open(config.dataset)
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
-    return Task(config, dataset, structure, method, resolve_source(store, source), compute)
+    if source == AUTO:
+        source = find_adapted(
+            store,
+            method.name,
+            structure=structure.name,
+            dataset=dataset.content_hash,
+            seed=config.seed,
+        )
+    resolved = resolve_source(store, source, trust=config.trust_checkpoint)
+    check_architecture(resolved)
+    data = TrainingData.choose(
+        dataset,
+        structure.name,
+        labelled=config.labelled,
+        seed=config.seed,
+        fed_nm=fed_pixel_size(resolved.info, dataset, rescale=config.rescale),
+    )
+    return Task(config, dataset, structure, method, resolved, compute, data)
+
+
+def check_architecture(source: Source) -> None:
+    """Raises BenchError where the source is no 2D U-Net."""
+    if source.info and source.info.architecture != "unet2d":
+        raise BenchError(
+            f"finetune trains 2D U-Nets, source {source.name} is a {source.info.architecture}: "
+            "choose a 2D source such as synapsenet:vesicles_2d, or evaluate it as it is with "
+            "method=unadapted"
+        )
 
 
 def tile_edge(config: FinetuneConfig) -> int:
@@ -106,7 +138,7 @@ def tile_edge(config: FinetuneConfig) -> int:
 def identify(task: Task, inputs: dict[str, str]) -> Identity:
     """The identity of a training."""
     config = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source", "loss"):
+    for resolved in ("method", "structure", "seed", "source", "loss", "labelled"):
         del config[resolved]
     return Identity(
         step="finetune",
@@ -116,6 +148,7 @@ def identify(task: Task, inputs: dict[str, str]) -> Identity:
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
+        labelled=task.config.labelled,
     )
 
 
@@ -133,6 +166,8 @@ def resolved_settings(task: Task) -> dict[str, object]:
         "device": str(task.compute.device),
         "precision": task.compute.precision,
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
+        "fed_pixel_size_nm": task.data.fed_nm or "unknown",
+        "labelled": len(task.data.names),
     }
     return settings
 
@@ -162,26 +197,24 @@ def train_task(task: Task, run: Run) -> Progress:
     """Trains, or goes on with it, and logs the checkpoints."""
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
-    network, info, transfer = start_network(task)
-    if transfer:
-        run.log_metrics(
-            {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
-        )
-        run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})
+    network, info = start_network(task, run)
     trainee = make_trainee(network, settings, task.compute)
-    feed = PatchFeed(load_sections(task, "train"), patch_settings(config), task.compute.device)
-    best = run.work / "best.safetensors"
+    feed = PatchFeed(
+        task.data.train(), patch_settings(config), task.compute.device, task.method.outputs
+    )
+    loss = make_loss(
+        task.method.loss, gamma=config.focal_gamma, foreground_weight=foreground_weight(task)
+    )
+    best, last = (run.work / f"{name}.safetensors" for name in ("best", "last"))
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = TrainingReport(
             run=run,
-            sections=load_named_sections(task, "val"),
+            sections=task.data.validation(),
+            pixel_size_nm=task.dataset.pixel_size_nm,
             info=info,
             compute=task.compute,
             best=best,
             advance=lambda done, remark: advance(done, settings.iterations, remark),
-        )
-        loss = make_loss(
-            task.method.loss, gamma=config.focal_gamma, foreground_weight=foreground_weight(task)
         )
         progress = train(
             trainee,
@@ -192,7 +225,8 @@ def train_task(task: Task, run: Run) -> Progress:
                 report.on_iteration, report.validate, report.on_epoch, report.on_saving
             ),
         )
-    last = run.work / "last.safetensors"
+    if "boundary" in task.method.outputs:
+        choose_separation(best, task.data, task.compute, run)
     save_checkpoint(last, network, report.describe(progress.iteration, None))
     for weights in (best, last):
         run.log_file(weights, "checkpoint")
@@ -200,40 +234,32 @@ def train_task(task: Task, run: Run) -> Progress:
     return progress
 
 
-def start_network(task: Task) -> tuple[torch.nn.Module, ModelInfo, Transfer | None]:
-    """Builds the network, with the source's weights where there is one."""
-    config, source = task.config, task.source
-    arguments = {"in_channels": 1, "out_channels": 1, "depth": DEPTH, "features": config.features}
-    if source.info:
-        arguments = source.info.arguments | {"out_channels": 1}
+def start_network(task: Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
+    """Builds the network, with the source's weights where there is one; says how many fitted."""
+    config, source, outputs = task.config, task.source, task.method.outputs
+    arguments = {"in_channels": 1, "depth": DEPTH, "features": config.features}
+    arguments = (source.info.arguments if source.info else arguments) | {
+        "out_channels": len(outputs)
+    }
     network = build_model("unet2d", arguments)
-    transfer = transfer_weights(network, source.weights) if source.weights else None
+    if source.info:
+        transfer = transfer_weights(network, source.weights())
+        run.log_metrics(
+            {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
+        )
+        run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})
     info = ModelInfo(
         architecture="unet2d",
         arguments=arguments,
-        outputs=("foreground",),
+        outputs=outputs,
         structure=task.structure.name,
-        input_pixel_size_nm=task.dataset.pixel_size_nm,
+        input_pixel_size_nm=task.data.fed_nm,
         normalisation="section",
         tile_px=config.tile_px,
         halo_px=config.halo_px,
         training={"method": task.method.name, "dataset": task.dataset.content_hash},
     )
-    return network, info, transfer
-
-
-def load_named_sections(task: Task, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads raw and labels of a split's sections, by name."""
-    dataset, structure = task.dataset, task.structure.name
-    return {
-        name: (dataset.read_raw(name), dataset.read_labels(name, structure))
-        for name in dataset.sections(split)
-    }
-
-
-def load_sections(task: Task, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Reads raw and labels of a split's sections."""
-    return list(load_named_sections(task, split).values())
+    return network, info
 
 
 def patch_settings(config: FinetuneConfig) -> PatchSettings:

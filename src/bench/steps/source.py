@@ -1,20 +1,28 @@
-"""Where a training's first weights come from."""
+"""Where a method's first weights come from."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import pooch
 import torch
 
+from bench.config import AUTO
 from bench.errors import BenchError
 from bench.hashing import file_sha256
+from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
-from bench.tracking.queries import fetch_artifact, get_trained
+from bench.models.foreign import convert_foreign
+from bench.models.synapsenet import SYNAPSENET, fetch_synapsenet
+from bench.structures import STRUCTURES, find_structure
+from bench.tracking.queries import fetch_artifact, find_trained, get_trained
 from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
 BEST = "checkpoint/best.safetensors"
+SYNAPSENET_PREFIX = "synapsenet:"
+FORMS = "random, synapsenet:NAME, runs:/ID, or a checkpoint file or folder that exists"
 
 
 @dataclass(frozen=True)
@@ -25,38 +33,105 @@ class Source:
         name: As the user typed it.
         sha256: Hash of the weights file; empty for random weights.
         info: What the model is; None for random weights.
-        weights: Its tensors; None for random weights.
+        path: The checkpoint in our format; None for random weights.
     """
 
     name: str
     sha256: str = ""
     info: ModelInfo | None = None
-    weights: dict[str, torch.Tensor] | None = None
+    path: Path | None = None
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Its tensors by name; none for random weights."""
+        return load_weights(self.path) if self.path else {}
 
 
-def resolve_source(store: Store, name: str) -> Source:
-    """Reads the weights of ``random``, ``runs:/ID`` or the path of a checkpoint file.
+def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
+    """Finds the weights that a name stands for, as a checkpoint in our format.
+
+    Args:
+        store: The tracking store, for ``runs:/ID``.
+        name: ``random``, ``synapsenet:NAME``, ``runs:/ID``, the path of a checkpoint of ours, or
+            of a file or folder of torch_em or synapse_net; auto is the default source.
+        trust: Whether a foreign file may run code of its own while it is read.
 
     Raises:
         BenchError: If it is none of them, or cannot be read.
     """
-    if name == "random":
+    name = DEFAULT_SOURCE if name == AUTO else name
+    if name == RANDOM:
         return Source(name)
+    path = locate_source(store, name, trust=trust)
+    return Source(name, file_sha256(path), load_info(path), path)
+
+
+def locate_source(store: Store, name: str, *, trust: bool) -> Path:
+    """Returns the path of a source's checkpoint in our format, converting it where needed."""
     if name.startswith("runs:/"):
-        path = fetch_checkpoint(store, name.removeprefix("runs:/").split("/")[0])
-    elif name.startswith(("synapsenet:", "models:/")):
+        return fetch_checkpoint(store, name.removeprefix("runs:/").split("/")[0])
+    if name.startswith(SYNAPSENET_PREFIX):
+        return convert_published(name.removeprefix(SYNAPSENET_PREFIX), trust=trust)
+    path = Path(name)
+    if name.startswith("models:/") or not path.exists():
+        raise BenchError(f"source must be {FORMS}, received {name!r}: check the path")
+    if path.suffix == ".safetensors":
+        return path
+    return convert_foreign(path, folder=converted_folder(), trust=trust)
+
+
+def convert_published(name: str, *, trust: bool) -> Path:
+    """Fetches a model of SynapseNet into the cache and converts it, each once."""
+    path = fetch_synapsenet(name)
+    model = SYNAPSENET[name]
+    if model.ndim == 3:
+        log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
+    return convert_foreign(
+        path,
+        folder=converted_folder(),
+        outputs=model.outputs,
+        input_pixel_size_nm=model.pixel_size_nm,
+        tile_px=model.tile_px,
+        halo_px=model.halo_px,
+        trust=trust,
+    )
+
+
+def converted_folder() -> Path:
+    """Where foreign models are kept in our format."""
+    return Path(pooch.os_cache("synapse-bench")) / "converted"
+
+
+def source_of(structure: str, given: str) -> str:
+    """The part of a source that is meant for a structure.
+
+    Args:
+        structure: Name of the structure.
+        given: One source for all, or ``vesicles=FILE,mitochondria=synapsenet:mitochondria``;
+            structures that it leaves out take the default.
+
+    Raises:
+        BenchError: If it names an unknown structure.
+    """
+    parts = [part.partition("=") for part in given.split(",")]
+    names = {name.strip() for row in STRUCTURES.values() for name in (row.name, *row.aliases)}
+    if not any(sign and name.strip() in names for name, sign, _ in parts):
+        return given
+    found = {find_structure(name).name: source.strip() for name, _, source in parts}
+    return found.get(structure, AUTO)
+
+
+def find_adapted(store: Store, method: str, *, structure: str, dataset: str, seed: int) -> str:
+    """The newest run of the row that a method starts from, as ``runs:/ID``."""
+    start = METHODS[method].start
+    try:
+        found = find_trained(store, method=start, structure=structure, dataset=dataset, seed=seed)
+    except BenchError as error:
         raise BenchError(
-            f"source must be random, runs:/ID or a checkpoint file, received {name!r}: "
-            "this release cannot fetch published or registered models yet"
-        )
-    else:
-        path = Path(name)
-        if path.suffix != ".safetensors" or not path.is_file():
-            raise BenchError(
-                f"source must be random, runs:/ID or a .safetensors file that exists, "
-                f"received {name!r}: check the path"
-            )
-    return Source(name, file_sha256(path), load_info(path), load_weights(path))
+            f"method {method} starts from a {start} model of {structure} (seed {seed}), the store "
+            f"has none: run {METHODS[start].step} with the same dataset, structure and seed "
+            "first, or give source=runs:/ID"
+        ) from error
+    return f"runs:/{found.id}"
 
 
 def fetch_checkpoint(store: Store, run_id: str) -> Path:

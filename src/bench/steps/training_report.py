@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.tiles import predict_section
+from bench.inference.predictor import foreground_channel
+from bench.inference.sections import predict_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.overlays import draw_overlay
@@ -31,6 +32,7 @@ class TrainingReport:
         *,
         run: Run,
         sections: dict[str, tuple[np.ndarray, np.ndarray]],
+        pixel_size_nm: float | None,
         info: ModelInfo,
         compute: Compute,
         best: Path,
@@ -41,12 +43,15 @@ class TrainingReport:
         Args:
             run: The run that is informed.
             sections: Raw and labels (y, x) of the validation sections, by name.
+            pixel_size_nm: Pixel size of these sections; None if not known.
             info: What the model is.
             compute: Where it runs.
             best: File of the best checkpoint so far.
             advance: Called with the iterations done and a remark for the progress bar.
         """
-        self.run, self.sections, self.info, self.compute = run, sections, info, compute
+        self.run, self.sections, self.pixel_size_nm = run, sections, pixel_size_nm
+        self.info, self.compute = info, compute
+        self.channel = foreground_channel(info, info.structure)
         self.best, self.advance = best, advance
         self.network: torch.nn.Module | None = None
         self.predictions: dict[str, np.ndarray] = {}
@@ -74,14 +79,14 @@ class TrainingReport:
         self.network = network
         counts = PixelCounts(0, 0, 0, 0)
         for name, (raw, labels) in self.sections.items():
-            probability = predict_section(
+            probability = predict_at_model_scale(
                 network,
                 raw,
-                tile_px=self.info.tile_px,
-                halo_px=self.info.halo_px,
+                info=self.info,
+                pixel_size_nm=self.pixel_size_nm,
                 compute=self.compute,
             )
-            self.predictions[name] = probability[0] >= HALF
+            self.predictions[name] = probability[self.channel] >= HALF
             counts += count_pixels(truth=labels, prediction=self.predictions[name])
         return dice_score(counts)
 

@@ -13,18 +13,27 @@ from bench.errors import BenchError
 from bench.tracking.store import Store, without_password
 
 # Steps whose runs end with a checkpoint.
-TRAINING_STEPS = ("finetune",)
+TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")
 PAGE = 1000
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one number of the benchmark is about."""
+    """What one number of the benchmark is about.
+
+    Attributes:
+        method: Row of METHODS.
+        structure: What is segmented.
+        dataset: Content hash of the prepared dataset.
+        seed: Random seed.
+        labelled: Annotated training sections used; None for all.
+    """
 
     method: str
     structure: str
     dataset: str
     seed: int
+    labelled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,13 @@ def read_run(run: MlflowRun) -> FoundRun:
         id=run.info.run_id,
         status=run.info.status,
         reason=tags.get("bench.reason", ""),
-        cell=Cell(tags["bench.method"], tags["bench.structure"], digest, int(tags["bench.seed"])),
+        cell=Cell(
+            tags["bench.method"],
+            tags["bench.structure"],
+            digest,
+            int(tags["bench.seed"]),
+            int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
+        ),
         dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
     )
 

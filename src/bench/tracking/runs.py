@@ -45,6 +45,7 @@ class Identity:
         structure: Structure, empty where it has none.
         dataset: Content hash of the prepared dataset.
         seed: Random seed, None where it has none.
+        labelled: Annotated training sections used, None for all.
     """
 
     step: str
@@ -54,6 +55,7 @@ class Identity:
     structure: str = ""
     dataset: str = ""
     seed: int | None = None
+    labelled: int | None = None
 
     def fingerprint(self) -> str:
         """Hash of all of it and of the code."""
@@ -67,6 +69,7 @@ class Identity:
             "bench.structure": self.structure,
             "bench.dataset": self.dataset,
             "bench.seed": "" if self.seed is None else str(self.seed),
+            "bench.labelled": "" if self.labelled is None else str(self.labelled),
             "bench.fingerprint": self.fingerprint(),
             "bench.code": code_version(),
         }
@@ -76,7 +79,8 @@ class Identity:
         """The run's name in lists."""
         parts = [self.step, self.method, self.structure]
         seed = [] if self.seed is None else [f"seed{self.seed}"]
-        return "-".join([part for part in parts if part] + seed)
+        labelled = [] if self.labelled is None else [f"labelled{self.labelled}"]
+        return "-".join([part for part in parts if part] + labelled + seed)
 
 
 class Run:

@@ -1,0 +1,16 @@
+"""Entry point microsam."""
+
+from cli import run_step
+
+from bench.config import MicrosamConfig
+
+
+def main(config: MicrosamConfig) -> None:
+    """Segment a structure with Segment Anything, as it is or trained; resumes if interrupted."""
+    from bench.steps.microsam import microsam
+
+    microsam(config)
+
+
+if __name__ == "__main__":
+    run_step(MicrosamConfig, main)

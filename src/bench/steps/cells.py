@@ -1,0 +1,112 @@
+"""One cell of the benchmark: the stages of its method, then the evaluation."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bench.config import (
+    BenchmarkConfig,
+    DomainAdaptConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    MicrosamConfig,
+    StepConfig,
+    parse_settings,
+)
+from bench.methods import METHODS, Method
+from bench.steps.domain_adapt import domain_adapt
+from bench.steps.evaluate import evaluate
+from bench.steps.finetune import finetune
+from bench.steps.microsam import microsam
+from bench.steps.source import source_of
+from bench.structures import Structure
+from bench.tracking.store import Store
+
+Config = TypeVar("Config", bound=StepConfig)
+
+# Settings that every stage shares with the benchmark, whatever else it is given.
+SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
+MODES = {"microsam_zero_shot": "zero_shot", "microsam_finetuned": "finetune"}
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A method on a structure with a seed, and so many annotated sections (None: all)."""
+
+    method: Method
+    structure: Structure
+    seed: int
+    labelled: int | None = None
+
+    def __str__(self) -> str:
+        """As people say it."""
+        few = "" if self.labelled is None else f" labelled {self.labelled}"
+        return f"{self.method.name} {self.structure.name}{few} seed {self.seed}"
+
+
+def evaluate_cell(cell: GridCell, config: BenchmarkConfig, store: Store, parent: str) -> str:
+    """Makes the cell's model, or takes it as it is, and evaluates it.
+
+    Args:
+        cell: The cell.
+        config: The settings of the benchmark.
+        store: The tracking store.
+        parent: Id of the benchmark's run.
+
+    Returns:
+        Id of the evaluation's run.
+    """
+    settings: dict[str, Any] = {
+        "dataset": config.dataset,
+        "split": config.split,
+        "protocol": config.protocol,
+        "device": config.device,
+        "rescale": config.rescale,
+        "trust_checkpoint": config.trust_checkpoint,
+    }
+    if cell.method.step:
+        settings["run_id"] = make_model(cell, config, store, parent)
+    else:
+        settings |= {
+            "method": cell.method.name,
+            "structure": cell.structure.name,
+            "source": source_of(cell.structure.name, config.source),
+        }
+    return evaluate(EvaluateConfig(**settings), store, parent)
+
+
+def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: str) -> str:
+    """Runs the stages of the cell's method; returns the id of the run that has the model."""
+    method = cell.method
+    own: dict[str, Any] = {
+        "method": method.name,
+        "structure": cell.structure.name,
+        "seed": cell.seed,
+        "source": source_of(cell.structure.name, config.source),
+    }
+    if method.step == "domain_adapt":
+        own |= {"tile_px": config.tile_px, "halo_px": config.halo_px}
+        own["confidence"] = method.confidence
+        own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
+        return domain_adapt(stage_config(DomainAdaptConfig, config, own), store, parent)
+    if method.step == "microsam":
+        del own["method"], own["source"]
+        own["mode"] = MODES[method.name]
+        own |= parse_settings(MicrosamConfig, config.microsam)
+        own["source"] = source_of(cell.structure.name, own.get("source", "auto"))
+        return microsam(stage_config(MicrosamConfig, config, own), store, parent)
+    if method.start in METHODS:
+        adaptation = dataclasses.replace(cell, method=METHODS[method.start], labelled=None)
+        own["source"] = f"runs:/{make_model(adaptation, config, store, parent)}"
+    # What the settings of fine-tuning and the benchmark have in common is the cell's.
+    names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
+    shared = {name: getattr(config, name) for name in names - {"labelled"}}
+    own |= {"source": "auto"} if method.start == "random" else {}
+    return finetune(FinetuneConfig(**shared | own | {"labelled": cell.labelled}), store, parent)
+
+
+def stage_config(config_type: type[Config], config: BenchmarkConfig, own: dict[str, Any]) -> Config:
+    """The config of a stage: what it shares with the benchmark, and its own settings."""
+    names = {field.name for field in dataclasses.fields(config_type)}
+    shared = {name: getattr(config, name) for name in SHARED if name in names}
+    return config_type(**shared | own)
