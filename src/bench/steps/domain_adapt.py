@@ -1,0 +1,307 @@
+"""Adapt a model to another tissue on unlabelled images, by a mean teacher."""
+
+import copy
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+
+from bench.config import AUTO, DomainAdaptConfig
+from bench.data.prepared import PreparedDataset
+from bench.data.unlabelled import UnlabelledImage, hash_unlabelled, read_unlabelled
+from bench.errors import BenchError
+from bench.inference.device import Compute, choose_compute
+from bench.inference.predictor import foreground_channel
+from bench.inference.sections import SAME_SCALE
+from bench.methods import Method, find_method
+from bench.models.checkpoint import MODELS, ModelInfo, build_model, save_checkpoint
+from bench.models.self_training import make_pseudo_labeller
+from bench.steps.adaptation_report import AdaptationReport
+from bench.steps.progress import show_progress
+from bench.steps.source import Source, resolve_source, source_of
+from bench.steps.training_data import TrainingData, fed_pixel_size
+from bench.structures import Structure, find_structure
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.store import Store, open_store
+from bench.training.loop import LoopSettings, Reports, make_trainee, train
+from bench.training.mean_teacher import MeanTeacher, PseudoLabeller, self_training
+from bench.training.state import Progress, Trainee, save_state
+from bench.training.thresholds import ThresholdLabeller, choose_thresholds
+from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
+from bench.training.views import StrongView
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is adapted, resolved from the config."""
+
+    config: DomainAdaptConfig
+    dataset: PreparedDataset
+    structure: Structure
+    method: Method
+    source: Source
+    info: ModelInfo
+    compute: Compute
+
+
+def domain_adapt(
+    config: DomainAdaptConfig, store: Store | None = None, parent: str | None = None
+) -> str:
+    """Adapts a model and returns the id of its run.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+        parent: Id of the run that this one is a child of.
+
+    Raises:
+        BenchError: If the settings, the dataset, the images or the source do not fit together.
+    """
+    store = store or open_store()
+    task = resolve_task(config, store)
+    run = open_run(store, identify(task), parent=parent)
+    if run.reused:
+        return run.id
+    with run:
+        run.log_params(resolved_settings(task))
+        run.set_tags({"bench.dataset_name": task.dataset.root.name})
+        run.log_dataset(
+            name=task.dataset.root.name,
+            path=task.dataset.root,
+            digest=task.dataset.content_hash,
+            context="adaptation",
+        )
+        progress = adapt(task, run)
+        run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
+        run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
+        log.info(
+            "%s: validation Dice %.3f at iteration %d, %.0f s of adaptation, run %s",
+            task.structure.name,
+            progress.best_score,
+            progress.best_iteration,
+            progress.elapsed_s,
+            run.id,
+        )
+    return run.id
+
+
+def resolve_task(config: DomainAdaptConfig, store: Store) -> Task:
+    """Finds and checks everything that a config names."""
+    structure = find_structure(config.structure)
+    named = "domain_adapted_auto" if config.confidence is None else "domain_adapted"
+    method = find_method(named if config.method == AUTO else config.method)
+    compute = choose_compute(config.device, config.precision)
+    dataset = PreparedDataset.open(config.dataset)
+    dataset.instances("val", structure.name)
+    name = source_of(structure.name, config.source)
+    source = resolve_source(store, name, trust=config.trust_checkpoint)
+    if source.info is None or source.info.architecture not in MODELS:
+        kind = source.info.architecture if source.info else "random weights"
+        raise BenchError(
+            f"domain_adapt needs a trained U-Net, whose pseudo-labels it learns, source "
+            f"{source.name} is {kind}: give source=synapsenet:NAME, runs:/ID or a checkpoint file"
+        )
+    info = dataclasses.replace(
+        source.info,
+        structure=structure.name,
+        input_pixel_size_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
+        tile_px=config.tile_px or source.info.tile_px,
+        halo_px=source.info.halo_px if config.halo_px is None else config.halo_px,
+        training={"method": method.name, "dataset": dataset.content_hash},
+    )
+    multiple = 2 ** int(info.arguments.get("depth", 4))
+    edge = info.tile_px + 2 * info.halo_px
+    for setting, value in (("patch_px", config.patch_px), ("tile_px + 2 halo_px", edge)):
+        if value % multiple:
+            raise BenchError(f"{setting} must be a multiple of {multiple}, received {value}")
+    return Task(config, dataset, structure, method, source, info, compute)
+
+
+def identify(task: Task) -> Identity:
+    """The identity of an adaptation."""
+    settings = task.config.identity()
+    for resolved in ("method", "structure", "seed", "source", "tile_px", "halo_px"):
+        del settings[resolved]
+    settings |= {"tile_px": task.info.tile_px, "halo_px": task.info.halo_px}
+    unlabelled = hash_unlabelled(task.config.unlabelled, task.dataset)
+    return Identity(
+        step="domain_adapt",
+        settings=settings,
+        inputs={"source": task.source.sha256, "unlabelled": unlabelled},
+        method=task.method.name,
+        structure=task.structure.name,
+        dataset=task.dataset.content_hash,
+        seed=task.config.seed,
+    )
+
+
+def resolved_settings(task: Task) -> dict[str, object]:
+    """All settings as they are used, for the run's parameters."""
+    settings = dataclasses.asdict(task.config)
+    settings |= vars(loop_settings(task.config))
+    settings |= {
+        "structure": task.structure.name,
+        "method": task.method.name,
+        "confidence": AUTO if task.config.confidence is None else task.config.confidence,
+        "source": task.source.name,
+        "source_sha256": task.source.sha256,
+        "tile_px": task.info.tile_px,
+        "halo_px": task.info.halo_px,
+        "device": str(task.compute.device),
+        "precision": task.compute.precision,
+        "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
+        "fed_pixel_size_nm": task.info.input_pixel_size_nm or "unknown",
+    }
+    return settings
+
+
+def loop_settings(config: DomainAdaptConfig) -> LoopSettings:
+    """Resolves the settings of the loop that may be ``auto``."""
+    epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
+    return LoopSettings(
+        iterations=config.iterations,
+        epoch_iterations=epoch,
+        checkpoint_iterations=config.checkpoint_iterations or epoch,
+        lr=config.lr,
+        schedule=config.schedule,
+        plateau_factor=config.plateau_factor,
+        plateau_patience=config.plateau_patience,
+    )
+
+
+def adapt(task: Task, run: Run) -> Progress:
+    """Adapts, or goes on with it, and logs the checkpoints; returns how the best came about."""
+    settings = loop_settings(task.config)
+    torch.manual_seed(task.config.seed)
+    feed = make_feed(task)
+    trainee = make_networks(task, settings)
+    assert trainee.teacher is not None
+    labeller = make_labeller(task, trainee.teacher, feed, run)
+    channel = foreground_channel(task.info, task.structure.name)
+    pair = MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
+    data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
+    with show_progress(f"{task.method.name} {task.structure.name}") as advance:
+        report = AdaptationReport(
+            pair=pair,
+            feed=feed,
+            warn_after=task.config.warn_empty_iterations,
+            run=run,
+            sections=data.validation(),
+            pixel_size_nm=task.dataset.pixel_size_nm,
+            info=task.info,
+            compute=task.compute,
+            best=run.work / "best.safetensors",
+            advance=lambda done, remark: advance(done, settings.iterations, remark),
+        )
+        state = run.work / "state.safetensors"
+        if not state.exists():
+            score_source(report, trainee, state)
+        progress = train(
+            trainee,
+            self_training(pair, feed, task.compute),
+            settings,
+            state_file=state,
+            reports=Reports(
+                report.on_iteration, report.validate, report.on_epoch, report.on_saving
+            ),
+        )
+    return log_models(task, run, report, progress)
+
+
+def make_feed(task: Task) -> UnlabelledFeed:
+    """Reads the unlabelled images; says where they are smaller than a patch."""
+    config, fed_nm = task.config, task.info.input_pixel_size_nm
+    images = read_unlabelled(config.unlabelled, task.dataset)
+    feed = UnlabelledFeed(
+        [image.pixels for image in images],
+        UnlabelledSettings(
+            patch_px=config.patch_px,
+            batch_size=config.batch_size,
+            strong=StrongView(config.noise, config.blur_px, config.gamma),
+            seed=config.seed,
+        ),
+        task.compute.device,
+        [feeding_scale(image, fed_nm) if config.rescale else 1.0 for image in images],
+    )
+    if feed.mirrored:
+        log.warning(
+            "%d of %d unlabelled images are smaller than a patch (patch_px=%d at the scale they "
+            "are fed at) and are mirrored beyond their border: lower patch_px",
+            feed.mirrored,
+            len(images),
+            config.patch_px,
+        )
+    return feed
+
+
+def feeding_scale(image: UnlabelledImage, fed_nm: float | None) -> float:
+    """Pixels that the network sees per pixel of an image; 1 where a pixel size is not known."""
+    size_nm = image.pixel_size_nm
+    if fed_nm is None or size_nm is None or abs(size_nm / fed_nm - 1) < SAME_SCALE:
+        return 1.0
+    return size_nm / fed_nm
+
+
+def make_networks(task: Task, settings: LoopSettings) -> Trainee:
+    """Builds student and teacher, both with all weights of the source."""
+    student = build_model(task.info.architecture, task.info.arguments)
+    try:
+        student.load_state_dict(task.source.weights())
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise BenchError(
+            f"the weights of source {task.source.name} must fit its description, they do not "
+            f"({first}): copy both of its files again"
+        ) from error
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    return make_trainee(student, settings, task.compute, teacher=teacher)
+
+
+def make_labeller(
+    task: Task, teacher: torch.nn.Module, feed: UnlabelledFeed, run: Run
+) -> PseudoLabeller:
+    """Makes what accepts pseudo-labels, and logs its thresholds.
+
+    A resumed run chooses the same thresholds again: the teacher still has the source's weights.
+    """
+    confidence = task.config.confidence
+    if confidence is not None:
+        run.log_metrics({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
+        labeller: PseudoLabeller = make_pseudo_labeller(confidence)
+        return labeller
+    thresholds = choose_thresholds(teacher, feed, task.compute)
+    chosen = thresholds[foreground_channel(task.info, task.structure.name)]
+    log.info(
+        "confidence=auto: foreground from %.3f, background to %.3f", chosen.upper, chosen.lower
+    )
+    run.log_metrics({"threshold/upper": chosen.upper, "threshold/lower": chosen.lower})
+    run.log_params({"thresholds": [dataclasses.astuple(channel) for channel in thresholds]})
+    return ThresholdLabeller(thresholds, task.compute.device)
+
+
+def score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> None:
+    """Validates the source: the first candidate, and the first point of the curves."""
+    score = report.validate(trainee.network)
+    report.on_epoch(0, score, True)
+    report.run.log_metrics({"source/dice": score})
+    save_state(state, trainee, Progress(best_score=score))
+
+
+def log_models(task: Task, run: Run, report: AdaptationReport, progress: Progress) -> Progress:
+    """Logs the teacher that is kept, and teacher and student as they are at the end."""
+    pair, best, end = report.pair, report.best, progress.iteration
+    if task.config.select == "last":
+        score = report.validate(pair.student)
+        progress = dataclasses.replace(progress, best_score=score, best_iteration=end)
+        save_checkpoint(best, pair.teacher, report.describe(end, score))
+    files = [best]
+    for name, network in (("teacher", pair.teacher), ("student", pair.student)):
+        files.append(run.work / f"{name}.safetensors")
+        save_checkpoint(files[-1], network, report.describe(end, None))
+    for weights in files:
+        run.log_file(weights, "checkpoint")
+        run.log_file(weights.with_suffix(".json"), "checkpoint")
+    return progress

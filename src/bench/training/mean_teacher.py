@@ -1,0 +1,108 @@
+"""The mean teacher: a student learns the pseudo-labels of a teacher that follows it.
+
+The algorithm is torch_em's ``MeanTeacherTrainer`` (Tarvainen and Valpola 2017), which a test
+compares it with; only the loop around it is ours, because theirs does not resume.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from bench.inference.device import Compute
+from bench.models.self_training import make_self_training_loss
+from bench.training.objective import Objective
+from bench.training.unlabelled import UnlabelledFeed
+
+# From a teacher and its images to labels and accepted pixels, both (batch, channels, y, x).
+PseudoLabeller = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class MeanTeacher:
+    """What a mean teacher consists of.
+
+    Attributes:
+        student: The network that is trained, from images to logits (batch, channels, y, x).
+        teacher: A network of the same shape, without gradients.
+        labeller: Makes pseudo-labels.
+        ema: Share of the teacher's weights that an iteration keeps; the rest is the student's.
+        channel: The channel of the foreground, which the numbers are about.
+    """
+
+    student: torch.nn.Module
+    teacher: torch.nn.Module
+    labeller: PseudoLabeller
+    ema: float
+    channel: int = 0
+
+    def follow(self) -> None:
+        """Moves the teacher's weights towards the student's."""
+        with torch.no_grad():
+            pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+            for slow, fast in pairs:
+                slow.mul_(self.ema).add_(fast, alpha=1 - self.ema)
+
+
+def self_training(pair: MeanTeacher, feed: UnlabelledFeed, compute: Compute) -> Objective:
+    """The loss of the student on the teacher's pseudo-labels.
+
+    The teacher sees the weak view of a batch and the student the strong one, of the same pixels.
+    """
+    loss = make_self_training_loss()
+    pair.teacher.requires_grad_(False).eval()
+
+    def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
+        weak, strong = (
+            view.contiguous(memory_format=torch.channels_last) for view in feed.batch(iteration)
+        )
+        with compute.autocast(), torch.no_grad():
+            labels, accepted = pair.labeller(pair.teacher, weak)
+        with compute.autocast():
+            logits = pair.student(strong)
+            # Theirs calls the network itself; the logits are also needed for the numbers.
+            value = loss(lambda _: logits, strong, labels, accepted)
+        return value, describe_batch(labels, accepted, logits.detach(), pair.channel)
+
+    settings = feed.settings
+    remedy = f"lower batch_size (now {settings.batch_size}) or patch_px (now {settings.patch_px})"
+    return Objective(compute_loss, settings.batch_size, remedy, pair.follow)
+
+
+def describe_batch(
+    labels: torch.Tensor, accepted: torch.Tensor, logits: torch.Tensor, channel: int
+) -> dict[str, float]:
+    """Measures the pseudo-labels of a batch, and whether the student agrees with them.
+
+    Args:
+        labels: Pseudo-labels (batch, channels, y, x), 0 to 1.
+        accepted: Pixels that the loss counts, 0 or 1, of the same shape.
+        logits: Of the student, of the same shape.
+        channel: The channel of the foreground.
+
+    Returns:
+        ``accepted``, the share of accepted pixels; ``accepted_foreground``, the share of
+        foreground among these (0 where there are none); ``pseudo_foreground``, the share of
+        foreground among all, accepted or not; ``agreement``, the Dice of the student's foreground
+        and the teacher's (1 where both are empty).
+    """
+    teacher = labels[:, channel] >= 0.5
+    student = logits[:, channel] >= 0
+    sure = accepted[:, channel] > 0
+    counts = torch.stack(
+        [
+            sure.sum(),
+            (sure & teacher).sum(),
+            teacher.sum(),
+            student.sum(),
+            (teacher & student).sum(),
+        ]
+    )
+    taken, taken_foreground, found, student_found, both = counts.tolist()
+    sizes = found + student_found
+    return {
+        "accepted": taken / teacher.numel(),
+        "accepted_foreground": taken_foreground / taken if taken else 0.0,
+        "pseudo_foreground": found / teacher.numel(),
+        "agreement": 2 * both / sizes if sizes else 1.0,
+    }
