@@ -76,9 +76,20 @@ def test_steps_reach_the_store_through_tracking_only(path):
         assert not within(package, names)
 
 
-@each([path for path in MODULES if "models" not in path.parts])
-def test_torch_em_is_behind_the_adapters_of_models(path):
-    assert not within("torch_em", all_imports(path))
+# micro_sam is an adapter of three roles: its weights (models), masks and training.
+SAM_ROLES = {"sam_masks.py", "sam_training.py", "sam_patches.py"}
+
+
+@each([path for path in MODULES if "models" not in path.parts and path.name not in SAM_ROLES])
+def test_third_parties_of_segmentation_are_behind_adapters(path):
+    for package in ("torch_em", "micro_sam", "segment_anything", "synapse_net"):
+        assert not within(package, all_imports(path))
+
+
+@each(MODULES)
+def test_they_are_imported_late(path):
+    for package in ("torch_em", "micro_sam", "segment_anything"):
+        assert not within(package, imports_at_top(path))
 
 
 @each(ENTRY_POINTS)

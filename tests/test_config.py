@@ -9,8 +9,10 @@ from bench import config as settings
 from bench.config import (
     BenchmarkConfig,
     CompareConfig,
+    DomainAdaptConfig,
     EvaluateConfig,
     FinetuneConfig,
+    MicrosamConfig,
     MicrosamConfig,
     PhantomConfig,
     PhantomModelsConfig,
@@ -75,6 +77,11 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         PrepareConfig: {"input", "output", "overwrite"},
         FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PhantomModelsConfig: {"dataset", "output"},
+        DomainAdaptConfig: {
+            *("dataset", "unlabelled", "checkpoint_iterations"),
+            *("trust_checkpoint", "warn_empty_iterations"),
+        },
+        MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output"},
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},

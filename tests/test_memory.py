@@ -17,7 +17,7 @@ def test_an_allocation_that_fails_names_what_to_lower():
 @pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA out of")])
 def test_other_kinds_of_it(error):
     with (
-        pytest.raises(BenchError, match="does not .*: lower it"),
+        pytest.raises(BenchError, match=r": lower it$"),
         explain_out_of_memory("a", "lower it"),
     ):
         raise error

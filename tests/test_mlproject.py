@@ -60,8 +60,7 @@ def config_of(name: str) -> type:
 def declared(field: dataclasses.Field, hint: object) -> dict[str, object]:
     """What MLproject must say of a field."""
     if isinstance(hint, types.UnionType):
-        assert field.default is None, "an optional setting defaults to auto"
-        return {"type": "string", "default": "auto"}
+        return {"type": "string", "default": "auto" if field.default is None else field.default}
     default = str(field.default).lower() if hint is bool else field.default
     return {"type": TYPES[hint], "default": default}
 

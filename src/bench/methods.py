@@ -41,6 +41,11 @@ class Method:
     confidence: float | None = None
     seeded: bool = True
 
+    @property
+    def learns(self) -> bool:
+        """Whether it is trained on annotated sections."""
+        return self.seeded and self.step in ("finetune", "microsam")
+
 
 # A new method is one row (and one adapter where its network is new).
 METHODS: dict[str, Method] = {

@@ -94,7 +94,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
             method,
             structure,
             seed if method.seeded else 0,
-            number if method.step == "finetune" else None,
+            number if method.learns else None,
         )
         for structure, method, number, seed in itertools.product(
             structures, methods, numbers, [int(seed) for seed in seeds]

@@ -91,7 +91,7 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         return domain_adapt(stage_config(DomainAdaptConfig, config, own), store, parent)
     if method.step == "microsam":
         del own["method"], own["source"]
-        own["mode"] = MODES[method.name]
+        own |= {"mode": MODES[method.name], "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
         own["source"] = source_of(cell.structure.name, own.get("source", "auto"))
         return microsam(stage_config(MicrosamConfig, config, own), store, parent)

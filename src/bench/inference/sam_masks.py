@@ -1,0 +1,257 @@
+"""Segment Anything as something that segments sections: micro_sam's automatic segmentation.
+
+Every window of a section is embedded once. With ``amg`` a grid of points prompts SAM for masks
+(micro_sam's AutomaticMaskGenerator); with ``ais`` its decoder predicts foreground and distances,
+and a watershed separates the instances (InstanceSegmentationWithDecoder).
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.errors import BenchError
+from bench.inference.device import Compute
+from bench.inference.predictor import Predictor, SectionPrediction
+from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
+from bench.inference.sections import model_shape
+from bench.memory import explain_out_of_memory
+from bench.models.checkpoint import ModelInfo, load_checkpoint
+from bench.models.sam import SamNetwork
+from bench.overlays import stretch_contrast
+from bench.resample import resize_labels, resize_section
+
+log = logging.getLogger(__name__)
+
+AMG, AIS = "amg", "ais"
+# Logits of one batch of points, in pixels of all of their masks: 200 MB.
+LOGITS_PER_BATCH = 50_000_000
+MASKS_PER_POINT = 3
+MOST_POINTS = 64
+# An instance that was kept counts as foreground at the threshold of 0.5, whatever its score.
+LEAST_SCORE = 0.5
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How masks become instances.
+
+    Attributes:
+        segmentation: ``amg`` or ``ais``.
+        points_per_side: Points along each side of a window (amg).
+        pred_iou_thresh: Masks of which SAM expects less IoU are dropped (amg).
+        stability_score_thresh: Masks that change more with their threshold are dropped (amg).
+        box_nms_thresh: Of masks whose boxes overlap more, the best is kept (amg).
+        center_distance_threshold: Distance to the centre below which a seed lies (ais).
+        boundary_distance_threshold: The same of the distance that is 1 at the boundary (ais).
+        foreground_threshold: Probability from which a pixel is foreground (ais).
+        min_area_px: Area of the smallest instance kept.
+        max_area_px: Area of the largest; None for any.
+    """
+
+    segmentation: str
+    points_per_side: int
+    pred_iou_thresh: float
+    stability_score_thresh: float
+    box_nms_thresh: float
+    center_distance_threshold: float
+    boundary_distance_threshold: float
+    foreground_threshold: float
+    min_area_px: int
+    max_area_px: int | None
+
+    def as_inference(self) -> dict[str, Any]:
+        """The form in which a checkpoint keeps them."""
+        return asdict(self)
+
+
+def choose_segmentation(wanted: str, *, decoder: bool) -> str:
+    """Resolves ``auto``: ais where the checkpoint has a decoder, else amg.
+
+    Raises:
+        BenchError: If ais is wanted of a checkpoint without a decoder.
+    """
+    if wanted == AIS and not decoder:
+        raise BenchError(
+            "segmentation=ais needs a checkpoint with micro_sam's decoder, the source has none: "
+            "use segmentation=amg, or a source such as vit_b_em_organelles"
+        )
+    if wanted in (AMG, AIS):
+        return wanted
+    return AIS if decoder else AMG
+
+
+def open_sam(path: Path, info: ModelInfo, compute: Compute) -> Predictor:
+    """Reads a SAM checkpoint of ours onto a device."""
+    network, _ = load_checkpoint(path)
+    network.to(compute.device)
+    assert isinstance(network, SamNetwork)
+    return make_predictor(network, info)
+
+
+def make_predictor(network: SamNetwork, info: ModelInfo) -> Predictor:
+    """Makes a network that is on its device something that segments sections.
+
+    It computes in fp32: SAM's masks are thresholded logits of which the last bits decide.
+    """
+    settings = MaskSettings(**info.inference)
+
+    def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
+        shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
+        fed = raw if shape == raw.shape else resize_section(raw, shape)
+        remedy = f"lower tile_px (now {info.tile_px}) or use device=cpu"
+        network.eval()
+        with torch.inference_mode(), explain_out_of_memory("a window of SAM", remedy):
+            instances, scores = segment_section(
+                network, fed, settings, tile_px=info.tile_px, halo_px=info.halo_px
+            )
+        if shape != raw.shape:
+            instances = resize_labels(instances, raw.shape)
+            scores = resize_labels(scores, raw.shape)
+        return SectionPrediction(foreground=scores, instances=instances)
+
+    return predict
+
+
+def segment_section(
+    network: SamNetwork, raw: np.ndarray, settings: MaskSettings, *, tile_px: int, halo_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the instances of a section, window by window.
+
+    Args:
+        network: The network, on its device.
+        raw: Section (y, x) of any bit depth.
+        settings: How masks become instances.
+        tile_px: Edge of a window without halo. SAM resizes every window to its own size, so
+            this is the scale at which it sees structures, and belongs to the model.
+        halo_px: Half of the overlap of two windows.
+
+    Returns:
+        Ids (y, x) int32, and scores (y, x) uint8: 255 p, with p the IoU that SAM expects of the
+        pixel's instance (amg) or the decoder's foreground (ais), at least 0.5; 0 outside.
+    """
+    image = stretch_contrast(raw)
+    windows = place_windows(image.shape, tile_px=tile_px, halo_px=halo_px)
+    generator = make_generator(network, settings, max(windows[0].shape))
+    foreground = np.zeros(image.shape if settings.segmentation == AIS else (0, 0), dtype=np.uint8)
+    masks = []
+    for window in windows:
+        embedding = embed_window(generator._predictor, image[window.slices])
+        if settings.segmentation == AIS:
+            found, probability = find_by_decoder(generator, embedding, window, settings)
+            foreground[window.slices] = probability
+        else:
+            found = find_by_points(generator, embedding, window, settings)
+        masks.append([mask for mask in found if may_count(mask, settings)])
+    labels, scores = paint_masks(
+        join_masks(windows, masks),
+        image.shape,
+        min_area_px=settings.min_area_px,
+        max_area_px=settings.max_area_px,
+    )
+    if settings.segmentation == AMG:
+        levels = np.round(255 * scores.clip(0, 1)).astype(np.uint8)
+        foreground = levels[labels]
+    least = np.uint8(np.ceil(255 * LEAST_SCORE))
+    return labels, np.where(labels, np.maximum(foreground, least), 0).astype(np.uint8)
+
+
+def may_count(mask: Mask, settings: MaskSettings) -> bool:
+    """Whether a mask may be part of an instance: it can only grow when it is joined."""
+    return settings.max_area_px is None or mask.area <= settings.max_area_px
+
+
+def make_generator(network: SamNetwork, settings: MaskSettings, edge_px: int) -> Any:
+    """Makes micro_sam's segmenter for windows of an edge."""
+    from micro_sam import instance_segmentation as micro_sam
+    from segment_anything import SamPredictor
+
+    predictor = SamPredictor(network.sam)
+    if settings.segmentation == AIS:
+        return micro_sam.InstanceSegmentationWithDecoder(predictor, network.instance_decoder)
+    points = LOGITS_PER_BATCH // (MASKS_PER_POINT * edge_px**2)
+    return micro_sam.AutomaticMaskGenerator(
+        predictor,
+        points_per_side=settings.points_per_side,
+        points_per_batch=min(max(points, 1), MOST_POINTS),
+    )
+
+
+def embed_window(predictor: Any, window: np.ndarray) -> dict[str, Any]:
+    """Embeds a window (y, x) uint8 in the form that micro_sam takes.
+
+    micro_sam's own function stretches the contrast of every window by its darkest and brightest
+    pixel; in training it does not. Here both see the section's contrast.
+    """
+    predictor.set_image(np.repeat(window[..., None], 3, axis=2))
+    return {
+        "features": predictor.get_image_embedding(),
+        "input_size": predictor.input_size,
+        "original_size": predictor.original_size,
+    }
+
+
+def find_by_points(
+    generator: Any, embedding: dict[str, Any], window: Box, settings: MaskSettings
+) -> list[Mask]:
+    """Finds the masks of a window by a grid of points."""
+    from segment_anything.utils.amg import rle_to_mask
+
+    height, width = window.shape
+    # Only the shape of the image is looked at: its embedding is there.
+    generator.initialize(np.zeros((height, width, 3), np.uint8), image_embeddings=embedding)
+    drop_early(generator, settings)
+    found = generator.generate(
+        pred_iou_thresh=settings.pred_iou_thresh,
+        stability_score_thresh=settings.stability_score_thresh,
+        box_nms_thresh=settings.box_nms_thresh,
+        output_mode="rle",
+    )
+    masks = []
+    for mask in found:
+        if not mask["area"]:
+            continue
+        x, y, box_width, box_height = (int(value) for value in mask["bbox"])
+        pixels = rle_to_mask(mask["segmentation"])
+        # The box ends with the last pixel.
+        pixels = pixels[y : y + box_height + 1, x : x + box_width + 1]
+        score = float(mask["predicted_iou"])
+        masks.append(Mask.pack(pixels, window.y0 + y, window.x0 + x, score))
+    return masks
+
+
+def drop_early(generator: Any, settings: MaskSettings) -> None:
+    """Drops masks that ``generate`` would drop, before it copies all of them."""
+    for masks in generator.crop_list:
+        kept = masks["stability_score"] >= settings.stability_score_thresh
+        # At 0 it keeps all, and what SAM expects may be below.
+        if settings.pred_iou_thresh > 0:
+            kept &= masks["iou_preds"] > settings.pred_iou_thresh
+        masks.filter(kept)
+
+
+def find_by_decoder(
+    segmenter: Any, embedding: dict[str, Any], window: Box, settings: MaskSettings
+) -> tuple[list[Mask], np.ndarray]:
+    """Finds the instances of a window by the decoder; returns its foreground (uint8) as well."""
+    from scipy.ndimage import find_objects
+
+    segmenter.initialize(np.zeros(window.shape, np.uint8), image_embeddings=embedding)
+    labels = segmenter.generate(
+        center_distance_threshold=settings.center_distance_threshold,
+        boundary_distance_threshold=settings.boundary_distance_threshold,
+        foreground_threshold=settings.foreground_threshold,
+    ).astype(np.int32)
+    foreground = segmenter.get_state()["foreground"]
+    masks = []
+    for number, place in enumerate(find_objects(labels), start=1):
+        if place is None:
+            continue
+        pixels = labels[place] == number
+        score = float(foreground[place][pixels].mean())
+        corner = window.y0 + place[0].start, window.x0 + place[1].start
+        masks.append(Mask.pack(pixels, *corner, score))
+    return masks, np.round(255 * foreground.clip(0, 1)).astype(np.uint8)

@@ -1,0 +1,271 @@
+"""Segment Anything as a network of ours: the only importer of its classes.
+
+micro_sam finds a network by the name of its size. Here its shape is read from the tensors, so
+that every checkpoint builds, the tiny ones of tests too.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+from bench.files import write_whole
+
+SAM, DECODER = "sam.", "instance_decoder."
+ENCODER = f"{SAM}image_encoder."
+# What Segment Anything fixes for its networks of all sizes.
+NECK_CHANNELS, PROMPT_LAYERS, PROMPT_MLP, PROMPT_HEADS, MASK_CHANNELS = 256, 2, 2048, 8, 16
+PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+# micro_sam's decoder predicts foreground, distance to the centre, and to the boundary.
+DECODER_CHANNELS = 3
+DEFAULT_WINDOW = 14
+
+
+class SamNetwork(torch.nn.Module):
+    """SAM, and micro_sam's decoder for automatic instance segmentation where there is one.
+
+    It has no forward of its own: micro_sam's trainers and mask generators use its parts.
+
+    Attributes:
+        sam: The Segment Anything model.
+        instance_decoder: The decoder; None without one.
+    """
+
+    def __init__(self, sam: Any, unetr: Any | None) -> None:
+        """Takes both; the U-Net's encoder is that of SAM."""
+        super().__init__()
+        self.sam = sam
+        self.instance_decoder: Any = None
+        # In a tuple, so that its encoder is not a second time among the parameters.
+        self._unetr = (unetr,)
+        if unetr is not None:
+            from micro_sam.instance_segmentation import DecoderAdapter
+
+            self.instance_decoder = DecoderAdapter(unetr)
+
+    @property
+    def unetr(self) -> Any:
+        """Encoder and decoder as one network, from images to the decoder's channels."""
+        return self._unetr[0]
+
+
+def build_sam(
+    *,
+    image_px: int,
+    patch_px: int,
+    depth: int,
+    embed_dim: int,
+    heads: int,
+    mlp_dim: int,
+    window: int,
+    global_blocks: list[int],
+    masks: int,
+    decoder_features: int,
+    transposed: bool,
+) -> SamNetwork:
+    """Builds SAM with random weights.
+
+    Args:
+        image_px: Edge to which every image is resized.
+        patch_px: Edge of the image encoder's patches.
+        depth: Blocks of the image encoder.
+        embed_dim: Features of its blocks.
+        heads: Attention heads of its blocks.
+        mlp_dim: Hidden features of its blocks.
+        window: Edge of a block's attention window, in patches.
+        global_blocks: Blocks that attend to the whole image.
+        masks: Masks predicted for an ambiguous prompt.
+        decoder_features: Features of the decoder's finest level; 0 for no decoder.
+        transposed: Whether the decoder upsamples by transposed convolutions.
+    """
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        TwoWayTransformer,
+    )
+    from segment_anything.modeling import Sam as SegmentAnything
+
+    grid = image_px // patch_px
+    sam = SegmentAnything(
+        image_encoder=ImageEncoderViT(
+            img_size=image_px,
+            patch_size=patch_px,
+            depth=depth,
+            embed_dim=embed_dim,
+            num_heads=heads,
+            mlp_ratio=mlp_dim / embed_dim,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            qkv_bias=True,
+            use_rel_pos=True,
+            window_size=window,
+            global_attn_indexes=tuple(global_blocks),
+            out_chans=NECK_CHANNELS,
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=NECK_CHANNELS,
+            image_embedding_size=(grid, grid),
+            input_image_size=(image_px, image_px),
+            mask_in_chans=MASK_CHANNELS,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=masks,
+            transformer=TwoWayTransformer(
+                depth=PROMPT_LAYERS,
+                embedding_dim=NECK_CHANNELS,
+                mlp_dim=PROMPT_MLP,
+                num_heads=PROMPT_HEADS,
+            ),
+            transformer_dim=NECK_CHANNELS,
+            iou_head_depth=3,
+            iou_head_hidden_dim=NECK_CHANNELS,
+        ),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
+    )
+    unetr = build_unetr(sam.image_encoder, decoder_features, transposed)
+    return SamNetwork(sam, unetr)
+
+
+def build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
+    """Builds micro_sam's decoder behind SAM's image encoder."""
+    if not features:
+        return None
+    from torch_em.model import UNETR
+
+    # The range check refuses dark patches; our images are in range by construction.
+    return UNETR(
+        backbone="sam",
+        encoder=encoder,
+        out_channels=DECODER_CHANNELS,
+        use_sam_stats=True,
+        final_activation="Sigmoid",
+        use_skip_connection=False,
+        resize_input=True,
+        use_conv_transpose=transposed,
+        initial_features=features,
+        perform_range_checks=False,
+    )
+
+
+def derive_arguments(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Reads the arguments of ``build_sam`` off the tensors of its network.
+
+    A block's table of relative positions has 2 s - 1 rows for an attention window of s patches,
+    and as many columns as a head has features.
+
+    Raises:
+        KeyError: If a tensor is missing.
+    """
+    projection = weights[f"{ENCODER}patch_embed.proj.weight"]
+    embed_dim, patch_px = projection.shape[0], projection.shape[2]
+    grid = weights[f"{ENCODER}pos_embed"].shape[1]
+    tables: list[torch.Size] = []
+    while f"{ENCODER}blocks.{len(tables)}.norm1.weight" in weights:
+        tables.append(weights[f"{ENCODER}blocks.{len(tables)}.attn.rel_pos_h"].shape)
+    spans = [(rows + 1) // 2 for rows, _ in tables]
+    head = weights.get(f"{DECODER}out_conv.weight")
+    return {
+        "image_px": grid * patch_px,
+        "patch_px": patch_px,
+        "depth": len(tables),
+        "embed_dim": embed_dim,
+        "heads": embed_dim // tables[0][1],
+        "mlp_dim": weights[f"{ENCODER}blocks.0.mlp.lin1.weight"].shape[0],
+        "window": min([span for span in spans if span != grid], default=DEFAULT_WINDOW),
+        "global_blocks": [block for block, span in enumerate(spans) if span == grid],
+        "masks": weights[f"{SAM}mask_decoder.mask_tokens.weight"].shape[0] - 1,
+        "decoder_features": 0 if head is None else head.shape[1],
+        "transposed": any(
+            name.startswith(f"{DECODER}decoder.samplers.") and ".block." in name for name in weights
+        ),
+    }
+
+
+def merge_lora(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Adds micro_sam's low-rank updates to the matrices they belong to; others stay as they are.
+
+    Args:
+        weights: Tensors of a network whose attention has updates of queries, keys or values.
+
+    Returns:
+        Tensors of the plain network, which computes the same.
+    """
+    merged = {name: t for name, t in weights.items() if ".attn.qkv." not in name}
+    for name, tensor in weights.items():
+        block, separator, part = name.partition(".attn.qkv.")
+        if separator and part in ("weight", "bias"):
+            merged[name] = tensor
+        if part == "qkv_proj.bias":
+            merged[f"{block}.attn.qkv.bias"] = tensor
+        if part == "qkv_proj.weight":
+            matrix = tensor.clone()
+            features = matrix.shape[1]
+            for index, letter in enumerate("qkv"):
+                low = f"{block}.attn.qkv.w_a_linear_{letter}.weight"
+                high = f"{block}.attn.qkv.w_b_linear_{letter}.weight"
+                if low in weights:
+                    rows = slice(index * features, (index + 1) * features)
+                    matrix[rows] += weights[high] @ weights[low]
+            merged[f"{block}.attn.qkv.weight"] = matrix
+    return merged
+
+
+def add_lora(network: SamNetwork, rank: int) -> None:
+    """Freezes the image encoder and gives its attention micro_sam's trainable low-rank updates."""
+    from micro_sam.models.peft_sam import LoRASurgery, PEFT_Sam
+
+    PEFT_Sam(network.sam, rank=rank, peft_module=LoRASurgery)
+
+
+def load_sam(weights: Mapping[str, torch.Tensor]) -> tuple[SamNetwork, dict[str, Any]]:
+    """Builds the network of tensors and puts them in; returns its arguments as well.
+
+    Raises:
+        BenchError: If they are not those of a SAM, or of another kind than the published ones.
+    """
+    try:
+        arguments = derive_arguments(weights)
+        network = build_sam(**arguments)
+        network.load_state_dict(dict(weights))
+    except (KeyError, IndexError, RuntimeError, ZeroDivisionError) as error:
+        reason = str(error).splitlines()[-1].strip()[:160]
+        raise BenchError(
+            f"a SAM must have the tensors of Segment Anything's ViT, received others ({reason}): "
+            "choose a model of micro_sam's or a checkpoint trained from one"
+        ) from error
+    return network, arguments
+
+
+def write_tiny_sam(
+    path: Path, seed: int = 0, *, image_px: int = 256, decoder_features: int = 16
+) -> None:
+    """Writes a SAM of few and random weights as micro_sam writes what it trained.
+
+    For tests and the demo. ``decoder_features=0`` leaves the decoder out, and micro_sam's own
+    classes expect 64.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_sam(
+            image_px=image_px,
+            patch_px=16,
+            depth=1,
+            embed_dim=768,
+            heads=12,
+            mlp_dim=768,
+            window=DEFAULT_WINDOW,
+            global_blocks=[0],
+            masks=3,
+            decoder_features=decoder_features,
+            transposed=False,
+        )
+    state = network.state_dict()
+    content = {"model_state": {n: t for n, t in state.items() if n.startswith(SAM)}}
+    if decoder_features:
+        parts = {n.removeprefix(DECODER): t for n, t in state.items() if n.startswith(DECODER)}
+        content["decoder_state"] = parts
+    write_whole(path, lambda temporary: torch.save(content, temporary))

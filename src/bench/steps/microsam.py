@@ -1,0 +1,333 @@
+"""Segment a structure with Segment Anything: as it is, or trained on the annotated sections."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import torch
+
+from bench.config import MicrosamConfig
+from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.inference.device import Compute, choose_compute
+from bench.inference.sam_masks import MaskSettings, choose_segmentation
+from bench.methods import METHODS, Method
+from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
+from bench.postprocess.settings import measure_areas, paper_settings, settings_from_annotations
+from bench.steps.progress import show_progress
+from bench.steps.sam_report import SamReport, choose_windows
+from bench.steps.sam_source import SamSource, resolve_sam
+from bench.steps.source import source_of
+from bench.steps.training_data import TrainingData, fed_pixel_size
+from bench.structures import Structure, find_structure
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.store import Store, open_store
+from bench.training.loop import LoopSettings, Reports, make_trainee, train
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
+from bench.training.sam_training import SamTrainingSettings, interactive, prepare_network
+from bench.training.state import Progress
+
+log = logging.getLogger(__name__)
+
+ZERO_SHOT, FINETUNE = "zero_shot", "finetune"
+METHOD_OF = {ZERO_SHOT: "microsam_zero_shot", FINETUNE: "microsam_finetuned"}
+# What a run without training does not depend on.
+TRAINING_SETTINGS = (
+    *("iterations", "lr", "schedule", "batch_size", "patch_px", "precision", "epoch_iterations"),
+    *("sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
+)
+# micro_sam's schedule.
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 3
+# An instance may be larger than the largest annotated one by this factor.
+LARGEST_FACTOR = 1.5
+CHECKPOINT_ITERATIONS = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is done, resolved from the config."""
+
+    config: MicrosamConfig
+    dataset: PreparedDataset
+    structure: Structure
+    method: Method
+    source: SamSource
+    compute: Compute
+    data: TrainingData
+
+
+def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | None = None) -> str:
+    """Makes a model of a SAM and returns the id of its run.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+        parent: Id of the run that this one is a child of.
+
+    Raises:
+        BenchError: If the settings, the dataset or the source do not fit together.
+    """
+    store = store or open_store()
+    task = resolve_task(config, store)
+    run = open_run(store, identify(task), parent=parent)
+    if run.reused:
+        return run.id
+    with run:
+        torch.manual_seed(config.seed)
+        network, info = start_network(task)
+        run.log_params(resolved_settings(task, info))
+        run.set_tags({"bench.dataset_name": task.dataset.root.name})
+        run.log_dataset(
+            name=task.dataset.root.name,
+            path=task.dataset.root,
+            digest=task.dataset.content_hash,
+            context="training",
+        )
+        make = train_network if config.mode == FINETUNE else preview_network
+        progress = make(task, run, network, info)
+        run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
+        run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
+        log.info(
+            "%s %s by %s: validation Dice %.3f at iteration %d, run %s",
+            task.method.name,
+            task.structure.name,
+            info.inference["segmentation"],
+            progress.best_score,
+            progress.best_iteration,
+            run.id,
+        )
+    return run.id
+
+
+def resolve_task(config: MicrosamConfig, store: Store) -> Task:
+    """Finds and checks everything that a config names."""
+    structure = find_structure(config.structure)
+    precision = config.precision if config.mode == FINETUNE else "fp32"
+    compute = choose_compute(config.device, precision)
+    dataset = PreparedDataset.open(config.dataset)
+    for split in ("train", "val"):
+        dataset.instances(split, structure.name)
+    given = source_of(structure.name, config.source)
+    source = resolve_sam(store, given, trust=config.trust_checkpoint)
+    data = TrainingData.choose(
+        dataset,
+        structure.name,
+        labelled=config.labelled,
+        seed=config.seed,
+        fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
+    )
+    return Task(config, dataset, structure, METHODS[METHOD_OF[config.mode]], source, compute, data)
+
+
+def identify(task: Task) -> Identity:
+    """The identity of the run; without training, its settings are no part of it."""
+    config = task.config.identity()
+    resolved = ("structure", "seed", "source", "labelled")
+    for name in resolved if task.config.mode == FINETUNE else (*resolved, *TRAINING_SETTINGS):
+        del config[name]
+    return Identity(
+        step="microsam",
+        settings=config,
+        inputs={"source": task.source.digest},
+        method=task.method.name,
+        structure=task.structure.name,
+        dataset=task.dataset.content_hash,
+        seed=task.config.seed,
+        labelled=task.config.labelled,
+    )
+
+
+def start_network(task: Task) -> tuple[SamNetwork, ModelInfo]:
+    """Builds the source's network, and says how its masks become instances."""
+    config = task.config
+    network, arguments = load_sam(task.source.read())
+    low, high = choose_areas(task)
+    settings = MaskSettings(
+        segmentation=choose_segmentation(
+            config.segmentation, decoder=network.instance_decoder is not None
+        ),
+        points_per_side=config.points_per_side,
+        pred_iou_thresh=config.pred_iou_thresh,
+        stability_score_thresh=config.stability_score_thresh,
+        box_nms_thresh=config.box_nms_thresh,
+        center_distance_threshold=config.center_distance_threshold,
+        boundary_distance_threshold=config.boundary_distance_threshold,
+        foreground_threshold=config.foreground_threshold,
+        min_area_px=low,
+        max_area_px=high,
+    )
+    info = ModelInfo(
+        architecture="sam",
+        arguments=arguments,
+        outputs=("foreground",),
+        structure=task.structure.name,
+        input_pixel_size_nm=task.data.fed_nm,
+        normalisation="8 bit between the section's 0.5 and 99.5 percentiles",
+        tile_px=config.tile_px,
+        halo_px=config.halo_px,
+        training={"method": task.method.name, "dataset": task.dataset.content_hash},
+        inference=settings.as_inference(),
+    )
+    return network, info
+
+
+def choose_areas(task: Task) -> tuple[int, int | None]:
+    """Areas of the smallest and largest instance, in px at the scale SAM is fed at.
+
+    By default they follow the annotated training instances, with room on both sides; under
+    ``size_filter=paper`` the minimum is the paper's and there is no maximum. What the user sets
+    comes before both.
+    """
+    config, high = task.config, None
+    scale = (task.dataset.pixel_size_nm or 1.0) / (task.data.fed_nm or 1.0)
+    if config.size_filter == "paper":
+        low = round(paper_settings(task.structure).min_area_px * scale**2)
+    else:
+        labels = [annotated for _, annotated in task.data.train()]
+        low = settings_from_annotations(labels).min_area_px
+        high = int(LARGEST_FACTOR * max(measure_areas(a).max(initial=0) for a in labels))
+    if config.min_area_px is not None:
+        low = round(config.min_area_px * scale**2)
+    if config.max_area_px is not None:
+        high = round(config.max_area_px * scale**2)
+    if high is not None and high < low:
+        raise BenchError(
+            f"max_area_px must be at least min_area_px, received {high} and {low}: change one"
+        )
+    return low, high
+
+
+def resolved_settings(task: Task, info: ModelInfo) -> dict[str, object]:
+    """All settings as they are used, for the run's parameters."""
+    settings: dict[str, object] = dataclasses.asdict(task.config)
+    if task.config.mode == FINETUNE:
+        settings |= vars(loop_settings(task.config))
+    else:
+        settings = {n: v for n, v in settings.items() if n not in TRAINING_SETTINGS}
+    settings |= info.inference
+    settings |= {
+        "structure": task.structure.name,
+        "method": task.method.name,
+        "source": task.source.name,
+        "source_sha256": task.source.digest,
+        "device": str(task.compute.device),
+        "precision": task.compute.precision,
+        "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
+        "fed_pixel_size_nm": task.data.fed_nm or "unknown",
+        "labelled": len(task.data.names),
+    }
+    return settings
+
+
+def loop_settings(config: MicrosamConfig) -> LoopSettings:
+    """Resolves the settings of the loop that may be ``auto``."""
+    epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
+    return LoopSettings(
+        iterations=config.iterations,
+        epoch_iterations=epoch,
+        checkpoint_iterations=config.checkpoint_iterations or min(CHECKPOINT_ITERATIONS, epoch),
+        lr=config.lr,
+        schedule=config.schedule,
+        plateau_factor=PLATEAU_FACTOR,
+        plateau_patience=PLATEAU_PATIENCE,
+    )
+
+
+def make_report(task: Task, run: Run, info: ModelInfo, advance: Any) -> SamReport:
+    """Makes the report of a run."""
+    return SamReport(
+        plain=lambda network: merge_network(network, info),
+        run=run,
+        sections=choose_windows(task.data.validation()),
+        pixel_size_nm=task.dataset.pixel_size_nm,
+        info=info,
+        compute=task.compute,
+        best=run.work / "best.safetensors",
+        advance=advance,
+    )
+
+
+def merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module:
+    """The network itself, or a copy in which LoRA's updates are part of the matrices."""
+    weights = network.state_dict()
+    merged = merge_lora(weights)
+    if merged.keys() == weights.keys():
+        return network
+    copy = build_sam(**info.arguments)
+    copy.load_state_dict(merged)
+    return copy
+
+
+def preview_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+    """Scores SAM as it is on validation windows, and logs the checkpoint."""
+    network.to(task.compute.device)
+    report = make_report(task, run, info, advance=lambda *_: None)
+    score = report.validate(network)
+    # The overlays of step 0 are those before anything was found.
+    report.on_epoch(1, score, best=False)
+    save_checkpoint(report.best, network, report.describe(0, score))
+    warn_of_nothing(run, report)
+    log_checkpoints(run, ("best",))
+    return Progress(best_score=score)
+
+
+def train_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+    """Trains, or goes on with it, and logs the checkpoints."""
+    config, settings = task.config, loop_settings(task.config)
+    if config.lora_rank and "image_encoder" in config.freeze:
+        log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
+    prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
+    trainee = make_trainee(network, settings, task.compute, optimizer_type=torch.optim.AdamW)
+    feed = InstancePatchFeed(
+        task.data.train(),
+        InstancePatchSettings(
+            patch_px=config.patch_px,
+            batch_size=config.batch_size,
+            distances=network.unetr is not None,
+            seed=config.seed,
+        ),
+    )
+    sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
+    with show_progress(f"{task.method.name} {task.structure.name}") as advance:
+        report = make_report(
+            task, run, info, lambda done, remark: advance(done, settings.iterations, remark)
+        )
+        progress = train(
+            trainee,
+            interactive(network, feed, sam_settings, task.compute),
+            settings,
+            state_file=run.work / "state.safetensors",
+            reports=Reports(
+                report.on_iteration, report.validate, report.on_epoch, report.on_saving
+            ),
+        )
+    warn_of_nothing(run, report)
+    last = run.work / "last.safetensors"
+    save_checkpoint(last, merge_network(network, info), report.describe(progress.iteration, None))
+    log_checkpoints(run, ("best", "last"))
+    return progress
+
+
+def warn_of_nothing(run: Run, report: SamReport) -> None:
+    """Says what to do where no instance was found."""
+    if not report.predictions or not report.found_nothing():
+        return
+    inference = report.info.inference
+    lower = "pred_iou_thresh and stability_score_thresh"
+    if inference["segmentation"] == "ais":
+        lower = "foreground_threshold, or raise the two distance thresholds"
+    warning = (
+        f"no instance of {inference['min_area_px']} to {inference['max_area_px'] or 'any'} px was "
+        f"found on validation: lower {lower}, or change min_area_px and max_area_px"
+    )
+    log.warning("warning: %s", warning)
+    run.set_tags({"bench.warning": warning})
+
+
+def log_checkpoints(run: Run, names: tuple[str, ...]) -> None:
+    """Logs checkpoints of the work folder as artifacts."""
+    for name in names:
+        weights = run.work / f"{name}.safetensors"
+        run.log_file(weights, "checkpoint")
+        run.log_file(weights.with_suffix(".json"), "checkpoint")

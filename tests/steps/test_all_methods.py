@@ -1,0 +1,89 @@
+"""Every row of METHODS as a cell of the benchmark, on tiny data and tiny models."""
+
+import csv
+
+import pytest
+
+from bench.config import BenchmarkConfig
+from bench.methods import FIRST_RELEASE, METHODS
+from bench.models.checkpoint import build_model
+from bench.models.foreign import write_synapsenet_file
+from bench.models.sam import write_tiny_sam
+from bench.steps.benchmark import benchmark
+
+
+@pytest.fixture(scope="module")
+def grid(pipeline, make_store, tiny, tmp_path_factory):
+    """A benchmark of all methods, twice: the store's runs after the first, and the table."""
+    folder = tmp_path_factory.mktemp("grid")
+    arguments = {"in_channels": 1, "out_channels": 2, "depth": 4, "features": 4}
+    network = build_model("unet2d", arguments)
+    write_synapsenet_file(folder / "source.pt", network.state_dict(), arguments)
+    write_tiny_sam(folder / "sam.pt", image_px=64)
+    store = make_store(folder / "store")
+    config = BenchmarkConfig(
+        **tiny | {"iterations": 2, "epoch_iterations": 2},
+        dataset=str(pipeline.dataset),
+        output=str(folder / "out"),
+        structures="mito",
+        labelled="1,all",
+        seeds="0,1",
+        methods=",".join(METHODS),
+        source=f"mito={folder / 'source.pt'}",
+        split="val",
+        domain_adapt="iterations=2,epoch_iterations=2,batch_size=1,patch_px=32",
+        microsam=f"source={folder / 'sam.pt'},iterations=2,epoch_iterations=2,patch_px=64,"
+        "sub_iterations=1,objects_per_batch=2,points_per_side=2,tile_px=64,halo_px=0",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store.uri)
+        patch.setenv("MLFLOW_EXPERIMENT_ID", store.experiment_id)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        benchmark(config)
+        first = store.client.search_runs([store.experiment_id])
+        benchmark(config)
+        second = store.client.search_runs([store.experiment_id])
+    with (folder / "out" / "benchmark.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    return first, second, rows, folder / "out"
+
+
+def count(runs, **tags):
+    wanted = {f"bench.{name}": value for name, value in tags.items()}.items()
+    return sum(wanted <= run.data.tags.items() for run in runs)
+
+
+def test_every_method_has_its_row_and_score(grid):
+    _, _, rows, _ = grid
+    learning = {name for name, method in METHODS.items() if method.learns}
+    assert set(rows) == set(METHODS) | {f"{name}:1" for name in learning}
+    assert set(FIRST_RELEASE) <= set(rows)
+    for name, row in rows.items():
+        assert row["reason"] == "", name
+        assert 0 <= float(row["dice"]) <= 1
+        assert row["seeds"] == ("0 1" if METHODS[name.partition(":")[0]].seeded else "0")
+
+
+def test_an_adaptation_is_made_once_and_serves_all_that_start_from_it(grid):
+    first, _, _, _ = grid
+    assert count(first, step="domain_adapt", method="domain_adapted") == 2
+    adapted = {run.info.run_id for run in first if run.data.tags["bench.step"] == "domain_adapt"}
+    tuned = [run for run in first if run.data.tags.get("bench.method") == "da_finetuned"]
+    sources = {run.data.params["cfg.source"] for run in tuned if "cfg.loss" in run.data.params}
+    assert len(sources) == 2
+    assert sources <= {f"runs:/{run_id}" for run_id in adapted}
+    for run in tuned:
+        if run.data.tags["bench.step"] == "finetune":
+            assert run.data.metrics["source/tensors_transferred"] == 44
+
+
+def test_the_same_again_makes_nothing_but_the_table(grid):
+    first, second, _, _ = grid
+    new = {run.info.run_id for run in second} - {run.info.run_id for run in first}
+    made = [run for run in second if run.info.run_id in new]
+    assert sorted(run.data.tags["bench.step"] for run in made) == ["benchmark", "compare"]
+
+
+def test_the_learning_curve_is_drawn(grid):
+    *_, output = grid
+    assert (output / "learning_curve.png").stat().st_size > 10_000
