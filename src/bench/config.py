@@ -264,6 +264,11 @@ class EvaluateConfig(StepConfig):
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
     seed: int | None = setting(None, "Seed of the run, where run_id is auto; auto takes any.")
     source: str = setting(AUTO, "The model of method unadapted: synapsenet:NAME, runs:/ID, a file.")
+    segmentation: str = setting(
+        "own",
+        "How a model is applied and instances found; synapse_net takes that package's way.",
+        choices=("own", "synapse_net"),
+    )
     rescale: bool = setting(
         True, "Resample to the model's pixel size where both are known; false feeds as it is."
     )

@@ -4,6 +4,7 @@ The facts are those of synapse_net's own registry, and the files lie in its own 
 that synapse_net has fetched is not fetched again, and the other way round.
 """
 
+import importlib.util
 import logging
 import time
 from collections.abc import Mapping
@@ -214,6 +215,27 @@ def fetch_synapsenet(name: str, table: Mapping[str, PublishedModel] = SYNAPSENET
             "XDG_CACHE_HOME to a folder of yours"
         ) from error
     return path
+
+
+def fetch_by_package(name: str) -> tuple[Path, PublishedModel]:
+    """Fetches a model that the table lacks through synapse_net, which may know newer ones.
+
+    Raises:
+        BenchError: If the package is not installed, or does not know it either.
+    """
+    if importlib.util.find_spec("synapse_net") is None:
+        raise unknown_name("SynapseNet model", name, SYNAPSENET)
+    from synapse_net.inference import inference
+
+    names = inference.get_available_models()
+    if name not in names:
+        raise unknown_name("SynapseNet model", name, names)
+    size_nm = inference.get_model_training_resolution(name)
+    path = Path(inference.get_model_path(name))
+    model = PublishedModel(
+        name, "", file_sha256(path), size_nm["x"], len(size_nm), FOREGROUND_BOUNDARY
+    )
+    return path, model
 
 
 def cache_folder() -> Path:

@@ -8,10 +8,11 @@ from pathlib import Path
 from bench.config import AUTO, EvaluateConfig
 from bench.data.prepared import PreparedDataset
 from bench.evaluation import SplitResult, threshold_level
-from bench.inference.device import choose_compute
+from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction_file import IDENTITY, read_prediction, write_predictions
-from bench.inference.predictor import SectionPrediction, open_predictor
-from bench.models.checkpoint import load_info
+from bench.inference.predictor import Predictor, SectionPrediction, open_predictor
+from bench.inference.synapse_net_package import open_synapse_net
+from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import (
@@ -153,6 +154,7 @@ def identify(task: Task) -> Identity:
             "threshold": task.config.threshold,
             "device": task.config.device,
             "rescale": task.config.rescale,
+            "segmentation": task.config.segmentation,
             "postprocess": dataclasses.asdict(task.settings),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
@@ -183,7 +185,7 @@ def resolved_settings(task: Task) -> dict[str, object]:
 def predict_split(task: Task, run: Run, path: Path) -> None:
     """Applies the model to every section of the split, into a prediction file."""
     compute = choose_compute(task.config.device, AUTO)
-    predict, info = open_predictor(task.subject.weights, compute, task.structure.name)
+    predict, info = open_model(task, compute)
     fed_nm = task.dataset.pixel_size_nm if task.config.rescale else None
     names = task.dataset.sections(task.config.split)
     attributes = {
@@ -207,6 +209,15 @@ def predict_split(task: Task, run: Run, path: Path) -> None:
     )
     run.log_params({"tile_px": info.tile_px, "halo_px": info.halo_px})
     run.log_params({"device": str(compute.device), "precision": compute.precision})
+
+
+def open_model(task: Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
+    """Reads the model, applied our way or synapse_net's."""
+    path, structure = task.subject.weights, task.structure.name
+    if task.config.segmentation == "synapse_net":
+        info = load_info(path)
+        return open_synapse_net(path, info, compute, structure), info
+    return open_predictor(path, compute, structure)
 
 
 def clean(task: Task, prediction: SectionPrediction) -> Instances:

@@ -13,7 +13,7 @@ from bench.hashing import file_sha256
 from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.foreign import convert_foreign
-from bench.models.synapsenet import SYNAPSENET, fetch_synapsenet
+from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.structures import STRUCTURES, find_structure
 from bench.tracking.queries import fetch_artifact, find_trained, get_trained
 from bench.tracking.store import Store
@@ -81,8 +81,10 @@ def locate_source(store: Store, name: str, *, trust: bool) -> Path:
 
 def convert_published(name: str, *, trust: bool) -> Path:
     """Fetches a model of SynapseNet into the cache and converts it, each once."""
-    path = fetch_synapsenet(name)
-    model = SYNAPSENET[name]
+    if name in SYNAPSENET:
+        path, model = fetch_synapsenet(name), SYNAPSENET[name]
+    else:
+        path, model = fetch_by_package(name)
     if model.ndim == 3:
         log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
     return convert_foreign(

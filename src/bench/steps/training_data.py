@@ -46,6 +46,11 @@ class TrainingData:
             BenchError: If there are fewer training sections.
         """
         names = list(dataset.sections("train"))
+        if dataset.instances("train", structure) == 0:
+            raise BenchError(
+                f"training needs instances of {structure}, the {len(names)} training sections "
+                "have none: annotate some, or choose another split"
+            )
         if labelled is None:
             return cls(dataset, structure, tuple(names), fed_nm)
         if labelled > len(names):
