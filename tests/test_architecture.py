@@ -76,11 +76,11 @@ def test_steps_reach_the_store_through_tracking_only(path):
         assert not within(package, names)
 
 
-# micro_sam is an adapter of three roles: its weights (models), masks and training.
-SAM_ROLES = {"sam_masks.py", "sam_training.py", "sam_patches.py"}
+# Beside those in models: micro_sam also finds masks and trains, synapse_net is a whole inference.
+ADAPTERS = {"sam_masks.py", "sam_training.py", "sam_patches.py", "synapse_net_package.py"}
 
 
-@each([path for path in MODULES if "models" not in path.parts and path.name not in SAM_ROLES])
+@each([path for path in MODULES if "models" not in path.parts and path.name not in ADAPTERS])
 def test_third_parties_of_segmentation_are_behind_adapters(path):
     for package in ("torch_em", "micro_sam", "segment_anything", "synapse_net"):
         assert not within(package, all_imports(path))

@@ -13,7 +13,6 @@ from bench.config import (
     EvaluateConfig,
     FinetuneConfig,
     MicrosamConfig,
-    MicrosamConfig,
     PhantomConfig,
     PhantomModelsConfig,
     PrepareConfig,
@@ -84,7 +83,6 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output"},
-        MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         BenchmarkConfig: {"dataset", "checkpoint_iterations", "output", "trust_checkpoint"},
     }
 
@@ -99,13 +97,15 @@ def test_settings_of_a_stage_are_read_by_their_types():
     text = "iterations=20, epoch_iterations=auto,lr=1e-3,flip=off,loss=dice"
     settings = {"iterations": 20, "epoch_iterations": None, "lr": 1e-3, "flip": False}
     assert parse_settings(FinetuneConfig, text) == settings | {"loss": "dice"}
+    given = parse_settings(FinetuneConfig, "source=mito=a,vesicles=b; lr=0.1")
+    assert given == {"source": "mito=a,vesicles=b", "lr": 0.1}
     assert parse_settings(FinetuneConfig, "none") == parse_settings(FinetuneConfig, "") == {}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("iterations", "settings are name=value, comma-separated, received 'iterations'"),
+        ("iterations", "settings are name=value, separated by .*, received 'iterations'"),
         ("iteration=3", "unknown setting of FinetuneConfig 'iteration': choose one of"),
         ("iterations=3.5", "iterations must be a int, received '3.5'"),
         ("flip=perhaps", "flip must be true or false, received 'perhaps'"),

@@ -85,7 +85,8 @@ def parse_settings(config_type: type[StepConfig], text: str) -> dict[str, Any]:
 
     Args:
         config_type: The step's config.
-        text: Settings, comma-separated; ``none`` for none.
+        text: Settings, separated by commas, or by semicolons where a value has commas; ``none``
+            for none.
 
     Raises:
         BenchError: If a setting has no value, is unknown, or is not of its type.
@@ -94,10 +95,12 @@ def parse_settings(config_type: type[StepConfig], text: str) -> dict[str, Any]:
         return {}
     hints = get_type_hints(config_type)
     settings = {}
-    for part in text.split(","):
+    for part in text.split(";" if ";" in text else ","):
         name, sign, value = (piece.strip() for piece in part.partition("="))
         if not sign:
-            raise BenchError(f"settings are name=value, comma-separated, received {part!r}")
+            raise BenchError(
+                f"settings are name=value, separated by commas (or semicolons), received {part!r}"
+            )
         if name not in hints:
             raise unknown_name(f"setting of {config_type.__name__}", name, hints)
         settings[name] = parse_value(name, value, hints[name])
@@ -235,6 +238,8 @@ class PhantomModelsConfig(StepConfig):
     batch_size: int = setting(8, "Patches in a batch.", minimum=1)
     tile_px: int = setting(384, "Tile the network is applied to, without halo, in px.", minimum=16)
     halo_px: int = setting(64, "Halo around a tile in px.", minimum=0)
+    sam_iterations: int = setting(100, "Training iterations of a SAM.", minimum=1)
+    sam_lr: float = setting(5e-4, "Learning rate of a SAM.", minimum=1e-8, maximum=1)
     seed: int = setting(0, "Random seed.", minimum=0)
 
 

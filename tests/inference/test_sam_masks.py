@@ -11,10 +11,13 @@ from bench.inference.sam_masks import (
     MaskSettings,
     choose_segmentation,
     embed_window,
+    find_by_decoder,
+    find_by_points,
     make_generator,
     make_predictor,
     segment_section,
 )
+from bench.inference.sam_windows import Box
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.sam import build_sam, derive_arguments, load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
@@ -60,12 +63,15 @@ def test_a_section_larger_than_a_window_is_covered(tiny, raw, segmentation):
 @pytest.mark.parametrize("segmentation", ["amg", "ais"])
 def test_the_area_filter(tiny, raw, segmentation):
     network, arguments = tiny
-    settings = replace(ALL, segmentation=segmentation, min_area_px=25, max_area_px=200)
+    settings = replace(ALL, segmentation=segmentation, min_area_px=0)
+    found = make_predictor(network, info_of(arguments, settings))(raw, None)
+    low, high = np.quantile(np.bincount(found.instances.ravel())[1:], [0.2, 0.8]).astype(int)
+    settings = replace(settings, min_area_px=int(low) + 1, max_area_px=int(high) + 2000)
     found = make_predictor(network, info_of(arguments, settings))(raw, None)
     areas = np.bincount(found.instances.ravel())[1:]
     assert len(areas) > 0
-    assert areas.min() >= 25
-    assert areas.max() <= 200
+    assert areas.min() > low
+    assert areas.max() <= high + 2000
 
 
 def test_ais_on_one_window_is_micro_sams(tiny, raw):
@@ -161,3 +167,25 @@ def test_too_little_memory_names_what_to_lower(tiny, raw, monkeypatch):
     other.sam.image_encoder.img_size = 64
     with pytest.raises(BenchError, match=r"window of SAM must fit .* lower tile_px \(now 48\)"):
         make_predictor(other, info_of(arguments, ALL))(raw, None)
+
+
+@pytest.mark.parametrize("segmentation", ["amg", "ais"])
+def test_masks_are_whole_and_lie_where_the_window_lies(tiny, raw, segmentation):
+    network, _ = tiny
+    settings = replace(ALL, segmentation=segmentation)
+    generator = make_generator(network, settings, 64)
+    find = find_by_points if segmentation == "amg" else lambda *a: find_by_decoder(*a)[0]
+    with torch.inference_mode():
+        embedding = embed_window(generator._predictor, raw[:64, :64].astype(np.uint8))
+        at_origin = find(generator, embedding, Box(0, 0, 64, 64), settings)
+        moved = find(generator, embedding, Box(100, 30, 164, 94), settings)
+        if segmentation == "amg":
+            kept = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.7}
+            found = generator.generate(**kept, output_mode="rle")
+            assert [mask.area for mask in at_origin] == [m["area"] for m in found if m["area"]]
+        else:
+            assert sum(m.area for m in at_origin) == np.count_nonzero(generator.generate())
+    assert len(at_origin) > 0
+    for mask, other in zip(at_origin, moved, strict=True):
+        assert (other.box.y0 - mask.box.y0, other.box.x0 - mask.box.x0) == (100, 30)
+        assert np.array_equal(mask.pixels(), other.pixels())

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def test_windows_cover_a_section_and_overlap(shape):
         assert window.shape == (min(64, shape[0]), min(64, shape[1]))
     assert seen.min() == 1
     rows = sorted({window.y0 for window in windows})
-    assert all(second - first <= 48 for first, second in zip(rows, rows[1:], strict=False))
+    assert all(second - first <= 48 for first, second in itertools.pairwise(rows))
     assert rows[-1] + 64 >= shape[0]
 
 

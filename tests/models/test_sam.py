@@ -56,9 +56,15 @@ def test_the_published_sizes_are_read_off_their_tensors(name, depth, blocks):
     assert {k: t.shape for k, t in ours.state_dict().items()} == {
         k: t.shape for k, t in theirs.items()
     }
-    for block, theirs_block in zip(
-        ours.sam.image_encoder.blocks, sam_model_registry[name]().image_encoder.blocks, strict=True
-    ) if name == "vit_b" else ():
+    for block, theirs_block in (
+        zip(
+            ours.sam.image_encoder.blocks,
+            sam_model_registry[name]().image_encoder.blocks,
+            strict=True,
+        )
+        if name == "vit_b"
+        else ()
+    ):
         assert block.window_size == theirs_block.window_size
         assert block.attn.num_heads == theirs_block.attn.num_heads
 

@@ -263,9 +263,19 @@ def write_tiny_sam(
             decoder_features=decoder_features,
             transposed=False,
         )
-    state = network.state_dict()
-    content = {"model_state": {n: t for n, t in state.items() if n.startswith(SAM)}}
-    if decoder_features:
-        parts = {n.removeprefix(DECODER): t for n, t in state.items() if n.startswith(DECODER)}
+    write_sam_file(path, network.state_dict())
+
+
+def write_sam_file(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Writes a SAM, with its decoder if it has one, as micro_sam writes what it trained."""
+    content = {"model_state": {n: t for n, t in weights.items() if n.startswith(SAM)}}
+    parts = {n.removeprefix(DECODER): t for n, t in weights.items() if n.startswith(DECODER)}
+    if parts:
         content["decoder_state"] = parts
-    write_whole(path, lambda temporary: torch.save(content, temporary))
+
+    def write(temporary: Path) -> None:
+        # Given a path, torch.save writes the name of the file into it.
+        with temporary.open("wb") as opened:
+            torch.save(content, opened)
+
+    write_whole(path, write)

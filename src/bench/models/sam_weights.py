@@ -134,7 +134,8 @@ def read_published(name: str, table: Mapping[str, Any] = PUBLISHED) -> dict[str,
         raise unknown_name("SAM", name, table)
     files = table[name]
     paths = [fetch_file(name, file, cache_folder()) for file in files]
-    content = {"model_state": read_inert(paths[0])}
+    content = read_inert(paths[0])
+    content = dict(content) if "model_state" in content else {"model_state": content}
     if len(paths) > 1:
         content["decoder_state"] = read_inert(paths[1])
     return name_tensors(paths[0], content)

@@ -15,7 +15,7 @@ from bench.inference.device import Compute, choose_compute
 from bench.inference.predictor import foreground_channel
 from bench.inference.sections import SAME_SCALE
 from bench.methods import Method, find_method
-from bench.models.checkpoint import MODELS, ModelInfo, build_model, save_checkpoint
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.self_training import make_pseudo_labeller
 from bench.steps.adaptation_report import AdaptationReport
 from bench.steps.progress import show_progress
@@ -27,7 +27,12 @@ from bench.tracking.store import Store, open_store
 from bench.training.loop import LoopSettings, Reports, make_trainee, train
 from bench.training.mean_teacher import MeanTeacher, PseudoLabeller, self_training
 from bench.training.state import Progress, Trainee, save_state
-from bench.training.thresholds import ThresholdLabeller, choose_thresholds
+from bench.training.thresholds import (
+    ThresholdLabeller,
+    choose_thresholds,
+    find_centres,
+    shift_outputs,
+)
 from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
 from bench.training.views import StrongView
 
@@ -98,10 +103,10 @@ def resolve_task(config: DomainAdaptConfig, store: Store) -> Task:
     dataset.instances("val", structure.name)
     name = source_of(structure.name, config.source)
     source = resolve_source(store, name, trust=config.trust_checkpoint)
-    if source.info is None or source.info.architecture not in MODELS:
-        kind = source.info.architecture if source.info else "random weights"
+    if source.info is None or source.info.architecture != "unet2d":
+        kind = source.info.architecture if source.info else "without weights"
         raise BenchError(
-            f"domain_adapt needs a trained U-Net, whose pseudo-labels it learns, source "
+            f"domain_adapt needs a trained 2D U-Net, whose pseudo-labels it learns, source "
             f"{source.name} is {kind}: give source=synapsenet:NAME, runs:/ID or a checkpoint file"
         )
     info = dataclasses.replace(
@@ -177,7 +182,7 @@ def adapt(task: Task, run: Run) -> Progress:
     settings = loop_settings(task.config)
     torch.manual_seed(task.config.seed)
     feed = make_feed(task)
-    trainee = make_networks(task, settings)
+    trainee = make_networks(task, settings, feed)
     assert trainee.teacher is not None
     labeller = make_labeller(task, trainee.teacher, feed, run)
     channel = foreground_channel(task.info, task.structure.name)
@@ -245,7 +250,7 @@ def feeding_scale(image: UnlabelledImage, fed_nm: float | None) -> float:
     return size_nm / fed_nm
 
 
-def make_networks(task: Task, settings: LoopSettings) -> Trainee:
+def make_networks(task: Task, settings: LoopSettings, feed: UnlabelledFeed) -> Trainee:
     """Builds student and teacher, both with all weights of the source."""
     student = build_model(task.info.architecture, task.info.arguments)
     try:
@@ -256,8 +261,25 @@ def make_networks(task: Task, settings: LoopSettings) -> Trainee:
             f"the weights of source {task.source.name} must fit its description, they do not "
             f"({first}): copy both of its files again"
         ) from error
+    student.to(task.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if task.config.confidence is None:
+        centre_outputs(student, task, feed)
     teacher = copy.deepcopy(student).requires_grad_(False)
     return make_trainee(student, settings, task.compute, teacher=teacher)
+
+
+def centre_outputs(network: torch.nn.Module, task: Task, feed: UnlabelledFeed) -> None:
+    """Makes a source that calls hardly anything foreground call the best-ranked pixels so."""
+    centres = find_centres(network, feed, task.compute)
+    centre = centres[foreground_channel(task.info, task.structure.name)]
+    if centre != 0.5:
+        log.warning(
+            "hardly any pixel has a probability on both sides of 0.5 by source %s: it starts with "
+            "logits shifted so that %.3f, which parts its scores best, becomes 0.5",
+            task.source.name,
+            centre,
+        )
+    shift_outputs(network, centres)
 
 
 def make_labeller(

@@ -8,14 +8,13 @@ import torch
 
 from bench.config import MicrosamConfig
 from bench.data.prepared import PreparedDataset
-from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
 from bench.methods import METHODS, Method
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
-from bench.postprocess.settings import measure_areas, paper_settings, settings_from_annotations
 from bench.steps.progress import show_progress
+from bench.steps.sam_areas import choose_areas
 from bench.steps.sam_report import SamReport, choose_windows
 from bench.steps.sam_source import SamSource, resolve_sam
 from bench.steps.source import source_of
@@ -39,8 +38,6 @@ TRAINING_SETTINGS = (
 )
 # micro_sam's schedule.
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 3
-# An instance may be larger than the largest annotated one by this factor.
-LARGEST_FACTOR = 1.5
 CHECKPOINT_ITERATIONS = 25
 
 
@@ -142,7 +139,7 @@ def start_network(task: Task) -> tuple[SamNetwork, ModelInfo]:
     """Builds the source's network, and says how its masks become instances."""
     config = task.config
     network, arguments = load_sam(task.source.read())
-    low, high = choose_areas(task)
+    low, high = choose_areas(config, task.structure, task.data)
     settings = MaskSettings(
         segmentation=choose_segmentation(
             config.segmentation, decoder=network.instance_decoder is not None
@@ -170,32 +167,6 @@ def start_network(task: Task) -> tuple[SamNetwork, ModelInfo]:
         inference=settings.as_inference(),
     )
     return network, info
-
-
-def choose_areas(task: Task) -> tuple[int, int | None]:
-    """Areas of the smallest and largest instance, in px at the scale SAM is fed at.
-
-    By default they follow the annotated training instances, with room on both sides; under
-    ``size_filter=paper`` the minimum is the paper's and there is no maximum. What the user sets
-    comes before both.
-    """
-    config, high = task.config, None
-    scale = (task.dataset.pixel_size_nm or 1.0) / (task.data.fed_nm or 1.0)
-    if config.size_filter == "paper":
-        low = round(paper_settings(task.structure).min_area_px * scale**2)
-    else:
-        labels = [annotated for _, annotated in task.data.train()]
-        low = settings_from_annotations(labels).min_area_px
-        high = int(LARGEST_FACTOR * max(measure_areas(a).max(initial=0) for a in labels))
-    if config.min_area_px is not None:
-        low = round(config.min_area_px * scale**2)
-    if config.max_area_px is not None:
-        high = round(config.max_area_px * scale**2)
-    if high is not None and high < low:
-        raise BenchError(
-            f"max_area_px must be at least min_area_px, received {high} and {low}: change one"
-        )
-    return low, high
 
 
 def resolved_settings(task: Task, info: ModelInfo) -> dict[str, object]:

@@ -3,22 +3,39 @@
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
-from bench.config import FinetuneConfig, PhantomModelsConfig
+from bench.config import FinetuneConfig, MicrosamConfig, PhantomModelsConfig
 from bench.data.prepared import PreparedDataset
 from bench.models.checkpoint import load_info, load_weights
 from bench.models.foreign import write_synapsenet_file
+from bench.models.sam import write_sam_file, write_tiny_sam
 from bench.steps.finetune import finetune
+from bench.steps.microsam import microsam
 from bench.steps.source import fetch_checkpoint
+from bench.tracking.queries import scratch_folder
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
+# What the small SAM sees at once, px, and how it is cut.
+SAM_PX = 128
+SAM_SETTINGS: dict[str, Any] = {
+    "freeze": "none",
+    "schedule": "cosine",
+    "patch_px": 64,
+    "tile_px": 64,
+    "halo_px": 8,
+    "batch_size": 4,
+    "sub_iterations": 1,
+}
+
 
 def phantom_models(config: PhantomModelsConfig) -> Path:
-    """Trains a source U-Net per structure and writes ``<structure>.pt``; returns the folder.
+    """Trains a U-Net and a SAM per structure and writes them; returns the folder.
 
-    The networks have a foreground and a boundary channel and lie in SynapseNet's file format.
+    ``<structure>.pt`` is a network with a foreground and a boundary channel in SynapseNet's file
+    format, ``<structure>_sam.pt`` a SAM with the decoder of automatic segmentation in micro_sam's.
 
     Raises:
         BenchError: If the dataset or the settings do not fit.
@@ -27,8 +44,11 @@ def phantom_models(config: PhantomModelsConfig) -> Path:
     # The step itself has no run: its trainings have.
     store.take_adopted()
     output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
     for structure in PreparedDataset.open(config.dataset).structures:
         write_source(config, structure, store, output / f"{structure}.pt")
+        write_sam(config, structure, store, output / f"{structure}_sam.pt")
+    log.info("written: models of %s in %s", config.dataset, output)
     return output
 
 
@@ -47,6 +67,26 @@ def write_source(config: PhantomModelsConfig, structure: str, store: Store, path
         store,
     )
     checkpoint = fetch_checkpoint(store, run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_synapsenet_file(path, load_weights(checkpoint), load_info(checkpoint).arguments)
-    log.info("written: %s", path)
+
+
+def write_sam(config: PhantomModelsConfig, structure: str, store: Store, path: Path) -> None:
+    """Trains a small SAM from random weights, all of it, and writes it as micro_sam would."""
+    with scratch_folder() as folder:
+        start = Path(folder) / "random.pt"
+        write_tiny_sam(start, config.seed, image_px=SAM_PX)
+        run_id = microsam(
+            MicrosamConfig(
+                dataset=config.dataset,
+                structure=structure,
+                mode="finetune",
+                source=str(start),
+                iterations=config.sam_iterations,
+                epoch_iterations=config.sam_iterations,
+                lr=config.sam_lr,
+                seed=config.seed,
+                **SAM_SETTINGS,
+            ),
+            store,
+        )
+    write_sam_file(path, load_weights(fetch_checkpoint(store, run_id)))

@@ -12,12 +12,12 @@ from bench.training.unlabelled import UnlabelledFeed
 # The scores are those of so many batches, which training does not see again.
 BATCHES = 8
 BINS = 1000
-# Share of either side whose scores are accepted, at least.
+# Share of either side of 0.5 whose labels are accepted, at least.
 ACCEPTED_SHARE = 0.5
 # Never stricter than the paper: surer pixels are accepted whatever their share.
 PAPER_CONFIDENCE = 0.9
-# A side is a class if it has this share of the pixels; else Otsu's threshold parts the scores.
-SMALLEST_SIDE = 0.005
+# With a smaller share of pixels on one side of 0.5 a teacher does not tell two classes apart.
+SMALLEST_SIDE = 0.001
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Thresholds:
 
 
 class ThresholdLabeller:
-    """Labels pixels 1 above a channel's upper threshold, and 0 below its lower one.
+    """Accepts pixels above a channel's upper threshold and below its lower one.
 
-    The labels are hard: where the teacher is unsure on foreground throughout, its own
-    probabilities as labels would keep the student as unsure.
+    The labels are the teacher's probabilities, as those of torch_em's labeller. Labels of 0 and 1
+    were tried and forget the structure: the pixels between the thresholds, most of which are
+    background, then drift to the foreground.
     """
 
     def __init__(self, thresholds: tuple[Thresholds, ...], device: torch.device) -> None:
@@ -50,10 +51,9 @@ class ThresholdLabeller:
     def __call__(
         self, teacher: torch.nn.Module, image: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns labels and accepted pixels, 0 or 1, (batch, channels, y, x)."""
+        """Returns labels and accepted pixels (0 or 1), both (batch, channels, y, x)."""
         scores = self.probability(teacher(image))
-        foreground = scores >= self.upper
-        return foreground.float(), (foreground | (scores <= self.lower)).float()
+        return scores, ((scores >= self.upper) | (scores <= self.lower)).float()
 
 
 def choose_thresholds(
@@ -61,18 +61,33 @@ def choose_thresholds(
 ) -> tuple[Thresholds, ...]:
     """Chooses the thresholds of every channel from the teacher's scores before training.
 
-    The scores are parted at 0.5 into foreground and background. Of either side the surest half
-    is accepted, or more where more are surer than 0.9: so there are always labels of both, also
-    from a teacher that is never sure. Where hardly any score is on one side of 0.5 the scores
-    are parted by Otsu's method instead: the teacher still ranks the pixels.
+    Of the pixels on either side of 0.5 the surest half is accepted, or more where more are surer
+    than 0.9. So there are labels of both kinds, also from a teacher that is never sure.
 
     Args:
-        teacher: From images to logits, on the device.
+        teacher: From images to logits, on the device; centred, see ``find_centres``.
         feed: What it is asked about.
         compute: Device and precision.
     """
-    histograms = count_scores(teacher, feed, compute)
-    return tuple(part_scores(histogram) for histogram in histograms)
+    return tuple(part_scores(scores) for scores in count_scores(teacher, feed, compute))
+
+
+def find_centres(
+    teacher: torch.nn.Module, feed: UnlabelledFeed, compute: Compute
+) -> tuple[float, ...]:
+    """Finds the score of every channel that parts its foreground from its background.
+
+    It is 0.5, unless hardly any pixel is on one of its sides: a model in another tissue may call
+    nothing foreground and still rank the pixels well. Then it is Otsu's threshold.
+    """
+    return tuple(find_centre(scores) for scores in count_scores(teacher, feed, compute))
+
+
+def shift_outputs(network: torch.nn.Module, centres: tuple[float, ...]) -> None:
+    """Shifts a U-Net's logits so that the given probability of each channel becomes 0.5."""
+    bias = network.get_parameter("out_conv.bias")
+    with torch.no_grad():
+        bias.sub_(torch.logit(torch.tensor(centres, dtype=bias.dtype, device=bias.device)))
 
 
 @torch.inference_mode()
@@ -90,6 +105,15 @@ def count_scores(teacher: torch.nn.Module, feed: UnlabelledFeed, compute: Comput
     return np.asarray(np.sum(counts, axis=0, dtype=np.int64))
 
 
+def find_centre(histogram: np.ndarray) -> float:
+    """Finds the score that parts the two classes in a histogram of scores from 0 to 1."""
+    half = len(histogram) // 2
+    sides = np.array([histogram[:half].sum(), histogram[half:].sum()])
+    if sides.min() >= SMALLEST_SIDE * histogram.sum() or np.count_nonzero(histogram) < 2:
+        return 0.5
+    return otsu_bin(histogram) / len(histogram)
+
+
 def part_scores(histogram: np.ndarray) -> Thresholds:
     """Chooses the thresholds of a channel from the histogram of its scores, 0 to 1.
 
@@ -100,15 +124,11 @@ def part_scores(histogram: np.ndarray) -> Thresholds:
         Thresholds(lower=0.1, upper=0.64)
     """
     bins, half = len(histogram), len(histogram) // 2
-    shares = np.array([histogram[:half].sum(), histogram[half:].sum()]) / histogram.sum()
-    if shares.min() >= SMALLEST_SIDE:
-        below, above = histogram[:half], histogram[half:]
-        lower = (first_at(below, ACCEPTED_SHARE) + 1) / bins
-        upper = (half + first_at(above, 1 - ACCEPTED_SHARE)) / bins
-        return Thresholds(max(lower, round(1 - PAPER_CONFIDENCE, 6)), min(upper, PAPER_CONFIDENCE))
-    split = otsu_bin(histogram)
-    lower = (first_at(histogram[:split], ACCEPTED_SHARE) + 1) / bins
-    upper = (split + first_at(histogram[split:], 1 - ACCEPTED_SHARE)) / bins
+    lower, upper = round(1 - PAPER_CONFIDENCE, 6), PAPER_CONFIDENCE
+    if histogram[:half].any():
+        lower = max(lower, (first_at(histogram[:half], ACCEPTED_SHARE) + 1) / bins)
+    if histogram[half:].any():
+        upper = min(upper, (half + first_at(histogram[half:], 1 - ACCEPTED_SHARE)) / bins)
     return Thresholds(lower, upper)
 
 

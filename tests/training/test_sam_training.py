@@ -1,0 +1,139 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from bench.errors import BenchError
+from bench.inference.device import Compute
+from bench.models.sam import load_sam, write_tiny_sam
+from bench.models.sam_weights import read_torch_file
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
+from bench.training.sam_training import (
+    SamTrainingSettings,
+    interactive,
+    make_trainer,
+    prepare_network,
+)
+
+CPU = Compute(torch.device("cpu"), "fp32")
+SMALL = SamTrainingSettings(sub_iterations=2, objects_per_batch=2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sam")
+    for features in (0, 8):
+        write_tiny_sam(folder / f"{features}.pt", image_px=64, decoder_features=features)
+    return lambda features: read_torch_file(folder / f"{features}.pt", trust=False)
+
+
+@pytest.fixture
+def section():
+    raw = np.random.default_rng(0).integers(0, 255, (80, 80)).astype(np.uint8)
+    labels = np.zeros(raw.shape, np.uint8)
+    labels[20:35, 20:40], labels[50:70, 50:60], labels[50:60, 5:20] = 1, 2, 3
+    return raw // (1 + labels), labels
+
+
+def make(files, section, features, *, freeze="image_encoder", lora_rank=0, compute=CPU):
+    network, _ = load_sam(files(features))
+    torch.manual_seed(0)
+    prepare_network(network, freeze=freeze, lora_rank=lora_rank)
+    patches = InstancePatchSettings(64, 1, features > 0, seed=0)
+    feed = InstancePatchFeed([section], patches)
+    return network, interactive(network, feed, SMALL, compute)
+
+
+@pytest.mark.parametrize("features", [0, 8])
+def test_the_loss_is_a_function_of_the_iteration(files, section, features):
+    _, objective = make(files, section, features)
+    first = [objective.compute(i)[0].item() for i in range(3)]
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    torch.manual_seed(5)
+    again = [objective.compute(i)[0].item() for i in (2, 1, 0)]
+    assert first == again[::-1]
+    assert len(set(first)) == 3
+
+
+@pytest.mark.parametrize(("features", "names"), [(0, set()), (8, {"decoder_loss"})])
+def test_the_decoder_is_trained_where_there_is_one(files, section, features, names):
+    network, objective = make(files, section, features)
+    loss, numbers = objective.compute(0)
+    assert set(numbers) == {"mask_loss", "iou_loss"} | names
+    assert loss.item() == pytest.approx(sum(numbers.values()), rel=1e-5)
+    loss.backward()
+    graded = {name.split(".")[1] for name, p in network.named_parameters() if p.grad is not None}
+    assert "image_encoder" not in graded
+    assert "mask_decoder" in graded
+    decoder = [p.grad is not None for n, p in network.named_parameters() if "instance_dec" in n]
+    assert any(decoder) == bool(features)
+
+
+def test_micro_sams_trainers_are_used_with_our_settings(files):
+    from micro_sam.training.joint_sam_trainer import JointSamTrainer
+    from micro_sam.training.sam_trainer import SamTrainer
+
+    for features, kind in ((0, SamTrainer), (8, JointSamTrainer)):
+        trainer = make_trainer(load_sam(files(features))[0], SMALL, CPU)
+        assert type(trainer) is kind
+        assert (trainer.n_sub_iteration, trainer.n_objects_per_batch) == (2, 2)
+
+
+def test_training_lowers_the_loss(files, section):
+    network, objective = make(files, section, 8, freeze="none")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    losses = []
+    for iteration in range(10):
+        optimizer.zero_grad()
+        # One batch, again and again.
+        loss, _ = objective.compute(iteration % 2)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-2:]) < 0.97 * sum(losses[:2])
+
+
+@pytest.mark.parametrize(
+    ("freeze", "trained"),
+    [
+        ("image_encoder", {"prompt_encoder", "mask_decoder"}),
+        ("image_encoder+mask_decoder", {"prompt_encoder"}),
+        ("image_encoder, prompt_encoder", {"mask_decoder"}),
+        ("none", {"image_encoder", "prompt_encoder", "mask_decoder"}),
+    ],
+)
+def test_parts_are_frozen(files, section, freeze, trained):
+    network, _ = make(files, section, 0, freeze=freeze)
+    assert {n.split(".")[1] for n, p in network.named_parameters() if p.requires_grad} == trained
+
+
+def test_lora_trains_its_updates_in_place_of_the_encoder(files, section):
+    network, objective = make(files, section, 0, lora_rank=2)
+    encoder = {n for n, p in network.named_parameters() if p.requires_grad and "image_enc" in n}
+    assert encoder
+    assert all(".w_a_linear_" in name or ".w_b_linear_" in name for name in encoder)
+    objective.compute(0)[0].backward()
+    updates = [p.grad for n, p in network.named_parameters() if ".w_b_linear_" in n]
+    assert all(grad is not None and grad.any() for grad in updates)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("encoder", "freeze must be none or some of image_encoder.*received encoder"),
+        ("image_encoder,prompt_encoder,mask_decoder", "something must be trained"),
+    ],
+)
+def test_what_cannot_be_frozen(files, section, freeze, message):
+    with pytest.raises(BenchError, match=message):
+        make(files, section, 0, freeze=freeze)
+
+
+def test_bf16_gives_a_finite_loss(files, section):
+    _, objective = make(files, section, 8, compute=Compute(torch.device("cpu"), "bf16"))
+    loss, _ = objective.compute(0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert "objects_per_batch (now 2)" in objective.remedy
