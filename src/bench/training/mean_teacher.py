@@ -59,7 +59,7 @@ def self_training(pair: MeanTeacher, feed: UnlabelledFeed, compute: Compute) -> 
         with compute.autocast(), torch.no_grad():
             labels, accepted = pair.labeller(pair.teacher, weak)
         with compute.autocast():
-            logits = pair.student(weak)
+            logits = pair.student(strong)
             # Theirs calls the network itself; the logits are also needed for the numbers.
             value = loss(lambda _: logits, strong, labels, accepted)
         return value, describe_batch(labels, accepted, logits.detach(), pair.channel)
