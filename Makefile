@@ -35,7 +35,7 @@ demo: setup
 	$(DEMO) -e benchmark -P dataset=data/demo -P output=results/demo -P methods=all \
 	    -P source=$(call each_structure,) \
 	    -P patch_px=128 -P iterations=60 -P lr=1e-3 -P schedule=cosine -P epoch_iterations=30 \
-	    -P domain_adapt="iterations=40;epoch_iterations=20;patch_px=128;lr=1e-4;ema=0.95" \
+	    -P domain_adapt="iterations=24;epoch_iterations=12;batch_size=1;patch_px=512;lr=4e-4;ema=0.9;schedule=cosine" \
 	    -P microsam="source=$(call each_structure,_sam);$(SMALL_SAM)"
 	@echo "The table and the chart are in results/demo; 'make ui' shows the runs (experiment demo)."
 
