@@ -146,5 +146,5 @@ def test_weights_of_another_shape_are_refused(checkpoint):
 
 def test_unknown_architecture_lists_the_known(checkpoint):
     edit(checkpoint, architecture="unet4d")
-    with pytest.raises(BenchError, match="unknown model 'unet4d': choose one of unet2d"):
+    with pytest.raises(BenchError, match="unknown model 'unet4d': choose one of sam, unet2d, "):
         load_checkpoint(checkpoint)

@@ -220,9 +220,10 @@ def test_an_evaluation_that_contradicts_itself(pipeline, settings, message):
         evaluate(EvaluateConfig(dataset=str(pipeline.dataset), **settings), pipeline.store)
 
 
-def test_an_adapted_model_must_be_there(finetune_from):
+def test_an_adapted_model_must_be_there(pipeline, store):
+    config = FinetuneConfig(dataset=str(pipeline.dataset), method="da_finetuned")
     with pytest.raises(BenchError, match="starts from a domain_adapted model of mitochondria"):
-        finetune_from("auto", method="da_finetuned")
+        finetune(config, store)
 
 
 def test_every_structure_may_have_a_source_of_its_own():
