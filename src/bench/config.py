@@ -260,6 +260,11 @@ class EvaluateConfig(StepConfig):
     threshold: float = setting(
         0.5, "Probability from which a pixel is foreground.", minimum=0, maximum=1
     )
+    separation: str = setting(
+        AUTO,
+        "auto separates touching instances as the model says; components leaves them together.",
+        choices=(AUTO, "components"),
+    )
     opening_radius_px: int | None = setting(
         None, "Radius of the opening; auto follows protocol.", minimum=0, maximum=64
     )

@@ -178,6 +178,11 @@ def test_both_channels_are_kept_and_instances_separated_by_the_watershed(
     )
     params = pipeline.store.client.get_run(evaluated).data.params
     assert params["cfg.watershed"] == info.inference["watershed"]["origin"]
+    together = EvaluateConfig(
+        dataset=str(pipeline.dataset), run_id=run.info.run_id, separation="components"
+    )
+    params = pipeline.store.client.get_run(evaluate(together, pipeline.store)).data.params
+    assert params["cfg.watershed"] == "none"
 
 
 @pytest.mark.parametrize("rescale", [True, False])

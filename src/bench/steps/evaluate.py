@@ -103,7 +103,8 @@ def resolve_task(config: EvaluateConfig, store: Store) -> Task:
     subject = find_subject(config, dataset, store)
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
-    watershed = load_info(subject.weights).inference.get("watershed")
+    info = load_info(subject.weights)
+    watershed = info.inference.get("watershed") if config.separation == AUTO else None
     return Task(
         config=config,
         dataset=dataset,
@@ -155,6 +156,7 @@ def identify(task: Task) -> Identity:
             "device": task.config.device,
             "rescale": task.config.rescale,
             "segmentation": task.config.segmentation,
+            "separation": task.config.separation,
             "postprocess": dataclasses.asdict(task.settings),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
