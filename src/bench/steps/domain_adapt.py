@@ -21,6 +21,7 @@ from bench.steps.adaptation_report import AdaptationReport
 from bench.steps.progress import show_progress
 from bench.steps.source import Source, resolve_source, source_of
 from bench.steps.training_data import TrainingData, fed_pixel_size
+from bench.steps.training_run import conclude_run, describe_run, log_checkpoints, loop_settings
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
@@ -71,25 +72,9 @@ def domain_adapt(
     if run.reused:
         return run.id
     with run:
-        run.log_params(resolved_settings(task))
-        run.set_tags({"bench.dataset_name": task.dataset.root.name})
-        run.log_dataset(
-            name=task.dataset.root.name,
-            path=task.dataset.root,
-            digest=task.dataset.content_hash,
-            context="adaptation",
-        )
+        describe_run(run, task.dataset, resolved_settings(task), "adaptation")
         progress = adapt(task, run)
-        run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
-        run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
-        log.info(
-            "%s: validation Dice %.3f at iteration %d, %.0f s of adaptation, run %s",
-            task.structure.name,
-            progress.best_score,
-            progress.best_iteration,
-            progress.elapsed_s,
-            run.id,
-        )
+        conclude_run(run, f"{task.method.name} {task.structure.name}", progress)
     return run.id
 
 
@@ -161,20 +146,6 @@ def resolved_settings(task: Task) -> dict[str, object]:
         "fed_pixel_size_nm": task.info.input_pixel_size_nm or "unknown",
     }
     return settings
-
-
-def loop_settings(config: DomainAdaptConfig) -> LoopSettings:
-    """Resolves the settings of the loop that may be ``auto``."""
-    epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
-    return LoopSettings(
-        iterations=config.iterations,
-        epoch_iterations=epoch,
-        checkpoint_iterations=config.checkpoint_iterations or epoch,
-        lr=config.lr,
-        schedule=config.schedule,
-        plateau_factor=config.plateau_factor,
-        plateau_patience=config.plateau_patience,
-    )
 
 
 def adapt(task: Task, run: Run) -> Progress:
@@ -319,11 +290,7 @@ def log_models(task: Task, run: Run, report: AdaptationReport, progress: Progres
         score = report.validate(pair.student)
         progress = dataclasses.replace(progress, best_score=score, best_iteration=end)
         save_checkpoint(best, pair.teacher, report.describe(end, score))
-    files = [best]
     for name, network in (("teacher", pair.teacher), ("student", pair.student)):
-        files.append(run.work / f"{name}.safetensors")
-        save_checkpoint(files[-1], network, report.describe(end, None))
-    for weights in files:
-        run.log_file(weights, "checkpoint")
-        run.log_file(weights.with_suffix(".json"), "checkpoint")
+        save_checkpoint(run.work / f"{name}.safetensors", network, report.describe(end, None))
+    log_checkpoints(run, ("best", "teacher", "student"))
     return progress

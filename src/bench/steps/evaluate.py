@@ -25,6 +25,7 @@ from bench.steps.evaluation_report import log_pictures, log_scores
 from bench.steps.evaluation_subject import Subject, find_subject
 from bench.steps.progress import show_progress
 from bench.steps.training_data import TrainingData
+from bench.steps.training_run import describe_run
 from bench.structures import Structure, find_structure
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run, open_run
@@ -65,20 +66,13 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     if run.reused:
         return run.id
     with run, scratch_folder() as folder:
-        run.log_params(resolved_settings(task))
+        describe_run(run, task.dataset, resolved_settings(task), config.split)
         run.set_tags(
             {
                 "bench.split": config.split,
                 "bench.protocol": config.protocol,
                 "bench.trained_run": task.subject.run_id or "none",
-                "bench.dataset_name": task.dataset.root.name,
             }
-        )
-        run.log_dataset(
-            name=task.dataset.root.name,
-            path=task.dataset.root,
-            digest=task.dataset.content_hash,
-            context=config.split,
         )
         predictions = Path(folder) / "predictions.h5"
         predict_split(task, run, predictions)

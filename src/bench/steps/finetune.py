@@ -1,7 +1,6 @@
 """Train a network on the annotated sections of one structure."""
 
 import dataclasses
-import logging
 
 import torch
 
@@ -17,17 +16,16 @@ from bench.steps.separation import choose_separation
 from bench.steps.source import Source, find_adapted, resolve_source, source_of
 from bench.steps.training_data import TrainingData, fed_pixel_size
 from bench.steps.training_report import TrainingReport
+from bench.steps.training_run import conclude_run, describe_run, log_checkpoints, loop_settings
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
 from bench.training.augment import Augmentation
-from bench.training.loop import LoopSettings, Reports, make_trainee, train
+from bench.training.loop import Reports, make_trainee, train
 from bench.training.losses import make_loss
 from bench.training.objective import supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.state import Progress
-
-log = logging.getLogger(__name__)
 
 # Depth of the U-Net of SynapseNet and of the paper.
 DEPTH = 4
@@ -64,27 +62,11 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     if run.reused:
         return run.id
     with run:
-        run.log_params(resolved_settings(task))
-        run.set_tags({"bench.dataset_name": task.dataset.root.name})
+        describe_run(run, task.dataset, resolved_settings(task), "training")
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
-        run.log_dataset(
-            name=task.dataset.root.name,
-            path=task.dataset.root,
-            digest=task.dataset.content_hash,
-            context="training",
-        )
         progress = train_task(task, run)
-        run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
-        run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
-        log.info(
-            "%s: validation Dice %.3f at iteration %d, %.0f s of training, run %s",
-            task.structure.name,
-            progress.best_score,
-            progress.best_iteration,
-            progress.elapsed_s,
-            run.id,
-        )
+        conclude_run(run, f"{task.method.name} {task.structure.name}", progress)
     return run.id
 
 
@@ -172,20 +154,6 @@ def resolved_settings(task: Task) -> dict[str, object]:
     return settings
 
 
-def loop_settings(config: FinetuneConfig) -> LoopSettings:
-    """Resolves the settings of the loop that may be ``auto``."""
-    epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
-    return LoopSettings(
-        iterations=config.iterations,
-        epoch_iterations=epoch,
-        checkpoint_iterations=config.checkpoint_iterations or epoch,
-        lr=config.lr,
-        schedule=config.schedule,
-        plateau_factor=config.plateau_factor,
-        plateau_patience=config.plateau_patience,
-    )
-
-
 def foreground_weight(task: Task) -> float:
     """Weight of foreground in the focal term."""
     if task.config.foreground_weight is None:
@@ -228,9 +196,7 @@ def train_task(task: Task, run: Run) -> Progress:
     if "boundary" in task.method.outputs:
         choose_separation(best, task.data, task.compute, run)
     save_checkpoint(last, network, report.describe(progress.iteration, None))
-    for weights in (best, last):
-        run.log_file(weights, "checkpoint")
-        run.log_file(weights.with_suffix(".json"), "checkpoint")
+    log_checkpoints(run, ("best", "last"))
     return progress
 
 

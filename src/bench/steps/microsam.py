@@ -19,6 +19,7 @@ from bench.steps.sam_report import SamReport, choose_windows
 from bench.steps.sam_source import SamSource, resolve_sam
 from bench.steps.source import source_of
 from bench.steps.training_data import TrainingData, fed_pixel_size
+from bench.steps.training_run import conclude_run, describe_run, log_checkpoints
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
@@ -73,27 +74,11 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     with run:
         torch.manual_seed(config.seed)
         network, info = start_network(task)
-        run.log_params(resolved_settings(task, info))
-        run.set_tags({"bench.dataset_name": task.dataset.root.name})
-        run.log_dataset(
-            name=task.dataset.root.name,
-            path=task.dataset.root,
-            digest=task.dataset.content_hash,
-            context="training",
-        )
+        describe_run(run, task.dataset, resolved_settings(task, info), "training")
         make = train_network if config.mode == FINETUNE else preview_network
         progress = make(task, run, network, info)
-        run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
-        run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
-        log.info(
-            "%s %s by %s: validation Dice %.3f at iteration %d, run %s",
-            task.method.name,
-            task.structure.name,
-            info.inference["segmentation"],
-            progress.best_score,
-            progress.best_iteration,
-            run.id,
-        )
+        found_by = info.inference["segmentation"]
+        conclude_run(run, f"{task.method.name} {task.structure.name} by {found_by}", progress)
     return run.id
 
 
@@ -173,7 +158,7 @@ def resolved_settings(task: Task, info: ModelInfo) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     settings: dict[str, object] = dataclasses.asdict(task.config)
     if task.config.mode == FINETUNE:
-        settings |= vars(loop_settings(task.config))
+        settings |= vars(sam_loop_settings(task.config))
     else:
         settings = {n: v for n, v in settings.items() if n not in TRAINING_SETTINGS}
     settings |= info.inference
@@ -191,7 +176,7 @@ def resolved_settings(task: Task, info: ModelInfo) -> dict[str, object]:
     return settings
 
 
-def loop_settings(config: MicrosamConfig) -> LoopSettings:
+def sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
     """Resolves the settings of the loop that may be ``auto``."""
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
@@ -245,7 +230,7 @@ def preview_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) 
 
 def train_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
     """Trains, or goes on with it, and logs the checkpoints."""
-    config, settings = task.config, loop_settings(task.config)
+    config, settings = task.config, sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
@@ -294,11 +279,3 @@ def warn_of_nothing(run: Run, report: SamReport) -> None:
     )
     log.warning("warning: %s", warning)
     run.set_tags({"bench.warning": warning})
-
-
-def log_checkpoints(run: Run, names: tuple[str, ...]) -> None:
-    """Logs checkpoints of the work folder as artifacts."""
-    for name in names:
-        weights = run.work / f"{name}.safetensors"
-        run.log_file(weights, "checkpoint")
-        run.log_file(weights.with_suffix(".json"), "checkpoint")
