@@ -25,7 +25,7 @@ def check_raw(raw: np.ndarray, file: str) -> np.ndarray:
     return raw.astype(np.uint8) if raw.dtype == np.bool_ else raw
 
 
-def read_instances(mask: np.ndarray, file: str) -> tuple[np.ndarray, str]:
+def read_instances(mask: np.ndarray, file: str, *, ids: bool = False) -> tuple[np.ndarray, str]:
     """Turns a mask into instance ids.
 
     A mask with a single foreground value, such as 0/255 or boolean, is binary: its instances are
@@ -35,6 +35,7 @@ def read_instances(mask: np.ndarray, file: str) -> tuple[np.ndarray, str]:
     Args:
         mask: Mask (y, x) of any depth; 0 is background.
         file: Its file, for messages.
+        ids: Whether it holds ids even if there is a single one.
 
     Returns:
         Ids (y, x), 0 background, in the smallest unsigned type of up to 32 bits that holds them;
@@ -47,7 +48,7 @@ def read_instances(mask: np.ndarray, file: str) -> tuple[np.ndarray, str]:
     foreground = mask[mask != 0]
     if foreground.size == 0:
         return np.zeros(mask.shape, np.uint8), "empty"
-    kind = "binary" if foreground.min() == foreground.max() else "ids"
+    kind = "binary" if not ids and foreground.min() == foreground.max() else "ids"
     labels = label_mask(mask != 0) if kind == "binary" else mask
     return labels.astype(np.min_scalar_type(int(labels.max()))), kind
 

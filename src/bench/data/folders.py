@@ -1,9 +1,10 @@
 """The folder tree of images: ``{train,val,test}/{raw,<structure>...}/*``, paired by file name."""
 
+from functools import partial
 from pathlib import Path
 
 from bench.config import AUTO, PrepareConfig
-from bench.data.images import IMAGE_SUFFIXES, ImageHeader, read_header
+from bench.data.images import IMAGE_SUFFIXES, ImageHeader, read_header, read_section
 from bench.data.names import first_names, natural_key
 from bench.data.pixel_size import choose_pixel_size
 from bench.data.sources import SourceImage, SourceSection, SourceTree
@@ -212,8 +213,11 @@ def check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> N
 def read_pages(root: Path, path: Path) -> list[SourceImage]:
     """Returns the sections in an image file."""
     header = read_header(path)
-    file = path.relative_to(root).as_posix()
-    return [SourceImage(path, file, page, header) for page in range(header.pages)]
+    files = {path.relative_to(root).as_posix(): path}
+    return [
+        SourceImage(files, page, header, partial(read_section, path, page))
+        for page in range(header.pages)
+    ]
 
 
 def name_page(stem: str, page: int, pages: int) -> str:

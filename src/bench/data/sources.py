@@ -1,28 +1,39 @@
 """The annotated sections that were found in a user's files, before their pixels are read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from bench.data.images import ImageHeader, decode
 from bench.hashing import file_sha256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SourceImage:
-    """One section in an image file.
+    """One section that can be read: a plane of an image file, or annotation drawn over one.
 
     Attributes:
-        path: The file.
-        file: The same, relative to the tree's root.
+        files: The files that its pixels come from, by their paths relative to the tree's root;
+            the first one stands for it in messages and in the manifest.
         page: The section in the file, from 0.
-        header: What the file says about its image.
+        header: What is known of it without its pixels.
+        read: Reads its pixels (y, x).
+        ids: Whether pixels are instance ids however few they are; those of a mask say it by
+            their values.
     """
 
-    path: Path
-    file: str
+    files: Mapping[str, Path]
     page: int
     header: ImageHeader
+    read: Callable[[], np.ndarray]
+    ids: bool = False
+
+    @property
+    def file(self) -> str:
+        """The file that stands for it."""
+        return next(iter(self.files))
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,11 @@ class SourceTree:
 
 def source_hashes(tree: SourceTree) -> dict[str, str]:
     """Returns the SHA-256 of every file of a tree by its path relative to the root."""
-    images = [image for section in tree.sections for image in section.images.values()]
-    paths = {image.file: image.path for image in images}
+    paths = source_files(tree)
     return {file: decode(paths[file], file_sha256) for file in sorted(paths)}
+
+
+def source_files(tree: SourceTree) -> dict[str, Path]:
+    """Returns every file of a tree by its path relative to the root."""
+    images = [image for section in tree.sections for image in section.images.values()]
+    return {file: path for image in images for file, path in image.files.items()}

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from bench.data.checks import check_foreground, check_raw, instance_areas, read_instances
-from bench.data.images import decode, read_section
+from bench.data.images import decode
 from bench.data.prepared import (
     KIND,
     MANIFEST,
@@ -25,7 +25,7 @@ from bench.data.prepared import (
     read_manifest,
 )
 from bench.data.replacing import move_to_free, partial_folder, replace_folder, sync_folder
-from bench.data.sources import SourceSection, SourceTree, source_hashes
+from bench.data.sources import SourceSection, SourceTree, source_files, source_hashes
 from bench.data.summary import (
     INSTANCES_RULE,
     SUSPICIOUS_RULE,
@@ -165,11 +165,12 @@ def write_sections(
 
 def read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads and checks the images of a section, by HDF5 dataset; and the kind of each mask."""
-    raw = check_raw(read_section(section.raw.path, section.raw.page), section.raw.file)
+    raw = check_raw(section.raw.read(), section.raw.file)
     arrays, kinds = {"raw": raw}, {}
     for structure, image in section.labels.items():
-        mask = read_section(image.path, image.page)
-        arrays[f"labels/{structure}"], kinds[structure] = read_instances(mask, image.file)
+        arrays[f"labels/{structure}"], kinds[structure] = read_instances(
+            image.read(), image.file, ids=image.ids
+        )
     return arrays, kinds
 
 
@@ -260,9 +261,7 @@ def build_manifest(
 
 def estimate_bytes(tree: SourceTree) -> int:
     """Estimates a dataset's size from that of its source files, with a reserve."""
-    images = [image for section in tree.sections for image in section.images.values()]
-    paths = {image.path for image in images}
-    sizes = [decode(path, lambda file: file.stat().st_size) for path in paths]
+    sizes = [decode(path, lambda file: file.stat().st_size) for path in source_files(tree).values()]
     return int(sum(sizes) * BYTES_PER_SOURCE_BYTE) + OVERHEAD_BYTES * len(tree.sections)
 
 
