@@ -51,7 +51,7 @@ def test_a_hole_is_cut_out():
 
 
 def test_touching_squares_share_no_pixel_even_on_centres():
-    left, right = square(0.5, 4.5), square(0.5, 4.5) + (4, 0)
+    left, right = square(0.5, 4.5), square(0.5, 4.5) + np.array([4, 0])
     masks = [draw(Outline((ring,))) for ring in (left, right)]
     assert [mask.sum() for mask in masks] == [16, 16]
     assert not (masks[0] & masks[1]).any()
