@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.data.drawing import Disc, DrawnObject, Outline
+from bench.data.drawing import Disc, DrawnObject, Outline, Painted
 from bench.data.rasterise import draw_labels, draw_shape
 
 SIZE = (17, 21)
@@ -17,7 +17,8 @@ def draw(shape, size=SIZE, origin=(0.0, 0.0)) -> np.ndarray:
     patch = draw_shape(shape, size, origin)
     mask = np.zeros(size, bool)
     if patch is not None:
-        mask[patch.window] = patch.mask
+        height, width = patch.mask.shape
+        mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
     return mask
 
 
@@ -69,6 +70,16 @@ def test_origin_moves_the_image_under_the_shapes():
     np.testing.assert_array_equal(
         draw(Outline((ring,)), origin=(25.0, 28.0)), draw(Outline((ring - (25, 28),)))
     )
+
+
+def test_painted_pixels_are_cut_at_the_border():
+    painted = Painted(-2, 18, np.ones((5, 6), bool))
+    mask = draw(painted)
+    assert mask.sum() == 3 * 3
+    assert mask[:3, 18:].all()
+    assert draw_shape(Painted(30, 0, np.ones((2, 2), bool)), SIZE) is None
+    drawn = draw_labels([DrawnObject("a", "vesicle", {0: (painted,)})], 0, SIZE)
+    assert drawn.cut == [1]
 
 
 def test_nothing_is_drawn_of_shapes_outside_and_of_degenerate_ones():

@@ -33,7 +33,22 @@ class Disc:
     radius: float
 
 
-Shape = Outline | Disc
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A region that its file gives as pixels.
+
+    Attributes:
+        top: Row of the mask's first row in the image.
+        left: Column of its first column.
+        mask: Boolean mask (y, x).
+    """
+
+    top: int
+    left: int
+    mask: np.ndarray
+
+
+Shape = Outline | Disc | Painted
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,28 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.data.drawing import Disc, DrawnObject, Outline, Shape
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """A mask at its place in an image.
-
-    Attributes:
-        top: Row of the mask's first row in the image.
-        left: Column of its first column.
-        mask: Boolean mask (y, x), within the image.
-    """
-
-    top: int
-    left: int
-    mask: np.ndarray
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Where the mask lies in the image."""
-        height, width = self.mask.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+from bench.data.drawing import Disc, DrawnObject, Outline, Painted, Shape
 
 
 @dataclass(eq=False)
@@ -73,7 +52,9 @@ def draw_labels(
         elif any(reaches_beyond(s, shape, origin) for s in shapes):
             drawn.cut.append(identifier)
         for patch in patches:
-            under = drawn.labels[patch.window]
+            height, width = patch.mask.shape
+            window = slice(patch.top, patch.top + height), slice(patch.left, patch.left + width)
+            under = drawn.labels[window]
             hit = patch.mask & (under != 0) & (under != identifier)
             if hit.any():
                 drawn.overlapping_px += int(np.count_nonzero(hit))
@@ -85,7 +66,7 @@ def draw_labels(
 
 def draw_shape(
     shape: Shape, size: tuple[int, int], origin: tuple[float, float] = (0.0, 0.0)
-) -> Patch | None:
+) -> Painted | None:
     """Draws a shape into an image of a size (height, width); None if no pixel is inside.
 
     A pixel whose centre lies on an edge belongs to the side of larger x, then of larger y, so
@@ -93,10 +74,26 @@ def draw_shape(
     """
     if isinstance(shape, Disc):
         return draw_disc(shape, size, origin)
+    if isinstance(shape, Painted):
+        return crop_painted(shape, size, origin)
     return draw_outline(shape, size, origin)
 
 
-def draw_disc(disc: Disc, size: tuple[int, int], origin: tuple[float, float]) -> Patch | None:
+def crop_painted(
+    painted: Painted, size: tuple[int, int], origin: tuple[float, float]
+) -> Painted | None:
+    """Takes the part of painted pixels that lies in an image; fractions of a pixel are dropped."""
+    top, left = painted.top - math.floor(origin[1]), painted.left - math.floor(origin[0])
+    height, width = painted.mask.shape
+    first_row, last_row = clip(top, top + height, size[0])
+    first_column, last_column = clip(left, left + width, size[1])
+    if first_row >= last_row or first_column >= last_column:
+        return None
+    mask = painted.mask[first_row - top : last_row - top, first_column - left : last_column - left]
+    return Painted(first_row, first_column, mask) if mask.any() else None
+
+
+def draw_disc(disc: Disc, size: tuple[int, int], origin: tuple[float, float]) -> Painted | None:
     """Draws a circle; a centre at the radius itself is inside."""
     x, y = disc.x - origin[0] - 0.5, disc.y - origin[1] - 0.5
     top, bottom = clip(math.ceil(y - disc.radius), math.floor(y + disc.radius) + 1, size[0])
@@ -105,12 +102,12 @@ def draw_disc(disc: Disc, size: tuple[int, int], origin: tuple[float, float]) ->
         return None
     rows, columns = np.ogrid[top:bottom, left:right]
     mask = (rows - y) ** 2 + (columns - x) ** 2 <= disc.radius**2
-    return Patch(top, left, mask) if mask.any() else None
+    return Painted(top, left, mask) if mask.any() else None
 
 
 def draw_outline(
     outline: Outline, size: tuple[int, int], origin: tuple[float, float]
-) -> Patch | None:
+) -> Painted | None:
     """Draws rings by the even-odd rule.
 
     Every edge crosses the centre lines of the rows between its ends (half-open); from the
@@ -131,7 +128,7 @@ def draw_outline(
     flips = np.zeros((bottom - top, right - left + 1), np.uint8)
     np.bitwise_xor.at(flips, (rows - top, np.clip(columns, left, right) - left), 1)
     mask = np.bitwise_xor.accumulate(flips[:, :-1], axis=1).astype(bool)
-    return Patch(top, left, mask) if mask.any() else None
+    return Painted(top, left, mask) if mask.any() else None
 
 
 def find_crossings(
@@ -164,15 +161,22 @@ def find_crossings(
 
 def reaches_beyond(shape: Shape, size: tuple[int, int], origin: tuple[float, float]) -> bool:
     """Whether a shape has parts outside of an image of a size (height, width)."""
-    if isinstance(shape, Disc):
-        low = np.array([shape.x - shape.radius, shape.y - shape.radius])
-        high = np.array([shape.x + shape.radius, shape.y + shape.radius])
-    else:
-        corners = np.concatenate([np.empty((0, 2)), *shape.rings])
-        if not len(corners):
-            return False
-        low, high = corners.min(axis=0), corners.max(axis=0)
+    low, high = find_bounds(shape)
     return bool((low < origin).any() or (high > np.add(origin, size[::-1])).any())
+
+
+def find_bounds(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """The least and largest x, y of a shape in px; an empty shape has none (inf, -inf)."""
+    if isinstance(shape, Disc):
+        centre = np.array([shape.x, shape.y])
+        return centre - shape.radius, centre + shape.radius
+    if isinstance(shape, Painted):
+        corner = np.array([shape.left, shape.top], float)
+        return corner, corner + shape.mask.shape[::-1]
+    corners = np.concatenate([np.empty((0, 2)), *shape.rings])
+    if not len(corners):
+        return np.full(2, np.inf), np.full(2, -np.inf)
+    return corners.min(axis=0), corners.max(axis=0)
 
 
 def clip(first: int, last: int, length: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.images import ImageHeader, decode
+from bench.data.rasterise import DrawnLabels
 from bench.hashing import file_sha256
 
 
@@ -22,6 +23,7 @@ class SourceImage:
         read: Reads its pixels (y, x).
         ids: Whether pixels are instance ids however few they are; those of a mask say it by
             their values.
+        drawn: Draws the annotation, where it is drawn, and says what did not fit.
     """
 
     files: Mapping[str, Path]
@@ -29,6 +31,7 @@ class SourceImage:
     header: ImageHeader
     read: Callable[[], np.ndarray]
     ids: bool = False
+    drawn: Callable[[], DrawnLabels] | None = None
 
     @property
     def file(self) -> str:
