@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -86,6 +87,19 @@ def test_markdown_gives_the_reason_of_a_missing_cell(rows):
     assert markdown_cells(text)[5][2:] == ["–", "–", "–", "–", "–", "–", r"0 \[1\]"]
     assert r"\[1\] out of memory: batch\_size=8 & 50% of GPU #0 \| free" in text.splitlines()
     assert text.rstrip().endswith(CAPTION)
+
+
+def test_all_formats_number_the_warnings_of_a_scored_cell():
+    scored = replace(record("scratch", "vesicles", 0, 0.5, "d"), warnings=("toy", "kept"))
+    rows = benchmark_table([scored], ["scratch"], ["vesicles"])
+    text = to_markdown(rows)
+    assert markdown_cells(text)[2][-1] == r"1 \[1,2\]"
+    assert [line for line in text.splitlines() if line.startswith("\\[")] == [
+        r"\[1\] toy",
+        r"\[2\] kept",
+    ]
+    assert pd.read_csv(io.StringIO(to_csv(rows)))["warnings"][0] == "toy; kept"
+    assert "[2] kept" in to_latex(rows)
 
 
 def test_several_datasets_are_named_by_the_start_of_their_hash(two_datasets):

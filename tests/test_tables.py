@@ -115,6 +115,17 @@ def test_a_seed_that_failed_is_named_beside_the_scores_of_the_others():
     assert row.reason == "seed 1 not scored: diverged"
 
 
+def test_warnings_are_notes_and_name_the_seeds_they_are_about():
+    records = [
+        record(seed=0, warnings=("toy", "source kept")),
+        record(seed=1, warnings=("toy",)),
+        missing("scratch", "vesicles", "diverged", seed=2),
+    ]
+    (row,) = benchmark_table(records, ["scratch"], ["vesicles"])
+    assert row.warnings == ("toy", "seed 0: source kept")
+    assert row.notes == ("seed 2 not scored: diverged", "toy", "seed 0: source kept")
+
+
 def test_best_is_per_structure_and_dataset_with_all_ties_at_three_decimals():
     records = [
         record("scratch", "vesicles", dice=0.60012),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.errors import BenchError
 from bench.overlays import OKABE_ITO, unit_colour
-from bench.table_formats import one_line, shorten_dataset
+from bench.table_formats import shorten_dataset
 from bench.tables import TableRow
 
 METHOD_COLOURS = ("blue", "orange", "bluish green", "vermillion", "sky blue", "reddish purple")
@@ -84,7 +84,7 @@ def draw_bars(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> N
 def draw_missing(axes: Axes, position: int, reason: str) -> None:
     """Draws a cell that was not run: hatched, with the reason cut to one line."""
     axes.barh(position, 1, height=0.7, facecolor="white", edgecolor="0.75", hatch="///", lw=0.8)
-    text = f"not run: {one_line(reason)}"
+    text = f"not run: {' '.join(reason.split())}"
     if len(text) > REASON_LENGTH:
         text = text[: REASON_LENGTH - 1].rstrip() + "…"
     axes.text(

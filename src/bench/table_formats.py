@@ -56,7 +56,7 @@ class Cell:
 def to_markdown(rows: Sequence[TableRow]) -> str:
     """Writes the table in Markdown: best values in bold, notes and caption below it."""
     names = name_columns(rows)
-    notes = number_reasons(rows)
+    notes = number_notes(rows)
     lines = [[*names, *SCORE_COLUMNS], ["---"] * len(names) + ["---:"] * len(SCORE_COLUMNS)]
     for row in rows:
         cells = [Cell(text) for text in name_cells(row, names)]
@@ -80,7 +80,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     metrics = [*METRIC_COLUMNS, *extra]
     deviations = [f"{metric}_sd" for metric in metrics]
     identity = ["method", "label", "structure", "dataset"]
-    support = ["dice_low", "dice_high", "sections", "n", "seeds", "run_ids", "reason"]
+    support = ["dice_low", "dice_high", "sections", "n", "seeds", "run_ids", "reason", "warnings"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*identity, *metrics, *deviations, *support])
@@ -93,6 +93,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
                 *(row.deviations.get(metric, "") for metric in metrics),
                 *(low, high, row.sections, row.n),
                 *(" ".join(map(str, row.seeds)), " ".join(row.run_ids), row.reason or ""),
+                "; ".join(row.warnings),
             ]
         )
     return text.getvalue()
@@ -101,7 +102,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 def to_latex(rows: Sequence[TableRow]) -> str:
     """Writes the table for LaTeX with booktabs: best values in bold, notes below it."""
     names = name_columns(rows)
-    notes = number_reasons(rows)
+    notes = number_notes(rows)
     lines = []
     for _, group in groupby(rows, key=lambda row: (row.dataset, row.method)):
         lines.append(r"\midrule")
@@ -137,7 +138,7 @@ def to_latex(rows: Sequence[TableRow]) -> str:
 
 def print_table(rows: Sequence[TableRow], console: Console) -> None:
     """Prints the table to a terminal of 80 columns or more, one block of lines per method."""
-    notes = number_reasons(rows)
+    notes = number_notes(rows)
     datasets = "Dataset" in name_columns(rows)
     for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
         if datasets:
@@ -166,10 +167,10 @@ def terminal_cells(row: TableRow, notes: Mapping[str, int]) -> list[Text]:
     ]
 
 
-def number_reasons(rows: Sequence[TableRow]) -> dict[str, int]:
-    """Numbers the reasons of a table, as its notes; cells of one reason share a number."""
-    reasons = dict.fromkeys(one_line(row.reason) for row in rows if row.reason)
-    return {reason: number for number, reason in enumerate(reasons, start=1)}
+def number_notes(rows: Sequence[TableRow]) -> dict[str, int]:
+    """Numbers the notes of a table; cells of one note share a number."""
+    notes = dict.fromkeys(note for row in rows for note in row.notes)
+    return {note: number for number, note in enumerate(notes, start=1)}
 
 
 def name_columns(rows: Sequence[TableRow]) -> list[str]:
@@ -187,11 +188,11 @@ def name_cells(row: TableRow, columns: Sequence[str]) -> list[str]:
 def score_cells(
     row: TableRow, notes: Mapping[str, int], *, deviations: Container[str]
 ) -> list[Cell]:
-    """The cells after the names: scores, interval, and number of seeds with the note.
+    """The cells after the names: scores, interval, and number of seeds with the notes.
 
     Args:
         row: Row of the table.
-        notes: Number of each reason.
+        notes: Number of each note.
         deviations: Metrics that are given with their standard deviation.
     """
     cells = []
@@ -201,13 +202,9 @@ def score_cells(
             text += f" ± {row.deviations[metric]:.3f}"
         cells.append(Cell(text, best=metric in row.best))
     interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
-    seeds = f"{row.n} [{notes[one_line(row.reason)]}]" if row.reason else str(row.n)
+    numbers = ",".join(str(notes[note]) for note in row.notes)
+    seeds = f"{row.n} [{numbers}]" if numbers else str(row.n)
     return [*cells, Cell(interval), Cell(seeds)]
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and repeated blanks."""
-    return " ".join(text.split())
 
 
 def shorten_dataset(dataset: str) -> str:

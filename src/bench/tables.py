@@ -25,6 +25,7 @@ class ScoreRecord:
         scores: Value of each metric over the whole split.
         section_scores: The same per section: section -> metric -> value.
         reason: Why the cell was not run; None where it was.
+        warnings: What a reader of the scores must know.
 
     Raises:
         BenchError: If a record has both scores and a reason or neither, or a score that is not
@@ -39,6 +40,7 @@ class ScoreRecord:
     scores: Mapping[str, float] = field(default_factory=dict)
     section_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reason: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         cell = f"{self.method} on {self.structure}, seed {self.seed}"
@@ -75,6 +77,7 @@ class TableRow:
             over seeds first; None with fewer than two sections.
         sections: Number of sections the interval rests on.
         reason: Why the cell, or a seed of it, was not scored.
+        warnings: What a reader of the scores must know.
         best: Metrics in which no method is better on this structure and dataset.
     """
 
@@ -89,7 +92,13 @@ class TableRow:
     interval: tuple[float, float] | None
     sections: int
     reason: str | None
+    warnings: tuple[str, ...] = ()
     best: frozenset[str] = frozenset()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the table says below of this row."""
+        return tuple(" ".join(note.split()) for note in (self.reason, *self.warnings) if note)
 
     @property
     def n(self) -> int:
@@ -209,6 +218,7 @@ def summarise_cell(
         interval=bootstrap_interval([float(np.mean(seeds)) for seeds in sections.values()]),
         sections=len(sections),
         reason=_reason(records),
+        warnings=_warnings(scored),
     )
 
 
@@ -252,3 +262,15 @@ def _reason(records: Sequence[ScoreRecord]) -> str | None:
     if len(failed) == len(records):
         return "; ".join(dict.fromkeys(str(record.reason) for record in failed))
     return "; ".join(f"seed {r.seed} not scored: {r.reason}" for r in failed) or None
+
+
+def _warnings(scored: Sequence[ScoreRecord]) -> tuple[str, ...]:
+    """The warnings of a cell; with several seeds, each with those that it is about."""
+    seeds: dict[str, list[int]] = {}
+    for record in scored:
+        for warning in record.warnings:
+            seeds.setdefault(warning, []).append(record.seed)
+    return tuple(
+        warning if len(found) == len(scored) else f"seed {', '.join(map(str, found))}: {warning}"
+        for warning, found in seeds.items()
+    )

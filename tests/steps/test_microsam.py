@@ -151,7 +151,8 @@ def test_areas_follow_annotations_the_paper_or_the_user(store, base, folder):
 
 def test_nothing_found_is_said(store, base, caplog):
     run_id = microsam(replace(base, min_area_px=4000, max_area_px=4001), store)
-    warning = store.client.get_run(run_id).data.tags["bench.warning"]
+    toy, warning = store.client.get_run(run_id).data.tags["bench.warning"].splitlines()
+    assert toy.startswith("this SAM has 1 transformer block")
     assert warning.startswith("no instance of 4000 to 4001 px was found on validation: lower")
     assert warning in caplog.text
 

@@ -1,6 +1,5 @@
 """What a domain adaptation shows: the teacher's score, the pseudo-labels, and when they fail."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ from bench.overlays import draw_overlay
 from bench.steps.training_report import TrainingReport
 from bench.training.mean_teacher import MeanTeacher
 from bench.training.unlabelled import UnlabelledFeed
-
-log = logging.getLogger(__name__)
 
 # Patches in the picture of the pseudo-labels.
 SHOWN_PATCHES = 4
@@ -55,8 +52,7 @@ class AdaptationReport(TrainingReport):
         else:
             state = "no pseudo-label is accepted: nothing is learned, the loss is constant"
         warning = f"for {self.empty} iterations (until {iteration}) {state}. To mend it, {REMEDY}"
-        log.warning("%s", warning)
-        self.run.set_tags({"bench.warning": warning})
+        self.run.add_warning(warning)
 
     def validate(self, network: torch.nn.Module) -> float:
         """Predicts the validation sections; returns the teacher's Dice over all their pixels."""

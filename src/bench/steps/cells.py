@@ -85,7 +85,6 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         "source": source_of(cell.structure.name, config.source),
     }
     if method.step == "domain_adapt":
-        own |= {"tile_px": config.tile_px, "halo_px": config.halo_px}
         own["confidence"] = method.confidence
         own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
         return domain_adapt(stage_config(DomainAdaptConfig, config, own), store, parent)

@@ -118,6 +118,7 @@ def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
+        warnings=evaluation.warnings,
     )
 
 

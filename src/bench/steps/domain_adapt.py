@@ -290,6 +290,11 @@ def log_models(task: Task, run: Run, report: AdaptationReport, progress: Progres
         score = report.validate(pair.student)
         progress = dataclasses.replace(progress, best_score=score, best_iteration=end)
         save_checkpoint(best, pair.teacher, report.describe(end, score))
+    elif progress.best_iteration == 0:
+        run.add_warning(
+            f"no adapted teacher was better on validation than the source (Dice "
+            f"{progress.best_score:.3f}), which is kept as it was"
+        )
     for name, network in (("teacher", pair.teacher), ("student", pair.student)):
         save_checkpoint(run.work / f"{name}.safetensors", network, report.describe(end, None))
     log_checkpoints(run, ("best", "teacher", "student"))

@@ -74,6 +74,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
                 "bench.trained_run": task.subject.run_id or "none",
             }
         )
+        run.keep_warnings(task.subject.warnings)
         predictions = Path(folder) / "predictions.h5"
         predict_split(task, run, predictions)
         result = score_split(task, predictions)
@@ -248,5 +249,4 @@ def report_removal(task: Task, run: Run, result: SplitResult) -> None:
             f"{task.settings.min_area_px} px) removed {100 * removed:.0f} % of the predicted "
             f"{task.structure.name}: use protocol=data or a smaller min_area_px"
         )
-        log.warning("warning: %s", warning)
-        run.set_tags({"bench.warning": warning})
+        run.add_warning(warning)

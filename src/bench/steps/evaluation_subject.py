@@ -24,6 +24,7 @@ class Subject:
         source: The name of that source; empty otherwise.
         weights: Its checkpoint.
         sha256: Hash of the checkpoint.
+        warnings: What a reader of its scores must know.
     """
 
     cell: Cell
@@ -31,6 +32,7 @@ class Subject:
     source: str
     weights: Path
     sha256: str
+    warnings: tuple[str, ...] = ()
 
 
 def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
@@ -48,7 +50,7 @@ def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
         )
     trained = find_run(config, dataset, store)
     weights = fetch_checkpoint(store, trained.id)
-    return Subject(trained.cell, trained.id, "", weights, file_sha256(weights))
+    return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
 
 
 def find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:

@@ -65,6 +65,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         describe_run(run, task.dataset, resolved_settings(task), "training")
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
+        run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
         progress = train_task(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress)
     return run.id

@@ -40,6 +40,8 @@ TRAINING_SETTINGS = (
 # micro_sam's schedule.
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 3
 CHECKPOINT_ITERATIONS = 25
+# Of the image encoder of vit_b.
+PUBLISHED_BLOCKS = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         torch.manual_seed(config.seed)
         network, info = start_network(task)
         describe_run(run, task.dataset, resolved_settings(task, info), "training")
+        warn_of_toy(run, info)
         make = train_network if config.mode == FINETUNE else preview_network
         progress = make(task, run, network, info)
         found_by = info.inference["segmentation"]
@@ -265,6 +268,16 @@ def train_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) ->
     return progress
 
 
+def warn_of_toy(run: Run, info: ModelInfo) -> None:
+    """Says that a SAM is smaller than any that was published."""
+    blocks = int(info.arguments["depth"])
+    if blocks < PUBLISHED_BLOCKS:
+        run.add_warning(
+            f"this SAM has {blocks} transformer block(s), the smallest of micro-SAM that can be "
+            f"used here {PUBLISHED_BLOCKS}: its scores show that it runs, not what micro-SAM can do"
+        )
+
+
 def warn_of_nothing(run: Run, report: SamReport) -> None:
     """Says what to do where no instance was found."""
     if not report.predictions or not report.found_nothing():
@@ -277,5 +290,4 @@ def warn_of_nothing(run: Run, report: SamReport) -> None:
         f"no instance of {inference['min_area_px']} to {inference['max_area_px'] or 'any'} px was "
         f"found on validation: lower {lower}, or change min_area_px and max_area_px"
     )
-    log.warning("warning: %s", warning)
-    run.set_tags({"bench.warning": warning})
+    run.add_warning(warning)

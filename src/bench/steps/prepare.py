@@ -82,8 +82,7 @@ def describe(dataset: PreparedDataset) -> None:
 def log_prepared(run: Run, dataset: PreparedDataset) -> None:
     """Logs the dataset, its manifest, counts, and a picture of some sections."""
     run.set_tags({"bench.dataset_name": dataset.root.name})
-    if dataset.manifest["warnings"]:
-        run.set_tags({"bench.warning": "; ".join(dataset.manifest["warnings"])})
+    run.keep_warnings(dataset.manifest["warnings"])
     run.log_dataset(
         name=dataset.root.name,
         path=dataset.root,

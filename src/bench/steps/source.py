@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 BEST = "checkpoint/best.safetensors"
 SYNAPSENET_PREFIX = "synapsenet:"
+RUNS_PREFIX = "runs:/"
 FORMS = "random, synapsenet:NAME, runs:/ID, or a checkpoint file or folder that exists"
 
 
@@ -34,12 +35,14 @@ class Source:
         sha256: Hash of the weights file; empty for random weights.
         info: What the model is; None for random weights.
         path: The checkpoint in our format; None for random weights.
+        warnings: What the run that made it warned of.
     """
 
     name: str
     sha256: str = ""
     info: ModelInfo | None = None
     path: Path | None = None
+    warnings: tuple[str, ...] = ()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Its tensors by name; none for random weights."""
@@ -62,13 +65,15 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
     if name == RANDOM:
         return Source(name)
     path = locate_source(store, name, trust=trust)
-    return Source(name, file_sha256(path), load_info(path), path)
+    made_by = get_trained(store, run_of(name)) if name.startswith(RUNS_PREFIX) else None
+    warnings = made_by.warnings if made_by else ()
+    return Source(name, file_sha256(path), load_info(path), path, warnings)
 
 
 def locate_source(store: Store, name: str, *, trust: bool) -> Path:
     """Returns the path of a source's checkpoint in our format, converting it where needed."""
-    if name.startswith("runs:/"):
-        return fetch_checkpoint(store, name.removeprefix("runs:/").split("/")[0])
+    if name.startswith(RUNS_PREFIX):
+        return fetch_checkpoint(store, run_of(name))
     if name.startswith(SYNAPSENET_PREFIX):
         return convert_published(name.removeprefix(SYNAPSENET_PREFIX), trust=trust)
     path = Path(name)
@@ -77,6 +82,11 @@ def locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if path.suffix == ".safetensors":
         return path
     return convert_foreign(path, folder=converted_folder(), trust=trust)
+
+
+def run_of(name: str) -> str:
+    """The run's id in ``runs:/ID/...``."""
+    return name.removeprefix(RUNS_PREFIX).split("/")[0]
 
 
 def convert_published(name: str, *, trust: bool) -> Path:

@@ -10,6 +10,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
+from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store, without_password
 
 # Steps whose runs end with a checkpoint.
@@ -46,6 +47,7 @@ class FoundRun:
         reason: Why it failed; empty otherwise.
         cell: Method, structure, content hash of the dataset, and seed.
         dataset_label: Name and short hash of the dataset, for people.
+        warnings: What a reader of its score must know.
     """
 
     id: str
@@ -53,6 +55,7 @@ class FoundRun:
     reason: str
     cell: Cell
     dataset_label: str
+    warnings: tuple[str, ...] = ()
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -71,6 +74,7 @@ def read_run(run: MlflowRun) -> FoundRun:
             int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
         ),
         dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
+        warnings=read_warnings(run),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 # What the store takes in one call.
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
+WARNING_TAG = "bench.warning"
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,18 @@ class Run:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
         self.client.log_batch(self.id, tags=[RunTag(k, v[:8000]) for k, v in tags.items()])
+
+    def add_warning(self, warning: str) -> None:
+        """Says something that a reader of the run's score must know; the table repeats it."""
+        log.warning("warning: %s", warning)
+        self.keep_warnings([warning])
+
+    def keep_warnings(self, warnings: Iterable[str]) -> None:
+        """Adds warnings to those of the run, a line each, without saying them again."""
+        known = read_warnings(self.client.get_run(self.id))
+        lines = dict.fromkeys([*known, *(" ".join(warning.split()) for warning in warnings)])
+        if lines:
+            self.set_tags({WARNING_TAG: "\n".join(lines)})
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Copies a file to the run's artifacts."""
@@ -333,3 +346,8 @@ def report_failure(reason: str) -> None:
         store = open_store()
         if store.adopted:
             store.client.set_tag(store.adopted, "bench.reason", reason[:8000])
+
+
+def read_warnings(run: MlflowRun) -> tuple[str, ...]:
+    """The warnings of a run."""
+    return tuple(run.data.tags.get(WARNING_TAG, "").splitlines())
