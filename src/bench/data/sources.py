@@ -48,12 +48,17 @@ class SourceSection:
         stem: The files' name without ending; in a stack, with ``_zNN``.
         raw: Its raw image.
         labels: Its masks by structure.
+        region: The annotated region, or the volume, that it is a section of; empty where each
+            image stands for itself.
+        number: Its number in the region's series, from 0; None where that is not known.
     """
 
     split: str
     stem: str
     raw: SourceImage
     labels: Mapping[str, SourceImage]
+    region: str = ""
+    number: int | None = None
 
     @property
     def name(self) -> str:
@@ -77,6 +82,9 @@ class SourceTree:
         pixel_size_nm: Edge of a pixel in nm; None where it is not known.
         splits_rule: ``folders``, or the rule given.
         warnings: What was noticed and may be meant.
+        section_nm: Distance of two sections in nm; None where it is not known.
+        unlabelled: Images for adaptation, beside the sections.
+        found: What the annotation holds, a line each, whether it is taken or not.
     """
 
     root: Path
@@ -85,6 +93,9 @@ class SourceTree:
     pixel_size_nm: float | None
     splits_rule: str
     warnings: tuple[str, ...]
+    section_nm: float | None = None
+    unlabelled: tuple[SourceImage, ...] = ()
+    found: tuple[str, ...] = ()
 
 
 def source_hashes(tree: SourceTree) -> dict[str, str]:
@@ -96,4 +107,5 @@ def source_hashes(tree: SourceTree) -> dict[str, str]:
 def source_files(tree: SourceTree) -> dict[str, Path]:
     """Returns every file of a tree by its path relative to the root."""
     images = [image for section in tree.sections for image in section.images.values()]
+    images += tree.unlabelled
     return {file: path for image in images for file, path in image.files.items()}
