@@ -1,0 +1,1 @@
+"""TrakEM2 projects: annotation drawn over montages of serial sections."""
