@@ -11,6 +11,7 @@ from bench.config import (
     CompareConfig,
     DomainAdaptConfig,
     EvaluateConfig,
+    ExportConfig,
     FinetuneConfig,
     MicrosamConfig,
     PhantomConfig,
@@ -73,9 +74,10 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
     }
     assert left_out == {
         PhantomConfig: {"output"},
-        PrepareConfig: {"input", "output", "overwrite"},
+        PrepareConfig: {"input", "output", "overwrite", "roots", "check", "min_gap_nm"},
         FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PhantomModelsConfig: {"dataset", "output"},
+        ExportConfig: {"dataset", "output"},
         DomainAdaptConfig: {
             *("dataset", "unlabelled", "checkpoint_iterations"),
             *("trust_checkpoint", "warn_empty_iterations"),

@@ -142,17 +142,40 @@ class PrepareConfig(StepConfig):
 
     input: str = setting(
         "phantom",
-        "Folder {train,val,test}/{raw,<structure>...}/ of images; 'phantom' makes synthetic data.",
+        "Folder {train,val,test}/{raw,<structure>...}/, images with annotation files beside them, "
+        "a TrakEM2 project, an HDF5 or Zarr volume; 'phantom' makes synthetic data.",
         identity=False,
     )
     output: str = setting("data/prepared", "Folder of the prepared dataset.", identity=False)
     pixel_size_nm: float | None = setting(
         None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
     )
-    splits: str = setting(
-        AUTO, "auto keeps the folders; or train=0-15;val=16,17;test=18-20 by section number."
+    section_nm: float | None = setting(
+        None, "Distance of sections in nm; auto reads it where the files say it.", minimum=0.01
     )
-    structures: str = setting("all", "Structures to take, comma-separated; all takes every one.")
+    splits: str = setting(
+        AUTO,
+        "auto keeps the folders; or train=0-15;val=16;test=18 by section number, "
+        "regions:train=0;val=1;test=2, kfold=5/0, or paper.",
+    )
+    min_gap_nm: float = setting(
+        100.0,
+        "Neighbours in different splits that are closer are reported.",
+        minimum=0,
+        identity=False,
+    )
+    structures: str = setting(
+        "all", "Structures to take, or classes that stand for them: vesicle=vesicles,mito*=mito."
+    )
+    margin_px: int = setting(
+        64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
+    )
+    roots: str = setting(
+        "none",
+        "Further folders in which a project's images may lie, comma-separated.",
+        identity=False,
+    )
+    check: bool = setting(False, "Report on the data and write no dataset.", identity=False)
     overwrite: bool = setting(
         False, "Replace a prepared dataset of other content in output.", identity=False
     )
@@ -506,3 +529,25 @@ class DomainAdaptConfig(StepConfig):
         None, "Iterations between checkpoints; auto is every epoch.", minimum=1, identity=False
     )
     seed: int = setting(0, "Random seed.", minimum=0)
+
+
+@dataclass(frozen=True)
+class ExportConfig(StepConfig):
+    """Settings of export."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    run_id: str = setting(
+        AUTO, "Evaluation whose instances are written; auto or none: the dataset's annotation."
+    )
+    format: str = setting(
+        "trakem2",
+        "What to write: a TrakEM2 project, an IMOD model, Fiji ROIs, label images or OME-Zarr.",
+        choices=("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr"),
+    )
+    output: str = setting("data/export", "New folder to write.", identity=False)
+    split: str = setting(
+        AUTO, "Split; auto is the run's, of annotation val.", choices=(AUTO, "train", "val", "test")
+    )
+    structure: str = setting(
+        AUTO, "Structures of the annotation, comma-separated; auto takes the run's, or all."
+    )

@@ -12,6 +12,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def path_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, or of all names and files below a folder."""
+    if not path.is_dir():
+        return file_sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return json_sha256([[file.relative_to(path).as_posix(), file_sha256(file)] for file in files])
+
+
 def json_sha256(value: Any) -> str:
     """Returns the SHA-256 of a value's canonical JSON, in hexadecimal.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.config import PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.sources import SourceTree
 
 SHAPE = (48, 64)
@@ -59,7 +59,7 @@ def make_tree(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def read_tree() -> Callable[..., SourceTree]:
     def read(root: Path, **settings: object) -> SourceTree:
-        return read_folder(PrepareConfig(input=str(root), **settings))
+        return read_input(PrepareConfig(input=str(root), **settings))
 
     return read
 

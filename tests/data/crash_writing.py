@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from bench.config import PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.prepared import PreparedDataset
 from bench.data.writing import write_prepared
 
@@ -33,7 +33,7 @@ def start(source: str, output: Path, kill_at: int | None, overwrite: bool) -> in
 
     sys.addaudithook(count)
     try:
-        write_prepared(read_folder(PrepareConfig(input=source)), output, overwrite=overwrite)
+        write_prepared(read_input(PrepareConfig(input=source)), output, overwrite=overwrite)
     except BaseException:
         os._exit(1)
     os._exit(0)

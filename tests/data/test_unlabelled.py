@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from bench.config import PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.prepared import PreparedDataset
 from bench.data.unlabelled import hash_unlabelled, read_unlabelled
 from bench.data.writing import write_prepared
@@ -13,7 +13,7 @@ from bench.errors import BenchError
 @pytest.fixture(scope="module")
 def dataset(tiny_tree, tmp_path_factory):
     output = tmp_path_factory.mktemp("prepared") / "tiny"
-    write_prepared(read_folder(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), output)
+    write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), output)
     return PreparedDataset.open(output)
 
 

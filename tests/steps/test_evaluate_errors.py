@@ -5,7 +5,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from bench.config import EvaluateConfig, PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.writing import write_prepared
 from bench.errors import BenchError
 from bench.hashing import file_sha256
@@ -106,5 +106,5 @@ def test_weights_that_were_changed_are_not_used(pipeline, evaluate_as, tmp_path)
 
 
 def prepare_like(tree, output, **settings) -> str:
-    write_prepared(read_folder(PrepareConfig(input=str(tree), **settings)), output)
+    write_prepared(read_input(PrepareConfig(input=str(tree), **settings)), output)
     return str(output)

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from bench.config import PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.writing import write_prepared
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "finetune.py"
@@ -139,7 +139,7 @@ def dataset(tmp_path_factory) -> Path:
             path = root / "input" / split / kind / f"s{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
-    write_prepared(read_folder(PrepareConfig(input=str(root / "input"))), root / "prepared")
+    write_prepared(read_input(PrepareConfig(input=str(root / "input"))), root / "prepared")
     return root / "prepared"
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.config import EvaluateConfig, MicrosamConfig, PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.writing import write_prepared
 from bench.errors import BenchError
 from bench.inference.device import Compute
@@ -25,7 +25,7 @@ CPU = Compute(torch.device("cpu"), "fp32")
 def folder(tiny_tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("microsam")
     config = PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)
-    write_prepared(read_folder(config), folder / "prepared")
+    write_prepared(read_input(config), folder / "prepared")
     write_tiny_sam(folder / "tiny.pt", image_px=64, decoder_features=8)
     write_tiny_sam(folder / "bare.pt", image_px=64, decoder_features=0)
     return folder

@@ -1,17 +1,30 @@
 """The folder tree of images: ``{train,val,test}/{raw,<structure>...}/*``, paired by file name."""
 
-from functools import partial
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.config import AUTO, PrepareConfig
-from bench.data.images import IMAGE_SUFFIXES, ImageHeader, read_header, read_section
+from bench.config import PrepareConfig
+from bench.data.annotations import is_annotation
+from bench.data.classes import ClassMap, parse_classes
+from bench.data.coco import is_coco
+from bench.data.formats import is_image, list_pages, stem_of
+from bench.data.labels import (
+    LabelFile,
+    drawn_structures,
+    label_by_class,
+    label_structure,
+    open_label_file,
+)
 from bench.data.names import first_names, natural_key
-from bench.data.pixel_size import choose_pixel_size
-from bench.data.sources import SourceImage, SourceSection, SourceTree
-from bench.data.splits import NO_SPLIT, SPLITS, assign_splits, check_splits
+from bench.data.sources import SourceTree
+from bench.data.splits import NO_SPLIT, SPLITS
+from bench.data.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.errors import BenchError
-from bench.structures import STRUCTURES, find_structure, find_structures
+from bench.structures import STRUCTURES, find_structure
 
+# The folder of files that annotate several structures.
+ANNOTATIONS = "annotations"
 RAW = "raw"
 LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 # What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
@@ -33,37 +46,23 @@ def read_folder(config: PrepareConfig) -> SourceTree:
             split is missing, or a structure is not in it.
     """
     root = Path(config.input)
-    try:
-        groups = find_groups(root)
-        wanted = choose_structures(groups, config.structures)
-        found = [
-            section
-            for folder_split, folders in groups.items()
-            for section in pair_images(root, folder_split, folders, wanted)
-        ]
-    except OSError as error:
+    classes = parse_classes(config.structures)
+    found = FoundImages(root, [])
+    groups = find_groups(root, classes)
+    if all(folders.keys() == {RAW} for folders in groups.values()):
         raise BenchError(
-            f"{error.filename or root} must be readable, received {error.strerror!r}: "
-            "give yourself read permission"
-        ) from error
-    sections, split_warnings = assign_splits(found, config.splits)
-    coverage_warnings = check_splits(sections, wanted)
-    pixel_size_nm, pixel_warnings = choose_pixel_size(
-        {section.raw.file: section.raw.header for section in sections},
-        {mask.file: mask.header for section in sections for mask in section.labels.values()},
-        config.pixel_size_nm,
-    )
-    return SourceTree(
-        root=root,
-        sections=tuple(sections),
-        structures=wanted,
-        pixel_size_nm=pixel_size_nm,
-        splits_rule="folders" if config.splits == AUTO else config.splits,
-        warnings=(*split_warnings, *coverage_warnings, *pixel_warnings),
-    )
+            f"input must hold a folder of masks for a structure ({', '.join(STRUCTURES)}), "
+            f"received only raw: arrange images as {LAYOUT}"
+        )
+    for split, folders in groups.items():
+        add_split(found, split, folders, classes)
+    taken = {structure for section in found.sections for structure in section.labels}
+    names = Counter(name for folders in groups.values() for name in folders if name != RAW)
+    structures = choose_taken(taken, found.kinds + names, classes, root)
+    return build_tree(found, structures, classes, config)
 
 
-def find_groups(root: Path) -> dict[str, dict[str, Path]]:
+def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
     """Finds the folders of a tree by split (NO_SPLIT where it has none) and by raw or structure."""
     if not root.is_dir():
         state = "a file" if root.exists() else "nothing there"
@@ -72,7 +71,7 @@ def find_groups(root: Path) -> dict[str, dict[str, Path]]:
     if not folders:
         raise BenchError(f"input {root} must hold folders {LAYOUT}, received none: fill it")
     if not any(name in SPLITS for name in folders):
-        return {NO_SPLIT: name_folders(root, folders)}
+        return {NO_SPLIT: name_folders(root, folders, classes)}
     strangers = [name for name in folders if name not in SPLITS]
     if strangers:
         raise BenchError(
@@ -80,7 +79,7 @@ def find_groups(root: Path) -> dict[str, dict[str, Path]]:
             f"{first_names(strangers)}: move or rename it"
         )
     return {
-        split: name_folders(folders[split], visible_folders(folders[split]))
+        split: name_folders(folders[split], visible_folders(folders[split]), classes)
         for split in SPLITS
         if split in folders
     }
@@ -100,96 +99,118 @@ def is_ignored(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in IGNORED
 
 
-def name_folders(parent: Path, folders: dict[str, Path]) -> dict[str, Path]:
-    """Returns folders by raw or by structure name, aliases resolved."""
+def name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:
+    """Returns folders by raw, annotations, or the structure that their names stand for."""
     if RAW not in folders:
         raise BenchError(
             f"{parent} must hold a folder raw beside its masks, received "
             f"{first_names(list(folders)) or 'no folders'}: arrange images as {LAYOUT}"
         )
-    named = {RAW: folders[RAW]}
+    named = {name: path for name, path in folders.items() if name in (RAW, ANNOTATIONS)}
     for name, path in folders.items():
-        if name == RAW:
+        if name in (RAW, ANNOTATIONS):
             continue
-        try:
-            structure = find_structure(name).name
-        except BenchError as error:
-            raise BenchError(f"{path} must be named after a structure: {error}") from error
+        structure = find_class(path, name, classes)
         if structure in named:
             raise BenchError(
                 f"{parent} must hold one folder of {structure}, received "
                 f"{named[structure].name} and {path.name}: remove one"
             )
-        named[structure] = path
+        if structure:
+            named[structure] = path
     return named
 
 
-def choose_structures(groups: dict[str, dict[str, Path]], names: str) -> tuple[str, ...]:
-    """Returns the structures to take; each that is named must have a folder."""
-    present = [name for name in STRUCTURES if any(name in folders for folders in groups.values())]
-    if not present:
+def find_class(path: Path, name: str, classes: ClassMap) -> str:
+    """The structure that a folder's name stands for; empty where it is known, but not wanted."""
+    if structure := classes.find(name):
+        return structure
+    try:
+        find_structure(name)
+    except BenchError as error:
         raise BenchError(
-            f"input must hold a folder of masks for a structure ({', '.join(STRUCTURES)}), "
-            f"received only raw: arrange images as {LAYOUT}"
-        )
-    if names.strip().lower() == "all":
-        return tuple(present)
-    wanted = [structure.name for structure in find_structures(names)]
-    missing = [name for name in wanted if name not in present]
-    if missing:
-        raise BenchError(
-            f"structures must have a folder of masks, received {', '.join(missing)} and the "
-            f"folders {', '.join(present)}: correct structures or add the folder"
-        )
-    return tuple(name for name in present if name in wanted)
+            f"{path} must be named after a structure: {error}, or map it as in "
+            f"-P structures={name}=vesicles"
+        ) from error
+    return ""
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """Returns the images of a folder by stem; anything else in it is an error."""
+def add_split(found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap) -> None:
+    """Pairs the raw images of a split folder with their annotation by file stem, and adds them."""
+    raw = list_images(folders[RAW], "raw images", is_image)
+    masks = {
+        name: list_images(path, "masks", is_mask)
+        for name, path in folders.items()
+        if name not in (RAW, ANNOTATIONS)
+    }
+    for structure, files in masks.items():
+        check_pairs(folders[structure], raw, files)
+    by_class = pair_annotations(found.root, folders.get(ANNOTATIONS), raw)
+    drawn = drawn_structures((file for files in by_class.values() for file in files), classes)
+    for stem in sorted(raw, key=natural_key):
+        pages = list_pages(found.root, raw[stem])
+        labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
+        for structure, files in masks.items():
+            file = open_label_file(found.root, files[stem], raw[stem], structure)
+            labels.add(structure, label_structure(file, found.root, pages))
+            if file.annotation:
+                labels.warnings += file.annotation.warnings
+        found.sections += build_sections(stem, pages, labels.pages, split=split)
+        found.kinds += labels.kinds
+        found.painted += labels.painted
+        found.warnings += labels.warnings
+        found.section_nm = found.section_nm or pages[0].header.section_nm
+
+
+def pair_annotations(
+    root: Path, folder: Path | None, raw: dict[str, Path]
+) -> dict[str, list[LabelFile]]:
+    """The files of a folder ``annotations``, which hold several classes, by image."""
+    if folder is None:
+        return {}
+    files = list_images(folder, "annotation files", is_mask)
+    coco = [path for path in files.values() if path.suffix.lower() == ".json" and is_coco(path)]
+    if coco:
+        return {
+            stem: [open_label_file(root, path, image) for path in coco]
+            for stem, image in raw.items()
+        }
+    check_pairs(folder, raw, files)
+    return {stem: [open_label_file(root, files[stem], raw[stem])] for stem in raw}
+
+
+def is_mask(path: Path) -> bool:
+    """Whether a path is a label image or an annotation file."""
+    return is_image(path) or is_annotation(path)
+
+
+def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dict[str, Path]:
+    """Returns the files of a folder by stem; anything else in it is an error.
+
+    Args:
+        folder: The folder.
+        what: What it should hold, for messages.
+        accepts: Whether a path is that.
+    """
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if is_ignored(path):
             continue
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        if not accepts(path):
             raise BenchError(
-                f"{folder} must hold PNG and TIFF files only, received {path.name}: convert it "
-                "without loss, or move it away"
+                f"{folder} must hold {what} of known formats (PNG, TIFF, MRC, HDF5, Zarr) "
+                f"only, received {path.name}: convert it without loss, or move it away"
             )
-        if path.stem in images:
+        stem = stem_of(path)
+        if stem in images:
             raise BenchError(
-                f"{folder} must hold one file per name, received {images[path.stem].name} and "
+                f"{folder} must hold one file per name, received {images[stem].name} and "
                 f"{path.name}: remove one"
             )
-        images[path.stem] = path
+        images[stem] = path
     if not images:
-        raise BenchError(f"{folder} must hold PNG or TIFF files, received none: add or remove it")
+        raise BenchError(f"{folder} must hold {what}, received none: add or remove it")
     return images
-
-
-def pair_images(
-    root: Path, split: str, folders: dict[str, Path], wanted: tuple[str, ...]
-) -> list[SourceSection]:
-    """Pairs the raw images of a split folder with their masks by file stem."""
-    raw = list_images(folders[RAW])
-    masks = {name: list_images(folders[name]) for name in wanted if name in folders}
-    for structure, files in masks.items():
-        check_pairs(folders[structure], raw, files)
-    sections = []
-    for stem in sorted(raw, key=natural_key):
-        raw_pages = read_pages(root, raw[stem])
-        mask_pages = {name: read_pages(root, files[stem]) for name, files in masks.items()}
-        for pages in mask_pages.values():
-            check_alike(raw_pages[0], pages[0])
-        sections += [
-            SourceSection(
-                split=split,
-                stem=name_page(stem, page, len(raw_pages)),
-                raw=image,
-                labels={name: pages[page] for name, pages in mask_pages.items()},
-            )
-            for page, image in enumerate(raw_pages)
-        ]
-    return sections
 
 
 def check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> None:
@@ -208,36 +229,3 @@ def check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> N
         f"{' and '.join(received)}: add the files (an empty mask where there is nothing) or "
         "rename them"
     )
-
-
-def read_pages(root: Path, path: Path) -> list[SourceImage]:
-    """Returns the sections in an image file."""
-    header = read_header(path)
-    files = {path.relative_to(root).as_posix(): path}
-    return [
-        SourceImage(files, page, header, partial(read_section, path, page))
-        for page in range(header.pages)
-    ]
-
-
-def name_page(stem: str, page: int, pages: int) -> str:
-    """Names a section of a stack ``stem_zNN``; a file with a single section lends its stem."""
-    digits = max(2, len(str(pages - 1)))
-    return stem if pages == 1 else f"{stem}_z{page:0{digits}}"
-
-
-def check_alike(raw: SourceImage, mask: SourceImage) -> None:
-    """Raises BenchError unless a mask has the size and number of sections of its raw image."""
-    if (raw.header.shape, raw.header.pages) == (mask.header.shape, mask.header.pages):
-        return
-    raise BenchError(
-        f"{mask.file} must have the size of {raw.file}, {describe(raw.header)}, received "
-        f"{describe(mask.header)}: export the mask again at full size"
-    )
-
-
-def describe(header: ImageHeader) -> str:
-    """Returns the size of an image in words."""
-    height, width = header.shape
-    pages = f" in {header.pages} sections" if header.pages > 1 else ""
-    return f"{height} x {width} px (height x width){pages}"

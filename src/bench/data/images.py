@@ -32,6 +32,9 @@ IMAGEJ_UNIT_NM = {
 # such pixels, so a size outside these bounds says nothing.
 SMALLEST_PIXEL_NM, LARGEST_PIXEL_NM = 0.01, 1000.0
 
+# Some decoders repeat the file in their message.
+LONGEST_REASON = 200
+
 T = TypeVar("T")
 
 
@@ -111,7 +114,7 @@ def decode(path: Path, read: Callable[[Path], T]) -> T:
             f"{path} must be readable, received {error.strerror!r}: give yourself read permission"
         ) from error
     except Exception as error:  # the decoders' own exceptions have no common class
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error)[:LONGEST_REASON].split()) or type(error).__name__
         raise BenchError(
             f"{path} must be a whole PNG or TIFF file, received one that does not decode "
             f"({reason}): save or copy it again"

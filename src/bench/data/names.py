@@ -11,7 +11,8 @@ def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
 
     Names whose numbers differ only in leading zeros are ordered by their characters.
     """
-    parts = re.split(r"([0-9]+)", name)
+    # Python refuses numbers of more than a few thousand digits, and no series is that long.
+    parts = re.split(r"([0-9]{1,18})", name)
     return tuple(int(part) if part.isdecimal() else part for part in parts), name
 
 

@@ -43,9 +43,7 @@ class PreparedDataset:
         """
         root = Path(path)
         dataset = cls(root, read_manifest(root))
-        missing = [
-            entry["name"] for entry in dataset.manifest["sections"] if not dataset.has_file(entry)
-        ]
+        missing = [entry["name"] for entry in dataset.entries if not dataset.has_file(entry)]
         if missing:
             raise BenchError(
                 f"prepared dataset {root} must have the files of its sections, received none for "
@@ -87,6 +85,15 @@ class PreparedDataset:
             )
         return names
 
+    def unlabelled(self) -> tuple[str, ...]:
+        """Returns the names of the images without labels; often there are none."""
+        return tuple(entry["name"] for entry in self.manifest.get("unlabelled", []))
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The manifest's entries of all images, those without labels last."""
+        return [*self.manifest["sections"], *self.manifest.get("unlabelled", [])]
+
     def read_raw(self, name: str) -> np.ndarray:
         """Reads the raw image (y, x) of a section, at the depth of its file."""
         return self.read(name, "raw")
@@ -123,7 +130,7 @@ class PreparedDataset:
         Raises:
             BenchError: If a file is missing, damaged or changed, or the manifest was changed.
         """
-        entries = self.manifest["sections"]
+        entries = self.entries
         for entry in entries:
             arrays = {key: self.read(entry["name"], key) for key in entry["datasets"]}
             found = hash_section(entry["name"], entry["split"], arrays)
@@ -149,7 +156,7 @@ class PreparedDataset:
 
     def find(self, name: str) -> dict[str, Any]:
         """Returns the manifest's entry of a section."""
-        for entry in self.manifest["sections"]:
+        for entry in self.entries:
             if entry["name"] == name:
                 return dict(entry)
         names = first_names([entry["name"] for entry in self.manifest["sections"]])

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.data.images import ImageHeader, decode
 from bench.data.rasterise import DrawnLabels
-from bench.hashing import file_sha256
+from bench.hashing import path_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +76,19 @@ class SourceTree:
     """The sections of a folder tree; their pixels are not read yet.
 
     Attributes:
-        root: The folder.
+        given: The folder or file that the user named.
+        root: The folder that names of files are relative to.
         sections: The sections by split, in natural order of their names.
         structures: The structures taken, in the order of STRUCTURES.
         pixel_size_nm: Edge of a pixel in nm; None where it is not known.
         splits_rule: ``folders``, or the rule given.
         warnings: What was noticed and may be meant.
         section_nm: Distance of two sections in nm; None where it is not known.
-        unlabelled: Images for adaptation, beside the sections.
+        unlabelled: Images for adaptation, without labels and in no split.
         found: What the annotation holds, a line each, whether it is taken or not.
     """
 
+    given: Path
     root: Path
     sections: tuple[SourceSection, ...]
     structures: tuple[str, ...]
@@ -94,18 +96,18 @@ class SourceTree:
     splits_rule: str
     warnings: tuple[str, ...]
     section_nm: float | None = None
-    unlabelled: tuple[SourceImage, ...] = ()
+    unlabelled: tuple[SourceSection, ...] = ()
     found: tuple[str, ...] = ()
 
 
 def source_hashes(tree: SourceTree) -> dict[str, str]:
     """Returns the SHA-256 of every file of a tree by its path relative to the root."""
     paths = source_files(tree)
-    return {file: decode(paths[file], file_sha256) for file in sorted(paths)}
+    return {file: decode(paths[file], path_sha256) for file in sorted(paths)}
 
 
 def source_files(tree: SourceTree) -> dict[str, Path]:
     """Returns every file of a tree by its path relative to the root."""
-    images = [image for section in tree.sections for image in section.images.values()]
-    images += tree.unlabelled
+    sections = (*tree.sections, *tree.unlabelled)
+    images = [image for section in sections for image in section.images.values()]
     return {file: path for image in images for file, path in image.files.items()}

@@ -12,8 +12,12 @@ from bench.data.sources import SourceSection
 from bench.errors import BenchError, unknown_name
 
 SPLITS = ("train", "val", "test")
+# What images without labels have in place of a split.
+UNLABELLED = "unlabelled"
 # The split of sections whose tree has no split folders.
 NO_SPLIT = ""
+# The rule under which sections may both train and validate.
+PAPER = "paper"
 EXAMPLE = "train=0-15;val=16,17;test=18-20"
 OTHER_RULES = " (or regions:train=0,1;val=2;test=3, kfold=5/0, paper)"
 
@@ -195,7 +199,7 @@ Rule = Callable[[list[SourceSection], str], list[tuple[str, ...]]]
 RULES: dict[str, Rule] = {
     "regions:": split_by_region,
     "kfold=": split_in_folds,
-    "paper": split_like_the_paper,
+    PAPER: split_like_the_paper,
     "": split_by_number,
 }
 

@@ -7,11 +7,12 @@ import numpy as np
 
 from bench.config import AUTO
 from bench.data.folders import list_images
-from bench.data.images import IMAGE_SUFFIXES, decode, read_header, read_section
+from bench.data.formats import is_image, read_header, read_plane
+from bench.data.images import decode
 from bench.data.names import natural_key
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.hashing import file_sha256, json_sha256
+from bench.hashing import json_sha256, path_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,8 @@ def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImag
     """Reads unlabelled images into memory.
 
     Args:
-        where: Folders or files of PNG and TIFF images, comma-separated; ``auto`` takes the raw
-            images of the dataset's training sections.
+        where: Folders or files of images, comma-separated; ``auto`` takes the
+            dataset's montages, or the raw images of its training sections where it has none.
         dataset: The dataset. An image whose file does not state its pixel size counts as having
             the dataset's: it shows the same tissue.
 
@@ -43,7 +44,7 @@ def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImag
     """
     size_nm = dataset.pixel_size_nm
     if where == AUTO:
-        names = dataset.sections("train")
+        names = dataset.unlabelled() or dataset.sections("train")
         return [UnlabelledImage(name, dataset.read_raw(name), size_nm) for name in names]
     images = []
     for path in find_unlabelled(where):
@@ -51,7 +52,7 @@ def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImag
         sides_nm = header.pixel_sides_nm
         stated_nm = sides_nm[0] if sides_nm else size_nm
         images += [
-            UnlabelledImage(path.name, read_section(path, page), stated_nm)
+            UnlabelledImage(path.name, read_plane(path, page), stated_nm)
             for page in range(header.pages)
         ]
     return images
@@ -61,21 +62,22 @@ def hash_unlabelled(where: str, dataset: PreparedDataset) -> str:
     """Hashes what ``read_unlabelled`` reads, whatever it is called and wherever it lies."""
     if where == AUTO:
         return json_sha256(["train", dataset.content_hash])
-    return json_sha256([decode(path, file_sha256) for path in find_unlabelled(where)])
+    return json_sha256([decode(path, path_sha256) for path in find_unlabelled(where)])
 
 
 def find_unlabelled(where: str) -> list[Path]:
     """Finds the image files of a comma-separated list, those of a folder in natural order."""
     found: list[Path] = []
     for path in (Path(part.strip()) for part in where.split(",") if part.strip()):
-        if path.is_dir():
-            found += sorted(list_images(path).values(), key=lambda file: natural_key(file.name))
-        elif path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+        if is_image(path):
             found.append(path)
+        elif path.is_dir():
+            images = list_images(path, "images", is_image).values()
+            found += sorted(images, key=lambda file: natural_key(file.name))
         else:
             state = "a file of another kind" if path.exists() else "nothing there"
             raise BenchError(
-                f"unlabelled must name folders or files of PNG or TIFF images, received {path}, "
+                f"unlabelled must name folders or files of images, received {path}, "
                 f"{state}: correct the path, or use unlabelled=auto"
             )
     if not found:

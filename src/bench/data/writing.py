@@ -26,6 +26,7 @@ from bench.data.prepared import (
 )
 from bench.data.replacing import move_to_free, partial_folder, replace_folder, sync_folder
 from bench.data.sources import SourceSection, SourceTree, source_files, source_hashes
+from bench.data.splits import PAPER, UNLABELLED
 from bench.data.summary import (
     INSTANCES_RULE,
     SUSPICIOUS_RULE,
@@ -74,7 +75,7 @@ def write_prepared(
     """
     needed = estimate_bytes(tree)
     try:
-        output = check_output(tree.root, output)
+        output = check_output(tree.given, output)
         with partial_folder(output) as folder:
             check_space(folder, needed)
             manifest = write_sections(tree, folder, progress)
@@ -89,9 +90,9 @@ def write_prepared(
     return dataset
 
 
-def check_output(root: Path, output: Path) -> Path:
+def check_output(given: Path, output: Path) -> Path:
     """Returns the real path of output if a dataset may be written there."""
-    source, output = root.resolve(), Path(output).resolve()
+    source, output = given.resolve(), Path(output).resolve()
     if source == output or source in output.parents or output in source.parents:
         raise BenchError(
             f"output must lie outside of input {source}, received {output}: choose another output"
@@ -148,9 +149,12 @@ def write_sections(
     entries: list[dict[str, Any]] = []
     counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
     split_of_image: dict[str, SourceSection] = {}
-    for done, section in enumerate(tree.sections, start=1):
+    total = len(tree.sections) + len(tree.unlabelled)
+    for done, section in enumerate((*tree.sections, *tree.unlabelled), start=1):
         arrays, kinds = read_arrays(section)
-        check_leak(section, split_of_image.setdefault(hash_pixels(arrays["raw"]), section))
+        first = split_of_image.setdefault(hash_pixels(arrays["raw"]), section)
+        if not may_share(tree.splits_rule, {section.split, first.split}):
+            check_leak(section, first)
         for structure, kind in kinds.items():
             labels = arrays[f"labels/{structure}"]
             areas = instance_areas(labels)
@@ -158,7 +162,7 @@ def write_sections(
         entries.append(describe_section(section, arrays, kinds, hashes))
         write_section(folder / entries[-1]["file"], entries[-1], arrays, tree.pixel_size_nm)
         if progress is not None:
-            progress(done, len(tree.sections))
+            progress(done, total)
     sync_folder(folder / "sections")
     return build_manifest(tree, entries, counts)
 
@@ -172,6 +176,13 @@ def read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str
             image.read(), image.file, ids=image.ids
         )
     return arrays, kinds
+
+
+def may_share(rule: str, splits: set[str]) -> bool:
+    """Whether sections of two splits may be one image."""
+    if UNLABELLED in splits:
+        return not splits & {"val", "test"}
+    return rule == PAPER and "test" not in splits
 
 
 def check_leak(section: SourceSection, first: SourceSection) -> None:
@@ -205,6 +216,8 @@ def describe_section(
         "split": section.split,
         "file": f"sections/{section.name}.h5",
         "shape": list(arrays["raw"].shape),
+        "region": section.region,
+        "number": section.number,
         "datasets": datasets,
         "content_hash": hash_section(section.name, section.split, arrays),
     }
@@ -242,6 +255,7 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
     structures = {name: summarise_structure(masks) for name, masks in counts.items()}
+    labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
     warnings = [*tree.warnings, *check_foreground(structures)]
     for name, summary in structures.items():
         warnings += warn_of_instances(name, summary)
@@ -253,16 +267,24 @@ def build_manifest(
         "splits_rule": tree.splits_rule,
         "instances_rule": INSTANCES_RULE,
         "suspicious_rule": SUSPICIOUS_RULE,
+        "section_nm": tree.section_nm,
         "structures": structures,
-        "sections": entries,
+        "sections": labelled,
+        "unlabelled": [entry for entry in entries if entry["split"] == UNLABELLED],
         "warnings": warnings,
     }
 
 
 def estimate_bytes(tree: SourceTree) -> int:
     """Estimates a dataset's size from that of its source files, with a reserve."""
-    sizes = [decode(path, lambda file: file.stat().st_size) for path in source_files(tree).values()]
+    sizes = [decode(path, measure_bytes) for path in source_files(tree).values()]
     return int(sum(sizes) * BYTES_PER_SOURCE_BYTE) + OVERHEAD_BYTES * len(tree.sections)
+
+
+def measure_bytes(path: Path) -> int:
+    """The bytes of a file, or of all files below a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -9,15 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config import PhantomConfig, PrepareConfig
-from bench.data.folders import read_folder
+from bench.data.inputs import read_input
 from bench.data.phantom import write_phantom
 from bench.data.prepared import MANIFEST, PreparedDataset
-from bench.data.sources import source_hashes
+from bench.data.sources import SourceTree, source_hashes
 from bench.data.writing import write_prepared
 from bench.figures import ContactPanel, contact_sheet, shrink_panel
+from bench.steps.check import check, fail_on_errors
 from bench.steps.progress import show_progress
+from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run, open_run
-from bench.tracking.store import open_store
+from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ SHOWN_PER_SPLIT = 3
 def prepare(config: PrepareConfig) -> str:
     """Writes the prepared dataset and returns the id of the run that describes it.
 
+    With ``check=true`` it reports on the input instead and writes no dataset.
+
     Raises:
         BenchError: If something is wrong with the input, or the output is something else.
     """
@@ -36,7 +40,9 @@ def prepare(config: PrepareConfig) -> str:
     if config.input == PHANTOM:
         folder = write_phantom(PhantomConfig())
         config = dataclasses.replace(config, input=str(folder))
-    tree = read_folder(config)
+    tree = read_input(config)
+    if config.check:
+        return check_input(config, tree, store)
     with show_progress("prepare") as advance:
         dataset = write_prepared(
             tree,
@@ -54,6 +60,29 @@ def prepare(config: PrepareConfig) -> str:
     with run:
         run.log_params(vars(config))
         log_prepared(run, dataset)
+    return run.id
+
+
+def check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
+    """Reports on a tree; the pictures and the findings become artifacts of a run.
+
+    Raises:
+        BenchError: If what was found must be corrected before a dataset can be made.
+    """
+    console = Console()
+    if tree.found:
+        console.print("Found in the annotation:", style="bold")
+        for line in tree.found:
+            console.print(f"  {line}", markup=False)
+    run = open_run(store, Identity("check", config.identity(), source_hashes(tree)), reuse=False)
+    with run, scratch_folder() as folder:
+        run.log_params(vars(config))
+        report = check(tree, Path(folder), console)
+        for file in sorted(Path(folder).iterdir()):
+            run.log_file(file, "check")
+        run.log_metrics({"check/errors": report.errors, "check/warnings": report.warnings})
+        console.print(f"Pictures and findings: artifacts of run {run.id}, folder check")
+        fail_on_errors(report)
     return run.id
 
 

@@ -134,6 +134,8 @@ def test_nodes_of_an_area_tree_carry_areas(make_project):
         ('<cell id="2"><mito id="3"><area_list id="4" oid="100"/></mito></cell>', "x", "mito"),
         ('<mito id="3" title="wrong"><area_list id="4" oid="100"/></mito>', "vesicle 5", "mito"),
         ('<mito id="3"><area_list id="4" oid="100"/></mito>', "area_list", "mito"),
+        # The tree's own name, used again for a class.
+        ('<project id="3"><area_list id="4" oid="100"/></project>', "x", "project"),
         # Nothing but the root: the title, without its number.
         ('<area_list id="4" oid="100"/>', "vesicle 12", "vesicle"),
         ('<area_list id="4" oid="100"/>', "mito_#3", "mito"),

@@ -70,7 +70,7 @@ class ProjectElements:
         self.layers: list[LayerElement] = []
         self.objects = ObjectElements()
         self._depth = 0
-        self._in_tree = False
+        self._tree_depth = 0
         self._other_sets = 0
         self._layer: LayerElement | None = None
         self._patch: PatchElement | None = None
@@ -93,10 +93,10 @@ class ProjectElements:
                 f"elements of {self.path} must nest at most {DEEPEST} deep, received more: open "
                 "it in TrakEM2 and split its longest tree"
             )
-        if self._in_tree:
+        if self._tree_depth:
             self.tree.start(tag, attributes)
         elif name == "project":
-            self._in_tree = True
+            self._tree_depth = self._depth
         else:
             try:
                 self._start_drawing(name, attributes)
@@ -108,13 +108,12 @@ class ProjectElements:
 
     def end(self, tag: str) -> None:
         """An element ends."""
-        self._depth -= 1
         name = tag.lower()
-        if self._in_tree:
-            # The tree's own root is a child of the outermost element.
-            self._in_tree = self._depth > 1
-            if self._in_tree:
-                self.tree.end()
+        self._depth -= 1
+        if self._tree_depth > self._depth:
+            self._tree_depth = 0
+        elif self._tree_depth:
+            self.tree.end()
         elif self._other_sets:
             self._other_sets -= name == "t2_layer_set"
         elif name == "t2_layer":

@@ -3,7 +3,8 @@
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar, cast
 
@@ -61,13 +62,15 @@ def parse_xml(path: Path, make_target: Callable[[], Target]) -> tuple[Target, bo
         BenchError: If the file is missing, too large, declares entities, or is not XML.
     """
     try:
-        return feed(read_chunks(path), path, make_target()), False
+        with closing(read_chunks(path)) as chunks:
+            return feed(chunks, path, make_target()), False
     except ParseError as error:
         reason = f"{error}"
         repairable = error.code in (INVALID_TOKEN, UNDEFINED_ENTITY)
     if repairable:
         try:
-            return feed(repair_lines(read_chunks(path)), path, make_target()), True
+            with closing(read_chunks(path)) as chunks:
+                return feed(repair_lines(chunks), path, make_target()), True
         except ParseError:
             pass  # the first reason tells more: it is of the text as it is
     raise BenchError(
@@ -125,7 +128,7 @@ class AttributeCounter:
             )
 
 
-def read_chunks(path: Path) -> Iterator[bytes]:
+def read_chunks(path: Path) -> Generator[bytes, None, None]:
     """Reads a file in pieces, unpacked if need be.
 
     Raises:

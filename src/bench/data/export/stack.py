@@ -1,0 +1,145 @@
+"""What is exported: instance labels of sections, with their image where there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+
+LARGEST_ID = np.iinfo(np.uint32).max
+
+# Singular names, as people title single objects; other structures go by their own name.
+OBJECT_NAMES = {"vesicles": "vesicle"}
+# Red, green, blue.
+COLOURS = {"vesicles": (0, 255, 0), "mitochondria": (255, 0, 0), "membrane": (0, 0, 255)}
+OTHER_COLOUR = (255, 255, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStack:
+    """Sections of one size; made by `make_stack`, which checks them.
+
+    Attributes:
+        labels: Instance ids (z, y, x) by structure; 0 is background.
+        raw: The image (z, y, x); None if there is none.
+        names: Names of the sections.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        section_nm: Distance of two sections in nm; None where it is not known.
+    """
+
+    labels: Mapping[str, np.ndarray]
+    raw: np.ndarray | None
+    names: tuple[str, ...]
+    pixel_size_nm: float | None
+    section_nm: float | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sections, height and width."""
+        sections, height, width = next(iter(self.labels.values())).shape
+        return sections, height, width
+
+    @property
+    def section_px(self) -> float:
+        """Distance of two sections in px; 1 where it is not known, for formats that need one."""
+        if self.section_nm is None or self.pixel_size_nm is None:
+            return 1.0
+        return self.section_nm / self.pixel_size_nm
+
+
+def make_stack(
+    labels: Mapping[str, np.ndarray],
+    *,
+    raw: np.ndarray | None = None,
+    names: tuple[str, ...] = (),
+    pixel_size_nm: float | None = None,
+    section_nm: float | None = None,
+) -> LabelStack:
+    """Checks what is to be exported.
+
+    Args:
+        labels: Instance ids (z, y, x) or (y, x) by structure, of one shape; whole numbers from 0
+            to 2**32 - 1.
+        raw: The image, of the same shape.
+        names: Names of the sections; numbered if not given.
+        pixel_size_nm: Edge of a pixel in nm.
+        section_nm: Distance of two sections in nm.
+
+    Raises:
+        BenchError: If there are no labels, they are no ids, or the shapes differ.
+    """
+    if not labels:
+        raise BenchError("an export needs labels of a structure, received none: choose one")
+    arrays = {name: as_sections(ids, name) for name, ids in labels.items()}
+    for name, ids in arrays.items():
+        check_file_name(name, "structure")
+        check_ids(ids, name)
+    if raw is not None:
+        raw = as_sections(raw, "raw")
+    shapes = {name: array.shape for name, array in [*arrays.items(), ("raw", raw)]
+              if array is not None}  # fmt: skip
+    if len(set(shapes.values())) > 1:
+        raise BenchError(
+            f"labels and image must have one shape, received {shapes}: export them separately"
+        )
+    sections = next(iter(shapes.values()))[0]
+    names = names or tuple(f"section{number:04d}" for number in range(sections))
+    check_names(names, sections)
+    return LabelStack(arrays, raw, names, pixel_size_nm, section_nm)
+
+
+def as_sections(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Returns (y, x) as a stack of one section, and (z, y, x) as it is."""
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3 or pixels.size == 0:
+        raise BenchError(
+            f"{name} must be a section (y, x) or a stack (z, y, x) with pixels, received shape "
+            f"{pixels.shape}: reshape it"
+        )
+    return pixels
+
+
+def check_names(names: tuple[str, ...], sections: int) -> None:
+    """Raises BenchError unless each section has a name of its own that a file can have."""
+    if len(names) != sections or len(set(names)) != sections:
+        raise BenchError(
+            f"each of {sections} sections must have a name of its own, received "
+            f"{len(set(names))} different ones: name them, or leave names out"
+        )
+    for name in names:
+        check_file_name(name, "section")
+
+
+def check_file_name(name: str, what: str) -> None:
+    """Raises BenchError if a file of that name could not be written, or lie elsewhere."""
+    if Path(name).name != name or not name.strip(".") or not name.isprintable():
+        raise BenchError(
+            f"the name of a {what} must be fit for a file, received {name!r}: rename the {what}"
+        )
+
+
+def check_ids(ids: np.ndarray, name: str) -> None:
+    """Raises BenchError unless an array holds whole numbers from 0 to 2**32 - 1."""
+    if ids.dtype.kind not in "ui":
+        raise BenchError(
+            f"labels of {name} must be whole numbers, received {ids.dtype}: convert them"
+        )
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high > LARGEST_ID:
+        raise BenchError(
+            f"labels of {name} must lie in 0 to {LARGEST_ID}, received {low} to {high}: number "
+            "the instances from 1"
+        )
+
+
+def object_name(structure: str) -> str:
+    """The name of one object of a structure."""
+    return OBJECT_NAMES.get(structure, structure)
+
+
+def colour_of(structure: str) -> tuple[int, int, int]:
+    """The colour of a structure: red, green, blue."""
+    return COLOURS.get(structure, OTHER_COLOUR)

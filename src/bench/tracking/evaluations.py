@@ -1,0 +1,74 @@
+"""Finished evaluations: what their predictions are of, and how instances were made of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow.exceptions import MlflowException
+
+from bench.errors import BenchError
+from bench.tracking.store import Store, without_password
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished run of evaluate.
+
+    Attributes:
+        id: Its id.
+        method: Row of METHODS that it scored.
+        structure: What was segmented.
+        dataset: Content hash of the dataset.
+        split: The split predicted.
+        trained_run: The run that made the model; empty where a source was scored as it is.
+        settings: Its resolved settings as texts.
+    """
+
+    id: str
+    method: str
+    structure: str
+    dataset: str
+    split: str
+    trained_run: str
+    settings: Mapping[str, str]
+
+
+def get_evaluation(store: Store, run_id: str) -> Evaluation:
+    """Returns a finished evaluation.
+
+    Raises:
+        BenchError: If the run does not exist, is not finished, or is of another step.
+    """
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise BenchError(
+            f"no run has the id {run_id!r} in {without_password(store.uri)}: look it up in the "
+            "MLflow UI"
+        ) from error
+    tags = run.data.tags
+    if see := tags.get("bench.see"):
+        return get_evaluation(store, see)
+    step = tags.get("bench.step", "no step of this suite")
+    if step != "evaluate":
+        raise BenchError(
+            f"the run must hold predictions, {run_id} is {step}: give the id of an evaluate run"
+        )
+    if run.info.status != "FINISHED":
+        raise BenchError(
+            f"the run must be FINISHED, {run_id} is {run.info.status}: "
+            "finish it by the command that started it"
+        )
+    trained = tags.get("bench.trained_run", "none")
+    return Evaluation(
+        id=run.info.run_id,
+        method=tags["bench.method"],
+        structure=tags["bench.structure"],
+        dataset=tags["bench.dataset"],
+        split=tags["bench.split"],
+        trained_run="" if trained == "none" else trained,
+        settings={
+            name.removeprefix("cfg."): value
+            for name, value in run.data.params.items()
+            if name.startswith("cfg.")
+        },
+    )

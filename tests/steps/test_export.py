@@ -1,0 +1,285 @@
+"""Labels written by the step: an evaluation's instances, and a dataset's annotation."""
+
+import logging
+from dataclasses import asdict
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from imodmodel import ImodModel
+
+from bench.config import EvaluateConfig, ExportConfig, PrepareConfig
+from bench.data.fiji_rois import read_rois
+from bench.data.folders import read_folder
+from bench.data.prepared import PreparedDataset
+from bench.data.rasterise import draw_labels
+from bench.data.trakem2.project import read_project
+from bench.data.writing import write_prepared
+from bench.errors import BenchError
+from bench.evaluation import SplitResult
+from bench.inference.prediction_file import read_prediction
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+from bench.postprocess.instances import Instances
+from bench.postprocess.watershed import WatershedSettings
+from bench.steps.evaluate import clean, evaluate, resolve_task
+from bench.steps.export import export
+from bench.steps.export_subject import number_instances
+from bench.tracking.queries import fetch_artifact
+
+FORMATS = ("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr")
+
+
+@pytest.fixture
+def export_as(pipeline, tmp_path):
+    def run(**settings):
+        defaults = {"dataset": str(pipeline.dataset), "output": str(tmp_path / "out")}
+        return export(ExportConfig(**{**defaults, **settings}), pipeline.store)
+
+    return run
+
+
+def drawn(objects, kind, sections, shape):
+    """Ids (z, y, x) of the objects of a class."""
+    chosen = [item for item in objects if item.kind == kind]
+    return np.stack([draw_labels(chosen, section, shape).labels for section in range(sections)])
+
+
+def read_back(folder, format):
+    """The pixels of both structures in val as each program's format gives them."""
+    if format == "tiff":
+        return {
+            name: np.stack([tifffile.imread(p) for p in sorted((folder / name).iterdir())])
+            for name in ("mitochondria", "vesicles")
+        }
+    if format == "ome_zarr":
+        root = zarr.open(folder / "image.ome.zarr", mode="r")
+        return {name: root[f"labels/{name}/0"][:] for name in ("mitochondria", "vesicles")}
+    if format == "trakem2":
+        objects = read_project(folder / "project.xml").objects
+    else:
+        objects, _ = read_rois(folder / "RoiSet.zip")
+    return {
+        name: drawn(objects, kind, 2, (64, 64))
+        for name, kind in (("mitochondria", "mitochondria"), ("vesicles", "vesicle"))
+    }
+
+
+@pytest.mark.parametrize("format", ["trakem2", "rois", "tiff", "ome_zarr"])
+def test_annotation_comes_back(pipeline, export_as, format, tmp_path):
+    export_as(format=format, run_id="none")
+    dataset = PreparedDataset.open(pipeline.dataset)
+    for structure, found in read_back(tmp_path / "out", format).items():
+        for name, section in zip(dataset.sections("val"), found, strict=True):
+            truth = dataset.read_labels(name, structure)
+            assert np.array_equal(section > 0, truth > 0)
+            pairs = set(zip(truth[truth > 0].tolist(), section[truth > 0].tolist(), strict=True))
+            assert len(pairs) == len(np.unique(truth)) - 1 == 2
+        # Masks have numbers of their own in each section: no disc goes on into the next.
+        assert len(np.unique(found)) == 5
+
+
+@pytest.mark.parametrize("format", ["imod", "imod_spheres"])
+def test_annotation_as_a_model(export_as, format, tmp_path):
+    export_as(format=format)
+    mitochondria, vesicles = ImodModel.from_file(tmp_path / "out" / "labels.mod").objects
+    assert (tmp_path / "out" / "raw.mrc").is_file()
+    if format == "imod":
+        assert {c.header.surf for c in mitochondria.contours} == {1, 2, 3, 4}
+    else:
+        # Discs of 11 and 5 px, as the tree has them.
+        assert mitochondria.contours[0].point_sizes == pytest.approx([11] * 4, rel=0.01)
+        assert vesicles.contours[0].point_sizes == pytest.approx([5] * 4, rel=0.02)
+
+
+def test_instances_have_the_scores_of_their_evaluation(pipeline, export_as, tmp_path):
+    export_as(format="tiff", run_id=pipeline.on_val)
+    dataset, result = PreparedDataset.open(pipeline.dataset), SplitResult()
+    for name in dataset.sections("val"):
+        labels = tifffile.imread(tmp_path / "out" / "mitochondria" / f"{name}.tif").astype(np.int32)
+        truth = dataset.read_labels(name, "mitochondria")
+        result.add(
+            name,
+            truth=truth,
+            probability=np.zeros(truth.shape, np.uint8),
+            instances=Instances(labels, 0, 0),
+        )
+        raw = tifffile.imread(tmp_path / "out" / "raw" / f"{name}.tif")
+        assert np.array_equal(raw, dataset.read_raw(name))
+    assert not (tmp_path / "out" / "vesicles").exists()
+    logged = pipeline.store.client.get_run(pipeline.on_val).data.metrics
+    for name, value in result.scores().items():
+        assert logged[f"val/{name}"] == pytest.approx(value), name
+    assert logged["val/instance_f1"] > 0
+
+
+def test_touching_instances_are_separated_as_the_evaluation_did(pipeline, export_as, tmp_path):
+    arguments = {"in_channels": 1, "out_channels": 2, "depth": 4, "features": 4}
+    rule = WatershedSettings(0.2, 0.5, 0, 0, "Chosen for this test.")
+    info = ModelInfo(
+        "unet2d", arguments, ("foreground", "boundary"), "mitochondria", 5.0, "section", 32, 16,
+        inference={"watershed": asdict(rule)},
+    )  # fmt: skip
+    weights = tmp_path / "model.safetensors"
+    torch.manual_seed(0)
+    save_checkpoint(weights, build_model("unet2d", arguments), info)
+    config = EvaluateConfig(
+        dataset=str(pipeline.dataset), method="unadapted", structure="mito", source=str(weights),
+        threshold=0.3, opening_radius_px=0, min_area_px=0, device="cpu",
+    )  # fmt: skip
+    run_id = evaluate(config, pipeline.store)
+    export_as(format="tiff", run_id=run_id)
+    task = resolve_task(config, pipeline.store)
+    assert task.watershed == rule
+    predictions = fetch_artifact(pipeline.store, run_id, "predictions.h5")
+    for name in task.dataset.sections("val"):
+        expected = clean(task, read_prediction(predictions, name)).labels
+        found = tifffile.imread(tmp_path / "out" / "mitochondria" / f"{name}.tif")
+        pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
+        assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found)) > 2
+    save_checkpoint(weights, build_model("unet2d", arguments), info)
+    with pytest.raises(BenchError, match=r"with the model that it evaluated, .* has changed since"):
+        export_as(format="tiff", run_id=run_id, output=str(tmp_path / "again"))
+
+
+def test_the_run_describes_the_export(pipeline, export_as, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        first = export_as(format="rois", run_id=pipeline.on_val, structure="mito")
+    assert f"to correct them, in Fiji open {tmp_path}/out/raw.tif, then" in caplog.text
+    run = pipeline.store.client.get_run(first)
+    assert run.info.status == "FINISHED"
+    tags = {key.removeprefix("bench."): value for key, value in run.data.tags.items()}
+    assert (tags["step"], tags["method"], tags["structure"]) == (
+        "export",
+        "scratch",
+        "mitochondria",
+    )
+    params = run.data.params
+    assert (params["cfg.run_id"], params["cfg.split"]) == (pipeline.on_val, "val")
+    assert run.data.metrics["val/mitochondria/instances"] > 0
+    for name in ("RoiSet.zip", "raw.tif"):
+        kept = fetch_artifact(pipeline.store, first, f"export/{name}")
+        assert kept.read_bytes() == (tmp_path / "out" / name).read_bytes()
+    # The same labels in another folder: written again, one run describes them.
+    again = export_as(format="rois", run_id=pipeline.on_val, output=str(tmp_path / "other"))
+    assert again == first
+    assert (tmp_path / "other" / "RoiSet.zip").is_file()
+
+
+def test_sections_of_other_sizes_get_folders(export_as, write_tree, tmp_path):
+    tree = write_tree(tmp_path / "tree", {"train": 2, "val": 2})
+    for path in (tree / "val").glob("*/s3.png"):
+        pixels = imagecodecs.png_decode(path.read_bytes())[:40]
+        path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels)))
+    dataset = write_prepared(read_folder(PrepareConfig(input=str(tree))), tmp_path / "small")
+    export_as(format="tiff", dataset=str(dataset.root))
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").glob("*/raw/*")}
+    assert found == {"64x64/raw/val-s2.tif", "64x40/raw/val-s3.tif"}
+
+
+def test_what_exists_is_left_alone(export_as, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(
+        BenchError, match=r"output must be a new folder, received .*out, which exis"
+    ):
+        export_as()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_place_that_cannot_be_a_folder(export_as, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match=r"file must be a folder that can be written, received"):
+        export_as(output=str(tmp_path / "file" / "out"))
+
+
+def test_a_failure_leaves_nothing(export_as, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("bench.data.export.trakem2.write_text", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        export_as(format="trakem2")
+    assert list(tmp_path.glob("*out*")) + list(tmp_path.glob(".*out*")) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"run_id": "0" * 32}, "no run has the id '0{32}'"),
+        ({"run_id": "{trained}"}, "must hold predictions, {trained} is finetune: give the id of"),
+        ({"run_id": "{on_val}", "split": "test"}, "run {on_val} predicted val, received split=t"),
+        ({"run_id": "{on_val}", "structure": "sv"}, "run {on_val} segmented mitochondria, rec"),
+        ({"structure": "membrane"}, "must be annotated for 'membrane', received masks of"),
+        ({"structure": "nucleus"}, "unknown structure 'nucleus'"),
+        ({"dataset": "nowhere"}, "nowhere must be a prepared dataset"),
+    ],
+)
+def test_labels_that_cannot_be_meant(pipeline, export_as, settings, message, tmp_path):
+    ids = {"trained": pipeline.trained, "on_val": pipeline.on_val}
+    filled = {key: value.format(**ids) for key, value in settings.items()}
+    for name, value in ids.items():
+        message = message.replace(f"{{{name}}}", value)
+    with pytest.raises(BenchError, match=message):
+        export_as(**filled)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_dataset_than_the_runs(pipeline, export_as, write_tree, tmp_path):
+    tree = write_tree(tmp_path / "tree", {"train": 2, "val": 1})
+    other = write_prepared(read_folder(PrepareConfig(input=str(tree))), tmp_path / "other")
+    with pytest.raises(BenchError, match=r"evaluated a dataset of content .* give the dataset of"):
+        export_as(dataset=str(other.root), run_id=pipeline.on_val)
+
+
+def test_numbers_of_several_files_become_different():
+    first = np.array([[0, 5, 9]], np.uint8)
+    second = np.array([[5, 0, 2**31]], np.uint32)
+    together = number_instances([first, second], ["a", "a"])
+    assert np.array_equal(together, [first, second])
+    apart = number_instances([first, second], ["a", "b"])
+    assert apart.tolist() == [[[0, 1, 2]], [[3, 0, 4]]]
+    # The first and third are one file's: 5 goes through both.
+    mixed = number_instances([first, second, first], ["a", "b", "a"])
+    assert mixed.tolist() == [[[0, 1, 2]], [[3, 0, 4]], [[0, 1, 2]]]
+
+
+def test_the_ids_of_a_stack_go_through_its_sections(export_as, tmp_path):
+    tree = tmp_path / "tree"
+    ids = np.zeros((3, 16, 16), np.uint16)
+    ids[:, 2:6, 2:6], ids[:, 9:12, 2:5], ids[1:, 9:12, 9:12] = 40, 9, 7
+    for split in ("train", "val"):
+        for kind, pixels in (("raw", noise(ids.shape, split)), ("vesicles", ids)):
+            (tree / split / kind).mkdir(parents=True)
+            tifffile.imwrite(tree / split / kind / "s.tif", pixels, photometric="minisblack")
+    dataset = write_prepared(read_folder(PrepareConfig(input=str(tree))), tmp_path / "stack")
+    export_as(format="trakem2", dataset=str(dataset.root))
+    objects = read_project(tmp_path / "out" / "project.xml").objects
+    assert [sorted(item.shapes) for item in objects] == [[1, 2], [0, 1, 2], [0, 1, 2]]
+
+
+def noise(shape, split):
+    return np.random.default_rng(len(split)).integers(0, 255, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_entry_point_writes_every_format(
+    pipeline, use_store, run_entry_point, format, tmp_path
+):
+    use_store(pipeline.store)
+    status, said = run_entry_point(
+        "export", "--dataset", str(pipeline.dataset), "--run_id", pipeline.on_test,
+        "--format", format, "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert status == 0, said
+    assert any((tmp_path / "out").iterdir())
+
+
+def test_an_error_is_one_line(pipeline, use_store, run_entry_point, tmp_path):
+    use_store(pipeline.store)
+    arguments = ("--dataset", str(pipeline.dataset), "--output", str(tmp_path))
+    status, said = run_entry_point("export", *arguments)
+    assert status == 2
+    assert said.startswith("error: output must be a new folder")
+    assert said.count("\n") == 1
