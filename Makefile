@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without git, which is not needed, every run would begin with a page about it.
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: setup demo test lint ui bench requirements clean
+.PHONY: setup demo test lint ui requirements clean
 
 setup: $(INSTALLED)
 

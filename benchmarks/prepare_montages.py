@@ -3,7 +3,7 @@
 Makes a TrakEM2 project over montages with area lists all over them (or reuses it), prepares it in
 a process of its own, and prints a table; writes prepare_montages.json beside this file.
 
-    python benchmarks/prepare_montages.py [--work DIR] [--side 7000] [--sections 12] [--objects 5000]
+    PYTHONPATH=src python benchmarks/prepare_montages.py [--side 7000] [--sections 12]
 """
 
 import argparse
@@ -64,7 +64,7 @@ def make_project(folder: Path, side: int, sections: int, objects: int) -> Path:
     )
     project.write_text(
         f'<trakem2><project id="0"><tissue id="1">{tree}</tissue></project>'
-        f'<t2_layer_set oid="3" layer_width="{side}" layer_height="{side}" transform="matrix(1,0,0,1,0,0)">'
+        f'<t2_layer_set oid="3" layer_width="{side}" layer_height="{side}">'
         '<t2_calibration pixelWidth="5" pixelHeight="5" pixelDepth="50" unit="nm"/>'
         f"{''.join(areas)}{layers}</t2_layer_set></trakem2>",
         encoding="iso-8859-1",
@@ -99,7 +99,9 @@ def measure(task: Callable[..., None], *arguments: object) -> tuple[float, float
     return seconds, peak
 
 
-def run_measured(queue: "multiprocessing.Queue", task: Callable[..., None], arguments: tuple) -> None:
+def run_measured(
+    queue: "multiprocessing.Queue", task: Callable[..., None], arguments: tuple
+) -> None:
     """Runs a task and reports on it."""
     started = time.perf_counter()
     try:
@@ -133,8 +135,13 @@ def main() -> None:
         shutil.rmtree(output, ignore_errors=True)
         rows.append(row)
         print(row)
-    content = {"machine": f"{platform.machine()}, {multiprocessing.cpu_count()} cores", "rows": rows}
-    (Path(__file__).parent / "prepare_montages.json").write_text(json.dumps(content, indent=2) + "\n")
+    content = {
+        "machine": f"{platform.machine()}, {multiprocessing.cpu_count()} cores",
+        "rows": rows,
+    }
+    (Path(__file__).parent / "prepare_montages.json").write_text(
+        json.dumps(content, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":

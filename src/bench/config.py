@@ -463,7 +463,7 @@ class DomainAdaptConfig(StepConfig):
     )
     unlabelled: str = setting(
         AUTO,
-        "Folders or files of unlabelled images, comma-separated; auto takes the training sections.",
+        "Folders or files of images, comma-separated; auto: the dataset's montages, or else train.",
         identity=False,
     )
     method: str = setting(

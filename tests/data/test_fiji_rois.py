@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi, roiwrite
 
-from bench.data.fiji_rois import class_of_name, read_rois
+from bench.data.fiji_rois import read_rois
 from bench.data.rasterise import draw_labels
 from bench.errors import BenchError
 
@@ -223,22 +223,6 @@ def test_a_set_has_names_classes_and_sections(tmp_path):
     ]
     assert len(warnings) == 1
     assert "4 without an area are left out: 'label' (text), 'line' (line)" in warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("vesicle 12", "vesicle"),
-        ("vesicle-0001-0002", "vesicle"),
-        ("active zone #3", "active zone"),
-        ("mito", "mito"),
-        ("sv2", "sv2"),
-        ("0003-0012-0345-1", ""),
-        ("e2b6a3a0-6d5c-11ee-b962-0242ac120002", ""),
-    ],
-)
-def test_a_class_is_a_name_without_its_number(name, kind):
-    assert class_of_name(name) == kind
 
 
 def make_zip(entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -253,11 +253,10 @@ def test_chunk_that_unpacks_to_more_than_it_should(tmp_path, monkeypatch, filter
 
 def test_other_files(tmp_path):
     (tmp_path / "a.h5").write_text("no HDF5")
-    for name in ("a.h5", "b.h5"):
-        with pytest.raises(
-            BenchError, match=rf"{name} must be a whole HDF5 file, received one that"
-        ):
-            read_header(tmp_path / name)
+    with pytest.raises(BenchError, match=r"a\.h5 must be a whole HDF5 file, received one that"):
+        read_header(tmp_path / "a.h5")
+    with pytest.raises(BenchError, match=r"b\.h5 must be readable, received 'No such file or dire"):
+        read_header(tmp_path / "b.h5")
 
 
 def test_damaged_files_are_read_or_refused_in_time(cremi, tmp_path):

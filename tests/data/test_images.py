@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import imagecodecs
@@ -209,3 +210,17 @@ def test_complex_pixels_are_an_error(tmp_path):
     path = save(tmp_path / "a.tif", GREY.astype(np.complex64))
     with pytest.raises(BenchError, match="received complex64"):
         read_section(path)
+
+
+def test_an_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp_path):
+    """Both files are small, and claim to hold gigabytes."""
+    png = imagecodecs.png_encode(GREY)
+    width_height = struct.pack(">II", 60000, 60000)
+    (tmp_path / "bomb.png").write_bytes(png[:16] + width_height + png[24:])
+    tifffile.imwrite(
+        tmp_path / "bomb.tif", np.zeros((1 << 15, 1 << 15), np.uint8), compression="zlib"
+    )
+    for name in ("bomb.png", "bomb.tif"):
+        for read in (read_header, read_section):
+            with pytest.raises(BenchError, match="must not decode to more than 512 MB"):
+                read(tmp_path / name)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from bench.data.drawing import Disc
-from bench.data.imod import MODEL_HEADER, OBJECT_HEADER, read_model
+from bench.data.imod import read_model
+from bench.data.imod_chunks import MODEL_HEADER, OBJECT_HEADER
 from bench.data.mrc import MrcGeometry
 from bench.data.rasterise import draw_labels
 from bench.errors import BenchError
 
-CLOSED, HIDDEN, OPEN, SCATTERED = 0, 1 << 1, 1 << 3, 1 << 9
+CLOSED, HIDDEN, OPEN, CENTRAL, SCATTERED = 0, 1 << 1, 1 << 3, 1 << 7, 1 << 9
 HAS_ORIGIN, FLIPPED = 1 << 14, 1 << 16
 SQUARE = [(1, 1), (5, 1), (5, 5), (1, 5)]
 
@@ -114,6 +115,54 @@ def test_sections_are_as_far_apart_as_the_z_scale_says(tmp_path):
     assert {z: shape[0].radius for z, shape in model.objects[0].shapes.items()} == pytest.approx(
         {4: math.sqrt(36 - 16), 5: 6, 6: math.sqrt(36 - 16)}
     )
+
+
+def test_spheres_of_the_central_section_only_are_discs(tmp_path):
+    points = np.array(
+        [(10, 10, 4.4), (20, 20, 4.5), (30, 30, 0), (9, 9, -0.6), (5, 5, 9), (1, 1, 2)]
+    )
+    item = drawn(contour(points, sizes=[3, 2, 7, 9, 9, 0]), flags=SCATTERED | OPEN | CENTRAL)
+    image = MrcGeometry((40, 40, 9), (0, 0, 0), (0, 0, 0))
+    model = read_model(write(tmp_path / "a.mod", item, z_scale=0.1), image)
+    assert [item.shapes for item in model.objects] == [
+        {4: (Disc(10, 10, 3),)},
+        {5: (Disc(20, 20, 2),)},
+        {0: (Disc(30, 30, 7),)},
+    ]
+    assert model.warnings == (
+        "a.mod has 3 scattered points without a radius that reaches a section: left out",
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_section_that_a_sphere_cuts_has_its_disc(tmp_path, seed):
+    generator = np.random.default_rng(seed)
+    # Halves and quarters are exact, so that many spheres just touch a section.
+    z, radii = generator.integers(-8, 50, 200) / 4, generator.integers(0, 20, 200) / 4
+    points = np.column_stack([z, z, z])
+    item = drawn(
+        *(contour(points[n : n + 50], sizes=radii[n : n + 50]) for n in (0, 50)),
+        *(contour(points[100:], sizes=[*radii[100:150], *[-1] * 50]), contour(points[:0])),
+        flags=SCATTERED,
+        radius=2,
+    )
+    radii[150:] = 2
+    image = MrcGeometry((20, 20, 9), (0, 0, 0), (0, 0, 0))
+    model = read_model(write(tmp_path / "a.mod", item, z_scale=0.5), image)
+    squares = {
+        n: {s: r**2 - (0.5 * (s - c)) ** 2 for s in range(9) if r**2 > (0.5 * (s - c)) ** 2}
+        for n, (c, r) in enumerate(zip(z, radii, strict=True))
+    }
+    names = [f"contour {n // 50 + 1} point {n % 50 + 1}" for n in range(150)]
+    names += [f"contour 3 point {n + 1}" for n in range(50, 100)]
+    expected = {f"object 1 {names[n]}": found for n, found in squares.items() if found}
+    assert 50 < len(expected) < 190
+    assert {item.name: set(item.shapes) for item in model.objects} == {
+        name: set(found) for name, found in expected.items()
+    }
+    for item in model.objects:
+        for section, (disc,) in item.shapes.items():
+            assert disc.radius**2 == pytest.approx(expected[item.name][section])
 
 
 def test_a_sphere_stays_within_the_image(tmp_path):
@@ -248,6 +297,14 @@ def test_pixel_size(tmp_path, size, unit, expected):
 def test_hostile_models(tmp_path, content, message):
     with pytest.raises(BenchError, match=message):
         read_model(write(tmp_path / "a.mod", content))
+
+
+def test_too_many_points(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.data.imod_chunks.MOST_POINTS", 10)
+    read_model(write(tmp_path / "a.mod", drawn(contour(np.zeros((10, 3))))))
+    item = drawn(contour(np.zeros((6, 3))), contour(np.zeros((5, 3))))
+    with pytest.raises(BenchError, match="11 points or more, more than 10"):
+        read_model(write(tmp_path / "a.mod", item))
 
 
 def test_too_many_discs(tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from bench.data.inputs import read_input
 from bench.data.prepared import PreparedDataset
 from bench.data.writing import write_prepared
 from bench.errors import BenchError
+from bench.metrics.instances import match_instances
+from bench.metrics.overlap import count_pixels, dice_score
 
 SHAPE = (40, 50)
 SPLITS = "train=0;val=1;test=2"
@@ -296,3 +298,38 @@ def test_annotation_beyond_the_stack_is_refused(images):
         BenchError, match=r"in the 1 sections of s0.tif, received some in section 3"
     ):
         read_input(PrepareConfig(input=str(images), splits=SPLITS))
+
+
+def test_objects_of_a_volume_keep_their_ids_through_z_and_metrics_take_volumes(prepared, tmp_path):
+    """Section 1 shows one of two objects: read alone, its mask would be called binary."""
+    truth = np.zeros((4, *SHAPE), np.uint16)
+    truth[0:4, 2:9, 3:12] = 5
+    truth[[0, 2, 3], 20:30, 15:28] = 9
+    tifffile.imwrite(tmp_path / "tomo.tif", make_raw(0, 4), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "tomo_vesicles.tif", truth, photometric="minisblack")
+    dataset = prepared(tmp_path / "tomo.tif", splits="train=0-1;val=2-3")
+    (names,) = dataset.volumes("train").values()
+    labels = dataset.read_volume(names, "vesicles")
+    np.testing.assert_array_equal(labels, truth[:2])
+    np.testing.assert_array_equal(dataset.read_volume(names), make_raw(0, 4)[:2])
+    prediction = np.where(truth[:2] == 5, 1, 0)
+    matching = match_instances(truth=labels, prediction=prediction)
+    assert (matching.truth_instances, matching.true_positive) == (2, 1)
+    counts = count_pixels(truth=labels, prediction=prediction)
+    assert dice_score(counts) == pytest.approx(2 * 126 / (2 * 126 + 130))
+
+
+def test_volumes_are_split_by_file(prepared, tmp_path):
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"v{number}.tif", make_raw(number, 4), photometric="minisblack")
+        tifffile.imwrite(
+            tmp_path / f"v{number}_vesicles.tif", volume_labels(), photometric="minisblack"
+        )
+    (tmp_path / "in").mkdir()
+    for path in tmp_path.glob("*.tif"):
+        path.rename(tmp_path / "in" / path.name)
+    dataset = prepared(tmp_path / "in", splits="regions:train=0;val=1;test=2")
+    assert list(dataset.volumes("test")) == ["v2"]
+    assert len(dataset.volumes("train")["v0"]) == 4
+    with pytest.raises(BenchError, match="unknown split"):
+        dataset.volumes("x")

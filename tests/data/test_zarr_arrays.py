@@ -11,6 +11,7 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from bench.data import zarr_arrays
+from bench.data.arrays.zarr_metadata import LARGEST_METADATA
 from bench.data.zarr_arrays import choose_level, list_arrays, read_header, read_offset, read_plane
 from bench.errors import BenchError
 
@@ -339,7 +340,7 @@ def test_absurd_shapes_are_refused(tmp_path, shape, chunks, message):
 
 @pytest.mark.parametrize("compressor", V2[1:])
 def test_chunk_that_unpacks_to_more_than_it_should(tmp_path, monkeypatch, compressor):
-    monkeypatch.setattr(zarr_arrays, "FREE_BYTES", 10**6)
+    monkeypatch.setattr("bench.data.arrays.zarr_chunks.FREE_BYTES", 10**6)
     path = save(tmp_path / "a.zarr", VOLUME, zarr_format=2, compressors=compressor)
     (path / "0.0.0").write_bytes(compressor.encode(bytes(2 * 10**6)))
     with pytest.raises(
@@ -369,7 +370,7 @@ def test_other_folders(tmp_path):
     (path / "zarr.json").write_text("[" * 100_000)
     with pytest.raises(BenchError, match="must be a whole Zarr folder"):
         read_header(path)
-    (path / "zarr.json").write_bytes(b" " * (zarr_arrays.LARGEST_METADATA + 1))
+    (path / "zarr.json").write_bytes(b" " * (LARGEST_METADATA + 1))
     with pytest.raises(BenchError, match=r"metadata of .* must have no more than 16 MB"):
         read_header(path)
 
@@ -378,7 +379,7 @@ def test_too_many_or_too_deep_folders(tmp_path, monkeypatch):
     zarr.open_group(tmp_path / "deep.zarr", mode="w")
     (tmp_path / "deep.zarr" / "/".join("a" * 40)).mkdir(parents=True)
     path = save(tmp_path / "wide.zarr", VOLUME, "a")
-    monkeypatch.setattr(zarr_arrays, "MOST_FOLDERS", 9)
+    monkeypatch.setattr("bench.data.arrays.zarr_keys.MOST_FOLDERS", 9)
     assert list(list_arrays(path)) == ["a"]  # chunks do not count
     for number in range(9):
         (path / f"group{number}").mkdir()

@@ -92,7 +92,7 @@ def fractions(tree: Path) -> None:
         (truncated, "s2.png must be a whole PNG or TIFF file"),
         (not_an_image, "s2.png must be a whole PNG or TIFF file"),
         (no_validation, "splits train and val must have sections, received none for val"),
-        (empty_validation, "val/raw must hold PNG or TIFF files, received none"),
+        (empty_validation, "val/raw must hold raw images, received none"),
         (in_two_splits, "splits must share no image, received the same pixels in train/raw/s0.png"),
         (fractions, "s0.tif must hold whole numbers, received 0.5"),
     ],

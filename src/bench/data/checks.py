@@ -66,7 +66,7 @@ def check_ids(mask: np.ndarray, file: str) -> None:
             f"mask {file} must not be negative, received {mask.min()}: 0 is background, instances "
             "count from 1"
         )
-    if mask.max() > LARGEST_ID:
+    if float(mask.max()) > LARGEST_ID:
         raise BenchError(
             f"ids of mask {file} must fit in 32 bits, received {mask.max()}: number them from 1"
         )

@@ -8,24 +8,12 @@ from typing import Any
 import numpy as np
 
 from bench.data.drawing import DrawnObject, Outline, Painted
-from bench.data.fiji_rois import (
-    LARGEST_COORDINATE_PX,
-    UNCLASSIFIED,
-    check_coordinates,
-    tidy_name,
-    warn_of_left_out,
-)
-from bench.data.geojson import (
-    IS_GEOJSON,
-    expect,
-    read_json,
-    read_name,
-    read_numbers,
-    read_start,
-    show,
-)
+from bench.data.geojson import IS_GEOJSON
+from bench.data.json_files import expect, read_json, read_name, read_numbers, read_start, show
 from bench.data.limits import check_decoded_size
 from bench.data.names import first_names
+from bench.data.object_names import UNCLASSIFIED, tidy_name, warn_of_left_out
+from bench.data.rings import LARGEST_COORDINATE_PX, check_coordinates
 from bench.errors import BenchError
 
 IS_COCO = re.compile(rb'^\s*\{.*"(images|annotations|categories)"\s*:', re.DOTALL)

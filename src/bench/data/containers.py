@@ -10,7 +10,7 @@ from bench.data import hdf5, zarr_arrays
 from bench.data.classes import ClassMap
 from bench.data.formats import read_header, read_plane
 from bench.data.images import ImageHeader
-from bench.data.labels import ImageLabels
+from bench.data.labels import ImageLabels, mark_ids
 from bench.data.sources import SourceImage
 from bench.errors import BenchError
 
@@ -82,10 +82,12 @@ def read_container(
     files = {path.relative_to(root).as_posix(): path}
     labels = ImageLabels()
     for structure, part in parts.items():
-        labels.pages[structure] = [
-            SourceImage(files, page, part.header, partial(read_labels, path, page, part.key))
-            for page in range(part.header.pages)
-        ]
+        labels.pages[structure] = mark_ids(
+            [
+                SourceImage(files, page, part.header, partial(read_labels, path, page, part.key))
+                for page in range(part.header.pages)
+            ]
+        )
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
     header = ImageHeader(first.header.shape, first.header.pages, raw.pixel_sides_nm, raw.section_nm)
     pages = [
@@ -124,9 +126,9 @@ def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> st
     keys = [key for key in list_arrays(path) if key not in labels]
     if path.suffix.lower() == ZARR:
         images = [key for key in keys if "labels" not in key.strip("/").split("/")]
-        levels = {key.rpartition("/")[0] for key in images}
-        if len(levels) == 1:
-            return zarr_arrays.choose_level(path, pixel_size_nm, levels.pop())
+        groups = {key.rpartition("/")[0] for key in images if key.split("/")[-1].isdecimal()}
+        if len(groups) == 1:
+            return zarr_arrays.choose_level(path, pixel_size_nm, groups.pop())
     named = [key for key in keys if kind_of(key).lower() in RAW_NAMES]
     if len(named) == 1 or len(keys) == 1:
         return (named or keys)[0]

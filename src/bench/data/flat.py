@@ -95,8 +95,10 @@ def pair_files(
             strangers.append(path.name)
         elif path.suffix.lower() == ".json" and is_coco(path):
             for_all.append(path)
-        elif owner:
-            partners.append((candidates[owner], path, kind))
+        elif owner or len(candidates) == 1:
+            # Of a single image every annotation is, whatever its name.
+            only = owner or next(iter(candidates))
+            partners.append((candidates[only], path, kind))
         else:
             strangers.append(path.name)
     for image, path, kind in partners:

@@ -1,34 +1,21 @@
-"""Reads annotation as GeoJSON, as QuPath exports it; and JSON that strangers wrote."""
+"""Reads annotation as GeoJSON, as QuPath exports it."""
 
-import json
 import re
-import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from bench.data.drawing import DrawnObject, Outline
-from bench.data.fiji_rois import (
-    SMALLEST_SIDE_PX,
-    UNCLASSIFIED,
-    check_coordinates,
-    class_of_name,
-    oval_ring,
-    tidy_name,
-    warn_of_left_out,
-)
-from bench.data.limits import ANNOTATION_BYTES
+from bench.data.json_files import expect, read_json, read_name, read_numbers, read_start, show
+from bench.data.object_names import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
+from bench.data.rings import SMALLEST_SIDE_PX, check_coordinates, oval_ring
 from bench.errors import BenchError
 
-SNIFFED_BYTES = 64 * 2**10
 IS_GEOJSON = re.compile(rb'"type"\s*:\s*"Feature(Collection)?"|"geometry"\s*:')
-JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
 # Above, the polygon that QuPath writes of an ellipse is as good, and not as long.
 LARGEST_EXACT_ELLIPSE_PX = 256
-
-T = TypeVar("T")
 
 
 def is_geojson(path: Path) -> bool:
@@ -104,11 +91,6 @@ def name_feature(properties: dict[str, Any]) -> tuple[str, str]:
     return next(filter(None, kinds), UNCLASSIFIED), name
 
 
-def read_name(value: Any) -> str:
-    """Returns text or a number as a name; empty for anything else."""
-    return tidy_name(str(value)) if isinstance(value, str | int | float) else ""
-
-
 def find_section(geometry: dict[str, Any], where: str) -> int:
     """Returns the z of a geometry's plane."""
     plane = expect(geometry.get("plane") or {}, dict, "plane", where)
@@ -168,93 +150,3 @@ def read_ring(corners: Any, where: str) -> np.ndarray:
     check_coordinates(ring, where)
     last = -1 if len(ring) > 1 and (ring[0] == ring[-1]).all() else None
     return ring[:last, :2]
-
-
-def read_numbers(values: list[Any], where: str) -> np.ndarray:
-    """Returns numbers as an array.
-
-    Raises:
-        BenchError: If some are missing or are no numbers.
-    """
-    try:
-        return np.asarray(values, dtype=float)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BenchError(
-            f"numbers of {where} must be complete, received {show(values)}: export it again"
-        ) from error
-
-
-def expect(value: Any, kind: type[T], what: str, where: Path | str) -> T:
-    """Returns a value of a document if it is of its type.
-
-    Args:
-        value: The value.
-        kind: dict, list, str or int.
-        what: What it is called, for the message.
-        where: The file, and the object in it, for the message.
-
-    Raises:
-        BenchError: If it is of another type.
-    """
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BenchError(
-            f"{what} of {where} must be {JSON_NAMES[kind]}, received {show(value)}: export it again"
-        )
-    return value
-
-
-def show(value: Any) -> str:
-    """Returns a value as it is written in a message, however large it is."""
-    return tidy_name(reprlib.repr(value))
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        BenchError: If it is unreadable, damaged, too large or nested too deeply.
-    """
-    return decode(path, lambda: json.loads(read_whole(path)))
-
-
-def read_start(path: Path) -> bytes:
-    """Reads the beginning of a file, to find out what it is.
-
-    Raises:
-        BenchError: If it is unreadable.
-    """
-
-    def read() -> bytes:
-        with path.open("rb") as file:
-            return file.read(SNIFFED_BYTES)
-
-    return decode(path, read)
-
-
-def read_whole(path: Path) -> bytes:
-    """Reads a file if it is not too large."""
-    size = path.stat().st_size
-    if size > ANNOTATION_BYTES:
-        raise BenchError(
-            f"{path} must have no more than {ANNOTATION_BYTES >> 20} MB, received {size >> 20}: "
-            "export it in several files"
-        )
-    return path.read_bytes()
-
-
-def decode(path: Path, read: Callable[[], T]) -> T:
-    """Calls a reader and turns what is raised on a bad file into a BenchError."""
-    try:
-        return read()
-    except (BenchError, MemoryError):
-        raise
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise BenchError(
-            f"{path} must be readable, received {error.strerror!r}: check its path and permissions"
-        ) from error
-    except Exception as error:  # such as RecursionError
-        reason = tidy_name(str(error)) or type(error).__name__
-        raise BenchError(
-            f"{path} must be a whole JSON file, received one that does not decode ({reason}): "
-            "export or copy it again"
-        ) from error

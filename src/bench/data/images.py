@@ -1,5 +1,6 @@
 """Reads one image file: PNG or TIFF, a section or a stack, at the depth it was saved in."""
 
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from bench.data.limits import check_decoded_size
 from bench.errors import BenchError
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# By the colour type of the header: colour, grey with alpha, colour with alpha; else one.
+PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
 
 # TIFF ResolutionUnit: 2 is the inch, 3 the centimetre; 1 says that there is no unit.
 RESOLUTION_UNIT_NM = {2: 2.54e7, 3: 1e7}
@@ -86,6 +91,7 @@ def read_section(path: Path, page: int = 0) -> np.ndarray:
         BenchError: If the file is unreadable, damaged, or in colour.
     """
     if path.suffix.lower() == ".png":
+        decode(path, read_png_header)
         pixels = decode(path, lambda file: imagecodecs.png_decode(file.read_bytes()))
     else:
         pixels = decode(path, lambda file: read_tiff_page(file, page))
@@ -103,31 +109,41 @@ def read_section(path: Path, page: int = 0) -> np.ndarray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def decode(path: Path, read: Callable[[Path], T]) -> T:
-    """Calls a reader and turns whatever a decoder raises on a bad file into a BenchError."""
+def decode(path: Path, read: Callable[[Path], T], kind: str = "PNG or TIFF file") -> T:
+    """Calls a reader and turns whatever a decoder raises on a bad file into a BenchError.
+
+    Args:
+        path: The file.
+        read: The reader.
+        kind: What the file must be, for the message.
+    """
     try:
         return read(path)
     except (BenchError, MemoryError):
         raise
-    except PermissionError as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        # h5py repeats the path in strerror, and others leave it out.
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise BenchError(
-            f"{path} must be readable, received {error.strerror!r}: give yourself read permission"
+            f"{path} must be readable, received {reason!r}: check its path and permissions"
         ) from error
     except Exception as error:  # the decoders' own exceptions have no common class
         reason = " ".join(str(error)[:LONGEST_REASON].split()) or type(error).__name__
         raise BenchError(
-            f"{path} must be a whole PNG or TIFF file, received one that does not decode "
-            f"({reason}): save or copy it again"
+            f"{path} must be a whole {kind}, received one that does not decode ({reason}): "
+            "save or copy it again"
         ) from error
 
 
 def read_png_header(path: Path) -> ImageHeader:
     """Reads the header chunk of a PNG, which always comes first."""
     with path.open("rb") as file:
-        start = file.read(24)
-    if not start.startswith(PNG_SIGNATURE) or start[12:16] != b"IHDR":
+        start = file.read(26)
+    if not start.startswith(PNG_SIGNATURE) or start[12:16] != b"IHDR" or len(start) < 26:
         raise ValueError("no PNG header")
-    width, height = struct.unpack(">II", start[16:24])
+    width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
+    decoded = width * height * PNG_CHANNELS.get(colour, 1) * max(depth // 8, 1)
+    check_decoded_size(path, decoded, path.stat().st_size)
     return ImageHeader((height, width), 1, None)
 
 
@@ -150,8 +166,15 @@ def read_tiff_header(path: Path) -> ImageHeader:
             )
         in_colour = "S" in others and not is_stack_in_planes(series)
         pages = 1 if in_colour or not others else sides[others[0]]
+        check_tiff_size(path, series)
         pixel_sides = read_pixel_sides(file.pages.first, imagej)
         return ImageHeader((sides["Y"], sides["X"]), pages, pixel_sides)
+
+
+def check_tiff_size(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Refuses a TIFF of which a section, or what is read with it, is absurdly large."""
+    together = series.size if "S" in series.axes else series.keyframe.size
+    check_decoded_size(path, together * series.dtype.itemsize, path.stat().st_size)
 
 
 def is_composite(imagej: dict[str, object]) -> bool:
@@ -171,6 +194,7 @@ def read_tiff_page(path: Path, page: int) -> np.ndarray:
     """Reads one section of a TIFF; a long ImageJ stack has one tag page for all its sections."""
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
+        check_tiff_size(path, series)
         if is_stack_in_planes(series):
             return np.array(file.asarray(series=0)[page])
         if "S" in series.axes:

@@ -166,6 +166,25 @@ def list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[Sourc
     """Lists the sections of a label image, which must be like those of the raw image."""
     masks = list_pages(root, file)
     check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
+    return mark_ids(masks)
+
+
+def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
+    """Marks the sections of a stack that holds ids, so that one with a single id keeps it.
+
+    Sections are read until two values are found, which in a stack of ids is soon; a single
+    section says it by itself.
+    """
+    if len(masks) == 1:
+        return masks
+    values: set[float] = set()
+    for mask in masks:
+        pixels = mask.read()
+        foreground = pixels[pixels != 0]
+        if foreground.size:
+            values |= {foreground.min(), foreground.max()}
+        if len(values) > 1:
+            return [replace(mask, ids=True) for mask in masks]
     return masks
 
 

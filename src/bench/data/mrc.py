@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from bench.data.hdf5 import MOST_SECTIONS, decode_as
-from bench.data.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, ImageHeader
+from bench.data.arrays.axes import MOST_SECTIONS
+from bench.data.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, ImageHeader, decode
 from bench.errors import BenchError
 
 # Modes of real numbers; 3 and 4 are complex, 16 is colour, 101 has two pixels in a byte.
@@ -90,7 +90,7 @@ def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
         pixels = np.fromfile(file, dtype, width * height, offset=start).reshape(height, width)
         return pixels.astype(dtype.newbyteorder("="), copy=False)
 
-    return decode_as("MRC file", path, read)
+    return decode(path, read, "MRC file")
 
 
 def read_geometry(path: Path, key: str = "") -> MrcGeometry:
@@ -120,7 +120,7 @@ def read_geometry(path: Path, key: str = "") -> MrcGeometry:
             (origin[x], origin[y], origin[z]),
         )
 
-    return decode_as("MRC file", path, read)
+    return decode(path, read, "MRC file")
 
 
 def check_key(path: Path, key: str) -> None:

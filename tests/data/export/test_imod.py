@@ -104,6 +104,22 @@ def test_spheres_have_the_area_of_their_instance(tmp_path, caplog):
     assert contour.point_sizes[1] == pytest.approx(2.2568, abs=1e-4)
 
 
+def test_spheres_come_back_in_the_section_they_were_written_for(tmp_path, draw_objects):
+    y, x = np.mgrid[:40, :50] + 0.5
+    labels = np.zeros((40, 50), np.uint8)
+    labels[(y - 20) ** 2 + (x - 15) ** 2 <= 81] = 1
+    labels[(y - 10) ** 2 + (x - 40.5) ** 2 <= 30] = 2
+    write_imod_spheres(make_stack({"vesicles": labels}, raw=labels), tmp_path)
+    for image in (None, read_geometry(tmp_path / "raw.mrc")):
+        read = read_model(tmp_path / "labels.mod", image)
+        assert [set(item.shapes) for item in read.objects] == [{0}, {0}]
+        assert np.array_equal(draw_objects(read.objects, (1, 40, 50))[0], labels)
+    stack = np.stack([0 * labels, labels, 0 * labels])
+    write_imod_spheres(make_stack({"vesicles": stack}), tmp_path)
+    read = read_model(tmp_path / "labels.mod")
+    assert [set(item.shapes) for item in read.objects] == [{1}, {1}]
+
+
 def test_spheres_of_nothing(tmp_path):
     write_imod_spheres(make_stack({"vesicles": np.zeros((4, 5), np.uint8)}), tmp_path)
     (item,) = ImodModel.from_file(tmp_path / "labels.mod").objects
