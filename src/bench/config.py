@@ -167,6 +167,9 @@ class PrepareConfig(StepConfig):
     structures: str = setting(
         "all", "Structures to take, or classes that stand for them: vesicle=vesicles,mito*=mito."
     )
+    raw_key: str = setting(
+        AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
+    )
     margin_px: int = setting(
         64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
     )

@@ -333,3 +333,16 @@ def test_volumes_are_split_by_file(prepared, tmp_path):
     assert len(dataset.volumes("train")["v0"]) == 4
     with pytest.raises(BenchError, match="unknown split"):
         dataset.volumes("x")
+
+
+def test_arrays_of_any_name(prepared, tmp_path):
+    path = tmp_path / "tomo.h5"
+    raw = make_raw(3, 4)
+    with h5py.File(path, "w") as file:
+        file["main/first"] = raw
+        file["main/second"] = raw
+        file["seg/stack_1"] = volume_labels()
+    settings = {"splits": "train=0-1;val=3", "structures": "seg/stack_1=vesicles"}
+    with pytest.raises(BenchError, match=r"one array of raw sections, .* -P raw_key=main/em"):
+        read_input(PrepareConfig(input=str(path), **settings))
+    check_volume(prepared(path, raw_key="main/second", **settings), raw)

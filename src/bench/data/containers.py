@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.config import AUTO
 from bench.data import hdf5, zarr_arrays
 from bench.data.classes import ClassMap
 from bench.data.formats import read_header, read_plane
@@ -48,7 +49,7 @@ def is_container(path: Path) -> bool:
 
 
 def read_container(
-    root: Path, path: Path, classes: ClassMap, pixel_size_nm: float | None
+    root: Path, path: Path, classes: ClassMap, pixel_size_nm: float | None, raw_key: str = AUTO
 ) -> tuple[list[SourceImage], ImageLabels] | None:
     """Lists raw sections and labels of a container; None where no array is named as a structure.
 
@@ -59,6 +60,7 @@ def read_container(
         path: The container.
         classes: Which class is which structure.
         pixel_size_nm: Chooses the level of a multiscale image; None is the finest.
+        raw_key: The array of raw sections; ``auto`` finds it.
 
     Raises:
         BenchError: If it has no raw array, or labels that differ in place or reach beyond it.
@@ -66,7 +68,8 @@ def read_container(
     found = find_labels(path, classes)
     if not found:
         return None
-    raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
+    if raw_key == AUTO:
+        raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
     raw = read_header(path, raw_key)
     parts = {
         structure: find_part(path, raw_key, raw, choose_level(path, keys, structure, pixel_size_nm))
@@ -134,7 +137,7 @@ def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> st
         return (named or keys)[0]
     raise BenchError(
         f"{path} must have one array of raw sections, named raw, received "
-        f"{', '.join(keys) or 'label arrays only'}: rename it"
+        f"{', '.join(keys) or 'label arrays only'}: name it as in -P raw_key=main/em"
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.config import PrepareConfig
+from bench.config import AUTO, PrepareConfig
 from bench.data.annotations import is_annotation
 from bench.data.classes import ClassMap, parse_classes
 from bench.data.coco import is_coco
@@ -40,7 +40,7 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
         path: volume
         for path in files
         if is_container(path)
-        and (volume := read_container(root, path, classes, config.pixel_size_nm))
+        and (volume := read_container(root, path, classes, config.pixel_size_nm, config.raw_key))
     }
     others = [path for path in files if path not in volumes]
     pairs = pair_files(root, others, classes) if others or not volumes else {}
@@ -53,7 +53,8 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     for path, (pages, labels) in volumes.items():
         add_image(found, path, pages, labels)
     for image, label_files in images.items():
-        pages = list_pages(root, image)
+        named = is_container(image) and config.raw_key != AUTO
+        pages = list_pages(root, image, config.raw_key if named else "")
         add_image(found, image, pages, label_by_class(label_files, root, pages, classes, drawn))
     taken = {structure for section in found.sections for structure in section.labels}
     return build_tree(found, choose_taken(taken, found.kinds, classes, root), classes, config)
