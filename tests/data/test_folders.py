@@ -127,8 +127,8 @@ BROKEN = {
         r"one file per name, received s3.png and s3.tif",
     ),
     "other file": (
-        lambda root: (root / "val/raw/s4.jpg").touch(),
-        "known formats .* only, received s4.jpg: convert",
+        lambda root: (root / "val/raw/s4.gif").touch(),
+        "known formats .* only, received s4.gif: convert",
     ),
     "corrupt": (
         lambda root: (root / "val/raw/s3.png").write_bytes(b"nothing"),

@@ -50,6 +50,14 @@ def write_png(folder: Path) -> tuple[Path, Path]:
     return folder, folder / "a1_vesicles.png"
 
 
+def write_jpeg(folder: Path) -> tuple[Path, Path]:
+    write_png(folder)
+    for number in range(3):
+        (folder / f"a{number}.png").unlink()
+        (folder / f"a{number}.jpg").write_bytes(imagecodecs.jpeg8_encode(RAW[number]))
+    return folder, folder / "a1.jpg"
+
+
 def write_mrc(folder: Path) -> tuple[Path, Path]:
     with mrcfile.new(folder / "a.mrc") as file:
         file.set_data(RAW.astype(np.int16))
@@ -101,6 +109,7 @@ def write_exported(name: str, pattern: str) -> Callable[[Path], tuple[Path, Path
 WRITERS: dict[str, Callable[[Path], tuple[Path, Path]]] = {
     "tiff": write_tiff,
     "png": write_png,
+    "jpeg": write_jpeg,
     "mrc": write_mrc,
     "hdf5": write_hdf5,
     "zarr": write_zarr,

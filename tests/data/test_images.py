@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from bench.data.images import read_header, read_section
+from bench.data.images import ImageHeader, read_header, read_section
 from bench.errors import BenchError
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
@@ -224,3 +224,17 @@ def test_an_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp
         for read in (read_header, read_section):
             with pytest.raises(BenchError, match="must not decode to more than 512 MB"):
                 read(tmp_path / name)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_read_as_grey(tmp_path, channels):
+    smooth = np.tile(np.linspace(20, 230, 64), (48, 1)).astype(np.uint8)
+    pixels = smooth if channels == 1 else np.repeat(smooth[..., None], 3, axis=-1)
+    (tmp_path / "a.jpg").write_bytes(imagecodecs.jpeg8_encode(pixels, level=95))
+    assert read_header(tmp_path / "a.jpg") == ImageHeader((48, 64), 1, None)
+    section = read_section(tmp_path / "a.jpg")
+    assert section.dtype == np.uint8
+    np.testing.assert_allclose(section, smooth, atol=3)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:100])
+    with pytest.raises(BenchError, match="must be a whole JPEG file"):
+        read_section(tmp_path / "b.jpg")

@@ -4,6 +4,7 @@ import json
 import zipfile
 
 import h5py
+import imagecodecs
 import mrcfile
 import numpy as np
 import pytest
@@ -346,3 +347,11 @@ def test_arrays_of_any_name(prepared, tmp_path):
     with pytest.raises(BenchError, match=r"one array of raw sections, .* -P raw_key=main/em"):
         read_input(PrepareConfig(input=str(path), **settings))
     check_volume(prepared(path, raw_key="main/second", **settings), raw)
+
+
+def test_a_jpeg_is_no_label_image(images):
+    content = imagecodecs.jpeg8_encode(paint("vesicle") * 100)
+    for number in range(3):
+        (images / f"s{number}_vesicles.jpg").write_bytes(content)
+    with pytest.raises(BenchError, match=r"labels must keep their values, received s0_vesicles\.jpg"):
+        read_input(PrepareConfig(input=str(images), splits=SPLITS))

@@ -198,7 +198,7 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
             continue
         if not accepts(path):
             raise BenchError(
-                f"{folder} must hold {what} of known formats (PNG, TIFF, MRC, HDF5, Zarr) "
+                f"{folder} must hold {what} of known formats (PNG, TIFF, JPEG, MRC, HDF5, Zarr) "
                 f"only, received {path.name}: convert it without loss, or move it away"
             )
         stem = stem_of(path)

@@ -39,6 +39,7 @@ IMAGE_FORMATS: dict[str, ImageFormat] = {
     ".png": PLAIN,
     ".tif": PLAIN,
     ".tiff": PLAIN,
+    **dict.fromkeys(images.JPEG_SUFFIXES, PLAIN),
     **dict.fromkeys(MRC_SUFFIXES, MRC),
     ".h5": HDF5,
     ".hdf": HDF5,

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import imagecodecs
 import numpy as np
+import PIL.Image
 import tifffile
 
 from bench.data.limits import check_decoded_size
@@ -16,6 +17,8 @@ from bench.errors import BenchError
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 # By the colour type of the header: colour, grey with alpha, colour with alpha; else one.
 PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
@@ -72,11 +75,13 @@ def read_header(path: Path) -> ImageHeader:
     """
     if path.suffix.lower() == ".png":
         return decode(path, read_png_header)
+    if path.suffix.lower() in JPEG_SUFFIXES:
+        return decode(path, read_jpeg_header, "JPEG file")
     return decode(path, read_tiff_header)
 
 
 def read_section(path: Path, page: int = 0) -> np.ndarray:
-    """Reads a section (y, x) of a PNG or TIFF file.
+    """Reads a section (y, x) of a PNG, TIFF or JPEG file.
 
     Values are those stored, at their depth. Colour is taken as grey where all channels agree,
     and an alpha channel is left out. A PNG's palette is applied; that of a TIFF is a look-up
@@ -93,6 +98,9 @@ def read_section(path: Path, page: int = 0) -> np.ndarray:
     if path.suffix.lower() == ".png":
         decode(path, read_png_header)
         pixels = decode(path, lambda file: imagecodecs.png_decode(file.read_bytes()))
+    elif path.suffix.lower() in JPEG_SUFFIXES:
+        decode(path, read_jpeg_header, "JPEG file")
+        pixels = decode(path, lambda file: imagecodecs.jpeg8_decode(file.read_bytes()), "JPEG file")
     else:
         pixels = decode(path, lambda file: read_tiff_page(file, page))
     if pixels.ndim == 3:
@@ -144,6 +152,15 @@ def read_png_header(path: Path) -> ImageHeader:
     width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
     decoded = width * height * PNG_CHANNELS.get(colour, 1) * max(depth // 8, 1)
     check_decoded_size(path, decoded, path.stat().st_size)
+    return ImageHeader((height, width), 1, None)
+
+
+def read_jpeg_header(path: Path) -> ImageHeader:
+    """Reads the size that a JPEG states; its pixels are bounded as those of a PNG."""
+    with PIL.Image.open(path, formats=["JPEG"]) as image:
+        width, height = image.size
+        channels = len(image.getbands())
+    check_decoded_size(path, width * height * channels, path.stat().st_size)
     return ImageHeader((height, width), 1, None)
 
 

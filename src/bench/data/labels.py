@@ -11,6 +11,7 @@ import numpy as np
 from bench.data.annotations import Annotation, draw_pages, is_annotation, read_annotation
 from bench.data.classes import ClassMap
 from bench.data.formats import list_pages
+from bench.data.images import JPEG_SUFFIXES
 from bench.data.sources import SourceImage
 from bench.data.tree import check_alike
 from bench.errors import BenchError
@@ -164,6 +165,11 @@ def read_values(mask: SourceImage, values: list[int]) -> np.ndarray:
 
 def list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
     """Lists the sections of a label image, which must be like those of the raw image."""
+    if file.suffix.lower() in JPEG_SUFFIXES:
+        raise BenchError(
+            f"labels must keep their values, received {file.name}, and JPEG changes them: save it "
+            "as PNG or TIFF"
+        )
     masks = list_pages(root, file)
     check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
     return mark_ids(masks)
