@@ -353,5 +353,5 @@ def test_a_jpeg_is_no_label_image(images):
     content = imagecodecs.jpeg8_encode(paint("vesicle") * 100)
     for number in range(3):
         (images / f"s{number}_vesicles.jpg").write_bytes(content)
-    with pytest.raises(BenchError, match=r"labels must keep their values, received s0_vesicles\.jpg"):
+    with pytest.raises(BenchError, match=r"labels must keep their values, received s0"):
         read_input(PrepareConfig(input=str(images), splits=SPLITS))
