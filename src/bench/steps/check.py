@@ -1,6 +1,5 @@
 """Check annotated images: a report on the terminal, and pictures of what was found."""
 
-import logging
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,6 @@ from bench.files import write_json, write_whole
 from bench.inspection_figures import choose_colours, draw_section_outlines, inspection_figure
 from bench.steps.check_report import count, print_report
 from bench.steps.progress import show_progress
-
-log = logging.getLogger(__name__)
 
 FINDINGS_FILE = "findings.json"
 
@@ -46,7 +43,6 @@ def check(tree: SourceTree, output: Path | None = None, console: Console | None 
     if output is not None and album is not None:
         album.finish(report)
         write_json(output / FINDINGS_FILE, report.as_record())
-        log.info("pictures and findings are in %s", output)
     return report
 
 
