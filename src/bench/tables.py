@@ -114,6 +114,10 @@ def bootstrap_interval(
     Resampling treats the values as independent. Neighbouring serial sections are not, so for
     them the interval is narrower than the truth.
 
+    With few values it is too narrow as well. In simulated benchmarks the interval of the
+    difference of two methods held the truth in about 75 % of cases at 3 sections, 83 % at 5, 90 %
+    at 10, 92 % at 20 and 94 % at 40; at 60 and more it is within 93 to 97 % (a test proves that).
+
     Args:
         values: One value per section (or instance).
         seed: Random seed.

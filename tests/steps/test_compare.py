@@ -147,3 +147,17 @@ def test_a_dataset_that_is_not_there(store, evaluated, tmp_path, dataset):
     config = CompareConfig(output=str(tmp_path / "out"), dataset=dataset)
     with pytest.raises(BenchError, match=f"{dataset} must be a prepared dataset, received no such"):
         compare(config, store)
+
+
+def test_pairs_of_methods_are_compared(store, evaluated, tmp_path, capsys):
+    evaluated(0.9)
+    evaluated(0.5, method="scratch_dice")
+    output = tmp_path / "out"
+    run_id = compare(CompareConfig(output=str(output)), store)
+    (row,) = csv.DictReader((output / "comparisons.csv").open())
+    assert (row["first"], row["second"], row["sections"]) == ("scratch", "scratch_dice", "1")
+    assert float(row["difference"]) == pytest.approx(0.4)
+    assert "From scratch" in (output / "comparisons.md").read_text()
+    assert "the smallest possible p is 1)" in " ".join(capsys.readouterr().out.split())
+    kept = {file.path for file in store.client.list_artifacts(run_id)}
+    assert kept >= {"comparisons.csv", "comparisons.md"}

@@ -3,14 +3,16 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from bench import comparison_formats
 from bench.charts import score_chart
+from bench.comparisons import Comparison, MeanRank, compare_pairs, mean_ranks
 from bench.config import AUTO, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
@@ -61,13 +63,14 @@ def compare(
             f"there must be an evaluation to tabulate, the experiment has none of split "
             f"{config.split} with protocol {config.protocol}: run evaluate or benchmark first"
         )
-    rows = benchmark_table(
-        records,
-        sorted({record.method for record in records}, key=variant_order),
-        order_names(STRUCTURES, {record.structure for record in records}),
-    )
+    structures = order_names(STRUCTURES, {record.structure for record in records})
+    methods = sorted({record.method for record in records}, key=variant_order)
+    rows = benchmark_table(records, methods, structures)
+    comparisons, ranks = compare_pairs(records, structures), mean_ranks(rows)
     print_table(rows, Console())
+    comparison_formats.print_comparisons(comparisons, Console())
     files = write_tables(rows, Path(config.output))
+    files += write_comparisons(comparisons, ranks, Path(config.output))
     identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
     with open_run(store, identity, parent=parent, reuse=False) as run:
         run.log_params(vars(config))
@@ -162,3 +165,13 @@ def write_tables(rows: list[TableRow], output: Path) -> list[Path]:
         write_whole(curve, lambda path: learning_curve(rows).savefig(path, format="png", dpi=130))
         files.append(curve)
     return files
+
+
+def write_comparisons(
+    comparisons: Sequence[Comparison], ranks: Sequence[MeanRank], output: Path
+) -> list[Path]:
+    """Writes every pair of methods; returns the files."""
+    table, text = output / "comparisons.csv", output / "comparisons.md"
+    write_text(table, comparison_formats.to_csv(comparisons))
+    write_text(text, comparison_formats.to_markdown(comparisons, ranks))
+    return [table, text]
