@@ -81,6 +81,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     deviations = [f"{metric}_sd" for metric in metrics]
     identity = ["method", "label", "structure", "dataset"]
     support = ["dice_low", "dice_high", "sections", "n", "seeds", "run_ids", "reason", "warnings"]
+    support += ["published"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*identity, *metrics, *deviations, *support])
@@ -93,7 +94,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
                 *(row.deviations.get(metric, "") for metric in metrics),
                 *(low, high, row.sections, row.n),
                 *(" ".join(map(str, row.seeds)), " ".join(row.run_ids), row.reason or ""),
-                "; ".join(row.warnings),
+                *("; ".join(row.warnings), str(row.published).lower()),
             ]
         )
     return text.getvalue()
@@ -203,7 +204,8 @@ def score_cells(
         cells.append(Cell(text, best=metric in row.best))
     interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
     numbers = ",".join(str(notes[note]) for note in row.notes)
-    seeds = f"{row.n} [{numbers}]" if numbers else str(row.n)
+    seeds = MISSING if row.published else str(row.n)
+    seeds += f" [{numbers}]" if numbers else ""
     return [*cells, Cell(interval), Cell(seeds)]
 
 

@@ -79,6 +79,7 @@ class TableRow:
         reason: Why the cell, or a seed of it, was not scored.
         warnings: What a reader of the scores must know.
         best: Metrics in which no method is better on this structure and dataset.
+        published: Whether the scores are from a publication, of other data than ours.
     """
 
     method: str
@@ -94,6 +95,7 @@ class TableRow:
     reason: str | None
     warnings: tuple[str, ...] = ()
     best: frozenset[str] = frozenset()
+    published: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -161,3 +161,50 @@ def test_pairs_of_methods_are_compared(store, evaluated, tmp_path, capsys):
     assert "the smallest possible p is 1)" in " ".join(capsys.readouterr().out.split())
     kept = {file.path for file in store.client.list_artifacts(run_id)}
     assert kept >= {"comparisons.csv", "comparisons.md"}
+
+
+def test_the_whole_table_is_in_one_json_file(store, evaluated, tmp_path):
+    first, second = evaluated(0.4, seed=0), evaluated(0.6, seed=1)
+    evaluated(0.9, method="scratch_dice")
+    compare(CompareConfig(output=str(tmp_path)), store)
+    whole = json.loads((tmp_path / "benchmark.json").read_text())
+    row, other = whole["rows"]
+    assert row["scores"]["dice"] == pytest.approx(0.5)
+    assert [(run["seed"], run["run_id"], run["sections"]) for run in row["runs"]] == [
+        (0, first, {"s1": {"dice": 0.4}}),
+        (1, second, {"s1": {"dice": 0.6}}),
+    ]
+    assert other["best"] == ["dice"]
+    (pair,) = whole["comparisons"]
+    assert (pair["first"], pair["second"], pair["testable"]) == ("scratch_dice", "scratch", False)
+    assert [(rank["method"], rank["rank"]) for rank in whole["ranks"]] == [
+        ("scratch_dice", 1),
+        ("scratch", 2),
+    ]
+
+
+def test_published_scores_stand_beside_ours_and_are_not_compared(store, evaluated, tmp_path):
+    evaluated(0.4)
+    reference = tmp_path / "paper.csv"
+    reference.write_text("method,structure,dice\nscratch,vesicles,0.9\nOurs,vesicles,\n")
+    output = tmp_path / "out"
+    compare(CompareConfig(output=str(output), reference=str(reference)), store)
+    rows = list(csv.DictReader((output / "benchmark.csv").open()))
+    assert [(row["label"], row["dataset"], row["dice"], row["published"]) for row in rows] == [
+        ("From scratch (focal-Dice)", "tiny@dddddddd", "0.4", "false"),
+        ("scratch (published)", "published: paper", "0.9", "true"),
+        ("Ours (published)", "published: paper", "", "true"),
+    ]
+    text = (output / "benchmark.md").read_text()
+    ours = next(line for line in text.splitlines() if "From scratch" in line)
+    assert "**0.400**" in ours
+    assert "not compared with ours" in text
+    assert (output / "comparisons.csv").read_text().count("\n") == 1
+
+
+def test_a_wrong_reference_stops_before_anything_is_written(store, evaluated, tmp_path):
+    evaluated(0.4)
+    output = tmp_path / "out"
+    with pytest.raises(BenchError, match="reference must be a CSV table"):
+        compare(CompareConfig(output=str(output), reference="no-such.csv"), store)
+    assert not output.exists()

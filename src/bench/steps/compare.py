@@ -3,26 +3,23 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import comparison_formats
-from bench.charts import score_chart
-from bench.comparisons import Comparison, MeanRank, compare_pairs, mean_ranks
-from bench.config import AUTO, CompareConfig
+from bench.comparisons import compare_pairs, mean_ranks
+from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.files import write_text, write_whole
-from bench.learning_curve import has_curve, learning_curve
 from bench.methods import variant_name, variant_order
+from bench.references import read_reference
+from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.evaluation_report import SCORES_FILE
 from bench.structures import STRUCTURES
-from bench.table_formats import print_table, to_csv, to_latex, to_markdown
-from bench.tables import ScoreRecord, TableRow, benchmark_table
+from bench.tables import ScoreRecord, benchmark_table
 from bench.tracking.queries import (
     Cell,
     FoundRun,
@@ -52,8 +49,10 @@ def compare(
             left out.
 
     Raises:
-        BenchError: If there is no such experiment or dataset, or nothing was evaluated.
+        BenchError: If there is no such experiment or dataset, nothing was evaluated, or the
+            reference cannot be read.
     """
+    published = [] if config.reference == NONE else read_reference(Path(config.reference))
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
     digest = find_digest(config.dataset)
@@ -66,11 +65,11 @@ def compare(
     structures = order_names(STRUCTURES, {record.structure for record in records})
     methods = sorted({record.method for record in records}, key=variant_order)
     rows = benchmark_table(records, methods, structures)
-    comparisons, ranks = compare_pairs(records, structures), mean_ranks(rows)
-    print_table(rows, Console())
-    comparison_formats.print_comparisons(comparisons, Console())
-    files = write_tables(rows, Path(config.output))
-    files += write_comparisons(comparisons, ranks, Path(config.output))
+    findings = Findings(
+        rows, published, records, compare_pairs(records, structures), mean_ranks(rows)
+    )
+    print_findings(findings, Console())
+    files = write_findings(findings, Path(config.output))
     identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
     with open_run(store, identity, parent=parent, reuse=False) as run:
         run.log_params(vars(config))
@@ -149,29 +148,3 @@ def order_names(table: Iterable[str], found: set[str]) -> list[str]:
     """The names found, those of a literal table first and in its order."""
     known = [name for name in table if name in found]
     return known + sorted(found - set(known))
-
-
-def write_tables(rows: list[TableRow], output: Path) -> list[Path]:
-    """Writes the table in all formats, and the chart; returns the files."""
-    texts = {"md": to_markdown(rows), "csv": to_csv(rows), "tex": to_latex(rows)}
-    files = [output / f"benchmark.{suffix}" for suffix in texts]
-    for file, text in zip(files, texts.values(), strict=True):
-        write_text(file, text)
-    chart = output / "benchmark.png"
-    write_whole(chart, lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
-    files.append(chart)
-    if has_curve(rows):
-        curve = output / "learning_curve.png"
-        write_whole(curve, lambda path: learning_curve(rows).savefig(path, format="png", dpi=130))
-        files.append(curve)
-    return files
-
-
-def write_comparisons(
-    comparisons: Sequence[Comparison], ranks: Sequence[MeanRank], output: Path
-) -> list[Path]:
-    """Writes every pair of methods; returns the files."""
-    table, text = output / "comparisons.csv", output / "comparisons.md"
-    write_text(table, comparison_formats.to_csv(comparisons))
-    write_text(text, comparison_formats.to_markdown(comparisons, ranks))
-    return [table, text]
