@@ -45,6 +45,7 @@ def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any
             "run_id": record.run_id,
             "scores": dict(record.scores),
             "sections": plain(record.section_scores),
+            "costs": dict(record.costs),
         }
         for record in sorted(records, key=lambda record: record.seed)
         if (record.method, record.structure, record.dataset) == cell and record.scores
@@ -54,6 +55,7 @@ def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any
         "scores": dict(row.scores),
         "deviations": dict(row.deviations),
         "best": sorted(row.best),
+        "costs": dict(row.costs),
         "runs": runs,
     }
 

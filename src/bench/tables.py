@@ -26,6 +26,7 @@ class ScoreRecord:
         section_scores: The same per section: section -> metric -> value.
         reason: Why the cell was not run; None where it was.
         warnings: What a reader of the scores must know.
+        costs: What the run took: training time, parameters, GPU memory, speed of prediction.
 
     Raises:
         BenchError: If a record has both scores and a reason or neither, or a score that is not
@@ -41,6 +42,7 @@ class ScoreRecord:
     section_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reason: str | None = None
     warnings: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         cell = f"{self.method} on {self.structure}, seed {self.seed}"
@@ -79,6 +81,7 @@ class TableRow:
         reason: Why the cell, or a seed of it, was not scored.
         warnings: What a reader of the scores must know.
         best: Metrics in which no method is better on this structure and dataset.
+        costs: Mean of each cost over the seeds.
         published: Whether the scores are from a publication, of other data than ours.
     """
 
@@ -95,6 +98,7 @@ class TableRow:
     reason: str | None
     warnings: tuple[str, ...] = ()
     best: frozenset[str] = frozenset()
+    costs: Mapping[str, float] = field(default_factory=dict)
     published: bool = False
 
     @property
@@ -225,6 +229,9 @@ def summarise_cell(
         sections=len(sections),
         reason=_reason(records),
         warnings=_warnings(scored),
+        costs={
+            name: float(np.mean(seeds)) for name, seeds in _collect(r.costs for r in scored).items()
+        },
     )
 
 

@@ -17,7 +17,7 @@ def record(store):
     """Records a training, or an evaluation of a Dice, and returns its id; later is newer."""
     clock = iter(range(1, 1000))
 
-    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, **parts):
+    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, logged=(), **parts):
         cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
         now = next(clock)
         identity = Identity(step, {"now": now}, {}, **(cell | parts))
@@ -25,6 +25,10 @@ def record(store):
         if reason:
             all_tags["bench.reason"] = reason
         made = store.client.create_run(store.experiment_id, start_time=now, tags=all_tags)
+        for name, value in dict(logged).items():
+            is_metric = isinstance(value, float)
+            log = store.client.log_metric if is_metric else store.client.log_param
+            log(made.info.run_id, name, value)
         if dice is not None:
             scores = {"pooled": {"dice": dice}, "sections": {"s1": {"dice": dice}}}
             store.client.log_text(made.info.run_id, json.dumps(scores), "scores.json")
@@ -208,3 +212,42 @@ def test_a_wrong_reference_stops_before_anything_is_written(store, evaluated, tm
     with pytest.raises(BenchError, match="reference must be a CSV table"):
         compare(CompareConfig(output=str(output), reference="no-such.csv"), store)
     assert not output.exists()
+
+
+def test_costs_stand_beside_the_scores(record, evaluated, tabulate, tmp_path):
+    adapted = record("domain_adapt", method="domain_adapted", tags={"bench.train_seconds": "30.0"})
+    trained = record(
+        "finetune",
+        method="da_finetuned",
+        tags={"bench.train_seconds": "12.5"},
+        logged={"cfg.source": f"runs:/{adapted}", "model/parameters": 7e6},
+    )
+    evaluated(0.5, method="da_finetuned", tags={"bench.trained_run": trained})
+    evaluated(
+        0.4,
+        method="unadapted",
+        tags={"bench.trained_run": "none"},
+        logged={"model/parameters": 9.0},
+    )
+    rows = tabulate()
+    costs = [rows[method, "vesicles"] for method in ("da_finetuned", "unadapted")]
+    assert [(row["train_seconds"], row["parameters"]) for row in costs] == [
+        ("42.5", "7000000.0"),
+        ("", "9.0"),
+    ]
+    assert {row["peak_gpu_mib"] for row in costs} == {""}
+    text = (tmp_path / "out" / "benchmark.md").read_text()
+    assert "| tiny@dddddddd | DA + fine-tuned | 42.5 | 7,000,000 | – | – |" in text
+    assert "| tiny@dddddddd | Unadapted | – | 9 | – | – |" in text
+
+
+def test_a_source_that_is_no_stage_of_the_method_is_not_its_cost(record, evaluated, tabulate):
+    mine = record("finetune", tags={"bench.train_seconds": "30.0"}, structure="membrane")
+    trained = record(
+        "finetune",
+        method="finetuned",
+        tags={"bench.train_seconds": "12.5"},
+        logged={"cfg.source": f"runs:/{mine}"},
+    )
+    evaluated(0.5, method="finetuned", tags={"bench.trained_run": trained})
+    assert tabulate()["finetuned", "vesicles"]["train_seconds"] == "12.5"

@@ -14,7 +14,7 @@ from bench.comparisons import compare_pairs, mean_ranks
 from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import variant_name, variant_order
+from bench.methods import METHODS, variant_name, variant_order
 from bench.references import read_reference
 from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.evaluation_report import SCORES_FILE
@@ -98,12 +98,14 @@ def collect_records(
     """One record per cell and seed: of the newest evaluation, else why there is none."""
     records = {cell: reason_record(cell, reason) for cell, reason in failures.items()}
     labels: dict[str, str] = {}
+    trainings = {training.id: training for training in find_trainings(store, experiment)}
     for evaluation in find_evaluations(store, experiment, config.split, config.protocol):
         cell = evaluation.cell
         labels.setdefault(cell.dataset, evaluation.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
-            records[cell] = scored_record(store, evaluation)
-    for training in find_trainings(store, experiment):
+            costs = sum_costs(evaluation, trainings)
+            records[cell] = replace(scored_record(store, evaluation), costs=costs)
+    for training in trainings.values():
         cell = training.cell
         labels.setdefault(cell.dataset, training.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
@@ -122,6 +124,21 @@ def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
         section_scores=scores["sections"],
         warnings=evaluation.warnings,
     )
+
+
+def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
+    """What the model of an evaluation cost; a row that starts from another's has its time too."""
+    costs = dict(evaluation.costs)
+    training = trainings.get(evaluation.trained_run)
+    if training is None:
+        return costs
+    costs |= training.costs
+    method = METHODS.get(training.cell.method)
+    source = trainings.get(training.source_run)
+    if method is not None and method.start in METHODS and source is not None:
+        stages = (training, source)
+        costs["train_seconds"] = sum(stage.costs.get("train_seconds", 0.0) for stage in stages)
+    return costs
 
 
 def reason_record(cell: Cell, reason: str) -> ScoreRecord:

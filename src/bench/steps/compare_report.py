@@ -9,6 +9,7 @@ from rich.console import Console
 from bench import comparison_formats
 from bench.charts import score_chart
 from bench.comparisons import Comparison, MeanRank
+from bench.cost_formats import cost_table
 from bench.files import write_json, write_text, write_whole
 from bench.learning_curve import has_curve, learning_curve
 from bench.table_formats import print_table, to_csv, to_latex, to_markdown
@@ -50,7 +51,7 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
     """Writes everything into a folder; returns the files."""
     rows, comparisons = findings.all_rows, findings.comparisons
     texts = {
-        "benchmark.md": to_markdown(rows),
+        "benchmark.md": "\n".join(filter(None, [to_markdown(rows), cost_table(rows)])),
         "benchmark.csv": to_csv(rows),
         "benchmark.tex": to_latex(rows),
         "comparisons.md": comparison_formats.to_markdown(comparisons, findings.ranks),
