@@ -31,8 +31,8 @@ def test_with_three_sections_the_report_says_that_no_test_can_tell():
     lines = describe_best(compared(3, {"scratch": 0.8, "unadapted": 0.1}))
     assert lines == [
         "highest mean Dice of a section: From scratch (focal-Dice)",
-        "cannot be told from it: Unadapted (3 sections, of which 3 differ: the smallest possible p "
-        "is 0.25)",
+        "cannot be told from it by 3 sections, whatever the outcome (smallest p 0.25, corrected "
+        "for all pairs 0.25): Unadapted",
     ]
 
 
@@ -41,8 +41,27 @@ def test_the_correction_counts_towards_what_can_be_told():
     two = describe_best(compared(6, {"a": 0.8, "b": 0.1}))
     assert two[1:] == ["distinguishable from it: b (p = 0.031)"]
     three = describe_best(compared(6, {"a": 0.8, "b": 0.1, "c": 0.2}))
-    assert three[1].startswith("cannot be told from it: c (6 sections, of which 6 differ: the sm")
-    assert "0.094" in three[1]
+    assert three[1:] == [
+        "cannot be told from it by 6 sections, whatever the outcome (smallest p 0.031, corrected "
+        "for all pairs 0.094): c; b"
+    ]
+
+
+def test_what_was_never_scored_together_is_not_said_to_be_alike():
+    records = [
+        ScoreRecord(m, "vesicles", "d", 0, m, {"dice": 0.5}, {m: {"dice": 0.5}}) for m in "ab"
+    ]
+    lines = describe_best(compare_pairs(records, ["vesicles"]))
+    assert lines[1:] == ["cannot be compared with it, no section in common: b"]
+
+
+def test_sections_without_a_difference_are_named():
+    records = [
+        ScoreRecord(m, "vesicles", "d", 0, m, {"dice": 0.5}, {s: {"dice": 0.5} for s in "12"})
+        for m in "ab"
+    ]
+    (line,) = describe_best(compare_pairs(records, ["vesicles"]))[1:]
+    assert "by 2 sections (0 of which differ), whatever the outcome (smallest p 1" in line
 
 
 def test_a_close_method_is_not_distinguishable():
@@ -70,7 +89,7 @@ def test_csv_has_every_number_in_full():
     assert (float(row["low"]), float(row["high"])) == pairs[0].interval
     assert float(row["p_holm"]) == float(row["smallest_p_holm"]) == 2 / 128
     assert float(row["rank_biserial"]) == float(row["cliffs_delta"]) == 1
-    assert float(row["seeds_p"]) == pytest.approx(1 / 3)
+    assert float(row["seeds_p"]) == float(row["seeds_smallest_p_holm"]) == pytest.approx(1 / 3)
 
 
 def test_csv_is_empty_where_there_is_no_value():
@@ -86,7 +105,7 @@ def test_markdown_shows_every_pair_and_the_ranks():
     pairs = compared(3, {"a": 0.8, "b": 0.1, "c_d": 0.2})
     text = to_markdown(pairs, [MeanRank("tiny", "a", 1.5, 2)])
     assert "## Vesicles, tiny@12345678" in text
-    assert "| a | b | 3 | +0.693 | +0.686 to +0.700 | 0.75 \\[0.75\\] | +1.00 |" in text
+    assert "| a | b | 3 | +0.693 | +0.686 to +0.700 | 0.25 | 0.75 \\[0.75\\] | +1.00 |" in text
     assert text.count("\n| a |") == 3
     assert "c\\_d" in text
     assert "| a | 1.50 |" in text
@@ -102,5 +121,5 @@ def test_the_terminal_has_a_block_per_structure():
     print_comparisons(pairs, console)
     text = "\n".join(line.rstrip() for line in console.export_text().splitlines())
     assert "Vesicles\n  highest mean Dice of a section: a\n  distinguishable from it: b" in text
-    assert "Axon\n  highest mean Dice of a section: b\n  cannot be told from it: a" in text
+    assert "Axon\n  highest mean Dice of a section: b\n  cannot be told from it by 3" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -11,25 +11,29 @@ from rich.text import Text
 
 from bench.comparisons import Comparison, MeanRank
 from bench.methods import variant_label
-from bench.statistics import Significance
+from bench.statistics import ALPHA, Significance
 from bench.table_formats import MISSING, escape_markdown, shorten_dataset
 
 COLUMNS = (
     *("dataset", "structure", "first", "second", "sections", "difference", "low", "high"),
     *("p", "p_holm", "smallest_p_holm", "rank_biserial", "differing_sections"),
-    *("seeds", "seeds_p", "seeds_p_holm", "seeds_smallest_p", "cliffs_delta"),
+    *("seeds", "seeds_p", "seeds_p_holm", "seeds_smallest_p_holm", "cliffs_delta"),
 )
-HEADERS = ("First", "Second", "Sections", "Difference", "95 % interval", "p (Holm)", "Effect")
+HEADERS = (
+    *("First", "Second", "Sections", "Difference", "95 % interval"),
+    *("p", "p (Holm)", "Effect"),
+)
 SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
 CAPTION = (
     "Difference is the mean over sections of Dice (averaged over seeds) of the first method less "
     "the second, with its 95 % bootstrap interval; below 40 sections that is too narrow (at 3 "
     "sections it held the truth in 75 % of simulated benchmarks, at 10 in 90 %). p is of the "
-    "Wilcoxon signed-rank test over sections, corrected by Holm over the pairs of a structure; a "
-    "number in brackets is the smallest p that these sections could give, shown where it is above "
-    "0.05: such a pair cannot be told apart by any outcome. Effect is the rank-biserial "
-    "correlation. p over seeds is of the Mann-Whitney U test. The tests take sections as "
-    "independent; neighbouring serial sections are not, so p and intervals flatter there."
+    "Wilcoxon signed-rank test over sections, also corrected by Holm over the pairs of a "
+    "structure; a number in brackets is the smallest p that so many sections, or seeds, could "
+    "give, shown where it is above 0.05: such a pair cannot be told apart by any outcome. Effect "
+    "is the rank-biserial correlation. p over seeds is of the Mann-Whitney U test. The tests take "
+    "sections as independent; neighbouring serial sections are not, so p and intervals flatter "
+    "there."
 )
 
 
@@ -48,7 +52,7 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
                 *(sections and sections.p, pair.p_holm, pair.smallest_p_holm),
                 *((sections.effect, sections.n) if sections else ("", "")),
                 *(seeds and seeds.n, seeds and seeds.p, pair.seeds_p_holm),
-                *((seeds.smallest_p, seeds.effect) if seeds else ("", "")),
+                *(pair.seeds_smallest_p_holm, seeds.effect if seeds else ""),
             ]
         )
     return text.getvalue()
@@ -78,15 +82,21 @@ def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
     cells = [variant_label(pair.first), variant_label(pair.second), str(pair.sections)]
     cells.append(MISSING if pair.difference is None else f"{pair.difference:+.3f}")
     cells.append("{:+.3f} to {:+.3f}".format(*pair.interval) if pair.interval else MISSING)
-    p = MISSING if pair.p_holm is None else f"{pair.p_holm:.3g}"
-    if pair.p_holm is not None and not pair.testable:
-        p += f" [{pair.smallest_p_holm:.3g}]"
-    cells += [p, effect_text(pair.over_sections)]
+    cells.append(f"{pair.over_sections.p:.3g}" if pair.over_sections else MISSING)
+    cells.append(p_text(pair.p_holm, pair.smallest_p_holm))
+    cells.append(effect_text(pair.over_sections))
     if seeds:
         cells.append(str(pair.over_seeds.n) if pair.over_seeds else MISSING)
-        cells.append(MISSING if pair.seeds_p_holm is None else f"{pair.seeds_p_holm:.3g}")
+        cells.append(p_text(pair.seeds_p_holm, pair.seeds_smallest_p_holm))
         cells.append(effect_text(pair.over_seeds))
     return [escape_markdown(cell) for cell in cells]
+
+
+def p_text(p: float | None, smallest: float | None) -> str:
+    """A corrected p, and in brackets the smallest it could be where that is not significant."""
+    if p is None or smallest is None:
+        return MISSING
+    return f"{p:.3g}" if smallest <= ALPHA else f"{p:.3g} [{smallest:.3g}]"
 
 
 def effect_text(test: Significance | None) -> str:
@@ -131,8 +141,10 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
     best = comparisons[0].first
     pairs = [pair for pair in comparisons if pair.first == best]
     lines = [f"highest mean Dice of a section: {variant_label(best)}"]
-    if blind := [pair for pair in pairs if not pair.testable]:
-        lines.append(f"cannot be told from it: {'; '.join(map(describe_limit, blind))}")
+    blind = [pair for pair in pairs if not pair.testable]
+    for limit in dict.fromkeys(map(describe_limit, blind)):
+        few = [variant_label(pair.second) for pair in blind if describe_limit(pair) == limit]
+        lines.append(f"{limit}: {'; '.join(few)}")
     if alike := [pair for pair in pairs if pair.testable and not pair.distinguishable]:
         names = "; ".join(f"{variant_label(p.second)} (p = {p.p_holm:.2g})" for p in alike)
         lines.append(f"not distinguishable from it: {names}")
@@ -144,10 +156,13 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
 
 def describe_limit(pair: Comparison) -> str:
     """Why no outcome of a pair could be significant."""
-    name = variant_label(pair.second)
-    if pair.over_sections is None:
-        return f"{name} (no section in common)"
+    test = pair.over_sections
+    if test is None:
+        return "cannot be compared with it, no section in common"
+    few = f"{pair.sections} section{'s' * (pair.sections != 1)}"
+    if test.n < pair.sections:
+        few += f" ({test.n} of which differ)"
     return (
-        f"{name} ({pair.sections} sections, of which {pair.over_sections.n} differ: the smallest "
-        f"possible p is {pair.smallest_p_holm:.2g})"
+        f"cannot be told from it by {few}, whatever the outcome (smallest p {test.smallest_p:.2g}, "
+        f"corrected for all pairs {pair.smallest_p_holm:.2g})"
     )

@@ -48,6 +48,7 @@ class Comparison:
         smallest_p_holm: The smallest corrected p that these numbers of sections can reach.
         over_seeds: Mann-Whitney U test of the seeds; None unless both have two or more.
         seeds_p_holm: Its p, corrected likewise.
+        seeds_smallest_p_holm: The smallest that these numbers of seeds can reach.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class Comparison:
     smallest_p_holm: float | None = None
     over_seeds: Significance | None = None
     seeds_p_holm: float | None = None
+    seeds_smallest_p_holm: float | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -152,22 +154,31 @@ def correct(pairs: Sequence[Comparison]) -> list[Comparison]:
     The smallest p of every test, corrected together, bound the corrected p from below: the
     correction never lowers a value when another rises.
     """
-    by_section = [i for i, pair in enumerate(pairs) if pair.over_sections]
-    by_seed = [i for i, pair in enumerate(pairs) if pair.over_seeds]
-    tests = [s for pair in pairs if (s := pair.over_sections)]
-    p_holm = dict(zip(by_section, holm([test.p for test in tests]), strict=True))
-    smallest = dict(zip(by_section, holm([test.smallest_p for test in tests]), strict=True))
-    of_seeds = holm([s.p for pair in pairs if (s := pair.over_seeds)])
-    seeds_p = dict(zip(by_seed, of_seeds, strict=True))
+    of_sections = correct_tests([pair.over_sections for pair in pairs])
+    of_seeds = correct_tests([pair.over_seeds for pair in pairs])
     return [
         replace(
             pair,
-            p_holm=p_holm.get(i),
-            smallest_p_holm=smallest.get(i),
-            seeds_p_holm=seeds_p.get(i),
+            p_holm=p,
+            smallest_p_holm=smallest,
+            seeds_p_holm=seeds_p,
+            seeds_smallest_p_holm=seeds_smallest,
         )
-        for i, pair in enumerate(pairs)
+        for pair, (p, smallest), (seeds_p, seeds_smallest) in zip(
+            pairs, of_sections, of_seeds, strict=True
+        )
     ]
+
+
+def correct_tests(
+    tests: Sequence[Significance | None],
+) -> list[tuple[float, float] | tuple[None, None]]:
+    """The corrected p of each test, and the smallest it could have; None where there is none."""
+    made = [test for test in tests if test]
+    corrected = zip(
+        holm([test.p for test in made]), holm([test.smallest_p for test in made]), strict=True
+    )
+    return [next(corrected) if test else (None, None) for test in tests]
 
 
 def mean_ranks(rows: Sequence[TableRow]) -> list[MeanRank]:
