@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from bench.errors import BenchError, unknown_name
 
 AUTO = "auto"
+NONE = "none"
 BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -324,6 +325,7 @@ class CompareConfig(StepConfig):
         "data", "Post-processing of the evaluations to tabulate.", choices=("data", "paper")
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
+    reference: str = setting(NONE, "CSV table of published scores to stand beside ours, or none.")
 
 
 @dataclass(frozen=True)

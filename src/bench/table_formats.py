@@ -22,6 +22,12 @@ METRIC_COLUMNS: dict[str, str] = {
     "recall": "Recall",
     "instance_f1": "Inst. F1",
 }
+COST_COLUMNS: dict[str, str] = {
+    "train_seconds": "Training (s)",
+    "parameters": "Parameters",
+    "peak_gpu_mib": "GPU memory (MiB)",
+    "predict_megapixels_per_s": "Prediction (Mpx/s)",
+}
 SCORE_COLUMNS = (*METRIC_COLUMNS.values(), "95 % interval", "Seeds")
 # Line breaks that let the table fit a terminal of 80 columns.
 TERMINAL_COLUMNS = ("Dice", "IoU", "Prec.", "Recall", "Inst.\nF1", "95 %\ninterval", "Seeds")
@@ -81,6 +87,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     deviations = [f"{metric}_sd" for metric in metrics]
     identity = ["method", "label", "structure", "dataset"]
     support = ["dice_low", "dice_high", "sections", "n", "seeds", "run_ids", "reason", "warnings"]
+    support += ["published", *COST_COLUMNS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*identity, *metrics, *deviations, *support])
@@ -93,7 +100,8 @@ def to_csv(rows: Sequence[TableRow]) -> str:
                 *(row.deviations.get(metric, "") for metric in metrics),
                 *(low, high, row.sections, row.n),
                 *(" ".join(map(str, row.seeds)), " ".join(row.run_ids), row.reason or ""),
-                "; ".join(row.warnings),
+                *("; ".join(row.warnings), str(row.published).lower()),
+                *(row.costs.get(cost, "") for cost in COST_COLUMNS),
             ]
         )
     return text.getvalue()
@@ -203,7 +211,8 @@ def score_cells(
         cells.append(Cell(text, best=metric in row.best))
     interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
     numbers = ",".join(str(notes[note]) for note in row.notes)
-    seeds = f"{row.n} [{numbers}]" if numbers else str(row.n)
+    seeds = MISSING if row.published else str(row.n)
+    seeds += f" [{numbers}]" if numbers else ""
     return [*cells, Cell(interval), Cell(seeds)]
 
 

@@ -26,6 +26,7 @@ class ScoreRecord:
         section_scores: The same per section: section -> metric -> value.
         reason: Why the cell was not run; None where it was.
         warnings: What a reader of the scores must know.
+        costs: What the run took: training time, parameters, GPU memory, speed of prediction.
 
     Raises:
         BenchError: If a record has both scores and a reason or neither, or a score that is not
@@ -41,6 +42,7 @@ class ScoreRecord:
     section_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reason: str | None = None
     warnings: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         cell = f"{self.method} on {self.structure}, seed {self.seed}"
@@ -79,6 +81,8 @@ class TableRow:
         reason: Why the cell, or a seed of it, was not scored.
         warnings: What a reader of the scores must know.
         best: Metrics in which no method is better on this structure and dataset.
+        costs: Mean of each cost over the seeds.
+        published: Whether the scores are from a publication, of other data than ours.
     """
 
     method: str
@@ -94,6 +98,8 @@ class TableRow:
     reason: str | None
     warnings: tuple[str, ...] = ()
     best: frozenset[str] = frozenset()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    published: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,6 +119,10 @@ def bootstrap_interval(
 
     Resampling treats the values as independent. Neighbouring serial sections are not, so for
     them the interval is narrower than the truth.
+
+    With few values it is too narrow as well. In simulated benchmarks the interval of the
+    difference of two methods held the truth in about 75 % of cases at 3 sections, 83 % at 5, 90 %
+    at 10, 92 % at 20 and 94 % at 40; at 60 and more it is within 93 to 97 % (a test proves that).
 
     Args:
         values: One value per section (or instance).
@@ -219,6 +229,9 @@ def summarise_cell(
         sections=len(sections),
         reason=_reason(records),
         warnings=_warnings(scored),
+        costs={
+            name: float(np.mean(seeds)) for name, seeds in _collect(r.costs for r in scored).items()
+        },
     )
 
 

@@ -17,7 +17,7 @@ def record(store):
     """Records a training, or an evaluation of a Dice, and returns its id; later is newer."""
     clock = iter(range(1, 1000))
 
-    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, **parts):
+    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, logged=(), **parts):
         cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
         now = next(clock)
         identity = Identity(step, {"now": now}, {}, **(cell | parts))
@@ -25,6 +25,10 @@ def record(store):
         if reason:
             all_tags["bench.reason"] = reason
         made = store.client.create_run(store.experiment_id, start_time=now, tags=all_tags)
+        for name, value in dict(logged).items():
+            is_metric = isinstance(value, float)
+            log = store.client.log_metric if is_metric else store.client.log_param
+            log(made.info.run_id, name, value)
         if dice is not None:
             scores = {"pooled": {"dice": dice}, "sections": {"s1": {"dice": dice}}}
             store.client.log_text(made.info.run_id, json.dumps(scores), "scores.json")
@@ -147,3 +151,105 @@ def test_a_dataset_that_is_not_there(store, evaluated, tmp_path, dataset):
     config = CompareConfig(output=str(tmp_path / "out"), dataset=dataset)
     with pytest.raises(BenchError, match=f"{dataset} must be a prepared dataset, received no such"):
         compare(config, store)
+
+
+def test_pairs_of_methods_are_compared(store, evaluated, tmp_path, capsys):
+    evaluated(0.9)
+    evaluated(0.5, method="scratch_dice")
+    output = tmp_path / "out"
+    run_id = compare(CompareConfig(output=str(output)), store)
+    (row,) = csv.DictReader((output / "comparisons.csv").open())
+    assert (row["first"], row["second"], row["sections"]) == ("scratch", "scratch_dice", "1")
+    assert float(row["difference"]) == pytest.approx(0.4)
+    assert "From scratch" in (output / "comparisons.md").read_text()
+    assert "cannot be told from it by 1 section, whatever the outcome" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    kept = {file.path for file in store.client.list_artifacts(run_id)}
+    assert kept >= {"comparisons.csv", "comparisons.md"}
+
+
+def test_the_whole_table_is_in_one_json_file(store, evaluated, tmp_path):
+    first, second = evaluated(0.4, seed=0), evaluated(0.6, seed=1)
+    evaluated(0.9, method="scratch_dice")
+    compare(CompareConfig(output=str(tmp_path)), store)
+    whole = json.loads((tmp_path / "benchmark.json").read_text())
+    row, other = whole["rows"]
+    assert row["scores"]["dice"] == pytest.approx(0.5)
+    assert [(run["seed"], run["run_id"], run["sections"]) for run in row["runs"]] == [
+        (0, first, {"s1": {"dice": 0.4}}),
+        (1, second, {"s1": {"dice": 0.6}}),
+    ]
+    assert other["best"] == ["dice"]
+    (pair,) = whole["comparisons"]
+    assert (pair["first"], pair["second"], pair["testable"]) == ("scratch_dice", "scratch", False)
+    assert [(rank["method"], rank["rank"]) for rank in whole["ranks"]] == [
+        ("scratch_dice", 1),
+        ("scratch", 2),
+    ]
+
+
+def test_published_scores_stand_beside_ours_and_are_not_compared(store, evaluated, tmp_path):
+    evaluated(0.4)
+    reference = tmp_path / "paper.csv"
+    reference.write_text("method,structure,dice\nscratch,vesicles,0.9\nOurs,vesicles,\n")
+    output = tmp_path / "out"
+    compare(CompareConfig(output=str(output), reference=str(reference)), store)
+    rows = list(csv.DictReader((output / "benchmark.csv").open()))
+    assert [(row["label"], row["dataset"], row["dice"], row["published"]) for row in rows] == [
+        ("From scratch (focal-Dice)", "tiny@dddddddd", "0.4", "false"),
+        ("scratch (published)", "published: paper", "0.9", "true"),
+        ("Ours (published)", "published: paper", "", "true"),
+    ]
+    text = (output / "benchmark.md").read_text()
+    ours = next(line for line in text.splitlines() if "From scratch" in line)
+    assert "**0.400**" in ours
+    assert "not compared with ours" in text
+    assert (output / "comparisons.csv").read_text().count("\n") == 1
+
+
+def test_a_wrong_reference_stops_before_anything_is_written(store, evaluated, tmp_path):
+    evaluated(0.4)
+    output = tmp_path / "out"
+    with pytest.raises(BenchError, match="reference must be a CSV table"):
+        compare(CompareConfig(output=str(output), reference="no-such.csv"), store)
+    assert not output.exists()
+
+
+def test_costs_stand_beside_the_scores(record, evaluated, tabulate, tmp_path):
+    adapted = record("domain_adapt", method="domain_adapted", tags={"bench.train_seconds": "30.0"})
+    trained = record(
+        "finetune",
+        method="da_finetuned",
+        tags={"bench.train_seconds": "12.5"},
+        logged={"cfg.source": f"runs:/{adapted}", "model/parameters": 7e6},
+    )
+    evaluated(0.5, method="da_finetuned", tags={"bench.trained_run": trained})
+    evaluated(
+        0.4,
+        method="unadapted",
+        tags={"bench.trained_run": "none"},
+        logged={"model/parameters": 9.0},
+    )
+    rows = tabulate()
+    costs = [rows[method, "vesicles"] for method in ("da_finetuned", "unadapted")]
+    assert [(row["train_seconds"], row["parameters"]) for row in costs] == [
+        ("42.5", "7000000.0"),
+        ("", "9.0"),
+    ]
+    assert {row["peak_gpu_mib"] for row in costs} == {""}
+    text = (tmp_path / "out" / "benchmark.md").read_text()
+    assert "| tiny@dddddddd | DA + fine-tuned | 42.5 | 7,000,000 | – | – |" in text
+    assert "| tiny@dddddddd | Unadapted | – | 9 | – | – |" in text
+
+
+def test_a_source_that_is_no_stage_of_the_method_is_not_its_cost(record, evaluated, tabulate):
+    mine = record("finetune", tags={"bench.train_seconds": "30.0"}, structure="membrane")
+    trained = record(
+        "finetune",
+        method="finetuned",
+        tags={"bench.train_seconds": "12.5"},
+        logged={"cfg.source": f"runs:/{mine}"},
+    )
+    evaluated(0.5, method="finetuned", tags={"bench.trained_run": trained})
+    assert tabulate()["finetuned", "vesicles"]["train_seconds"] == "12.5"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
+from safetensors.numpy import load_file
 from sklearn.metrics import (
     average_precision_score,
     f1_score,
@@ -197,11 +198,22 @@ def test_scores_follow_from_the_stored_predictions(pipeline, artifact):
 
 def test_compare_writes_the_table(pipeline, files_of, artifact):
     names = {f"benchmark.{end}" for end in ("md", "csv", "tex", "png")}
+    names |= {"benchmark.json", "comparisons.csv", "comparisons.md"}
     assert {path.name for path in pipeline.output.iterdir()} == names == files_of("compared")
     (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())
     scores = json.loads(artifact("on_test", "scores.json").read_text())["pooled"]
     assert float(row["dice"]) == pytest.approx(scores["dice"])
     assert "From scratch (focal-Dice)" in (pipeline.output / "benchmark.md").read_text()
+
+
+def test_the_table_knows_what_the_training_cost(pipeline, run_of, artifact):
+    weights = load_file(artifact("trained", "checkpoint/best.safetensors"))
+    parameters = sum(part.size for part in weights.values())
+    (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())
+    assert run_of("trained").data.metrics["model/parameters"] == parameters > 1000
+    assert float(row["parameters"]) == parameters
+    assert row["train_seconds"] == run_of("trained").data.tags["bench.train_seconds"]
+    assert float(row["predict_megapixels_per_s"]) > 0
 
 
 @pytest.mark.parametrize("step", ["prepare", "finetune", "evaluate"])

@@ -15,6 +15,7 @@ from bench.inference.predictor import open_predictor
 from bench.models.checkpoint import (
     ModelInfo,
     build_model,
+    load_checkpoint,
     load_info,
     load_weights,
     save_checkpoint,
@@ -199,6 +200,9 @@ def test_a_source_is_evaluated_as_it_is(pipeline, two_channels, rescale):
     run = pipeline.store.client.get_run(evaluate(config, pipeline.store))
     assert run.data.tags["bench.method"] == "unadapted"
     assert run.data.tags["bench.trained_run"] == "none"
+    network, _ = load_checkpoint(two_channels)
+    parameters = sum(part.numel() for part in network.parameters())
+    assert run.data.metrics["model/parameters"] == parameters
     path = fetch_artifact(pipeline.store, run.info.run_id, "predictions.h5")
     dataset = PreparedDataset.open(pipeline.dataset)
     name = dataset.sections("val")[0]

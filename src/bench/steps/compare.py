@@ -10,17 +10,16 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.charts import score_chart
-from bench.config import AUTO, CompareConfig
+from bench.comparisons import compare_pairs, mean_ranks
+from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.files import write_text, write_whole
-from bench.learning_curve import has_curve, learning_curve
-from bench.methods import variant_name, variant_order
+from bench.methods import METHODS, variant_name, variant_order
+from bench.references import read_reference
+from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.evaluation_report import SCORES_FILE
 from bench.structures import STRUCTURES
-from bench.table_formats import print_table, to_csv, to_latex, to_markdown
-from bench.tables import ScoreRecord, TableRow, benchmark_table
+from bench.tables import ScoreRecord, benchmark_table
 from bench.tracking.queries import (
     Cell,
     FoundRun,
@@ -50,8 +49,10 @@ def compare(
             left out.
 
     Raises:
-        BenchError: If there is no such experiment or dataset, or nothing was evaluated.
+        BenchError: If there is no such experiment or dataset, nothing was evaluated, or the
+            reference cannot be read.
     """
+    published = [] if config.reference == NONE else read_reference(Path(config.reference))
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
     digest = find_digest(config.dataset)
@@ -61,13 +62,14 @@ def compare(
             f"there must be an evaluation to tabulate, the experiment has none of split "
             f"{config.split} with protocol {config.protocol}: run evaluate or benchmark first"
         )
-    rows = benchmark_table(
-        records,
-        sorted({record.method for record in records}, key=variant_order),
-        order_names(STRUCTURES, {record.structure for record in records}),
+    structures = order_names(STRUCTURES, {record.structure for record in records})
+    methods = sorted({record.method for record in records}, key=variant_order)
+    rows = benchmark_table(records, methods, structures)
+    findings = Findings(
+        rows, published, records, compare_pairs(records, structures), mean_ranks(rows)
     )
-    print_table(rows, Console())
-    files = write_tables(rows, Path(config.output))
+    print_findings(findings, Console())
+    files = write_findings(findings, Path(config.output))
     identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
     with open_run(store, identity, parent=parent, reuse=False) as run:
         run.log_params(vars(config))
@@ -96,12 +98,14 @@ def collect_records(
     """One record per cell and seed: of the newest evaluation, else why there is none."""
     records = {cell: reason_record(cell, reason) for cell, reason in failures.items()}
     labels: dict[str, str] = {}
+    trainings = {training.id: training for training in find_trainings(store, experiment)}
     for evaluation in find_evaluations(store, experiment, config.split, config.protocol):
         cell = evaluation.cell
         labels.setdefault(cell.dataset, evaluation.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
-            records[cell] = scored_record(store, evaluation)
-    for training in find_trainings(store, experiment):
+            costs = sum_costs(evaluation, trainings)
+            records[cell] = replace(scored_record(store, evaluation), costs=costs)
+    for training in trainings.values():
         cell = training.cell
         labels.setdefault(cell.dataset, training.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
@@ -120,6 +124,21 @@ def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
         section_scores=scores["sections"],
         warnings=evaluation.warnings,
     )
+
+
+def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
+    """What the model of an evaluation cost; a row that starts from another's has its time too."""
+    costs = dict(evaluation.costs)
+    training = trainings.get(evaluation.trained_run)
+    if training is None:
+        return costs
+    costs |= training.costs
+    method = METHODS.get(training.cell.method)
+    source = trainings.get(training.source_run)
+    if method is not None and method.start in METHODS and source is not None:
+        stages = (training, source)
+        costs["train_seconds"] = sum(stage.costs.get("train_seconds", 0.0) for stage in stages)
+    return costs
 
 
 def reason_record(cell: Cell, reason: str) -> ScoreRecord:
@@ -146,19 +165,3 @@ def order_names(table: Iterable[str], found: set[str]) -> list[str]:
     """The names found, those of a literal table first and in its order."""
     known = [name for name in table if name in found]
     return known + sorted(found - set(known))
-
-
-def write_tables(rows: list[TableRow], output: Path) -> list[Path]:
-    """Writes the table in all formats, and the chart; returns the files."""
-    texts = {"md": to_markdown(rows), "csv": to_csv(rows), "tex": to_latex(rows)}
-    files = [output / f"benchmark.{suffix}" for suffix in texts]
-    for file, text in zip(files, texts.values(), strict=True):
-        write_text(file, text)
-    chart = output / "benchmark.png"
-    write_whole(chart, lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
-    files.append(chart)
-    if has_curve(rows):
-        curve = output / "learning_curve.png"
-        write_whole(curve, lambda path: learning_curve(rows).savefig(path, format="png", dpi=130))
-        files.append(curve)
-    return files

@@ -21,7 +21,13 @@ from bench.steps.adaptation_report import AdaptationReport
 from bench.steps.progress import show_progress
 from bench.steps.source import Source, resolve_source, source_of
 from bench.steps.training_data import TrainingData, fed_pixel_size
-from bench.steps.training_run import conclude_run, describe_run, log_checkpoints, loop_settings
+from bench.steps.training_run import (
+    conclude_run,
+    describe_run,
+    log_checkpoints,
+    loop_settings,
+    measure_network,
+)
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
@@ -74,7 +80,7 @@ def domain_adapt(
     with run:
         describe_run(run, task.dataset, resolved_settings(task), "adaptation")
         progress = adapt(task, run)
-        conclude_run(run, f"{task.method.name} {task.structure.name}", progress)
+        conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
 
 
@@ -154,6 +160,7 @@ def adapt(task: Task, run: Run) -> Progress:
     torch.manual_seed(task.config.seed)
     feed = make_feed(task)
     trainee = make_networks(task, settings, feed)
+    measure_network(run, trainee.network, task.compute)
     assert trainee.teacher is not None
     labeller = make_labeller(task, trainee.teacher, feed, run)
     channel = foreground_channel(task.info, task.structure.name)

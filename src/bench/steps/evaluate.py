@@ -12,7 +12,7 @@ from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction_file import IDENTITY, read_prediction, write_predictions
 from bench.inference.predictor import Predictor, SectionPrediction, open_predictor
 from bench.inference.synapse_net_package import open_synapse_net
-from bench.models.checkpoint import ModelInfo, load_info
+from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import (
@@ -204,6 +204,9 @@ def predict_split(task: Task, run: Run, path: Path) -> None:
     run.log_metrics(
         {"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6}
     )
+    if not task.subject.run_id:
+        weights = load_weights(task.subject.weights).values()
+        run.log_metrics({"model/parameters": sum(part.numel() for part in weights)})
     run.log_params({"tile_px": info.tile_px, "halo_px": info.halo_px})
     run.log_params({"device": str(compute.device), "precision": compute.precision})
 

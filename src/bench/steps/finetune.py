@@ -16,7 +16,13 @@ from bench.steps.separation import choose_separation
 from bench.steps.source import Source, find_adapted, resolve_source, source_of
 from bench.steps.training_data import TrainingData, fed_pixel_size
 from bench.steps.training_report import TrainingReport
-from bench.steps.training_run import conclude_run, describe_run, log_checkpoints, loop_settings
+from bench.steps.training_run import (
+    conclude_run,
+    describe_run,
+    log_checkpoints,
+    loop_settings,
+    measure_network,
+)
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
@@ -67,7 +73,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
         progress = train_task(task, run)
-        conclude_run(run, f"{task.method.name} {task.structure.name}", progress)
+        conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
 
 
@@ -167,6 +173,7 @@ def train_task(task: Task, run: Run) -> Progress:
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
     network, info = start_network(task, run)
+    measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
     feed = PatchFeed(
         task.data.train(), patch_settings(config), task.compute.device, task.method.outputs

@@ -19,7 +19,12 @@ from bench.steps.sam_report import SamReport, choose_windows
 from bench.steps.sam_source import SamSource, resolve_sam
 from bench.steps.source import source_of
 from bench.steps.training_data import TrainingData, fed_pixel_size
-from bench.steps.training_run import conclude_run, describe_run, log_checkpoints
+from bench.steps.training_run import (
+    conclude_run,
+    describe_run,
+    log_checkpoints,
+    measure_network,
+)
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
@@ -76,12 +81,14 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     with run:
         torch.manual_seed(config.seed)
         network, info = start_network(task)
+        measure_network(run, network, task.compute)
         describe_run(run, task.dataset, resolved_settings(task, info), "training")
         warn_of_toy(run, info)
         make = train_network if config.mode == FINETUNE else preview_network
         progress = make(task, run, network, info)
         found_by = info.inference["segmentation"]
-        conclude_run(run, f"{task.method.name} {task.structure.name} by {found_by}", progress)
+        what = f"{task.method.name} {task.structure.name} by {found_by}"
+        conclude_run(run, what, progress, task.compute)
     return run.id
 
 

@@ -3,8 +3,11 @@
 import logging
 from collections.abc import Mapping
 
+import torch
+
 from bench.config import DomainAdaptConfig, FinetuneConfig
 from bench.data.prepared import PreparedDataset
+from bench.inference.device import Compute
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings
 from bench.training.state import Progress
@@ -37,9 +40,19 @@ def describe_run(
     )
 
 
-def conclude_run(run: Run, what: str, progress: Progress) -> None:
-    """Logs what a training came to."""
+def measure_network(run: Run, network: torch.nn.Module, compute: Compute) -> None:
+    """Logs how many parameters a network has, and starts to watch the memory of its GPU."""
+    run.log_metrics({"model/parameters": sum(part.numel() for part in network.parameters())})
+    if compute.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(compute.device)
+
+
+def conclude_run(run: Run, what: str, progress: Progress, compute: Compute) -> None:
+    """Logs what a training came to, and on a GPU the most memory that tensors took in MiB."""
     run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
+    if compute.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(compute.device) / 2**20
+        run.log_metrics({"train/peak_gpu_mib": peak})
     run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
     log.info(
         "%s: validation Dice %.3f at iteration %d, %.0f s of training, run %s",

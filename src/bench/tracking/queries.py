@@ -2,8 +2,8 @@
 
 import functools
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow.entities import Run as MlflowRun
@@ -15,6 +15,13 @@ from bench.tracking.store import Store, without_password
 
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")
+# What a method costs, by the metric or tag that has it.
+COSTS = {
+    "train_seconds": "bench.train_seconds",
+    "parameters": "model/parameters",
+    "peak_gpu_mib": "train/peak_gpu_mib",
+    "predict_megapixels_per_s": "predict/megapixels_per_s",
+}
 PAGE = 1000
 
 
@@ -48,6 +55,9 @@ class FoundRun:
         cell: Method, structure, content hash of the dataset, and seed.
         dataset_label: Name and short hash of the dataset, for people.
         warnings: What a reader of its score must know.
+        costs: Those of COSTS that it has.
+        trained_run: Of an evaluation, the run that made the model; empty for a source as it is.
+        source_run: Of a training, the run whose model it started from; empty if none.
     """
 
     id: str
@@ -56,12 +66,17 @@ class FoundRun:
     cell: Cell
     dataset_label: str
     warnings: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    trained_run: str = ""
+    source_run: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
     """Reads a run's tags."""
     tags = run.data.tags
     digest = tags["bench.dataset"]
+    known = tags | run.data.metrics
+    source = run.data.params.get("cfg.source", "")
     return FoundRun(
         id=run.info.run_id,
         status=run.info.status,
@@ -75,6 +90,9 @@ def read_run(run: MlflowRun) -> FoundRun:
         ),
         dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
         warnings=read_warnings(run),
+        costs={name: float(known[key]) for name, key in COSTS.items() if key in known},
+        trained_run=tags.get("bench.trained_run", "").removesuffix("none"),
+        source_run=source.removeprefix("runs:/") if source.startswith("runs:/") else "",
     )
 
 
