@@ -1,8 +1,12 @@
 """What a network is fed: sections of any bit depth on one scale."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+# Pixels that are held in double precision at a time.
+BAND_PX = 2**23
 
 
 @dataclass(frozen=True)
@@ -14,8 +18,10 @@ class Moments:
 
     @classmethod
     def of(cls, raw: np.ndarray) -> "Moments":
-        """Measures a section (y, x) in double precision."""
-        return cls(float(raw.mean(dtype=np.float64)), float(raw.std(dtype=np.float64)))
+        """Measures a section (y, x) in double precision, a band of rows at a time."""
+        mean = sum(float(band.sum(dtype=np.float64)) for band in bands(raw)) / raw.size
+        squares = (float(np.square(band - np.float64(mean)).sum()) for band in bands(raw))
+        return cls(mean, float(np.sqrt(sum(squares) / raw.size)))
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
         """Shifts and scales a part of the section, as float32."""
@@ -23,6 +29,14 @@ class Moments:
         if self.deviation > 0:
             centred /= np.float32(self.deviation)
         return centred
+
+
+def bands(raw: np.ndarray) -> Iterator[np.ndarray]:
+    """Cuts a section (y, x) into bands of rows."""
+    height, width = raw.shape
+    rows = max(1, BAND_PX // max(1, width))
+    for start in range(0, height, rows):
+        yield raw[start : start + rows].astype(np.float64)
 
 
 def normalise_section(raw: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from bench.inference.device import Compute
 from bench.inference.predictor import SectionPrediction, foreground_channel, open_predictor
 from bench.inference.sections import feed_section, map_back, model_shape
 from bench.inference.tile_store import TileStore
-from bench.inference.tiles import TiledSection, predict_tiles
+from bench.inference.tiles import BATCH_SIZE, TiledSection, predict_tiles
 from bench.memory import explain_out_of_memory
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 
@@ -53,21 +53,29 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> ResumablePredict
     def predict(
         raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
     ) -> SectionPrediction:
+        store = predict_tiles_left(raw, pixel_size_nm, folder, advance)
+        # The image as it was fed is let go of: mapping back takes as much again.
+        boundary = None
+        if "boundary" in info.outputs:
+            boundary = map_back(store.read(info.outputs.index("boundary")), raw.shape)
+        return SectionPrediction(map_back(store.read(foreground), raw.shape), boundary)
+
+    def predict_tiles_left(
+        raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
+    ) -> TileStore:
         fed = feed_section(raw, info, pixel_size_nm)
         section = TiledSection.cut(fed, info.tile_px, info.halo_px)
-        store = TileStore.open(folder, section, len(info.outputs))
-        left = list(store.unfinished())
-        advance(count_tiles(info, fed.shape) - sum(len(batch) for _, batch in left))
+        store = TileStore.open(folder, fed.shape, info.tile_px, len(info.outputs))
+        tiles = section.batches(BATCH_SIZE)
+        left = store.unfinished(tiles)
+        advance(sum(map(len, tiles)) - sum(len(batch) for _, batch in left))
         remedy = "use device=cpu, or a machine with more: the tile belongs to the model"
         for first, batch in left:
             with explain_out_of_memory("a batch of tiles and their halo", remedy):
                 probability = predict_tiles(network, section, batch, compute)
             store.write(first, batch, probability)
             advance(len(batch))
-        boundary = None
-        if "boundary" in info.outputs:
-            boundary = map_back(store.read(info.outputs.index("boundary")), raw.shape)
-        return SectionPrediction(map_back(store.read(foreground), raw.shape), boundary)
+        return store
 
     return predict
 

@@ -1,6 +1,6 @@
 """Predicted tiles on disk, so that a prediction goes on where its process was killed."""
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bench.inference.tiles import BATCH_SIZE, Corner, TiledSection
+from bench.inference.tiles import BATCH_SIZE, Corner
 
 PROBABILITY = "probability"
 FINISHED = "finished"
@@ -23,47 +23,46 @@ class TileStore:
     per batch, because a network may differ in the last digit between batches of other sizes.
 
     Attributes:
-        section: The section that is predicted.
+        tile_px: Edge of a tile.
         probability: (channels, y, x) uint8, round(255 p); a chunk is a tile.
         finished: 1 for each finished tile, in the order of the batches; a chunk is a batch.
     """
 
-    section: TiledSection
+    tile_px: int
     probability: Any
     finished: Any
 
     @classmethod
-    def open(cls, folder: Path, section: TiledSection, channels: int) -> "TileStore":
+    def open(cls, folder: Path, shape: tuple[int, ...], tile_px: int, channels: int) -> "TileStore":
         """Opens the store of a section in a folder, new or as a killed process left it."""
-        tile_px = section.tile_px
-        tiles = sum(map(len, section.batches()))
+        tiles = math.prod(-(-side // tile_px) for side in shape)
         root = zarr.open_group(folder, mode="a", zarr_format=2)
         return cls(
-            section,
+            tile_px,
             root.require_array(
                 PROBABILITY,
-                shape=(channels, *section.raw.shape),
-                chunks=(1, *(min(tile_px, side) for side in section.raw.shape)),
+                shape=(channels, *shape),
+                chunks=(1, *(min(tile_px, side) for side in shape)),
                 dtype="uint8",
             ),
             root.require_array(FINISHED, shape=(tiles,), chunks=(BATCH_SIZE,), dtype="uint8"),
         )
 
-    def unfinished(self) -> Iterator[tuple[int, list[Corner]]]:
-        """Yields the batches left to predict, with the place of their first tile."""
+    def unfinished(self, batches: list[list[Corner]]) -> list[tuple[int, list[Corner]]]:
+        """The batches that are left to predict, each with the place of its first tile."""
         done = np.asarray(self.finished[:])
-        for number, batch in enumerate(self.section.batches()):
-            first = number * BATCH_SIZE
+        left, first = [], 0
+        for batch in batches:
             if not done[first : first + len(batch)].all():
-                yield first, batch
+                left.append((first, batch))
+            first += len(batch)
+        return left
 
     def write(self, first: int, batch: list[Corner], probability: np.ndarray) -> None:
         """Stores a batch (tiles, channels, tile_px, tile_px), then marks it as finished."""
-        height, width = self.section.raw.shape
+        height, width = self.probability.shape[1:]
         for (y, x), tile in zip(batch, probability, strict=True):
-            bottom, right = (
-                min(start + self.section.tile_px, side) for start, side in ((y, height), (x, width))
-            )
+            bottom, right = min(y + self.tile_px, height), min(x + self.tile_px, width)
             self.probability[:, y:bottom, x:right] = tile[:, : bottom - y, : right - x]
         self.finished[first : first + len(batch)] = 1
 

@@ -40,6 +40,8 @@ REPORTED_FACTOR = 2
 LARGEST_ARTIFACT_BYTES = 64 * 2**20
 SHOWN_SECTIONS = 9
 DESCRIPTION = "segmentation.json"
+# What becomes the output, in the unfinished folder.
+CONTENT = "content"
 
 
 @dataclass(frozen=True)
@@ -76,25 +78,29 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
     check_free(output)
     task = resolve_task(config, store)
     identity = identify(task)
-    warnings = find_warnings(task)
     with unfinished_folder(output, identity.fingerprint()) as folder:
         run = open_run(store, identity)
         if run.reused:
             log.info("the run is kept, its files are written again to %s", output)
             segment_planes(task, folder)
-            finish_output(folder, output)
-            return run.id
-        with run:
-            describe(run, task)
-            for warning in warnings:
-                run.add_warning(warning)
-            started = time.monotonic()
-            sections = segment_planes(task, folder)
-            run.log_metrics({"segment/seconds": time.monotonic() - started})
-            log_result(run, sections, folder / "content")
-            finish_output(folder, output)
-    log.info("segmented %d sections into %s", len(task.planes), output)
+        else:
+            with run:
+                record(run, task, folder)
+        # Last: killed before it, a finished run finds its sections in the folder.
+        finish_output(folder, output)
+    log.info("segmented %d sections into %s, run %s", len(task.planes), output, run.id)
     return run.id
+
+
+def record(run: Run, task: Task, folder: Path) -> None:
+    """Segments, and logs what with and to what result."""
+    describe(run, task)
+    for warning in find_warnings(task):
+        run.add_warning(warning)
+    started = time.monotonic()
+    sections = segment_planes(task, folder)
+    run.log_metrics({"segment/seconds": time.monotonic() - started})
+    log_result(run, sections, folder / CONTENT)
 
 
 def resolve_task(config: SegmentConfig, store: Store) -> Task:
@@ -204,7 +210,7 @@ def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
                 segment_plane(task, plane, predict, folder, report)
             else:
                 done += count
-    content = folder / "content"
+    content = folder / CONTENT
     write_json(content / DESCRIPTION, describe_task(task))
     return write_tables([part_of(folder, plane) for plane in task.planes], content)
 
@@ -229,7 +235,7 @@ def segment_plane(
         prediction,
         structure=task.structure,
         format=task.config.format,
-        content=folder / "content",
+        content=folder / CONTENT,
         part=part_of(folder, plane),
     )
     shutil.rmtree(tiles, ignore_errors=True)
@@ -242,7 +248,7 @@ def part_of(folder: Path, plane: Plane) -> Path:
 
 def finish_output(folder: Path, output: Path) -> None:
     """Puts the finished files in their place."""
-    if not publish(folder, folder / "content", output):
+    if not publish(folder, folder / CONTENT, output):
         check_free(output)
 
 
