@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from bench.inference import resumable
 from bench.inference.device import Compute
-from bench.inference.predictor import open_predictor
+from bench.inference.predictor import SectionPrediction, open_predictor
 from bench.inference.resumable import count_steps, open_resumable
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
 
@@ -87,3 +88,22 @@ def test_a_finished_prediction_is_only_read(model, tmp_path, monkeypatch):
     again = open_resumable(model, CPU, "vesicles")(raw, None, tmp_path, steps.append)
     np.testing.assert_array_equal(first.foreground, again.foreground)
     assert steps[-1] == 9
+
+
+def test_instances_of_the_model_itself_are_passed_on(model, tmp_path, monkeypatch):
+    """What finds instances is given the whole section and its pixel size, and no tiles of ours."""
+    info = replace(load_info(model), architecture="sam")
+    given, steps = [], []
+
+    def predict(raw, pixel_size_nm):
+        given.append((raw.shape, pixel_size_nm))
+        return SectionPrediction(raw, None, (raw > 100).astype(np.int32))
+
+    monkeypatch.setattr(resumable, "load_info", lambda path: info)
+    monkeypatch.setattr(resumable, "open_predictor", lambda *_: (predict, info))
+    raw = section((90, 80))
+    found = open_resumable(model, CPU, "vesicles")(raw, 4.0, tmp_path / "tiles", steps.append)
+    assert given == [((90, 80), 4.0)]
+    np.testing.assert_array_equal(found.instances, raw > 100)
+    assert sum(steps) == count_steps(info, (90, 80), 4.0) == 1
+    assert not (tmp_path / "tiles").exists()

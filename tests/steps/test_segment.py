@@ -13,11 +13,15 @@ import pytest
 import tifffile
 import zarr
 
-from bench.config import FinetuneConfig, SegmentConfig
+from bench.config import EvaluateConfig, FinetuneConfig, MicrosamConfig, SegmentConfig
 from bench.data.images import read_header, read_section
 from bench.data.prepared import PreparedDataset
 from bench.inference import resumable
+from bench.inference.prediction_file import read_prediction
+from bench.models.sam import write_tiny_sam
+from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
+from bench.steps.microsam import microsam
 from bench.steps.segment import segment
 from bench.tracking.queries import fetch_artifact
 
@@ -208,6 +212,38 @@ def test_a_stack_is_segmented_section_by_section(use_pipeline, tmp_path, tiny_tr
         "stack_z1",
         "stack_z2",
     ]
+
+
+def test_a_sam_is_applied_in_windows_of_its_own(use_pipeline, tmp_path, tiny_tree):
+    write_tiny_sam(tmp_path / "tiny.pt", image_px=64, decoder_features=0)
+    dataset = str(use_pipeline.dataset)
+    trained = microsam(
+        MicrosamConfig(
+            dataset=dataset,
+            source=str(tmp_path / "tiny.pt"),
+            tile_px=32,
+            halo_px=8,
+            min_area_px=1,
+            points_per_side=4,
+            pred_iou_thresh=0.0,
+            stability_score_thresh=0.0,
+            device="cpu",
+        )
+    )
+    evaluated = evaluate(
+        EvaluateConfig(dataset=dataset, run_id=trained, device="cpu", min_area_px=1, threshold=0)
+    )
+    image = str(tiny_tree / "val/raw/s3.png")
+    segment(config(use_pipeline, tmp_path, run_id=trained, input=image, pixel_size_nm=5.0))
+    stored = read_prediction(
+        fetch_artifact(use_pipeline.store, evaluated, "predictions.h5"), "val-s3"
+    )
+    probability = tifffile.imread(tmp_path / "out/probability/s3.tif")
+    np.testing.assert_array_equal(probability, stored.foreground)
+    labels = tifffile.imread(tmp_path / "out/mitochondria/s3.tif")
+    np.testing.assert_array_equal(labels > 0, stored.instances > 0)
+    assert labels.max() == len(np.unique(stored.instances[stored.instances > 0]))
+    assert not (tmp_path / "out/tiles").exists()
 
 
 def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_point):

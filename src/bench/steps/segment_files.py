@@ -11,15 +11,14 @@ from bench.data.export.label_tiff import as_label_type, write_tiff
 from bench.data.export.ome_zarr import write_image, write_ome_zarr
 from bench.data.export.stack import make_stack
 from bench.data.planes import Plane
-from bench.figures import ContactPanel, contact_sheet
 from bench.files import write_json, write_text, write_whole
 from bench.inference.predictor import SectionPrediction
+from bench.instance_figure import instance_figure
 from bench.morphometry import count_instances, measure_instances
 
 INSTANCES, SECTIONS, OVERLAYS, PROBABILITY = (
     "instances.csv", "sections.csv", "overlays", "probability"
 )  # fmt: skip
-OVERLAY_DPI = 110
 
 
 def write_section(
@@ -78,16 +77,9 @@ def write_overlay(
     plane: Plane, raw: np.ndarray, labels: np.ndarray, structure: str, path: Path
 ) -> None:
     """Draws the outlines of the instances of a section."""
-    panel = ContactPanel(
-        split="",
-        section=plane.name,
-        raw=raw,
-        labels={structure: labels},
-        counts={structure: int(labels.max(initial=0))},
-        pixel_size_nm=plane.pixel_size_nm,
-    )
-    figure = contact_sheet([panel])
-    write_whole(path, lambda file: figure.savefig(file, dpi=OVERLAY_DPI, format="png"))
+    title = f"{plane.name}: {labels.max(initial=0)} {structure}"
+    figure = instance_figure(raw, labels, title=title, pixel_size_nm=plane.pixel_size_nm)
+    write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
 def write_tables(parts: list[Path], content: Path) -> pd.DataFrame:
