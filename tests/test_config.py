@@ -17,6 +17,7 @@ from bench.config import (
     PhantomConfig,
     PhantomModelsConfig,
     PrepareConfig,
+    SegmentConfig,
     StepConfig,
     parse_settings,
 )
@@ -78,6 +79,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "output"},
+        SegmentConfig: {"input", "output"},
         DomainAdaptConfig: {
             *("dataset", "unlabelled", "checkpoint_iterations"),
             *("trust_checkpoint", "warn_empty_iterations"),

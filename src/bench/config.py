@@ -556,3 +556,45 @@ class ExportConfig(StepConfig):
     structure: str = setting(
         AUTO, "Structures of the annotation, comma-separated; auto takes the run's, or all."
     )
+
+
+@dataclass(frozen=True)
+class SegmentConfig(StepConfig):
+    """Settings of segment."""
+
+    run_id: str = setting(AUTO, "Training or evaluation whose model is applied.")
+    input: str = setting(
+        "data/phantom/montages", "Image, stack or volume, or a folder of them.", identity=False
+    )
+    output: str = setting("data/segmented", "New folder to write.", identity=False)
+    raw_key: str = setting(
+        AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
+    )
+    pixel_size_nm: float | None = setting(
+        None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
+    )
+    rescale: bool | None = setting(
+        None,
+        "Resample to the model's pixel size where both are known; auto follows the evaluation, "
+        "else true.",
+    )
+    threshold: float | None = setting(
+        None,
+        "Probability from which a pixel is foreground; auto follows the evaluation, else 0.5.",
+        minimum=0,
+        maximum=1,
+    )
+    separation: str = setting(
+        AUTO,
+        "auto separates touching instances as the evaluation or the model says; components does "
+        "not.",
+        choices=(AUTO, "components"),
+    )
+    opening_radius_px: int | None = setting(
+        None, "Radius of the opening; auto follows the evaluation.", minimum=0, maximum=64
+    )
+    min_area_px: int | None = setting(
+        None, "Smallest instance kept; auto follows the evaluation.", minimum=0
+    )
+    format: str = setting("tiff", "Files of labels and probability.", choices=("tiff", "ome_zarr"))
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

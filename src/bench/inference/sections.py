@@ -38,15 +38,24 @@ def predict_at_model_scale(
     Returns:
         Probabilities (channels, y, x) of the section as uint8, round(255 p).
     """
-    shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
-    fed = raw if shape == raw.shape else resize_section(raw, shape)
+    fed = feed_section(raw, info, pixel_size_nm)
     probability = predict_section(
         network, fed, tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
     )
-    if shape == raw.shape:
+    return np.stack([map_back(channel, raw.shape) for channel in probability])
+
+
+def feed_section(raw: np.ndarray, info: ModelInfo, pixel_size_nm: float | None) -> np.ndarray:
+    """A section (y, x) at the pixel size that the model was trained at."""
+    shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
+    return raw if shape == raw.shape else resize_section(raw, shape)
+
+
+def map_back(probability: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Probabilities (y, x) that were predicted of a fed section, in the section's shape; uint8."""
+    if probability.shape == shape:
         return probability
-    mapped = [resize_section(channel, raw.shape) for channel in probability]
-    return np.stack(mapped).round().astype(np.uint8)
+    return resize_section(probability, shape).round().astype(np.uint8)
 
 
 def model_shape(

@@ -1,12 +1,63 @@
 """Probability maps of whole sections, tile by tile."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.normalise import normalise_section
+from bench.inference.normalise import Moments
+
+# Tiles that a network is given at a time: memory depends on it.
+BATCH_SIZE = 4
+
+Corner = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class TiledSection:
+    """A section (y, x) in tiles, which are normalised and mirrored as they are read.
+
+    Every tile is seen with a halo of its surroundings, mirrored at the section's border, so all
+    tiles have the shape (tile_px + 2 * halo_px) squared: the network's InstanceNorm then depends
+    on the tile's content only, not on where it lies.
+
+    Attributes:
+        raw: The section, of any bit depth.
+        tile_px: Edge of a tile.
+        halo_px: Width of the halo.
+        moments: Of the whole section.
+    """
+
+    raw: np.ndarray
+    tile_px: int
+    halo_px: int
+    moments: Moments
+
+    @classmethod
+    def cut(cls, raw: np.ndarray, tile_px: int, halo_px: int) -> "TiledSection":
+        """Cuts a section."""
+        return cls(raw, tile_px, halo_px, Moments.of(raw))
+
+    def batches(self, size: int = BATCH_SIZE) -> list[list[Corner]]:
+        """The corners of the tiles row by row, a batch at a time."""
+        height, width = self.raw.shape
+        rows, columns = range(0, height, self.tile_px), range(0, width, self.tile_px)
+        corners = [(y, x) for y in rows for x in columns]
+        return [corners[start : start + size] for start in range(0, len(corners), size)]
+
+    def read(self, corners: list[Corner]) -> np.ndarray:
+        """Reads tiles with their halo: (tiles, edge, edge) float32."""
+        edge = self.tile_px + 2 * self.halo_px
+        rows, columns = (
+            mirror_indices(side, self.tile_px, self.halo_px) for side in self.raw.shape
+        )
+        return np.stack(
+            [
+                self.moments.apply(self.raw[np.ix_(rows[y : y + edge], columns[x : x + edge])])
+                for y, x in corners
+            ]
+        )
 
 
 def predict_section(
@@ -16,13 +67,9 @@ def predict_section(
     tile_px: int,
     halo_px: int,
     compute: Compute,
-    batch_size: int = 4,
+    batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """Applies a network to a section, tile by tile.
-
-    Every tile is seen with a halo of its surroundings, mirrored at the section's border, so all
-    tiles have the shape (tile_px + 2 * halo_px) squared: the network's InstanceNorm then depends
-    on the tile's content only, not on where it lies.
 
     Args:
         network: From normalised (batch, 1, y, x) to logits (batch, channels, y, x).
@@ -35,15 +82,13 @@ def predict_section(
     Returns:
         Probabilities (channels, y, x) as uint8: p is stored as round(255 p).
     """
-    height, width = raw.shape
-    padded = pad_section(normalise_section(raw), tile_px, halo_px)
-    corners = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
+    section = TiledSection.cut(raw, tile_px, halo_px)
     output: np.ndarray | None = None
     network.eval()
-    for batch in in_batches(corners, batch_size):
-        probability = predict_tiles(network, padded, batch, tile_px, halo_px, compute)
+    for batch in section.batches(batch_size):
+        probability = predict_tiles(network, section, batch, compute)
         if output is None:
-            output = np.empty((probability.shape[1], height, width), dtype=np.uint8)
+            output = np.empty((probability.shape[1], *raw.shape), dtype=np.uint8)
         for (y, x), tile in zip(batch, probability, strict=True):
             kept = output[:, y : y + tile_px, x : x + tile_px]
             kept[...] = tile[:, : kept.shape[1], : kept.shape[2]]
@@ -51,33 +96,20 @@ def predict_section(
     return output
 
 
-def pad_section(section: np.ndarray, tile_px: int, halo_px: int) -> np.ndarray:
-    """Mirrors a section (y, x) beyond its border: to whole tiles, and a halo around them."""
-    widths = [(halo_px, halo_px + (-side) % tile_px) for side in section.shape]
-    return np.pad(section, widths, mode="reflect")
+def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:
+    """Where to read along a side that is mirrored to whole tiles and a halo around them."""
+    return np.pad(np.arange(side), (halo_px, halo_px + (-side) % tile_px), mode="reflect")
 
 
 @torch.inference_mode()
 def predict_tiles(
-    network: torch.nn.Module,
-    padded: np.ndarray,
-    corners: list[tuple[int, int]],
-    tile_px: int,
-    halo_px: int,
-    compute: Compute,
+    network: torch.nn.Module, section: TiledSection, batch: list[Corner], compute: Compute
 ) -> np.ndarray:
     """Predicts one batch of tiles; returns (tiles, channels, tile_px, tile_px) as uint8."""
-    edge = tile_px + 2 * halo_px
-    tiles = np.stack([padded[y : y + edge, x : x + edge] for y, x in corners])[:, None]
-    inputs = torch.from_numpy(tiles).to(compute.device, memory_format=torch.channels_last)
+    inputs = torch.from_numpy(section.read(batch)[:, None])
+    inputs = inputs.to(compute.device, memory_format=torch.channels_last)
     with compute.autocast():
         logits = network(inputs)
-    inner = slice(halo_px, halo_px + tile_px)
+    inner = slice(section.halo_px, section.halo_px + section.tile_px)
     probability = torch.sigmoid(logits[..., inner, inner].float())
     return np.asarray((probability * 255).round().to(torch.uint8).cpu().numpy())
-
-
-def in_batches(corners: list[tuple[int, int]], batch_size: int) -> Iterator[list[tuple[int, int]]]:
-    """Yields the corners a batch at a time."""
-    for start in range(0, len(corners), batch_size):
-        yield corners[start : start + batch_size]

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
+from bench.tracking.queries import search
 from bench.tracking.store import Store, without_password
+
+STEP = "evaluate"
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,9 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
     Raises:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
-    try:
-        run = store.client.get_run(run_id)
-    except MlflowException as error:
-        raise BenchError(
-            f"no run has the id {run_id!r} in {without_password(store.uri)}: look it up in the "
-            "MLflow UI"
-        ) from error
-    tags = run.data.tags
-    if see := tags.get("bench.see"):
-        return get_evaluation(store, see)
-    step = tags.get("bench.step", "no step of this suite")
-    if step != "evaluate":
+    run = get_run(store, run_id)
+    step = run.data.tags.get("bench.step", "no step of this suite")
+    if step != STEP:
         raise BenchError(
             f"the run must hold predictions, {run_id} is {step}: give the id of an evaluate run"
         )
@@ -58,6 +53,46 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
             f"the run must be FINISHED, {run_id} is {run.info.status}: "
             "finish it by the command that started it"
         )
+    return read_evaluation(run)
+
+
+def find_evaluation_of(store: Store, trained_run: str) -> Evaluation | None:
+    """Returns the newest finished evaluation of a trained model; None without one."""
+    experiment = str(store.client.get_run(trained_run).info.experiment_id)
+    wanted = {"bench.step": STEP, "bench.trained_run": trained_run}
+    found = next(search(store, experiment, wanted, finished=True), None)
+    return read_evaluation(found) if found else None
+
+
+def is_evaluation(store: Store, run_id: str) -> bool:
+    """Whether a run is of the step evaluate.
+
+    Raises:
+        BenchError: If the run does not exist.
+    """
+    return get_run(store, run_id).data.tags.get("bench.step") == STEP
+
+
+def get_run(store: Store, run_id: str) -> MlflowRun:
+    """Returns a run, or the one that it points to.
+
+    Raises:
+        BenchError: If it does not exist.
+    """
+    try:
+        run = store.client.get_run(run_id)
+    except MlflowException as error:
+        raise BenchError(
+            f"no run has the id {run_id!r} in {without_password(store.uri)}: look it up in the "
+            "MLflow UI"
+        ) from error
+    see = run.data.tags.get("bench.see")
+    return get_run(store, see) if see else run
+
+
+def read_evaluation(run: MlflowRun) -> Evaluation:
+    """Reads a run's tags and parameters."""
+    tags = run.data.tags
     trained = tags.get("bench.trained_run", "none")
     return Evaluation(
         id=run.info.run_id,

@@ -198,6 +198,13 @@ class Run:
         tag = InputTag("mlflow.data.context", context)
         self.client.log_inputs(self.id, [DatasetInput(dataset, [tag])])
 
+    def log_datasets_of(self, run_id: str, context: str) -> None:
+        """Logs the datasets that another run had as inputs as those of this one."""
+        tag = InputTag("mlflow.data.context", context)
+        inputs = self.client.get_run(run_id).inputs
+        datasets = inputs.dataset_inputs if inputs else []
+        self.client.log_inputs(self.id, [DatasetInput(one.dataset, [tag]) for one in datasets])
+
     def finish(self, status: str, reason: str = "") -> None:
         """Ends the run and lets go of its lock; a finished run's state is removed."""
         if reason:

@@ -34,6 +34,12 @@ def write_ome_zarr(stack: LabelStack, folder: Path) -> None:
         group.attrs["image-label"] = {"version": VERSION, "source": {"image": "../../"}}
 
 
+def write_image(pixels: np.ndarray, stack: LabelStack, path: Path) -> None:
+    """Writes another image (z, y, x) of a stack's sections, named as its file."""
+    group = zarr.open_group(path, mode="w-", zarr_format=2)
+    write_levels(group, pixels, stack, path.name.partition(".")[0], average_fours)
+
+
 def write_levels(
     group: zarr.Group,
     pixels: np.ndarray,

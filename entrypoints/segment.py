@@ -1,0 +1,16 @@
+"""Entry point segment."""
+
+from cli import run_step
+
+from bench.config import SegmentConfig
+
+
+def main(config: SegmentConfig) -> None:
+    """Apply a trained model to new images: instances, probabilities, tables and pictures."""
+    from bench.steps.segment import segment
+
+    segment(config)
+
+
+if __name__ == "__main__":
+    run_step(SegmentConfig, main)

@@ -1,0 +1,71 @@
+"""Predicted tiles on disk, so that a prediction goes on where its process was killed."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from bench.inference.tiles import BATCH_SIZE, Corner
+
+PROBABILITY = "probability"
+FINISHED = "finished"
+
+
+@dataclass(frozen=True, eq=False)
+class TileStore:
+    """Probabilities of a section, tile by tile, and which of the tiles are finished.
+
+    A tile's flag is set after its probabilities are written: a process killed between the two
+    leaves a tile that is predicted again, never one that is taken for finished. Flags are kept
+    per batch, because a network may differ in the last digit between batches of other sizes.
+
+    Attributes:
+        tile_px: Edge of a tile.
+        probability: (channels, y, x) uint8, round(255 p); a chunk is a tile.
+        finished: 1 for each finished tile, in the order of the batches; a chunk is a batch.
+    """
+
+    tile_px: int
+    probability: Any
+    finished: Any
+
+    @classmethod
+    def open(cls, folder: Path, shape: tuple[int, ...], tile_px: int, channels: int) -> "TileStore":
+        """Opens the store of a section in a folder, new or as a killed process left it."""
+        tiles = math.prod(-(-side // tile_px) for side in shape)
+        root = zarr.open_group(folder, mode="a", zarr_format=2)
+        return cls(
+            tile_px,
+            root.require_array(
+                PROBABILITY,
+                shape=(channels, *shape),
+                chunks=(1, *(min(tile_px, side) for side in shape)),
+                dtype="uint8",
+            ),
+            root.require_array(FINISHED, shape=(tiles,), chunks=(BATCH_SIZE,), dtype="uint8"),
+        )
+
+    def unfinished(self, batches: list[list[Corner]]) -> list[tuple[int, list[Corner]]]:
+        """The batches that are left to predict, each with the place of its first tile."""
+        done = np.asarray(self.finished[:])
+        left, first = [], 0
+        for batch in batches:
+            if not done[first : first + len(batch)].all():
+                left.append((first, batch))
+            first += len(batch)
+        return left
+
+    def write(self, first: int, batch: list[Corner], probability: np.ndarray) -> None:
+        """Stores a batch (tiles, channels, tile_px, tile_px), then marks it as finished."""
+        height, width = self.probability.shape[1:]
+        for (y, x), tile in zip(batch, probability, strict=True):
+            bottom, right = min(y + self.tile_px, height), min(x + self.tile_px, width)
+            self.probability[:, y:bottom, x:right] = tile[:, : bottom - y, : right - x]
+        self.finished[first : first + len(batch)] = 1
+
+    def read(self, channel: int) -> np.ndarray:
+        """Reads the probabilities (y, x) of a channel."""
+        return np.asarray(self.probability[channel])

@@ -1,0 +1,269 @@
+"""Apply a trained model to new images."""
+
+import dataclasses
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.config import AUTO, SegmentConfig
+from bench.data.planes import Plane, check_readable, hash_planes, list_planes
+from bench.data.unfinished import publish, unfinished_folder
+from bench.evaluation import threshold_level
+from bench.files import write_json
+from bench.inference.device import Compute, choose_compute
+from bench.inference.resumable import (
+    Advance,
+    ResumablePredictor,
+    count_steps,
+    open_resumable,
+)
+from bench.postprocess.segmentation import segment_prediction
+from bench.steps.export import check_free
+from bench.steps.progress import show_progress
+from bench.steps.segment_files import INSTANCES, OVERLAYS, SECTIONS, write_section, write_tables
+from bench.steps.segment_subject import Recipe, Subject, choose_recipe, find_subject
+from bench.structures import find_structure
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+# Pixel sizes that differ by more are reported: one of them is probably wrong.
+REPORTED_FACTOR = 2
+# Kept in the run beside what is in the output.
+LARGEST_ARTIFACT_BYTES = 64 * 2**20
+SHOWN_SECTIONS = 9
+DESCRIPTION = "segmentation.json"
+# What becomes the output, in the unfinished folder.
+CONTENT = "content"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is segmented, resolved from the config."""
+
+    config: SegmentConfig
+    subject: Subject
+    structure: str
+    recipe: Recipe
+    planes: Sequence[Plane]
+    compute: Compute
+    images_sha256: str
+
+    def fed_nm(self, plane: Plane) -> float | None:
+        """The pixel size by which a section is resampled; None feeds it as it is."""
+        return plane.pixel_size_nm if self.recipe.rescale else None
+
+
+def segment(config: SegmentConfig, store: Store | None = None) -> str:
+    """Segments images and returns the id of the run that describes the result.
+
+    A killed segmentation goes on at the tile where it stopped when it is called again.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+
+    Raises:
+        BenchError: If there is no such model or image, or the output exists.
+    """
+    store = store or open_store()
+    output = Path(config.output)
+    check_free(output)
+    task = resolve_task(config, store)
+    identity = identify(task)
+    with unfinished_folder(output, identity.fingerprint()) as folder:
+        run = open_run(store, identity)
+        if run.reused:
+            log.info("the run is kept, its files are written again to %s", output)
+            segment_planes(task, folder)
+        else:
+            with run:
+                record(run, task, folder)
+        # Last: killed before it, a finished run finds its sections in the folder.
+        finish_output(folder, output)
+    log.info("segmented %d sections into %s, run %s", len(task.planes), output, run.id)
+    return run.id
+
+
+def record(run: Run, task: Task, folder: Path) -> None:
+    """Segments, and logs what with and to what result."""
+    describe(run, task)
+    for warning in find_warnings(task):
+        run.add_warning(warning)
+    started = time.monotonic()
+    sections = segment_planes(task, folder)
+    run.log_metrics({"segment/seconds": time.monotonic() - started})
+    log_result(run, sections, folder / CONTENT)
+
+
+def resolve_task(config: SegmentConfig, store: Store) -> Task:
+    """Finds and checks everything that a config names."""
+    subject = find_subject(config.run_id, store)
+    recipe = choose_recipe(config, subject)
+    planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
+    check_readable(planes)
+    return Task(
+        config=config,
+        subject=subject,
+        structure=find_structure(subject.cell.structure).name,
+        recipe=recipe,
+        planes=planes,
+        compute=choose_compute(config.device, AUTO),
+        images_sha256=hash_planes(planes),
+    )
+
+
+def identify(task: Task) -> Identity:
+    """The identity of a segmentation: images, weights, and how they are applied."""
+    return Identity(
+        step="segment",
+        settings={
+            "recipe": dataclasses.asdict(task.recipe),
+            "device": task.compute.device.type,
+            "precision": task.compute.precision,
+            "format": task.config.format,
+        },
+        inputs={"images": task.images_sha256, "weights": task.subject.sha256},
+        method=task.subject.cell.method,
+        structure=task.structure,
+        dataset=task.subject.cell.dataset,
+        seed=task.subject.cell.seed,
+        labelled=task.subject.cell.labelled,
+    )
+
+
+def find_warnings(task: Task) -> list[str]:
+    """What is suspicious about the pixel sizes."""
+    model_nm = task.subject.info.input_pixel_size_nm
+    unknown = sum(plane.pixel_size_nm is None for plane in task.planes)
+    warnings = []
+    if unknown:
+        warnings.append(
+            f"pixel size of {unknown} of {len(task.planes)} sections is unknown, so they are fed "
+            "as they are and measured in px: give -P pixel_size_nm=..."
+        )
+    for size in sorted({p.pixel_size_nm for p in task.planes if p.pixel_size_nm}):
+        if model_nm is None or 1 / REPORTED_FACTOR <= size / model_nm <= REPORTED_FACTOR:
+            continue
+        remedy = "check pixel_size_nm" if task.recipe.rescale else "use rescale=true"
+        warnings.append(
+            f"the image has pixels of {size:g} nm and the model was trained at {model_nm:g} nm, "
+            f"a factor over {REPORTED_FACTOR}: {remedy}"
+        )
+    return warnings
+
+
+def describe(run: Run, task: Task) -> None:
+    """Logs what the run works with."""
+    run.log_params(vars(task.config) | describe_task(task))
+    run.set_tags({"bench.model_run": task.subject.run_id})
+    run.log_datasets_of(task.subject.run_id, "model")
+    run.keep_warnings(task.subject.warnings)
+    log.info("post-processing: %s", task.recipe.origin)
+
+
+def describe_task(task: Task) -> dict[str, object]:
+    """How the result was made, as far as it matters to it."""
+    recipe, info = task.recipe, task.subject.info
+    return {
+        "run_id": task.subject.run_id,
+        "method": task.subject.cell.method,
+        "structure": task.structure,
+        "threshold": recipe.threshold,
+        "opening_radius_px": recipe.postprocess.opening_radius_px,
+        "min_area_px": recipe.postprocess.min_area_px,
+        "rescale": recipe.rescale,
+        "watershed": recipe.watershed.origin if recipe.watershed else "none",
+        "postprocess_origin": recipe.origin,
+        "weights_sha256": task.subject.sha256,
+        "images_sha256": task.images_sha256,
+        "model_pixel_size_nm": info.input_pixel_size_nm,
+        "tile_px": info.tile_px,
+        "halo_px": info.halo_px,
+        "device": task.compute.device.type,
+        "precision": task.compute.precision,
+    }
+
+
+def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
+    """Segments the sections that are left and returns the table of all."""
+    info = task.subject.info
+    predict = open_resumable(task.subject.weights, task.compute, task.structure)
+    steps = [count_steps(info, plane.shape, task.fed_nm(plane)) for plane in task.planes]
+    done = 0
+    with show_progress(f"segment {task.structure}, tiles") as advance:
+        for plane, count in zip(task.planes, steps, strict=True):
+            if not part_of(folder, plane).exists():
+
+                def report(more: int, name: str = plane.name) -> None:
+                    nonlocal done
+                    done += more
+                    advance(done, sum(steps), name)
+
+                segment_plane(task, plane, predict, folder, report)
+            else:
+                done += count
+    content = folder / CONTENT
+    write_json(content / DESCRIPTION, describe_task(task))
+    return write_tables([part_of(folder, plane) for plane in task.planes], content)
+
+
+def segment_plane(
+    task: Task, plane: Plane, predict: ResumablePredictor, folder: Path, report: Advance
+) -> None:
+    """Segments a section and writes its files; its tiles are gone afterwards."""
+    tiles = folder / "tiles" / plane.name
+    raw = plane.read()
+    prediction = predict(raw, task.fed_nm(plane), tiles, report)
+    labels = segment_prediction(
+        prediction,
+        level=threshold_level(task.recipe.threshold),
+        settings=task.recipe.postprocess,
+        watershed=task.recipe.watershed,
+    ).labels
+    write_section(
+        plane,
+        raw,
+        labels,
+        prediction,
+        structure=task.structure,
+        format=task.config.format,
+        content=folder / CONTENT,
+        part=part_of(folder, plane),
+    )
+    shutil.rmtree(tiles, ignore_errors=True)
+
+
+def part_of(folder: Path, plane: Plane) -> Path:
+    """The file that has a section's rows of the tables, once it is finished."""
+    return folder / "parts" / f"{plane.name}.json"
+
+
+def finish_output(folder: Path, output: Path) -> None:
+    """Puts the finished files in their place."""
+    if not publish(folder, folder / CONTENT, output):
+        check_free(output)
+
+
+def log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
+    """Logs counts, the tables and some of the pictures."""
+    metrics = {"segment/instances": float(sections["instances"].sum())}
+    if "density_per_um2" in sections and sections["area_um2"].notna().all():
+        metrics["segment/density_per_um2"] = (
+            metrics["segment/instances"] / sections["area_um2"].sum()
+        )
+    run.log_metrics(metrics)
+    for name in (SECTIONS, INSTANCES, DESCRIPTION):
+        if (content / name).stat().st_size <= LARGEST_ARTIFACT_BYTES:
+            run.log_file(content / name)
+    shown = np.unique(np.linspace(0, len(sections) - 1, SHOWN_SECTIONS).astype(int))
+    for number in shown:
+        name = sections["section"].iloc[number]
+        run.log_file(content / OVERLAYS / f"{name}.png", OVERLAYS)
