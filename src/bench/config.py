@@ -283,6 +283,11 @@ class EvaluateConfig(StepConfig):
         "data derives opening and area from training annotations; paper uses the paper's pixels.",
         choices=("data", "paper"),
     )
+    augmentations: str = setting(
+        "none",
+        "Symmetries predicted, whose mean is scored: none, the paper's seven, or all eight.",
+        choices=("none", "paper", "all"),
+    )
     threshold: float = setting(
         0.5, "Probability from which a pixel is foreground.", minimum=0, maximum=1
     )
@@ -322,6 +327,11 @@ class CompareConfig(StepConfig):
     split: str = setting("test", "Split to tabulate.", choices=("train", "val", "test"))
     protocol: str = setting(
         "data", "Post-processing of the evaluations to tabulate.", choices=("data", "paper")
+    )
+    augmentations: str = setting(
+        "none",
+        "Test-time augmentation of the evaluations to tabulate.",
+        choices=("none", "paper", "all"),
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
 

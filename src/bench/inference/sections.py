@@ -1,12 +1,14 @@
 """A model applied to a section at the pixel size that the model was trained at."""
 
 import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.tiles import predict_section
+from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import ModelInfo
 from bench.resample import resize_section
 
@@ -38,15 +40,38 @@ def predict_at_model_scale(
     Returns:
         Probabilities (channels, y, x) of the section as uint8, round(255 p).
     """
-    shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
-    fed = raw if shape == raw.shape else resize_section(raw, shape)
-    probability = predict_section(
-        network, fed, tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
+    (probability,) = predict_all_at_model_scale(
+        network, [raw], info=info, pixel_size_nm=pixel_size_nm, compute=compute
     )
-    if shape == raw.shape:
-        return probability
-    mapped = [resize_section(channel, raw.shape) for channel in probability]
-    return np.stack(mapped).round().astype(np.uint8)
+    return probability
+
+
+def predict_all_at_model_scale(
+    network: torch.nn.Module,
+    sections: Iterable[np.ndarray],
+    *,
+    info: ModelInfo,
+    pixel_size_nm: float | None,
+    compute: Compute,
+) -> Iterator[np.ndarray]:
+    """Predicts sections of one pixel size, each as predict_at_model_scale does, in order."""
+    shapes: deque[tuple[int, ...]] = deque()
+
+    def feed() -> Iterator[np.ndarray]:
+        for raw in sections:
+            shapes.append(raw.shape)
+            shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
+            yield raw if shape == raw.shape else resize_section(raw, shape)
+
+    for probability in predict_sections(
+        network, feed(), tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
+    ):
+        shape = shapes.popleft()
+        if probability.shape[1:] == shape:
+            yield probability
+        else:
+            mapped = [resize_section(channel, shape) for channel in probability]
+            yield np.stack(mapped).round().astype(np.uint8)
 
 
 def model_shape(

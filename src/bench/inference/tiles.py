@@ -1,6 +1,8 @@
 """Probability maps of whole sections, tile by tile."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,20 +37,81 @@ def predict_section(
     Returns:
         Probabilities (channels, y, x) as uint8: p is stored as round(255 p).
     """
-    height, width = raw.shape
-    padded = pad_section(normalise_section(raw), tile_px, halo_px)
-    corners = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
-    output: np.ndarray | None = None
+    (probability,) = predict_sections(
+        network,
+        [raw],
+        tile_px=tile_px,
+        halo_px=halo_px,
+        compute=compute,
+        batch_size=batch_size,
+    )
+    return probability
+
+
+def predict_sections(
+    network: torch.nn.Module,
+    sections: Iterable[np.ndarray],
+    *,
+    tile_px: int,
+    halo_px: int,
+    compute: Compute,
+    batch_size: int = 4,
+) -> Iterator[np.ndarray]:
+    """Applies a network to sections one after the other, as predict_section does to each.
+
+    All tiles have one shape, so those of several sections share batches. Sections are read as
+    their tiles are needed: memory does not grow with their number.
+
+    Yields:
+        Probabilities (channels, y, x) as uint8 of every section, in order.
+    """
     network.eval()
-    for batch in in_batches(corners, batch_size):
-        probability = predict_tiles(network, padded, batch, tile_px, halo_px, compute)
-        if output is None:
-            output = np.empty((probability.shape[1], height, width), dtype=np.uint8)
-        for (y, x), tile in zip(batch, probability, strict=True):
-            kept = output[:, y : y + tile_px, x : x + tile_px]
-            kept[...] = tile[:, : kept.shape[1], : kept.shape[2]]
-    assert output is not None
-    return output
+    tiles = itertools.chain.from_iterable(cut_tiles(raw, tile_px, halo_px) for raw in sections)
+    while batch := list(itertools.islice(tiles, batch_size)):
+        probability = predict_tiles(network, [tile.pixels for tile in batch], halo_px, compute)
+        for tile, channels in zip(batch, probability, strict=True):
+            output = tile.canvas.paint(tile.corner, channels)
+            if tile.last:
+                yield output
+
+
+@dataclass(eq=False)
+class Canvas:
+    """The map of a section of a shape (y, x), painted tile by tile."""
+
+    shape: tuple[int, ...]
+    output: np.ndarray | None = None
+
+    def paint(self, corner: tuple[int, int], tile: np.ndarray) -> np.ndarray:
+        """Paints a tile (channels, y, x), and returns what is painted by now."""
+        if self.output is None:
+            self.output = np.empty((len(tile), *self.shape), dtype=np.uint8)
+        (y, x), (height, width) = corner, tile.shape[1:]
+        kept = self.output[:, y : y + height, x : x + width]
+        kept[...] = tile[:, : kept.shape[1], : kept.shape[2]]
+        return self.output
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A tile with its halo (y, x), where its inside belongs, and whether it is the last there."""
+
+    pixels: np.ndarray
+    canvas: Canvas
+    corner: tuple[int, int]
+    last: bool
+
+
+def cut_tiles(raw: np.ndarray, tile_px: int, halo_px: int) -> Iterator[Tile]:
+    """Yields the tiles of a section (y, x), normalised."""
+    height, width = raw.shape
+    edge = tile_px + 2 * halo_px
+    padded = pad_section(normalise_section(raw), tile_px, halo_px)
+    canvas = Canvas(raw.shape)
+    corners = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
+    for y, x in corners:
+        pixels = padded[y : y + edge, x : x + edge]
+        yield Tile(pixels, canvas, (y, x), (y, x) == corners[-1])
 
 
 def pad_section(section: np.ndarray, tile_px: int, halo_px: int) -> np.ndarray:
@@ -59,25 +122,13 @@ def pad_section(section: np.ndarray, tile_px: int, halo_px: int) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_tiles(
-    network: torch.nn.Module,
-    padded: np.ndarray,
-    corners: list[tuple[int, int]],
-    tile_px: int,
-    halo_px: int,
-    compute: Compute,
+    network: torch.nn.Module, tiles: Sequence[np.ndarray], halo_px: int, compute: Compute
 ) -> np.ndarray:
-    """Predicts one batch of tiles; returns (tiles, channels, tile_px, tile_px) as uint8."""
-    edge = tile_px + 2 * halo_px
-    tiles = np.stack([padded[y : y + edge, x : x + edge] for y, x in corners])[:, None]
-    inputs = torch.from_numpy(tiles).to(compute.device, memory_format=torch.channels_last)
+    """Predicts one batch of tiles; returns (tiles, channels, y, x) without halo, as uint8."""
+    stacked = torch.from_numpy(np.stack(tiles)[:, None])
+    inputs = stacked.to(compute.device, memory_format=torch.channels_last)
     with compute.autocast():
         logits = network(inputs)
-    inner = slice(halo_px, halo_px + tile_px)
+    inner = slice(halo_px, inputs.shape[-1] - halo_px)
     probability = torch.sigmoid(logits[..., inner, inner].float())
     return np.asarray((probability * 255).round().to(torch.uint8).cpu().numpy())
-
-
-def in_batches(corners: list[tuple[int, int]], batch_size: int) -> Iterator[list[tuple[int, int]]]:
-    """Yields the corners a batch at a time."""
-    for start in range(0, len(corners), batch_size):
-        yield corners[start : start + batch_size]

@@ -134,12 +134,14 @@ def find_trained(
 
 
 def find_evaluations(
-    store: Store, experiment_id: str, split: str, protocol: str
+    store: Store, experiment_id: str, split: str, protocol: str, augmentations: str
 ) -> Iterator[FoundRun]:
     """Yields the finished evaluations of a split, newest first."""
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
     for run in search(store, experiment_id, wanted, finished=True):
-        yield read_run(run)
+        # Runs of an earlier version have no such tag, and no augmentation.
+        if run.data.tags.get("bench.augmentations", "none") == augmentations:
+            yield read_run(run)
 
 
 def find_trainings(store: Store, experiment_id: str) -> Iterator[FoundRun]:
