@@ -13,6 +13,8 @@ from typing import Any, get_args, get_type_hints
 from bench.errors import BenchError, unknown_name
 
 AUTO = "auto"
+# Choices of symmetries under which sections are predicted.
+AUGMENTATION_CHOICES = ("none", "paper", "all")
 BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -286,7 +288,7 @@ class EvaluateConfig(StepConfig):
     augmentations: str = setting(
         "none",
         "Symmetries predicted, whose mean is scored: none, the paper's seven, or all eight.",
-        choices=("none", "paper", "all"),
+        choices=AUGMENTATION_CHOICES,
     )
     threshold: float = setting(
         0.5, "Probability from which a pixel is foreground.", minimum=0, maximum=1
@@ -331,7 +333,7 @@ class CompareConfig(StepConfig):
     augmentations: str = setting(
         "none",
         "Test-time augmentation of the evaluations to tabulate.",
-        choices=("none", "paper", "all"),
+        choices=AUGMENTATION_CHOICES,
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
 

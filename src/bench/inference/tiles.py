@@ -32,7 +32,8 @@ def predict_section(
         tile_px: Edge of a tile.
         halo_px: Width of the halo; its predictions are cut off.
         compute: Device and precision; the network is on the device.
-        batch_size: Tiles at a time: memory, not the result, depends on it.
+        batch_size: Tiles at a time: memory depends on it, the result in the last bits of the
+            convolutions only: a stored level may differ by one (fp32) or a few (bf16).
 
     Returns:
         Probabilities (channels, y, x) as uint8: p is stored as round(255 p).

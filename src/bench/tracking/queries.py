@@ -10,6 +10,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
+from bench.inference.symmetries import NONE
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store, without_password
 
@@ -140,7 +141,7 @@ def find_evaluations(
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
     for run in search(store, experiment_id, wanted, finished=True):
         # Runs of an earlier version have no such tag, and no augmentation.
-        if run.data.tags.get("bench.augmentations", "none") == augmentations:
+        if run.data.tags.get("bench.augmentations", NONE) == augmentations:
             yield read_run(run)
 
 
