@@ -14,6 +14,8 @@ from bench.errors import BenchError, unknown_name
 
 AUTO = "auto"
 NONE = "none"
+# Choices of symmetries under which sections are predicted.
+AUGMENTATION_CHOICES = (NONE, "paper", "all")
 BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -284,6 +286,11 @@ class EvaluateConfig(StepConfig):
         "data derives opening and area from training annotations; paper uses the paper's pixels.",
         choices=("data", "paper"),
     )
+    augmentations: str = setting(
+        "none",
+        "Symmetries predicted, whose mean is scored: none, the paper's seven, or all eight.",
+        choices=AUGMENTATION_CHOICES,
+    )
     threshold: float = setting(
         0.5, "Probability from which a pixel is foreground.", minimum=0, maximum=1
     )
@@ -323,6 +330,11 @@ class CompareConfig(StepConfig):
     split: str = setting("test", "Split to tabulate.", choices=("train", "val", "test"))
     protocol: str = setting(
         "data", "Post-processing of the evaluations to tabulate.", choices=("data", "paper")
+    )
+    augmentations: str = setting(
+        "none",
+        "Test-time augmentation of the evaluations to tabulate.",
+        choices=AUGMENTATION_CHOICES,
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
     reference: str = setting(NONE, "CSV table of published scores to stand beside ours, or none.")

@@ -14,6 +14,7 @@ ONE_LINE_ERRORS = [
     (("evaluate", "--threshold", "1.5"), "threshold must be at most 1, received 1.5"),
     (("finetune", "--schedule", "linear"), "unknown schedule 'linear': choose one of cosine"),
     (("evaluate", "--split", "all"), "unknown split 'all': choose one of test, train, val"),
+    (("evaluate", "--augmentations", "8"), "unknown augmentations '8': choose one of all, none, p"),
     (("compare", "--protocol", "mine"), "unknown protocol 'mine': choose one of data, paper"),
     (("finetune", "--structure", "nucleus"), "unknown structure 'nucleus': choose one of mem"),
     (("finetune", "--method", "transunet"), "unknown method 'transunet': choose one of da_f"),

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.inference.prediction_file import IDENTITY, read_prediction, write_predictions
+from bench.inference.prediction_file import read_mean, read_prediction, write_predictions
 from bench.inference.predictor import SectionPrediction
+from bench.inference.symmetries import IDENTITY
 
 
 @pytest.mark.parametrize("shape", [(700, 40), (1, 1), (600, 1300)])
@@ -60,3 +61,15 @@ def test_all_maps_come_back(tmp_path):
         np.testing.assert_array_equal(stored, expected)
     with pytest.raises(BenchError, match="must hold section s1 with augmentation identity"):
         read_prediction(path, "s1")
+
+
+def test_the_mean_is_of_the_augmentations_named(tmp_path):
+    path = tmp_path / "prediction.h5"
+    levels = {IDENTITY: 10, "flip_x": 20, "flip_y": 90}
+    with write_predictions(path, {}) as writer:
+        for name, level in levels.items():
+            writer.write("s0", name, SectionPrediction(np.full((3, 4), level, np.uint8)))
+    for names, mean in (([IDENTITY], 10), ([IDENTITY, "flip_x"], 15), (list(levels), 40)):
+        assert (read_mean(path, "s0", names).foreground == mean).all()
+    with pytest.raises(BenchError, match="with augmentation rot90, it does not"):
+        read_mean(path, "s0", [IDENTITY, "rot90"])

@@ -56,9 +56,9 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
     expected = open_predictor(model, CPU, "vesicles")[0](raw, 5.0)
     calls = []
 
-    def count(network, tiles, batch, compute):
-        calls.append(batch)
-        return predict_tiles(network, tiles, batch, compute)
+    def count(network, tiles, halo_px, compute):
+        calls.append(tiles)
+        return predict_tiles(network, tiles, halo_px, compute)
 
     def die(store, first, batch, probability):
         if len(calls) > batches:

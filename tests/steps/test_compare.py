@@ -73,6 +73,34 @@ def test_the_newest_evaluation_of_a_cell_counts(evaluated, tabulate):
     assert float(tabulate(protocol="paper")["scratch", "vesicles"]["dice"]) == 0.3
 
 
+def test_an_augmented_evaluation_does_not_replace_the_plain_one(evaluated, tabulate):
+    evaluated(0.3)
+    evaluated(0.5, tags={"bench.augmentations": "none"})
+    evaluated(0.9, tags={"bench.augmentations": "all"})
+    assert float(tabulate()["scratch", "vesicles"]["dice"]) == 0.5
+    row = tabulate(augmentations="all")["scratch", "vesicles"]
+    assert float(row["dice"]) == 0.9
+    assert row["warnings"] == "mean over 8 symmetries (augmentations=all)"
+    with pytest.raises(BenchError, match="split test with protocol data and augmentations paper"):
+        tabulate(augmentations="paper")
+
+
+def test_a_cell_without_augmentations_says_why(record, evaluated, tabulate):
+    evaluated(0.9, tags={"bench.augmentations": "all"})
+    evaluated(0.5, method="finetuned")
+    plain = record("finetune", method="finetuned")
+    record("microsam", method="microsam_finetuned")
+    rows = tabulate(augmentations="all")
+    reasons = {method: row["reason"] for (method, _), row in rows.items()}
+    assert reasons == {
+        "scratch": "",
+        "finetuned": f"trained, not evaluated on test with augmentations=all: evaluate run {plain}",
+        "microsam_finetuned": (
+            "micro-SAM finds instances, whose ids have no mean over augmentations"
+        ),
+    }
+
+
 def test_seeds_are_averaged(evaluated, tabulate):
     for seed, dice in enumerate((0.4, 0.6)):
         evaluated(dice, seed=seed)

@@ -78,6 +78,9 @@ def test_zero_shot_ends_with_a_model_like_any_other(store, base, folder, file, s
     assert microsam(replace(config, iterations=9), store) == run_id
     scored = evaluate(EvaluateConfig(dataset=config.dataset, run_id=run_id, device="cpu"), store)
     assert "val/instance_f1" in store.client.get_run(scored).data.metrics
+    augmented = EvaluateConfig(dataset=config.dataset, run_id=run_id, augmentations="paper")
+    with pytest.raises(BenchError, match=r"averaged as probabilities, .*for microsam_zero_shot"):
+        evaluate(augmented, store)
 
 
 class StopError(Exception):

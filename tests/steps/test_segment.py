@@ -135,9 +135,9 @@ def count_batches(monkeypatch):
     fed = []
     predict_tiles = resumable.predict_tiles
 
-    def counting(network, section, batch, compute):
-        fed.append(len(batch))
-        return predict_tiles(network, section, batch, compute)
+    def counting(network, tiles, halo_px, compute):
+        fed.append(len(tiles))
+        return predict_tiles(network, tiles, halo_px, compute)
 
     monkeypatch.setattr(resumable, "predict_tiles", counting)
     return fed

@@ -1,6 +1,6 @@
 """Stored predictions: probability per section and augmentation, from which scores are made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 
 from bench.errors import BenchError
+from bench.inference.augmented import mean_prediction
 from bench.inference.predictor import SectionPrediction
+from bench.inference.symmetries import IDENTITY
 
 FORMAT = "synapse-bench-prediction"
 VERSION = 1
-# The augmentation that changes nothing.
-IDENTITY = "identity"
 # Beside the probability of the structure a model may say more of a section.
 BOUNDARY = ".boundary"
 INSTANCES = ".instances"
@@ -83,3 +83,12 @@ def read_prediction(path: Path, section: str, augmentation: str = IDENTITY) -> S
             for kind in (BOUNDARY, INSTANCES)
         )
         return SectionPrediction(np.asarray(file[name]), *others)
+
+
+def read_mean(path: Path, section: str, augmentations: Sequence[str]) -> SectionPrediction:
+    """Reads the mean of a section's maps over augmentations.
+
+    Raises:
+        BenchError: If the file lacks one of them.
+    """
+    return mean_prediction(read_prediction(path, section, name) for name in augmentations)

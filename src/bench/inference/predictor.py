@@ -1,6 +1,6 @@
 """A trained model as something that segments sections, whatever its network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.sections import predict_at_model_scale
+from bench.inference.sections import predict_all_at_model_scale
 from bench.memory import explain_out_of_memory
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 
@@ -29,8 +29,30 @@ class SectionPrediction:
     instances: np.ndarray | None = None
 
 
-# From a section (y, x) of any bit depth and its pixel size in nm (None: not known).
-Predictor = Callable[[np.ndarray, float | None], SectionPrediction]
+@dataclass(frozen=True)
+class Predictor:
+    """A model on its device.
+
+    Attributes:
+        predict_all: From sections (y, x) of any bit depth and their pixel size in nm (None: not
+            known) to the prediction of each, in order.
+    """
+
+    predict_all: Callable[[Iterable[np.ndarray], float | None], Iterator[SectionPrediction]]
+
+    def __call__(self, raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
+        """Predicts one section."""
+        (prediction,) = self.predict_all([raw], pixel_size_nm)
+        return prediction
+
+
+def predict_one_by_one(
+    predict: Callable[[np.ndarray, float | None], SectionPrediction],
+) -> Predictor:
+    """Makes a model that sees one section at a time a predictor."""
+    return Predictor(
+        lambda sections, pixel_size_nm: (predict(raw, pixel_size_nm) for raw in sections)
+    )
 
 
 def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predictor, ModelInfo]:
@@ -56,17 +78,19 @@ def open_unet(path: Path, compute: Compute, structure: str) -> Predictor:
     foreground = foreground_channel(info, structure)
     boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
 
-    def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
+    def predict(
+        sections: Iterable[np.ndarray], pixel_size_nm: float | None
+    ) -> Iterator[SectionPrediction]:
         remedy = f"lower tile_px (now {info.tile_px}) when you train, or use device=cpu"
         with explain_out_of_memory("a tile and its halo", remedy):
-            channels = predict_at_model_scale(
-                network, raw, info=info, pixel_size_nm=pixel_size_nm, compute=compute
-            )
-        return SectionPrediction(
-            channels[foreground], None if boundary is None else channels[boundary]
-        )
+            for channels in predict_all_at_model_scale(
+                network, sections, info=info, pixel_size_nm=pixel_size_nm, compute=compute
+            ):
+                yield SectionPrediction(
+                    channels[foreground], None if boundary is None else channels[boundary]
+                )
 
-    return predict
+    return Predictor(predict)
 
 
 def foreground_channel(info: ModelInfo, structure: str) -> int:

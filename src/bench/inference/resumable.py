@@ -72,7 +72,8 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> ResumablePredict
         remedy = "use device=cpu, or a machine with more: the tile belongs to the model"
         for first, batch in left:
             with explain_out_of_memory("a batch of tiles and their halo", remedy):
-                probability = predict_tiles(network, section, batch, compute)
+                pixels = section.read(batch)
+                probability = predict_tiles(network, pixels, section.halo_px, compute)
             store.write(first, batch, probability)
             advance(len(batch))
         return store

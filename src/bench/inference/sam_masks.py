@@ -15,7 +15,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import Predictor, SectionPrediction
+from bench.inference.predictor import Predictor, SectionPrediction, predict_one_by_one
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
 from bench.inference.sections import model_shape
 from bench.memory import explain_out_of_memory
@@ -113,7 +113,7 @@ def make_predictor(network: SamNetwork, info: ModelInfo) -> Predictor:
             scores = resize_labels(scores, raw.shape)
         return SectionPrediction(foreground=scores, instances=instances)
 
-    return predict
+    return predict_one_by_one(predict)
 
 
 def segment_section(

@@ -1,12 +1,14 @@
 """A model applied to a section at the pixel size that the model was trained at."""
 
 import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.tiles import predict_section
+from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import ModelInfo
 from bench.resample import resize_section
 
@@ -38,11 +40,33 @@ def predict_at_model_scale(
     Returns:
         Probabilities (channels, y, x) of the section as uint8, round(255 p).
     """
-    fed = feed_section(raw, info, pixel_size_nm)
-    probability = predict_section(
-        network, fed, tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
+    (probability,) = predict_all_at_model_scale(
+        network, [raw], info=info, pixel_size_nm=pixel_size_nm, compute=compute
     )
-    return np.stack([map_back(channel, raw.shape) for channel in probability])
+    return probability
+
+
+def predict_all_at_model_scale(
+    network: torch.nn.Module,
+    sections: Iterable[np.ndarray],
+    *,
+    info: ModelInfo,
+    pixel_size_nm: float | None,
+    compute: Compute,
+) -> Iterator[np.ndarray]:
+    """Predicts sections of one pixel size, each as predict_at_model_scale does, in order."""
+    shapes: deque[tuple[int, ...]] = deque()
+
+    def feed() -> Iterator[np.ndarray]:
+        for raw in sections:
+            shapes.append(raw.shape)
+            yield feed_section(raw, info, pixel_size_nm)
+
+    for probability in predict_sections(
+        network, feed(), tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
+    ):
+        shape = shapes.popleft()
+        yield np.stack([map_back(channel, shape) for channel in probability])
 
 
 def feed_section(raw: np.ndarray, info: ModelInfo, pixel_size_nm: float | None) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import Predictor, SectionPrediction
+from bench.inference.predictor import Predictor, SectionPrediction, predict_one_by_one
 from bench.inference.sections import SAME_SCALE
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 
@@ -61,7 +61,7 @@ def open_synapse_net(path: Path, info: ModelInfo, compute: Compute, structure: s
         levels = (probabilities * 255).round().astype(np.uint8)
         return SectionPrediction(levels[0], levels[1], labels.astype(np.int32))
 
-    return predict
+    return predict_one_by_one(predict)
 
 
 def describe_tiles(info: ModelInfo) -> dict[str, dict[str, int]]:

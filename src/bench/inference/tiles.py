@@ -1,5 +1,7 @@
 """Probability maps of whole sections, tile by tile."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,11 +41,15 @@ class TiledSection:
         """Cuts a section."""
         return cls(raw, tile_px, halo_px, Moments.of(raw))
 
-    def batches(self, size: int = BATCH_SIZE) -> list[list[Corner]]:
-        """The corners of the tiles row by row, a batch at a time."""
+    def corners(self) -> list[Corner]:
+        """The first pixel of every tile, row by row."""
         height, width = self.raw.shape
         rows, columns = range(0, height, self.tile_px), range(0, width, self.tile_px)
-        corners = [(y, x) for y in rows for x in columns]
+        return [(y, x) for y in rows for x in columns]
+
+    def batches(self, size: int = BATCH_SIZE) -> list[list[Corner]]:
+        """The corners of the tiles row by row, a batch at a time."""
+        corners = self.corners()
         return [corners[start : start + size] for start in range(0, len(corners), size)]
 
     def read(self, corners: list[Corner]) -> np.ndarray:
@@ -82,18 +88,79 @@ def predict_section(
     Returns:
         Probabilities (channels, y, x) as uint8: p is stored as round(255 p).
     """
-    section = TiledSection.cut(raw, tile_px, halo_px)
-    output: np.ndarray | None = None
+    (probability,) = predict_sections(
+        network,
+        [raw],
+        tile_px=tile_px,
+        halo_px=halo_px,
+        compute=compute,
+        batch_size=batch_size,
+    )
+    return probability
+
+
+def predict_sections(
+    network: torch.nn.Module,
+    sections: Iterable[np.ndarray],
+    *,
+    tile_px: int,
+    halo_px: int,
+    compute: Compute,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[np.ndarray]:
+    """Applies a network to sections one after the other, as predict_section does to each.
+
+    All tiles have one shape, so those of several sections share batches. Sections are read as
+    their tiles are needed: memory does not grow with their number.
+
+    Yields:
+        Probabilities (channels, y, x) as uint8 of every section, in order.
+    """
     network.eval()
-    for batch in section.batches(batch_size):
-        probability = predict_tiles(network, section, batch, compute)
-        if output is None:
-            output = np.empty((probability.shape[1], *raw.shape), dtype=np.uint8)
-        for (y, x), tile in zip(batch, probability, strict=True):
-            kept = output[:, y : y + tile_px, x : x + tile_px]
-            kept[...] = tile[:, : kept.shape[1], : kept.shape[2]]
-    assert output is not None
-    return output
+    tiles = itertools.chain.from_iterable(cut_tiles(raw, tile_px, halo_px) for raw in sections)
+    while batch := list(itertools.islice(tiles, batch_size)):
+        pixels = np.stack([tile.pixels for tile in batch])
+        probability = predict_tiles(network, pixels, halo_px, compute)
+        for tile, channels in zip(batch, probability, strict=True):
+            output = tile.canvas.paint(tile.corner, channels)
+            if tile.last:
+                yield output
+
+
+@dataclass(eq=False)
+class Canvas:
+    """The map of a section of a shape (y, x), painted tile by tile."""
+
+    shape: tuple[int, ...]
+    output: np.ndarray | None = None
+
+    def paint(self, corner: Corner, tile: np.ndarray) -> np.ndarray:
+        """Paints a tile (channels, y, x), and returns what is painted by now."""
+        if self.output is None:
+            self.output = np.empty((len(tile), *self.shape), dtype=np.uint8)
+        (y, x), (height, width) = corner, tile.shape[1:]
+        kept = self.output[:, y : y + height, x : x + width]
+        kept[...] = tile[:, : kept.shape[1], : kept.shape[2]]
+        return self.output
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A tile with its halo (y, x), where its inside belongs, and whether it is the last there."""
+
+    pixels: np.ndarray
+    canvas: Canvas
+    corner: Corner
+    last: bool
+
+
+def cut_tiles(raw: np.ndarray, tile_px: int, halo_px: int) -> Iterator[Tile]:
+    """Yields the tiles of a section (y, x), normalised."""
+    section = TiledSection.cut(raw, tile_px, halo_px)
+    canvas = Canvas(raw.shape)
+    corners = section.corners()
+    for corner in corners:
+        yield Tile(section.read([corner])[0], canvas, corner, corner == corners[-1])
 
 
 def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:
@@ -103,13 +170,17 @@ def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_tiles(
-    network: torch.nn.Module, section: TiledSection, batch: list[Corner], compute: Compute
+    network: torch.nn.Module, tiles: np.ndarray, halo_px: int, compute: Compute
 ) -> np.ndarray:
-    """Predicts one batch of tiles; returns (tiles, channels, tile_px, tile_px) as uint8."""
-    inputs = torch.from_numpy(section.read(batch)[:, None])
+    """Predicts one batch of tiles (tiles, edge, edge).
+
+    Returns:
+        Probabilities (tiles, channels, y, x) as uint8, without the halo.
+    """
+    inputs = torch.from_numpy(tiles[:, None])
     inputs = inputs.to(compute.device, memory_format=torch.channels_last)
     with compute.autocast():
         logits = network(inputs)
-    inner = slice(section.halo_px, section.halo_px + section.tile_px)
+    inner = slice(halo_px, inputs.shape[-1] - halo_px)
     probability = torch.sigmoid(logits[..., inner, inner].float())
     return np.asarray((probability * 255).round().to(torch.uint8).cpu().numpy())

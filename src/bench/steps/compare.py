@@ -14,7 +14,8 @@ from bench.comparisons import compare_pairs, mean_ranks
 from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import METHODS, variant_name, variant_order
+from bench.inference.symmetries import find_augmentations
+from bench.methods import METHODS, find_method, variant_name, variant_order
 from bench.references import read_reference
 from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.evaluation_report import SCORES_FILE
@@ -60,7 +61,8 @@ def compare(
     if not any(record.scores for record in records):
         raise BenchError(
             f"there must be an evaluation to tabulate, the experiment has none of split "
-            f"{config.split} with protocol {config.protocol}: run evaluate or benchmark first"
+            f"{config.split} with protocol {config.protocol} and augmentations "
+            f"{config.augmentations}: run evaluate or benchmark first"
         )
     structures = order_names(STRUCTURES, {record.structure for record in records})
     methods = sorted({record.method for record in records}, key=variant_order)
@@ -99,22 +101,24 @@ def collect_records(
     records = {cell: reason_record(cell, reason) for cell, reason in failures.items()}
     labels: dict[str, str] = {}
     trainings = {training.id: training for training in find_trainings(store, experiment)}
-    for evaluation in find_evaluations(store, experiment, config.split, config.protocol):
+    for evaluation in find_evaluations(
+        store, experiment, config.split, config.protocol, config.augmentations
+    ):
         cell = evaluation.cell
         labels.setdefault(cell.dataset, evaluation.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
             costs = sum_costs(evaluation, trainings)
-            records[cell] = replace(scored_record(store, evaluation), costs=costs)
+            records[cell] = replace(scored_record(store, evaluation, config), costs=costs)
     for training in trainings.values():
         cell = training.cell
         labels.setdefault(cell.dataset, training.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
-            records[cell] = reason_record(cell, why_no_score(training, config.split))
+            records[cell] = reason_record(cell, why_no_score(training, config))
     # Folders of other names may hold the same dataset: the newest name stands for all.
     return [replace(record, dataset=labels[record.dataset]) for record in records.values()]
 
 
-def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
+def scored_record(store: Store, evaluation: FoundRun, config: CompareConfig) -> ScoreRecord:
     """The record of an evaluation, with its scores per section."""
     scores = json.loads(fetch_artifact(store, evaluation.id, SCORES_FILE).read_text())
     return ScoreRecord(
@@ -122,8 +126,14 @@ def scored_record(store: Store, evaluation: FoundRun) -> ScoreRecord:
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
-        warnings=evaluation.warnings,
+        warnings=(*evaluation.warnings, *describe_augmentations(config.augmentations)),
     )
+
+
+def describe_augmentations(choice: str) -> list[str]:
+    """What the table says of scores under test-time augmentation."""
+    number = len(find_augmentations(choice))
+    return [f"mean over {number} symmetries (augmentations={choice})"] if number > 1 else []
 
 
 def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
@@ -152,10 +162,14 @@ def identify_cell(cell: Cell) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "labelled"}
 
 
-def why_no_score(training: FoundRun, split: str) -> str:
+def why_no_score(training: FoundRun, config: CompareConfig) -> str:
     """Why a training was not evaluated."""
+    plain = config.augmentations == NONE
+    if not plain and find_method(training.cell.method).start == "sam":
+        return "micro-SAM finds instances, whose ids have no mean over augmentations"
     if training.status == "FINISHED":
-        return f"trained, not evaluated on {split}: evaluate run {training.id}"
+        how = config.split if plain else f"{config.split} with augmentations={config.augmentations}"
+        return f"trained, not evaluated on {how}: evaluate run {training.id}"
     if training.status == "RUNNING":
         return f"training has not ended (run {training.id})"
     return f"training {training.status.lower()}: {training.reason or 'no reason known'}"

@@ -5,12 +5,15 @@ import logging
 import time
 from pathlib import Path
 
-from bench.config import AUTO, EvaluateConfig
+from bench.config import AUTO, NONE, EvaluateConfig
 from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError
 from bench.evaluation import SplitResult, threshold_level
+from bench.inference.augmented import predict_augmented
 from bench.inference.device import Compute, choose_compute
-from bench.inference.prediction_file import IDENTITY, read_prediction, write_predictions
+from bench.inference.prediction_file import read_mean, write_predictions
 from bench.inference.predictor import Predictor, SectionPrediction, open_predictor
+from bench.inference.symmetries import find_augmentations
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.postprocess.instances import Instances
@@ -48,6 +51,11 @@ class Task:
     settings: PostprocessSettings
     watershed: WatershedSettings | None
 
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """Names of the symmetries that are predicted."""
+        return find_augmentations(self.config.augmentations)
+
 
 def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | None = None) -> str:
     """Evaluates a model and returns the id of the evaluation's run.
@@ -71,6 +79,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
             {
                 "bench.split": config.split,
                 "bench.protocol": config.protocol,
+                "bench.augmentations": config.augmentations,
                 "bench.trained_run": task.subject.run_id or "none",
             }
         )
@@ -84,9 +93,8 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
             run,
             task.dataset,
             task.structure.name,
-            predictions,
             result,
-            lambda prediction: clean(task, prediction),
+            lambda name: clean(task, read_mean(predictions, name, task.augmentations)),
         )
         run.log_file(predictions)
     return run.id
@@ -99,6 +107,7 @@ def resolve_task(config: EvaluateConfig, store: Store) -> Task:
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
+    check_augmentations(config, subject, info)
     watershed = info.inference.get("watershed") if config.separation == AUTO else None
     return Task(
         config=config,
@@ -108,6 +117,17 @@ def resolve_task(config: EvaluateConfig, store: Store) -> Task:
         settings=choose_settings(config, dataset, structure, subject),
         watershed=WatershedSettings(**watershed) if watershed else None,
     )
+
+
+def check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
+    """Raises BenchError where instances would have to be averaged, whose ids have no mean."""
+    finds_instances = info.architecture == "sam" or config.segmentation != "own"
+    if config.augmentations != NONE and finds_instances:
+        raise BenchError(
+            "augmentations are averaged as probabilities, received augmentations="
+            f"{config.augmentations} for {subject.cell.method} with segmentation="
+            f"{config.segmentation}, which finds instances itself: use augmentations=none"
+        )
 
 
 def choose_settings(
@@ -147,6 +167,7 @@ def identify(task: Task) -> Identity:
         settings={
             "split": task.config.split,
             "protocol": task.config.protocol,
+            "augmentations": task.augmentations,
             "threshold": task.config.threshold,
             "device": task.config.device,
             "rescale": task.config.rescale,
@@ -191,13 +212,15 @@ def predict_split(task: Task, run: Run, path: Path) -> None:
         "dataset": task.dataset.content_hash,
         "run": task.subject.run_id,
         "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
+        "augmentations": task.augmentations,
     }
     started, pixels = time.monotonic(), 0
     what = f"predict {task.subject.cell.method} {task.structure.name}"
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
         for done, name in enumerate(names, start=1):
             raw = task.dataset.read_raw(name)
-            file.write(name, IDENTITY, predict(raw, fed_nm))
+            for augmentation, maps in predict_augmented(predict, raw, fed_nm, task.augmentations):
+                file.write(name, augmentation, maps)
             pixels += raw.size
             advance(done, len(names), name)
     seconds = time.monotonic() - started
@@ -234,7 +257,7 @@ def score_split(task: Task, predictions: Path) -> SplitResult:
     """Scores every section of the split, from the stored predictions."""
     result = SplitResult()
     for name in task.dataset.sections(task.config.split):
-        prediction = read_prediction(predictions, name)
+        prediction = read_mean(predictions, name, task.augmentations)
         truth = task.dataset.read_labels(name, task.structure.name)
         instances = clean(task, prediction)
         result.add(name, truth=truth, probability=prediction.foreground, instances=instances)

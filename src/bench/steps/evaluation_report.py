@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,6 @@ from bench.config import EvaluateConfig
 from bench.data.prepared import PreparedDataset
 from bench.evaluation import SplitResult, threshold_level
 from bench.figures import overlay_figure
-from bench.inference.prediction_file import read_prediction
-from bench.inference.predictor import SectionPrediction
 from bench.metrics.curves import average_precision, precision_recall
 from bench.overlays import draw_overlay, shrink_factor
 from bench.postprocess.instances import Instances
@@ -47,9 +44,8 @@ def log_pictures(
     run: Run,
     dataset: PreparedDataset,
     structure: str,
-    predictions: Path,
     result: SplitResult,
-    clean: Callable[[SectionPrediction], Instances],
+    clean: Callable[[str], Instances],
 ) -> None:
     """Logs overlays of the worst, the best and some sections between.
 
@@ -57,15 +53,14 @@ def log_pictures(
         run: The evaluation's run.
         dataset: What was evaluated.
         structure: Its structure.
-        predictions: The prediction file.
         result: The scores, by which sections are chosen.
-        clean: From the stored maps of a section to instances.
+        clean: From the name of a section to its instances.
     """
     shown = choose_sections(result)
     pictures = {}
     for name in shown:
         raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
-        labels = clean(read_prediction(predictions, name)).labels
+        labels = clean(name).labels
         scores = result.sections[name]
         title = f"{structure}, {name}"
         figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)

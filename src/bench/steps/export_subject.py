@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config import AUTO, ExportConfig
+from bench.config import AUTO, NONE, ExportConfig
 from bench.data.export.stack import LabelStack, make_stack
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.evaluation import threshold_level
 from bench.hashing import file_sha256
-from bench.inference.prediction_file import read_prediction
+from bench.inference.prediction_file import read_mean
+from bench.inference.symmetries import find_augmentations
 from bench.models.checkpoint import load_info
 from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import PostprocessSettings
@@ -145,8 +146,11 @@ def find_predicted(
     )
     watershed = find_watershed(found, store)
 
+    # Runs of an earlier version do not name it.
+    augmentations = find_augmentations(found.settings.get("augmentations", NONE))
+
     def read(name: str, _: str) -> np.ndarray:
-        prediction = read_prediction(predictions, name)
+        prediction = read_mean(predictions, name, augmentations)
         return segment_prediction(
             prediction, level=level, settings=settings, watershed=watershed
         ).labels

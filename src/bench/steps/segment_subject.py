@@ -1,10 +1,11 @@
 """Which model segments new images, and how its output becomes instances."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.config import AUTO, SegmentConfig
+from bench.config import AUTO, NONE, SegmentConfig
 from bench.errors import BenchError
 from bench.hashing import file_sha256
 from bench.models.checkpoint import ModelInfo, load_info
@@ -20,6 +21,8 @@ from bench.tracking.evaluations import (
 )
 from bench.tracking.queries import Cell, get_trained
 from bench.tracking.store import Store
+
+log = logging.getLogger(__name__)
 
 # Where no evaluation says it.
 THRESHOLD = 0.5
@@ -151,6 +154,13 @@ def read_recipe(found: Evaluation, subject: Subject) -> Recipe:
         raise BenchError(
             f"segment applies models its own way, run {found.id} evaluated with segmentation="
             f"{settings['segmentation']}: evaluate with segmentation=own, and segment again"
+        )
+    if (augmentations := settings.get("augmentations", NONE)) != NONE:
+        log.warning(
+            "evaluation %s scored the mean over augmentations=%s; segment predicts an image as it "
+            "is, so expect the scores of augmentations=none",
+            found.id,
+            augmentations,
         )
     separated = settings["watershed"] != "none"
     return Recipe(

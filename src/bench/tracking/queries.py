@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from bench.config import NONE
 from bench.errors import BenchError
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store, without_password
@@ -152,12 +153,14 @@ def find_trained(
 
 
 def find_evaluations(
-    store: Store, experiment_id: str, split: str, protocol: str
+    store: Store, experiment_id: str, split: str, protocol: str, augmentations: str
 ) -> Iterator[FoundRun]:
     """Yields the finished evaluations of a split, newest first."""
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
     for run in search(store, experiment_id, wanted, finished=True):
-        yield read_run(run)
+        # Runs of an earlier version have no such tag, and no augmentation.
+        if run.data.tags.get("bench.augmentations", NONE) == augmentations:
+            yield read_run(run)
 
 
 def find_trainings(store: Store, experiment_id: str) -> Iterator[FoundRun]:
