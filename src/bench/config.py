@@ -341,6 +341,46 @@ class CompareConfig(StepConfig):
 
 
 @dataclass(frozen=True)
+class OptimizeConfig(StepConfig):
+    """Settings of optimize."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    structure: str = setting("mitochondria", "Structure; aliases such as mito work.")
+    metric: str = setting("dice", "Validation metric that chooses, one of METRICS.")
+    runs: str = setting(
+        AUTO,
+        "Evaluations or trainings, comma-separated; auto: the newest of every method and seed.",
+        identity=False,
+    )
+    methods: str = setting("all", "Rows of METHODS, comma-separated.", identity=False)
+    experiment: str = setting(AUTO, "Experiment to read; auto is that of this run.", identity=False)
+    augmentations: str = setting(
+        "subsets",
+        "Of those stored: every subset of a model's, the best k, none and all, or none.",
+        choices=("subsets", "best_k", "all", "none"),
+    )
+    ensembles: str = setting(
+        "mean,weighted,maximum,vote", "Kinds of ensembles, comma-separated, or none."
+    )
+    largest_ensemble: int = setting(3, "Models in an ensemble at most.", minimum=2, maximum=8)
+    pool: int = setting(6, "Models that ensembles are made of, the best alone.", minimum=2)
+    shortlist: int = setting(
+        4, "Subsets of augmentations that ensembles are tried with, the best alone.", minimum=0
+    )
+    weighted_means: int = setting(5, "Means whose weights are tried, the best ones.", minimum=1)
+    finalists: int = setting(6, "Blends that are post-processed, the best by pixels.", minimum=1)
+    opening_radii_px: str = setting("0,1,2,3", "Radii of the opening, comma-separated.")
+    min_areas_px: str = setting(
+        AUTO,
+        "Smallest areas, comma-separated; auto: none, the paper's, and the evaluations' from an "
+        "eighth to eight times.",
+    )
+    output: str = setting(
+        "results/optimize", "Folder for the recipe, tables and pictures.", identity=False
+    )
+
+
+@dataclass(frozen=True)
 class BenchmarkConfig(TrainingConfig):
     """Settings of benchmark: a grid, and the settings of finetune for each of its cells."""
 

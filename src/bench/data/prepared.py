@@ -181,6 +181,10 @@ class PreparedDataset:
             raise self.damage(f"another {entry['file']} than the manifest names")
         return pixels
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape (y, x) of a section."""
+        return tuple(self.find(name)["shape"])
+
     def find(self, name: str) -> dict[str, Any]:
         """Returns the manifest's entry of a section."""
         for entry in self.entries:

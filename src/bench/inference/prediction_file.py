@@ -12,7 +12,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.inference.augmented import mean_prediction
 from bench.inference.predictor import SectionPrediction
-from bench.inference.symmetries import IDENTITY
+from bench.inference.symmetries import IDENTITY, SYMMETRIES
 
 FORMAT = "synapse-bench-prediction"
 VERSION = 1
@@ -83,6 +83,26 @@ def read_prediction(path: Path, section: str, augmentation: str = IDENTITY) -> S
             for kind in (BOUNDARY, INSTANCES)
         )
         return SectionPrediction(np.asarray(file[name]), *others)
+
+
+def list_stored(path: Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """The shape of every section of a file, and the augmentations that all of them have.
+
+    Raises:
+        BenchError: If the file is none of ours, or broken.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise BenchError(f"{path} must be a prediction file of this suite: evaluate again")
+            shapes = {name: next(iter(group.values())).shape for name, group in file.items()}
+            stored = [set(group) for group in file.values()]
+    except (OSError, StopIteration) as error:
+        raise BenchError(
+            f"{path} is not a whole prediction file ({error}): evaluate the model again"
+        ) from error
+    shared = tuple(name for name in SYMMETRIES if all(name in group for group in stored))
+    return shapes, shared
 
 
 def read_mean(path: Path, section: str, augmentations: Sequence[str]) -> SectionPrediction:

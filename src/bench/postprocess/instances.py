@@ -103,6 +103,26 @@ def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     return open_by_distance(foreground, radius_px=radius_px)
 
 
+def open_levels(levels: np.ndarray, *, radius_px: int) -> np.ndarray:
+    """Opens a map of levels: at every threshold it then has the opening of the mask there.
+
+    Minimum and maximum commute with a threshold, and so does what is made of them.
+
+    Args:
+        levels: Probability (y, x), uint8.
+        radius_px: Radius of the disk, 0 (none) to LARGEST_FOOTPRINT_RADIUS_PX.
+
+    Raises:
+        BenchError: If the radius is outside of that.
+    """
+    if not 0 <= radius_px <= LARGEST_FOOTPRINT_RADIUS_PX:
+        raise BenchError(
+            f"the opening of all thresholds has a radius of 0 to {LARGEST_FOOTPRINT_RADIUS_PX} px, "
+            f"received {radius_px}: leave it out of the search"
+        )
+    return np.asarray(opening(levels, disk(radius_px))) if radius_px else levels
+
+
 def open_by_distance(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     """Opens a boolean mask by thresholds on exact distances, at a cost that no radius changes."""
     # Distance to nothing is undefined, hence the two early returns.

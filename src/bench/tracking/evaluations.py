@@ -1,6 +1,6 @@
 """Finished evaluations: what their predictions are of, and how instances were made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow.entities import Run as MlflowRun
@@ -23,6 +23,8 @@ class Evaluation:
         structure: What was segmented.
         dataset: Content hash of the dataset.
         split: The split predicted.
+        seed: Seed of the model's training.
+        labelled: Annotated training sections that it used; None for all.
         trained_run: The run that made the model; empty where a source was scored as it is.
         settings: Its resolved settings as texts.
     """
@@ -32,6 +34,8 @@ class Evaluation:
     structure: str
     dataset: str
     split: str
+    seed: int
+    labelled: int | None
     trained_run: str
     settings: Mapping[str, str]
 
@@ -62,6 +66,20 @@ def find_evaluation_of(store: Store, trained_run: str) -> Evaluation | None:
     wanted = {"bench.step": STEP, "bench.trained_run": trained_run}
     found = next(search(store, experiment, wanted, finished=True), None)
     return read_evaluation(found) if found else None
+
+
+def list_evaluations(
+    store: Store, experiment_id: str, *, structure: str, dataset: str, split: str
+) -> Iterator[Evaluation]:
+    """Yields the finished evaluations of a structure on a split, newest first."""
+    wanted = {
+        "bench.step": STEP,
+        "bench.structure": structure,
+        "bench.dataset": dataset,
+        "bench.split": split,
+    }
+    for run in search(store, experiment_id, wanted, finished=True):
+        yield read_evaluation(run)
 
 
 def is_evaluation(store: Store, run_id: str) -> bool:
@@ -100,6 +118,8 @@ def read_evaluation(run: MlflowRun) -> Evaluation:
         structure=tags["bench.structure"],
         dataset=tags["bench.dataset"],
         split=tags["bench.split"],
+        seed=int(tags.get("bench.seed", 0)),
+        labelled=int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
         trained_run="" if trained == "none" else trained,
         settings={
             name.removeprefix("cfg."): value

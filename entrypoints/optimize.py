@@ -1,0 +1,16 @@
+"""Entry point optimize."""
+
+from cli import run_step
+
+from bench.config import OptimizeConfig
+
+
+def main(config: OptimizeConfig) -> None:
+    """Search the best combination of evaluated models on the validation split."""
+    from bench.steps.optimize import optimize
+
+    optimize(config)
+
+
+if __name__ == "__main__":
+    run_step(OptimizeConfig, main)

@@ -1,0 +1,1 @@
+"""The search for the best combination: thresholds, augmentations, ensembles, post-processing."""

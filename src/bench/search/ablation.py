@@ -1,0 +1,111 @@
+"""What each ingredient of a combination is worth alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.search.candidates import Candidate, best_by_area, best_of, pixel_curve
+from bench.search.evidence import Evidence
+from bench.search.finalists import count_blend
+from bench.search.map_search import Histograms
+from bench.search.scoring import separate, with_scores
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """The plain model with one thing changed.
+
+    Attributes:
+        name: What was changed.
+        candidate: The result, with its scores on validation.
+        gain: Difference of the metric from the plain model.
+    """
+
+    name: str
+    candidate: Candidate
+    gain: float
+
+
+def ablate(
+    evidence: Evidence,
+    plain: Candidate,
+    winner: Candidate,
+    histograms: Histograms,
+    *,
+    radii: Sequence[int],
+    metric: str,
+) -> list[Ingredient]:
+    """Adds each ingredient alone to the plain model.
+
+    Args:
+        evidence: The validation sections.
+        plain: The best model alone, as it is evaluated without any search.
+        winner: The best combination.
+        histograms: Pixel scores of all blends.
+        radii: Openings tried.
+        metric: The metric of the search.
+
+    Returns:
+        The plain model, each ingredient alone, and the winner.
+    """
+    by_radius = count_blend(evidence, plain.blend, radii, (plain.min_area_px,))
+    here = by_radius.get(plain.opening_radius_px, by_radius[min(by_radius)])
+    (threshold,) = best_by_area(
+        plain.blend, here, plain.opening_radius_px, (plain.min_area_px,), metric
+    )
+    found: dict[str, Candidate | None] = {
+        "plain model": plain,
+        "threshold": threshold,
+        "augmentation": swap_blend(evidence, plain, histograms, alone=True),
+        "ensemble": swap_blend(evidence, plain, histograms, alone=False),
+        "opening": best_of(
+            [with_scores(evidence, replace(plain, opening_radius_px=r)) for r in by_radius], metric
+        ),
+        "minimum area": best_area(evidence, plain, winner, metric),
+        "separation": separate(evidence, plain),
+        "all together": winner,
+    }
+    start = plain.scores[metric]
+    return [
+        Ingredient(name, candidate, candidate.scores[metric] - start)
+        for name, candidate in found.items()
+        if candidate is not None
+    ]
+
+
+def swap_blend(
+    evidence: Evidence, plain: Candidate, histograms: Histograms, *, alone: bool
+) -> Candidate | None:
+    """The plain model with the best augmentations, or in the best ensemble without any.
+
+    The best by Dice of the pixels at the plain threshold.
+    """
+    member, nothing = plain.blend.members[0], plain.blend.augmentations
+    candidates = [
+        blend
+        for blend in histograms
+        if blend != plain.blend
+        and (
+            blend.members == (member,)
+            if alone
+            else len(blend.members) > 1 and blend.augmentations == nothing
+        )
+    ]
+    if not candidates:
+        return None
+    best = max(candidates, key=lambda blend: pixel_curve(histograms[blend], "dice")[plain.level])
+    return with_scores(evidence, replace(plain, blend=best))
+
+
+def best_area(evidence: Evidence, plain: Candidate, winner: Candidate, metric: str) -> Candidate:
+    """The plain model with its own minimum area, none, or the winner's."""
+    areas = dict.fromkeys((plain.min_area_px, 0, winner.min_area_px))
+    tried = [with_scores(evidence, replace(plain, min_area_px=area)) for area in areas]
+    return best_of(tried, metric)
+
+
+def best_plain(
+    evidence: Evidence, defaults: Mapping[str, Candidate], metric: str
+) -> tuple[Candidate, dict[str, Candidate]]:
+    """Scores every model as it is evaluated without a search; the best, and all."""
+    scored = {name: with_scores(evidence, plain) for name, plain in defaults.items()}
+    return best_of(scored.values(), metric), scored

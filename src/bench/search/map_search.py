@@ -1,0 +1,177 @@
+"""Which blends are tried, and their pixel scores at all thresholds."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby, product
+from math import gcd
+
+from bench.inference.blends import Blend
+from bench.inference.ensembles import MAXIMUM, MEAN, VOTE
+from bench.inference.symmetries import IDENTITY
+from bench.metrics.curves import ScoreHistogram
+from bench.search.candidates import PIXEL_METRICS, pixel_curve
+from bench.search.evidence import Evidence
+from bench.search.pixel_scores import SectionPixels, score_blends, score_subsets
+
+Histograms = dict[Blend, ScoreHistogram]
+Report = Callable[[int, int, str], None]
+
+WEIGHTED = "weighted"
+# Weights of the models of a weighted mean.
+WEIGHTS = (1, 2, 3)
+# Where instances are wanted, maps are ranked by this all the same: instances cost more.
+RANKED_BY = "dice"
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What is tried.
+
+    Attributes:
+        metric: The metric of the search.
+        augmentations: ``subsets`` tries every subset of a model's, ``best_k`` the best one, the
+            best two and so on, ``all`` none and all, ``none`` none.
+        ensembles: Of ``mean``, ``weighted``, ``maximum`` and ``vote``.
+        largest_ensemble: Models in an ensemble at most.
+        pool: Models that ensembles are made of: the best ones alone.
+        shortlist: Subsets of augmentations that ensembles are tried with: the best of the models
+            alone, besides none and all.
+        weighted: Means whose weights are tried: the best ones.
+    """
+
+    metric: str
+    augmentations: str
+    ensembles: tuple[str, ...]
+    largest_ensemble: int
+    pool: int
+    shortlist: int
+    weighted: int
+
+    @property
+    def ranked_by(self) -> str:
+        """The pixel metric by which maps are ranked."""
+        return self.metric if self.metric in PIXEL_METRICS else RANKED_BY
+
+
+def search_maps(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
+    """Scores the models alone, then ensembles of the best, then weights of the best means."""
+    found = score_singles(evidence, settings, report)
+    if settings.ensembles and len(evidence.members) > 1:
+        found |= score_all(evidence, plan_ensembles(evidence, found, settings), report, "ensembles")
+        if WEIGHTED in settings.ensembles:
+            found |= score_all(evidence, plan_weights(found, settings), report, "weights")
+    return found
+
+
+def rank(found: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
+    """Blends by their best score over the thresholds, the best first; of equals the cheaper."""
+    best = {blend: round(pixel_curve(each, metric).max(), 10) for blend, each in found.items()}
+    return sorted(best, key=lambda blend: (-best[blend], blend.passes, len(blend.members)))
+
+
+def score_singles(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
+    """Scores every model alone, under the augmentations that the settings say."""
+    if settings.augmentations == "subsets":
+        return score_every_subset(evidence, report)
+    plans: list[Blend] = []
+    for member, stored in evidence.members.items():
+        subsets: set[tuple[str, ...]] = {(IDENTITY,)}
+        if settings.augmentations == "all":
+            subsets.add(stored)
+        if settings.augmentations == "best_k":
+            alone = [Blend((member,), (name,)) for name in stored]
+            scored = score_all(evidence, alone, report, f"augmentations of {member}")
+            order = [blend.augmentations[0] for blend in rank(scored, settings.ranked_by)]
+            prefixes = [order[: k + 1] for k in range(len(order))]
+            # In the table's order, by which equal sets are equal.
+            subsets |= {tuple(n for n in stored if n in chosen) for chosen in prefixes}
+        plans += [Blend((member,), subset) for subset in sorted(subsets)]
+    return score_all(evidence, plans, report, "models alone")
+
+
+def score_every_subset(evidence: Evidence, report: Report) -> Histograms:
+    """Scores every model alone, under every subset of its augmentations."""
+    found: Histograms = {}
+    total = len(evidence.sections) * len(evidence.members)
+    for number, section in enumerate(evidence.sections):
+        for place, (member, stored) in enumerate(evidence.members.items()):
+            # A model at a time: the maps of all would not fit where there are many.
+            pixels = SectionPixels(evidence, section)
+            add_up(found, score_subsets(pixels, member, stored))
+            report(number * len(evidence.members) + place + 1, total, f"{section}, {member}")
+    return found
+
+
+def score_all(evidence: Evidence, blends: Iterable[Blend], report: Report, what: str) -> Histograms:
+    """Scores blends on all sections."""
+    planned = sorted(set(blends), key=lambda blend: blend.augmentations)
+    found: Histograms = {}
+    for number, section in enumerate(evidence.sections, start=1):
+        for _, alike in groupby(planned, key=lambda blend: blend.augmentations):
+            add_up(found, score_blends(SectionPixels(evidence, section), alike))
+        report(number, len(evidence.sections), f"{what}, {section}")
+    return found
+
+
+def add_up(found: Histograms, more: Iterable[tuple[Blend, ScoreHistogram]]) -> None:
+    """Adds the histograms of a section."""
+    for blend, histogram in more:
+        found[blend] = found[blend] + histogram if blend in found else histogram
+
+
+def plan_ensembles(evidence: Evidence, found: Histograms, settings: MapSettings) -> list[Blend]:
+    """Ensembles of the best models under the best augmentations.
+
+    A vote of two is their minimum; it is tried like every other number.
+    """
+    ranked = rank(found, settings.ranked_by)
+    members = list(dict.fromkeys(blend.members[0] for blend in ranked))[: settings.pool]
+    modes = [mode for mode in settings.ensembles if mode != WEIGHTED]
+    if WEIGHTED in settings.ensembles and MEAN not in modes:
+        modes.append(MEAN)
+    planned = []
+    for size in range(2, min(settings.largest_ensemble, len(members)) + 1):
+        for chosen in combinations(members, size):
+            shared = evidence.shared_augmentations(chosen)
+            for subset in shortlist(ranked, chosen, shared, settings):
+                planned += [Blend(chosen, subset, mode) for mode in modes]
+    return planned
+
+
+def shortlist(
+    ranked: Sequence[Blend],
+    chosen: Sequence[str],
+    shared: tuple[str, ...],
+    settings: MapSettings,
+) -> list[tuple[str, ...]]:
+    """Subsets of augmentations for an ensemble: the best of its models alone, none, and all."""
+    subsets = [
+        blend.augmentations
+        for blend in ranked
+        if blend.members[0] in chosen and set(blend.augmentations) <= set(shared)
+    ]
+    best = list(dict.fromkeys(subsets))[: settings.shortlist]
+    if IDENTITY in shared:
+        best.append((IDENTITY,))
+    if settings.augmentations != "none":
+        best.append(shared)
+    return list(dict.fromkeys(best))
+
+
+def plan_weights(found: Histograms, settings: MapSettings) -> list[Blend]:
+    """The best means with every choice of weights; multiples of the same weights once."""
+    means = [
+        blend
+        for blend in rank(found, settings.ranked_by)
+        if blend.ensemble == MEAN and len(blend.members) > 1
+    ][: settings.weighted]
+    return [
+        Blend(blend.members, blend.augmentations, MEAN, weights)
+        for blend in means
+        for weights in product(WEIGHTS, repeat=len(blend.members))
+        if gcd(*weights) == 1 and len(set(weights)) > 1
+    ]
+
+
+# What the setting ``ensembles`` may name.
+ENSEMBLE_MODES = (MEAN, WEIGHTED, MAXIMUM, VOTE)

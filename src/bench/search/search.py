@@ -1,0 +1,152 @@
+"""The search for the best combination of a structure, on validation sections only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.errors import BenchError
+from bench.metrics.curves import LEVELS
+from bench.postprocess.watershed import list_settings
+from bench.search.ablation import Ingredient, ablate, best_plain
+from bench.search.candidates import (
+    PIXEL_METRICS,
+    Candidate,
+    best_by_area,
+    best_of,
+    check_metric,
+    preference,
+)
+from bench.search.evidence import Evidence
+from bench.search.finalists import choose_finalists, count_all
+from bench.search.map_search import Histograms, MapSettings, Report, search_maps
+from bench.search.scoring import separate
+
+# Combinations that touching instances are separated for, where the metric is of instances.
+SEPARATED = 3
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched.
+
+    Attributes:
+        maps: Which blends.
+        finalists: How many of them get post-processed.
+        radii: Openings, px.
+        min_areas: Smallest areas, px, ascending.
+    """
+
+    maps: MapSettings
+    finalists: int
+    radii: Sequence[int]
+    min_areas: Sequence[int]
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses."""
+        return self.maps.metric
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What the search found.
+
+    Attributes:
+        winner: The best combination.
+        single: The best model alone as it is evaluated without a search.
+        plain: Every model so.
+        candidates: The best threshold of every post-processed combination, the best first.
+        histograms: Pixel scores of every blend at every threshold, not post-processed.
+        ablation: What each ingredient is worth alone.
+        combinations: How many combinations were scored.
+    """
+
+    winner: Candidate
+    single: Candidate
+    plain: Mapping[str, Candidate]
+    candidates: Sequence[Candidate]
+    histograms: Histograms
+    ablation: Sequence[Ingredient]
+    combinations: int
+
+
+def search_combinations(
+    evidence: Evidence,
+    defaults: Mapping[str, Candidate],
+    settings: SearchSettings,
+    report: Report,
+) -> SearchResult:
+    """Searches the best combination.
+
+    Pixel scores of every blend at every threshold come first. The best blends by them are
+    post-processed in every way at every threshold, and the best of these separated. Which blends
+    are tried and post-processed is a selection; every number that is compared is exact.
+
+    Args:
+        evidence: Predictions and annotations of the validation sections.
+        defaults: Every model as it is evaluated without a search; scores may be missing.
+        settings: What is searched.
+        report: Called with what is done, of how much, and a remark.
+
+    Raises:
+        BenchError: If nothing can be chosen: a metric without a threshold, or no foreground.
+    """
+    check_metric(settings.metric)
+    check_foreground(evidence)
+    histograms = search_maps(evidence, settings.maps, report)
+    finalists = choose_finalists(histograms, settings.finalists, settings.maps.ranked_by)
+    counted = count_all(evidence, finalists, settings.radii, settings.min_areas, report)
+    candidates = [
+        candidate
+        for blend, by_radius in counted.items()
+        for radius, counts in by_radius.items()
+        for candidate in best_by_area(blend, counts, radius, settings.min_areas, settings.metric)
+    ]
+    candidates += separate_best(evidence, candidates, settings.metric)
+    single, plain = best_plain(evidence, defaults, settings.metric)
+    candidates.sort(key=lambda each: preference(each, settings.metric), reverse=True)
+    # Nothing that was searched may be worse than what needs no search.
+    winner = best_of([*candidates, *plain.values()], settings.metric)
+    processed = sum(len(by_radius) for by_radius in counted.values()) * len(settings.min_areas)
+    return SearchResult(
+        winner=winner,
+        single=single,
+        plain=plain,
+        candidates=candidates,
+        histograms=histograms,
+        ablation=ablate(
+            evidence,
+            single,
+            winner,
+            histograms,
+            radii=settings.radii,
+            metric=settings.metric,
+        ),
+        combinations=(len(histograms) + processed) * LEVELS
+        + sum(
+            len(list_settings(candidate.min_area_px))
+            for candidate in candidates
+            if candidate.watershed is not None
+        ),
+    )
+
+
+def separate_best(
+    evidence: Evidence, candidates: Sequence[Candidate], metric: str
+) -> list[Candidate]:
+    """The best candidates again, with touching instances separated.
+
+    A separation changes no pixel, so only the best is separated where the metric is of pixels.
+    """
+    number = 1 if metric in PIXEL_METRICS else SEPARATED
+    ordered = sorted(candidates, key=lambda each: preference(each, metric), reverse=True)
+    separated = (separate(evidence, candidate) for candidate in ordered[:number])
+    return [candidate for candidate in separated if candidate is not None]
+
+
+def check_foreground(evidence: Evidence) -> None:
+    """Raises BenchError where no section has foreground, so that nothing can be chosen by it."""
+    if not any(evidence.read_truth(section).any() for section in evidence.sections):
+        raise BenchError(
+            f"the search needs annotated foreground, received {len(evidence.sections)} validation "
+            "sections without any: prepare the dataset with other splits"
+        )

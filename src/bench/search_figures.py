@@ -1,0 +1,92 @@
+"""Pictures of a search: score against threshold per blend, and what each ingredient is worth."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bench.charts import COLOURS
+from bench.inference.blends import Blend
+from bench.metrics import METRICS
+from bench.metrics.curves import LEVELS, ScoreHistogram
+from bench.search.ablation import Ingredient
+from bench.search.candidates import middle_of_best, pixel_curve
+
+# Blends shown, the best first.
+SHOWN_BLENDS = 24
+NAME_LENGTH = 64
+
+
+def surface_figure(
+    histograms: Mapping[Blend, ScoreHistogram], order: Sequence[Blend], metric: str
+) -> Figure:
+    """Draws a pixel metric over thresholds (across) and blends (down).
+
+    The best threshold of each blend is marked. Below the best blends stand the models alone
+    without augmentation, for comparison.
+
+    Args:
+        histograms: Pixel scores of every blend.
+        order: The blends, the best first.
+        metric: A pixel metric.
+    """
+    plain = [blend for blend in order[SHOWN_BLENDS:] if blend.passes == 1]
+    shown = [*order[:SHOWN_BLENDS], *plain]
+    curves = np.stack([pixel_curve(histograms[blend], metric) for blend in shown])
+    figure = Figure(figsize=(11, 1.6 + 0.26 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        curves, aspect="auto", cmap="viridis", extent=(0, 1, len(shown) - 0.5, -0.5)
+    )
+    best = [middle_of_best(curve) / (LEVELS - 1) for curve in curves]
+    axes.plot(best, range(len(shown)), "o", color="white", markeredgecolor="black", markersize=4)
+    labels = [
+        f"{shorten(str(blend))}  {curve.max():.3f}"
+        for blend, curve in zip(shown, curves, strict=True)
+    ]
+    axes.set_yticks(range(len(shown)), labels, fontsize=7)
+    axes.set_xlabel("Threshold (probability from which a pixel is foreground)")
+    label = METRICS[metric].label
+    axes.set_title(
+        f"{label} on validation, before post-processing: the best {min(len(order), SHOWN_BLENDS)} "
+        f"of {len(order)} blends" + (", and models alone" if plain else ""),
+        loc="right",
+    )
+    figure.colorbar(image, label=label)
+    return figure
+
+
+def ablation_figure(ingredients: Sequence[Ingredient], metric: str) -> Figure:
+    """Draws the score of the plain model, of each ingredient alone, and of all together."""
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(ingredients)), layout="constrained")
+    axes = figure.subplots()
+    values = [each.candidate.scores[metric] for each in ingredients]
+    last = len(ingredients) - 1
+    colours = [COLOURS["orange" if place == last else "blue"] for place in range(len(ingredients))]
+    axes.barh(range(len(ingredients)), values, color=colours)
+    for place, each in enumerate(ingredients):
+        gain = "" if place == 0 else f" ({each.gain:+.3f})"
+        axes.text(values[place], place, f" {values[place]:.3f}{gain}", va="center", fontsize=8)
+    names = [
+        each.name if place in (0, last) else f"+ {each.name}"
+        for place, each in enumerate(ingredients)
+    ]
+    axes.set_yticks(range(len(ingredients)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(1e-9, *values) * 1.25)
+    axes.set_xlabel(f"{METRICS[metric].label} on validation")
+    axes.set_title("What each ingredient adds alone to the best plain model", loc="left")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure
+
+
+def shorten(name: str) -> str:
+    """A name cut to fit the axis."""
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
+
+
+def order_blends(histograms: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
+    """The blends by their best score, the best first."""
+    best = {blend: pixel_curve(each, metric).max() for blend, each in histograms.items()}
+    return sorted(best, key=lambda blend: (-best[blend], blend.passes))

@@ -1,0 +1,238 @@
+"""Search the best combination of evaluated models, on their stored predictions."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config import NONE, OptimizeConfig
+from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError, unknown_name
+from bench.evaluation import SplitResult
+from bench.inference.prediction_file import read_prediction
+from bench.inference.predictor import SectionPrediction
+from bench.recipe import Recipe
+from bench.search.candidates import Candidate, check_metric
+from bench.search.evidence import Evidence
+from bench.search.map_search import ENSEMBLE_MODES, MapSettings
+from bench.search.scoring import score_candidate
+from bench.search.search import SearchResult, SearchSettings, search_combinations
+from bench.steps.optimize_members import Member, find_members, plain_candidate, predictions_of
+from bench.steps.optimize_report import TestScores, log_search, log_test, show
+from bench.steps.progress import show_progress
+from bench.steps.training_run import describe_run
+from bench.structures import Structure, find_structure, split_names
+from bench.tracking.evaluations import Evaluation
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+# Factors of the minimum areas of the evaluations that are tried.
+AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+METHOD = "best_combination"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched, resolved from the config."""
+
+    config: OptimizeConfig
+    dataset: PreparedDataset
+    structure: Structure
+    members: Sequence[Member]
+    defaults: dict[str, Candidate]
+    settings: SearchSettings
+
+
+def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | None = None) -> str:
+    """Searches the best combination and returns the id of the run that keeps it.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+        parent: Id of the run that this one is a child of.
+
+    Raises:
+        BenchError: If there are no predictions to search, or they do not belong together.
+    """
+    store = store or open_store()
+    task = resolve_task(config, store)
+    run = open_run(store, identify(task), parent=parent)
+    if run.reused:
+        return run.id
+    with run:
+        describe_run(run, task.dataset, resolved_settings(task), "val")
+        evidence = gather(task, "val", store)
+        with show_progress(f"optimize {task.structure.name}") as advance:
+            result = search_combinations(evidence, task.defaults, task.settings, advance)
+        recipe = make_recipe(task, result)
+        log_search(run, result, recipe, Path(config.output), task.settings.metric)
+        # The test split is read here and nowhere before: nothing is chosen any more.
+        test = score_test(task, run, result, store)
+        if test is not None:
+            recipe = dataclasses.replace(recipe, test=test.winner.scores())
+        log_test(run, recipe, test, Path(config.output))
+        show(result, recipe, test)
+    return run.id
+
+
+def resolve_task(config: OptimizeConfig, store: Store) -> Task:
+    """Finds and checks everything that a config names."""
+    check_metric(config.metric)
+    dataset = PreparedDataset.open(config.dataset)
+    structure = find_structure(config.structure)
+    dataset.instances("val", structure.name)
+    members = find_members(config, dataset, structure.name, store)
+    defaults = {member.name: plain_candidate(member, store) for member in members}
+    return Task(
+        config=config,
+        dataset=dataset,
+        structure=structure,
+        members=members,
+        defaults=defaults,
+        settings=read_settings(config, structure, list(defaults.values())),
+    )
+
+
+def read_settings(
+    config: OptimizeConfig, structure: Structure, plain: Sequence[Candidate]
+) -> SearchSettings:
+    """What is searched, from the config and what the evaluations used."""
+    modes = () if config.ensembles == NONE else tuple(split_names(config.ensembles))
+    for mode in modes:
+        if mode not in ENSEMBLE_MODES:
+            raise unknown_name("ensemble", mode, (*ENSEMBLE_MODES, NONE))
+    areas = {0, structure.paper_min_area_px}
+    if config.min_areas_px == "auto":
+        areas |= {round(factor * each.min_area_px) for each in plain for factor in AREA_FACTORS}
+    else:
+        areas = read_numbers("min_areas_px", config.min_areas_px)
+    return SearchSettings(
+        maps=MapSettings(
+            metric=config.metric,
+            augmentations=config.augmentations,
+            ensembles=modes,
+            largest_ensemble=config.largest_ensemble,
+            pool=config.pool,
+            shortlist=config.shortlist,
+            weighted=config.weighted_means,
+        ),
+        finalists=config.finalists,
+        radii=sorted(read_numbers("opening_radii_px", config.opening_radii_px)),
+        min_areas=sorted(areas),
+    )
+
+
+def read_numbers(name: str, text: str) -> set[int]:
+    """Reads a comma-separated list of whole numbers from 0 on."""
+    parts = split_names(text)
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise BenchError(
+            f"{name} must be whole numbers from 0 on, comma-separated, received {text!r}: "
+            "write for example 0,1,2"
+        )
+    return {int(part) for part in parts}
+
+
+def identify(task: Task) -> Identity:
+    """The identity of a search: predictions, and how they are combined."""
+    return Identity(
+        step="optimize",
+        settings={"search": dataclasses.asdict(task.settings)},
+        inputs={
+            "validation": ",".join(member.validation.id for member in task.members),
+            "test": ",".join(member.test.id if member.test else "" for member in task.members),
+        },
+        method=METHOD,
+        structure=task.structure.name,
+        dataset=task.dataset.content_hash,
+    )
+
+
+def resolved_settings(task: Task) -> dict[str, object]:
+    """All settings as they are used, for the run's parameters."""
+    return dataclasses.asdict(task.config) | {
+        "structure": task.structure.name,
+        "members": ", ".join(member.name for member in task.members),
+        "validation_runs": ",".join(member.validation.id for member in task.members),
+        "opening_radii_px": ",".join(map(str, task.settings.radii)),
+        "min_areas_px": ",".join(map(str, task.settings.min_areas)),
+    }
+
+
+def gather(task: Task, split: str, store: Store) -> Evidence:
+    """The stored predictions of a split; its annotations are read when they are asked for."""
+    files, stored = {}, {}
+    for member in task.members:
+        evaluation = evaluation_of(member, split)
+        if evaluation is not None:
+            files[member.name], stored[member.name] = predictions_of(
+                evaluation, task.dataset, store
+            )
+
+    def read(member: str, section: str, augmentation: str) -> SectionPrediction:
+        return read_prediction(files[member], section, augmentation)
+
+    return Evidence(
+        sections=task.dataset.sections(split),
+        members=stored,
+        read=read,
+        read_truth=lambda section: task.dataset.read_labels(section, task.structure.name),
+    )
+
+
+def evaluation_of(member: Member, split: str) -> Evaluation | None:
+    """A model's evaluation on a split."""
+    return member.validation if split == "val" else member.test
+
+
+def make_recipe(task: Task, result: SearchResult) -> Recipe:
+    """The winner as a recipe."""
+    winner, members = result.winner, {member.name: member for member in task.members}
+    chosen = [members[name] for name in winner.blend.members]
+    return Recipe(
+        structure=task.structure.name,
+        dataset=task.dataset.content_hash,
+        pixel_size_nm=task.dataset.pixel_size_nm,
+        rescale=chosen[0].rescale,
+        members=tuple(member.for_recipe() for member in chosen),
+        ensemble=winner.blend.ensemble,
+        weights=winner.blend.weights,
+        augmentations=winner.blend.augmentations,
+        level=winner.level,
+        opening_radius_px=winner.opening_radius_px,
+        min_area_px=winner.min_area_px,
+        watershed=winner.watershed,
+        metric=task.settings.metric,
+        validation=winner.scores,
+    )
+
+
+def score_test(task: Task, run: Run, result: SearchResult, store: Store) -> TestScores | None:
+    """Scores the winner on the test split, once, and the best model alone beside it.
+
+    Returns:
+        None where a model of the winner has no predictions of the test split, or not under the
+        augmentations needed; the run warns of it.
+    """
+    evidence = gather(task, "test", store)
+    lacking = [
+        name
+        for blend in (result.winner.blend, result.single.blend)
+        for name in blend.members
+        if not set(blend.augmentations) <= set(evidence.members.get(name, ()))
+    ]
+    if lacking:
+        names = ", ".join(dict.fromkeys(lacking))
+        run.add_warning(
+            f"the winner has no test score, as {names} was not evaluated on the test split with "
+            "its augmentations: evaluate with split=test augmentations=all, then optimize again"
+        )
+        return None
+
+    def score(candidate: Candidate) -> SplitResult:
+        return score_candidate(evidence, candidate)
+
+    return TestScores(winner=score(result.winner), single=score(result.single))

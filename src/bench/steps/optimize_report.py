@@ -1,0 +1,150 @@
+"""What a search leaves in its run and its output folder."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from bench.evaluation import SplitResult
+from bench.files import write_json, write_text, write_whole
+from bench.inference.blends import describe_blend
+from bench.metrics import METRICS
+from bench.recipe import Recipe, recipe_to_json
+from bench.search.candidates import PIXEL_METRICS, middle_of_best, pixel_curve
+from bench.search.map_search import RANKED_BY
+from bench.search.search import SearchResult
+from bench.search_figures import ablation_figure, order_blends, surface_figure
+from bench.steps.evaluation_report import SCORES_FILE
+from bench.tables import bootstrap_interval
+from bench.tracking.runs import Run
+
+log = logging.getLogger(__name__)
+
+RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """Scores on the test split.
+
+    Attributes:
+        winner: Of the best combination.
+        single: Of the best model alone, as it is evaluated without a search.
+    """
+
+    winner: SplitResult
+    single: SplitResult
+
+    # pytest would otherwise take the name for that of a test.
+    __test__ = False
+
+    def gain(self, metric: str) -> tuple[float, tuple[float, float] | None]:
+        """How much better the winner is over all sections.
+
+        Returns:
+            The difference of the pooled scores, and the 95 % bootstrap interval of the mean
+            difference of a section; None with fewer than two sections.
+        """
+        pooled = self.winner.scores()[metric] - self.single.scores()[metric]
+        differences = [
+            scores[metric] - self.single.sections[name][metric]
+            for name, scores in self.winner.sections.items()
+        ]
+        return pooled, bootstrap_interval(differences)
+
+
+def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path, metric: str) -> None:
+    """Logs tables and pictures of the search, also into the output folder."""
+    by_pixels = metric if metric in PIXEL_METRICS else RANKED_BY
+    order = order_blends(result.histograms, by_pixels)
+    blends = []
+    for blend in order:
+        curve = pixel_curve(result.histograms[blend], by_pixels)
+        level = middle_of_best(curve)
+        blends.append(describe_blend(blend) | {"level": level, by_pixels: float(curve[level])})
+    ablation = [
+        {"ingredient": each.name, "gain": each.gain, **each.candidate.describe()}
+        for each in result.ablation
+    ]
+    tables = {
+        "search.csv": [candidate.describe() for candidate in result.candidates],
+        "blends.csv": blends,
+        "ablation.csv": ablation,
+    }
+    for name, rows in tables.items():
+        keep(run, output / name, text_writer(pd.DataFrame(rows).to_csv(index=False)))
+    surface = surface_figure(result.histograms, order, by_pixels)
+    keep(run, output / "surface.png", figure_writer(surface))
+    keep(run, output / "ablation.png", figure_writer(ablation_figure(result.ablation, metric)))
+    run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
+    run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
+    run.set_tags({"bench.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
+
+
+def log_test(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
+    """Logs the recipe, and the test scores where there are any."""
+    keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
+    content: dict[str, Any] = {"split": "val", "pooled": dict(recipe.validation), "sections": {}}
+    if test is not None:
+        pooled = test.winner.scores()
+        content = {"split": "test", "pooled": pooled, "sections": test.winner.sections}
+        run.log_metrics({f"test/{name}": value for name, value in pooled.items()})
+        for metric in dict.fromkeys(("dice", recipe.metric)):
+            gain, interval = test.gain(metric)
+            run.log_metrics({f"gain/test_{metric}": gain})
+            if interval is not None:
+                low, high = interval
+                run.log_metrics({f"gain/test_{metric}_low": low, f"gain/test_{metric}_high": high})
+    run.set_tags({"bench.split": content["split"]})
+    run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+
+
+def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
+    """Prints what was found."""
+    console, label = Console(), METRICS[recipe.metric].label
+    table = Table(title=f"{recipe.structure}: {label} on validation, chosen by it")
+    for name in ("", label, "Gain", "Combination"):
+        table.add_column(name, overflow="fold")
+    for each in result.ablation:
+        score = each.candidate.scores[recipe.metric]
+        table.add_row(each.name, f"{score:.3f}", f"{each.gain:+.3f}", str(each.candidate.blend))
+    console.print(table)
+    console.print(f"Best of {result.combinations:,} combinations: {recipe.describe()}")
+    if test is None:
+        return
+    single = result.single.blend.members[0]
+    for metric in dict.fromkeys((recipe.metric, "dice")):
+        gain, interval = test.gain(metric)
+        within = f"{len(test.winner.sections)} sections"
+        if interval is not None:
+            within += f", 95 % interval of a section's {interval[0]:+.3f} to {interval[1]:+.3f}"
+        score = test.winner.scores()[metric]
+        console.print(
+            f"{METRICS[metric].label} on test: {score:.3f}, {gain:+.3f} against {single} alone "
+            f"({within})"
+        )
+
+
+def keep(run: Run, path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file of the output folder whole, and logs it."""
+    write(path)
+    run.log_file(path)
+
+
+def text_writer(text: str) -> Callable[[Path], None]:
+    """Writes a text."""
+    return lambda path: write_text(path, text)
+
+
+def figure_writer(figure: Figure) -> Callable[[Path], None]:
+    """Writes a figure as PNG."""
+    return lambda path: write_whole(
+        path, lambda temporary: figure.savefig(temporary, format="png", dpi=130)
+    )
