@@ -150,6 +150,7 @@ def test_evaluate_leaves_scores_predictions_and_pictures(run_of, files_of, artif
         "sections.csv",
         "predictions.h5",
         "precision_recall.png",
+        "precision_recall.csv",
         "overlays.json",
         *(f"overlays/{name}.png" for name in names),
     } <= files

@@ -1,8 +1,9 @@
 """Charts as inline SVG, in the colours of the page they stand on."""
 
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -11,13 +12,16 @@ from matplotlib.figure import Figure
 
 from bench.charts import COLOURS, METHOD_COLOURS, draw_dice_levels
 from bench.page.elements import Markup, element
-from bench.page.records import Curve, Shown
+from bench.page.records import Curve
 
 # Methods beyond the colours there are begin them again, with other lines.
 LINES = ("-", "--", ":", "-.")
 # What the page's style sheet sets, for light and for dark.
 THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
+# A curve of so few points shows them.
 FEW_POINTS = 8
+# In letters: two columns of longer labels are wider than the chart.
+LONG_LABEL = 28
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> Markup:
@@ -57,24 +61,23 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
     )
 
 
-def curves_chart(
-    curves: Sequence[tuple[str, Curve]], methods: Sequence[str], *, x: str, y: str
-) -> Figure:
+def curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str, y: str) -> Figure:
     """Draws a curve per method; those without points are left out.
 
     Args:
-        curves: Label of each method and its curve.
+        curves: From the label of a method to its curve, one of which has points.
         methods: Labels of all methods of the benchmark: their places give the colours, which are
             those of the score chart.
         x: Label of the x axis.
         y: Label of the y axis.
     """
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    drawn = [label for label, curve in curves.items() if not curve.missing]
+    columns = 1 if max(map(len, drawn)) > LONG_LABEL else 2
+    height = 3.7 + 0.2 * math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(5.6, height), layout="constrained")
     axes = figure.subplots()
-    for label, curve in curves:
-        if curve.missing:
-            continue
-        place = methods.index(label)
+    for label in drawn:
+        curve, place = curves[label], methods.index(label)
         axes.plot(
             curve.x,
             curve.y,
@@ -88,22 +91,22 @@ def curves_chart(
     axes.set(xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+    )
     return figure
 
 
-def precision_recall_chart(shown: Sequence[Shown], methods: Sequence[str]) -> Figure:
+def precision_recall_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
     """Draws precision against recall of the methods of one structure."""
-    curves = [(one.row.label, one.precision_recall) for one in shown]
     figure = curves_chart(curves, methods, x="Recall", y="Precision")
     draw_dice_levels(figure.axes[0])
     figure.axes[0].set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 
-def training_chart(shown: Sequence[Shown], methods: Sequence[str]) -> Figure:
+def training_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
     """Draws validation Dice against the iteration of the methods of one structure."""
-    curves = [(one.row.label, one.training) for one in shown]
     figure = curves_chart(curves, methods, x="Iteration", y="Validation Dice")
     keep_unit_range(figure.axes[0])
     return figure

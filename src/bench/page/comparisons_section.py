@@ -9,6 +9,9 @@ from bench.methods import variant_label
 from bench.page.elements import Markup, element, join, plain_table
 from bench.table_formats import shorten_dataset
 
+# More pairs than these wait behind a click.
+OPEN_PAIRS = 10
+
 
 def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) -> Markup:
     """Writes, per structure and dataset, what follows and every pair; then the ranks."""
@@ -25,7 +28,12 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
                 "section",
                 element("h3", title),
                 element("ul", (element("li", line) for line in describe_best(pairs))),
-                plain_table(headers, lines, names=2),
+                element(
+                    "details",
+                    element("summary", f"All {len(pairs)} pairs"),
+                    plain_table(headers, lines, names=2),
+                    open=len(pairs) <= OPEN_PAIRS,
+                ),
                 data_structure=structure,
             )
         )

@@ -1,6 +1,6 @@
-"""The charts of the page, each with what it shows and what it lacks."""
+"""The charts of the page: one per structure and dataset, with what it lacks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -23,72 +23,81 @@ TRAINING = (
     "Dice of the validation sections while training, at threshold 0.5, by the run of the median "
     "Dice of each method; of a method of several stages, the last one."
 )
-LEARNING = "Dice against annotated training sections, mean over seeds, bars are one deviation."
+LEARNING = (
+    "Dice of the pooled pixels against the annotated training sections, mean over seeds; bars are "
+    "one standard deviation. Dashed: methods that learn from no annotation."
+)
 
-Draw = Callable[[Sequence[Shown], Sequence[str]], Figure]
+Draw = Callable[[Mapping[str, Curve], Sequence[str]], Figure]
 
 
 def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
-    """A chart of Dice per structure and dataset."""
+    """A chart of Dice per structure and dataset with a score."""
     for number, ((dataset, structure), members) in enumerate(by_structure(rows)):
-        alt = f"Bars of Dice of {structure}, the numbers are in the table"
-        chart = to_svg(score_chart(members), f"scores{number}", alt)
-        yield figure(chart, title_of(dataset, structure, rows), SCORES, structure)
+        if any(row.scores for row in members):
+            drawn = score_chart(members)
+            # The page has the title and the caption.
+            drawn.axes[0].set_title("")
+            drawn.supxlabel("")
+            alt = f"Bars of Dice of {structure}, the numbers are in the table"
+            chart = to_svg(drawn, f"scores{number}", alt)
+            yield figure(title_of(dataset, structure, rows), structure, chart)
 
 
 def learning_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
-    """A learning curve per structure that has one."""
+    """A learning curve per structure and dataset that has one."""
     for number, ((dataset, structure), members) in enumerate(by_structure(rows)):
         if has_curve(members):
+            drawn = learning_curve(members)
+            drawn.axes[0].set_title("")
             alt = f"Dice of {structure} against the number of annotated sections"
-            chart = to_svg(learning_curve(members), f"learning{number}", alt)
-            yield figure(chart, title_of(dataset, structure, rows), LEARNING, structure)
+            chart = to_svg(drawn, f"learning{number}", alt)
+            yield figure(title_of(dataset, structure, rows), structure, chart)
 
 
 def precision_recall_figures(shown: Sequence[Shown], rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of precision against recall per structure and dataset."""
-    return curve_figures(
-        shown, rows, precision_recall_chart, "precision", PRECISION_RECALL, of_precision_recall
-    )
+    curves = [(one.row, one.precision_recall) for one in shown]
+    return curve_figures(curves, rows, precision_recall_chart, "Precision against recall")
 
 
 def training_figures(shown: Sequence[Shown], rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of validation Dice while training per structure and dataset."""
-    return curve_figures(shown, rows, training_chart, "training", TRAINING, of_training)
-
-
-def of_precision_recall(shown: Shown) -> Curve:
-    """Precision against recall of what is shown."""
-    return shown.precision_recall
-
-
-def of_training(shown: Shown) -> Curve:
-    """The training curve of what is shown."""
-    return shown.training
+    curves = [(one.row, one.training) for one in shown]
+    return curve_figures(curves, rows, training_chart, "Validation Dice against iteration")
 
 
 def curve_figures(
-    shown: Sequence[Shown],
-    rows: Sequence[TableRow],
-    draw: Draw,
-    name: str,
-    caption: str,
-    curve_of: Callable[[Shown], Curve],
+    curves: Sequence[tuple[TableRow, Curve]], rows: Sequence[TableRow], draw: Draw, name: str
 ) -> Iterator[Markup]:
-    """A chart per structure and dataset; methods without a curve are named below it."""
+    """A chart per structure and dataset with a score; methods without a curve are named below.
+
+    Args:
+        curves: The curve of every scored row.
+        rows: All rows; their methods, in this order, give the colours.
+        draw: Draws the curves of one structure by the labels of their methods.
+        name: What is drawn.
+    """
     methods = list(dict.fromkeys(row.label for row in rows))
     for number, ((dataset, structure), members) in enumerate(by_structure(rows)):
-        found = [one for one in shown if one.row in members]
-        lacking = [
-            element("li", f"{one.row.label}: {curve_of(one).missing}")
-            for one in found
-            if curve_of(one).missing
-        ]
-        alt = f"{caption.split(',')[0]}, of {structure}"
-        drawn = len(lacking) < len(found)
-        chart = to_svg(draw(found, methods), f"{name}{number}", alt) if drawn else Markup("")
-        below = element("ul", lacking, class_="missing") if lacking else ""
-        yield figure(chart, title_of(dataset, structure, rows), caption, structure, below)
+        found = {row.label: curve for row, curve in curves if row in members}
+        if not found:
+            continue
+        chart = Markup("")
+        if not all(curve.missing for curve in found.values()):
+            key = f"{name.split()[0].lower()}{number}"
+            chart = to_svg(draw(found, methods), key, f"{name}: {structure}")
+        yield figure(title_of(dataset, structure, rows), structure, chart, name_missing(found))
+
+
+def name_missing(curves: Mapping[str, Curve]) -> Markup:
+    """A list of the reasons why methods have no curve; empty where all have one."""
+    reasons: dict[str, list[str]] = {}
+    for label, curve in curves.items():
+        if curve.missing:
+            reasons.setdefault(curve.missing, []).append(label)
+    lines = [element("li", f"{'; '.join(labels)}: {why}") for why, labels in reasons.items()]
+    return element("figcaption", "Left out:", element("ul", lines)) if lines else Markup("")
 
 
 def by_structure(
@@ -105,12 +114,7 @@ def title_of(dataset: str, structure: str, rows: Sequence[TableRow]) -> str:
     return structure.capitalize() + (f", {shorten_dataset(dataset)}" if several else "")
 
 
-def figure(chart: Markup, title: str, caption: str, structure: str, below: str = "") -> Markup:
-    """A chart with its title and caption."""
-    return element(
-        "figure",
-        element("h3", title),
-        element("div", chart, class_="chart") if chart else "",
-        element("figcaption", caption, below),
-        data_structure=structure,
-    )
+def figure(title: str, structure: str, chart: Markup, below: str = "") -> Markup:
+    """A chart with its title."""
+    drawn = element("div", chart, class_="chart") if chart else ""
+    return element("figure", element("h3", title), drawn, below, data_structure=structure)

@@ -11,7 +11,7 @@ QUALITIES = (80, 65, 50, 35)
 SHRINKING = 0.75
 # Of all pictures of a page, and of one, before base64, which adds a third.
 PAGE_BYTES = 5_400_000
-PICTURE_BYTES = 220_000
+PICTURE_BYTES = 130_000
 
 
 def picture_budget(pictures: int) -> int:

@@ -65,3 +65,8 @@ for (const image of document.querySelectorAll(".pictures img")) {
   });
 }
 dialog.addEventListener("click", () => dialog.close());
+
+// Paper has no clicks.
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

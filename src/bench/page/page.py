@@ -4,16 +4,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.comparisons import Comparison, MeanRank
-from bench.cost_formats import CAPTION as COST_CAPTION
+from bench.cost_formats import MEANING
 from bench.page.comparisons_section import comparisons_section
 from bench.page.elements import Markup, element, join
 from bench.page.figures_section import (
+    LEARNING,
+    PRECISION_RECALL,
+    SCORES,
+    TRAINING,
     learning_figures,
     precision_recall_figures,
     score_figures,
     training_figures,
 )
-from bench.page.pictures_section import anchor_of, pictures_section
+from bench.page.pictures_section import PICTURES, anchor_of, pictures_section
 from bench.page.records import Setting, Shown
 from bench.page.score_table import score_table
 from bench.table_formats import CAPTION, shorten_dataset
@@ -24,6 +28,7 @@ POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
+COSTS = f"Costs are means over seeds, of whatever machine each run was on. {MEANING}"
 
 
 def benchmark_page(
@@ -45,38 +50,34 @@ def benchmark_page(
         ranks: Mean ranks of the methods.
     """
     places = [rows.index(one.row) for one in shown]
-    table = score_table([*rows, *published], {place: anchor_of(place) for place in places})
+    table = score_table(rows, published, {place: anchor_of(place) for place in places})
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
-    captions = [CAPTION, COST_CAPTION] if any(row.costs for row in rows) else [CAPTION]
-    sections = {
-        "Scores": [filter_control(structures), table, *(caption(text) for text in captions)],
-        "Charts": [grid(score_figures(rows))],
+    captions = [CAPTION, COSTS] if any(row.costs for row in rows) else [CAPTION]
+    learning = list(learning_figures(rows))
+    sections: dict[str, list[Iterable[str]]] = {
+        "Scores": [filter_control(structures), table, (caption(text) for text in captions)],
+        "Charts": [caption(SCORES), grid(score_figures(rows))],
+        "Learning curve": [caption(LEARNING), grid(learning)] if learning else [],
         "Comparisons": [comparisons_section(comparisons, ranks)],
-        "Pictures": [caption(PICTURES), *pictures_section(shown, places)],
-        "Precision and recall": [grid(precision_recall_figures(shown, rows))],
-        "Training": [grid(training_figures(shown, rows))],
-        "Learning curve": [grid(found)] if (found := list(learning_figures(rows))) else [],
+        "Precision and recall": [
+            caption(PRECISION_RECALL),
+            grid(precision_recall_figures(shown, rows)),
+        ],
+        "Training": [caption(TRAINING), grid(training_figures(shown, rows))],
+        "Pictures": [caption(PICTURES), pictures_section(shown, places)],
     }
-    ids = {"Scores": "table"}
-    named = {title: ids.get(title, title.lower().replace(" ", "-")) for title in sections}
+    named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
     body = [
-        element("section", element("h2", title), content, id=named[title])
-        for title, content in sections.items()
-        if content
+        element("section", element("h2", title), *sections[title], id=anchor)
+        for title, anchor in named.items()
     ]
-    links = [element("a", t, href=f"#{named[t]}") for t, content in sections.items() if content]
+    links = [element("a", title, href=f"#{anchor}") for title, anchor in named.items()]
     return whole(
         title_of(rows),
         element("header", element("h1", title_of(rows)), summary(setting, rows)),
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
-
-
-PICTURES = (
-    "The sections of the lowest, the median and the highest Dice of each method. Left: annotation; "
-    "middle: prediction; right: errors. A click enlarges."
-)
 
 
 def title_of(rows: Sequence[TableRow]) -> str:

@@ -7,6 +7,13 @@ from bench.page.elements import Markup, element
 from bench.page.records import Picture, Shown
 from bench.table_formats import METRIC_COLUMNS, shorten_dataset
 
+PICTURES = (
+    "The sections of the lowest, the median and the highest Dice of each method. Left: annotation; "
+    "middle: prediction; right: errors. Where there are several seeds, those of the run of the "
+    "median Dice, of an even number the lower. A click enlarges."
+)
+BACK = element("a", "Back to the table", href="#scores")
+
 
 def anchor_of(place: int) -> str:
     """The id of the pictures of the row at a place of the table."""
@@ -14,36 +21,33 @@ def anchor_of(place: int) -> str:
 
 
 def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Markup]:
-    """Writes an article per scored row.
+    """Writes an article per scored row, those of a structure together.
 
     Args:
         shown: What is shown of each.
         places: The place of each in the table.
     """
     several = len({one.row.dataset for one in shown}) > 1
+    structures = list(dict.fromkeys(one.row.structure for one in shown))
+    placed = sorted(
+        zip(shown, places, strict=True), key=lambda pair: structures.index(pair[0].row.structure)
+    )
     articles = []
-    for one, place in zip(shown, places, strict=True):
+    for one, place in placed:
         row = one.row
         dataset = f", {shorten_dataset(row.dataset)}" if several else ""
-        which = (
-            f"Seed {one.seed}, the median Dice of {row.n} seeds"
-            if row.n > 1
-            else (f"Seed {one.seed}")
-        )
+        seeds = f" (of {', '.join(map(str, row.seeds))})" if row.n > 1 else ""
         articles.append(
             element(
                 "article",
                 element("h3", f"{row.structure.capitalize()}: {row.label}{dataset}"),
-                element("p", f"{which}, run {one.run_id}. ", BACK, class_="caption"),
+                element("p", f"Seed {one.seed}{seeds}, run {one.run_id}. ", BACK, class_="caption"),
                 element("div", (show(picture, one) for picture in one.pictures), class_="pictures"),
                 id=anchor_of(place),
                 data_structure=row.structure,
             )
         )
     return articles
-
-
-BACK = element("a", "Back to the table", href="#table")
 
 
 def show(picture: Picture, shown: Shown) -> Markup:
@@ -66,7 +70,6 @@ def show(picture: Picture, shown: Shown) -> Markup:
         width=picture.width,
         height=picture.height,
         loading="lazy",
-        decoding="async",
         alt=(
             f"Annotation, prediction and errors of section {picture.section}, the {picture.role} "
             f"of {shown.row.label} on {shown.row.structure}: {scores}"

@@ -16,18 +16,19 @@ from bench.table_formats import (
 )
 from bench.tables import TableRow
 
-# Why published scores stand apart.
-PUBLISHED = "Published scores, of other data: not compared with ours"
 
-
-def score_table(rows: Sequence[TableRow], anchors: Mapping[int, str]) -> Markup:
+def score_table(
+    ours: Sequence[TableRow], published: Sequence[TableRow], anchors: Mapping[int, str]
+) -> Markup:
     """Writes the table with its notes.
 
     Args:
-        rows: Ours and the published ones, which stand below in a part of their own.
-        anchors: From the place of a row to the id of its pictures on the page.
+        ours: Our rows.
+        published: Published rows, which stand below in a part of their own.
+        anchors: From the place of a row of ours to the id of its pictures on the page.
     """
-    names, notes = name_columns(rows), number_notes(rows)
+    rows = [*ours, *published]
+    names, notes = name_columns(ours), number_notes(rows)
     costs = [cost for cost in COST_COLUMNS if any(cost in row.costs for row in rows)]
     headers = [*names, *SCORE_COLUMNS, *(COST_COLUMNS[cost] for cost in costs)]
     lines: dict[bool, list[Markup]] = {False: [], True: []}
@@ -39,12 +40,16 @@ def score_table(rows: Sequence[TableRow], anchors: Mapping[int, str]) -> Markup:
         ]
         lines[row.published].append(element("tr", cells, data_structure=row.structure))
     bodies = [element("tbody", lines[False])]
-    if lines[True]:
-        head = element("th", PUBLISHED, colspan=len(headers), scope="rowgroup")
+    if published:
+        sources = "; ".join(dict.fromkeys(row.dataset for row in published))
+        title = f"{sources}: scores of other data, not compared with ours"
+        head = element("th", title, colspan=len(headers), scope="rowgroup")
         part = element("tr", head, class_="part")
         bodies.append(element("tbody", part, lines[True], class_="published"))
-    head = element("tr", (element("th", h, scope="col") for h in headers))
-    table = element("table", element("thead", head), bodies, id="scores", class_="sortable")
+    kinds = ["name" if header in names else "number" for header in headers]
+    columns = zip(headers, kinds, strict=True)
+    head = element("tr", (element("th", h, scope="col", class_=kind) for h, kind in columns))
+    table = element("table", element("thead", head), bodies, class_="sortable")
     below = [
         element("li", note, value=number, id=f"note-{number}") for note, number in notes.items()
     ]

@@ -97,8 +97,8 @@ def read_precision_recall(store: Store, run_id: str) -> Curve:
         ]
     except (BenchError, OSError, KeyError, ValueError):
         return Curve(
-            missing=f"run {run_id} has no readable {PRECISION_RECALL_FILE} (of an earlier "
-            "version, moved or cleaned?); evaluate again to have it"
+            missing=f"no readable {PRECISION_RECALL_FILE} in the run (of an earlier version, moved "
+            "or cleaned?), evaluate again to have it"
         )
     found = [(recall, precision) for recall, precision in points if recall + precision > 0]
     if not found:
@@ -114,6 +114,6 @@ def read_training(store: Store, run_id: str) -> Curve:
         return Curve(missing="not trained, the source was scored as it is")
     history = metric_history(store, trained, "val/dice")
     if not history:
-        return Curve(missing=f"training run {trained} has no validation Dice in the store")
+        return Curve(missing="the training run has no validation Dice in the store")
     iterations, dice = zip(*history, strict=True)
     return Curve(iterations, dice)
