@@ -43,7 +43,7 @@ def score_table(
     if published:
         sources = "; ".join(dict.fromkeys(row.dataset for row in published))
         title = f"{sources}: scores of other data, not compared with ours"
-        head = element("th", title, colspan=len(headers), scope="rowgroup")
+        head = element("th", element("span", title), colspan=len(headers), scope="rowgroup")
         part = element("tr", head, class_="part")
         bodies.append(element("tbody", part, lines[True], class_="published"))
     kinds = ["name" if header in names else "number" for header in headers]
