@@ -3,12 +3,16 @@
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bench.comparisons import compare_pairs
+from bench.page.jpeg import encode_jpeg, picture_budget
 from bench.page.page import POLICY, benchmark_page
-from bench.page.records import Setting
+from bench.page.records import Curve, Picture, Setting, Shown
 from bench.table_formats import CAPTION
+from bench.tables import ScoreRecord, benchmark_table
 
 # As in the fixtures of the page.
 SCRIPT = "<script>document.title = 'broken'</script>"
@@ -145,3 +149,23 @@ def test_a_page_without_curves_and_pictures_is_written(rows, read_page):
     tree = read_page(benchmark_page(setting, rows, [], [], [], []))
     assert not tree.find("article")
     assert tree.find("table", class_="sortable")
+
+
+def test_a_page_of_eight_methods_and_three_structures_is_under_8_mb():
+    # Noise is the hardest to compress, and a sweep of 256 thresholds the longest curve.
+    pixels = np.random.default_rng(0).integers(256, size=(700, 1650, 3), dtype=np.uint8)
+    jpeg = encode_jpeg(Image.fromarray(pixels), picture_budget(8 * 3 * 3))
+    structures = ["vesicles", "mitochondria", "membrane"]
+    records = [
+        ScoreRecord(f"m{n}", structure, "d", 0, f"{structure}{n}", {"dice": 0.5})
+        for n in range(8)
+        for structure in structures
+    ]
+    rows = benchmark_table(records, [], structures)
+    sweep = Curve(np.linspace(1, 0, 256), np.linspace(0, 1, 256))
+    pictures = [Picture("s", role, {"dice": 0.5}, *jpeg) for role in ("worst", "median", "best")]
+    shown = [Shown(row, 0, row.run_ids[0], pictures, sweep, sweep) for row in rows]
+    setting = Setting("e", "test", "data", "none", ())
+    page = benchmark_page(setting, rows, [], shown, compare_pairs(records, structures), [])
+    assert page.count("<img") == 8 * 3 * 3 + 1
+    assert len(page.encode()) < 8e6

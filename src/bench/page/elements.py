@@ -46,7 +46,7 @@ def join(*children: str | Iterable[str]) -> Markup:
 
 
 def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, names: int) -> Markup:
-    """A table that scrolls sideways where it is too wide; its first columns are names, not numbers.
+    """A table without sorting; its first columns are names, not numbers.
 
     Args:
         headers: Of the columns.
@@ -66,4 +66,9 @@ def plain_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, names:
     table = element(
         "table", element("thead", element("tr", head)), element("tbody", lines), class_="plain"
     )
-    return element("div", table, class_="wide", tabindex=0)
+    return scrolling(table, ", ".join(headers[:names]))
+
+
+def scrolling(table: Markup, label: str) -> Markup:
+    """A table that scrolls sideways, by the keyboard too, where it is wider than the page."""
+    return element("div", table, class_="wide", tabindex=0, role="region", aria_label=label)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bench.cost_formats import format_cost
-from bench.page.elements import Markup, element
+from bench.page.elements import Markup, element, scrolling
 from bench.table_formats import (
     COST_COLUMNS,
     METRIC_COLUMNS,
@@ -55,7 +55,7 @@ def score_table(
     ]
     return element(
         "div",
-        element("div", table, class_="wide", tabindex=0),
+        scrolling(table, "Scores of all methods"),
         element("ol", below, class_="notes") if below else "",
     )
 
