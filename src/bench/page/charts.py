@@ -40,11 +40,12 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
     text = io.StringIO()
     # Text stays text, which a reader can search; the font is the page's.
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(text, format="svg")
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     view = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', svg)
     assert view is not None
+    # With the date of this moment.
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Names of groups, which nothing refers to and other charts repeat.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
