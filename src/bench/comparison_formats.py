@@ -68,7 +68,8 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
         parts.append(f"## {escape_markdown(f'{structure.capitalize()}, {dataset}')}")
         parts.append("\n".join(f"- {escape_markdown(line)}" for line in describe_best(pairs)))
         lines = [headers, ["---", "---", *(["---:"] * (len(headers) - 2))]]
-        lines += [pair_cells(pair, seeds=seeds) for pair in pairs]
+        cells = [pair_cells(pair, seeds=seeds) for pair in pairs]
+        lines += [[escape_markdown(cell) for cell in line] for line in cells]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     if not comparisons:
         parts.append("No structure has two scored methods: there is nothing to compare.")
@@ -78,7 +79,7 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
 
 
 def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
-    """The cells of a pair in Markdown."""
+    """The cells of a pair."""
     cells = [variant_label(pair.first), variant_label(pair.second), str(pair.sections)]
     cells.append(MISSING if pair.difference is None else f"{pair.difference:+.3f}")
     cells.append("{:+.3f} to {:+.3f}".format(*pair.interval) if pair.interval else MISSING)
@@ -89,7 +90,7 @@ def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
         cells.append(str(pair.over_seeds.n) if pair.over_seeds else MISSING)
         cells.append(p_text(pair.seeds_p_holm, pair.seeds_smallest_p_holm))
         cells.append(effect_text(pair.over_seeds))
-    return [escape_markdown(cell) for cell in cells]
+    return cells
 
 
 def p_text(p: float | None, smallest: float | None) -> str:

@@ -8,11 +8,11 @@ from bench.methods import variant_label
 from bench.table_formats import COST_COLUMNS, MISSING, escape_markdown
 from bench.tables import TableRow
 
-CAPTION = (
-    "Means over structures and seeds, of whatever machine each run was on. Training is the time in "
-    "the training loop, that of the stage it started from included; GPU memory is the peak of the "
-    "tensors in training, empty on a CPU."
+MEANING = (
+    "Training is the time in the training loop, that of the stage it started from included; GPU "
+    "memory is the peak of the tensors in training, empty on a CPU."
 )
+CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 
 
 def cost_table(rows: Sequence[TableRow]) -> str:

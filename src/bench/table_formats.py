@@ -200,7 +200,7 @@ def score_cells(
 
     Args:
         row: Row of the table.
-        notes: Number of each note.
+        notes: Number of each note; those without one are left out.
         deviations: Metrics that are given with their standard deviation.
     """
     cells = []
@@ -210,7 +210,7 @@ def score_cells(
             text += f" ± {row.deviations[metric]:.3f}"
         cells.append(Cell(text, best=metric in row.best))
     interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
-    numbers = ",".join(str(notes[note]) for note in row.notes)
+    numbers = ",".join(str(notes[note]) for note in row.notes if note in notes)
     seeds = MISSING if row.published else str(row.n)
     seeds += f" [{numbers}]" if numbers else ""
     return [*cells, Cell(interval), Cell(seeds)]

@@ -150,6 +150,7 @@ def test_evaluate_leaves_scores_predictions_and_pictures(run_of, files_of, artif
         "sections.csv",
         "predictions.h5",
         "precision_recall.png",
+        "precision_recall.csv",
         "overlays.json",
         *(f"overlays/{name}.png" for name in names),
     } <= files
@@ -197,7 +198,7 @@ def test_scores_follow_from_the_stored_predictions(pipeline, artifact):
 
 
 def test_compare_writes_the_table(pipeline, files_of, artifact):
-    names = {f"benchmark.{end}" for end in ("md", "csv", "tex", "png")}
+    names = {f"benchmark.{end}" for end in ("md", "csv", "tex", "png", "html")}
     names |= {"benchmark.json", "comparisons.csv", "comparisons.md"}
     assert {path.name for path in pipeline.output.iterdir()} == names == files_of("compared")
     (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())

@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
 from bench.methods import METHODS, find_method, variant_name, variant_order
 from bench.references import read_reference
+from bench.steps.compare_page import write_page
 from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.evaluation_report import SCORES_FILE
 from bench.structures import STRUCTURES
@@ -72,6 +73,7 @@ def compare(
     )
     print_findings(findings, Console())
     files = write_findings(findings, Path(config.output))
+    files.append(write_page(store, experiment, config, findings))
     identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
     with open_run(store, identity, parent=parent, reuse=False) as run:
         run.log_params(vars(config))

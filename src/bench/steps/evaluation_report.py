@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 
 from bench.charts import precision_recall_figure
@@ -14,14 +13,17 @@ from bench.figures import overlay_figure
 from bench.metrics.curves import average_precision, precision_recall
 from bench.overlays import draw_overlay, shrink_factor
 from bench.postprocess.instances import Instances
+from bench.ranked_sections import spread_sections
 from bench.tracking.runs import Run
 
-# Sections shown as pictures: the worst, the best and others between, by Dice.
+# Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
+# shows the median too, which is among any odd number.
 SHOWN_SECTIONS = 9
 # Longest side of the overlays in the table, px.
 TABLE_SIDE_PX = 1100
 
 SCORES_FILE = "scores.json"
+PRECISION_RECALL_FILE = "precision_recall.csv"
 
 
 def log_scores(run: Run, result: SplitResult, config: EvaluateConfig) -> None:
@@ -35,6 +37,8 @@ def log_scores(run: Run, result: SplitResult, config: EvaluateConfig) -> None:
     run.log_text(json.dumps(content, indent=2), SCORES_FILE)
     run.log_text(pd.DataFrame(result.sections).T.to_csv(index_label="section"), "sections.csv")
     thresholds, precision, recall = precision_recall(result.histogram)
+    curve = {"level": thresholds, "precision": precision, "recall": recall}
+    run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
     chosen = threshold_level(config.threshold)
     figure = precision_recall_figure(thresholds, precision, recall, chosen)
     run.log_figure(figure, "precision_recall.png")
@@ -56,7 +60,7 @@ def log_pictures(
         result: The scores, by which sections are chosen.
         clean: From the name of a section to its instances.
     """
-    shown = choose_sections(result)
+    shown = spread_sections(result.sections, SHOWN_SECTIONS)
     pictures = {}
     for name in shown:
         raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
@@ -64,7 +68,7 @@ def log_pictures(
         scores = result.sections[name]
         title = f"{structure}, {name}"
         figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)
-        run.log_figure(figure, f"overlays/{name}.png")
+        run.log_figure(figure, overlay_file(name))
         pictures[name] = draw_overlay(
             raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, TABLE_SIDE_PX)
         )
@@ -72,9 +76,6 @@ def log_pictures(
     run.log_image_table(pictures, {name: result.sections[name]["dice"] for name in shown})
 
 
-def choose_sections(result: SplitResult) -> list[str]:
-    """Names of up to SHOWN_SECTIONS sections, evenly spaced from the worst to the best Dice."""
-    ordered = sorted(result.sections, key=lambda name: result.sections[name]["dice"])
-    if len(ordered) <= SHOWN_SECTIONS:
-        return ordered
-    return [ordered[i] for i in np.linspace(0, len(ordered) - 1, SHOWN_SECTIONS).astype(int)]
+def overlay_file(section: str) -> str:
+    """The artifact with the overlay of a section."""
+    return f"overlays/{section}.png"
