@@ -16,7 +16,7 @@ from bench.evaluation import SplitResult
 from bench.files import write_json, write_text, write_whole
 from bench.inference.blends import describe_blend
 from bench.metrics import METRICS
-from bench.recipe import Recipe, recipe_to_json
+from bench.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.search.candidates import PIXEL_METRICS, middle_of_best, pixel_curve
 from bench.search.map_search import RANKED_BY
 from bench.search.search import SearchResult
@@ -26,8 +26,6 @@ from bench.tables import bootstrap_interval
 from bench.tracking.runs import Run
 
 log = logging.getLogger(__name__)
-
-RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True)

@@ -151,3 +151,18 @@ def fetch_checkpoint(store: Store, run_id: str) -> Path:
     run_id = get_trained(store, run_id).id
     folder = fetch_artifact(store, run_id, "checkpoint")
     return folder / Path(BEST).name
+
+
+def fetch_weights(store: Store, trained_run: str, source: str) -> Path:
+    """Returns the local path of a model's checkpoint.
+
+    Args:
+        store: The tracking store.
+        trained_run: The run that made it; empty for a source as it is.
+        source: That source's name.
+    """
+    if trained_run:
+        return fetch_checkpoint(store, trained_run)
+    path = resolve_source(store, source).path
+    assert path is not None, "random weights are not evaluated"
+    return path
