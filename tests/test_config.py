@@ -14,6 +14,7 @@ from bench.config import (
     ExportConfig,
     FinetuneConfig,
     MicrosamConfig,
+    OptimizeConfig,
     PhantomConfig,
     PhantomModelsConfig,
     PrepareConfig,
@@ -80,6 +81,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "output"},
         SegmentConfig: {"input", "output"},
+        OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output"},
         DomainAdaptConfig: {
             *("dataset", "unlabelled", "checkpoint_iterations"),
             *("trust_checkpoint", "warn_empty_iterations"),

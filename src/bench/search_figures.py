@@ -30,10 +30,10 @@ def surface_figure(
         order: The blends, the best first.
         metric: A pixel metric.
     """
-    plain = [blend for blend in order[SHOWN_BLENDS:] if blend.passes == 1]
+    plain = [blend for blend in order[SHOWN_BLENDS:] if blend.plain]
     shown = [*order[:SHOWN_BLENDS], *plain]
     curves = np.stack([pixel_curve(histograms[blend], metric) for blend in shown])
-    figure = Figure(figsize=(11, 1.6 + 0.26 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(12, 1.6 + 0.24 * len(shown)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(
         curves, aspect="auto", cmap="viridis", extent=(0, 1, len(shown) - 0.5, -0.5)
@@ -41,7 +41,7 @@ def surface_figure(
     best = [middle_of_best(curve) / (LEVELS - 1) for curve in curves]
     axes.plot(best, range(len(shown)), "o", color="white", markeredgecolor="black", markersize=4)
     labels = [
-        f"{shorten(str(blend))}  {curve.max():.3f}"
+        f"{shorten(blend.short)}  {curve.max():.3f}"
         for blend, curve in zip(shown, curves, strict=True)
     ]
     axes.set_yticks(range(len(shown)), labels, fontsize=7)
@@ -57,25 +57,27 @@ def surface_figure(
 
 
 def ablation_figure(ingredients: Sequence[Ingredient], metric: str) -> Figure:
-    """Draws the score of the plain model, of each ingredient alone, and of all together."""
-    figure = Figure(figsize=(8, 1.2 + 0.4 * len(ingredients)), layout="constrained")
+    """Draws what each ingredient alone, and all together, add to the plain model."""
+    added = ingredients[1:]
+    figure = Figure(figsize=(8, 1.3 + 0.4 * len(added)), layout="constrained")
     axes = figure.subplots()
-    values = [each.candidate.scores[metric] for each in ingredients]
-    last = len(ingredients) - 1
-    colours = [COLOURS["orange" if place == last else "blue"] for place in range(len(ingredients))]
-    axes.barh(range(len(ingredients)), values, color=colours)
-    for place, each in enumerate(ingredients):
-        gain = "" if place == 0 else f" ({each.gain:+.3f})"
-        axes.text(values[place], place, f" {values[place]:.3f}{gain}", va="center", fontsize=8)
-    names = [
-        each.name if place in (0, last) else f"+ {each.name}"
-        for place, each in enumerate(ingredients)
-    ]
-    axes.set_yticks(range(len(ingredients)), names)
+    gains = [each.gain for each in added]
+    colours = [COLOURS["blue"]] * (len(added) - 1) + [COLOURS["orange"]]
+    axes.barh(range(len(added)), gains, color=colours)
+    for place, each in enumerate(added):
+        score = each.candidate.scores[metric]
+        text = f" {each.gain:+.3f}: {score:.3f} "
+        axes.text(max(each.gain, 0), place, text, va="center", fontsize=8)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(added)), [each.name for each in added])
     axes.invert_yaxis()
-    axes.set_xlim(0, max(1e-9, *values) * 1.25)
-    axes.set_xlabel(f"{METRICS[metric].label} on validation")
-    axes.set_title("What each ingredient adds alone to the best plain model", loc="left")
+    # Room for the numbers.
+    axes.set_xlim(min(0, *gains), max(1e-3, *gains) * 1.35)
+    axes.set_xlabel(f"{METRICS[metric].label} gained on validation")
+    plain = ingredients[0].candidate
+    axes.set_title(
+        f"What each adds alone to {plain.blend.short} ({plain.scores[metric]:.3f})", loc="left"
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure

@@ -61,24 +61,34 @@ class Blend:
             return SectionPrediction(foreground)
         return SectionPrediction(foreground, combine_levels(boundaries, MEAN, self.weights))
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is one model's prediction of the section as it is."""
+        return len(self.members) == 1 and self.augmentations == (IDENTITY,)
+
+    @property
+    def short(self) -> str:
+        """As people say it, without the names of the symmetries."""
+        if self.augmentations == (IDENTITY,):
+            return f"{self.who()}, no augmentation"
+        if len(self.augmentations) == 1:
+            return f"{self.who()}, {self.augmentations[0]}"
+        return f"{self.who()}, {len(self.augmentations)} symmetries"
+
+    def who(self) -> str:
+        """Its models and how they are combined."""
+        if len(self.members) == 1:
+            return self.members[0]
+        named = [
+            f"{weight} x {member}" if self.weighted else member
+            for member, weight in zip(self.members, self.weights, strict=True)
+        ]
+        return f"{self.ensemble} of {' + '.join(named)}"
+
     def __str__(self) -> str:
         """As people say it."""
-        if len(self.members) == 1:
-            who = self.members[0]
-        else:
-            named = [
-                f"{weight} x {member}" if self.weighted else member
-                for member, weight in zip(self.members, self.weights, strict=True)
-            ]
-            who = f"{self.ensemble} of {' + '.join(named)}"
-        return f"{who}, {describe_augmentations(self.augmentations)}"
-
-
-def describe_augmentations(augmentations: tuple[str, ...]) -> str:
-    """The augmentations as people say them."""
-    if augmentations == (IDENTITY,):
-        return "no augmentation"
-    return f"{len(augmentations)} symmetries ({', '.join(augmentations)})"
+        names = f" ({', '.join(self.augmentations)})" if len(self.augmentations) > 1 else ""
+        return f"{self.short}{names}"
 
 
 def describe_blend(blend: Blend) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
 from bench.search.candidates import Candidate, best_by_area, best_of, pixel_curve
 from bench.search.evidence import Evidence
 from bench.search.finalists import count_blend
 from bench.search.map_search import Histograms
 from bench.search.scoring import separate, with_scores
+from bench.search.threshold_counts import ThresholdCounts
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,12 @@ def ablate(
     Returns:
         The plain model, each ingredient alone, and the winner.
     """
-    by_radius = count_blend(evidence, plain.blend, radii, (plain.min_area_px,))
-    here = by_radius.get(plain.opening_radius_px, by_radius[min(by_radius)])
-    (threshold,) = best_by_area(
-        plain.blend, here, plain.opening_radius_px, (plain.min_area_px,), metric
-    )
+    wanted = {*radii, plain.opening_radius_px}
+    opened = [radius for radius in sorted(wanted) if radius <= LARGEST_FOOTPRINT_RADIUS_PX]
+    by_radius = count_blend(evidence, plain.blend, opened, (plain.min_area_px,))
     found: dict[str, Candidate | None] = {
         "plain model": plain,
-        "threshold": threshold,
+        "threshold": best_threshold(plain, by_radius, metric),
         "augmentation": swap_blend(evidence, plain, histograms, alone=True),
         "ensemble": swap_blend(evidence, plain, histograms, alone=False),
         "opening": best_of(
@@ -70,6 +70,21 @@ def ablate(
         for name, candidate in found.items()
         if candidate is not None
     ]
+
+
+def best_threshold(
+    plain: Candidate, by_radius: Mapping[int, ThresholdCounts], metric: str
+) -> Candidate | None:
+    """The plain model with the best threshold.
+
+    Instances that a model finds itself are not opened: their one count is for every radius.
+    """
+    counts = by_radius.get(plain.opening_radius_px, by_radius[0] if [*by_radius] == [0] else None)
+    if counts is None:
+        return None
+    areas = (plain.min_area_px,)
+    (best,) = best_by_area(plain.blend, counts, plain.opening_radius_px, areas, metric)
+    return best
 
 
 def swap_blend(

@@ -7,8 +7,9 @@ from operator import add
 
 from bench.inference.blends import Blend
 from bench.postprocess.instances import open_levels
+from bench.search.candidates import PIXEL_METRICS
 from bench.search.evidence import Evidence
-from bench.search.map_search import Histograms, rank
+from bench.search.map_search import RANKED_BY, Histograms, rank
 from bench.search.own_instances import count_own_instances
 from bench.search.threshold_counts import ThresholdCounts, count_thresholds
 
@@ -17,14 +18,23 @@ WORKERS = 2
 
 
 def choose_finalists(found: Histograms, number: int, metric: str) -> list[Blend]:
-    """The best blends, the best model alone, and the best model without augmentation.
+    """The best blends by pixels, and what they have to be better than.
 
-    The last two are there to say what the others are worth.
+    That is the best model alone, and it without augmentation. Where the metric is of instances it
+    is every model alone: one that separates them may be the best with fewer pixels.
+
+    Args:
+        found: Pixel scores of all blends.
+        number: How many of the best are taken.
+        metric: The metric of the search.
     """
-    ranked = rank(found, metric)
+    of_pixels = metric in PIXEL_METRICS
+    ranked = rank(found, metric if of_pixels else RANKED_BY)
     alone = [blend for blend in ranked if len(blend.members) == 1]
-    plain = [blend for blend in alone if blend.passes == 1]
-    return list(dict.fromkeys([*ranked[:number], *alone[:1], *plain[:1]]))
+    plain = [blend for blend in alone if blend.plain]
+    best_alone = {blend.members: blend for blend in reversed(alone)}
+    others = [*alone[:1], *plain[:1]] if of_pixels else list(best_alone.values())
+    return list(dict.fromkeys([*ranked[:number], *others]))
 
 
 def count_blend(

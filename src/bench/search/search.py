@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from bench.errors import BenchError
+from bench.inference.blends import Blend
 from bench.metrics.curves import LEVELS
 from bench.postprocess.watershed import list_settings
 from bench.search.ablation import Ingredient, ablate, best_plain
@@ -20,7 +22,7 @@ from bench.search.finalists import choose_finalists, count_all
 from bench.search.map_search import Histograms, MapSettings, Report, search_maps
 from bench.search.scoring import separate
 
-# Combinations that touching instances are separated for, where the metric is of instances.
+# Blends whose touching instances are separated, where the metric is of instances.
 SEPARATED = 3
 
 
@@ -93,7 +95,7 @@ def search_combinations(
     check_metric(settings.metric)
     check_foreground(evidence)
     histograms = search_maps(evidence, settings.maps, report)
-    finalists = choose_finalists(histograms, settings.finalists, settings.maps.ranked_by)
+    finalists = choose_finalists(histograms, settings.finalists, settings.metric)
     counted = count_all(evidence, finalists, settings.radii, settings.min_areas, report)
     candidates = [
         candidate
@@ -135,12 +137,15 @@ def separate_best(
 ) -> list[Candidate]:
     """The best candidates again, with touching instances separated.
 
-    A separation changes no pixel, so only the best is separated where the metric is of pixels.
+    A separation changes no pixel, so only the best is separated where the metric is of pixels;
+    else the best of each of the first SEPARATED blends whose models predict a boundary.
     """
-    number = 1 if metric in PIXEL_METRICS else SEPARATED
     ordered = sorted(candidates, key=lambda each: preference(each, metric), reverse=True)
-    separated = (separate(evidence, candidate) for candidate in ordered[:number])
-    return [candidate for candidate in separated if candidate is not None]
+    best: dict[Blend, Candidate] = {}
+    for candidate in ordered[:1] if metric in PIXEL_METRICS else ordered:
+        best.setdefault(candidate.blend, candidate)
+    separated = (separate(evidence, candidate) for candidate in best.values())
+    return list(islice((each for each in separated if each is not None), SEPARATED))
 
 
 def check_foreground(evidence: Evidence) -> None:

@@ -12,6 +12,7 @@ from bench.errors import BenchError, unknown_name
 from bench.evaluation import SplitResult
 from bench.inference.prediction_file import read_prediction
 from bench.inference.predictor import SectionPrediction
+from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
 from bench.recipe import Recipe
 from bench.search.candidates import Candidate, check_metric
 from bench.search.evidence import Evidence
@@ -104,6 +105,12 @@ def read_settings(
     for mode in modes:
         if mode not in ENSEMBLE_MODES:
             raise unknown_name("ensemble", mode, (*ENSEMBLE_MODES, NONE))
+    radii = read_numbers("opening_radii_px", config.opening_radii_px)
+    if max(radii) > LARGEST_FOOTPRINT_RADIUS_PX:
+        raise BenchError(
+            f"opening_radii_px must be 0 to {LARGEST_FOOTPRINT_RADIUS_PX}, received "
+            f"{max(radii)}: leave it out"
+        )
     areas = {0, structure.paper_min_area_px}
     if config.min_areas_px == "auto":
         areas |= {round(factor * each.min_area_px) for each in plain for factor in AREA_FACTORS}
@@ -120,7 +127,7 @@ def read_settings(
             weighted=config.weighted_means,
         ),
         finalists=config.finalists,
-        radii=sorted(read_numbers("opening_radii_px", config.opening_radii_px)),
+        radii=sorted(radii),
         min_areas=sorted(areas),
     )
 

@@ -112,7 +112,7 @@ def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
         table.add_column(name, overflow="fold")
     for each in result.ablation:
         score = each.candidate.scores[recipe.metric]
-        table.add_row(each.name, f"{score:.3f}", f"{each.gain:+.3f}", str(each.candidate.blend))
+        table.add_row(each.name, f"{score:.3f}", f"{each.gain:+.3f}", each.candidate.blend.short)
     console.print(table)
     console.print(f"Best of {result.combinations:,} combinations: {recipe.describe()}")
     if test is None:

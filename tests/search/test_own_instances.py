@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from scipy.ndimage import label
+
+from bench.inference.predictor import SectionPrediction
+from bench.metrics.instances import instance_scores, match_instances
+from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.postprocess.segmentation import segment_prediction
+from bench.postprocess.settings import PostprocessSettings
+from bench.search.candidates import SEARCHABLE
+from bench.search.own_instances import count_own_instances
+
+AREAS = (0, 3, 9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_those_of_the_segmentation_at_each_threshold(seed):
+    rng = np.random.default_rng(seed)
+    truth, _ = label(rng.random((30, 40)) < 0.45)
+    instances, _ = label(np.where(rng.random((30, 40)) < 0.1, ~(truth > 0), truth > 0))
+    foreground = np.where(instances, rng.choice([128, 140, 200, 255], (30, 40)), 0)
+    prediction = SectionPrediction(foreground.astype(np.uint8), None, instances.astype(np.int32))
+    counts = count_own_instances(prediction, truth, AREAS)
+    for level in (0, 1, 128, 129, 200, 201, 255):
+        for place, area in enumerate(AREAS):
+            settings = PostprocessSettings(2, area, "")
+            found = segment_prediction(prediction, level=level, settings=settings, watershed=None)
+            pixels = count_pixels(truth=truth, prediction=found.labels)
+            matching = match_instances(truth=truth, prediction=found.labels)
+            expected = overlap_scores(pixels) | instance_scores(matching)
+            got = {name: counts.score(name)[place, level] for name in SEARCHABLE}
+            assert got == pytest.approx({name: expected[name] for name in got}, abs=1e-12)
+
+
+def test_no_instance_at_all():
+    nothing = np.zeros((5, 6), np.uint8)
+    prediction = SectionPrediction(nothing, None, nothing.astype(np.int32))
+    counts = count_own_instances(prediction, nothing.astype(np.int32), AREAS)
+    assert (counts.score("dice") == 1).all()
+    counts = count_own_instances(prediction, nothing.astype(np.int32) + 1, AREAS)
+    assert (counts.score("instance_f1") == 0).all()
