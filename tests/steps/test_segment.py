@@ -129,7 +129,7 @@ def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bytes(
 def wait_for_tiles(out, process):
     """Returns how many tiles a process has finished, once it has some."""
     while process.poll() is None:
-        for flags in out.parent.glob(f".{out.name}.unfinished-*/tiles/*/finished"):
+        for flags in out.parent.glob(f".{out.name}.unfinished-*/tiles/**/finished"):
             if len(list(flags.glob("[0-9]*"))) > 10:
                 return int(zarr.open_array(flags, mode="r")[:].sum())
         time.sleep(0.005)
@@ -298,4 +298,6 @@ def test_a_model_without_evaluation_needs_settings(
     )
     assert status == 0, said
     described = json.loads((tmp_path / "out/segmentation.json").read_text())
-    assert described["postprocess_origin"] == "Set by the user; the model was not evaluated."
+    assert described["postprocess_origin"] == (
+        "The model was not evaluated. Set by the user: opening_radius_px, min_area_px."
+    )

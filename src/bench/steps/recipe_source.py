@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError
 from bench.recipe import RECIPE_FILE, Recipe, read_recipe
-from bench.recipe_folder import check_weights, read_recipe_folder
-from bench.steps.source import fetch_weights
+from bench.recipe_folder import check_weights
+from bench.steps.source import fetch_weights, open_registered
 from bench.tracking.evaluations import get_run
 from bench.tracking.queries import fetch_artifact
-from bench.tracking.registry import RegisteredModel, fetch_model, get_registered
+from bench.tracking.registry import RegisteredModel
 from bench.tracking.runs import read_warnings
 from bench.tracking.searches import get_search
 from bench.tracking.store import Store
@@ -55,13 +54,6 @@ def fetch_registered(store: Store, uri: str) -> tuple[RegisteredModel, FoundReci
     Raises:
         BenchError: If there is no such model, its files are gone, or it is none of this suite.
     """
-    model = get_registered(store, uri)
-    folder = fetch_model(store, model) / "artifacts" / "recipe"
-    if not folder.is_dir():
-        raise BenchError(
-            f"a registered model must carry a recipe of this suite, {model.uri} has none: run "
-            "promote, and name what it registers"
-        )
-    recipe, weights = read_recipe_folder(folder)
+    model, recipe, weights = open_registered(store, uri)
     warnings = tuple(model.tags.get("bench.warning", "").splitlines())
     return model, FoundRecipe(recipe, weights, model.tags.get("bench.search", ""), warnings)
