@@ -268,7 +268,7 @@ def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_poin
         ((model, str(tmp_path / "empty"), out), "must hold images"),
         ((model, str(tmp_path / "nothing.tif"), out), "No such file or directory"),
         ((model, good, str(tmp_path / "taken")), "output must be a new folder"),
-        (("auto", good, out), "segment needs a model"),
+        (("auto", good, out), "segment needs a model: without run_id it takes the champion"),
         (("0" * 32, good, out), "no run has the id"),
         ((use_pipeline.prepared, good, out), "must have trained a model"),
     ]:

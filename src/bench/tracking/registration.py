@@ -1,9 +1,10 @@
 """A recipe and its weights logged as an MLflow model, and registered."""
 
+import contextlib
 import importlib.metadata
-import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -15,10 +16,8 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from bench.config import AUTO
 from bench.tracking.queries import scratch_folder
-from bench.tracking.registry import RegisteredModel, get_registered, model_name
+from bench.tracking.registry import SCHEME, RegisteredModel, get_registered, model_name
 from bench.tracking.runs import Run
-
-log = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parents[1]
 MODEL_CODE = Path(__file__).with_name("champion_model.py")
@@ -126,12 +125,26 @@ def register_champion(
         client.get_registered_model(name)
     except MlflowException:
         client.create_registered_model(name, description=f"Segments {structure} (synapse-bench).")
-    version = client.create_model_version(
-        name,
-        source=f"models:/{logged.model_id}",
-        run_id=run.id,
-        tags=dict(tags),
-        description=description,
-        model_id=logged.model_id,
-    )
-    return get_registered(run.store, f"models:/{name}/{version.version}")
+    with default_store(run.store.uri):
+        version = client.create_model_version(
+            name,
+            source=f"{SCHEME}{logged.model_id}",
+            run_id=run.id,
+            tags=dict(tags),
+            description=description,
+            model_id=logged.model_id,
+        )
+    return get_registered(run.store, f"{SCHEME}{name}/{version.version}")
+
+
+@contextlib.contextmanager
+def default_store(uri: str) -> Iterator[None]:
+    """Makes a store mlflow's default: there it looks up a logged model, whatever its client's."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

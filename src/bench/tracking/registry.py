@@ -55,10 +55,9 @@ def champion_uri(structure: str) -> str:
 
 def find_champion(store: Store, structure: str) -> RegisteredModel | None:
     """The champion of a structure; None without one."""
-    try:
-        found = store.client.get_model_version_by_alias(model_name(structure), CHAMPION)
-    except MlflowException:
+    if structure not in list_champions(store):
         return None
+    found = store.client.get_model_version_by_alias(model_name(structure), CHAMPION)
     return read_version(store, found)
 
 
@@ -123,7 +122,7 @@ def fetch_model(store: Store, model: RegisteredModel) -> Path:
     try:
         if local.is_absolute():
             raise OSError("no such folder")
-        return copy_model(store.uri, model)
+        return copy_model(store.uri, model.uri)
     except (MlflowException, OSError) as error:
         raise BenchError(
             f"the files of {model.uri} must be at {model.location}, they cannot be read "
@@ -132,13 +131,16 @@ def fetch_model(store: Store, model: RegisteredModel) -> Path:
 
 
 @functools.cache
-def copy_model(uri: str, model: RegisteredModel) -> Path:
+def copy_model(store_uri: str, model_uri: str) -> Path:
     """Copies a model's files here, once in a process."""
-    target = Path(copies_folder().name) / model.name / model.version
+    target = Path(copies_folder().name) / model_uri.removeprefix(SCHEME)
     target.mkdir(parents=True)
     return Path(
         mlflow.artifacts.download_artifacts(
-            artifact_uri=model.uri, dst_path=str(target), tracking_uri=uri, registry_uri=uri
+            artifact_uri=model_uri,
+            dst_path=str(target),
+            tracking_uri=store_uri,
+            registry_uri=store_uri,
         )
     )
 
