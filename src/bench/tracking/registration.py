@@ -76,7 +76,8 @@ def save_champion(
         artifacts={"recipe": str(recipe_folder)},
         code_paths=[str(PACKAGE)],
         signature=champion_signature(),
-        input_example=(example, {"pixel_size_nm": pixel_size_nm}),
+        # mlflow has no type for a parameter of an example that is None.
+        input_example=(example, {"pixel_size_nm": pixel_size_nm}) if pixel_size_nm else example,
         pip_requirements=pin_requirements(sam=sam),
         model_config={"device": AUTO},
         mlflow_model=model,
