@@ -360,6 +360,11 @@ class BenchmarkConfig(TrainingConfig):
     seeds: str = setting("0", "Seeds, comma-separated.")
     split: str = setting("test", "Split to score.", choices=("val", "test"))
     protocol: str = setting("data", "Post-processing, as in evaluate.", choices=("data", "paper"))
+    augmentations: str = setting(
+        "none",
+        "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
+        choices=AUGMENTATION_CHOICES,
+    )
     output: str = setting("results", "Folder for the tables and the chart.", identity=False)
 
 

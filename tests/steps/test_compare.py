@@ -89,16 +89,27 @@ def test_a_cell_without_augmentations_says_why(record, evaluated, tabulate):
     evaluated(0.9, tags={"bench.augmentations": "all"})
     evaluated(0.5, method="finetuned")
     plain = record("finetune", method="finetuned")
-    record("microsam", method="microsam_finetuned")
+    sam = record("microsam", method="microsam_finetuned")
     rows = tabulate(augmentations="all")
     reasons = {method: row["reason"] for (method, _), row in rows.items()}
     assert reasons == {
         "scratch": "",
         "finetuned": f"trained, not evaluated on test with augmentations=all: evaluate run {plain}",
-        "microsam_finetuned": (
-            "micro-SAM finds instances, whose ids have no mean over augmentations"
-        ),
+        "microsam_finetuned": f"trained, not evaluated on test: evaluate run {sam}",
     }
+
+
+def test_instances_stand_beside_augmented_scores_with_a_note(evaluated, tabulate):
+    evaluated(0.4, tags={"bench.augmentations": "paper"})
+    evaluated(0.6, method="microsam_zero_shot")
+    rows = tabulate(augmentations="paper")
+    assert float(rows["microsam_zero_shot", "vesicles"]["dice"]) == 0.6
+    assert rows["microsam_zero_shot", "vesicles"]["warnings"] == (
+        "without augmentations=paper: micro-SAM finds instances, whose ids have no mean over "
+        "symmetries"
+    )
+    assert rows["scratch", "vesicles"]["warnings"].startswith("mean over 7 symmetries")
+    assert tabulate()["microsam_zero_shot", "vesicles"]["warnings"] == ""
 
 
 def test_seeds_are_averaged(evaluated, tabulate):

@@ -117,7 +117,7 @@ def test_evaluations_are_those_of_a_split_and_protocol(store, record):
     evaluated(split="val")
     evaluated(protocol="paper")
     evaluated(status="FAILED")
-    found = find_evaluations(store, store.experiment_id, "test", "data", "none")
+    found = find_evaluations(store, store.experiment_id, "test", "data")
     assert [run.id for run in found] == [new, old]
 
 

@@ -15,7 +15,7 @@ from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
-from bench.methods import METHODS, find_method, variant_name, variant_order
+from bench.methods import METHODS, variant_name, variant_order
 from bench.references import read_reference
 from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.evaluation_report import SCORES_FILE
@@ -32,6 +32,8 @@ from bench.tracking.runs import Identity, open_run
 from bench.tracking.store import Store, experiment_id_of, open_store
 
 log = logging.getLogger(__name__)
+
+NO_MEAN = "micro-SAM finds instances, whose ids have no mean over symmetries"
 
 
 def compare(
@@ -101,10 +103,10 @@ def collect_records(
     records = {cell: reason_record(cell, reason) for cell, reason in failures.items()}
     labels: dict[str, str] = {}
     trainings = {training.id: training for training in find_trainings(store, experiment)}
-    for evaluation in find_evaluations(
-        store, experiment, config.split, config.protocol, config.augmentations
-    ):
+    for evaluation in find_evaluations(store, experiment, config.split, config.protocol):
         cell = evaluation.cell
+        if evaluation.augmentations != wanted_augmentations(cell, config):
+            continue
         labels.setdefault(cell.dataset, evaluation.dataset_label)
         if cell.dataset.startswith(digest) and cell not in records:
             costs = sum_costs(evaluation, trainings)
@@ -126,14 +128,24 @@ def scored_record(store: Store, evaluation: FoundRun, config: CompareConfig) -> 
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
-        warnings=(*evaluation.warnings, *describe_augmentations(config.augmentations)),
+        warnings=(*evaluation.warnings, *describe_augmentations(evaluation, config.augmentations)),
     )
 
 
-def describe_augmentations(choice: str) -> list[str]:
-    """What the table says of scores under test-time augmentation."""
+def wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
+    """The augmentations of the evaluation that stands for a cell; instances have none."""
+    method = METHODS.get(cell.method)
+    return config.augmentations if method is None or method.augmentable else NONE
+
+
+def describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
+    """What the table says of a score in a table of test-time augmentation."""
+    if choice == NONE:
+        return []
+    if evaluation.augmentations == NONE:
+        return [f"without augmentations={choice}: {NO_MEAN}"]
     number = len(find_augmentations(choice))
-    return [f"mean over {number} symmetries (augmentations={choice})"] if number > 1 else []
+    return [f"mean over {number} symmetries (augmentations={choice})"]
 
 
 def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
@@ -164,11 +176,9 @@ def identify_cell(cell: Cell) -> dict[str, Any]:
 
 def why_no_score(training: FoundRun, config: CompareConfig) -> str:
     """Why a training was not evaluated."""
-    plain = config.augmentations == NONE
-    if not plain and find_method(training.cell.method).start == "sam":
-        return "micro-SAM finds instances, whose ids have no mean over augmentations"
     if training.status == "FINISHED":
-        how = config.split if plain else f"{config.split} with augmentations={config.augmentations}"
+        choice = wanted_augmentations(training.cell, config)
+        how = config.split if choice == NONE else f"{config.split} with augmentations={choice}"
         return f"trained, not evaluated on {how}: evaluate run {training.id}"
     if training.status == "RUNNING":
         return f"training has not ended (run {training.id})"

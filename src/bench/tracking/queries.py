@@ -59,6 +59,7 @@ class FoundRun:
         costs: Those of COSTS that it has.
         trained_run: Of an evaluation, the run that made the model; empty for a source as it is.
         source_run: Of a training, the run whose model it started from; empty if none.
+        augmentations: Of an evaluation, the choice of symmetries whose mean it scored.
     """
 
     id: str
@@ -70,6 +71,7 @@ class FoundRun:
     costs: Mapping[str, float] = field(default_factory=dict)
     trained_run: str = ""
     source_run: str = ""
+    augmentations: str = NONE
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -94,6 +96,8 @@ def read_run(run: MlflowRun) -> FoundRun:
         costs={name: float(known[key]) for name, key in COSTS.items() if key in known},
         trained_run=tags.get("bench.trained_run", "").removesuffix("none"),
         source_run=source.removeprefix("runs:/") if source.startswith("runs:/") else "",
+        # Runs of an earlier version have no such tag, and no augmentation.
+        augmentations=tags.get("bench.augmentations", NONE),
     )
 
 
@@ -153,14 +157,12 @@ def find_trained(
 
 
 def find_evaluations(
-    store: Store, experiment_id: str, split: str, protocol: str, augmentations: str
+    store: Store, experiment_id: str, split: str, protocol: str
 ) -> Iterator[FoundRun]:
     """Yields the finished evaluations of a split, newest first."""
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
     for run in search(store, experiment_id, wanted, finished=True):
-        # Runs of an earlier version have no such tag, and no augmentation.
-        if run.data.tags.get("bench.augmentations", NONE) == augmentations:
-            yield read_run(run)
+        yield read_run(run)
 
 
 def find_trainings(store: Store, experiment_id: str) -> Iterator[FoundRun]:
