@@ -338,6 +338,12 @@ class CompareConfig(StepConfig):
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
     reference: str = setting(NONE, "CSV table of published scores to stand beside ours, or none.")
+    watch: bool = setting(
+        False, "Keep the table up to date until no run of the experiment goes on.", identity=False
+    )
+    watch_seconds: float = setting(
+        10.0, "watch: seconds between two looks.", minimum=0.1, maximum=86400, identity=False
+    )
 
 
 @dataclass(frozen=True)

@@ -7,45 +7,8 @@ from bench.config import CompareConfig
 from bench.errors import BenchError
 from bench.steps.compare import compare
 from bench.tracking.queries import Cell
-from bench.tracking.runs import Identity
 
 DATASET = "d" * 64
-
-
-@pytest.fixture
-def record(store):
-    """Records a training, or an evaluation of a Dice, and returns its id; later is newer."""
-    clock = iter(range(1, 1000))
-
-    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, logged=(), **parts):
-        cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
-        now = next(clock)
-        identity = Identity(step, {"now": now}, {}, **(cell | parts))
-        all_tags = identity.tags() | {"bench.dataset_name": "tiny"} | (tags or {})
-        if reason:
-            all_tags["bench.reason"] = reason
-        made = store.client.create_run(store.experiment_id, start_time=now, tags=all_tags)
-        for name, value in dict(logged).items():
-            is_metric = isinstance(value, float)
-            log = store.client.log_metric if is_metric else store.client.log_param
-            log(made.info.run_id, name, value)
-        if dice is not None:
-            scores = {"pooled": {"dice": dice}, "sections": {"s1": {"dice": dice}}}
-            store.client.log_text(made.info.run_id, json.dumps(scores), "scores.json")
-        if status != "RUNNING":
-            store.client.set_terminated(made.info.run_id, status)
-        return made.info.run_id
-
-    return make
-
-
-@pytest.fixture
-def evaluated(record):
-    def make(dice, split="test", protocol="data", **parts):
-        tags = {"bench.split": split, "bench.protocol": protocol} | parts.pop("tags", {})
-        return record("evaluate", dice=dice, tags=tags, **parts)
-
-    return make
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,13 +16,36 @@ from bench.methods import variant_order
 from bench.references import read_reference
 from bench.steps.compare_report import Findings, print_findings, write_findings
 from bench.steps.score_records import collect_records
+from bench.steps.watch import Watch
 from bench.structures import STRUCTURES
-from bench.tables import benchmark_table
+from bench.tables import TableRow, benchmark_table
+from bench.tracking.activity import observe
 from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity, open_run
 from bench.tracking.store import Store, experiment_id_of, open_store
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is compared.
+
+    Attributes:
+        config: The settings.
+        store: The tracking store.
+        experiment: Id of the experiment that is read.
+        digest: Content hash of the dataset, or its start; empty for any.
+        published: Rows of published scores.
+        failures: Why cells have no score, where that is known.
+    """
+
+    config: CompareConfig
+    store: Store
+    experiment: str
+    digest: str
+    published: Sequence[TableRow]
+    failures: Mapping[Cell, str]
 
 
 def compare(
@@ -47,24 +71,66 @@ def compare(
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
     digest = find_digest(config.dataset)
-    records = collect_records(store, experiment, config, digest, failures or {})
+    scope = Scope(config, store, experiment, digest, published, failures or {})
+    if config.watch:
+        return watch(scope, parent)
+    findings = find_scores(scope)
+    if findings is None:
+        raise nothing_evaluated(config)
+    print_findings(findings, Console())
+    return keep_findings(scope, findings, parent)
+
+
+def watch(scope: Scope, parent: str | None) -> str:
+    """Shows the table until nothing changes it any more; an interruption keeps what is there."""
+    watching = Watch(
+        look=lambda: find_scores(scope),
+        observe=lambda: observe(scope.store, scope.experiment),
+        keep=lambda findings: write_findings(findings, Path(scope.config.output)),
+        console=Console(),
+    )
+    try:
+        watching.run(scope.config.watch_seconds)
+    except KeyboardInterrupt:
+        if watching.findings:
+            keep_findings(scope, watching.findings, parent)
+        raise
+    if watching.findings is None:
+        raise nothing_evaluated(scope.config)
+    return keep_findings(scope, watching.findings, parent)
+
+
+def nothing_evaluated(config: CompareConfig) -> BenchError:
+    """The error of a table that would be empty."""
+    return BenchError(
+        f"there must be an evaluation to tabulate, the experiment has none of split "
+        f"{config.split} with protocol {config.protocol} and augmentations "
+        f"{config.augmentations}: run evaluate or benchmark first"
+    )
+
+
+def find_scores(scope: Scope) -> Findings | None:
+    """Everything that can be said of the evaluations; None if there is none."""
+    records = collect_records(
+        scope.store, scope.experiment, scope.config, scope.digest, scope.failures
+    )
     if not any(record.scores for record in records):
-        raise BenchError(
-            f"there must be an evaluation to tabulate, the experiment has none of split "
-            f"{config.split} with protocol {config.protocol} and augmentations "
-            f"{config.augmentations}: run evaluate or benchmark first"
-        )
+        return None
     structures = order_names(STRUCTURES, {record.structure for record in records})
     methods = sorted({record.method for record in records}, key=variant_order)
     rows = benchmark_table(records, methods, structures)
-    findings = Findings(
-        rows, published, records, compare_pairs(records, structures), mean_ranks(rows)
+    return Findings(
+        rows, scope.published, records, compare_pairs(records, structures), mean_ranks(rows)
     )
-    print_findings(findings, Console())
-    files = write_findings(findings, Path(config.output))
-    identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
-    with open_run(store, identity, parent=parent, reuse=False) as run:
-        run.log_params(vars(config))
+
+
+def keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
+    """Writes the files, and keeps them in a run, whose id is returned."""
+    files = write_findings(findings, Path(scope.config.output))
+    inputs = {"experiment": scope.experiment}
+    identity = Identity("compare", scope.config.identity(), inputs, dataset=scope.digest)
+    with open_run(scope.store, identity, parent=parent, reuse=False) as run:
+        run.log_params(vars(scope.config))
         for file in files:
             run.log_file(file)
         log.info("written: %s (run %s)", ", ".join(str(file) for file in files), run.id)
