@@ -16,6 +16,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from bench.config import EvaluateConfig
 from bench.methods import FIRST_RELEASE
+from bench.steps.score_tag import pack_scores
+from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Identity
 
 STRUCTURES = ("vesicles", "mitochondria", "membrane")
@@ -37,7 +39,7 @@ SPEEDS = ("predict/seconds", "predict/megapixels_per_s")
 CHUNK = 1000
 
 
-def fill_store(folder: Path, runs: int, seeds: int) -> tuple[str, str]:
+def fill_store(folder: Path, runs: int, seeds: int, *, served: bool) -> tuple[str, str]:
     """Writes a store; returns its address and the id of the experiment.
 
     Args:
@@ -45,11 +47,14 @@ def fill_store(folder: Path, runs: int, seeds: int) -> tuple[str, str]:
         runs: Finished evaluations on the test split, of 8 methods x 3 structures x seeds; more than
             that are older versions of the same cells.
         seeds: Number of seeds.
+        served: Whether artifacts are those of a server, in its folder ``artifacts``, or are read
+            from the folder itself.
     """
     folder.mkdir(parents=True)
     uri = f"sqlite:///{folder}/mlflow.db"
     store = SqlAlchemyStore(uri, str(folder / "artifacts"))
-    experiment = store.create_experiment("many", artifact_location=str(folder / "artifacts"))
+    location = "mlflow-artifacts:" if served else str(folder / "artifacts")
+    experiment = store.create_experiment("many", artifact_location=location)
     drawn = np.random.default_rng(0)
     for start in range(0, runs, CHUNK):
         rows: dict[Any, list[dict[str, Any]]] = {
@@ -57,7 +62,9 @@ def fill_store(folder: Path, runs: int, seeds: int) -> tuple[str, str]:
         }
         rows |= {models.SqlLatestMetric: [], models.SqlMetric: []}
         for number in range(start, min(start + CHUNK, runs)):
-            add_run(rows, number, seeds, experiment, folder / "artifacts", drawn)
+            row = {"experiment_id": int(experiment)}
+            row["artifact_uri"] = f"{location}/{number:032x}/artifacts"
+            add_run(rows, number, seeds, row, folder / "artifacts", drawn)
         with store.engine.begin() as connection:
             for model, values in rows.items():
                 connection.execute(model.__table__.insert(), values)
@@ -69,7 +76,7 @@ def add_run(
     rows: dict[Any, list[dict[str, Any]]],
     number: int,
     seeds: int,
-    experiment: str,
+    row: dict[str, Any],
     artifacts: Path,
     drawn: np.random.Generator,
 ) -> None:
@@ -80,7 +87,8 @@ def add_run(
     metrics |= {name: float(drawn.random()) for name in SPEEDS}
     location = artifacts / run / "artifacts"
     rows[models.SqlRun].append(
-        {
+        row
+        | {
             "run_uuid": run,
             "name": f"evaluate-{number}",
             "source_type": "LOCAL",
@@ -89,8 +97,6 @@ def add_run(
             "start_time": now,
             "end_time": now + 900,
             "lifecycle_stage": "active",
-            "artifact_uri": str(location),
-            "experiment_id": int(experiment),
         }
     )
     values = drawn.random((SECTIONS, len(SCORES) - 1)).tolist()
@@ -99,7 +105,7 @@ def add_run(
     location.mkdir(parents=True)
     (location / "scores.json").write_text(json.dumps(content, indent=2))
     pairs = {
-        models.SqlTag: tags_of(number, seeds),
+        models.SqlTag: tags_of(number, seeds) | {SCORES_TAG: pack_scores(scores, sections) or ""},
         models.SqlParam: dict(params_of()),
     }
     for model, values in pairs.items():

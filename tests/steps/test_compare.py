@@ -6,7 +6,7 @@ import pytest
 from bench.config import CompareConfig
 from bench.errors import BenchError
 from bench.steps.compare import compare
-from bench.tracking.queries import Cell
+from bench.tracking.queries import SCORES_TAG, Cell
 
 DATASET = "d" * 64
 
@@ -255,3 +255,20 @@ def test_a_source_that_is_no_stage_of_the_method_is_not_its_cost(record, evaluat
     )
     evaluated(0.5, method="finetuned", tags={"bench.trained_run": trained})
     assert tabulate()["finetuned", "vesicles"]["train_seconds"] == "12.5"
+
+
+def test_scores_are_the_same_from_the_tag_and_from_the_file(pipeline, tmp_path, use_store):
+    store = use_store(pipeline.store)
+    config = CompareConfig(output=str(tmp_path / "out"), dataset=str(pipeline.dataset))
+    packed = store.client.get_run(pipeline.on_test).data.tags[SCORES_TAG]
+    tables = []
+    for _ in range(2):
+        compare(config, store)
+        tables.append(json.loads((tmp_path / "out" / "benchmark.json").read_text()))
+        if len(tables) == 1:
+            store.client.delete_tag(pipeline.on_test, SCORES_TAG)
+    store.client.set_tag(pipeline.on_test, SCORES_TAG, packed)
+    (row,) = tables[0]["rows"]
+    assert row["runs"][0]["run_id"] == pipeline.on_test
+    assert len(row["runs"][0]["sections"]) == 3
+    assert tables[0] == tables[1]

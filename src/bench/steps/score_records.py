@@ -1,14 +1,14 @@
 """The records of the benchmark table: the newest score of every cell, or why there is none."""
 
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.config import NONE, CompareConfig
 from bench.inference.symmetries import find_augmentations
 from bench.methods import METHODS, variant_name
 from bench.steps.evaluation_report import SCORES_FILE
+from bench.steps.score_tag import unpack_scores
 from bench.tables import ScoreRecord
 from bench.tracking.newest import newest_evaluations, newest_trainings, select_runs
 from bench.tracking.queries import Cell, FoundRun, fetch_files
@@ -46,12 +46,11 @@ def collect_records(
     for evaluation in chosen:
         reasons.pop(evaluation.cell, None)
     stages = find_stages(store, experiment, chosen, trainings)
-    files = fetch_files(store, chosen, SCORES_FILE)
     return [
         *(reason_record(cell, labels, reason) for cell, reason in reasons.items()),
         *(
-            scored_record(evaluation, labels, file, sum_costs(evaluation, stages), config)
-            for evaluation, file in zip(chosen, files, strict=True)
+            scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
+            for evaluation, scores in read_scores(store, chosen)
         ),
     ]
 
@@ -68,15 +67,27 @@ def find_stages(
     return stages
 
 
+def read_scores(
+    store: Store, evaluations: Sequence[FoundRun]
+) -> Iterator[tuple[FoundRun, Mapping[str, Any]]]:
+    """Yields evaluations with their scores: of the tag, else of the file."""
+    for evaluation in evaluations:
+        if evaluation.scores:
+            yield evaluation, unpack_scores(evaluation.scores)
+    # Many sections do not fit into a tag, and runs of an earlier version have none.
+    others = [evaluation for evaluation in evaluations if not evaluation.scores]
+    for evaluation, file in zip(others, fetch_files(store, others, SCORES_FILE), strict=True):
+        yield evaluation, json.loads(file.read_text())
+
+
 def scored_record(
     evaluation: FoundRun,
     labels: Mapping[str, str],
-    file: Path,
+    scores: Mapping[str, Any],
     costs: Mapping[str, float],
     config: CompareConfig,
 ) -> ScoreRecord:
-    """The record of an evaluation, from its file of scores."""
-    scores = json.loads(file.read_text())
+    """The record of an evaluation."""
     return ScoreRecord(
         **identify_cell(evaluation.cell, labels),
         run_id=evaluation.id,

@@ -24,11 +24,13 @@ COSTS = {
     "peak_gpu_mib": "train/peak_gpu_mib",
     "predict_megapixels_per_s": "predict/megapixels_per_s",
 }
+# The scores of an evaluation, where they fit into a tag.
+SCORES_TAG = "bench.scores"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, *COSTS.values()),
+    *(WARNING_TAG, SCORES_TAG, *COSTS.values()),
 )
 RUN_METRICS = tuple(COSTS.values())
 RUN_PARAMS = ("cfg.source",)
@@ -72,6 +74,7 @@ class FoundRun:
         source_run: Of a training, the run whose model it started from; empty if none.
         augmentations: Of an evaluation, the choice of symmetries whose mean it scored.
         artifacts: Where its artifacts are.
+        scores: Of an evaluation, its scores as a text; empty where they are in a file only.
     """
 
     id: str
@@ -85,6 +88,7 @@ class FoundRun:
     source_run: str = ""
     augmentations: str = NONE
     artifacts: str = ""
+    scores: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -112,6 +116,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         # Runs of an earlier version have no such tag, and no augmentation.
         augmentations=tags.get("bench.augmentations", NONE),
         artifacts=run.info.artifact_uri,
+        scores=tags.get(SCORES_TAG, ""),
     )
 
 
@@ -236,7 +241,7 @@ def missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
 
 
 def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[Path]:
-    """Yields the local path of the same artifact of several runs; copies are made side by side.
+    """Yields the local path of the same artifact of runs; copies are made side by side.
 
     Raises:
         BenchError: If a run has no such artifact.
