@@ -46,6 +46,11 @@ class Method:
         """Whether it is trained on annotated sections."""
         return self.seeded and self.step in ("finetune", "microsam")
 
+    @property
+    def augmentable(self) -> bool:
+        """Whether its predictions have a mean over symmetries: probabilities do, ids do not."""
+        return self.start != "sam"
+
 
 # A new method is one row (and one adapter where its network is new).
 METHODS: dict[str, Method] = {

@@ -174,19 +174,26 @@ def benchmark_table(
     structures = list(dict.fromkeys([*structures_order, *(record.structure for record in records)]))
     datasets = list(dict.fromkeys(record.dataset for record in records)) or [""]
     annotated = {(record.dataset, record.structure) for record in records}
+    members = group_records(records)
     rows = [
-        summarise_cell(
-            [r for r in records if (r.method, r.structure, r.dataset) == (method, structure, data)],
-            method,
-            structure,
-            data,
-        )
+        summarise_cell(members.get((method, structure, data), []), method, structure, data)
         for data in datasets
         for method in methods
         for structure in structures
         if len(datasets) == 1 or (data, structure) in annotated
     ]
     return mark_best(rows)
+
+
+def group_records(
+    records: Iterable[ScoreRecord],
+) -> dict[tuple[str, str, str], list[ScoreRecord]]:
+    """The records of each row, by method, structure and dataset."""
+    members: dict[tuple[str, str, str], list[ScoreRecord]] = {}
+    for record in records:
+        key = (record.method, record.structure, record.dataset)
+        members.setdefault(key, []).append(record)
+    return members
 
 
 def check_unique(records: Sequence[ScoreRecord]) -> None:

@@ -40,6 +40,7 @@ def benchmark(config: BenchmarkConfig) -> str:
                 output=config.output,
                 split=config.split,
                 protocol=config.protocol,
+                augmentations=config.augmentations,
                 dataset=dataset.content_hash,
             )
             reasons = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.config import (
+    NONE,
     BenchmarkConfig,
     DomainAdaptConfig,
     EvaluateConfig,
@@ -60,6 +61,7 @@ def evaluate_cell(cell: GridCell, config: BenchmarkConfig, store: Store, parent:
         "dataset": config.dataset,
         "split": config.split,
         "protocol": config.protocol,
+        "augmentations": config.augmentations if cell.method.augmentable else NONE,
         "device": config.device,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,

@@ -14,6 +14,8 @@ from bench.metrics.curves import average_precision, precision_recall
 from bench.overlays import draw_overlay, shrink_factor
 from bench.postprocess.instances import Instances
 from bench.ranked_sections import spread_sections
+from bench.steps.score_tag import pack_scores
+from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Run
 
 # Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
@@ -35,6 +37,9 @@ def log_scores(run: Run, result: SplitResult, config: EvaluateConfig) -> None:
         run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
     content = {"split": config.split, "pooled": pooled, "sections": result.sections}
     run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+    packed = pack_scores(pooled, result.sections)
+    if packed:
+        run.set_tags({SCORES_TAG: packed})
     run.log_text(pd.DataFrame(result.sections).T.to_csv(index_label="section"), "sections.csv")
     thresholds, precision, recall = precision_recall(result.histogram)
     curve = {"level": thresholds, "precision": precision, "recall": recall}
