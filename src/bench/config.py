@@ -411,6 +411,10 @@ class BenchmarkConfig(TrainingConfig):
         "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
         choices=AUGMENTATION_CHOICES,
     )
+    optimize: bool = setting(
+        True, "Search the best combination of every structure at the end, on validation."
+    )
+    metric: str = setting("dice", "Validation metric that chooses the best combination.")
     output: str = setting("results", "Folder for the tables and the chart.", identity=False)
 
 

@@ -10,7 +10,12 @@ from bench.methods import METHODS, variant_name
 from bench.steps.evaluation_report import SCORES_FILE
 from bench.steps.score_tag import unpack_scores
 from bench.tables import ScoreRecord
-from bench.tracking.newest import newest_evaluations, newest_trainings, select_runs
+from bench.tracking.newest import (
+    newest_combinations,
+    newest_evaluations,
+    newest_trainings,
+    select_runs,
+)
 from bench.tracking.queries import Cell, FoundRun, fetch_files
 from bench.tracking.store import Store
 
@@ -46,11 +51,22 @@ def collect_records(
     for evaluation in chosen:
         reasons.pop(evaluation.cell, None)
     stages = find_stages(store, experiment, chosen, trainings)
+    combinations = [
+        combination
+        for combination in newest_combinations(store, experiment, config.split)
+        if combination.cell.dataset.startswith(digest)
+    ]
+    for run in combinations:
+        labels.setdefault(run.cell.dataset, run.dataset_label)
     return [
         *(reason_record(cell, labels, reason) for cell, reason in reasons.items()),
         *(
             scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
             for evaluation, scores in read_scores(store, chosen)
+        ),
+        *(
+            scored_record(combination, labels, scores, combination.costs, None)
+            for combination, scores in read_scores(store, combinations)
         ),
     ]
 
@@ -85,15 +101,16 @@ def scored_record(
     labels: Mapping[str, str],
     scores: Mapping[str, Any],
     costs: Mapping[str, float],
-    config: CompareConfig,
+    config: CompareConfig | None,
 ) -> ScoreRecord:
-    """The record of an evaluation."""
+    """The record of an evaluation, or of a combination, which no config asks for."""
+    described = describe_augmentations(evaluation, config.augmentations) if config else []
     return ScoreRecord(
         **identify_cell(evaluation.cell, labels),
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
-        warnings=(*evaluation.warnings, *describe_augmentations(evaluation, config.augmentations)),
+        warnings=(*evaluation.warnings, *described),
         costs=costs,
     )
 

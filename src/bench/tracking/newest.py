@@ -39,6 +39,12 @@ def newest_evaluations(
     return find_newest(store, experiment_id, wanted, finished=True)
 
 
+def newest_combinations(store: Store, experiment_id: str, split: str) -> list[FoundRun]:
+    """The newest finished search of every structure, dataset and metric that is scored so."""
+    wanted = {"bench.step": "optimize", "bench.split": split}
+    return find_newest(store, experiment_id, wanted, finished=True)
+
+
 def newest_trainings(store: Store, experiment_id: str) -> list[FoundRun]:
     """The newest training of every cell, finished or not."""
     return [
