@@ -69,8 +69,9 @@ class Watch:
             log.info("nothing is evaluated yet: waiting, %s (Ctrl-C ends)", describe(now))
             return
         if found != self.findings:
-            self.keep(found)
+            # First, so that an interruption while files are written leaves none of an older table.
             self.findings = found
+            self.keep(found)
         screen.show(found, f"{time.strftime('%H:%M:%S')}: {describe(now)} (Ctrl-C ends)")
 
 
