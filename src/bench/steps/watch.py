@@ -68,10 +68,11 @@ class Watch:
         if found is None:
             log.info("nothing is evaluated yet: waiting, %s (Ctrl-C ends)", describe(now))
             return
-        if found != self.findings:
-            self.keep(found)
-            self.findings = found
+        # Taken and shown first: an interruption while files are written then writes these again.
+        changed, self.findings = found != self.findings, found
         screen.show(found, f"{time.strftime('%H:%M:%S')}: {describe(now)} (Ctrl-C ends)")
+        if changed:
+            self.keep(found)
 
 
 class Screen:
