@@ -54,7 +54,7 @@ class TestScores:
             scores[metric] - self.single.sections[name][metric]
             for name, scores in self.winner.sections.items()
         ]
-        return pooled, bootstrap_interval(differences)
+        return pooled, bootstrap_interval(differences, limits=(-1.0, 1.0))
 
 
 def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> None:
