@@ -240,11 +240,10 @@ def missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
     )
 
 
-def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[Path]:
+def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[Path | BenchError]:
     """Yields the local path of the same artifact of runs; copies are made side by side.
 
-    Raises:
-        BenchError: If a run has no such artifact.
+    In the place of an artifact that a run no longer has stands the error that says so.
     """
     pool = ThreadPoolExecutor(COPIES_AT_ONCE)
     try:
@@ -254,9 +253,17 @@ def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[P
                 local = local_path(run.artifacts, path)
                 far = not local.exists()
                 found.append(pool.submit(copy_file, store, run.id, path) if far else local)
-            yield from (file if isinstance(file, Path) else file.result() for file in found)
+            yield from (file if isinstance(file, Path) else await_copy(file) for file in found)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def await_copy(copy: "Future[Path]") -> Path | BenchError:
+    """The copied file, or why there is none."""
+    try:
+        return copy.result()
+    except BenchError as error:
+        return error
 
 
 @functools.cache
