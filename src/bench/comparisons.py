@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from bench.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
-from bench.tables import ScoreRecord, TableRow, bootstrap_interval
+from bench.tables import ScoreRecord, TableRow, bootstrap_interval, group_records
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,24 @@ def compare_pairs(
     """
     comparisons = []
     datasets = dict.fromkeys(record.dataset for record in records)
+    members: dict[tuple[str, str], dict[str, list[ScoreRecord]]] = {}
+    for (method, structure, dataset), found in group_records(records).items():
+        members.setdefault((dataset, structure), {})[method] = found
     for dataset, structure in product(datasets, structures_order):
-        members = [r for r in records if (r.dataset, r.structure) == (dataset, structure)]
-        scored = sorted(collect_scores(members), key=lambda scores: -scores.mean)
+        methods = members.get((dataset, structure), {})
+        scored = sorted(collect_scores(methods), key=lambda scores: -scores.mean)
         pairs = [compare_pair(dataset, structure, a, b) for a, b in combinations(scored, 2)]
         comparisons += correct(pairs)
     return comparisons
 
 
-def collect_scores(records: Sequence[ScoreRecord]) -> list[MethodScores]:
+def collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[MethodScores]:
     """The Dice per section and seed of every method with any; one structure and dataset."""
     collected = []
-    for method in dict.fromkeys(record.method for record in records):
+    for method, records in methods.items():
         sections: dict[str, list[float]] = {}
         seeds = {}
         for record in records:
-            if record.method != method:
-                continue
             if "dice" in record.scores:
                 seeds[record.seed] = record.scores["dice"]
             for section, scores in record.section_scores.items():
@@ -142,7 +143,7 @@ def compare_pair(
         second.method,
         sections=len(common),
         difference=float(np.mean(differences)) if common else None,
-        interval=bootstrap_interval(differences),
+        interval=bootstrap_interval(differences, limits=(-1.0, 1.0)),
         over_sections=wilcoxon_signed_rank(differences) if common else None,
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
     )

@@ -338,6 +338,12 @@ class CompareConfig(StepConfig):
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
     reference: str = setting(NONE, "CSV table of published scores to stand beside ours, or none.")
+    watch: bool = setting(
+        False, "Keep the table up to date until no run of the experiment goes on.", identity=False
+    )
+    watch_seconds: float = setting(
+        10.0, "watch: seconds between two looks.", minimum=0.1, maximum=86400, identity=False
+    )
 
 
 @dataclass(frozen=True)
@@ -414,6 +420,15 @@ class BenchmarkConfig(TrainingConfig):
     seeds: str = setting("0", "Seeds, comma-separated.")
     split: str = setting("test", "Split to score.", choices=("val", "test"))
     protocol: str = setting("data", "Post-processing, as in evaluate.", choices=("data", "paper"))
+    augmentations: str = setting(
+        "none",
+        "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
+        choices=AUGMENTATION_CHOICES,
+    )
+    optimize: bool = setting(
+        True, "Search the best combination of every structure at the end, on validation."
+    )
+    metric: str = setting("dice", "Validation metric that chooses the best combination.")
     output: str = setting("results", "Folder for the tables and the chart.", identity=False)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bench.config import AUTO
 from bench.errors import BenchError, unknown_name
+from bench.metrics import METRICS
 
 # Losses of the supervised stage.
 LOSSES = ("focal_dice", "dice")
@@ -11,6 +12,9 @@ RANDOM = "random"
 # What a method starts from where the user does not say: the paper's choice for every structure.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
 DEFAULT_SAM = "vit_b_em_organelles"
+
+# Before the metric that chose a combination of methods.
+COMBINATION = "best_by_"
 
 FOREGROUND = ("foreground",)
 WITH_BOUNDARY = ("foreground", "boundary")
@@ -45,6 +49,11 @@ class Method:
     def learns(self) -> bool:
         """Whether it is trained on annotated sections."""
         return self.seeded and self.step in ("finetune", "microsam")
+
+    @property
+    def augmentable(self) -> bool:
+        """Whether its predictions have a mean over symmetries: probabilities do, ids do not."""
+        return self.start != "sam"
 
 
 # A new method is one row (and one adapter where its network is new).
@@ -155,8 +164,16 @@ def variant_name(method: str, labelled: int | None) -> str:
     return method if labelled is None else f"{method}:{labelled}"
 
 
+def combination_name(metric: str) -> str:
+    """Name of the best combination of methods by a metric, which is a row of the table too."""
+    return f"{COMBINATION}{metric}"
+
+
 def variant_label(name: str) -> str:
     """How the benchmark table calls a method or variant; other names stay as they are."""
+    metric = METRICS.get(name.removeprefix(COMBINATION))
+    if name.startswith(COMBINATION) and metric is not None:
+        return f"Best combination by {metric.label}"
     method, _, labelled = name.partition(":")
     if method not in METHODS:
         return name

@@ -14,6 +14,8 @@ ALPHA = 0.05
 DECIMALS = 12
 # As many arrangements are tried one by one; scipy does so where a sample has ties.
 ARRANGEMENTS = 9999
+# Up to so many pairs of values the exact distribution of U is made; its cost grows faster still.
+EXACT_PAIRS = 2500
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ def wilcoxon_signed_rank(differences: Sequence[float]) -> Significance:
 def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significance:
     """Two-sided Mann-Whitney U test of two independent samples, with Cliff's delta.
 
-    p is exact; with ties only where there are at most 9999 ways to deal the values out, beyond
-    that it is the normal approximation with continuity and tie correction. Cliff's delta is the
-    probability that a value of the first sample is higher less that it is lower.
+    p is exact up to samples of 50 values; with ties only where there are at most 9999 ways to deal
+    the values out. Beyond that it is the normal approximation with continuity and tie correction.
+    Cliff's delta is the probability that a value of the first sample is higher less that it is
+    lower.
 
     Args:
         first: Values of the first sample, such as one score per seed.
@@ -96,7 +99,7 @@ def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significa
     method = "exact"
     if tied and ways <= ARRANGEMENTS:
         method = stats.PermutationMethod(n_resamples=ARRANGEMENTS)
-    elif tied:
+    elif tied or len(a) * len(b) > EXACT_PAIRS:
         method = "asymptotic"
     result = stats.mannwhitneyu(a, b, method=method)
     delta = 2 * float(result.statistic) / (len(a) * len(b)) - 1

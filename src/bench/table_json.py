@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.comparisons import Comparison, MeanRank
-from bench.tables import ScoreRecord, TableRow
+from bench.tables import ScoreRecord, TableRow, group_records
 
 SCHEMA_VERSION = 1
 
@@ -25,9 +25,13 @@ def to_json(
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
     """
+    members = group_records(records)
     return {
         "schema_version": SCHEMA_VERSION,
-        "rows": [describe_row(row, records) for row in rows],
+        "rows": [
+            describe_row(row, members.get((row.method, row.structure, row.dataset), []))
+            for row in rows
+        ],
         "comparisons": [
             asdict(pair) | {"distinguishable": pair.distinguishable, "testable": pair.testable}
             for pair in comparisons
@@ -37,8 +41,7 @@ def to_json(
 
 
 def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any]:
-    """A row with the runs it is the mean of."""
-    cell = (row.method, row.structure, row.dataset)
+    """A row with the runs it is the mean of, which are among its records."""
     runs = [
         {
             "seed": record.seed,
@@ -48,7 +51,7 @@ def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any
             "costs": dict(record.costs),
         }
         for record in sorted(records, key=lambda record: record.seed)
-        if (record.method, record.structure, record.dataset) == cell and record.scores
+        if record.scores
     ]
     fields = {name: value for name, value in vars(row).items() if name not in ("seeds", "run_ids")}
     return fields | {

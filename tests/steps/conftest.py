@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.optimize import optimize
 from bench.steps.prepare import prepare
+from bench.tracking.runs import Identity
 from bench.tracking.store import Store
+
+# Content hash of the dataset of runs that are only recorded.
+RECORDED = "d" * 64
 
 # Learns the tiny sections in seconds.
 TINY = {
@@ -138,3 +143,44 @@ def searched(make_store, pipeline, tmp_path_factory) -> Searched:
     return Searched(
         store, pipeline.dataset, tuple(trained), tuple(evaluations["test"]), ensemble, single
     )
+
+
+@pytest.fixture
+def record(store):
+    """Records a training, or an evaluation of a Dice, and returns its id; later is newer."""
+    clock = iter(range(1, 1000))
+
+    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, logged=(), **parts):
+        cell = {
+            "method": "scratch",
+            "structure": "vesicles",
+            "dataset": RECORDED,
+            "seed": 0,
+        }
+        now = next(clock)
+        identity = Identity(step, {"now": now}, {}, **(cell | parts))
+        all_tags = identity.tags() | {"bench.dataset_name": "tiny"} | (tags or {})
+        if reason:
+            all_tags["bench.reason"] = reason
+        made = store.client.create_run(store.experiment_id, start_time=now, tags=all_tags)
+        for name, value in dict(logged).items():
+            is_metric = isinstance(value, float)
+            log = store.client.log_metric if is_metric else store.client.log_param
+            log(made.info.run_id, name, value)
+        if dice is not None:
+            scores = {"pooled": {"dice": dice}, "sections": {"s1": {"dice": dice}}}
+            store.client.log_text(made.info.run_id, json.dumps(scores), "scores.json")
+        if status != "RUNNING":
+            store.client.set_terminated(made.info.run_id, status)
+        return made.info.run_id
+
+    return make
+
+
+@pytest.fixture
+def evaluated(record):
+    def make(dice, split="test", protocol="data", **parts):
+        tags = {"bench.split": split, "bench.protocol": protocol} | parts.pop("tags", {})
+        return record("evaluate", dice=dice, tags=tags, **parts)
+
+    return make

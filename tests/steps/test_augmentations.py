@@ -1,16 +1,20 @@
 """Evaluations under test-time augmentation: what they predict, score, record and export."""
 
+import csv
+
 import h5py
 import numpy as np
 import pytest
 import tifffile
 
-from bench.config import EvaluateConfig, ExportConfig
+from bench.config import BenchmarkConfig, EvaluateConfig, ExportConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import choose_compute
 from bench.inference.predictor import open_predictor
 from bench.inference.symmetries import AUGMENTATIONS, SYMMETRIES
+from bench.models.sam import write_tiny_sam
+from bench.steps.benchmark import benchmark
 from bench.steps.evaluate import evaluate
 from bench.steps.export import export
 from bench.tracking.queries import fetch_artifact
@@ -108,3 +112,30 @@ def test_instances_have_no_mean(evaluate_as, pipeline):
     with pytest.raises(BenchError, match=r"received augmentations=all .*use augmentations=none"):
         evaluate_as(augmentations="all", segmentation="synapse_net")
     assert len(pipeline.store.client.search_runs([pipeline.store.experiment_id])) == before
+
+
+def test_a_benchmark_scores_the_mean_and_sam_without(pipeline, tiny, store, tmp_path):
+    write_tiny_sam(tmp_path / "sam.pt", image_px=64)
+    benchmark(
+        BenchmarkConfig(
+            **tiny | {"iterations": 2, "epoch_iterations": 2, "features": 2},
+            dataset=str(pipeline.dataset),
+            output=str(tmp_path / "out"),
+            structures="mito",
+            methods="scratch,microsam_zero_shot",
+            split="val",
+            augmentations="all",
+            microsam=f"source={tmp_path / 'sam.pt'},points_per_side=2,tile_px=64,halo_px=0",
+        )
+    )
+    runs = store.client.search_runs([store.experiment_id], "tags.`bench.step` = 'evaluate'")
+    choices = {r.data.tags["bench.method"]: r.data.tags["bench.augmentations"] for r in runs}
+    assert choices == {"scratch": "all", "microsam_zero_shot": "none"}
+    with (tmp_path / "out" / "benchmark.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    best = rows.pop("best_by_dice")
+    scores = {r.data.tags["bench.method"]: r.data.metrics["val/dice"] for r in runs}
+    assert float(best["dice"]) >= max(scores.values())
+    assert {method: float(row["dice"]) for method, row in rows.items()} == scores
+    assert "mean over 8 symmetries (augmentations=all)" in rows["scratch"]["warnings"]
+    assert "without augmentations=all" in rows["microsam_zero_shot"]["warnings"]

@@ -46,7 +46,7 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
     assert {t["status"] for t in children.values()} == {"FINISHED"}
     steps = sorted((t["bench.step"], t.get("bench.seed", "")) for t in children.values())
     expected = [("evaluate", "0"), ("evaluate", "1"), ("finetune", "0"), ("finetune", "1")]
-    assert steps == [("compare", ""), *expected]
+    assert steps == [("compare", ""), *expected, ("optimize", "0")]
     metrics = store.client.get_run(parent).data.metrics
     assert (metrics["cells/done"], metrics["cells/failed"]) == (4, 2)
 
@@ -54,13 +54,15 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert rows["scratch"]["seeds"] == "0 1"
     assert rows["scratch"]["dice"]
+    assert float(rows["best_by_dice"]["dice"]) >= float(rows["scratch"]["dice"])
+    assert (tmp_path / "out" / "best" / "mitochondria" / "recipe.json").is_file()
     assert "no run has the id 'none'" in rows["finetuned"]["reason"]
 
     # The same command again does only what is missing: here, nothing but the table.
     caplog.clear()
     with caplog.at_level("INFO"), pytest.raises(BenchError, match="2 of 4 cells failed"):
         benchmark(grid)
-    assert caplog.text.count("reusing finished run") == 4
+    assert caplog.text.count("reusing finished run") == 5
     new = {i: t for i, t in runs_of(store).items() if i not in runs}
     assert sorted(t["bench.step"] for t in new.values()) == ["benchmark", "compare"]
 

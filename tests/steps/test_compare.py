@@ -6,46 +6,9 @@ import pytest
 from bench.config import CompareConfig
 from bench.errors import BenchError
 from bench.steps.compare import compare
-from bench.tracking.queries import Cell
-from bench.tracking.runs import Identity
+from bench.tracking.queries import SCORES_TAG, Cell
 
 DATASET = "d" * 64
-
-
-@pytest.fixture
-def record(store):
-    """Records a training, or an evaluation of a Dice, and returns its id; later is newer."""
-    clock = iter(range(1, 1000))
-
-    def make(step, *, dice=None, status="FINISHED", reason="", tags=None, logged=(), **parts):
-        cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
-        now = next(clock)
-        identity = Identity(step, {"now": now}, {}, **(cell | parts))
-        all_tags = identity.tags() | {"bench.dataset_name": "tiny"} | (tags or {})
-        if reason:
-            all_tags["bench.reason"] = reason
-        made = store.client.create_run(store.experiment_id, start_time=now, tags=all_tags)
-        for name, value in dict(logged).items():
-            is_metric = isinstance(value, float)
-            log = store.client.log_metric if is_metric else store.client.log_param
-            log(made.info.run_id, name, value)
-        if dice is not None:
-            scores = {"pooled": {"dice": dice}, "sections": {"s1": {"dice": dice}}}
-            store.client.log_text(made.info.run_id, json.dumps(scores), "scores.json")
-        if status != "RUNNING":
-            store.client.set_terminated(made.info.run_id, status)
-        return made.info.run_id
-
-    return make
-
-
-@pytest.fixture
-def evaluated(record):
-    def make(dice, split="test", protocol="data", **parts):
-        tags = {"bench.split": split, "bench.protocol": protocol} | parts.pop("tags", {})
-        return record("evaluate", dice=dice, tags=tags, **parts)
-
-    return make
 
 
 @pytest.fixture
@@ -89,16 +52,27 @@ def test_a_cell_without_augmentations_says_why(record, evaluated, tabulate):
     evaluated(0.9, tags={"bench.augmentations": "all"})
     evaluated(0.5, method="finetuned")
     plain = record("finetune", method="finetuned")
-    record("microsam", method="microsam_finetuned")
+    sam = record("microsam", method="microsam_finetuned")
     rows = tabulate(augmentations="all")
     reasons = {method: row["reason"] for (method, _), row in rows.items()}
     assert reasons == {
         "scratch": "",
         "finetuned": f"trained, not evaluated on test with augmentations=all: evaluate run {plain}",
-        "microsam_finetuned": (
-            "micro-SAM finds instances, whose ids have no mean over augmentations"
-        ),
+        "microsam_finetuned": f"trained, not evaluated on test: evaluate run {sam}",
     }
+
+
+def test_instances_stand_beside_augmented_scores_with_a_note(evaluated, tabulate):
+    evaluated(0.4, tags={"bench.augmentations": "paper"})
+    evaluated(0.6, method="microsam_zero_shot")
+    rows = tabulate(augmentations="paper")
+    assert float(rows["microsam_zero_shot", "vesicles"]["dice"]) == 0.6
+    assert rows["microsam_zero_shot", "vesicles"]["warnings"] == (
+        "without augmentations=paper: micro-SAM finds instances, whose ids have no mean over "
+        "symmetries"
+    )
+    assert rows["scratch", "vesicles"]["warnings"].startswith("mean over 7 symmetries")
+    assert tabulate()["microsam_zero_shot", "vesicles"]["warnings"] == ""
 
 
 def test_seeds_are_averaged(evaluated, tabulate):
@@ -281,3 +255,35 @@ def test_a_source_that_is_no_stage_of_the_method_is_not_its_cost(record, evaluat
     )
     evaluated(0.5, method="finetuned", tags={"bench.trained_run": trained})
     assert tabulate()["finetuned", "vesicles"]["train_seconds"] == "12.5"
+
+
+def test_scores_are_the_same_from_the_tag_and_from_the_file(pipeline, tmp_path, use_store):
+    store = use_store(pipeline.store)
+    config = CompareConfig(output=str(tmp_path / "out"), dataset=str(pipeline.dataset))
+    packed = store.client.get_run(pipeline.on_test).data.tags[SCORES_TAG]
+    tables = []
+    for _ in range(2):
+        compare(config, store)
+        tables.append(json.loads((tmp_path / "out" / "benchmark.json").read_text()))
+        if len(tables) == 1:
+            store.client.delete_tag(pipeline.on_test, SCORES_TAG)
+    store.client.set_tag(pipeline.on_test, SCORES_TAG, packed)
+    (row,) = tables[0]["rows"]
+    assert row["runs"][0]["run_id"] == pipeline.on_test
+    assert len(row["runs"][0]["sections"]) == 3
+    assert tables[0] == tables[1]
+
+
+def test_scores_that_are_gone_are_named_in_their_cell(record, evaluated, tabulate):
+    evaluated(0.5)
+    gone = record(
+        "evaluate",
+        method="finetuned",
+        tags={"bench.split": "test", "bench.protocol": "data"},
+    )
+    rows = tabulate()
+    assert float(rows["scratch", "vesicles"]["dice"]) == 0.5
+    assert (
+        f"evaluated, but run {gone} must have the artifact scores.json"
+        in (rows["finetuned", "vesicles"]["reason"])
+    )

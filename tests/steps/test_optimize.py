@@ -11,12 +11,19 @@ import pandas as pd
 import pytest
 import skimage.io
 
-from bench.config import EvaluateConfig, FinetuneConfig, OptimizeConfig, PrepareConfig
+from bench.config import (
+    CompareConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    OptimizeConfig,
+    PrepareConfig,
+)
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.prediction_file import read_prediction
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.recipe import read_recipe
+from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.optimize import optimize
@@ -91,11 +98,14 @@ def in_the_store(searched, use_store):
 def test_what_the_run_keeps(searched):
     run = searched.store.client.get_run(searched.optimized)
     names = {item.path for item in searched.store.client.list_artifacts(searched.optimized)}
-    files = {"recipe.json", "search.csv", "blends.csv", "ablation.csv", "surface.png"}
-    assert names == files | {"ablation.png", "scores.json"}
-    assert {path.name for path in searched.output.iterdir()} == files | {"ablation.png"}
+    files = {"recipe.json", "search.csv", "blends.csv", "ablation.csv"}
+    files |= {"surface.png", "ablation.png"}
+    assert {path.name for path in searched.output.iterdir()} == files
+    # As of an evaluation, for the table, the page and the pictures side by side.
+    of_test = {"scores.json", "sections.csv", "overlays", "overlays.json", "table_images"}
+    assert names == files | of_test | {"precision_recall.csv", "precision_recall.png"}
     assert run.data.tags["bench.step"] == "optimize"
-    assert run.data.tags["bench.method"] == "best_combination"
+    assert run.data.tags["bench.method"] == "best_by_dice"
     assert run.data.tags["bench.chosen_by"] == "val/dice"
     assert run.data.metrics["search/combinations"] > 100_000
     search = pd.read_csv(searched.output / "search.csv")
@@ -154,6 +164,31 @@ def test_the_winner_is_no_worse_than_any_model_as_it_is_evaluated(searched):
     test = searched.store.client.get_run(evaluate(config, searched.store)).data.metrics
     assert winner["gain/test_dice"] == pytest.approx(winner["test/dice"] - test["test/dice"])
     assert winner["gain/test_dice_low"] <= winner["gain/test_dice_high"]
+
+
+def test_the_combination_is_a_row_of_the_table(searched, tmp_path):
+    compare(CompareConfig(dataset=str(searched.dataset), output=str(tmp_path)), searched.store)
+    table = pd.read_csv(tmp_path / "benchmark.csv").set_index("method")
+    row, run = table.loc["best_by_dice"], searched.store.client.get_run(searched.optimized)
+    assert row["label"] == "Best combination by Dice"
+    assert row["structure"] == "mitochondria"
+    assert row["dice"] == pytest.approx(run.data.metrics["test/dice"])
+    assert "chosen by Dice on validation" in row["warnings"]
+    recipe = read_recipe(searched.output / "recipe.json")
+    assert str(recipe.blend) in row["warnings"]
+    trained = [searched.store.client.get_run(m.trained_run).data for m in recipe.members]
+    assert row["parameters"] == sum(data.metrics["model/parameters"] for data in trained)
+    assert row["train_seconds"] == pytest.approx(
+        sum(float(data.tags["bench.train_seconds"]) for data in trained)
+    )
+    speeds = [
+        searched.store.client.get_run(m.evaluation).data.metrics["predict/megapixels_per_s"]
+        for m in recipe.members
+    ]
+    # The evaluations made eight passes each.
+    seconds = sum(len(recipe.augmentations) / 8 / speed for speed in speeds)
+    assert row["predict_megapixels_per_s"] == pytest.approx(1 / seconds)
+    assert "Best combination by Dice" in (tmp_path / "benchmark.html").read_text()
 
 
 def test_the_same_search_is_not_made_twice(searched, tmp_path):

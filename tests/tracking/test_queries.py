@@ -7,33 +7,12 @@ from bench.tracking import queries
 from bench.tracking.queries import (
     Cell,
     fetch_artifact,
-    find_evaluations,
     find_trained,
-    find_trainings,
     get_trained,
 )
 from bench.tracking.runs import Identity, open_run
 
 DATASET = "d" * 64
-
-
-@pytest.fixture
-def record(store):
-    """Records a run of a step and returns its id; later calls are later runs."""
-    clock = iter(range(1, 1000))
-
-    def make(step="finetune", status="FINISHED", tags=None, **parts):
-        cell = {"method": "scratch", "structure": "vesicles", "dataset": DATASET, "seed": 0}
-        number = next(clock)
-        identity = Identity(step, {"number": number}, {}, **(cell | parts))
-        made = store.client.create_run(
-            store.experiment_id, start_time=number, tags=identity.tags() | (tags or {})
-        )
-        if status != "RUNNING":
-            store.client.set_terminated(made.info.run_id, status)
-        return made.info.run_id
-
-    return make
 
 
 def find(store, **wanted):
@@ -100,25 +79,6 @@ def test_no_training(store, record):
     message = "no finished training has structure vesicles, .* method finetuned, seed 3: run fine"
     with pytest.raises(BenchError, match=message):
         find(store, method="finetuned", seed=3)
-
-
-def test_all_pages_are_read_newest_first(store, record, monkeypatch):
-    monkeypatch.setattr(queries, "PAGE", 2)
-    ids = [record(status=status) for status in ("FINISHED", "FAILED", "RUNNING", "KILLED") * 2]
-    assert [found.id for found in find_trainings(store, store.experiment_id)] == ids[::-1]
-
-
-def test_evaluations_are_those_of_a_split_and_protocol(store, record):
-    def evaluated(split="test", protocol="data", **options):
-        tags = {"bench.split": split, "bench.protocol": protocol}
-        return record("evaluate", tags=tags, **options)
-
-    old, new = evaluated(), evaluated()
-    evaluated(split="val")
-    evaluated(protocol="paper")
-    evaluated(status="FAILED")
-    found = find_evaluations(store, store.experiment_id, "test", "data", "none")
-    assert [run.id for run in found] == [new, old]
 
 
 def test_a_missing_artifact_says_so(store):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from bench.evaluation import SplitResult
+from bench.inference.predictor import SectionPrediction
+from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import PostprocessSettings
 from bench.postprocess.watershed import choose_watershed
@@ -13,15 +15,30 @@ from bench.search.evidence import Evidence
 def score_candidate(evidence: Evidence, candidate: Candidate) -> SplitResult:
     """Segments every section as the candidate says, and scores it."""
     result = SplitResult()
-    settings = PostprocessSettings(candidate.opening_radius_px, candidate.min_area_px, "")
     for section in evidence.sections:
         prediction = evidence.blend(candidate.blend, section)
-        instances = segment_prediction(
-            prediction, level=candidate.level, settings=settings, watershed=candidate.watershed
+        result.add(
+            section,
+            truth=evidence.read_truth(section),
+            probability=prediction.foreground,
+            instances=segment_as(candidate, prediction),
         )
-        truth = evidence.read_truth(section)
-        result.add(section, truth=truth, probability=prediction.foreground, instances=instances)
     return result
+
+
+def segment_section(evidence: Evidence, candidate: Candidate, section: str) -> Instances:
+    """Segments a section as the candidate says."""
+    return segment_as(candidate, evidence.blend(candidate.blend, section))
+
+
+def segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instances:
+    """Makes instances of a section's maps as the candidate says."""
+    return segment_prediction(
+        prediction,
+        level=candidate.level,
+        settings=PostprocessSettings(candidate.opening_radius_px, candidate.min_area_px, ""),
+        watershed=candidate.watershed,
+    )
 
 
 def with_scores(evidence: Evidence, candidate: Candidate) -> Candidate:

@@ -2,13 +2,16 @@
 
 import itertools
 import logging
+from pathlib import Path
 
-from bench.config import BenchmarkConfig, CompareConfig
+from bench.config import BenchmarkConfig, CompareConfig, OptimizeConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import FIRST_RELEASE, find_method
+from bench.search.candidates import check_metric
 from bench.steps.cells import GridCell, evaluate_cell
 from bench.steps.compare import compare
+from bench.steps.optimize import optimize
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
 from bench.tracking.runs import Identity, Run, open_run
@@ -30,16 +33,20 @@ def benchmark(config: BenchmarkConfig) -> str:
     store = open_store()
     dataset = PreparedDataset.open(config.dataset)
     dataset.sections(config.split)
+    check_metric(config.metric)
     cells = make_grid(config, dataset)
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:
         run.log_params(vars(config))
-        failures = run_cells(cells, config, store, run)
+        evaluations, failures = run_cells(cells, config, store, run)
+        if config.optimize:
+            search_all(evaluations, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(
                 output=config.output,
                 split=config.split,
                 protocol=config.protocol,
+                augmentations=config.augmentations,
                 dataset=dataset.content_hash,
             )
             reasons = {
@@ -105,13 +112,18 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
 
 def run_cells(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
-) -> dict[GridCell, str]:
-    """Trains and evaluates every cell; returns the reasons of those that failed."""
+) -> tuple[dict[GridCell, dict[str, str]], dict[GridCell, str]]:
+    """Trains and evaluates every cell.
+
+    Returns:
+        The evaluations of the cells, by split, and the reasons of those that failed.
+    """
+    evaluations: dict[GridCell, dict[str, str]] = {}
     failures: dict[GridCell, str] = {}
     for number, cell in enumerate(cells, start=1):
         log.info("cell %d of %d: %s", number, len(cells), cell)
         try:
-            evaluate_cell(cell, config, store, run.id)
+            evaluations[cell] = evaluate_cell(cell, config, store, run.id)
         except BenchError as error:
             failures[cell] = str(error)
             log.error("cell %s failed: %s", cell, error)
@@ -120,4 +132,29 @@ def run_cells(
             failures[cell] = f"{type(error).__name__}: {error}"
             log.exception("cell %s failed", cell)
         run.log_metrics({"cells/done": number, "cells/failed": len(failures)}, number)
-    return failures
+    return evaluations, failures
+
+
+def search_all(
+    evaluations: dict[GridCell, dict[str, str]], config: BenchmarkConfig, store: Store, run: Run
+) -> None:
+    """Searches the best combination of every structure, over models that saw all annotations.
+
+    A search that cannot be made is a warning: the table of the cells is worth having without.
+    """
+    by_structure: dict[str, list[str]] = {}
+    for cell, found in evaluations.items():
+        if cell.labelled is None:
+            by_structure.setdefault(cell.structure.name, []).append(found["val"])
+    for structure, validations in by_structure.items():
+        search = OptimizeConfig(
+            dataset=config.dataset,
+            structure=structure,
+            metric=config.metric,
+            runs=",".join(validations),
+            output=str(Path(config.output) / "best" / structure),
+        )
+        try:
+            optimize(search, store, run.id)
+        except BenchError as error:
+            run.add_warning(f"no best combination of {structure}: {error}")

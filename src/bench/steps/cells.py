@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bench.config import (
+    NONE,
     BenchmarkConfig,
     DomainAdaptConfig,
     EvaluateConfig,
@@ -44,8 +45,12 @@ class GridCell:
         return f"{self.method.name} {self.structure.name}{few} seed {self.seed}"
 
 
-def evaluate_cell(cell: GridCell, config: BenchmarkConfig, store: Store, parent: str) -> str:
+def evaluate_cell(
+    cell: GridCell, config: BenchmarkConfig, store: Store, parent: str
+) -> dict[str, str]:
     """Makes the cell's model, or takes it as it is, and evaluates it.
+
+    A search for the best combination is made on validation, so that is evaluated too.
 
     Args:
         cell: The cell.
@@ -54,12 +59,12 @@ def evaluate_cell(cell: GridCell, config: BenchmarkConfig, store: Store, parent:
         parent: Id of the benchmark's run.
 
     Returns:
-        Id of the evaluation's run.
+        Ids of the evaluations' runs, by split.
     """
     settings: dict[str, Any] = {
         "dataset": config.dataset,
-        "split": config.split,
         "protocol": config.protocol,
+        "augmentations": config.augmentations if cell.method.augmentable else NONE,
         "device": config.device,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,
@@ -72,7 +77,11 @@ def evaluate_cell(cell: GridCell, config: BenchmarkConfig, store: Store, parent:
             "structure": cell.structure.name,
             "source": source_of(cell.structure.name, config.source),
         }
-    return evaluate(EvaluateConfig(**settings), store, parent)
+    splits = (config.split, "val") if config.optimize else (config.split,)
+    return {
+        split: evaluate(EvaluateConfig(**settings, split=split), store, parent)
+        for split in dict.fromkeys(splits)
+    }
 
 
 def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: str) -> str:

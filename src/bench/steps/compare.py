@@ -1,12 +1,10 @@
 """The benchmark table of everything that was evaluated."""
 
-import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,25 +12,41 @@ from bench.comparisons import compare_pairs, mean_ranks
 from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.inference.symmetries import find_augmentations
-from bench.methods import METHODS, find_method, variant_name, variant_order
+from bench.methods import variant_order
 from bench.references import read_reference
 from bench.steps.compare_page import write_page
 from bench.steps.compare_report import Findings, print_findings, write_findings
-from bench.steps.evaluation_report import SCORES_FILE
+from bench.steps.score_records import collect_records
+from bench.steps.watch import Watch
 from bench.structures import STRUCTURES
-from bench.tables import ScoreRecord, benchmark_table
-from bench.tracking.queries import (
-    Cell,
-    FoundRun,
-    fetch_artifact,
-    find_evaluations,
-    find_trainings,
-)
+from bench.tables import TableRow, benchmark_table
+from bench.tracking.activity import observe
+from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity, open_run
 from bench.tracking.store import Store, experiment_id_of, open_store
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is compared.
+
+    Attributes:
+        config: The settings.
+        store: The tracking store.
+        experiment: Id of the experiment that is read.
+        digest: Content hash of the dataset, or its start; empty for any.
+        published: Rows of published scores.
+        failures: Why cells have no score, where that is known.
+    """
+
+    config: CompareConfig
+    store: Store
+    experiment: str
+    digest: str
+    published: Sequence[TableRow]
+    failures: Mapping[Cell, str]
 
 
 def compare(
@@ -58,25 +72,67 @@ def compare(
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
     digest = find_digest(config.dataset)
-    records = collect_records(store, experiment, config, digest, failures or {})
+    scope = Scope(config, store, experiment, digest, published, failures or {})
+    if config.watch:
+        return watch(scope, parent)
+    findings = find_scores(scope)
+    if findings is None:
+        raise nothing_evaluated(config)
+    print_findings(findings, Console())
+    return keep_findings(scope, findings, parent)
+
+
+def watch(scope: Scope, parent: str | None) -> str:
+    """Shows the table until nothing changes it any more; an interruption keeps what is there."""
+    watching = Watch(
+        look=lambda: find_scores(scope),
+        observe=lambda: observe(scope.store, scope.experiment),
+        keep=lambda findings: write_findings(findings, Path(scope.config.output)),
+        console=Console(),
+    )
+    try:
+        watching.run(scope.config.watch_seconds)
+    except KeyboardInterrupt:
+        if watching.findings:
+            keep_findings(scope, watching.findings, parent)
+        raise
+    if watching.findings is None:
+        raise nothing_evaluated(scope.config)
+    return keep_findings(scope, watching.findings, parent)
+
+
+def nothing_evaluated(config: CompareConfig) -> BenchError:
+    """The error of a table that would be empty."""
+    return BenchError(
+        f"there must be an evaluation to tabulate, the experiment has none of split "
+        f"{config.split} with protocol {config.protocol} and augmentations "
+        f"{config.augmentations}: run evaluate or benchmark first"
+    )
+
+
+def find_scores(scope: Scope) -> Findings | None:
+    """Everything that can be said of the evaluations; None if there is none."""
+    records = collect_records(
+        scope.store, scope.experiment, scope.config, scope.digest, scope.failures
+    )
     if not any(record.scores for record in records):
-        raise BenchError(
-            f"there must be an evaluation to tabulate, the experiment has none of split "
-            f"{config.split} with protocol {config.protocol} and augmentations "
-            f"{config.augmentations}: run evaluate or benchmark first"
-        )
+        return None
     structures = order_names(STRUCTURES, {record.structure for record in records})
     methods = sorted({record.method for record in records}, key=variant_order)
     rows = benchmark_table(records, methods, structures)
-    findings = Findings(
-        rows, published, records, compare_pairs(records, structures), mean_ranks(rows)
+    return Findings(
+        rows, scope.published, records, compare_pairs(records, structures), mean_ranks(rows)
     )
-    print_findings(findings, Console())
-    files = write_findings(findings, Path(config.output))
-    files.append(write_page(store, experiment, config, findings))
-    identity = Identity("compare", config.identity(), {"experiment": experiment}, dataset=digest)
-    with open_run(store, identity, parent=parent, reuse=False) as run:
-        run.log_params(vars(config))
+
+
+def keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
+    """Writes the files, and keeps them in a run, whose id is returned."""
+    files = write_findings(findings, Path(scope.config.output))
+    files.append(write_page(scope.store, scope.experiment, scope.config, findings))
+    inputs = {"experiment": scope.experiment}
+    identity = Identity("compare", scope.config.identity(), inputs, dataset=scope.digest)
+    with open_run(scope.store, identity, parent=parent, reuse=False) as run:
+        run.log_params(vars(scope.config))
         for file in files:
             run.log_file(file)
         log.info("written: %s (run %s)", ", ".join(str(file) for file in files), run.id)
@@ -90,91 +146,6 @@ def find_digest(dataset: str) -> str:
     if re.fullmatch("[0-9a-f]{8,64}", dataset) and not Path(dataset).exists():
         return dataset
     return PreparedDataset.open(dataset).content_hash
-
-
-def collect_records(
-    store: Store,
-    experiment: str,
-    config: CompareConfig,
-    digest: str,
-    failures: Mapping[Cell, str],
-) -> list[ScoreRecord]:
-    """One record per cell and seed: of the newest evaluation, else why there is none."""
-    records = {cell: reason_record(cell, reason) for cell, reason in failures.items()}
-    labels: dict[str, str] = {}
-    trainings = {training.id: training for training in find_trainings(store, experiment)}
-    for evaluation in find_evaluations(
-        store, experiment, config.split, config.protocol, config.augmentations
-    ):
-        cell = evaluation.cell
-        labels.setdefault(cell.dataset, evaluation.dataset_label)
-        if cell.dataset.startswith(digest) and cell not in records:
-            costs = sum_costs(evaluation, trainings)
-            records[cell] = replace(scored_record(store, evaluation, config), costs=costs)
-    for training in trainings.values():
-        cell = training.cell
-        labels.setdefault(cell.dataset, training.dataset_label)
-        if cell.dataset.startswith(digest) and cell not in records:
-            records[cell] = reason_record(cell, why_no_score(training, config))
-    # Folders of other names may hold the same dataset: the newest name stands for all.
-    return [replace(record, dataset=labels[record.dataset]) for record in records.values()]
-
-
-def scored_record(store: Store, evaluation: FoundRun, config: CompareConfig) -> ScoreRecord:
-    """The record of an evaluation, with its scores per section."""
-    scores = json.loads(fetch_artifact(store, evaluation.id, SCORES_FILE).read_text())
-    return ScoreRecord(
-        **identify_cell(evaluation.cell),
-        run_id=evaluation.id,
-        scores=scores["pooled"],
-        section_scores=scores["sections"],
-        warnings=(*evaluation.warnings, *describe_augmentations(config.augmentations)),
-    )
-
-
-def describe_augmentations(choice: str) -> list[str]:
-    """What the table says of scores under test-time augmentation."""
-    number = len(find_augmentations(choice))
-    return [f"mean over {number} symmetries (augmentations={choice})"] if number > 1 else []
-
-
-def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
-    """What the model of an evaluation cost; a row that starts from another's has its time too."""
-    costs = dict(evaluation.costs)
-    training = trainings.get(evaluation.trained_run)
-    if training is None:
-        return costs
-    costs |= training.costs
-    method = METHODS.get(training.cell.method)
-    source = trainings.get(training.source_run)
-    if method is not None and method.start in METHODS and source is not None:
-        stages = (training, source)
-        costs["train_seconds"] = sum(stage.costs.get("train_seconds", 0.0) for stage in stages)
-    return costs
-
-
-def reason_record(cell: Cell, reason: str) -> ScoreRecord:
-    """The record of a cell without a score."""
-    return ScoreRecord(**identify_cell(cell), run_id="", reason=reason)
-
-
-def identify_cell(cell: Cell) -> dict[str, Any]:
-    """What a record says of its cell; fewer labelled sections make a row of their own."""
-    fields = vars(cell) | {"method": variant_name(cell.method, cell.labelled)}
-    return {name: value for name, value in fields.items() if name != "labelled"}
-
-
-def why_no_score(training: FoundRun, config: CompareConfig) -> str:
-    """Why a training was not evaluated."""
-    plain = config.augmentations == NONE
-    if not plain and find_method(training.cell.method).start == "sam":
-        return "micro-SAM finds instances, whose ids have no mean over augmentations"
-    if training.status == "FINISHED":
-        how = config.split if plain else f"{config.split} with augmentations={config.augmentations}"
-        return f"trained, not evaluated on {how}: evaluate run {training.id}"
-    if training.status == "RUNNING":
-        return f"training has not ended (run {training.id})"
-    return f"training {training.status.lower()}: {training.reason or 'no reason known'}"
 
 
 def order_names(table: Iterable[str], found: set[str]) -> list[str]:

@@ -88,7 +88,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         predict_split(task, run, predictions)
         result = score_split(task, predictions)
         report_removal(task, run, result)
-        log_scores(run, result, task.config)
+        log_scores(run, result, config.split, threshold_level(config.threshold))
         log_pictures(
             run,
             task.dataset,

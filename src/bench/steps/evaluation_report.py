@@ -6,14 +6,15 @@ from collections.abc import Callable
 import pandas as pd
 
 from bench.charts import precision_recall_figure
-from bench.config import EvaluateConfig
 from bench.data.prepared import PreparedDataset
-from bench.evaluation import SplitResult, threshold_level
+from bench.evaluation import SplitResult
 from bench.figures import overlay_figure
 from bench.metrics.curves import average_precision, precision_recall
 from bench.overlays import draw_overlay, shrink_factor
 from bench.postprocess.instances import Instances
 from bench.ranked_sections import spread_sections
+from bench.steps.score_tag import pack_scores
+from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Run
 
 # Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
@@ -26,21 +27,30 @@ SCORES_FILE = "scores.json"
 PRECISION_RECALL_FILE = "precision_recall.csv"
 
 
-def log_scores(run: Run, result: SplitResult, config: EvaluateConfig) -> None:
-    """Logs the pooled scores as metrics, those per section as a table and as JSON."""
+def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
+    """Logs the pooled scores as metrics, those per section as a table and as JSON.
+
+    Args:
+        run: The run that made them.
+        result: The scores.
+        split: What they are of.
+        level: The level from which a pixel counted.
+    """
     assert result.histogram is not None
     pooled = result.scores() | {"average_precision": average_precision(result.histogram)}
-    run.log_metrics({f"{config.split}/{name}": value for name, value in pooled.items()})
+    run.log_metrics({f"{split}/{name}": value for name, value in pooled.items()})
     if result.empty:
         run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
-    content = {"split": config.split, "pooled": pooled, "sections": result.sections}
+    content = {"split": split, "pooled": pooled, "sections": result.sections}
     run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+    packed = pack_scores(pooled, result.sections)
+    if packed:
+        run.set_tags({SCORES_TAG: packed})
     run.log_text(pd.DataFrame(result.sections).T.to_csv(index_label="section"), "sections.csv")
     thresholds, precision, recall = precision_recall(result.histogram)
     curve = {"level": thresholds, "precision": precision, "recall": recall}
     run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
-    chosen = threshold_level(config.threshold)
-    figure = precision_recall_figure(thresholds, precision, recall, chosen)
+    figure = precision_recall_figure(thresholds, precision, recall, level)
     run.log_figure(figure, "precision_recall.png")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +13,24 @@ from bench.errors import BenchError, unknown_name
 from bench.evaluation import SplitResult
 from bench.inference.prediction_file import read_prediction
 from bench.inference.predictor import SectionPrediction
+from bench.inference.symmetries import find_augmentations
+from bench.methods import combination_name
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
 from bench.recipe import Recipe
 from bench.search.candidates import Candidate, check_metric
 from bench.search.evidence import Evidence
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
-from bench.search.scoring import score_candidate
+from bench.search.scoring import score_candidate, segment_section
 from bench.search.search import SearchResult, SearchSettings, search_combinations
+from bench.steps.evaluation_report import log_pictures, log_scores
 from bench.steps.optimize_members import Member, find_members, plain_candidate, predictions_of
-from bench.steps.optimize_report import TestScores, log_search, log_test, show
+from bench.steps.optimize_report import TestScores, log_recipe, log_search, show
 from bench.steps.progress import show_progress
+from bench.steps.score_records import find_stages, sum_costs
 from bench.steps.training_run import describe_run
 from bench.structures import Structure, find_structure, split_names
 from bench.tracking.evaluations import Evaluation
+from bench.tracking.queries import read_run
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
 
@@ -32,7 +38,6 @@ log = logging.getLogger(__name__)
 
 # Factors of the minimum areas of the evaluations that are tried.
 AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
-METHOD = "best_combination"
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,16 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         with show_progress(f"optimize {task.structure.name}") as advance:
             result = search_combinations(evidence, task.defaults, task.settings, advance)
         recipe = make_recipe(task, result)
-        log_search(run, result, recipe, Path(config.output), task.settings.metric)
+        log_search(run, result, recipe, Path(config.output))
+        log_costs(run, task, recipe, store)
         # The test split is read here and nowhere before: nothing is chosen any more.
         test = score_test(task, run, result, store)
-        if test is not None:
+        if test is None:
+            log_split(task, run, result.winner, score_candidate(evidence, result.winner), evidence)
+        else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
-        log_test(run, recipe, test, Path(config.output))
+            log_split(task, run, result.winner, test.winner, gather(task, "test", store))
+        log_recipe(run, recipe, test, Path(config.output))
         show(result, recipe, test)
     return run.id
 
@@ -152,9 +161,11 @@ def identify(task: Task) -> Identity:
             "validation": ",".join(member.validation.id for member in task.members),
             "test": ",".join(member.test.id if member.test else "" for member in task.members),
         },
-        method=METHOD,
+        method=combination_name(task.settings.metric),
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
+        # A search draws nothing; tables ask every row for one.
+        seed=0,
     )
 
 
@@ -215,6 +226,40 @@ def make_recipe(task: Task, result: SearchResult) -> Recipe:
         metric=task.settings.metric,
         validation=winner.scores,
     )
+
+
+def log_split(
+    task: Task, run: Run, winner: Candidate, result: SplitResult, evidence: Evidence
+) -> None:
+    """Logs the winner's scores and pictures of a split, as those of an evaluation."""
+    split = "val" if evidence.sections == task.dataset.sections("val") else "test"
+    log_scores(run, result, split, winner.level)
+    run.set_tags({"bench.split": split})
+    log_pictures(
+        run,
+        task.dataset,
+        task.structure.name,
+        result,
+        lambda name: segment_section(evidence, winner, name),
+    )
+
+
+def log_costs(run: Run, task: Task, recipe: Recipe, store: Store) -> None:
+    """Logs what the winner's models cost together, and how fast it predicts."""
+    members = {member.name: member for member in task.members}
+    found = [read_run(store.client.get_run(m.evaluation)) for m in recipe.members]
+    stages = find_stages(store, store.experiment_id, found, [])
+    costs = [sum_costs(evaluation, stages) for evaluation in found]
+    run.set_tags({"bench.train_seconds": str(sum(c.get("train_seconds", 0) for c in costs))})
+    seconds = 0.0
+    for each, cost in zip(recipe.members, costs, strict=True):
+        evaluated = members[each.name].validation.settings.get("augmentations", NONE)
+        passes = len(recipe.augmentations) / len(find_augmentations(evaluated))
+        seconds += passes / cost.get("predict_megapixels_per_s", math.inf)
+    metrics = {"model/parameters": sum(c.get("parameters", 0) for c in costs)}
+    if seconds:
+        metrics["predict/megapixels_per_s"] = 1 / seconds
+    run.log_metrics(metrics)
 
 
 def score_test(task: Task, run: Run, result: SearchResult, store: Store) -> TestScores | None:

@@ -1,11 +1,9 @@
 """What a search leaves in its run and its output folder."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -21,7 +19,6 @@ from bench.search.candidates import PIXEL_METRICS, middle_of_best, pixel_curve
 from bench.search.map_search import RANKED_BY
 from bench.search.search import SearchResult
 from bench.search_figures import ablation_figure, order_blends, surface_figure
-from bench.steps.evaluation_report import SCORES_FILE
 from bench.tables import bootstrap_interval
 from bench.tracking.runs import Run
 
@@ -55,11 +52,12 @@ class TestScores:
             scores[metric] - self.single.sections[name][metric]
             for name, scores in self.winner.sections.items()
         ]
-        return pooled, bootstrap_interval(differences)
+        return pooled, bootstrap_interval(differences, limits=(-1.0, 1.0))
 
 
-def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path, metric: str) -> None:
+def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> None:
     """Logs tables and pictures of the search, also into the output folder."""
+    metric = recipe.metric
     by_pixels = metric if metric in PIXEL_METRICS else RANKED_BY
     order = order_blends(result.histograms, by_pixels)
     blends = []
@@ -84,24 +82,25 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path, met
     run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
     run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
     run.set_tags({"bench.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
+    label = METRICS[metric].label
+    run.keep_warnings(
+        [
+            f"chosen by {label} on validation ({recipe.validation[metric]:.3f}) of "
+            f"{result.combinations:,} combinations: {recipe.describe()}"
+        ]
+    )
 
 
-def log_test(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
-    """Logs the recipe, and the test scores where there are any."""
+def log_recipe(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
+    """Logs the recipe, and the gain on the test split where it was scored."""
     keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
-    content: dict[str, Any] = {"split": "val", "pooled": dict(recipe.validation), "sections": {}}
-    if test is not None:
-        pooled = test.winner.scores()
-        content = {"split": "test", "pooled": pooled, "sections": test.winner.sections}
-        run.log_metrics({f"test/{name}": value for name, value in pooled.items()})
-        for metric in dict.fromkeys(("dice", recipe.metric)):
-            gain, interval = test.gain(metric)
-            run.log_metrics({f"gain/test_{metric}": gain})
-            if interval is not None:
-                low, high = interval
-                run.log_metrics({f"gain/test_{metric}_low": low, f"gain/test_{metric}_high": high})
-    run.set_tags({"bench.split": content["split"]})
-    run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+    for metric in dict.fromkeys(("dice", recipe.metric)) if test else ():
+        assert test is not None
+        gain, interval = test.gain(metric)
+        run.log_metrics({f"gain/test_{metric}": gain})
+        if interval is not None:
+            low, high = interval
+            run.log_metrics({f"gain/test_{metric}_low": low, f"gain/test_{metric}_high": high})
 
 
 def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from bench.config import AUTO, PromoteConfig
 from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.methods import combination_name
 from bench.models.checkpoint import load_info
 from bench.recipe import Recipe, recipe_to_json
 from bench.recipe_folder import write_recipe_folder
-from bench.steps.optimize import METHOD
 from bench.steps.promote_report import list_scores, version_tags, write_description
 from bench.steps.recipe_source import FoundRecipe, fetch_searched
 from bench.structures import find_structure
@@ -135,7 +135,7 @@ def identify(task: Task) -> Identity:
         step="promote",
         settings={"recipe": task.sha256},
         inputs={"search": task.found.run_id},
-        method=METHOD,
+        method=combination_name(task.recipe.metric),
         structure=task.recipe.structure,
         dataset=task.recipe.dataset,
     )

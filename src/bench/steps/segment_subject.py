@@ -9,11 +9,11 @@ from bench.config import AUTO, SegmentConfig
 from bench.errors import BenchError
 from bench.evaluation import threshold_level
 from bench.inference.symmetries import find_augmentations
+from bench.methods import combination_name
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.settings import PostprocessSettings
 from bench.recipe import Recipe
 from bench.steps.evaluated_recipe import find_model
-from bench.steps.optimize import METHOD
 from bench.steps.recipe_source import FoundRecipe, fetch_registered, fetch_searched
 from bench.structures import find_structure
 from bench.tracking.registry import SCHEME, champion_uri, list_champions
@@ -111,7 +111,7 @@ def of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> S
     """The models of a recipe that was searched."""
     recipe = found.recipe
     return Subject(
-        method=METHOD,
+        method=combination_name(recipe.metric),
         seed=None,
         labelled=None,
         model=model,

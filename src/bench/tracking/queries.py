@@ -2,7 +2,8 @@
 
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from bench.config import NONE
 from bench.errors import BenchError
-from bench.tracking.runs import read_warnings
+from bench.tracking.runs import WARNING_TAG, read_warnings
 from bench.tracking.store import Store, without_password
 
 # Steps whose runs end with a checkpoint.
@@ -23,7 +24,19 @@ COSTS = {
     "peak_gpu_mib": "train/peak_gpu_mib",
     "predict_megapixels_per_s": "predict/megapixels_per_s",
 }
+# The scores of an evaluation, where they fit into a tag.
+SCORES_TAG = "bench.scores"
+# What read_run reads of a run.
+RUN_TAGS = (
+    *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
+    *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
+    *(WARNING_TAG, SCORES_TAG, *COSTS.values()),
+)
+RUN_METRICS = tuple(COSTS.values())
+RUN_PARAMS = ("cfg.source",)
 PAGE = 1000
+# Artifacts copied from a server at once.
+COPIES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,9 @@ class FoundRun:
         costs: Those of COSTS that it has.
         trained_run: Of an evaluation, the run that made the model; empty for a source as it is.
         source_run: Of a training, the run whose model it started from; empty if none.
+        augmentations: Of an evaluation, the choice of symmetries whose mean it scored.
+        artifacts: Where its artifacts are.
+        scores: Of an evaluation, its scores as a text; empty where they are in a file only.
     """
 
     id: str
@@ -70,6 +86,9 @@ class FoundRun:
     costs: Mapping[str, float] = field(default_factory=dict)
     trained_run: str = ""
     source_run: str = ""
+    augmentations: str = NONE
+    artifacts: str = ""
+    scores: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -94,6 +113,10 @@ def read_run(run: MlflowRun) -> FoundRun:
         costs={name: float(known[key]) for name, key in COSTS.items() if key in known},
         trained_run=tags.get("bench.trained_run", "").removesuffix("none"),
         source_run=source.removeprefix("runs:/") if source.startswith("runs:/") else "",
+        # Runs of an earlier version have no such tag, and no augmentation.
+        augmentations=tags.get("bench.augmentations", NONE),
+        artifacts=run.info.artifact_uri,
+        scores=tags.get(SCORES_TAG, ""),
     )
 
 
@@ -152,36 +175,23 @@ def find_trained(
     raise BenchError(f"no finished training has {described}: run finetune first, or give run_id")
 
 
-def find_evaluations(
-    store: Store, experiment_id: str, split: str, protocol: str, augmentations: str
-) -> Iterator[FoundRun]:
-    """Yields the finished evaluations of a split, newest first."""
-    wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
-    for run in search(store, experiment_id, wanted, finished=True):
-        # Runs of an earlier version have no such tag, and no augmentation.
-        if run.data.tags.get("bench.augmentations", NONE) == augmentations:
-            yield read_run(run)
-
-
-def find_trainings(store: Store, experiment_id: str) -> Iterator[FoundRun]:
-    """Yields all trainings, finished or not, newest first."""
-    for step in TRAINING_STEPS:
-        for run in search(store, experiment_id, {"bench.step": step}, finished=False):
-            yield read_run(run)
-
-
 def search(
-    store: Store, experiment_id: str, tags: dict[str, str], *, finished: bool
+    store: Store, experiment_id: str, tags: Mapping[str, str], *, finished: bool
 ) -> Iterator[MlflowRun]:
     """Yields the runs that have all these tags, newest first, a page at a time."""
     clauses = [f"tags.`{tag}` = '{value}'" for tag, value in tags.items()]
     if finished:
         clauses.append("attributes.status = 'FINISHED'")
+    return search_pages(store, experiment_id, " AND ".join(clauses))
+
+
+def search_pages(store: Store, experiment_id: str, condition: str) -> Iterator[MlflowRun]:
+    """Yields the runs of a condition, newest first, a page at a time."""
     token = None
     while True:
         page = store.client.search_runs(
             [experiment_id],
-            " AND ".join(clauses),
+            condition,
             max_results=PAGE,
             order_by=["attributes.start_time DESC"],
             page_token=token,
@@ -201,18 +211,59 @@ def fetch_artifact(store: Store, run_id: str, path: str) -> Path:
         BenchError: If the run has no such artifact.
     """
     try:
-        # Asked for an artifact of a run, mlflow copies it even where it lies on this machine.
         folder = str(store.client.get_run(run_id).info.artifact_uri)
-        local = Path(folder.removeprefix("file://")) / path
-        if local.exists():
-            return local
-        copies = Path(copies_folder().name) / run_id
+    except MlflowException as error:
+        raise missing_artifact(run_id, path, error) from error
+    local = local_path(folder, path)
+    return local if local.exists() else copy_file(store, run_id, path)
+
+
+def local_path(folder: str, path: str) -> Path:
+    """Where an artifact is, if its folder is on this machine: mlflow would copy it even then."""
+    return Path(folder.removeprefix("file://")) / path
+
+
+def copy_file(store: Store, run_id: str, path: str) -> Path:
+    """Copies an artifact here."""
+    copies = Path(copies_folder().name) / run_id
+    try:
         return Path(store.client.download_artifacts(run_id, path, str(copies)))
     except (MlflowException, OSError) as error:
-        raise BenchError(
-            f"run {run_id} must have the artifact {path}, it cannot be read ({error}): "
-            "was the artifacts' folder moved or cleaned?"
-        ) from error
+        raise missing_artifact(run_id, path, error) from error
+
+
+def missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
+    """The error of an artifact that cannot be had."""
+    return BenchError(
+        f"run {run_id} must have the artifact {path}, it cannot be read ({error}): "
+        "was the artifacts' folder moved or cleaned?"
+    )
+
+
+def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[Path | BenchError]:
+    """Yields the local path of the same artifact of runs; copies are made side by side.
+
+    In the place of an artifact that a run no longer has stands the error that says so.
+    """
+    pool = ThreadPoolExecutor(COPIES_AT_ONCE)
+    try:
+        for start in range(0, len(runs), PAGE):
+            found: list[Path | Future[Path]] = []
+            for run in runs[start : start + PAGE]:
+                local = local_path(run.artifacts, path)
+                far = not local.exists()
+                found.append(pool.submit(copy_file, store, run.id, path) if far else local)
+            yield from (file if isinstance(file, Path) else await_copy(file) for file in found)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def await_copy(copy: "Future[Path]") -> Path | BenchError:
+    """The copied file, or why there is none."""
+    try:
+        return copy.result()
+    except BenchError as error:
+        return error
 
 
 @functools.cache

@@ -1,0 +1,122 @@
+"""The newest run of every cell: from the database, and page by page as a server is asked."""
+
+import math
+
+import pytest
+
+from bench.tracking import newest, queries
+from bench.tracking.newest import newest_evaluations, newest_trainings, select_runs
+from bench.tracking.queries import Cell
+
+DATASET = "d" * 64
+
+
+@pytest.fixture(params=["database", "pages"])
+def way(request, monkeypatch):
+    """Both ways of reading a store; pages are of two runs, so that there are several."""
+    if request.param == "pages":
+        monkeypatch.setattr(newest, "engine_of", lambda store: None)
+        monkeypatch.setattr(newest, "IDS_PER_SEARCH", 2)
+        monkeypatch.setattr(queries, "PAGE", 2)
+    else:
+        monkeypatch.setattr(newest, "search_pages", None)
+        monkeypatch.setattr(newest, "search", None)
+    return request.param
+
+
+@pytest.fixture
+def evaluated(record):
+    def make(split="test", protocol="data", augmentations="none", **options):
+        tags = {"bench.split": split, "bench.protocol": protocol} | options.pop("tags", {})
+        if augmentations:
+            tags["bench.augmentations"] = augmentations
+        return record("evaluate", tags=tags, **options)
+
+    return make
+
+
+def test_the_newest_evaluation_of_every_cell_is_found(way, store, evaluated):
+    evaluated(augmentations="")
+    scratch = evaluated()
+    others = [
+        evaluated(seed=1),
+        evaluated(labelled=3),
+        evaluated(structure="membrane"),
+        evaluated(dataset="e" * 64),
+        evaluated(method="finetuned"),
+        evaluated(augmentations="all"),
+    ]
+    evaluated(split="val")
+    evaluated(protocol="paper")
+    for status in ("FAILED", "KILLED", "RUNNING"):
+        evaluated(status=status)
+    store.client.delete_run(evaluated())
+    found = newest_evaluations(store, store.experiment_id, "test", "data")
+    assert [run.id for run in found] == [*others[::-1], scratch]
+    assert Cell("scratch", "vesicles", DATASET, 0, 3) in {run.cell for run in found}
+
+
+def test_trainings_are_found_finished_or_not(way, store, record):
+    record()
+    running = record(status="RUNNING")
+    failed = record(seed=1, status="FAILED", tags={"bench.reason": "no space"})
+    adapted = record("domain_adapt", method="domain_adapted")
+    record("evaluate")
+    found = newest_trainings(store, store.experiment_id)
+    assert [(run.id, run.status) for run in found] == [
+        (failed, "FAILED"),
+        (running, "RUNNING"),
+        (adapted, "FINISHED"),
+    ]
+    assert found[0].reason == "no space"
+
+
+def test_both_ways_read_the_same_of_a_run(store, evaluated, monkeypatch):
+    full = evaluated(
+        labelled=2,
+        tags={
+            "bench.warning": "one\ntwo",
+            "bench.dataset_name": "tiny",
+            "bench.trained_run": "a" * 32,
+            "bench.train_seconds": "12.5",
+        },
+    )
+    store.client.log_metric(full, "model/parameters", 7e6)
+    store.client.log_metric(full, "predict/megapixels_per_s", 1.0, step=0)
+    store.client.log_metric(full, "predict/megapixels_per_s", 2.0, step=1)
+    store.client.log_param(full, "cfg.source", f"runs:/{'b' * 32}")
+    evaluated(seed=1)
+    fast = newest_evaluations(store, store.experiment_id, "test", "data")
+    assert fast[1].costs == {
+        "train_seconds": 12.5,
+        "parameters": 7e6,
+        "predict_megapixels_per_s": 2.0,
+    }
+    monkeypatch.setattr(newest, "engine_of", lambda store: None)
+    assert newest_evaluations(store, store.experiment_id, "test", "data") == fast
+
+
+def test_a_cost_that_is_no_number_stays_one(way, store, evaluated):
+    run = evaluated()
+    store.client.log_metric(run, "model/parameters", math.nan)
+    (found,) = newest_evaluations(store, store.experiment_id, "test", "data")
+    assert math.isnan(found.costs["parameters"])
+
+
+def test_runs_are_selected_by_id(way, store, record):
+    ids = [record(seed=seed) for seed in range(5)]
+    pointer = store.client.create_run(store.experiment_id, tags={"bench.see": ids[0]})
+    elsewhere = store.client.create_run("0", tags={"bench.seed": "0"})
+    asked = [*ids[:4], pointer.info.run_id, elsewhere.info.run_id, "f" * 32, "it's", ids[0]]
+    found = select_runs(store, store.experiment_id, asked)
+    assert sorted(run.id for run in found) == sorted(ids[:4])
+    assert list(select_runs(store, store.experiment_id, [])) == []
+
+
+def test_more_ids_than_a_question_takes(store, record, monkeypatch):
+    from bench.tracking import sql_reader
+
+    monkeypatch.setattr(sql_reader, "IDS", 2)
+    ids = [record(seed=seed) for seed in range(5)]
+    found = newest_trainings(store, store.experiment_id)
+    assert [run.id for run in found] == ids[::-1]
