@@ -16,6 +16,7 @@ import zarr
 from bench.config import EvaluateConfig, FinetuneConfig, MicrosamConfig, SegmentConfig
 from bench.data.images import read_header, read_section
 from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError
 from bench.inference import resumable
 from bench.inference.prediction_file import read_prediction
 from bench.models.sam import write_tiny_sam
@@ -279,6 +280,15 @@ def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_poin
         assert message in said.splitlines()[-1]
         assert not Path(out).exists()
     assert not list(tmp_path.glob(".new*"))
+
+
+def test_an_image_larger_than_the_memory_is_refused_before_it_is_read(
+    use_pipeline, tmp_path, montage, monkeypatch
+):
+    monkeypatch.setattr("bench.memory.free_bytes", lambda: 1_000_000)
+    with pytest.raises(BenchError, match=r"montage of 700 x 660 px needs about 0\.0 GB .* cut it"):
+        segment(config(use_pipeline, tmp_path, input=str(montage)), use_pipeline.store)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_without_evaluation_needs_settings(
