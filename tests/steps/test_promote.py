@@ -306,7 +306,7 @@ def test_bad_input_is_one_line(use_searched, run_entry_point):
     searched = use_searched
     for arguments, message in [
         (("--structure", "vesicles"), "there is none of vesicles in this experiment: run optimize"),
-        (("--run_id", searched.trained[0]), "is finetune: give the id of an optimize run"),
+        (("--run_id", searched.trained[0]), "is finetune: give the id of a run of optimize"),
         (("--run_id", "0" * 32), "no run has the id"),
         (("--structure", "vesicles", "--run_id", searched.single), "give structure=mitochondria"),
         (("--experiment", "no such"), "no experiment is named 'no such'"),

@@ -6,8 +6,7 @@ from pathlib import Path
 from bench.recipe import RECIPE_FILE, Recipe, read_recipe
 from bench.recipe_folder import check_weights
 from bench.steps.source import fetch_weights, open_registered
-from bench.tracking.evaluations import get_run
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, get_run
 from bench.tracking.registry import RegisteredModel
 from bench.tracking.runs import read_warnings
 from bench.tracking.searches import get_search

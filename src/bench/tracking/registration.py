@@ -27,6 +27,7 @@ REQUIREMENTS = (
     "mlflow",
     "numpy",
     "pooch",
+    "psutil",
     "safetensors",
     "scikit-image",
     "scipy",

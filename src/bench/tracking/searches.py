@@ -1,8 +1,7 @@
 """Finished searches for the best combination, by which a champion is chosen."""
 
 from bench.errors import BenchError
-from bench.tracking.evaluations import get_run
-from bench.tracking.queries import search
+from bench.tracking.queries import get_finished, get_run, search
 from bench.tracking.store import Store
 
 STEP = "optimize"
@@ -31,18 +30,7 @@ def get_search(store: Store, run_id: str) -> str:
     Raises:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
-    run = get_run(store, run_id)
-    step = run.data.tags.get("bench.step", "no step of this suite")
-    if step != STEP:
-        raise BenchError(
-            f"the run must hold a recipe, {run_id} is {step}: give the id of an optimize run"
-        )
-    if run.info.status != "FINISHED":
-        raise BenchError(
-            f"the run must be FINISHED, {run_id} is {run.info.status}: "
-            "finish it by the command that started it"
-        )
-    return str(run.info.run_id)
+    return str(get_finished(store, run_id, (STEP,), "hold a recipe").info.run_id)
 
 
 def step_of(store: Store, run_id: str) -> str:
