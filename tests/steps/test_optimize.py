@@ -325,3 +325,17 @@ def crop(group):
         pixels = group[name][:8, :8]
         del group[name]
         group[name] = pixels
+
+
+def test_evaluations_of_an_early_version_are_left_out(searched, tmp_path):
+    tags = searched.store.client.get_run(searched.validations[0]).data.tags
+    names = ("bench.step", "bench.method", "bench.structure", "bench.dataset", "bench.split")
+    early = searched.store.client.create_run(
+        searched.store.experiment_id, tags={name: tags[name] for name in names}
+    )
+    searched.store.client.log_param(early.info.run_id, "cfg.threshold", "0.5")
+    searched.store.client.set_terminated(early.info.run_id)
+    assert optimize(searched.config(tmp_path), searched.store) == searched.optimized
+    with pytest.raises(BenchError, match="has none of mitochondria"):
+        optimize(searched.config(tmp_path, runs=early.info.run_id), searched.store)
+    searched.store.client.delete_run(early.info.run_id)

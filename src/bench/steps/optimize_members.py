@@ -31,6 +31,8 @@ from bench.tracking.store import Store, experiment_id_of
 log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.h5"
+# Settings of an evaluation without which its model cannot be told from others, or applied.
+NEEDED = {"weights_sha256", "rescale", "segmentation", "protocol", "threshold", "watershed"}
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,11 @@ def find_members(
 
 
 def is_own(evaluation: Evaluation) -> bool:
-    """Whether a model was applied our way; synapse_net's own cannot be applied by a recipe."""
-    return evaluation.settings["segmentation"] == "own"
+    """Whether a model was applied our way; synapse_net's own cannot be applied by a recipe.
+
+    Evaluations of an early version do not say what they were of, and are left out.
+    """
+    return evaluation.settings.keys() >= NEEDED and evaluation.settings["segmentation"] == "own"
 
 
 def key_of(evaluation: Evaluation) -> tuple[str, ...]:
