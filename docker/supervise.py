@@ -18,37 +18,66 @@ PR_SET_CHILD_SUBREAPER = 36
 KILLED = 128
 
 
-def supervise(command: Sequence[str]) -> int:
+class Family:
+    """A command and the processes that come of it.
+
+    Attributes:
+        told: Whether it was told to end.
+    """
+
+    def __init__(self, *, interrupt: bool) -> None:
+        """Starts nothing yet: a signal may come before the command."""
+        self.told = False
+        self._interrupt = interrupt
+        # Kept: an object that is let go of waits for its process, whose status would be lost.
+        self._leader: subprocess.Popen[bytes] | None = None
+
+    def start(self, command: Sequence[str]) -> int:
+        """Starts the command in a process group of its own; returns its process id."""
+        self._leader = subprocess.Popen(command, start_new_session=True)
+        if self.told:
+            self._tell(self._leader.pid, signal.SIGTERM)
+        return self._leader.pid
+
+    def end(self, _number: int, _frame: FrameType | None) -> None:
+        """Handles a signal: at first politely, from the second on all of them get SIGTERM."""
+        polite, self.told = self._interrupt and not self.told, True
+        if self._leader:
+            self._tell(self._leader.pid, signal.SIGINT if polite else signal.SIGTERM)
+
+    @staticmethod
+    def _tell(leader: int, number: signal.Signals) -> None:
+        tell = os.kill if number == signal.SIGINT else os.killpg
+        with suppress(ProcessLookupError):
+            tell(leader, number)
+
+
+def supervise(command: Sequence[str], *, interrupt: bool = False) -> int:
     """Runs a command; SIGTERM, Ctrl-C and SIGHUP reach all its processes as SIGTERM.
 
     Told to end, it returns when the last of them has ended; else when the command has.
 
+    Args:
+        command: The program and its arguments.
+        interrupt: The first signal reaches the command alone, as a Ctrl-C. `mlflow run` then ends
+            its step, waits for it and closes the run.
+
     Returns:
-        The command's exit status; 128 + n where signal n killed it.
+        The command's exit status; 128 + n where signal n killed it, 143 where it was interrupted.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    child: subprocess.Popen[bytes] | None = None
-    told = False
-
-    def end_all(_number: int = 0, _frame: FrameType | None = None) -> None:
-        nonlocal told
-        told = True
-        if child:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGTERM)
-
+    family = Family(interrupt=interrupt)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end_all)
-    child = subprocess.Popen(command, start_new_session=True)
-    if told:
-        end_all()
+        signal.signal(number, family.end)
+    leader = family.start(command)
     status = 0
     with suppress(ChildProcessError):
         while True:
             pid, how = os.wait()
-            if pid == child.pid:
+            if pid == leader:
                 status = os.waitstatus_to_exitcode(how)
-                child.returncode = status
-                if not told:
+                if not family.told:
                     break
+    if status and interrupt and family.told:
+        return KILLED + signal.SIGTERM
     return status if status >= 0 else KILLED - status

@@ -6,6 +6,7 @@ It imports nothing but the standard library, so that help and errors come at onc
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ def main(words: Sequence[str]) -> int:
         check_folders()
         return 0
     if name in PROGRAMS:
+        if not shutil.which(name):
+            fail(f"{name} must be in the image, it is not: build that with --target tests")
         refuse_mounted_database()
         return supervise(words)
     if name not in entry_points():
@@ -54,7 +57,8 @@ def main(words: Sequence[str]) -> int:
         return supervise(["python", f"entrypoints/{name}.py", "--help"])
     check_folders()
     make_store()
-    return supervise(["mlflow", "run", ".", "--env-manager", "local", "-e", name, *words[1:]])
+    command = ["mlflow", "run", ".", "--env-manager", "local", "-e", name, *words[1:]]
+    return supervise(command, interrupt=True)
 
 
 def help_text() -> str:

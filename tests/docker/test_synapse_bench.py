@@ -95,6 +95,14 @@ def test_a_lone_database_of_mlflow_run_docker_is_refused(synapse_bench):
     assert line.startswith("error: `mlflow run docker` needs a tracking server")
 
 
+def test_a_program_that_the_image_lacks_is_one_line(synapse_bench):
+    done = synapse_bench("pytest", PATH="/nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: pytest must be in the image, it is not: build that with --target tests\n"
+    )
+
+
 def test_a_step_that_is_told_to_end_ends_before_the_container(container, tiny_tree):
     """Through mlflow run, into an embedded store that is not there yet."""
     project, environment = container
@@ -104,32 +112,37 @@ def test_a_step_that_is_told_to_end_ends_before_the_container(container, tiny_tr
     subprocess.run([*command, "prepare", "-P", given], env=environment, check=True)
     assert (project.parent / "data" / "prepared" / "manifest.json").is_file()
     sizes = "features=2 patch_px=32 tile_px=32 halo_px=16 batch_size=1 iterations=1000000"
-    words = [word for size in sizes.split() for word in ("-P", size)]
-    with subprocess.Popen(
-        [*command, "finetune", "-P", "source=random", *words],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    words = [word for size in ["source=random", *sizes.split()] for word in ("-P", size)]
+    client = MlflowClient(f"sqlite:///{project.parent}/mlruns/mlflow.db")
+    for _ in range(2):  # the second time it is resumed, and the run that mlflow made points to it
+        status, written = stop_training([*command, "finetune", *words], environment, client)
+        assert status == 128 + 15
+        assert "interrupted: the same command goes on where it stopped" in written
+    runs = client.search_runs(["0"], "tags.mlflow.project.entryPoint = 'finetune'")
+    states = {run.data.tags.get("bench.step", "pointer"): run.info.status for run in runs}
+    assert states == {"finetune": "KILLED", "pointer": "FAILED"}
+    for run in runs:
+        assert Path(run.info.artifact_uri).resolve().is_relative_to(project.parent / "mlruns")
+
+
+def stop_training(command, environment, client):
+    """Starts a training, stops it when it trains; returns its status and what it wrote."""
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            client = MlflowClient(f"sqlite:///{project.parent}/mlruns/mlflow.db")
-            run_id = wait_for_training(client)
+            wait_for_training(client)
             process.terminate()
             _, written = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 128 + 15
-    assert "interrupted: the same command goes on where it stopped" in written
-    run = client.get_run(run_id)
-    assert run.info.status == "KILLED"
-    assert Path(run.info.artifact_uri).resolve().is_relative_to(project.parent / "mlruns")
+    return process.returncode, written
 
 
 def wait_for_training(client):
-    """Waits until a training has started; returns its run's id."""
+    """Waits until a training trains."""
     for _ in range(600):
-        for run in client.search_runs(["0"], "tags.`bench.step` = 'finetune'"):
+        found = "tags.`bench.step` = 'finetune' AND attributes.status = 'RUNNING'"
+        for run in client.search_runs(["0"], found):
             if "bench.dataset_name" in run.data.tags:
-                return run.info.run_id
+                return
         time.sleep(0.1)
     pytest.fail("no training started within a minute")
