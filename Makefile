@@ -45,6 +45,7 @@ test: setup
 lint: setup
 	ruff check .
 	ruff format --check .
+	hadolint Dockerfile
 	mypy
 
 ui: setup
