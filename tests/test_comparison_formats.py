@@ -105,7 +105,7 @@ def test_markdown_shows_every_pair_and_the_ranks():
     pairs = compared(3, {"a": 0.8, "b": 0.1, "c_d": 0.2})
     text = to_markdown(pairs, [MeanRank("tiny", "a", 1.5, 2)])
     assert "## Vesicles, tiny@12345678" in text
-    assert "| a | b | 3 | +0.693 | +0.686 to +0.700 | 0.25 | 0.75 \\[0.75\\] | +1.00 |" in text
+    assert "| a | b | 3 | +0.693 | +0.674 to +0.712 | 0.25 | 0.75 \\[0.75\\] | +1.00 |" in text
     assert text.count("\n| a |") == 3
     assert "c\\_d" in text
     assert "| a | 1.50 |" in text

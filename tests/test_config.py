@@ -18,6 +18,7 @@ from bench.config import (
     PhantomConfig,
     PhantomModelsConfig,
     PrepareConfig,
+    PromoteConfig,
     SegmentConfig,
     StepConfig,
     parse_settings,
@@ -80,6 +81,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "output"},
+        PromoteConfig: {"experiment", "replace"},
         SegmentConfig: {"input", "output"},
         OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output"},
         DomainAdaptConfig: {

@@ -1,8 +1,10 @@
+import psutil
 import pytest
 import torch
 
+from bench import memory
 from bench.errors import BenchError
-from bench.memory import explain_out_of_memory
+from bench.memory import check_memory, explain_out_of_memory, free_bytes
 
 
 def test_an_allocation_that_fails_names_what_to_lower():
@@ -26,3 +28,17 @@ def test_other_kinds_of_it(error):
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory("a", "b"):
         raise RuntimeError("shapes do not fit")
+
+
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    machine = psutil.virtual_memory().total
+    assert 0 < free_bytes() <= machine
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert 10_000 < free_bytes() <= machine
+    (tmp_path / "memory.max").write_text("10000\n")
+    assert free_bytes() == 7000
+    check_memory(7000, "a section", "cut it")
+    with pytest.raises(BenchError, match=r"a section needs about 0\.0 GB .* are free: cut it"):
+        check_memory(7001, "a section", "cut it")

@@ -1,8 +1,20 @@
 import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass
+from skimage.transform import resize
 
-from bench.resample import resize_section
+from bench import resample
+from bench.resample import EnlargedSection, enlarges, resize_section
+
+SHAPES = [
+    ((40, 53), (148, 196)),
+    ((148, 196), (40, 53)),
+    ((60, 50), (70, 40)),
+    ((300, 200), (299, 201)),
+    ((1, 7), (3, 20)),
+    ((7, 1), (2, 1)),
+    ((5, 5), (2, 2)),
+]
 
 
 def disc(shape=(60, 80), centre=(20, 50), radius=9):
@@ -38,3 +50,40 @@ def test_shrinking_smooths_first():
     """Stripes of one pixel become their mean, not one of both."""
     stripes = np.tile(np.array([0, 200], np.uint8), (64, 32))
     np.testing.assert_allclose(resize_section(stripes, (16, 16))[:, 2:-2], 100, atol=25)
+
+
+def random_section(shape, dtype=np.uint8):
+    return (np.random.default_rng(0).random(shape) * 255).astype(dtype)
+
+
+@pytest.mark.parametrize(("old", "new"), SHAPES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_resizing_agrees_with_scikit_image(old, new, dtype):
+    section = random_section(old, dtype)
+    expected = resize(
+        section.astype(np.float32),
+        new,
+        order=1,
+        anti_aliasing=not enlarges(old, new),
+        preserve_range=True,
+    )
+    np.testing.assert_allclose(resize_section(section, new), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("old", "new"), SHAPES)
+def test_bands_of_any_height_give_the_same_bits(old, new, monkeypatch):
+    section = random_section(old)
+    whole = resize_section(section, new)
+    for pixels in (1, 64, 700):
+        monkeypatch.setattr(resample, "BAND_PX", pixels)
+        assert (resize_section(section, new) == whole).all()
+
+
+def test_a_window_of_an_enlarged_section_is_that_of_the_whole():
+    section = random_section((40, 53), np.uint16)
+    whole, enlarged = resize_section(section, (148, 196)), EnlargedSection.of(section, (148, 196))
+    assert enlarged.shape == whole.shape
+    assert enlarged.size == whole.size
+    rows, columns = np.array([0, 147, 3, 3, 90]), np.array([195, 0, 77])
+    assert (enlarged.window(rows, columns) == whole[np.ix_(rows, columns)]).all()
+    assert (enlarged[30:99] == whole[30:99]).all()

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -17,8 +19,13 @@ def missing(method, structure, reason, seed=0, dataset="d"):
 
 
 def test_interval_of_nine_failures_in_ten_is_that_of_the_binomial():
-    # The resampled mean is Binomial(10, 0.1) / 10: P(<= 2) = 0.930, P(<= 3) = 0.987.
-    assert bootstrap_interval([1] + [0] * 9, resamples=20000) == (0.0, pytest.approx(0.3))
+    # The resampled mean is Binomial(10, 0.1) / 10: P(<= 2) = 0.930, P(<= 3) = 0.987, so that the
+    # percentiles are 0 and 0.3. For ten values t is 2.262 instead of 1.960.
+    stretch = math.sqrt(10 / 9) * 2.262157 / 1.959964
+    low, high = bootstrap_interval([1] + [0] * 9, resamples=20000)
+    assert (low, high) == pytest.approx((0.1 - 0.1 * stretch, 0.1 + 0.2 * stretch), abs=1e-6)
+    low, high = bootstrap_interval([1] + [0] * 9, resamples=20000, limits=(0, 0.3))
+    assert (low, high) == (0, 0.3)
 
 
 def test_interval_agrees_with_scipy():
@@ -27,7 +34,10 @@ def test_interval_agrees_with_scipy():
         (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(7)
     ).confidence_interval
     ours = bootstrap_interval(values, seed=1, resamples=20000)
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=2e-3)
+    stretch = math.sqrt(25 / 24) * stats.t.ppf(0.975, 24) / stats.norm.ppf(0.975)
+    mean = values.mean()
+    widened = [mean + (end - mean) * stretch for end in (theirs.low, theirs.high)]
+    assert ours == pytest.approx(widened, abs=2e-3)
 
 
 def test_interval_is_reproducible_and_depends_on_the_seed():

@@ -26,8 +26,8 @@ HEADERS = (
 SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
 CAPTION = (
     "Difference is the mean over sections of Dice (averaged over seeds) of the first method less "
-    "the second, with its 95 % bootstrap interval; below 40 sections that is too narrow (at 3 "
-    "sections it held the truth in 75 % of simulated benchmarks, at 10 in 90 %). p is of the "
+    "the second, with its 95 % bootstrap interval, stretched by Student's t as sections are few. "
+    "p is of the "
     "Wilcoxon signed-rank test over sections, also corrected by Holm over the pairs of a "
     "structure; a number in brackets is the smallest p that so many sections, or seeds, could "
     "give, shown where it is above 0.05: such a pair cannot be told apart by any outcome. Effect "

@@ -143,7 +143,7 @@ def compare_pair(
         second.method,
         sections=len(common),
         difference=float(np.mean(differences)) if common else None,
-        interval=bootstrap_interval(differences),
+        interval=bootstrap_interval(differences, limits=(-1.0, 1.0)),
         over_sections=wilcoxon_signed_rank(differences) if common else None,
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
     )

@@ -387,6 +387,20 @@ class OptimizeConfig(StepConfig):
 
 
 @dataclass(frozen=True)
+class PromoteConfig(StepConfig):
+    """Settings of promote."""
+
+    structure: str = setting("mitochondria", "Structure; aliases such as mito work.")
+    run_id: str = setting(AUTO, "Search (optimize) to promote; auto: the newest of the structure.")
+    experiment: str = setting(AUTO, "Experiment to read; auto is that of this run.", identity=False)
+    replace: bool = setting(
+        False,
+        "Replace a champion that is better by the same metric on the same dataset.",
+        identity=False,
+    )
+
+
+@dataclass(frozen=True)
 class BenchmarkConfig(TrainingConfig):
     """Settings of benchmark: a grid, and the settings of finetune for each of its cells."""
 
@@ -629,7 +643,14 @@ class ExportConfig(StepConfig):
 class SegmentConfig(StepConfig):
     """Settings of segment."""
 
-    run_id: str = setting(AUTO, "Training or evaluation whose model is applied.")
+    structure: str = setting(
+        AUTO, "Structure whose champion is applied; auto: that of run_id, or the only champion."
+    )
+    run_id: str = setting(
+        AUTO,
+        "What is applied: a search (optimize), training or evaluation, or models:/NAME@ALIAS; "
+        "auto is the champion of the structure.",
+    )
     input: str = setting(
         "data/phantom/montages", "Image, stack or volume, or a folder of them.", identity=False
     )
@@ -640,14 +661,20 @@ class SegmentConfig(StepConfig):
     pixel_size_nm: float | None = setting(
         None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
     )
+    augmentations: str = setting(
+        AUTO,
+        "Symmetries that every model is averaged over; auto follows the search or evaluation.",
+        choices=(AUTO, *AUGMENTATION_CHOICES),
+    )
     rescale: bool | None = setting(
         None,
-        "Resample to the model's pixel size where both are known; auto follows the evaluation, "
-        "else true.",
+        "Resample to the model's pixel size where both are known; auto follows the search or "
+        "evaluation, else true.",
     )
     threshold: float | None = setting(
         None,
-        "Probability from which a pixel is foreground; auto follows the evaluation, else 0.5.",
+        "Probability from which a pixel is foreground; auto follows the search or evaluation, "
+        "else 0.5.",
         minimum=0,
         maximum=1,
     )
@@ -658,10 +685,15 @@ class SegmentConfig(StepConfig):
         choices=(AUTO, "components"),
     )
     opening_radius_px: int | None = setting(
-        None, "Radius of the opening; auto follows the evaluation.", minimum=0, maximum=64
+        None,
+        "Radius of the opening in px of the image; auto follows the search or evaluation.",
+        minimum=0,
+        maximum=64,
     )
     min_area_px: int | None = setting(
-        None, "Smallest instance kept; auto follows the evaluation.", minimum=0
+        None,
+        "Smallest instance kept, in px of the image; auto follows the search or evaluation.",
+        minimum=0,
     )
     format: str = setting("tiff", "Files of labels and probability.", choices=("tiff", "ome_zarr"))
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

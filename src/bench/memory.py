@@ -2,11 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from bench.errors import BenchError
 
+# Where a container's limit is.
+CGROUP = Path("/sys/fs/cgroup")
 # What torch says where the memory of the machine, not of a GPU, does not suffice.
 CPU_SAYS = ("can't allocate memory", "not enough memory")
 
@@ -33,3 +36,32 @@ def too_little(what: str, remedy: str, error: BaseException) -> BenchError:
     """Builds the error."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return BenchError(f"{what} must fit into the memory, it does not ({first}): {remedy}")
+
+
+def free_bytes() -> int:
+    """Memory that this process may still take: of the machine, or of its container."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, max(0, int(limit) - used))
+
+
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Raises BenchError where too little memory is free, before the system ends the process.
+
+    Args:
+        needed: Bytes.
+        what: What needs them: "m.tif of 7000 x 7000 px".
+        remedy: What to do.
+    """
+    free = free_bytes()
+    if needed > free:
+        raise BenchError(
+            f"an image and its maps must fit into the memory, {what} needs about "
+            f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {remedy}"
+        )

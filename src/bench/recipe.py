@@ -18,6 +18,7 @@ from bench.postprocess.watershed import WatershedSettings
 FORMAT = "synapse-bench-recipe"
 VERSION = 1
 TOP_LEVEL = 255
+RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,156 @@
-"""Sections at another pixel size."""
+"""Sections at another pixel size, a window or a band of rows at a time.
+
+Bilinear between pixel centres, mirrored at the border, and smoothed first where it shrinks: what
+scikit-image's ``resize`` does with ``order=1``. Every pixel is computed the same way whichever part
+of the section is asked for, so that a part of the result is that of the whole, bit for bit.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
+
+# Pixels of the section that are held as float32 at a time, and some copies of them.
+BAND_PX = 2**23
+# Gaussians are cut off at so many deviations.
+TRUNCATE = 4.0
+
+
+class Rows(Protocol):
+    """A section (y, x) that gives its rows when it is sliced: an array, here or on disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (y, x)."""
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """Some of the rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the pixels of a resized side lie between those of the old one.
+
+    Attributes:
+        lower: The old pixel before each new one.
+        upper: The old pixel after it.
+        weight: Weight of the latter, float32.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, old: int, new: int) -> "Places":
+        """Lays out a side of ``old`` px as one of ``new`` px."""
+        centres = np.abs((np.arange(new) + 0.5) * old / new - 0.5)
+        centres = np.minimum(centres, np.maximum(2 * (old - 1) - centres, 0))
+        lower = np.minimum(centres.astype(np.intp), max(old - 2, 0))
+        upper = np.minimum(lower + 1, old - 1)
+        return cls(lower, upper, (centres - lower).astype(np.float32))
+
+    def take(self, chosen: np.ndarray | slice) -> "Places":
+        """The places of some of the new pixels."""
+        return Places(self.lower[chosen], self.upper[chosen], self.weight[chosen])
+
+    def shift(self, first: int) -> "Places":
+        """The same places in a part of the side that begins at ``first``."""
+        return Places(self.lower - first, self.upper - first, self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class EnlargedSection:
+    """A section at a larger shape, of which only what is read is computed.
+
+    Attributes:
+        raw: The section (y, x).
+        rows: Places of the rows.
+        columns: Places of the columns.
+    """
+
+    raw: np.ndarray
+    rows: Places
+    columns: Places
+
+    @classmethod
+    def of(cls, raw: np.ndarray, shape: tuple[int, ...]) -> "EnlargedSection":
+        """Lays out a section at a shape no smaller than its own."""
+        rows, columns = (Places.of(*sides) for sides in zip(raw.shape, shape, strict=True))
+        return cls(raw, rows, columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (y, x)."""
+        return len(self.rows.weight), len(self.columns.weight)
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return math.prod(self.shape)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Rows of it, float32."""
+        return interpolate(self.raw, self.rows.take(rows), self.columns)
+
+    def window(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The pixels at rows and columns, float32."""
+        return interpolate(self.raw, self.rows.take(rows), self.columns.take(columns))
+
+
+def interpolate(section: np.ndarray, rows: Places, columns: Places) -> np.ndarray:
+    """Bilinear interpolation at all crossings of rows and columns, float32."""
+    first, end = int(rows.lower.min()), int(rows.upper.max()) + 1
+    band = section[first:end]
+    left = band[:, columns.lower].astype(np.float32)
+    left += (band[:, columns.upper].astype(np.float32) - left) * columns.weight
+    near = rows.shift(first)
+    above = left[near.lower]
+    above += (left[near.upper] - above) * near.weight[:, None]
+    return np.asarray(above)
+
+
+def enlarges(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether no side of a shape becomes smaller."""
+    return all(after >= before for before, after in zip(old, new, strict=True))
 
 
 def resize_section(section: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Resizes a section (y, x) to a shape (px); float32, smoothed first when it shrinks."""
-    from skimage.transform import resize
+    return np.concatenate(list(resize_bands(section, shape)))
 
-    shrinks = any(new < old for new, old in zip(shape, section.shape, strict=True))
-    resized = resize(
-        section.astype(np.float32), shape, order=1, anti_aliasing=shrinks, preserve_range=True
-    )
-    return np.asarray(resized, dtype=np.float32)
+
+def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yields a resized section a band of rows at a time, float32.
+
+    Args:
+        section: Section (y, x).
+        shape: Shape (px) of the result.
+    """
+    (old_height, old_width), (height, width) = section.shape, shape
+    deviations = [
+        max(0.0, (old / new - 1) / 2) for old, new in zip(section.shape, shape, strict=True)
+    ]
+    margin = int(TRUNCATE * deviations[0] + 0.5) if any(deviations) else 0
+    rows, columns = Places.of(old_height, height), Places.of(old_width, width)
+    step = max(1, BAND_PX * height // (old_height * max(old_width, width)))
+    for start in range(0, height, step):
+        places = rows.take(slice(start, start + step))
+        first = max(0, int(places.lower.min()) - margin)
+        end = min(old_height, int(places.upper.max()) + 1 + margin)
+        band = np.asarray(section[first:end])
+        if any(deviations):
+            band = gaussian_filter(
+                band.astype(np.float32), deviations, mode="mirror", truncate=TRUNCATE
+            )
+        yield interpolate(band, places.shift(first), columns)
 
 
 def resize_labels(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 
-from bench.config import CompareConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
+from bench.config import (
+    CompareConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    OptimizeConfig,
+    PrepareConfig,
+)
 from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
+from bench.steps.optimize import optimize
 from bench.steps.prepare import prepare
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
@@ -76,6 +83,66 @@ def pipeline(make_store, tiny_tree, tmp_path_factory) -> Pipeline:
         )
         compared = compare(CompareConfig(dataset=str(dataset), output=str(output)))
     return Pipeline(store, dataset, output, prepared, trained, on_val, on_test, compared)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Two models of mitochondria, evaluated under all symmetries, and searches over them.
+
+    Attributes:
+        store: Where their runs are.
+        dataset: The prepared dataset.
+        trained: The trainings.
+        on_test: The evaluations on the test split.
+        ensemble: The search whose recipe has both models, with four symmetries or more.
+        single: The search whose recipe is one model as it is.
+    """
+
+    store: Store
+    dataset: Path
+    trained: tuple[str, ...]
+    on_test: tuple[str, ...]
+    ensemble: str
+    single: str
+
+
+@pytest.fixture(scope="session")
+def searched(make_store, pipeline, tmp_path_factory) -> Searched:
+    folder = tmp_path_factory.mktemp("searched")
+    store, dataset = make_store(folder / "store"), str(pipeline.dataset)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store.uri)
+        patch.setenv("MLFLOW_EXPERIMENT_ID", store.experiment_id)
+        short = TINY | {"iterations": 20, "tile_px": 24, "halo_px": 4}
+        trained = [
+            finetune(FinetuneConfig(dataset=dataset, source="random", seed=seed, **short))
+            for seed in (0, 1)
+        ]
+        evaluations = {
+            split: [
+                evaluate(
+                    EvaluateConfig(
+                        dataset=dataset, run_id=run, split=split, augmentations="all", device="cpu"
+                    )
+                )
+                for run in trained
+            ]
+            for split in ("val", "test")
+        }
+        single = optimize(
+            OptimizeConfig(
+                dataset=dataset,
+                runs=trained[0],
+                augmentations="none",
+                ensembles="none",
+                min_areas_px="0,20",
+                output=str(folder / "single"),
+            )
+        )
+        ensemble = optimize(OptimizeConfig(dataset=dataset, output=str(folder / "ensemble")))
+    return Searched(
+        store, pipeline.dataset, tuple(trained), tuple(evaluations["test"]), ensemble, single
+    )
 
 
 @pytest.fixture

@@ -272,3 +272,18 @@ def test_scores_are_the_same_from_the_tag_and_from_the_file(pipeline, tmp_path, 
     assert row["runs"][0]["run_id"] == pipeline.on_test
     assert len(row["runs"][0]["sections"]) == 3
     assert tables[0] == tables[1]
+
+
+def test_scores_that_are_gone_are_named_in_their_cell(record, evaluated, tabulate):
+    evaluated(0.5)
+    gone = record(
+        "evaluate",
+        method="finetuned",
+        tags={"bench.split": "test", "bench.protocol": "data"},
+    )
+    rows = tabulate()
+    assert float(rows["scratch", "vesicles"]["dice"]) == 0.5
+    assert (
+        f"evaluated, but run {gone} must have the artifact scores.json"
+        in (rows["finetuned", "vesicles"]["reason"])
+    )

@@ -16,6 +16,7 @@ import zarr
 from bench.config import EvaluateConfig, FinetuneConfig, MicrosamConfig, SegmentConfig
 from bench.data.images import read_header, read_section
 from bench.data.prepared import PreparedDataset
+from bench.errors import BenchError
 from bench.inference import resumable
 from bench.inference.prediction_file import read_prediction
 from bench.models.sam import write_tiny_sam
@@ -129,7 +130,7 @@ def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bytes(
 def wait_for_tiles(out, process):
     """Returns how many tiles a process has finished, once it has some."""
     while process.poll() is None:
-        for flags in out.parent.glob(f".{out.name}.unfinished-*/tiles/*/finished"):
+        for flags in out.parent.glob(f".{out.name}.unfinished-*/tiles/**/finished"):
             if len(list(flags.glob("[0-9]*"))) > 10:
                 return int(zarr.open_array(flags, mode="r")[:].sum())
         time.sleep(0.005)
@@ -268,7 +269,7 @@ def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_poin
         ((model, str(tmp_path / "empty"), out), "must hold images"),
         ((model, str(tmp_path / "nothing.tif"), out), "No such file or directory"),
         ((model, good, str(tmp_path / "taken")), "output must be a new folder"),
-        (("auto", good, out), "segment needs a model"),
+        (("auto", good, out), "segment needs a model: without run_id it takes the champion"),
         (("0" * 32, good, out), "no run has the id"),
         ((use_pipeline.prepared, good, out), "must have trained a model"),
     ]:
@@ -279,6 +280,15 @@ def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_poin
         assert message in said.splitlines()[-1]
         assert not Path(out).exists()
     assert not list(tmp_path.glob(".new*"))
+
+
+def test_an_image_larger_than_the_memory_is_refused_before_it_is_read(
+    use_pipeline, tmp_path, montage, monkeypatch
+):
+    monkeypatch.setattr("bench.memory.free_bytes", lambda: 1_000_000)
+    with pytest.raises(BenchError, match=r"montage of 700 x 660 px needs about 0\.0 GB .* cut it"):
+        segment(config(use_pipeline, tmp_path, input=str(montage)), use_pipeline.store)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_without_evaluation_needs_settings(
@@ -298,4 +308,6 @@ def test_a_model_without_evaluation_needs_settings(
     )
     assert status == 0, said
     described = json.loads((tmp_path / "out/segmentation.json").read_text())
-    assert described["postprocess_origin"] == "Set by the user; the model was not evaluated."
+    assert described["postprocess_origin"] == (
+        "The model was not evaluated. Set by the user: opening_radius_px, min_area_px."
+    )

@@ -110,7 +110,7 @@ def test_a_source_is_known_by_its_content_not_its_path(finetune_from, two_channe
         ("runs:/{on_val}", "must have trained a model"),
         ("no/such.safetensors", "folder that exists, received 'no/such.safetensors'"),
         ("model.pt", "folder that exists, received 'model.pt'"),
-        ("models:/vesicles@champion", "folder that exists, received 'models:/vesicles@champion'"),
+        ("models:/vesicles@champion", "no model is registered as models:/vesicles@champion in"),
         ("synapsenet:vesicle", "'vesicle': choose one of"),
         ("{tmp_path}/text.pt", "text.pt"),
         ("{tmp_path}/alone.safetensors", "alone.json is missing: copy both"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from bench.tracking.registration import default_store
 from bench.tracking.relocate import moved_path, relocate_artifacts
 
 BUCKET = "s3://bucket/mlruns/7"
@@ -59,6 +60,35 @@ def test_a_copy_uses_its_own_artifacts_and_leaves_the_original_alone(project, tm
     assert download(new, run) == "hello"
     assert download(old, run) == "of the original"
     assert relocate(old) == 0
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_registered_model_follows(project, tmp_path, copied):
+    """Where its version points to, as a logged model and as a folder."""
+    old, run, _ = project
+    client, name = client_of(old), "model"
+    logged = client.create_logged_model(client.get_run(run).info.experiment_id, name)
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "MLmodel").write_text("hello")
+    client.log_model_artifacts(logged.model_id, str(files))
+    client.create_registered_model(name)
+    for source in (f"models:/{logged.model_id}", f"{old}/mlruns/1/{run}/artifacts/notes"):
+        with default_store(f"sqlite:///{old}/mlruns/mlflow.db"):
+            client.create_model_version(name, source, run_id=run)
+    client.set_registered_model_alias(name, "champion", "1")
+    new = tmp_path / "b"
+    if copied:
+        shutil.copytree(old, new)
+    else:
+        old.rename(new)
+    relocate(new)
+    for version, file in (("1", "MLmodel"), ("2", "text.txt")):
+        place = Path(client_of(new).get_model_version_download_uri(name, version))
+        assert (place / file).read_text() == "hello"
+        assert place.is_relative_to(new)
+    assert client_of(new).get_model_version_by_alias(name, "champion").source.startswith("models:/")
+    assert client_of(new).get_model_version(name, "2").source.startswith(f"{new}/mlruns/")
 
 
 def test_nothing_is_rewritten_twice(project, tmp_path):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.resample import Rows
+
 # Pixels that are held in double precision at a time.
 BAND_PX = 2**23
 
@@ -17,7 +19,7 @@ class Moments:
     deviation: float
 
     @classmethod
-    def of(cls, raw: np.ndarray) -> "Moments":
+    def of(cls, raw: Rows) -> "Moments":
         """Measures a section (y, x) in double precision, a band of rows at a time."""
         mean = sum(float(band.sum(dtype=np.float64)) for band in bands(raw)) / raw.size
         squares = (float(np.square(band - np.float64(mean)).sum()) for band in bands(raw))
@@ -31,7 +33,7 @@ class Moments:
         return centred
 
 
-def bands(raw: np.ndarray) -> Iterator[np.ndarray]:
+def bands(raw: Rows) -> Iterator[np.ndarray]:
     """Cuts a section (y, x) into bands of rows."""
     height, width = raw.shape
     rows = max(1, BAND_PX // max(1, width))

@@ -54,11 +54,10 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> ResumablePredict
         raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
     ) -> SectionPrediction:
         store = predict_tiles_left(raw, pixel_size_nm, folder, advance)
-        # The image as it was fed is let go of: mapping back takes as much again.
         boundary = None
         if "boundary" in info.outputs:
-            boundary = map_back(store.read(info.outputs.index("boundary")), raw.shape)
-        return SectionPrediction(map_back(store.read(foreground), raw.shape), boundary)
+            boundary = map_back(store.channel(info.outputs.index("boundary")), raw.shape)
+        return SectionPrediction(map_back(store.channel(foreground), raw.shape), boundary)
 
     def predict_tiles_left(
         raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance

@@ -66,6 +66,33 @@ class TileStore:
             self.probability[:, y:bottom, x:right] = tile[:, : bottom - y, : right - x]
         self.finished[first : first + len(batch)] = 1
 
-    def read(self, channel: int) -> np.ndarray:
-        """Reads the probabilities (y, x) of a channel."""
-        return np.asarray(self.probability[channel])
+    def channel(self, number: int) -> "Channel":
+        """The probabilities (y, x) of a channel, read where they are sliced."""
+        return Channel(self.probability, number)
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """A channel on disk.
+
+    Attributes:
+        probability: All channels (channels, y, x).
+        number: Which of them.
+    """
+
+    probability: Any
+    number: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (y, x)."""
+        return tuple(self.probability.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return math.prod(self.shape)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Some of its rows."""
+        return np.asarray(self.probability[self.number, rows])

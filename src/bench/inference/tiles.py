@@ -9,11 +9,14 @@ import torch
 
 from bench.inference.device import Compute
 from bench.inference.normalise import Moments
+from bench.resample import EnlargedSection
 
 # Tiles that a network is given at a time: memory depends on it.
 BATCH_SIZE = 4
 
 Corner = tuple[int, int]
+# A section (y, x), or one that is computed where it is read.
+Pixels = np.ndarray | EnlargedSection
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +34,13 @@ class TiledSection:
         moments: Of the whole section.
     """
 
-    raw: np.ndarray
+    raw: Pixels
     tile_px: int
     halo_px: int
     moments: Moments
 
     @classmethod
-    def cut(cls, raw: np.ndarray, tile_px: int, halo_px: int) -> "TiledSection":
+    def cut(cls, raw: Pixels, tile_px: int, halo_px: int) -> "TiledSection":
         """Cuts a section."""
         return cls(raw, tile_px, halo_px, Moments.of(raw))
 
@@ -60,7 +63,7 @@ class TiledSection:
         )
         return np.stack(
             [
-                self.moments.apply(self.raw[np.ix_(rows[y : y + edge], columns[x : x + edge])])
+                self.moments.apply(read_window(self.raw, rows[y : y + edge], columns[x : x + edge]))
                 for y, x in corners
             ]
         )
@@ -101,7 +104,7 @@ def predict_section(
 
 def predict_sections(
     network: torch.nn.Module,
-    sections: Iterable[np.ndarray],
+    sections: Iterable[Pixels],
     *,
     tile_px: int,
     halo_px: int,
@@ -154,13 +157,20 @@ class Tile:
     last: bool
 
 
-def cut_tiles(raw: np.ndarray, tile_px: int, halo_px: int) -> Iterator[Tile]:
+def cut_tiles(raw: Pixels, tile_px: int, halo_px: int) -> Iterator[Tile]:
     """Yields the tiles of a section (y, x), normalised."""
     section = TiledSection.cut(raw, tile_px, halo_px)
     canvas = Canvas(raw.shape)
     corners = section.corners()
     for corner in corners:
         yield Tile(section.read([corner])[0], canvas, corner, corner == corners[-1])
+
+
+def read_window(raw: Pixels, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The pixels of a section at all crossings of rows and columns."""
+    if isinstance(raw, EnlargedSection):
+        return raw.window(rows, columns)
+    return np.asarray(raw[np.ix_(rows, columns)])
 
 
 def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:

@@ -196,6 +196,8 @@ def resolved_settings(task: Task) -> dict[str, object]:
         "min_area_px": task.settings.min_area_px,
         "postprocess_origin": task.settings.origin,
         "watershed": task.watershed.origin if task.watershed else "none",
+        # Which opening and smallest area are of.
+        "dataset_pixel_size_nm": task.dataset.pixel_size_nm,
         "weights_sha256": task.subject.sha256,
     }
 

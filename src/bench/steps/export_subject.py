@@ -18,7 +18,7 @@ from bench.models.checkpoint import load_info
 from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import PostprocessSettings
 from bench.postprocess.watershed import WatershedSettings
-from bench.steps.source import fetch_checkpoint, resolve_source
+from bench.steps.source import fetch_weights
 from bench.structures import find_structure, find_structures
 from bench.tracking.evaluations import Evaluation, get_evaluation
 from bench.tracking.queries import fetch_artifact
@@ -176,11 +176,7 @@ def find_watershed(found: Evaluation, store: Store) -> WatershedSettings | None:
 
 def find_weights(found: Evaluation, store: Store) -> Path:
     """The checkpoint that was evaluated."""
-    if found.trained_run:
-        return fetch_checkpoint(store, found.trained_run)
-    path = resolve_source(store, found.settings["source"]).path
-    assert path is not None, "random weights are not evaluated"
-    return path
+    return fetch_weights(store, found.trained_run, found.settings["source"])
 
 
 def number_instances(images: Sequence[np.ndarray], numberings: Sequence[Hashable]) -> np.ndarray:

@@ -14,7 +14,7 @@ from bench.evaluation import SplitResult
 from bench.files import write_json, write_text, write_whole
 from bench.inference.blends import describe_blend
 from bench.metrics import METRICS
-from bench.recipe import Recipe, recipe_to_json
+from bench.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.search.candidates import PIXEL_METRICS, middle_of_best, pixel_curve
 from bench.search.map_search import RANKED_BY
 from bench.search.search import SearchResult
@@ -23,8 +23,6 @@ from bench.tables import bootstrap_interval
 from bench.tracking.runs import Run
 
 log = logging.getLogger(__name__)
-
-RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class TestScores:
             scores[metric] - self.single.sections[name][metric]
             for name, scores in self.winner.sections.items()
         ]
-        return pooled, bootstrap_interval(differences)
+        return pooled, bootstrap_interval(differences, limits=(-1.0, 1.0))
 
 
 def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> None:

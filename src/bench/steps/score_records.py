@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.config import NONE, CompareConfig
+from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
 from bench.methods import METHODS, variant_name
 from bench.steps.evaluation_report import SCORES_FILE
@@ -85,25 +86,27 @@ def find_stages(
 
 def read_scores(
     store: Store, evaluations: Sequence[FoundRun]
-) -> Iterator[tuple[FoundRun, Mapping[str, Any]]]:
-    """Yields evaluations with their scores: of the tag, else of the file."""
+) -> Iterator[tuple[FoundRun, Mapping[str, Any] | BenchError]]:
+    """Yields evaluations with their scores: of the tag, else of the file; else why not."""
     for evaluation in evaluations:
         if evaluation.scores:
             yield evaluation, unpack_scores(evaluation.scores)
     # Many sections do not fit into a tag, and runs of an earlier version have none.
     others = [evaluation for evaluation in evaluations if not evaluation.scores]
     for evaluation, file in zip(others, fetch_files(store, others, SCORES_FILE), strict=True):
-        yield evaluation, json.loads(file.read_text())
+        yield evaluation, file if isinstance(file, BenchError) else json.loads(file.read_text())
 
 
 def scored_record(
     evaluation: FoundRun,
     labels: Mapping[str, str],
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Any] | BenchError,
     costs: Mapping[str, float],
     config: CompareConfig | None,
 ) -> ScoreRecord:
     """The record of an evaluation, or of a combination, which no config asks for."""
+    if isinstance(scores, BenchError):
+        return reason_record(evaluation.cell, labels, f"evaluated, but {scores}")
     described = describe_augmentations(evaluation, config.augmentations) if config else []
     return ScoreRecord(
         **identify_cell(evaluation.cell, labels),

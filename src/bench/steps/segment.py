@@ -14,28 +14,20 @@ import pandas as pd
 from bench.config import AUTO, SegmentConfig
 from bench.data.planes import Plane, check_readable, hash_planes, list_planes
 from bench.data.unfinished import publish, unfinished_folder
-from bench.evaluation import threshold_level
 from bench.files import write_json
 from bench.inference.device import Compute, choose_compute
-from bench.inference.resumable import (
-    Advance,
-    ResumablePredictor,
-    count_steps,
-    open_resumable,
-)
+from bench.inference.resumable import Advance
 from bench.postprocess.segmentation import segment_prediction
+from bench.recipe_predictor import RecipePredictor, find_scale_warnings
 from bench.steps.export import check_free
 from bench.steps.progress import show_progress
 from bench.steps.segment_files import INSTANCES, OVERLAYS, SECTIONS, write_section, write_tables
-from bench.steps.segment_subject import Recipe, Subject, choose_recipe, find_subject
-from bench.structures import find_structure
+from bench.steps.segment_subject import SIZES, Subject, find_subject
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-# Pixel sizes that differ by more are reported: one of them is probably wrong.
-REPORTED_FACTOR = 2
 # Kept in the run beside what is in the output.
 LARGEST_ARTIFACT_BYTES = 64 * 2**20
 SHOWN_SECTIONS = 9
@@ -50,15 +42,14 @@ class Task:
 
     config: SegmentConfig
     subject: Subject
-    structure: str
-    recipe: Recipe
     planes: Sequence[Plane]
     compute: Compute
     images_sha256: str
 
-    def fed_nm(self, plane: Plane) -> float | None:
-        """The pixel size by which a section is resampled; None feeds it as it is."""
-        return plane.pixel_size_nm if self.recipe.rescale else None
+    @property
+    def structure(self) -> str:
+        """What is segmented."""
+        return self.subject.recipe.structure
 
 
 def segment(config: SegmentConfig, store: Store | None = None) -> str:
@@ -105,15 +96,12 @@ def record(run: Run, task: Task, folder: Path) -> None:
 
 def resolve_task(config: SegmentConfig, store: Store) -> Task:
     """Finds and checks everything that a config names."""
-    subject = find_subject(config.run_id, store)
-    recipe = choose_recipe(config, subject)
+    subject = find_subject(config, store)
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
     return Task(
         config=config,
         subject=subject,
-        structure=find_structure(subject.cell.structure).name,
-        recipe=recipe,
         planes=planes,
         compute=choose_compute(config.device, AUTO),
         images_sha256=hash_planes(planes),
@@ -122,26 +110,29 @@ def resolve_task(config: SegmentConfig, store: Store) -> Task:
 
 def identify(task: Task) -> Identity:
     """The identity of a segmentation: images, weights, and how they are applied."""
+    subject = task.subject
+    # What it scored elsewhere changes no pixel.
+    recipe = dataclasses.replace(subject.recipe, validation={}, test={})
     return Identity(
         step="segment",
         settings={
-            "recipe": dataclasses.asdict(task.recipe),
+            "recipe": dataclasses.asdict(recipe),
+            "sizes": dict(subject.sizes),
             "device": task.compute.device.type,
             "precision": task.compute.precision,
             "format": task.config.format,
         },
-        inputs={"images": task.images_sha256, "weights": task.subject.sha256},
-        method=task.subject.cell.method,
+        inputs={"images": task.images_sha256, "model": subject.model},
+        method=subject.method,
         structure=task.structure,
-        dataset=task.subject.cell.dataset,
-        seed=task.subject.cell.seed,
-        labelled=task.subject.cell.labelled,
+        dataset=recipe.dataset,
+        seed=subject.seed,
+        labelled=subject.labelled,
     )
 
 
 def find_warnings(task: Task) -> list[str]:
     """What is suspicious about the pixel sizes."""
-    model_nm = task.subject.info.input_pixel_size_nm
     unknown = sum(plane.pixel_size_nm is None for plane in task.planes)
     warnings = []
     if unknown:
@@ -149,44 +140,44 @@ def find_warnings(task: Task) -> list[str]:
             f"pixel size of {unknown} of {len(task.planes)} sections is unknown, so they are fed "
             "as they are and measured in px: give -P pixel_size_nm=..."
         )
-    for size in sorted({p.pixel_size_nm for p in task.planes if p.pixel_size_nm}):
-        if model_nm is None or 1 / REPORTED_FACTOR <= size / model_nm <= REPORTED_FACTOR:
-            continue
-        remedy = "check pixel_size_nm" if task.recipe.rescale else "use rescale=true"
-        warnings.append(
-            f"the image has pixels of {size:g} nm and the model was trained at {model_nm:g} nm, "
-            f"a factor over {REPORTED_FACTOR}: {remedy}"
-        )
-    return warnings
+    sizes = [plane.pixel_size_nm for plane in task.planes if plane.pixel_size_nm]
+    rescale = task.subject.recipe.rescale
+    return warnings + find_scale_warnings(task.subject.infos, sizes, rescale=rescale)
 
 
 def describe(run: Run, task: Task) -> None:
     """Logs what the run works with."""
     run.log_params(vars(task.config) | describe_task(task))
-    run.set_tags({"bench.model_run": task.subject.run_id})
-    run.log_datasets_of(task.subject.run_id, "model")
+    run.set_tags({"bench.model_run": task.subject.model})
+    run.log_datasets_of(task.subject.trained_on, "model")
     run.keep_warnings(task.subject.warnings)
-    log.info("post-processing: %s", task.recipe.origin)
+    log.info("post-processing: %s", task.subject.origin)
 
 
 def describe_task(task: Task) -> dict[str, object]:
     """How the result was made, as far as it matters to it."""
-    recipe, info = task.recipe, task.subject.info
+    subject, recipe = task.subject, task.subject.recipe
+    # Lengths of the recipe are scaled to each image, where both pixel sizes are known.
+    sizes = {name: getattr(recipe, name) for name in SIZES} | dict(subject.sizes)
     return {
-        "run_id": task.subject.run_id,
-        "method": task.subject.cell.method,
+        "run_id": subject.model,
+        "method": subject.method,
         "structure": task.structure,
+        "members": [member.name for member in recipe.members],
+        "ensemble": recipe.ensemble,
+        "weights": list(recipe.weights),
+        "augmentations": list(recipe.augmentations),
         "threshold": recipe.threshold,
-        "opening_radius_px": recipe.postprocess.opening_radius_px,
-        "min_area_px": recipe.postprocess.min_area_px,
+        **sizes,
+        "recipe_pixel_size_nm": recipe.pixel_size_nm,
         "rescale": recipe.rescale,
         "watershed": recipe.watershed.origin if recipe.watershed else "none",
-        "postprocess_origin": recipe.origin,
-        "weights_sha256": task.subject.sha256,
+        "postprocess_origin": subject.origin,
+        "weights_sha256": [member.weights_sha256 for member in recipe.members],
         "images_sha256": task.images_sha256,
-        "model_pixel_size_nm": info.input_pixel_size_nm,
-        "tile_px": info.tile_px,
-        "halo_px": info.halo_px,
+        "model_pixel_size_nm": [info.input_pixel_size_nm for info in subject.infos],
+        "tile_px": [info.tile_px for info in subject.infos],
+        "halo_px": [info.halo_px for info in subject.infos],
         "device": task.compute.device.type,
         "precision": task.compute.precision,
     }
@@ -194,9 +185,8 @@ def describe_task(task: Task) -> dict[str, object]:
 
 def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
     """Segments the sections that are left and returns the table of all."""
-    info = task.subject.info
-    predict = open_resumable(task.subject.weights, task.compute, task.structure)
-    steps = [count_steps(info, plane.shape, task.fed_nm(plane)) for plane in task.planes]
+    predictor = RecipePredictor.open(task.subject.recipe, task.subject.weights, task.compute)
+    steps = [predictor.count_steps(plane.shape, plane.pixel_size_nm) for plane in task.planes]
     done = 0
     with show_progress(f"segment {task.structure}, tiles") as advance:
         for plane, count in zip(task.planes, steps, strict=True):
@@ -207,7 +197,7 @@ def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
                     done += more
                     advance(done, sum(steps), name)
 
-                segment_plane(task, plane, predict, folder, report)
+                segment_plane(task, plane, predictor, folder, report)
             else:
                 done += count
     content = folder / CONTENT
@@ -216,17 +206,17 @@ def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
 
 
 def segment_plane(
-    task: Task, plane: Plane, predict: ResumablePredictor, folder: Path, report: Advance
+    task: Task, plane: Plane, predictor: RecipePredictor, folder: Path, report: Advance
 ) -> None:
     """Segments a section and writes its files; its tiles are gone afterwards."""
     tiles = folder / "tiles" / plane.name
     raw = plane.read()
-    prediction = predict(raw, task.fed_nm(plane), tiles, report)
+    prediction = predictor.predict(raw, plane.pixel_size_nm, tiles, report)
     labels = segment_prediction(
         prediction,
-        level=threshold_level(task.recipe.threshold),
-        settings=task.recipe.postprocess,
-        watershed=task.recipe.watershed,
+        level=predictor.recipe.level,
+        settings=task.subject.postprocess(plane.pixel_size_nm),
+        watershed=predictor.recipe.watershed,
     ).labels
     write_section(
         plane,

@@ -1,182 +1,170 @@
-"""Which model segments new images, and how its output becomes instances."""
+"""Which models segment new images, and how their output becomes instances."""
 
-import logging
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.config import AUTO, NONE, SegmentConfig
+from bench.config import AUTO, SegmentConfig
 from bench.errors import BenchError
-from bench.hashing import file_sha256
+from bench.evaluation import threshold_level
+from bench.inference.symmetries import find_augmentations
+from bench.methods import combination_name
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.settings import PostprocessSettings
-from bench.postprocess.watershed import WatershedSettings
-from bench.steps.export_subject import find_weights
-from bench.steps.source import fetch_checkpoint
-from bench.tracking.evaluations import (
-    Evaluation,
-    find_evaluation_of,
-    get_evaluation,
-    is_evaluation,
-)
-from bench.tracking.queries import Cell, get_trained
+from bench.recipe import Recipe
+from bench.steps.evaluated_recipe import find_model
+from bench.steps.recipe_source import FoundRecipe, fetch_registered, fetch_searched
+from bench.structures import find_structure
+from bench.tracking.registry import SCHEME, champion_uri, list_champions
+from bench.tracking.searches import STEP as SEARCH
+from bench.tracking.searches import step_of
 from bench.tracking.store import Store
 
-log = logging.getLogger(__name__)
-
-# Where no evaluation says it.
-THRESHOLD = 0.5
+# Settings in px of the image, which the user may set himself.
+SIZES = ("opening_radius_px", "min_area_px")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model.
+    """Models, and a recipe of how they are applied.
 
     Attributes:
-        cell: What it is, as the benchmark names it.
-        run_id: The run that the user named, or that made it.
-        weights: Its checkpoint.
-        sha256: Hash of the checkpoint.
-        info: What the checkpoint says.
-        evaluation: The evaluation that its settings are taken from; None without one.
+        method: Row of METHODS, or that of a search.
+        seed: Seed of the training; None of several.
+        labelled: Annotated training sections used; None for all.
+        model: What the user named: a run, or a version of a registered model.
+        trained_on: The run whose datasets it has learned from, or was chosen on.
+        recipe: The recipe.
+        weights: The checkpoint of each model.
+        infos: What each checkpoint says.
+        origin: Where the recipe comes from, one sentence.
+        sizes: Of the post-processing, what the user set himself.
         warnings: What a reader of its results must know.
     """
 
-    cell: Cell
-    run_id: str
-    weights: Path
-    sha256: str
-    info: ModelInfo
-    evaluation: Evaluation | None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """From a model's output to instances.
-
-    Attributes:
-        threshold: Probability from which a pixel is foreground.
-        postprocess: Opening and smallest area.
-        watershed: How touching instances are separated; None leaves them together.
-        rescale: Whether images are resampled to the model's pixel size.
-        origin: Where all of this comes from, one sentence.
-    """
-
-    threshold: float
-    postprocess: PostprocessSettings
-    watershed: WatershedSettings | None
-    rescale: bool
+    method: str
+    seed: int | None
+    labelled: int | None
+    model: str
+    trained_on: str
+    recipe: Recipe
+    weights: tuple[Path, ...]
+    infos: tuple[ModelInfo, ...]
     origin: str
+    sizes: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+    def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
+        """Opening and smallest area for an image of a pixel size; None if not known."""
+        found = self.recipe.postprocess(pixel_size_nm)
+        return PostprocessSettings(
+            self.sizes.get("opening_radius_px", found.opening_radius_px),
+            self.sizes.get("min_area_px", found.min_area_px),
+            self.origin,
+        )
 
 
-def find_subject(run_id: str, store: Store) -> Subject:
-    """Finds the model of a training or an evaluation.
+def find_subject(config: SegmentConfig, store: Store) -> Subject:
+    """Finds the models that a config names, and their recipe with what the user set himself.
 
     Raises:
-        BenchError: If the run does not exist or has no model.
+        BenchError: If there are none, they are of another structure, or nothing says how they
+            are applied.
     """
-    if run_id == AUTO:
-        raise BenchError(
-            "segment needs a model, received run_id=auto: give the id of a training or an "
-            "evaluation, as the MLflow UI and the benchmark table name it"
-        )
-    if not is_evaluation(store, run_id):
-        trained = get_trained(store, run_id)
-        weights = fetch_checkpoint(store, trained.id)
-        evaluation = find_evaluation_of(store, trained.id)
-        cell, run_id, warnings = trained.cell, trained.id, trained.warnings
+    named = config.run_id
+    if named == AUTO:
+        named = champion_uri(choose_structure(config.structure, store))
+    sizes = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
+    if named.startswith(SCHEME):
+        model, found = fetch_registered(store, named)
+        subject = of_search(found, model.uri, model.run_id, f"As {model.uri}: ")
+    elif step_of(store, named) == SEARCH:
+        found = fetch_searched(store, named)
+        subject = of_search(found, found.run_id, found.run_id, f"As search {found.run_id}: ")
     else:
-        evaluation = get_evaluation(store, run_id)
-        weights = find_weights(evaluation, store)
-        cell, warnings = Cell(evaluation.method, evaluation.structure, evaluation.dataset, 0), ()
-        run_id = evaluation.trained_run or evaluation.id
-        if evaluation.trained_run:
-            trained = get_trained(store, evaluation.trained_run)
-            cell, warnings = trained.cell, trained.warnings
+        subject = of_model(named, sizes, store)
+    wanted = config.structure
+    if wanted != AUTO and find_structure(wanted).name != subject.recipe.structure:
+        raise BenchError(
+            f"{named} segments {subject.recipe.structure}, received structure={wanted}: leave "
+            "structure out, or give a model of that structure"
+        )
+    return set_by_user(subject, config, sizes)
+
+
+def choose_structure(name: str, store: Store) -> str:
+    """The structure that is named, or the only one that has a champion."""
+    if name != AUTO:
+        return find_structure(name).name
+    champions = list_champions(store)
+    if len(champions) != 1:
+        there = f"there are champions of {', '.join(champions)}" if champions else "there is none"
+        raise BenchError(
+            f"segment needs a model: without run_id it takes the champion, {there}: "
+            + ("give structure" if champions else "run promote, or give run_id")
+        )
+    return champions[0]
+
+
+def of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> Subject:
+    """The models of a recipe that was searched."""
+    recipe = found.recipe
     return Subject(
-        cell, run_id, weights, file_sha256(weights), load_info(weights), evaluation, warnings
+        method=combination_name(recipe.metric),
+        seed=None,
+        labelled=None,
+        model=model,
+        trained_on=trained_on,
+        recipe=recipe,
+        weights=found.weights,
+        infos=tuple(load_info(path) for path in found.weights),
+        origin=f"{origin}{recipe.describe()}.",
+        sizes={},
+        warnings=found.warnings,
     )
 
 
-def choose_recipe(config: SegmentConfig, subject: Subject) -> Recipe:
-    """The recipe of the model's evaluation, with what the user set himself.
+def of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
+    """The model of a training or an evaluation, as it was evaluated."""
+    found = find_model(run_id, store)
+    if found.evaluation is None and len(sizes) < len(SIZES):
+        raise BenchError(
+            f"post-processing must follow an evaluation, run {found.run_id} has none: evaluate "
+            f"it first, or give {' and '.join(SIZES)}"
+        )
+    return Subject(
+        method=found.cell.method,
+        seed=found.cell.seed,
+        labelled=found.cell.labelled,
+        model=found.run_id,
+        trained_on=found.run_id,
+        recipe=found.recipe(),
+        weights=(found.weights,),
+        infos=(found.info,),
+        origin=found.origin(),
+        sizes={},
+        warnings=found.warnings,
+    )
 
-    Raises:
-        BenchError: If there is no evaluation and the user did not set what it would say, or it
-            is of other weights.
-    """
-    found = subject.evaluation
-    recipe = default_recipe(config, subject) if found is None else read_recipe(found, subject)
-    names = ("opening_radius_px", "min_area_px")
-    sizes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    others: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in ("threshold", "rescale")
-        if getattr(config, name) is not None
-    }
-    set_here = [*sizes, *others]
+
+def set_by_user(subject: Subject, config: SegmentConfig, sizes: Mapping[str, int]) -> Subject:
+    """The recipe with what the user set himself."""
+    changes: dict[str, object] = {}
+    if config.threshold is not None:
+        changes["level"] = threshold_level(config.threshold)
+    if config.rescale is not None:
+        changes["rescale"] = config.rescale
     if config.separation != AUTO:
-        set_here.append("separation")
-        others["watershed"] = None
-    if found is not None and set_here:
-        others["origin"] = f"{recipe.origin} Set by the user: {', '.join(set_here)}."
-    return replace(recipe, postprocess=replace(recipe.postprocess, **sizes), **others)
-
-
-def default_recipe(config: SegmentConfig, subject: Subject) -> Recipe:
-    """The recipe of a model that was never evaluated."""
-    radius, area = config.opening_radius_px, config.min_area_px
-    if radius is None or area is None:
-        raise BenchError(
-            f"post-processing must follow an evaluation, run {subject.run_id} has none: evaluate "
-            "it first, or give opening_radius_px and min_area_px"
-        )
-    origin = "Set by the user; the model was not evaluated."
-    return Recipe(
-        THRESHOLD,
-        PostprocessSettings(radius, area, origin),
-        read_watershed(subject.info),
-        True,
-        origin,
+        changes["watershed"] = None
+    if config.augmentations != AUTO:
+        changes["augmentations"] = find_augmentations(config.augmentations)
+    names = ("threshold", "rescale", "separation", "augmentations")
+    given = [*sizes, *(name for name in names if getattr(config, name) not in (None, AUTO))]
+    said = f"{subject.origin} Set by the user: {', '.join(given)}." if given else subject.origin
+    return dataclasses.replace(
+        subject,
+        recipe=dataclasses.replace(subject.recipe, **changes),  # type: ignore[arg-type]
+        sizes=sizes,
+        origin=said,
     )
-
-
-def read_recipe(found: Evaluation, subject: Subject) -> Recipe:
-    """The recipe that an evaluation used."""
-    settings = found.settings
-    if settings["weights_sha256"] != subject.sha256:
-        raise BenchError(
-            f"run {found.id} must have evaluated the model that is applied, {subject.weights} has "
-            "changed since: evaluate it again"
-        )
-    if settings["segmentation"] != "own":
-        raise BenchError(
-            f"segment applies models its own way, run {found.id} evaluated with segmentation="
-            f"{settings['segmentation']}: evaluate with segmentation=own, and segment again"
-        )
-    if (augmentations := settings.get("augmentations", NONE)) != NONE:
-        log.warning(
-            "evaluation %s scored the mean over augmentations=%s; segment predicts an image as it "
-            "is, so expect the scores of augmentations=none",
-            found.id,
-            augmentations,
-        )
-    separated = settings["watershed"] != "none"
-    return Recipe(
-        threshold=float(settings["threshold"]),
-        postprocess=PostprocessSettings(
-            int(settings["opening_radius_px"]),
-            int(settings["min_area_px"]),
-            settings["postprocess_origin"],
-        ),
-        watershed=read_watershed(subject.info) if separated else None,
-        rescale=settings["rescale"] == "True",
-        origin=f"As evaluation {found.id} on {found.split}. {settings['postprocess_origin']}",
-    )
-
-
-def read_watershed(info: ModelInfo) -> WatershedSettings | None:
-    """How a model says that touching instances are separated; None if it does not."""
-    settings = info.inference.get("watershed")
-    return WatershedSettings(**settings) if settings else None

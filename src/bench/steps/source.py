@@ -14,8 +14,11 @@ from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.foreign import convert_foreign
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
+from bench.recipe import Recipe
+from bench.recipe_folder import read_recipe_folder
 from bench.structures import STRUCTURES, find_structure
 from bench.tracking.queries import fetch_artifact, find_trained, get_trained
+from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,10 @@ log = logging.getLogger(__name__)
 BEST = "checkpoint/best.safetensors"
 SYNAPSENET_PREFIX = "synapsenet:"
 RUNS_PREFIX = "runs:/"
-FORMS = "random, synapsenet:NAME, runs:/ID, or a checkpoint file or folder that exists"
+FORMS = (
+    "random, synapsenet:NAME, runs:/ID, models:/NAME@champion, or a checkpoint file or folder that "
+    "exists"
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,10 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
     """Finds the weights that a name stands for, as a checkpoint in our format.
 
     Args:
-        store: The tracking store, for ``runs:/ID``.
-        name: ``random``, ``synapsenet:NAME``, ``runs:/ID``, the path of a checkpoint of ours, or
-            of a file or folder of torch_em or synapse_net; auto is the default source.
+        store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
+        name: ``random``, ``synapsenet:NAME``, ``runs:/ID``, ``models:/NAME@ALIAS``, the path of a
+            checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
+            default source.
         trust: Whether a foreign file may run code of its own while it is read.
 
     Raises:
@@ -74,14 +81,55 @@ def locate_source(store: Store, name: str, *, trust: bool) -> Path:
     """Returns the path of a source's checkpoint in our format, converting it where needed."""
     if name.startswith(RUNS_PREFIX):
         return fetch_checkpoint(store, run_of(name))
+    if name.startswith(SCHEME):
+        return locate_registered(store, name)
     if name.startswith(SYNAPSENET_PREFIX):
         return convert_published(name.removeprefix(SYNAPSENET_PREFIX), trust=trust)
     path = Path(name)
-    if name.startswith("models:/") or not path.exists():
+    if not path.exists():
         raise BenchError(f"source must be {FORMS}, received {name!r}: check the path")
     if path.suffix == ".safetensors":
         return path
     return convert_foreign(path, folder=converted_folder(), trust=trust)
+
+
+def locate_registered(store: Store, name: str) -> Path:
+    """The checkpoint of a registered model that consists of one.
+
+    Raises:
+        BenchError: If it is not there, or has several models.
+    """
+    model, recipe, weights = open_registered(store, name)
+    if len(weights) > 1:
+        runs = (
+            f"{RUNS_PREFIX}{member.trained_run}" if member.trained_run else member.source
+            for member in recipe.members
+        )
+        raise BenchError(
+            f"source must be one model, {model.uri} combines {len(weights)}: give one of "
+            f"{', '.join(runs)}"
+        )
+    return weights[0]
+
+
+def open_registered(store: Store, name: str) -> tuple[RegisteredModel, Recipe, tuple[Path, ...]]:
+    """Reads the recipe of a registered model, and finds the weights that it carries.
+
+    Args:
+        store: The tracking store.
+        name: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        BenchError: If there is no such model, its files are gone, or it is none of this suite.
+    """
+    model = get_registered(store, name)
+    folder = fetch_model(store, model) / "artifacts" / "recipe"
+    if not folder.is_dir():
+        raise BenchError(
+            f"a registered model must carry a recipe of this suite, {model.uri} has none: run "
+            "promote, and name what it registers"
+        )
+    return model, *read_recipe_folder(folder)
 
 
 def run_of(name: str) -> str:
@@ -151,3 +199,18 @@ def fetch_checkpoint(store: Store, run_id: str) -> Path:
     run_id = get_trained(store, run_id).id
     folder = fetch_artifact(store, run_id, "checkpoint")
     return folder / Path(BEST).name
+
+
+def fetch_weights(store: Store, trained_run: str, source: str) -> Path:
+    """Returns the local path of a model's checkpoint.
+
+    Args:
+        store: The tracking store.
+        trained_run: The run that made it; empty for a source as it is.
+        source: That source's name.
+    """
+    if trained_run:
+        return fetch_checkpoint(store, trained_run)
+    path = resolve_source(store, source).path
+    assert path is not None, "random weights are not evaluated"
+    return path

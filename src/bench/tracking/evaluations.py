@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
 
-from bench.errors import BenchError
-from bench.tracking.queries import search
-from bench.tracking.store import Store, without_password
+from bench.tracking.queries import get_finished, get_run, search
+from bench.tracking.store import Store
 
 STEP = "evaluate"
 
@@ -46,18 +44,7 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
     Raises:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
-    run = get_run(store, run_id)
-    step = run.data.tags.get("bench.step", "no step of this suite")
-    if step != STEP:
-        raise BenchError(
-            f"the run must hold predictions, {run_id} is {step}: give the id of an evaluate run"
-        )
-    if run.info.status != "FINISHED":
-        raise BenchError(
-            f"the run must be FINISHED, {run_id} is {run.info.status}: "
-            "finish it by the command that started it"
-        )
-    return read_evaluation(run)
+    return read_evaluation(get_finished(store, run_id, (STEP,), "hold predictions"))
 
 
 def find_evaluation_of(store: Store, trained_run: str) -> Evaluation | None:
@@ -89,23 +76,6 @@ def is_evaluation(store: Store, run_id: str) -> bool:
         BenchError: If the run does not exist.
     """
     return get_run(store, run_id).data.tags.get("bench.step") == STEP
-
-
-def get_run(store: Store, run_id: str) -> MlflowRun:
-    """Returns a run, or the one that it points to.
-
-    Raises:
-        BenchError: If it does not exist.
-    """
-    try:
-        run = store.client.get_run(run_id)
-    except MlflowException as error:
-        raise BenchError(
-            f"no run has the id {run_id!r} in {without_password(store.uri)}: look it up in the "
-            "MLflow UI"
-        ) from error
-    see = run.data.tags.get("bench.see")
-    return get_run(store, see) if see else run
 
 
 def read_evaluation(run: MlflowRun) -> Evaluation:

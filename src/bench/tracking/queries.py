@@ -2,7 +2,7 @@
 
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,11 +120,11 @@ def read_run(run: MlflowRun) -> FoundRun:
     )
 
 
-def get_trained(store: Store, run_id: str) -> FoundRun:
-    """Returns a run that has a model.
+def get_run(store: Store, run_id: str) -> MlflowRun:
+    """Returns a run, or the one that it points to.
 
     Raises:
-        BenchError: If the run does not exist, is not finished, or trained nothing.
+        BenchError: If it does not exist.
     """
     try:
         run = store.client.get_run(run_id)
@@ -133,19 +133,39 @@ def get_trained(store: Store, run_id: str) -> FoundRun:
             f"no run has the id {run_id!r} in {without_password(store.uri)}: look it up in the "
             "MLflow UI"
         ) from error
-    if see := run.data.tags.get("bench.see"):
-        return get_trained(store, see)
+    see = run.data.tags.get("bench.see")
+    return get_run(store, see) if see else run
+
+
+def get_finished(store: Store, run_id: str, steps: Collection[str], purpose: str) -> MlflowRun:
+    """Returns a finished run of one of these steps, the first of which is the usual one.
+
+    Raises:
+        BenchError: If it does not exist, is not finished, or is of another step: it must then
+            ``purpose``.
+    """
+    run = get_run(store, run_id)
     step = run.data.tags.get("bench.step", "no step of this suite")
-    if step not in TRAINING_STEPS:
+    if step not in steps:
         raise BenchError(
-            f"the run must have trained a model, {run_id} is {step}: give the id of a finetune run"
+            f"the run must {purpose}, {run_id} is {step}: give the id of a run of "
+            f"{next(iter(steps))}"
         )
     if run.info.status != "FINISHED":
         raise BenchError(
             f"the run must be FINISHED, {run_id} is {run.info.status}: "
             "finish it by the command that started it"
         )
-    return read_run(run)
+    return run
+
+
+def get_trained(store: Store, run_id: str) -> FoundRun:
+    """Returns a run that has a model.
+
+    Raises:
+        BenchError: If the run does not exist, is not finished, or trained nothing.
+    """
+    return read_run(get_finished(store, run_id, TRAINING_STEPS, "have trained a model"))
 
 
 def find_trained(
@@ -240,11 +260,10 @@ def missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
     )
 
 
-def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[Path]:
+def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[Path | BenchError]:
     """Yields the local path of the same artifact of runs; copies are made side by side.
 
-    Raises:
-        BenchError: If a run has no such artifact.
+    In the place of an artifact that a run no longer has stands the error that says so.
     """
     pool = ThreadPoolExecutor(COPIES_AT_ONCE)
     try:
@@ -254,9 +273,17 @@ def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[P
                 local = local_path(run.artifacts, path)
                 far = not local.exists()
                 found.append(pool.submit(copy_file, store, run.id, path) if far else local)
-            yield from (file if isinstance(file, Path) else file.result() for file in found)
+            yield from (file if isinstance(file, Path) else await_copy(file) for file in found)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def await_copy(copy: "Future[Path]") -> Path | BenchError:
+    """The copied file, or why there is none."""
+    try:
+        return copy.result()
+    except BenchError as error:
+        return error
 
 
 @functools.cache

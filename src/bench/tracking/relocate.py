@@ -8,9 +8,11 @@ log = logging.getLogger(__name__)
 
 # mlflow keeps the artifacts' places as absolute paths, in these columns.
 COLUMNS = (
-    ("experiments", "artifact_location", "experiment_id"),
-    ("runs", "artifact_uri", "run_uuid"),
-    ("logged_models", "artifact_location", "model_id"),
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
 )
 
 
@@ -30,12 +32,12 @@ def relocate_artifacts(database: Path, home: Path) -> int:
     """
     rewritten = 0
     with sqlite3.connect(database, timeout=60) as connection:
-        for table, column, key in COLUMNS:
+        for table, column in COLUMNS:
             # LIKE would take my_data for my-data, and Bench for bench.
-            query = f"SELECT {key}, {column} FROM {table} WHERE instr({column}, ?) != 1"  # noqa: S608
+            query = f"SELECT rowid, {column} FROM {table} WHERE instr({column}, ?) != 1"  # noqa: S608
             rows = connection.execute(query, (f"{home}/",)).fetchall()
-            moved = [(new, name) for name, old in rows if (new := moved_path(old, home))]
-            update = f"UPDATE {table} SET {column} = ? WHERE {key} = ?"  # noqa: S608
+            moved = [(new, row) for row, old in rows if (new := moved_path(old, home))]
+            update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"  # noqa: S608
             connection.executemany(update, moved)
             rewritten += len(moved)
     connection.close()

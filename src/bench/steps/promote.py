@@ -1,0 +1,194 @@
+"""Register the best combination of a structure as its champion."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config import AUTO, PromoteConfig
+from bench.errors import BenchError
+from bench.hashing import json_sha256
+from bench.methods import combination_name
+from bench.models.checkpoint import load_info
+from bench.recipe import Recipe, recipe_to_json
+from bench.recipe_folder import write_recipe_folder
+from bench.steps.promote_report import list_scores, version_tags, write_description
+from bench.steps.recipe_source import FoundRecipe, fetch_searched
+from bench.structures import find_structure
+from bench.tracking.queries import scratch_folder
+from bench.tracking.registration import register_champion
+from bench.tracking.registry import (
+    CHAMPION,
+    RECIPE_TAG,
+    RegisteredModel,
+    find_champion,
+    find_version,
+    set_champion,
+)
+from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.searches import find_search
+from bench.tracking.store import Store, experiment_id_of, open_store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is promoted, and against whom.
+
+    Attributes:
+        found: The recipe with its weights.
+        sha256: Hash of the recipe.
+        registered: The version that has it already; None if it is new.
+        champion: The champion so far; None without one.
+    """
+
+    found: FoundRecipe
+    sha256: str
+    registered: RegisteredModel | None
+    champion: RegisteredModel | None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.found.recipe
+
+
+def promote(config: PromoteConfig, store: Store | None = None, parent: str | None = None) -> str:
+    """Makes the recipe of a search the champion of its structure, and returns the run's id.
+
+    A recipe is registered once: doing it again changes nothing, and says so.
+
+    Args:
+        config: The settings.
+        store: The tracking store; opened if not given.
+        parent: Id of the run that this one is a child of.
+
+    Raises:
+        BenchError: If there is no recipe, its weights are gone, or the champion is better.
+    """
+    store = store or open_store()
+    task = resolve_task(config, store)
+    check_challenge(task, replace=config.replace)
+    run = open_run(store, identify(task), parent=parent)
+    if run.reused and task.registered is None:
+        # Its version was deleted from the registry.
+        run = open_run(store, identify(task), parent=parent, reuse=False)
+    if run.reused:
+        crown(store, task, task.registered)
+        return run.id
+    with run:
+        describe(run, task)
+        crown(store, task, task.registered or register(run, task))
+    return run.id
+
+
+def resolve_task(config: PromoteConfig, store: Store) -> Task:
+    """Finds and checks everything that a config names."""
+    structure = find_structure(config.structure).name
+    run_id = config.run_id
+    if run_id == AUTO:
+        run_id = find_search(store, experiment_id_of(store, config.experiment), structure)
+        log.info("promote %s: the newest finished search is run %s", structure, run_id)
+    found = fetch_searched(store, run_id)
+    if found.recipe.structure != structure:
+        raise BenchError(
+            f"run {found.run_id} searched {found.recipe.structure}, received structure="
+            f"{structure}: give structure={found.recipe.structure}, or another run"
+        )
+    sha256 = json_sha256(recipe_to_json(found.recipe))
+    return Task(
+        found, sha256, find_version(store, structure, sha256), find_champion(store, structure)
+    )
+
+
+def check_challenge(task: Task, *, replace: bool) -> None:
+    """Raises BenchError where the champion is better by the same metric on the same dataset."""
+    scores = compare_scores(task)
+    if scores is None:
+        return
+    ours, theirs = scores
+    assert task.champion is not None
+    log.info("val/%s: challenger %.4f, champion %.4f", task.recipe.metric, ours, theirs)
+    if ours < theirs and not replace:
+        raise BenchError(
+            f"a champion is replaced by a better one, received run {task.found.run_id} with "
+            f"val/{task.recipe.metric} {ours:.4f} and {task.champion.uri} has {theirs:.4f}: give "
+            "replace=true to replace it all the same"
+        )
+
+
+def compare_scores(task: Task) -> tuple[float, float] | None:
+    """Validation scores of challenger and champion; None where they cannot be compared."""
+    champion, recipe = task.champion, task.recipe
+    key = f"val/{recipe.metric}"
+    if champion is None or champion.tags.get(RECIPE_TAG) == task.sha256:
+        return None
+    if champion.tags.get("bench.dataset") != recipe.dataset or key not in champion.tags:
+        log.info("%s was chosen on another dataset: no scores to compare", champion.uri)
+        return None
+    return float(recipe.validation[recipe.metric]), float(champion.tags[key])
+
+
+def identify(task: Task) -> Identity:
+    """The identity of a promotion: the recipe."""
+    return Identity(
+        step="promote",
+        settings={"recipe": task.sha256},
+        inputs={"search": task.found.run_id},
+        method=combination_name(task.recipe.metric),
+        structure=task.recipe.structure,
+        dataset=task.recipe.dataset,
+    )
+
+
+def describe(run: Run, task: Task) -> None:
+    """Logs what is promoted."""
+    found, recipe = task.found, task.recipe
+    run.log_params(
+        {
+            "structure": recipe.structure,
+            "search": found.run_id,
+            "members": ", ".join(member.name for member in recipe.members),
+            "recipe": recipe.describe(),
+            "metric": recipe.metric,
+        }
+    )
+    run.set_tags({"bench.search": found.run_id, "bench.recipe": recipe.describe()})
+    run.log_datasets_of(found.run_id, "champion")
+    run.keep_warnings(found.warnings)
+    scores = compare_scores(task)
+    if scores is not None:
+        names = ("promote/challenger", "promote/champion")
+        run.log_metrics(dict(zip(names, scores, strict=True)))
+
+
+def register(run: Run, task: Task) -> RegisteredModel:
+    """Logs and registers the model."""
+    recipe = task.recipe
+    infos = [load_info(path) for path in task.found.weights]
+    with scratch_folder() as scratch:
+        folder = Path(scratch) / "recipe"
+        write_recipe_folder(folder, recipe, task.found.weights)
+        return register_champion(
+            run,
+            folder,
+            structure=recipe.structure,
+            pixel_size_nm=recipe.pixel_size_nm,
+            sam=any(info.architecture == "sam" for info in infos),
+            scores=list_scores(recipe),
+            tags=version_tags(task.found, task.sha256),
+            description=write_description(recipe, task.found.run_id),
+        )
+
+
+def crown(store: Store, task: Task, model: RegisteredModel | None) -> None:
+    """Makes a version the champion, and says what became of it."""
+    assert model is not None
+    same = task.champion is not None and task.champion.version == model.version
+    if same:
+        log.info("%s has this recipe and is the champion: nothing new is registered", model.uri)
+        return
+    set_champion(store, model)
+    known = "registered before" if task.registered else "registered"
+    before = f", in place of version {task.champion.version}" if task.champion else ""
+    log.info("%s, %s, is now %s@%s%s", model.uri, known, model.name, CHAMPION, before)

@@ -1,0 +1,38 @@
+"""A champion as MLflow loads it: a model from code, which copies this file and the package."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from bench.config import AUTO
+from bench.inference.device import choose_compute
+from bench.recipe_folder import read_recipe_folder
+from bench.recipe_images import segment_array
+from bench.recipe_predictor import RecipePredictor
+
+
+class ChampionModel(PythonModel):
+    """Segments sections by a recipe."""
+
+    predictor: RecipePredictor
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Reads the recipe and its models, onto the device that ``model_config`` names."""
+        recipe, weights = read_recipe_folder(Path(context.artifacts["recipe"]))
+        device = (context.model_config or {}).get("device", AUTO)
+        self.predictor = RecipePredictor.open(recipe, weights, choose_compute(device, AUTO))
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Segments grey sections (y, x) or (n, y, x); see `segment_array`."""
+        return segment_array(self.predictor, model_input, (params or {}).get("pixel_size_nm"))
+
+
+mlflow.models.set_model(ChampionModel())

@@ -1,0 +1,42 @@
+"""Finished searches for the best combination, by which a champion is chosen."""
+
+from bench.errors import BenchError
+from bench.tracking.queries import get_finished, get_run, search
+from bench.tracking.store import Store
+
+STEP = "optimize"
+
+
+def find_search(store: Store, experiment_id: str, structure: str) -> str:
+    """Returns the id of the newest finished search of a structure.
+
+    Raises:
+        BenchError: If there is none.
+    """
+    wanted = {"bench.step": STEP, "bench.structure": structure}
+    found = next(search(store, experiment_id, wanted, finished=True), None)
+    if found is None:
+        raise BenchError(
+            f"a champion comes from a finished search, there is none of {structure} in this "
+            f"experiment: run optimize with structure={structure} first, or give run_id or "
+            "experiment"
+        )
+    return str(found.info.run_id)
+
+
+def get_search(store: Store, run_id: str) -> str:
+    """Returns the id of a finished search; that of another run that a pointer names.
+
+    Raises:
+        BenchError: If the run does not exist, is not finished, or is of another step.
+    """
+    return str(get_finished(store, run_id, (STEP,), "hold a recipe").info.run_id)
+
+
+def step_of(store: Store, run_id: str) -> str:
+    """The step of a run; empty if it is none of this suite.
+
+    Raises:
+        BenchError: If the run does not exist.
+    """
+    return str(get_run(store, run_id).data.tags.get("bench.step", ""))

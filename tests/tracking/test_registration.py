@@ -1,0 +1,100 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bench.hashing import file_sha256
+from bench.inference.device import choose_compute
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+from bench.recipe import Recipe, RecipeMember
+from bench.recipe_folder import write_recipe_folder
+from bench.recipe_images import segment_array
+from bench.recipe_predictor import RecipePredictor
+from bench.tracking.registration import register_champion
+from bench.tracking.registry import find_champion, set_champion
+from bench.tracking.relocate import relocate_artifacts
+from bench.tracking.runs import Identity, open_run
+
+PREDICT = """
+import sys
+import mlflow, numpy as np
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/synapse-bench-vesicles@champion")
+found = model.predict(np.load(sys.argv[2]), params={"pixel_size_nm": 5.0})
+np.savez(sys.argv[3], **found)
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A model with random weights under two symmetries, as a recipe in a folder."""
+    arguments = {"in_channels": 1, "out_channels": 1, "depth": 2, "features": 4}
+    info = ModelInfo("unet2d", arguments, ("foreground",), "vesicles", 5.0, "section", 32, 16)
+    torch.manual_seed(0)
+    weights = tmp_path / "best.safetensors"
+    save_checkpoint(weights, build_model("unet2d", arguments), info)
+    member = RecipeMember("m", "scratch", 0, "run", "", "evaluation", file_sha256(weights))
+    recipe = Recipe(
+        structure="vesicles",
+        dataset="d" * 64,
+        pixel_size_nm=5.0,
+        rescale=True,
+        members=(member,),
+        ensemble="mean",
+        weights=(1,),
+        augmentations=("identity", "rot90"),
+        level=128,
+        opening_radius_px=0,
+        min_area_px=0,
+        watershed=None,
+        metric="dice",
+    )
+    write_recipe_folder(tmp_path / "recipe", recipe, [weights])
+    return RecipePredictor.open(recipe, [weights], choose_compute("cpu", "auto"))
+
+
+@pytest.mark.parametrize("pixel_size_nm", [5.0, None])
+def test_a_champion_follows_a_project_that_moved(
+    recipe, make_store, tmp_path, python_environment, pixel_size_nm
+):
+    """Registered, moved with the whole folder, and applied by its name."""
+    store = make_store(tmp_path / "before" / "mlruns")
+    run = open_run(store, Identity("promote", {}, {}, structure="vesicles"))
+    with run:
+        model = register_champion(
+            run,
+            tmp_path / "recipe",
+            structure="vesicles",
+            pixel_size_nm=pixel_size_nm,
+            sam=False,
+            scores={"val/dice": 0.5},
+            tags={"bench.dataset": "d"},
+            description="words",
+        )
+    set_champion(store, model)
+    assert find_champion(store, "vesicles") == model
+    (tmp_path / "before").rename(tmp_path / "after")
+    home = tmp_path / "after" / "mlruns"
+    assert relocate_artifacts(home / "mlflow.db", home) > 0
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 50), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    uri = f"sqlite:///{home}/mlflow.db"
+    files = (str(tmp_path / "images.npy"), str(tmp_path / "found.npz"))
+    environment = dict(python_environment)
+    del environment["PYTHONPATH"]
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, uri, *files],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = segment_array(recipe, images, 5.0)
+    with np.load(tmp_path / "found.npz") as found:
+        for name, pixels in expected.items():
+            np.testing.assert_array_equal(found[name], pixels)
+            assert np.ptp(pixels) > 0
