@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without git, which is not needed, every run would begin with a page about it.
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: setup demo test lint ui requirements clean
+.PHONY: setup demo test lint ui requirements docker-project clean
 
 setup: $(INSTALLED)
 
@@ -50,6 +50,7 @@ test: setup
 lint: setup
 	ruff check .
 	ruff format --check .
+	hadolint Dockerfile
 	mypy
 
 ui: setup
@@ -65,6 +66,11 @@ requirements: setup
 	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 	echo uv | $(COMPILE) - --output-file requirements-uv.txt
 	sed -i "s/has the hash [0-9a-f]*/has the hash $$(sha256sum requirements.txt | cut -c1-16)/" conda.yaml
+
+# The entry points for containers are those of MLproject.
+docker-project:
+	{ cat docker/MLproject.head; echo; sed -n '/^entry_points:/,$$p' MLproject; } > docker/MLproject.new
+	mv docker/MLproject.new docker/MLproject
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

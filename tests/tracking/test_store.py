@@ -34,7 +34,7 @@ def test_the_store_they_made_holds_runs(make_store, tmp_path):
 def test_without_a_name_the_store_is_the_embedded_one(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     project = Path(__file__).parents[2]
-    assert tracking_uri() == f"sqlite:///{project}/mlruns/mlflow.db"
+    assert tracking_uri() == f"sqlite:///{(project / 'mlruns').resolve()}/mlflow.db"
 
 
 def test_a_relative_path_and_a_link_are_the_file_itself(monkeypatch, tmp_path):

@@ -20,7 +20,8 @@ from bench.tracking.relocate import relocate_artifacts
 PROJECT = Path(__file__).resolve().parents[3]
 # The embedded store; `mlflow run .` finds it through the link mlflow.db in the project's folder,
 # which is mlflow's own default.
-HOME = PROJECT / "mlruns"
+# Absolute without links: in the container it lies on a volume.
+HOME = (PROJECT / "mlruns").resolve()
 DATABASE = HOME / "mlflow.db"
 SQLITE = "sqlite:///"
 HEALTH_TIMEOUT_S = 10.0
