@@ -115,7 +115,7 @@ def is_own(evaluation: Evaluation) -> bool:
 def key_of(evaluation: Evaluation) -> tuple[str, ...]:
     """What tells models apart."""
     names = ("weights_sha256", "rescale", "segmentation")
-    return (evaluation.method, *(evaluation.settings[name] for name in names))
+    return (evaluation.method, *(evaluation.settings.get(name, "") for name in names))
 
 
 def richness(evaluation: Evaluation) -> tuple[int, bool]:
