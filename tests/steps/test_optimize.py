@@ -193,7 +193,11 @@ def test_the_combination_is_a_row_of_the_table(searched, tmp_path):
 
 def test_the_same_search_is_not_made_twice(searched, tmp_path):
     named = ",".join(searched.trained)
-    assert optimize(searched.config(tmp_path, runs=named), searched.store) == searched.optimized
+    output = tmp_path / "again"
+    assert optimize(searched.config(output, runs=named), searched.store) == searched.optimized
+    # The files are written all the same.
+    first = {path.name: path.read_bytes() for path in searched.output.iterdir()}
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == first
 
 
 def test_runs_methods_and_metrics_can_be_named(searched, tmp_path):

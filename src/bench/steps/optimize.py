@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config import NONE, OptimizeConfig
+from bench.config import AUTO, NONE, OptimizeConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
 from bench.evaluation import SplitResult
@@ -24,7 +24,13 @@ from bench.search.scoring import score_candidate, segment_section
 from bench.search.search import SearchResult, SearchSettings, search_combinations
 from bench.steps.evaluation_report import log_pictures, log_scores
 from bench.steps.optimize_members import Member, find_members, plain_candidate, predictions_of
-from bench.steps.optimize_report import TestScores, log_recipe, log_search, show
+from bench.steps.optimize_report import (
+    TestScores,
+    log_recipe,
+    log_search,
+    restore_output,
+    show,
+)
 from bench.steps.progress import show_progress
 from bench.steps.score_records import find_stages, sum_costs
 from bench.steps.training_run import describe_run
@@ -67,6 +73,7 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
     task = resolve_task(config, store)
     run = open_run(store, identify(task), parent=parent)
     if run.reused:
+        restore_output(store, run.id, Path(config.output))
         return run.id
     with run:
         describe_run(run, task.dataset, resolved_settings(task), "val")
@@ -120,11 +127,6 @@ def read_settings(
             f"opening_radii_px must be 0 to {LARGEST_FOOTPRINT_RADIUS_PX}, received "
             f"{max(radii)}: leave it out"
         )
-    areas = {0, structure.paper_min_area_px}
-    if config.min_areas_px == "auto":
-        areas |= {round(factor * each.min_area_px) for each in plain for factor in AREA_FACTORS}
-    else:
-        areas = read_numbers("min_areas_px", config.min_areas_px)
     return SearchSettings(
         maps=MapSettings(
             metric=config.metric,
@@ -137,8 +139,18 @@ def read_settings(
         ),
         finalists=config.finalists,
         radii=sorted(radii),
-        min_areas=sorted(areas),
+        min_areas=sorted(choose_areas(config, structure, plain)),
     )
+
+
+def choose_areas(
+    config: OptimizeConfig, structure: Structure, plain: Sequence[Candidate]
+) -> set[int]:
+    """The smallest areas that are tried, px."""
+    if config.min_areas_px != AUTO:
+        return read_numbers("min_areas_px", config.min_areas_px)
+    scaled = {round(factor * each.min_area_px) for each in plain for factor in AREA_FACTORS}
+    return {0, structure.paper_min_area_px} | scaled
 
 
 def read_numbers(name: str, text: str) -> set[int]:

@@ -1,8 +1,10 @@
 """What a search leaves in its run and its output folder."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +22,16 @@ from bench.search.map_search import RANKED_BY
 from bench.search.search import SearchResult
 from bench.search_figures import ablation_figure, order_blends, surface_figure
 from bench.tables import bootstrap_interval
+from bench.tracking.queries import fetch_artifact
 from bench.tracking.runs import Run
+from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
+
+OUTPUT_FILES = (
+    *("search.csv", "blends.csv", "ablation.csv", "surface.png", "ablation.png"),
+    RECIPE_FILE,
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,14 @@ def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
             f"{METRICS[metric].label} on test: {score:.3f}, {gain:+.3f} against {single} alone "
             f"({within})"
         )
+
+
+def restore_output(store: Store, run_id: str, output: Path) -> None:
+    """Writes the files of a search that was made before into the output folder."""
+    for name in OUTPUT_FILES:
+        kept = fetch_artifact(store, run_id, name)
+        write_whole(output / name, partial(shutil.copyfile, kept))
+    log.info("the search is kept, its files are written again to %s", output)
 
 
 def keep(run: Run, path: Path, write: Callable[[Path], None]) -> None:
