@@ -32,6 +32,7 @@ LABEL org.opencontainers.image.title="synapse-bench" \
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/cache \
     XDG_CACHE_HOME=/cache \
+    NUMBA_CACHE_DIR=/cache/numba \
     LOGNAME=bench \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
