@@ -32,10 +32,10 @@ demo: setup
 	$(DEMO) -e phantom -P domain=cryo -P seed=1 -P output=data/demo_cryo_images
 	$(DEMO) -e prepare -P input=data/demo_cryo_images -P output=data/demo_cryo
 	$(DEMO) -e phantom_models -P dataset=data/demo_cryo -P output=$(MODELS) \
-	    -P iterations=70 -P sam_iterations=50
+	    -P iterations=70 -P sam_iterations=50 -P tile_px=512
 	$(DEMO) -e benchmark -P dataset=data/demo -P output=results/demo -P methods=all \
 	    -P source=$(call each_structure,) \
-	    -P patch_px=128 -P iterations=40 -P lr=1e-3 -P schedule=cosine -P epoch_iterations=20 \
+	    -P tile_px=512 -P patch_px=128 -P iterations=40 -P lr=1e-3 -P schedule=cosine -P epoch_iterations=20 \
 	    -P domain_adapt="iterations=16;epoch_iterations=8;batch_size=1;patch_px=512;lr=4e-4;ema=0.9;schedule=cosine" \
 	    -P microsam="source=$(call each_structure,_sam);$(SMALL_SAM)"
 	$(DEMO) -e promote -P structure=mito -P replace=true

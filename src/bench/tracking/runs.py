@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 WARNING_TAG = "bench.warning"
+# Compression that takes longer than the drawing makes a picture a tenth smaller.
+FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Run:
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Logs a figure as an artifact."""
-        self.client.log_figure(self.id, figure, name, save_kwargs={"dpi": 110})
+        self.client.log_figure(self.id, figure, name, save_kwargs=FIGURE)
 
     def log_text(self, text: str, name: str) -> None:
         """Logs a text as an artifact."""
