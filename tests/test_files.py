@@ -7,7 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from bench.errors import BenchError
-from bench.files import write_json, write_text, write_whole
+from bench.files import check_output, write_json, write_text, write_whole
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -97,3 +97,15 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, error):
     with pytest.raises(BenchError, match=r"there must be space for .*file, none is left: free"):
         write_whole(tmp_path / "file", write)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch):
+    check_output(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BenchError, match=r"output must be a folder .*, which is a file: give"):
+        check_output(tmp_path / "file" / "results")
+    # Root may write anywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(BenchError, match="that may not be written: give yourself permission"):
+        check_output(tmp_path / "new")

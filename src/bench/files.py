@@ -10,6 +10,19 @@ from typing import Any
 from bench.errors import BenchError
 
 
+def check_output(folder: Path) -> None:
+    """Raises BenchError where a folder cannot be made or written, before work is done for it."""
+    nearest = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        kind = "that may not be written" if nearest.is_dir() else "which is a file"
+        raise BenchError(
+            f"output must be a folder that can be written, received {folder} in {nearest}, {kind}: "
+            "give yourself permission, or choose another output"
+        )
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Writes a file under a temporary name beside it, then renames it into place.
 

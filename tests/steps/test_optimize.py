@@ -280,6 +280,12 @@ def test_bad_settings_are_said_in_one_line(searched, tmp_path, settings, message
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_that_is_a_file_is_refused_before_the_search(searched, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match="output must be a folder that can be written"):
+        optimize(searched.config(tmp_path / "file", finalists=1), searched.store)
+
+
 def test_runs_of_another_structure_are_refused(searched, tmp_path, tiny):
     run_id = finetune(
         FinetuneConfig(

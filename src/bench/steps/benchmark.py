@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.config import BenchmarkConfig, CompareConfig, OptimizeConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
+from bench.files import check_output
 from bench.methods import FIRST_RELEASE, find_method
 from bench.search.candidates import check_metric
 from bench.steps.cells import GridCell, evaluate_cell
@@ -34,6 +35,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     dataset = PreparedDataset.open(config.dataset)
     dataset.sections(config.split)
     check_metric(config.metric)
+    check_output(Path(config.output))
     cells = make_grid(config, dataset)
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:

@@ -12,6 +12,7 @@ from bench.comparisons import compare_pairs, mean_ranks
 from bench.config import AUTO, NONE, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
+from bench.files import check_output
 from bench.methods import variant_order
 from bench.references import read_reference
 from bench.steps.compare_page import write_page
@@ -68,6 +69,7 @@ def compare(
         BenchError: If there is no such experiment or dataset, nothing was evaluated, or the
             reference cannot be read.
     """
+    check_output(Path(config.output))
     published = [] if config.reference == NONE else read_reference(Path(config.reference))
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)

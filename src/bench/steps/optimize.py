@@ -11,6 +11,7 @@ from bench.config import AUTO, NONE, OptimizeConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
 from bench.evaluation import SplitResult
+from bench.files import check_output
 from bench.inference.prediction_file import read_prediction
 from bench.inference.predictor import SectionPrediction
 from bench.inference.symmetries import find_augmentations
@@ -70,6 +71,7 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         BenchError: If there are no predictions to search, or they do not belong together.
     """
     store = store or open_store()
+    check_output(Path(config.output))
     task = resolve_task(config, store)
     run = open_run(store, identify(task), parent=parent)
     if run.reused:
