@@ -10,6 +10,7 @@ from typing import Any
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.predictor import SectionPrediction
+from bench.metrics.curves import TOP_LEVEL
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import segment_prediction
 from bench.postprocess.settings import PostprocessSettings
@@ -17,7 +18,6 @@ from bench.postprocess.watershed import WatershedSettings
 
 FORMAT = "synapse-bench-recipe"
 VERSION = 1
-TOP_LEVEL = 255
 RECIPE_FILE = "recipe.json"
 
 

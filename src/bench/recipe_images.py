@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.errors import BenchError
-from bench.recipe import TOP_LEVEL
+from bench.metrics.curves import TOP_LEVEL
 from bench.recipe_predictor import RecipePredictor, find_scale_warnings
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from bench.inference.ensembles import round_mean
 from bench.inference.predictor import Predictor, SectionPrediction
 from bench.inference.symmetries import find_symmetries
 
@@ -70,7 +71,7 @@ def mean_prediction(predictions: Iterable[SectionPrediction]) -> SectionPredicti
             total += pixels
     if count == 1:
         return first
-    return SectionPrediction(*(((total + count // 2) // count).astype(np.uint8) for total in sums))
+    return SectionPrediction(*(round_mean(total, count) for total in sums))
 
 
 def levels_of(prediction: SectionPrediction) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from bench.metrics.overlap import (
 )
 
 LEVELS = 256
+TOP_LEVEL = LEVELS - 1
 
 
 @dataclass(frozen=True, eq=False)

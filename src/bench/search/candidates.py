@@ -9,7 +9,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.inference.blends import Blend, describe_blend
 from bench.metrics import METRICS
-from bench.metrics.curves import ScoreHistogram
+from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
 from bench.postprocess.watershed import WatershedSettings
 from bench.search.threshold_counts import ThresholdCounts
 
@@ -18,7 +18,6 @@ PIXEL_METRICS = ("dice", "iou", "precision", "recall")
 SEARCHABLE = tuple(name for name in METRICS if name != "average_precision")
 # Where the metric says nothing of instances, they decide between equals, and the other way round.
 SECOND = {True: "instance_f1", False: "dice"}
-TOP_LEVEL = 255
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ recognition in astronomical imaging", ICIP 2007.
 import numba
 import numpy as np
 
-LEVELS = 256
+from bench.metrics.curves import LEVELS
 
 
 @numba.njit(cache=True, nogil=True)

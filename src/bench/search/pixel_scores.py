@@ -10,10 +10,8 @@ import numpy as np
 
 from bench.inference.blends import Blend
 from bench.inference.ensembles import MEAN, RANKS, round_mean, sum_levels
-from bench.metrics.curves import LEVELS, ScoreHistogram
+from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
 from bench.search.evidence import Evidence
-
-TOP = LEVELS - 1
 
 
 class SectionPixels:
@@ -41,7 +39,7 @@ class SectionPixels:
 
     def histogram(self, sums: np.ndarray, count: int) -> ScoreHistogram:
         """The histogram of the mean level, from sums of ``count`` levels."""
-        level_of = round_mean(np.arange(count * TOP + 1, dtype=np.uint32), count)
+        level_of = round_mean(np.arange(count * TOP_LEVEL + 1, dtype=np.uint32), count)
         parts = (sums[: self.foreground_px], sums[self.foreground_px :])
         binned = [np.bincount(part, minlength=level_of.size) for part in parts]
         foreground, background = (

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from bench.search.component_tree import LEVELS
+from bench.metrics.curves import LEVELS
 
 
 @numba.njit(cache=True, nogil=True)

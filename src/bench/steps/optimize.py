@@ -39,7 +39,7 @@ from bench.structures import Structure, find_structure, split_names
 from bench.tracking.evaluations import Evaluation
 from bench.tracking.queries import read_run
 from bench.tracking.runs import Identity, Run, open_run
-from bench.tracking.store import Store, open_store
+from bench.tracking.store import Store, experiment_id_of, open_store
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +86,13 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         log_search(run, result, recipe, Path(config.output))
         log_costs(run, task, recipe, store)
         # The test split is read here and nowhere before: nothing is chosen any more.
-        test = score_test(task, run, result, store)
+        on_test = gather(task, "test", store)
+        test = score_test(on_test, run, result)
         if test is None:
             log_split(task, run, result.winner, score_candidate(evidence, result.winner), evidence)
         else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
-            log_split(task, run, result.winner, test.winner, gather(task, "test", store))
+            log_split(task, run, result.winner, test.winner, on_test)
         log_recipe(run, recipe, test, Path(config.output))
         show(result, recipe, test)
     return run.id
@@ -262,7 +263,7 @@ def log_costs(run: Run, task: Task, recipe: Recipe, store: Store) -> None:
     """Logs what the winner's models cost together, and how fast it predicts."""
     members = {member.name: member for member in task.members}
     found = [read_run(store.client.get_run(m.evaluation)) for m in recipe.members]
-    stages = find_stages(store, store.experiment_id, found, [])
+    stages = find_stages(store, experiment_id_of(store, task.config.experiment), found, [])
     costs = [sum_costs(evaluation, stages) for evaluation in found]
     run.set_tags({"bench.train_seconds": str(sum(c.get("train_seconds", 0) for c in costs))})
     seconds = 0.0
@@ -276,14 +277,13 @@ def log_costs(run: Run, task: Task, recipe: Recipe, store: Store) -> None:
     run.log_metrics(metrics)
 
 
-def score_test(task: Task, run: Run, result: SearchResult, store: Store) -> TestScores | None:
+def score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScores | None:
     """Scores the winner on the test split, once, and the best model alone beside it.
 
     Returns:
         None where a model of the winner has no predictions of the test split, or not under the
         augmentations needed; the run warns of it.
     """
-    evidence = gather(task, "test", store)
     lacking = [
         name
         for blend in (result.winner.blend, result.single.blend)

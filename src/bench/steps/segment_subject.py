@@ -16,9 +16,9 @@ from bench.recipe import Recipe
 from bench.steps.evaluated_recipe import find_model
 from bench.steps.recipe_source import FoundRecipe, fetch_registered, fetch_searched
 from bench.structures import find_structure
+from bench.tracking.queries import step_of
 from bench.tracking.registry import SCHEME, champion_uri, list_champions
 from bench.tracking.searches import STEP as SEARCH
-from bench.tracking.searches import step_of
 from bench.tracking.store import Store
 
 # Settings in px of the image, which the user may set himself.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run as MlflowRun
 
-from bench.tracking.queries import get_finished, get_run, search
+from bench.tracking.queries import get_finished, search, step_of
 from bench.tracking.store import Store
 
 STEP = "evaluate"
@@ -75,7 +75,7 @@ def is_evaluation(store: Store, run_id: str) -> bool:
     Raises:
         BenchError: If the run does not exist.
     """
-    return get_run(store, run_id).data.tags.get("bench.step") == STEP
+    return step_of(store, run_id) == STEP
 
 
 def read_evaluation(run: MlflowRun) -> Evaluation:

@@ -137,6 +137,15 @@ def get_run(store: Store, run_id: str) -> MlflowRun:
     return get_run(store, see) if see else run
 
 
+def step_of(store: Store, run_id: str) -> str:
+    """The step of a run; empty if it is none of this suite.
+
+    Raises:
+        BenchError: If the run does not exist.
+    """
+    return str(get_run(store, run_id).data.tags.get("bench.step", ""))
+
+
 def get_finished(store: Store, run_id: str, steps: Collection[str], purpose: str) -> MlflowRun:
     """Returns a finished run of one of these steps, the first of which is the usual one.
 

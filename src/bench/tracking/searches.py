@@ -1,7 +1,7 @@
 """Finished searches for the best combination, by which a champion is chosen."""
 
 from bench.errors import BenchError
-from bench.tracking.queries import get_finished, get_run, search
+from bench.tracking.queries import get_finished, search
 from bench.tracking.store import Store
 
 STEP = "optimize"
@@ -31,12 +31,3 @@ def get_search(store: Store, run_id: str) -> str:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
     return str(get_finished(store, run_id, (STEP,), "hold a recipe").info.run_id)
-
-
-def step_of(store: Store, run_id: str) -> str:
-    """The step of a run; empty if it is none of this suite.
-
-    Raises:
-        BenchError: If the run does not exist.
-    """
-    return str(get_run(store, run_id).data.tags.get("bench.step", ""))
