@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # Without git, which is not needed, every run would begin with a page about it.
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: setup demo test lint ui requirements docker-project clean
+.PHONY: setup demo test lint bench ui requirements docker-project clean
 
 setup: $(INSTALLED)
 
@@ -52,6 +52,10 @@ lint: setup
 	ruff format --check .
 	hadolint Dockerfile
 	mypy
+
+# Every hot path beside what one would otherwise run; the table goes into benchmarks/README.md.
+bench: setup
+	PYTHONPATH=src python benchmarks/run_all.py
 
 ui: setup
 	PYTHONPATH=src python -m bench.tracking.store
