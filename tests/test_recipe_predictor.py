@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.hashing import file_sha256
-from bench.inference import resumable
+from bench.inference import tiles
 from bench.inference.augmented import predict_augmented
 from bench.inference.device import Compute
 from bench.inference.predictor import open_predictor
@@ -110,15 +110,15 @@ def test_a_killed_prediction_goes_on(weights, tmp_path, monkeypatch, batches):
     recipe, raw = recipe_of(weights), section()
     expected = blend_in_memory(recipe, weights, raw, 5.0)
     predictor, calls, steps = RecipePredictor.open(recipe, weights, CPU), [], []
-    predict_tiles = resumable.predict_tiles
+    start_tiles = tiles.start_tiles
 
     def predict(network, tiles, halo_px, compute):
         if len(calls) == batches and not steps:
             raise KilledError
         calls.append(len(tiles))
-        return predict_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, halo_px, compute)
 
-    monkeypatch.setattr(resumable, "predict_tiles", predict)
+    monkeypatch.setattr(tiles, "start_tiles", predict)
     with pytest.raises(KilledError):
         predictor.predict(raw, 5.0, tmp_path, lambda more: None)
     steps.append(0)

@@ -37,13 +37,13 @@ def random_section(shape, seed=0):
 def record_tiles(monkeypatch):
     """Keeps the batches of tiles that are fed to the network."""
     batches = []
-    original = tiles.predict_tiles
+    original = tiles.start_tiles
 
     def record(network, batch, *others):
         batches.append([pixels.copy() for pixels in batch])
         return original(network, batch, *others)
 
-    monkeypatch.setattr(tiles, "predict_tiles", record)
+    monkeypatch.setattr(tiles, "start_tiles", record)
     return batches
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.inference import resumable
+from bench.inference import resumable, tiles
 from bench.inference.device import Compute
 from bench.inference.predictor import SectionPrediction, open_predictor
 from bench.inference.resumable import count_steps, open_resumable
@@ -58,7 +58,7 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
 
     def count(network, tiles, halo_px, compute):
         calls.append(tiles)
-        return predict_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, halo_px, compute)
 
     def die(store, first, batch, probability):
         if len(calls) > batches:
@@ -68,8 +68,8 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
             raise KilledError
         write(store, first, batch, probability)
 
-    predict_tiles, write = resumable.predict_tiles, resumable.TileStore.write
-    monkeypatch.setattr(resumable, "predict_tiles", count)
+    start_tiles, write = tiles.start_tiles, resumable.TileStore.write
+    monkeypatch.setattr(tiles, "start_tiles", count)
     monkeypatch.setattr(resumable.TileStore, "write", die)
     with pytest.raises(KilledError):
         open_resumable(model, CPU, "vesicles")(raw, 5.0, tmp_path, steps.append)
@@ -84,7 +84,7 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
 def test_a_finished_prediction_is_only_read(model, tmp_path, monkeypatch):
     raw, steps = section((70, 70)), []
     first = open_resumable(model, CPU, "vesicles")(raw, None, tmp_path, steps.append)
-    monkeypatch.setattr(resumable, "predict_tiles", None)
+    monkeypatch.setattr(tiles, "start_tiles", None)
     again = open_resumable(model, CPU, "vesicles")(raw, None, tmp_path, steps.append)
     np.testing.assert_array_equal(first.foreground, again.foreground)
     assert steps[-1] == 9

@@ -3,9 +3,16 @@ import pytest
 import torch
 from torch_em.util.prediction import predict_with_halo
 
+from bench.inference import tiles
 from bench.inference.device import Compute
 from bench.inference.normalise import normalise_section
-from bench.inference.tiles import mirror_indices, predict_section
+from bench.inference.tiles import (
+    fit_batch,
+    mirror_indices,
+    predict_batches,
+    predict_section,
+    predict_sections,
+)
 from bench.models.unet import build_unet2d
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -145,6 +152,33 @@ def test_padding_mirrors_to_whole_tiles(shape):
         period = max(1, 2 * (side - 1))
         places = np.arange(found.size) - 16 + side - 1
         np.testing.assert_array_equal(found, np.abs(places % period - (side - 1)))
+
+
+@pytest.mark.parametrize("in_flight", [2, 3])
+def test_batches_in_flight_as_on_a_gpu_come_out_in_order(monkeypatch, in_flight):
+    """On a GPU the next batches are read and started before one is asked for."""
+    sections = [random_section(shape) for shape in ((100, 131), (20, 30), (64, 64))]
+    expected = [predict(Local(), raw) for raw in sections]
+    monkeypatch.setitem(tiles.IN_FLIGHT, "cpu", in_flight)
+    started, original = [], tiles.start_tiles
+    monkeypatch.setattr(
+        tiles, "start_tiles", lambda *given: started.append(given) or original(*given)
+    )
+    found = predict_sections(Local(), iter(sections), tile_px=32, halo_px=16, compute=CPU)
+    for each, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(each, wanted)
+    assert len(started) == 7
+    keys = [(number, np.zeros((1, 8, 8), np.float32)) for number in range(5)]
+    started.clear()
+    batches = predict_batches(Local(), keys, 0, CPU)
+    assert next(batches)[0] == 0
+    assert len(started) == in_flight
+    assert [key for key, _ in batches] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("edge", "tiles_at_once"), [(512, 1), (1024, 1), (256, 4), (32, 4)])
+def test_a_cpu_is_given_as_many_pixels_as_its_cache_likes(edge, tiles_at_once):
+    assert fit_batch(CPU, edge) == tiles_at_once
 
 
 def test_stored_levels_are_rounded_probabilities():

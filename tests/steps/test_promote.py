@@ -15,7 +15,7 @@ import tifffile
 from bench.config import PromoteConfig, SegmentConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.inference import resumable
+from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
 from bench.recipe import RECIPE_FILE, read_recipe
 from bench.steps.promote import promote
@@ -430,13 +430,13 @@ def test_a_killed_segmentation_by_the_champion_ends_with_the_same_bytes(
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
     assert not out.exists()
     fed = []
-    predict_tiles = resumable.predict_tiles
+    start_tiles = tiles.start_tiles
 
     def count(network, tiles, halo_px, compute):
         fed.append(len(tiles))
-        return predict_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, halo_px, compute)
 
-    monkeypatch.setattr(resumable, "predict_tiles", count)
+    monkeypatch.setattr(tiles, "start_tiles", count)
     segment(SegmentConfig(output=str(out), **given))
     assert 0 < sum(fed) <= (10 - passes) * TILES
     assert contents(out) == contents(whole)

@@ -17,7 +17,7 @@ from bench.config import EvaluateConfig, FinetuneConfig, MicrosamConfig, Segment
 from bench.data.images import read_header, read_section
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.inference import resumable
+from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
 from bench.models.sam import write_tiny_sam
 from bench.steps.evaluate import evaluate
@@ -141,13 +141,13 @@ def wait_for_tiles(out, process):
 def count_batches(monkeypatch):
     """Records how many tiles are predicted at a time."""
     fed = []
-    predict_tiles = resumable.predict_tiles
+    start_tiles = tiles.start_tiles
 
     def counting(network, tiles, halo_px, compute):
         fed.append(len(tiles))
-        return predict_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, halo_px, compute)
 
-    monkeypatch.setattr(resumable, "predict_tiles", counting)
+    monkeypatch.setattr(tiles, "start_tiles", counting)
     return fed
 
 

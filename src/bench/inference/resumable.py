@@ -1,6 +1,6 @@
 """A model applied to images of any size, with what it has predicted so far kept on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from bench.inference.device import Compute
 from bench.inference.predictor import SectionPrediction, foreground_channel, open_predictor
 from bench.inference.sections import feed_section, map_back, model_shape
 from bench.inference.tile_store import TileStore
-from bench.inference.tiles import BATCH_SIZE, TiledSection, predict_tiles
+from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batches
 from bench.memory import explain_out_of_memory
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 
@@ -65,16 +65,21 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> ResumablePredict
         fed = feed_section(raw, info, pixel_size_nm)
         section = TiledSection.cut(fed, info.tile_px, info.halo_px)
         store = TileStore.open(folder, fed.shape, info.tile_px, len(info.outputs))
-        tiles = section.batches(BATCH_SIZE)
+        tiles = section.batches(fit_batch(compute, info.tile_px + 2 * info.halo_px))
         left = store.unfinished(tiles)
         advance(sum(map(len, tiles)) - sum(len(batch) for _, batch in left))
+
+        def read() -> Iterator[tuple[tuple[int, list[Corner]], np.ndarray]]:
+            for first, batch in left:
+                yield (first, batch), section.read(batch)
+
         remedy = "use device=cpu, or a machine with more: the tile belongs to the model"
-        for first, batch in left:
-            with explain_out_of_memory("a batch of tiles and their halo", remedy):
-                pixels = section.read(batch)
-                probability = predict_tiles(network, pixels, section.halo_px, compute)
-            store.write(first, batch, probability)
-            advance(len(batch))
+        with explain_out_of_memory("a batch of tiles and their halo", remedy):
+            for (first, batch), probability in predict_batches(
+                network, read(), section.halo_px, compute
+            ):
+                store.write(first, batch, probability)
+                advance(len(batch))
         return store
 
     return predict

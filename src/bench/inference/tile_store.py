@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bench.inference.tiles import BATCH_SIZE, Corner
+from bench.inference.tiles import Corner
 
 PROBABILITY = "probability"
 FINISHED = "finished"
@@ -45,7 +45,7 @@ class TileStore:
                 chunks=(1, *(min(tile_px, side) for side in shape)),
                 dtype="uint8",
             ),
-            root.require_array(FINISHED, shape=(tiles,), chunks=(BATCH_SIZE,), dtype="uint8"),
+            root.require_array(FINISHED, shape=(tiles,), chunks=(1,), dtype="uint8"),
         )
 
     def unfinished(self, batches: list[list[Corner]]) -> list[tuple[int, list[Corner]]]:

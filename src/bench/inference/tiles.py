@@ -1,19 +1,27 @@
 """Probability maps of whole sections, tile by tile."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from bench.ahead import read_ahead
 from bench.inference.device import Compute
 from bench.inference.normalise import Moments
 from bench.resample import EnlargedSection
 
-# Tiles that a network is given at a time: memory depends on it.
-BATCH_SIZE = 4
+# Pixels of all tiles that a network is given at a time, halo included: memory depends on it. A
+# CPU computes four tiles of 512 px in a fifth more time than one after the other: its cache.
+BATCH_PX = {"cpu": 2**18, "cuda": 2**20}
+MOST_TILES = 4
+# Batches that a device has been given when the oldest is asked for: a GPU then never waits.
+IN_FLIGHT = {"cpu": 1, "cuda": 2}
 
+Key = TypeVar("Key")
 Corner = tuple[int, int]
 # A section (y, x), or one that is computed where it is read.
 Pixels = np.ndarray | EnlargedSection
@@ -50,7 +58,7 @@ class TiledSection:
         rows, columns = range(0, height, self.tile_px), range(0, width, self.tile_px)
         return [(y, x) for y in rows for x in columns]
 
-    def batches(self, size: int = BATCH_SIZE) -> list[list[Corner]]:
+    def batches(self, size: int) -> list[list[Corner]]:
         """The corners of the tiles row by row, a batch at a time."""
         corners = self.corners()
         return [corners[start : start + size] for start in range(0, len(corners), size)]
@@ -76,7 +84,7 @@ def predict_section(
     tile_px: int,
     halo_px: int,
     compute: Compute,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """Applies a network to a section, tile by tile.
 
@@ -86,7 +94,8 @@ def predict_section(
         tile_px: Edge of a tile.
         halo_px: Width of the halo; its predictions are cut off.
         compute: Device and precision; the network is on the device.
-        batch_size: Tiles at a time: memory, not the result, depends on it.
+        batch_size: Tiles at a time: memory, not the result, depends on it; fitting the device
+            if not given.
 
     Returns:
         Probabilities (channels, y, x) as uint8: p is stored as round(255 p).
@@ -109,7 +118,7 @@ def predict_sections(
     tile_px: int,
     halo_px: int,
     compute: Compute,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Applies a network to sections one after the other, as predict_section does to each.
 
@@ -120,14 +129,23 @@ def predict_sections(
         Probabilities (channels, y, x) as uint8 of every section, in order.
     """
     network.eval()
+    size = batch_size or fit_batch(compute, tile_px + 2 * halo_px)
     tiles = itertools.chain.from_iterable(cut_tiles(raw, tile_px, halo_px) for raw in sections)
-    while batch := list(itertools.islice(tiles, batch_size)):
-        pixels = np.stack([tile.pixels for tile in batch])
-        probability = predict_tiles(network, pixels, halo_px, compute)
+
+    def batches() -> Iterator[tuple[list[Tile], np.ndarray]]:
+        while batch := list(itertools.islice(tiles, size)):
+            yield batch, np.stack([tile.pixels for tile in batch])
+
+    for batch, probability in predict_batches(network, batches(), halo_px, compute):
         for tile, channels in zip(batch, probability, strict=True):
             output = tile.canvas.paint(tile.corner, channels)
             if tile.last:
                 yield output
+
+
+def fit_batch(compute: Compute, edge: int) -> int:
+    """How many tiles of an edge (px, with halo) a device is given at a time."""
+    return max(1, min(MOST_TILES, BATCH_PX.get(compute.device.type, 2**20) // edge**2))
 
 
 @dataclass(eq=False)
@@ -170,7 +188,13 @@ def read_window(raw: Pixels, rows: np.ndarray, columns: np.ndarray) -> np.ndarra
     """The pixels of a section at all crossings of rows and columns."""
     if isinstance(raw, EnlargedSection):
         return raw.window(rows, columns)
-    return np.asarray(raw[np.ix_(rows, columns)])
+    return np.asarray(raw[as_slice(rows)][:, as_slice(columns)])
+
+
+def as_slice(indices: np.ndarray) -> slice | np.ndarray:
+    """Indices as a slice where nothing is mirrored: it copies nothing."""
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first == len(indices) - 1 else indices
 
 
 def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:
@@ -178,14 +202,39 @@ def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:
     return np.pad(np.arange(side), (halo_px, halo_px + (-side) % tile_px), mode="reflect")
 
 
+def predict_batches(
+    network: torch.nn.Module,
+    batches: Iterable[tuple[Key, np.ndarray]],
+    halo_px: int,
+    compute: Compute,
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Predicts batches of tiles (tiles, edge, edge), each with a key of the caller's.
+
+    While a GPU computes, the next batch is read and earlier ones are handed back.
+
+    Yields:
+        The key and probabilities (tiles, channels, y, x) as uint8, without the halo, in order.
+    """
+    in_flight = IN_FLIGHT.get(compute.device.type, 1)
+    started: deque[tuple[Key, torch.Tensor]] = deque()
+    with read_ahead(batches, enabled=in_flight > 1) as read:
+        for key, tiles in read:
+            started.append((key, start_tiles(network, tiles, halo_px, compute)))
+            if len(started) == in_flight:
+                done, probability = started.popleft()
+                yield done, probability.cpu().numpy()
+    for done, probability in started:
+        yield done, probability.cpu().numpy()
+
+
 @torch.inference_mode()
-def predict_tiles(
+def start_tiles(
     network: torch.nn.Module, tiles: np.ndarray, halo_px: int, compute: Compute
-) -> np.ndarray:
-    """Predicts one batch of tiles (tiles, edge, edge).
+) -> torch.Tensor:
+    """Gives a network one batch of tiles (tiles, edge, edge); a GPU is not waited for.
 
     Returns:
-        Probabilities (tiles, channels, y, x) as uint8, without the halo.
+        Probabilities (tiles, channels, y, x) as uint8 on the device, without the halo.
     """
     inputs = torch.from_numpy(tiles[:, None])
     inputs = inputs.to(compute.device, memory_format=torch.channels_last)
@@ -193,4 +242,4 @@ def predict_tiles(
         logits = network(inputs)
     inner = slice(halo_px, inputs.shape[-1] - halo_px)
     probability = torch.sigmoid(logits[..., inner, inner].float())
-    return np.asarray((probability * 255).round().to(torch.uint8).cpu().numpy())
+    return (probability * 255).round().to(torch.uint8)

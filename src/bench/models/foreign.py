@@ -21,6 +21,7 @@ from bench.models.torch_em_files import (
     read_module,
     refuse,
 )
+from bench.models.unet import build_torch_em_unet2d
 from bench.models.unet3d import needed_planes
 
 log = logging.getLogger(__name__)
@@ -199,12 +200,8 @@ def write_synapsenet_file(
         weights: Tensors of a ``unet2d``.
         arguments: Arguments of its builder.
     """
-    network = build_model("unet2d", arguments)
+    network = build_torch_em_unet2d(**arguments, activation="Sigmoid")
     network.load_state_dict(dict(weights))
-    network.final_activation = torch.nn.Sigmoid()
-    # Kept in the file, and read by torch_em where it builds the network again.
-    settings: Any = network.init_kwargs
-    settings["final_activation"] = "Sigmoid"
 
     def write(temporary: Path) -> None:
         # Given a path, torch.save writes the name of the file into it.

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch_em.model import UNet2d
+
+from bench.models.unet import InstanceNorm, build_unet2d
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 16, 5), (4, 32, 7, 9)])
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_is_torchs_instance_norm_with_its_gradient(shape, channels_last, dtype):
+    torch.manual_seed(0)
+    image = (5 * torch.randn(shape) + 3).to(dtype)
+    if channels_last:
+        image = image.to(memory_format=torch.channels_last)
+    weights = torch.randn(shape).to(dtype)
+    found = []
+    for norm in (torch.nn.InstanceNorm2d(shape[1]), InstanceNorm(shape[1])):
+        given = image.clone(memory_format=torch.preserve_format).requires_grad_()
+        normalised = norm(given)
+        (normalised * weights).sum().backward()
+        found.append((normalised.detach().float(), given.grad.float()))
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+def test_it_keeps_channels_last_where_torch_does_not():
+    image = torch.randn(2, 8, 16, 16).to(memory_format=torch.channels_last)
+    assert InstanceNorm(8)(image).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_network_is_that_of_torch_em_with_the_same_tensors():
+    torch.manual_seed(0)
+    ours = build_unet2d(in_channels=1, out_channels=2, depth=3, features=8)
+    theirs = UNet2d(1, 2, depth=3, initial_features=8, final_activation=None)
+    norms = [m for m in ours.modules() if isinstance(m, torch.nn.InstanceNorm2d)]
+    assert len(norms) == 14
+    assert all(type(norm) is InstanceNorm for norm in norms)
+    theirs.load_state_dict(ours.state_dict())
+    image = torch.randn(2, 1, 64, 48)
+    with torch.inference_mode():
+        found = ours.eval()(image.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(found, theirs.eval()(image), atol=2e-5, rtol=1e-4)
