@@ -1,8 +1,8 @@
 """Matching of instances, beside stardist, elf and panoptica.
 
-Ours matches at ten thresholds of the IoU at once; each peer at one, IoU > 0.5. A peer that needs more
-memory than --memory-gb is left out of that size; elf's contingency table, the first step of its
-matching, is measured alone, as it fits where the matching does not.
+Ours matches at ten thresholds of the IoU at once; each peer at one, IoU > 0.5. A peer that needs
+more memory than --memory-gb is left out of that size; elf's contingency table, the first step of
+its matching, is measured alone too, as it fits where the matching does not.
 
     PYTHONPATH=src:.peers python benchmarks/instance_matching.py [--input TRUTH PREDICTION]
 """
