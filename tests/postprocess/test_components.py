@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import label
 
-from bench.postprocess.components import STRIDE_PX, label_components
+from bench.postprocess.components import label_components
 
 
 def label_by_scipy(mask, min_area_px):
@@ -29,7 +29,7 @@ def check(mask, min_area_px):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    mask=arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=3 * STRIDE_PX + 1)),
+    mask=arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=49)),
     min_area_px=st.integers(0, 12),
 )
 def test_labels_are_those_of_scipy(mask, min_area_px):
