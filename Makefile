@@ -5,12 +5,17 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 PORT ?= 5000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEERS := .peers/.installed
 
 # The commands find the environment as if it were activated; mlflow reports nothing to anybody.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 # Without git, which is not needed, every run would begin with a page about it.
 export GIT_PYTHON_REFRESH := quiet
+# uv has settings of its own for where to look.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 
 .PHONY: setup demo test lint bench ui requirements docker-project clean
 
@@ -54,8 +59,15 @@ lint: setup
 	mypy
 
 # Every hot path beside what one would otherwise run; the table goes into benchmarks/README.md.
-bench: setup
-	PYTHONPATH=src python benchmarks/run_all.py
+bench: setup $(PEERS)
+	PYTHONPATH=src:$(CURDIR)/.peers python benchmarks/run_all.py
+
+# What only the measurements need lies apart: it does not fit what the environment pins.
+$(PEERS): requirements-bench.txt $(INSTALLED)
+	rm -rf .peers
+	uv pip install --quiet --python $(BIN)/python --target .peers --no-deps --require-hashes \
+	    -r requirements-bench.txt
+	touch $@
 
 ui: setup
 	PYTHONPATH=src python -m bench.tracking.store
@@ -68,6 +80,7 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 requirements: setup
 	$(COMPILE) pyproject.toml --output-file requirements.txt
 	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group bench --no-deps --output-file requirements-bench.txt
 	echo uv | $(COMPILE) - --output-file requirements-uv.txt
 	sed -i "s/has the hash [0-9a-f]*/has the hash $$(sha256sum requirements.txt | cut -c1-16)/" conda.yaml
 
@@ -77,4 +90,4 @@ docker-project:
 	mv docker/MLproject.new docker/MLproject
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache

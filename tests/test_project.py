@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-uv.txt")
+REQUIREMENTS = (
+    "requirements.txt",
+    "requirements-dev.txt",
+    "requirements-uv.txt",
+    "requirements-bench.txt",
+)
 
 
 def test_conda_notices_changed_requirements():

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from bench.errors import BenchError
-from bench.metrics.overlap import check_same_shape
+from bench.metrics.overlap import BLOCK_PX, check_same_shape
 
 THRESHOLDS: tuple[Fraction, ...] = tuple(Fraction(step, 20) for step in range(10, 20))
 
@@ -158,17 +158,13 @@ def instance_scores(matching: Matching) -> dict[str, float]:
 
 
 def count_overlaps(truth: np.ndarray, prediction: np.ndarray) -> Contingency:
-    """Measures the instances of two label images and the pixels they share.
-
-    Pixels are first merged into runs over which neither id changes: one linear pass, after which
-    only the runs are sorted, far fewer than pixels.
-    """
-    truth_runs, predicted_runs, lengths = find_runs(truth.reshape(-1), prediction.reshape(-1))
-    truth_ids, truth_index = np.unique(truth_runs, return_inverse=True)
-    predicted_ids, predicted_index = np.unique(predicted_runs, return_inverse=True)
-    truth_areas = sum_lengths(truth_index, lengths, len(truth_ids))
-    predicted_areas = sum_lengths(predicted_index, lengths, len(predicted_ids))
-    shared = (truth_runs != 0) & (predicted_runs != 0)
+    """Measures the instances of two label images and the pixels they share."""
+    of_truth, of_prediction, pixels = count_pairs(truth.reshape(-1), prediction.reshape(-1))
+    truth_ids, truth_index = np.unique(of_truth, return_inverse=True)
+    predicted_ids, predicted_index = np.unique(of_prediction, return_inverse=True)
+    truth_areas = sum_pixels(truth_index, pixels, len(truth_ids))
+    predicted_areas = sum_pixels(predicted_index, pixels, len(predicted_ids))
+    shared = (of_truth != 0) & (of_prediction != 0)
     codes = truth_index[shared] * len(predicted_ids) + predicted_index[shared]
     pairs, pair_index = np.unique(codes, return_inverse=True)
     # Ids ascend, so background, where there is any, is the first.
@@ -179,8 +175,46 @@ def count_overlaps(truth: np.ndarray, prediction: np.ndarray) -> Contingency:
         predicted_areas=predicted_areas[predicted_background:],
         truth_index=pairs // max(len(predicted_ids), 1) - truth_background,
         predicted_index=pairs % max(len(predicted_ids), 1) - predicted_background,
-        intersections=sum_lengths(pair_index, lengths[shared], len(pairs)),
+        intersections=sum_pixels(pair_index, pixels[shared], len(pairs)),
     )
+
+
+def count_pairs(
+    truth: np.ndarray, prediction: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts the pixels of every pair of ids, in one linear pass and in no order.
+
+    Args:
+        truth: Ids, flat, 0 and above.
+        prediction: Ids of the same pixels.
+
+    Returns:
+        The true ids, the predicted ids and the pixels of each pair, background included. Where
+        ids exceed 32 bits, a pair is there once for each run over which neither id changes.
+    """
+    if not (has_32_bits(truth) and has_32_bits(prediction)):
+        return find_runs(truth, prediction)
+    # numba is imported where instances are matched, and not by all that imports this module.
+    from bench.metrics.overlap_table import add_pairs, new_table
+
+    keys, counts = new_table()
+    for start in range(0, truth.size, BLOCK_PX):
+        block = slice(start, start + BLOCK_PX)
+        keys, counts = add_pairs(
+            as_uint32(truth[block]), as_uint32(prediction[block]), keys, counts
+        )
+    taken = np.flatnonzero(counts)
+    return keys[taken] >> np.uint64(32), keys[taken] & np.uint64(2**32 - 1), counts[taken]
+
+
+def has_32_bits(ids: np.ndarray) -> bool:
+    """Whether all ids, 0 and above, fit into 32 bits."""
+    return ids.dtype.itemsize <= 4 or int(ids.max(initial=0)) < 2**32
+
+
+def as_uint32(ids: np.ndarray) -> np.ndarray:
+    """Ids as uint32, aligned and in the machine's order of bytes; copied where they are not."""
+    return np.require(ids.view(np.uint32) if ids.dtype == np.int32 else ids, np.uint32, ["C", "A"])
 
 
 def find_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -192,9 +226,9 @@ def find_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
     return first[starts], second[starts], np.diff(starts, append=first.size)
 
 
-def sum_lengths(index: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
-    """Adds up run lengths by index; exact, as a double holds every count of pixels."""
-    return np.bincount(index, weights=lengths, minlength=size).astype(np.int64)
+def sum_pixels(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
+    """Adds up pixels by index; exact, as a double holds every count of them."""
+    return np.bincount(index, weights=pixels, minlength=size).astype(np.int64)
 
 
 def check_labels(name: str, labels: np.ndarray) -> None:

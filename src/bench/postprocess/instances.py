@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt
 from skimage.morphology import disk, opening
 
 from bench.errors import BenchError
@@ -49,11 +49,14 @@ def clean_mask(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) ->
         raise BenchError(f"min_area_px must be at least 0, received {min_area_px}: 0 keeps all")
     foreground = check_mask(mask)
     opened = open_mask(foreground, radius_px=opening_radius_px)
-    labels = drop_small_instances(label_mask(opened), min_area_px=min_area_px)
+    # numba is imported where something is labelled, and not by all that imports this module.
+    from bench.postprocess.components import label_components
+
+    labels, kept_px = label_components(opened, min_area_px=min_area_px)
     return Instances(
         labels=labels,
         foreground_before_px=int(np.count_nonzero(foreground)),
-        foreground_after_px=int(np.count_nonzero(labels)),
+        foreground_after_px=kept_px,
     )
 
 
@@ -76,8 +79,10 @@ def label_mask(mask: np.ndarray) -> np.ndarray:
         array([[1, 1, 0],
                [0, 0, 2]], dtype=int32)
     """
-    labels, _ = label(check_mask(mask))
-    return np.asarray(labels, dtype=np.int32)
+    from bench.postprocess.components import label_components
+
+    labels, _ = label_components(check_mask(mask), min_area_px=1)
+    return labels
 
 
 def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:

@@ -1,0 +1,150 @@
+"""Connected components of a mask and their areas in one reading of it, by runs.
+
+A run is a stretch of foreground within a row. Runs that touch from row to row are united; what is
+too small is known before a single label is written. Libraries write all labels first and read them
+twice more for the filter, which takes several times as long.
+
+Reference: He, Chao, Suzuki, "A run-based two-scan labeling algorithm", IEEE Transactions on Image
+Processing 17 (2008) 749.
+"""
+
+import numba
+import numpy as np
+
+
+def label_components(mask: np.ndarray, *, min_area_px: int) -> tuple[np.ndarray, int]:
+    """Labels the 4-connected components of at least an area.
+
+    Args:
+        mask: Boolean (y, x).
+        min_area_px: Area of the smallest component kept; 0 and 1 keep all.
+
+    Returns:
+        Ids 1, 2 .. in the order of the components' first pixels, 0 background, int32 (y, x); and
+        the pixels of all kept.
+    """
+    foreground = np.ascontiguousarray(mask).view(np.uint8)
+    first_of_row, runs, parent = find_runs(foreground)
+    ids, kept_px = number_runs(runs, parent, min_area_px)
+    # Memory that comes zeroed from the system is cheaper than zeros written here.
+    labels = np.zeros(mask.shape, np.int32)
+    write_runs(labels, first_of_row, runs, ids)
+    return labels, kept_px
+
+
+@numba.njit(cache=True, nogil=True)
+def find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Finds the runs of a mask and unites those that touch from row to row.
+
+    Args:
+        mask: (y, x), uint8; every value but 0 is foreground.
+
+    Returns:
+        The first run of each row, and the number of runs at the end; (runs, 2) first column and
+        column after the last, int32; and of each run an earlier one of its component, or itself
+        if it is the first: following these leads to the first.
+    """
+    rows, columns = mask.shape
+    first_of_row = np.empty(rows + 1, np.intp)
+    runs = np.empty((1024, 2), np.int32)
+    parent = np.empty(1024, np.intp)
+    changed, edges = np.zeros(-(-columns // 8) * 8, np.uint8), np.empty(columns + 2, np.int32)
+    found = above = above_end = 0
+    for row in range(rows):
+        first_of_row[row] = found
+        above, above_end = above_end, found
+        in_row = find_edges(mask[row], changed, edges) // 2 if columns else 0
+        if found + in_row > parent.size:
+            runs, parent = enlarge(runs, parent, 2 * (found + in_row))
+        for run in range(found, found + in_row):
+            start, stop = edges[2 * (run - found)], edges[2 * (run - found) + 1]
+            runs[run, 0], runs[run, 1], parent[run] = start, stop, run
+            while above < above_end and runs[above, 1] <= start:
+                above += 1
+            touching = above
+            while touching < above_end and runs[touching, 0] < stop:
+                unite(parent, touching, run)
+                touching += 1
+        found += in_row
+    first_of_row[rows] = found
+    return first_of_row, runs[:found], parent[:found]
+
+
+@numba.njit(cache=True, nogil=True)
+def enlarge(runs: np.ndarray, parent: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Copies runs and their parents to the front of longer arrays."""
+    more_runs, more_parents = np.empty((size, 2), np.int32), np.empty(size, np.intp)
+    more_runs[: parent.size] = runs
+    more_parents[: parent.size] = parent
+    return more_runs, more_parents
+
+
+@numba.njit(cache=True, nogil=True)
+def find_edges(row: np.ndarray, changed: np.ndarray, edges: np.ndarray) -> int:
+    """Writes the columns where runs begin and end, in turns; returns their number, which is even.
+
+    Args:
+        row: Pixels of a row, at least one.
+        changed: (columns, filled up to a multiple of 8) uint8, to work in; 0 beyond the columns.
+        edges: Room for two places more than columns.
+    """
+    # Views side by side, which the compiler compares many pixels at a time.
+    here, before, differ = row[1:], row[:-1], changed[1:]
+    changed[0] = row[0] != 0
+    for place in range(here.size):
+        differ[place] = (here[place] != 0) ^ (before[place] != 0)
+    found = 0
+    words = changed.view(np.uint64)
+    for word in range(words.size):
+        if words[word] == 0:
+            continue
+        # Each place is written, and kept by counting it: processors guess branches on noise wrong.
+        for column in range(8 * word, 8 * word + 8):
+            edges[found] = column
+            found += changed[column]
+    edges[found] = row.size
+    return found + int(row[-1] != 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def unite(parent: np.ndarray, first: int, second: int) -> None:
+    """Makes two runs one component, which is named by its first run."""
+    while parent[first] != first:
+        parent[first] = parent[parent[first]]
+        first = parent[first]
+    while parent[second] != second:
+        parent[second] = parent[parent[second]]
+        second = parent[second]
+    parent[max(first, second)] = min(first, second)
+
+
+@numba.njit(cache=True, nogil=True)
+def number_runs(runs: np.ndarray, parent: np.ndarray, min_area_px: int) -> tuple[np.ndarray, int]:
+    """The id of each run, 0 where its component is too small, int32; and the pixels of the rest."""
+    areas = np.zeros(parent.size, np.intp)
+    for run in range(parent.size):
+        # Parents come first and point to the first run already.
+        parent[run] = parent[parent[run]]
+        areas[parent[run]] += runs[run, 1] - runs[run, 0]
+    ids = np.zeros(parent.size, np.int32)
+    kept = kept_px = 0
+    for run in range(parent.size):
+        if parent[run] != run:
+            ids[run] = ids[parent[run]]
+        elif areas[run] >= min_area_px:
+            kept += 1
+            kept_px += areas[run]
+            ids[run] = kept
+    return ids, kept_px
+
+
+@numba.njit(cache=True, nogil=True)
+def write_runs(
+    labels: np.ndarray, first_of_row: np.ndarray, runs: np.ndarray, ids: np.ndarray
+) -> None:
+    """Writes the ids of runs into labels of zeros."""
+    for row in range(labels.shape[0]):
+        for run in range(first_of_row[row], first_of_row[row + 1]):
+            if ids[run]:
+                for column in range(runs[run, 0], runs[run, 1]):
+                    labels[row, column] = ids[run]
