@@ -14,7 +14,7 @@ import time
 from measuring import HERE, Line, format_table
 
 # Scripts and what they are given here; each alone measures more.
-SCRIPTS: dict[str, tuple[str, ...]] = {"training_feed": ()}
+SCRIPTS: dict[str, tuple[str, ...]] = {"training_feed": (), "training_step": ()}
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 
 
