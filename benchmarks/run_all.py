@@ -19,6 +19,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "instance_matching": (),
     "connected_components": (),
 }
+SCRIPTS: dict[str, tuple[str, ...]] = {"training_feed": (), "training_step": ()}
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 
 

@@ -9,8 +9,9 @@ from bench.training.augment import (
     Augmentation,
     add_noise,
     augment_windows,
-    draw_displacement,
+    draw_control_points,
     draw_matrices,
+    place_samples,
 )
 from bench.training.patches import window_edge
 
@@ -27,6 +28,13 @@ def random_windows(augmentation, batch=4, seed=0, patch=PATCH):
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(batch, 1, edge, edge, generator=generator)
     return image, (torch.rand(batch, 1, edge, edge, generator=generator) < 0.3).float()
+
+
+def displacement(batch, patch_px, augmentation, rng):
+    """The displacements alone: of a patch whose pixels all come from the centre."""
+    points = draw_control_points(batch, patch_px, augmentation, rng)
+    still = np.zeros((batch, 2, 2), np.float32)
+    return place_samples(still, points, patch_px, torch.device("cpu"))
 
 
 def blobs(augmentation, batch=4, patch=64):
@@ -145,6 +153,20 @@ def test_channels_of_the_target_move_alike():
     assert torch.equal(together[:, 2:], together[:, :1])
 
 
+def test_samples_are_placed_as_torch_interpolates_and_rotates():
+    rng = np.random.default_rng(0)
+    points, matrices = draw_control_points(6, 96, ELASTIC, rng), draw_matrices(6, ROTATIONS, rng)
+    fine = torch.nn.functional.interpolate(
+        torch.from_numpy(points), size=(96, 96), mode="bicubic", align_corners=True
+    )
+    y, x = np.indices((96, 96)) - 47.5
+    turned = np.einsum("bkl,lyx->byxk", matrices, np.stack([x, y]))
+    expected = turned + fine.permute(0, 2, 3, 1).numpy()
+    placed = place_samples(matrices, points, 96, torch.device("cpu"))
+    np.testing.assert_allclose(placed, expected, atol=1e-4)
+    assert np.abs(fine.numpy()).max() > 2
+
+
 def test_displacement_is_bounded_whatever_is_drawn():
     """Control points at their bounds, with the signs for which bicubic overshoots most."""
 
@@ -156,12 +178,12 @@ def test_displacement_is_bounded_whatever_is_drawn():
         def random(self, batch):
             return np.full(batch, 0.499)
 
-    field = draw_displacement(1, 256, ELASTIC, Extreme())
+    field = displacement(1, 256, ELASTIC, Extreme())
     assert 3.5 * 0.499 * 4 < field.abs().max() <= ELASTIC_REACH * 0.499 * 4
 
 
 def test_displacement_is_smooth_and_as_strong_as_asked():
-    fields = draw_displacement(400, 128, ELASTIC, np.random.default_rng(0))
+    fields = displacement(400, 128, ELASTIC, np.random.default_rng(0))
     assert fields.shape == (400, 128, 128, 2)
     assert fields.abs().max() <= ELASTIC_REACH * 4
     still = (fields == 0).all(dim=-1).all(dim=-1).all(dim=-1)

@@ -64,6 +64,7 @@ class Session:
     def on_iteration(self, iteration, numbers):
         assert self.trainee.network.training
         self.numbers[iteration] = (numbers["loss"], numbers["lr"])
+        assert 0 < numbers["data_wait_fraction"] < 1
         if self.stop == ("iteration", iteration):
             raise StoppedError
 

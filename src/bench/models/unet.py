@@ -3,21 +3,51 @@
 from typing import Any
 
 import torch
-from torch.nn import functional
+
+
+class ChannelNorm(torch.autograd.Function):
+    """Shifts and scales every channel of every image to mean 0 and variance 1, on a CPU.
+
+    Forward it is torch's group norm of as many groups as channels, whose kernel takes channels_last;
+    its own gradient takes ten times as long as the forward pass, this one twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: torch.Tensor, eps: float) -> torch.Tensor:
+        """Normalises an image (batch, channels, y, x)."""
+        batch, channels, height, width = image.shape
+        normalised, _, scale = torch.native_group_norm(
+            image, None, None, batch, channels, height * width, channels, eps
+        )
+        ctx.save_for_backward(normalised, scale)
+        return normalised
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        """The gradient without its mean and without its part along the normalised channel."""
+        normalised, scale = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        size, dtype = normalised.shape[2] * normalised.shape[3], normalised.dtype
+        mean, along = (
+            (part.sum((2, 3), keepdim=True, dtype=torch.float32) / size).to(dtype)
+            for part in (gradient, gradient * normalised)
+        )
+        centred = torch.addcmul(gradient, normalised, along, value=-1).sub_(mean)
+        return centred.mul_(scale.to(dtype)[..., None, None]), None
 
 
 class InstanceNorm(torch.nn.InstanceNorm2d):
     """InstanceNorm without weights that keeps channels_last on a CPU.
 
     torch computes it as batch norm of an image with batch * channels channels, for which it copies
-    what is channels_last there and back: half of the time of the whole network in bf16. One group
-    per channel is the same, and its kernel takes channels_last. A GPU computes groups in fp32.
+    what is channels_last there and back: half of the time of the whole network in bf16.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalises every channel of every image (batch, channels, y, x) by itself."""
         if input.device.type == "cpu":
-            return functional.group_norm(input, self.num_features, eps=self.eps)
+            normalised: torch.Tensor = ChannelNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
+            return normalised
         return super().forward(input)
 
 

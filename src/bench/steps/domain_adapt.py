@@ -31,6 +31,7 @@ from bench.steps.training_run import (
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
+from bench.training.ahead import draw_ahead
 from bench.training.loop import LoopSettings, Reports, make_trainee, train
 from bench.training.mean_teacher import MeanTeacher, PseudoLabeller, self_training
 from bench.training.state import Progress, Trainee, save_state
@@ -166,7 +167,10 @@ def adapt(task: Task, run: Run) -> Progress:
     channel = foreground_channel(task.info, task.structure.name)
     pair = MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
     data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
-    with show_progress(f"{task.method.name} {task.structure.name}") as advance:
+    with (
+        show_progress(f"{task.method.name} {task.structure.name}") as advance,
+        draw_ahead(feed, task.compute.device) as batches,
+    ):
         report = AdaptationReport(
             pair=pair,
             feed=feed,
@@ -184,7 +188,7 @@ def adapt(task: Task, run: Run) -> Progress:
             score_source(report, trainee, state)
         progress = train(
             trainee,
-            self_training(pair, feed, task.compute),
+            self_training(pair, batches, task.compute),
             settings,
             state_file=state,
             reports=Reports(

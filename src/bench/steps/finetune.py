@@ -26,6 +26,7 @@ from bench.steps.training_run import (
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity, Run, open_run
 from bench.tracking.store import Store, open_store
+from bench.training.ahead import draw_ahead
 from bench.training.augment import Augmentation
 from bench.training.loop import Reports, make_trainee, train
 from bench.training.losses import make_loss
@@ -182,7 +183,10 @@ def train_task(task: Task, run: Run) -> Progress:
         task.method.loss, gamma=config.focal_gamma, foreground_weight=foreground_weight(task)
     )
     best, last = (run.work / f"{name}.safetensors" for name in ("best", "last"))
-    with show_progress(f"{task.method.name} {task.structure.name}") as advance:
+    with (
+        show_progress(f"{task.method.name} {task.structure.name}") as advance,
+        draw_ahead(feed, task.compute.device) as batches,
+    ):
         report = TrainingReport(
             run=run,
             sections=task.data.validation(),
@@ -194,7 +198,7 @@ def train_task(task: Task, run: Run) -> Progress:
         )
         progress = train(
             trainee,
-            supervised(network, feed, loss, task.compute),
+            supervised(network, batches, loss, task.compute),
             settings,
             state_file=run.work / "state.safetensors",
             reports=Reports(

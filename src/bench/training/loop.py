@@ -43,7 +43,8 @@ class Reports:
     """What the loop tells its caller.
 
     Attributes:
-        on_iteration: Called with the iterations done, and loss, lr, images_per_second and the
+        on_iteration: Called with the iterations done, and loss, lr, images_per_second, the share
+            of the time that was spent on getting the batch (data_wait_fraction), and the
             objective's own numbers.
         validate: Called with the network every epoch; returns its score, higher is better.
         on_epoch: Called with the iterations done, the score, and whether it is the best so far.
@@ -110,7 +111,10 @@ def train(
         with explain_out_of_memory("a batch in training", objective.remedy):
             numbers = train_batch(trainee, objective, settings, progress.iteration)
         progress.iteration += 1
-        numbers["images_per_second"] = objective.images / (time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        numbers["images_per_second"] = objective.images / seconds
+        if "data_wait_s" in numbers:
+            numbers["data_wait_fraction"] = numbers.pop("data_wait_s") / seconds
         reports.on_iteration(progress.iteration, numbers)
         last = progress.iteration == settings.iterations
         epoch_ends = last or progress.iteration % settings.epoch_iterations == 0

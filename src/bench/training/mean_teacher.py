@@ -11,8 +11,8 @@ import torch
 
 from bench.inference.device import Compute
 from bench.models.self_training import make_self_training_loss
+from bench.training.ahead import Feed, wait_for_batch
 from bench.training.objective import Objective
-from bench.training.unlabelled import UnlabelledFeed
 
 # From a teacher and its images to labels and accepted pixels, both (batch, channels, y, x).
 PseudoLabeller = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -44,7 +44,7 @@ class MeanTeacher:
                 slow.mul_(self.ema).add_(fast, alpha=1 - self.ema)
 
 
-def self_training(pair: MeanTeacher, feed: UnlabelledFeed, compute: Compute) -> Objective:
+def self_training(pair: MeanTeacher, feed: Feed, compute: Compute) -> Objective:
     """The loss of the student on the teacher's pseudo-labels.
 
     The teacher sees the weak view of a batch and the student the strong one, of the same pixels.
@@ -53,16 +53,16 @@ def self_training(pair: MeanTeacher, feed: UnlabelledFeed, compute: Compute) -> 
     pair.teacher.requires_grad_(False).eval()
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
-        weak, strong = (
-            view.contiguous(memory_format=torch.channels_last) for view in feed.batch(iteration)
-        )
+        views, waited_s = wait_for_batch(feed, iteration)
+        weak, strong = (view.contiguous(memory_format=torch.channels_last) for view in views)
         with compute.autocast(), torch.no_grad():
             labels, accepted = pair.labeller(pair.teacher, weak)
         with compute.autocast():
             logits = pair.student(strong)
             # Theirs calls the network itself; the logits are also needed for the numbers.
             value = loss(lambda _: logits, strong, labels, accepted)
-        return value, describe_batch(labels, accepted, logits.detach(), pair.channel)
+        numbers = describe_batch(labels, accepted, logits.detach(), pair.channel)
+        return value, numbers | {"data_wait_s": waited_s}
 
     settings = feed.settings
     remedy = f"lower batch_size (now {settings.batch_size}) or patch_px (now {settings.patch_px})"

@@ -1,0 +1,97 @@
+"""The next batch is drawn while the network computes on this one."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class BatchSettings(Protocol):
+    """What an objective must know of the batches."""
+
+    @property
+    def batch_size(self) -> int:
+        """Patches in a batch."""
+
+    @property
+    def patch_px(self) -> int:
+        """Edge of a patch."""
+
+
+class Feed(Protocol):
+    """Batches that are functions of the iteration alone."""
+
+    @property
+    def settings(self) -> BatchSettings:
+        """How they are drawn."""
+
+    def batch(self, iteration: int) -> Batch:
+        """Draws the batch of an iteration."""
+
+
+@contextmanager
+def draw_ahead(feed: Feed, device: torch.device) -> Iterator[Feed]:
+    """Lets a feed work one batch ahead where the network computes on a GPU.
+
+    On a CPU it stays as it is: both would compete for the same cores.
+    """
+    if device.type == "cpu":
+        yield feed
+        return
+    with OneAhead(feed, device) as ahead:
+        yield ahead
+
+
+class OneAhead:
+    """A feed whose next batch is drawn in a thread, on a GPU in a stream of its own.
+
+    As a batch depends on its iteration alone, it is the same as without. Whatever goes wrong in the
+    thread is raised where its batch is asked for; asked again, it is drawn again.
+    """
+
+    def __init__(self, feed: Feed, device: torch.device) -> None:
+        self.feed, self.settings = feed, feed.settings
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="next batch")
+        self.coming: tuple[int, Future[Batch]] | None = None
+
+    def __enter__(self) -> "OneAhead":
+        """Draws nothing before it is asked."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for the batch that is being drawn; no thread is left."""
+        self.thread.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, iteration: int) -> Batch:
+        """Hands out the batch of an iteration, and begins with the next one."""
+        coming, self.coming = self.coming, None
+        if coming is None or coming[0] != iteration:
+            coming = iteration, self.thread.submit(self.draw, iteration)
+        batch = coming[1].result()
+        if self.stream is not None:
+            # Its memory is not reused before the network's stream, too, is done with it.
+            for tensor in batch:
+                tensor.record_stream(torch.cuda.current_stream(tensor.device))
+        self.coming = iteration + 1, self.thread.submit(self.draw, iteration + 1)
+        return batch
+
+    def draw(self, iteration: int) -> Batch:
+        """Draws a batch and waits until it is there."""
+        if self.stream is None:
+            return self.feed.batch(iteration)
+        with torch.cuda.stream(self.stream):
+            batch = self.feed.batch(iteration)
+        self.stream.synchronize()
+        return batch
+
+
+def wait_for_batch(feed: Feed, iteration: int) -> tuple[Batch, float]:
+    """Returns a batch, and the seconds that it took to get it."""
+    asked = time.monotonic()
+    return feed.batch(iteration), time.monotonic() - asked
