@@ -18,8 +18,11 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "pixel_metrics": (),
     "instance_matching": (),
     "connected_components": (),
+    "tiled_inference": (),
+    "augment_predictions": (),
+    "training_feed": (),
+    "training_step": (),
 }
-SCRIPTS: dict[str, tuple[str, ...]] = {"training_feed": (), "training_step": ()}
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 
 
