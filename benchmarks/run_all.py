@@ -16,6 +16,9 @@ from measuring import HERE, Line, format_table
 # Scripts and what they are given here; each alone measures more.
 SCRIPTS: dict[str, tuple[str, ...]] = {
     "prepare_montages": (),
+    "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
+    "help_pages": (),
+    "import_share": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 
