@@ -140,7 +140,7 @@ def serve(uri: str, artifacts: Path, log: Path) -> subprocess.Popen:
 def measure_layout(runs: int, layout: str, served: bool, repeats: int) -> Line:
     """Measures both ways on a store made for it."""
     size = f"{runs:,} runs, {layout}, {'server' if served else 'SQLite'}"
-    goal = None if served else GOALS[runs]
+    goal = GOALS[runs]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "store"
         uri, experiment = fill_store(place, runs, LAYOUTS[layout], served=served)
