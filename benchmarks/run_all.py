@@ -18,7 +18,6 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "prepare_montages": (),
     "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
     "help_pages": (),
-    "import_share": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 
