@@ -1,44 +1,59 @@
-"""Time and memory of prepare on montages, beside a plain read and write of the same bytes.
+"""Time and memory of prepare on montages, beside a plain copy of the same files.
 
-Makes a TrakEM2 project over montages with area lists all over them (or reuses it), prepares it in
-a process of its own, and prints a table; writes prepare_montages.json beside this file.
+Makes TrakEM2 projects over montages with area lists all over them (or reuses them). Both ways end
+with their bytes on disk (fsync): prepare promises that its dataset survives a loss of power, so the
+copy does the same. A third way only hashes and writes the bytes that prepare has to hash and write.
 
     PYTHONPATH=src python benchmarks/prepare_montages.py [--side 7000] [--sections 12]
+    PYTHONPATH=src python benchmarks/prepare_montages.py --input PROJECT [--splits ...]
 """
 
 import argparse
-import json
+import hashlib
+import math
 import multiprocessing
-import platform
+import os
 import resource
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from measuring import Line, report, time_in_turns
 from scipy.ndimage import gaussian_filter
 
-from bench.config import PrepareConfig
+from bench.config import AUTO, PrepareConfig
 from bench.data.inputs import read_input
+from bench.data.prepared import PreparedDataset
+from bench.data.sources import source_files
 from bench.data.writing import write_prepared
 
 CLASSES = ("vesicle", "mitochondria", "membrane")
 CORNERS = 40
+# At most four times the time of a copy.
+GOAL = 0.25
+THREADS = 2
+
+
+def make_montages(folder: Path, side: int, sections: int) -> None:
+    """Writes montages of filtered noise: one, and the same rolled by other distances."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [folder / f"m{number}.tif" for number in range(sections)]
+    if all(path.exists() for path in wanted):
+        return
+    noise = np.random.default_rng(0).normal(0, 40, (side, side)).astype(np.float32)
+    image = np.clip(128 + 2.2 * gaussian_filter(noise, 1.2), 0, 255).astype(np.uint8)
+    for number, path in enumerate(wanted):
+        tifffile.imwrite(path, np.roll(image, (317 * number, 571 * number), (0, 1)))
 
 
 def make_project(folder: Path, side: int, sections: int, objects: int) -> Path:
-    """Writes montages of filtered noise and a project with objects spread over all sections."""
-    project = folder / "project.xml"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes a project over the first montages, with objects spread over all of them."""
+    make_montages(folder, side, sections)
+    project = folder / f"project{sections}.xml"
     random = np.random.default_rng(0)
-    for number in range(sections):
-        if (folder / f"m{number}.tif").exists():
-            continue
-        noise = random.normal(0, 40, (side, side)).astype(np.float32)
-        image = 128 + 2.2 * gaussian_filter(noise, 1.2)
-        tifffile.imwrite(folder / f"m{number}.tif", np.clip(image, 0, 255).astype(np.uint8))
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
     leaves, areas = [], []
     for number in range(objects):
@@ -72,76 +87,135 @@ def make_project(folder: Path, side: int, sections: int, objects: int) -> Path:
     return project
 
 
-def prepare(project: Path, output: Path, sections: int) -> None:
-    """Prepares the project: one region over whole montages, the last two sections judge."""
-    splits = f"train=0-{sections - 3};val={sections - 2};test={sections - 1}"
-    tree = read_input(PrepareConfig(input=str(project), splits=splits))
-    write_prepared(tree, output)
+def prepare(config: PrepareConfig, output: Path) -> PreparedDataset:
+    """Prepares a project."""
+    shutil.rmtree(output, ignore_errors=True)
+    return write_prepared(read_input(config), output)
 
 
-def copy_plainly(project: Path, output: Path, _sections: int) -> None:
-    """Reads and writes the bytes of every montage."""
+def copy_files(paths: Iterable[Path], output: Path, *, durable: bool) -> None:
+    """Reads and writes the bytes of files; durable ones are flushed to disk, file by file."""
+    shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    for path in sorted(project.parent.glob("*.tif")):
-        (output / path.name).write_bytes(path.read_bytes())
+    for number, path in enumerate(paths):
+        write_bytes(output / str(number), path.read_bytes(), durable=durable)
 
 
-def measure(task: Callable[..., None], *arguments: object) -> tuple[float, float]:
-    """Seconds and peak memory (GB) of a task in a new process."""
+def write_bytes(path: Path, content: bytes, *, durable: bool) -> None:
+    """Writes a file."""
+    with path.open("wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def hash_and_write(paths: Iterable[Path], dataset: PreparedDataset, output: Path) -> None:
+    """Hashes the source files and as many bytes as a dataset has pixels, and writes its files."""
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
+    files = [(dataset.root / entry["file"], sum(sizes_of(entry))) for entry in dataset.entries]
+    pixels = np.ones(max(size for _, size in files), np.uint8)
+
+    def take(file: tuple[Path, int]) -> None:
+        hashlib.sha256(pixels[: file[1]]).hexdigest()
+        write_bytes(output / file[0].name, file[0].read_bytes(), durable=True)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), paths))
+        list(pool.map(take, files))
+
+
+def sizes_of(entry: dict) -> list[int]:
+    """Bytes of the arrays of a section."""
+    size = math.prod(entry["shape"])
+    return [size * np.dtype(array["dtype"]).itemsize for array in entry["datasets"].values()]
+
+
+def measure_peak(config: PrepareConfig, output: Path) -> float:
+    """Peak memory (GB) of prepare in a new process."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=run_measured, args=(queue, task, arguments))
+    process = context.Process(target=run_measured, args=(queue, config, output))
     process.start()
-    seconds, peak = queue.get()
     process.join()
     if process.exitcode:
-        raise SystemExit(f"{task.__name__} failed")
-    return seconds, peak
+        raise SystemExit("prepare failed")
+    return queue.get()
 
 
-def run_measured(
-    queue: "multiprocessing.Queue", task: Callable[..., None], arguments: tuple
-) -> None:
-    """Runs a task and reports on it."""
-    started = time.perf_counter()
-    try:
-        task(*arguments)
-    finally:
-        seconds = time.perf_counter() - started
-        queue.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6))
+def run_measured(queue: "multiprocessing.Queue", config: PrepareConfig, output: Path) -> None:
+    """Prepares, and reports the process's peak memory."""
+    prepare(config, output)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+
+
+def measure(config: PrepareConfig, work: Path, size: str, repeats: int) -> Line:
+    """Prepares and copies in turns."""
+    paths = [path for path in source_files(read_input(config)).values() if path.is_file()]
+    output, copied = work / "prepared", work / "copied"
+    dataset = prepare(config, output)
+    shutil.copytree(output, work / "kept", dirs_exist_ok=True)
+    kept = PreparedDataset.open(work / "kept")
+    ways = {
+        "prepare": lambda: prepare(config, output),
+        "copy": lambda: copy_files(paths, copied, durable=True),
+        "cached": lambda: copy_files(paths, copied, durable=False),
+        "bytes": lambda: hash_and_write(paths, kept, copied),
+    }
+    seconds, found = time_in_turns(ways, repeats=repeats, warm_up=False)
+    found["prepare"].verify()
+    assert found["prepare"].content_hash == dataset.content_hash
+    limit = describe_limit(seconds, kept, paths, measure_peak(config, output))
+    for folder in (output, copied, work / "kept"):
+        shutil.rmtree(folder)
+    agreement = "every pixel read back, content hash the same"
+    ours, peer = seconds["prepare"], seconds["copy"]
+    return Line("prepare", size, ours, "copy, to disk", peer, GOAL, agreement, limit)
+
+
+def describe_limit(
+    seconds: dict[str, float], dataset: PreparedDataset, paths: list[Path], peak_gb: float
+) -> str:
+    """What prepare has to hash and write, and how far from that it is."""
+    hashed = sum(sum(sizes_of(entry)) for entry in dataset.entries)
+    written = sum((dataset.root / entry["file"]).stat().st_size for entry in dataset.entries)
+    read = sum(path.stat().st_size for path in paths)
+    return (
+        f"{seconds['prepare'] / seconds['copy']:.1f} times the copy (in the page cache "
+        f"{seconds['cached']:.2f} s); SHA-256 of {(read + hashed) / 1e9:.1f} GB and writing "
+        f"{written / 1e9:.2f} GB for {read / 1e9:.2f} alone take {seconds['bytes']:.2f} s on "
+        f"{THREADS} threads; peak memory {peak_gb:.2f} GB"
+    )
 
 
 def main() -> None:
-    """Measures a quarter of the size and the size itself."""
+    """Measures a quarter of the sections and all of them, or the data given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("data/bench_montages"))
     parser.add_argument("--side", type=int, default=7000)
     parser.add_argument("--sections", type=int, default=12)
     parser.add_argument("--objects", type=int, default=5000)
+    parser.add_argument("--input", help="a project or folder of yours, in place of montages made")
+    parser.add_argument("--splits", default=AUTO, help="as for prepare")
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    rows = []
-    for sections, objects in (
-        (max(3, options.sections // 4), options.objects // 4),
-        (options.sections, options.objects),
-    ):
-        folder = options.work / f"{options.side}x{sections}"
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.input:
+        config = PrepareConfig(input=options.input, splits=options.splits)
+        report(__file__, [measure(config, options.work, options.input, options.repeats)])
+        return
+    lines = []
+    for share in (4, 1):
+        # One region over whole montages; the last two sections judge.
+        sections, objects = max(3, options.sections // share), options.objects // share
+        folder = options.work / str(options.side)
         project = make_project(folder, options.side, sections, objects)
-        output = folder.with_name(folder.name + "_out")
-        row: dict[str, object] = {"sections": sections, "objects": objects, "side_px": options.side}
-        for name, task in (("copy", copy_plainly), ("prepare", prepare)):
-            shutil.rmtree(output, ignore_errors=True)
-            seconds, peak = measure(task, project, output, sections)
-            row |= {f"{name}_s": round(seconds, 2), f"{name}_peak_gb": round(peak, 2)}
-        shutil.rmtree(output, ignore_errors=True)
-        rows.append(row)
-        print(row)
-    content = {
-        "machine": f"{platform.machine()}, {multiprocessing.cpu_count()} cores",
-        "rows": rows,
-    }
-    (Path(__file__).parent / "prepare_montages.json").write_text(
-        json.dumps(content, indent=2) + "\n"
-    )
+        splits = f"train=0-{sections - 3};val={sections - 2};test={sections - 1}"
+        size = f"{sections} montages of {options.side} x {options.side}, {objects} objects"
+        config = PrepareConfig(input=str(project), splits=splits)
+        lines.append(measure(config, options.work, size, options.repeats))
+    report(__file__, lines)
 
 
 if __name__ == "__main__":

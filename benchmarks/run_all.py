@@ -22,6 +22,9 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "augment_predictions": (),
     "training_feed": (),
     "training_step": (),
+    "prepare_montages": (),
+    "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
+    "help_pages": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 

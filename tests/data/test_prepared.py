@@ -83,6 +83,18 @@ def test_other_schema_and_lost_keys(dataset):
         PreparedDataset.open(dataset.root)
 
 
+def test_written_before_with_every_chunk_compressed(dataset):
+    for path in (dataset.root / "sections").iterdir():
+        with h5py.File(path, "r+") as file:
+            keys = ["raw", *(f"labels/{name}" for name in file["labels"])]
+            for key in keys:
+                pixels, attributes = file[key][()], dict(file[key].attrs)
+                del file[key]
+                options = {"chunks": (16, 16), "compression": "gzip", "compression_opts": 4}
+                file.create_dataset(key, data=pixels, **options).attrs.update(attributes)
+    PreparedDataset.open(dataset.root).verify()
+
+
 def test_lost_file(dataset):
     (dataset.root / "sections/val-s3.h5").unlink()
     with pytest.raises(BenchError, match="received none for val-s3: run prepare again"):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.data.blocks import occupied_blocks
 from bench.errors import BenchError
 from bench.postprocess.instances import label_mask
 
@@ -45,12 +46,12 @@ def read_instances(mask: np.ndarray, file: str, *, ids: bool = False) -> tuple[n
         BenchError: If the mask holds anything but whole numbers from 0 to 2**32 - 1.
     """
     check_ids(mask, file)
-    foreground = mask[mask != 0]
-    if foreground.size == 0:
+    largest = mask.max()
+    if not largest:
         return np.zeros(mask.shape, np.uint8), "empty"
-    kind = "binary" if not ids and foreground.min() == foreground.max() else "ids"
+    kind = "ids" if ids or np.count_nonzero(mask) != np.count_nonzero(mask == largest) else "binary"
     labels = label_mask(mask != 0) if kind == "binary" else mask
-    return labels.astype(np.min_scalar_type(int(labels.max()))), kind
+    return labels.astype(np.min_scalar_type(int(labels.max())), copy=False), kind
 
 
 def check_ids(mask: np.ndarray, file: str) -> None:
@@ -61,7 +62,7 @@ def check_ids(mask: np.ndarray, file: str) -> None:
         raise BenchError(
             f"mask {file} must hold whole numbers, received {value}: save 0 and 1, or instance ids"
         )
-    if mask.min() < 0:
+    if mask.dtype.kind in "if" and mask.min() < 0:
         raise BenchError(
             f"mask {file} must not be negative, received {mask.min()}: 0 is background, instances "
             "count from 1"
@@ -85,10 +86,13 @@ def check_finite(pixels: np.ndarray, file: str) -> None:
 
 def instance_areas(labels: np.ndarray) -> np.ndarray:
     """Returns the areas in px of the instances in an image of ids, ordered by id."""
-    if labels.max(initial=0) > labels.size:
-        return np.unique(labels[labels != 0], return_counts=True)[1]
-    areas = np.bincount(labels.ravel())[1:]
-    return areas[areas > 0]
+    found = [np.unique(labels[block], return_counts=True) for block in occupied_blocks(labels)]
+    if not found:
+        return np.zeros(0, np.int64)
+    ids, places = np.unique(np.concatenate([ids for ids, _ in found]), return_inverse=True)
+    counts = np.concatenate([counts for _, counts in found])
+    areas: np.ndarray = np.bincount(places, counts)[ids != 0].astype(np.int64)
+    return areas
 
 
 def check_foreground(summaries: dict[str, dict[str, Any]]) -> list[str]:

@@ -159,8 +159,9 @@ class PreparedDataset:
         """
         entries = self.entries
         for entry in entries:
-            arrays = {key: self.read(entry["name"], key) for key in entry["datasets"]}
-            found = hash_section(entry["name"], entry["split"], arrays)
+            name = entry["name"]
+            pixels = {key: hash_pixels(self.read(name, key)) for key in entry["datasets"]}
+            found = hash_section(name, entry["split"], pixels)
             if found != entry["content_hash"]:
                 raise self.damage(f"other pixels in section {entry['name']}")
         if hash_dataset([e["content_hash"] for e in entries], self.pixel_size_nm) != (
@@ -242,9 +243,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def hash_section(name: str, split: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """Hashes the content of a section: name, split and the pixels of its HDF5 datasets."""
-    return json_sha256([name, split, {key: hash_pixels(pixels) for key, pixels in arrays.items()}])
+def hash_section(name: str, split: str, pixels: Mapping[str, str]) -> str:
+    """Hashes the content of a section: name, split and the hashes of its HDF5 datasets' pixels."""
+    return json_sha256([name, split, dict(pixels)])
 
 
 def hash_dataset(section_hashes: list[str], pixel_size_nm: float | None) -> str:

@@ -1,6 +1,7 @@
 """The annotated sections that were found in a user's files, before their pixels are read."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 from bench.data.images import ImageHeader, decode
 from bench.data.rasterise import DrawnLabels
 from bench.hashing import path_sha256
+
+# Hashing lets other threads run, and disks like to be asked for several files.
+HASHED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,10 @@ class SourceTree:
 def source_hashes(tree: SourceTree) -> dict[str, str]:
     """Returns the SHA-256 of every file of a tree by its path relative to the root."""
     paths = source_files(tree)
-    return {file: decode(paths[file], path_sha256) for file in sorted(paths)}
+    files = sorted(paths)
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+        hashes = pool.map(lambda file: decode(paths[file], path_sha256), files)
+        return dict(zip(files, hashes, strict=True))
 
 
 def source_files(tree: SourceTree) -> dict[str, Path]:

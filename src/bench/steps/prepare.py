@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config import PhantomConfig, PrepareConfig
+from bench.data.checks import instance_areas
 from bench.data.inputs import read_input
 from bench.data.phantom import write_phantom
 from bench.data.prepared import MANIFEST, PreparedDataset
@@ -147,6 +148,6 @@ def make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPan
         section=section,
         raw=dataset.read_raw(section),
         labels=labels,
-        counts={name: int(np.unique(image[image > 0]).size) for name, image in labels.items()},
+        counts={name: int(instance_areas(image).size) for name, image in labels.items()},
         pixel_size_nm=dataset.pixel_size_nm,
     )

@@ -44,6 +44,9 @@ def read_layer(
     for count, (patch, path, matrix) in enumerate(placed):
         pixels = read_section(path, patch.page)
         check_size(project, patch, pixels)
+        cut = find_source(pixels, matrix, (height, width))
+        if len(placed) == 1 and cut is not None and cut.shape == canvas.shape:
+            return np.ascontiguousarray(cut)
         dtype = np.result_type(canvas, pixels) if count else pixels.dtype
         canvas = canvas.astype(dtype, copy=False)
         lay_patch(canvas, pixels, matrix)
@@ -140,10 +143,8 @@ def lay_patch(canvas: np.ndarray, pixels: np.ndarray, matrix: np.ndarray) -> Non
     if overlap is None:
         return
     rows, columns = overlap
-    shift = matrix[:, 2]
-    if np.array_equal(matrix[:, :2], np.eye(2)) and np.array_equal(shift, np.floor(shift)):
-        x, y = int(shift[0]), int(shift[1])
-        source = pixels[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+    source = find_source(pixels, matrix, canvas.shape)
+    if source is not None:
         canvas[rows, columns] = source
         return
     inverse = invert(matrix)
@@ -151,6 +152,27 @@ def lay_patch(canvas: np.ndarray, pixels: np.ndarray, matrix: np.ndarray) -> Non
     for start in range(rows.start, rows.stop, band):
         part = canvas[start : min(start + band, rows.stop), columns]
         lay_band(part, pixels, inverse, (start, columns.start))
+
+
+def find_source(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, ...]) -> np.ndarray | None:
+    """The part of an image (y, x) that lies in a canvas, where it only has to be shifted.
+
+    Args:
+        pixels: The image.
+        matrix: From its pixels to those of the canvas (2, 3).
+        size: Height and width of the canvas.
+
+    Returns:
+        A view; None where the transform is not one by whole pixels, or nothing is covered.
+    """
+    height, width = size
+    overlap = find_overlap(matrix, pixels.shape, (height, width))
+    shift = matrix[:, 2]
+    whole = np.array_equal(matrix[:, :2], np.eye(2)) and np.array_equal(shift, np.floor(shift))
+    if overlap is None or not whole:
+        return None
+    (rows, columns), x, y = overlap, int(shift[0]), int(shift[1])
+    return pixels[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
 
 
 def lay_band(
