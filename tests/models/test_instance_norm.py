@@ -7,13 +7,16 @@ from bench.models.unet import InstanceNorm, build_unet2d
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 16, 5), (4, 32, 7, 9)])
 @pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("weights_last", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_is_torchs_instance_norm_with_its_gradient(shape, channels_last, dtype):
+def test_it_is_torchs_instance_norm_with_its_gradient(shape, channels_last, weights_last, dtype):
     torch.manual_seed(0)
     image = (5 * torch.randn(shape) + 3).to(dtype)
     if channels_last:
         image = image.to(memory_format=torch.channels_last)
     weights = torch.randn(shape).to(dtype)
+    if weights_last:
+        weights = weights.to(memory_format=torch.channels_last)
     found = []
     for norm in (torch.nn.InstanceNorm2d(shape[1]), InstanceNorm(shape[1])):
         given = image.clone(memory_format=torch.preserve_format).requires_grad_()

@@ -8,32 +8,41 @@ import torch
 class ChannelNorm(torch.autograd.Function):
     """Shifts and scales every channel of every image to mean 0 and variance 1, on a CPU.
 
-    Forward it is torch's group norm of as many groups as channels, whose kernel takes
-    channels_last. Of its own gradient one took 91 ms where this one takes 5, and batch norm 9.
+    Both ways by kernels of torch that take channels_last: forward that of a group norm of as many
+    groups as channels, whose own gradient takes 80 times as long as the forward pass; backward that
+    of a batch norm, an image at a time, which is four times as fast as the formula in tensors.
     """
 
     @staticmethod
     def forward(ctx: Any, image: torch.Tensor, eps: float) -> torch.Tensor:
         """Normalises an image (batch, channels, y, x)."""
         batch, channels, height, width = image.shape
-        normalised, _, scale = torch.native_group_norm(
+        normalised, mean, scale = torch.native_group_norm(
             image, None, None, batch, channels, height * width, channels, eps
         )
-        ctx.save_for_backward(normalised, scale)
+        ctx.save_for_backward(image, mean, scale)
+        ctx.eps = eps
         return normalised
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """The gradient without its mean and without its part along the normalised channel."""
-        normalised, scale = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        size, dtype = normalised.shape[2] * normalised.shape[3], normalised.dtype
-        mean, along = (
-            (part.sum((2, 3), keepdim=True, dtype=torch.float32) / size).to(dtype)
-            for part in (gradient, gradient * normalised)
-        )
-        centred = torch.addcmul(gradient, normalised, along, value=-1).sub_(mean)
-        return centred.mul_(scale.to(dtype)[..., None, None]), None
+        """The gradient of the image."""
+        image, mean, scale = ctx.saved_tensors
+        found = torch.empty_like(image)
+        for one in range(len(image)):
+            found[one : one + 1], *_ = torch.ops.aten.native_batch_norm_backward(
+                gradient[one : one + 1],
+                image[one : one + 1],
+                None,
+                None,
+                None,
+                mean[one],
+                scale[one],
+                True,
+                ctx.eps,
+                [True, False, False],
+            )
+        return found, None
 
 
 class InstanceNorm(torch.nn.InstanceNorm2d):
