@@ -1,6 +1,6 @@
 """Tiled inference of the U-Net on large images, beside torch_em's predict_with_halo in fp32.
 
-Same weights, once with the same tile and halo and once with those that are the suite's default;
+Same weights, once with the same tile and halo and once with those that the suite chooses by Dice;
 compares the labels of a trained model with the peer's, and the Dice of a section of known truth.
 
     PYTHONPATH=src python benchmarks/tiled_inference.py [--model M --dataset D] [--sides 2048,4096]
@@ -23,6 +23,7 @@ from bench.inference.tiles import predict_section
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.models.checkpoint import load_checkpoint
 from bench.models.unet import build_torch_em_unet2d
+from bench.steps.geometry import GEOMETRIES, pick_geometry
 
 PEER_TILE, PEER_HALO = 512, 128
 PEER = "predict_with_halo, 512 + 128, fp32"
@@ -82,14 +83,14 @@ def measure_side(
     network, info = load_checkpoint(subject.model)
     network.to(compute.device, memory_format=torch.channels_last).eval()
     peer = open_peer(subject).to(compute.device)
-    geometries = {
-        "same tile and halo": (PEER_TILE, PEER_HALO),
-        "default tile and halo": (info.tile_px, info.halo_px),
-    }
 
     def predict(image: np.ndarray, tile_px: int, halo_px: int) -> np.ndarray:
         return predict_section(network, image, tile_px=tile_px, halo_px=halo_px, compute=compute)[0]
 
+    # A model of one's own has its tile and halo; the phantom's are chosen as finetune does.
+    offered = GEOMETRIES if subject.trained_here else ((info.tile_px, info.halo_px),)
+    chosen = pick_geometry(offered, [dice_of(predict(subject.image, *g), subject) for g in offered])
+    geometries = {"same tile and halo": (PEER_TILE, PEER_HALO), "chosen tile and halo": chosen}
     image = enlarge(subject.image, side)
     ways = {name: lambda place=place: predict(image, *place) for name, place in geometries.items()}
     predict(image[:PEER_TILE, :PEER_TILE], PEER_TILE, PEER_HALO)

@@ -34,12 +34,14 @@ class Subject:
         info: What it is.
         image: A section (y, x) that it has not seen.
         truth: Instance ids (y, x) of it.
+        trained_here: Whether the model is the phantom's.
     """
 
     model: Path
     info: ModelInfo
     image: np.ndarray
     truth: np.ndarray
+    trained_here: bool
 
 
 def choose_subject(
@@ -50,7 +52,7 @@ def choose_subject(
         prepared, info = PreparedDataset.open(str(dataset)), load_info(model)
         name = next(iter(prepared.sections("val")))
         truth = prepared.read_labels(name, info.structure)
-        return Subject(model, info, prepared.read_raw(name), truth)
+        return Subject(model, info, prepared.read_raw(name), truth, False)
     region = make_region(
         shape=(3, SIZE_PX, SIZE_PX), pixel_size_nm=PIXEL_NM, domain="resin", seed=0
     )
@@ -59,7 +61,7 @@ def choose_subject(
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         train_model(path, [(region.raw[z], labels[z]) for z in (0, 1)], compute)
-    return Subject(path, load_info(path), region.raw[2], labels[2])
+    return Subject(path, load_info(path), region.raw[2], labels[2], True)
 
 
 def train_model(

@@ -231,8 +231,12 @@ class TrainingConfig(StepConfig):
     epoch_iterations: int | None = setting(
         None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
     )
-    tile_px: int = setting(384, "Tile the network is applied to, without halo, in px.", minimum=16)
-    halo_px: int = setting(64, "Halo around a tile in px.", minimum=0)
+    tile_px: int | None = setting(
+        None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16
+    )
+    halo_px: int | None = setting(
+        None, "Halo around a tile in px; auto is 64 where tile_px is given.", minimum=0
+    )
     precision: str = setting(
         AUTO, "auto is bf16 where the device has it.", choices=(AUTO, "fp32", "bf16", "fp16")
     )

@@ -11,6 +11,7 @@ from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.transfer import transfer_weights
+from bench.steps.geometry import GEOMETRIES, choose_geometry
 from bench.steps.progress import show_progress
 from bench.steps.separation import choose_separation
 from bench.steps.source import Source, find_adapted, resolve_source, source_of
@@ -83,7 +84,11 @@ def resolve_task(config: FinetuneConfig, store: Store) -> Task:
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
     method, source = choose_method(config.method, source=given, loss=config.loss)
-    for name, value in (("patch_px", config.patch_px), ("tile_px + 2 halo_px", tile_edge(config))):
+    tile_px, halo_px = training_geometry(config)
+    for name, value in (
+        ("patch_px", config.patch_px),
+        ("tile_px + 2 halo_px", tile_px + 2 * halo_px),
+    ):
         if value % 2**DEPTH:
             raise BenchError(f"{name} must be a multiple of {2**DEPTH}, received {value}")
     compute = choose_compute(config.device, config.precision)
@@ -120,9 +125,13 @@ def check_architecture(source: Source) -> None:
         )
 
 
-def tile_edge(config: FinetuneConfig) -> int:
-    """Edge (px) of what the network sees at once when it is applied."""
-    return config.tile_px + 2 * config.halo_px
+def training_geometry(config: FinetuneConfig) -> tuple[int, int]:
+    """Tile and halo (px) of the validations in training, and of the model if one is given."""
+    tile_px, halo_px = GEOMETRIES[0]
+    return (
+        tile_px if config.tile_px is None else config.tile_px,
+        halo_px if config.halo_px is None else config.halo_px,
+    )
 
 
 def identify(task: Task, inputs: dict[str, str]) -> Identity:
@@ -205,9 +214,13 @@ def train_task(task: Task, run: Run) -> Progress:
                 report.on_iteration, report.validate, report.on_epoch, report.on_saving
             ),
         )
+    info = report.describe(progress.iteration, None)
+    if config.tile_px is None and config.halo_px is None:
+        tile_px, halo_px = choose_geometry(best, task.data, task.compute, run)
+        info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     if "boundary" in task.method.outputs:
         choose_separation(best, task.data, task.compute, run)
-    save_checkpoint(last, network, report.describe(progress.iteration, None))
+    save_checkpoint(last, network, info)
     log_checkpoints(run, ("best", "last"))
     return progress
 
@@ -215,6 +228,7 @@ def train_task(task: Task, run: Run) -> Progress:
 def start_network(task: Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
     """Builds the network, with the source's weights where there is one; says how many fitted."""
     config, source, outputs = task.config, task.source, task.method.outputs
+    tile_px, halo_px = training_geometry(config)
     arguments = {"in_channels": 1, "depth": DEPTH, "features": config.features}
     arguments = (source.info.arguments if source.info else arguments) | {
         "out_channels": len(outputs)
@@ -233,8 +247,8 @@ def start_network(task: Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
         structure=task.structure.name,
         input_pixel_size_nm=task.data.fed_nm,
         normalisation="section",
-        tile_px=config.tile_px,
-        halo_px=config.halo_px,
+        tile_px=tile_px,
+        halo_px=halo_px,
         training={"method": task.method.name, "dataset": task.dataset.content_hash},
     )
     return network, info
