@@ -8,6 +8,7 @@ its own, in turns. Prints a table and writes compare_runs.json beside this file.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import urllib.request
 from pathlib import Path
 
 from filled_store import SCORES, fill_store
+from servers import make_database, postgres_programs, running_postgres
 
 # Runs: a size, and four times that.
 SIZES = (2500, 10_000)
@@ -129,11 +131,15 @@ def serve(uri: str, artifacts: Path, log: Path) -> subprocess.Popen:
     raise SystemExit(f"the server does not answer: {log.read_text()}")
 
 
-def measure_layout(size: int, seeds: int, served: bool, repeats: int) -> dict[str, object]:
+def measure_layout(size: int, seeds: int, kind: str, repeats: int) -> dict[str, object]:
     """Measures both ways on a store made for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "store"
-        uri, experiment = fill_store(place, size, seeds, served=served)
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "store"
+        database = ""
+        if kind == "PostgreSQL":
+            database = make_database(stack.enter_context(running_postgres()), "many")
+        served = kind == "server"
+        uri, experiment = fill_store(place, size, seeds, served=served, uri=database)
         if not served:
             return measure_store(uri, experiment, repeats)
         server = serve(uri, place / "artifacts", place / "server.log")
@@ -142,6 +148,12 @@ def measure_layout(size: int, seeds: int, served: bool, repeats: int) -> dict[st
         finally:
             server.terminate()
             server.wait()
+
+
+def repeats_of(options: argparse.Namespace) -> dict[str, int]:
+    """The stores, and how often each is measured; PostgreSQL where it is installed."""
+    databases = ["SQLite"] + (["PostgreSQL"] if postgres_programs() else [])
+    return dict.fromkeys(databases, options.repeats) | {"server": options.server_repeats}
 
 
 def main() -> None:
@@ -153,10 +165,10 @@ def main() -> None:
     rows = []
     for layout, seeds in LAYOUTS.items():
         for size in SIZES:
-            for way, repeats in (("SQLite", options.repeats), ("server", options.server_repeats)):
+            for kind, repeats in repeats_of(options).items():
                 if repeats:
-                    name = {"runs": size, "layout": layout, "store": way}
-                    rows.append(name | measure_layout(size, seeds, way == "server", repeats))
+                    name = {"runs": size, "layout": layout, "store": kind}
+                    rows.append(name | measure_layout(size, seeds, kind, repeats))
                     print(rows[-1], flush=True)
     content = {
         "machine": f"{platform.machine()}, {multiprocessing.cpu_count()} cores, shared",
