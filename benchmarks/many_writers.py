@@ -71,6 +71,8 @@ def logged_by(writer: int, number: int, steps: int) -> dict[str, Any]:
 def write_runs(uri: str, experiment: str, load: Load, writer: int, start: Any) -> None:
     """Logs the runs of one writer, once all are ready."""
     os.environ |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
+    # mlflow says on stdout where every run is seen.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     from bench.tracking.runs import Identity, open_run
     from bench.tracking.store import open_store
 

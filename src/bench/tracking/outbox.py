@@ -131,7 +131,8 @@ class Outbox:
     def _late(self) -> tuple[int, int]:
         """How many writes of the run were late so far, and how many seconds at most."""
         number, first = self.spool.summary()
-        waited = round(time.time() - first / 1000)
+        # A clock may have been set back meanwhile.
+        waited = max(0, round(time.time() - first / 1000))
         return self._sent_late + number, max(self._longest_s, waited)
 
     def _late_tag(self) -> Write:

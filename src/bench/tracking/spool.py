@@ -50,6 +50,8 @@ class Spool:
                 os.truncate(self.file, size)
             self.repair()
             raise
+        if write["kind"] == ARTIFACT or len(lines) > 1:
+            self._sync_names()
 
     def _keep(self, path: Path) -> str:
         """Keeps a file that is to become an artifact; returns its name in the folder."""
@@ -63,6 +65,15 @@ class Spool:
             with kept.open("rb") as file:
                 os.fsync(file.fileno())
         return str(kept.relative_to(self.folder))
+
+    def _sync_names(self) -> None:
+        """Puts the names of new files on the disk, which a power cut takes otherwise."""
+        for folder in (self.work, self.folder, *self.folder.glob("files/**/")):
+            names = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(names)
+            finally:
+                os.close(names)
 
     def repair(self) -> None:
         """Cuts off the line that a process was killed in; nobody was told that it is there."""
