@@ -339,6 +339,16 @@ def test_a_full_disk_of_artifacts_is_waited_for(store, tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_password_is_not_shown(store, away, caplog):
+    run = open_run(store, IDENTITY)
+    away(MlflowException("API request to https://name:secret@host/api failed"))
+    run.log_metrics({"loss": 1.0})
+    assert "API request to https://host/api failed" in caplog.text
+    assert "secret" not in caplog.text
+    away.over()
+    run.finish("FINISHED")
+
+
 def test_every_line_is_json(store, away):
     run = open_run(store, IDENTITY)
     away()

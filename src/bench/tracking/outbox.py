@@ -158,5 +158,6 @@ class Outbox:
 
 
 def one_line(error: Exception | None) -> str:
-    """What went wrong, in a line that can be read."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """What went wrong, in a line that can be read, without a password in the server's address."""
+    shown = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
+    return shown[:200] or type(error).__name__
