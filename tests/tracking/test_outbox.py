@@ -218,7 +218,9 @@ def test_a_process_that_is_killed_meanwhile_leaves_everything_it_logged(store, p
     assert store.client.get_run(run.id).data.tags[LATE_TAG].startswith("3 writes")
 
 
-def test_the_command_sends_what_is_left_of_runs_that_nobody_works_at(store, away):
+def test_the_command_sends_what_is_left_of_runs_that_nobody_works_at(
+    store, away, python_environment
+):
     store.patience_s = 0
     left = open_run(store, IDENTITY, reuse=False)
     busy = open_run(store, replace(IDENTITY, seed=1), reuse=False)
@@ -228,7 +230,15 @@ def test_the_command_sends_what_is_left_of_runs_that_nobody_works_at(store, away
     with pytest.raises(BenchError, match=r"bench\.tracking\.send"):
         left.finish("FINISHED")
     away.over()
-    assert send_all(store) == 1
+    sent = subprocess.run(
+        [sys.executable, "-m", "bench.tracking.send"],
+        env=python_environment | {"MLFLOW_TRACKING_URI": store.uri},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"run {left.id}: sent, FINISHED" in sent.stderr
+    assert "runs that had something left to send: 1" in sent.stderr
     found = store.client.get_run(left.id)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
     assert not left.work.exists()
