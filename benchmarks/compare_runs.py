@@ -8,6 +8,7 @@ its own, in turns; seconds are without its imports.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from filled_store import SCORES, fill_store
 from measuring import Line, report
+from servers import make_database, postgres_programs, running_postgres
 
 # Runs: a size, and four times that.
 SIZES = (2500, 10_000)
@@ -137,13 +139,16 @@ def serve(uri: str, artifacts: Path, log: Path) -> subprocess.Popen:
     raise SystemExit(f"the server does not answer: {log.read_text()}")
 
 
-def measure_layout(runs: int, layout: str, served: bool, repeats: int) -> Line:
+def measure_layout(runs: int, layout: str, kind: str, repeats: int) -> Line:
     """Measures both ways on a store made for it."""
-    size = f"{runs:,} runs, {layout}, {'server' if served else 'SQLite'}"
-    goal = GOALS[runs]
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "store"
-        uri, experiment = fill_store(place, runs, LAYOUTS[layout], served=served)
+    size, goal = f"{runs:,} runs, {layout}, {kind}", GOALS[runs]
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "store"
+        database = ""
+        if kind == "PostgreSQL":
+            database = make_database(stack.enter_context(running_postgres()), "many")
+        served = kind == "server"
+        uri, experiment = fill_store(place, runs, LAYOUTS[layout], served=served, uri=database)
         if not served:
             return measure_store(uri, experiment, size, goal, repeats)
         server = serve(uri, place / "artifacts", place / "server.log")
@@ -152,6 +157,12 @@ def measure_layout(runs: int, layout: str, served: bool, repeats: int) -> Line:
         finally:
             server.terminate()
             server.wait()
+
+
+def repeats_of(options: argparse.Namespace) -> dict[str, int]:
+    """The stores, and how often each is measured; PostgreSQL where it is installed."""
+    databases = ["SQLite"] + (["PostgreSQL"] if postgres_programs() else [])
+    return dict.fromkeys(databases, options.repeats) | {"server": options.server_repeats}
 
 
 def main() -> None:
@@ -164,9 +175,9 @@ def main() -> None:
     lines = []
     for layout in options.layouts:
         for runs in SIZES:
-            for served, repeats in ((False, options.repeats), (True, options.server_repeats)):
+            for kind, repeats in repeats_of(options).items():
                 if repeats:
-                    lines.append(measure_layout(runs, layout, served, repeats))
+                    lines.append(measure_layout(runs, layout, kind, repeats))
     report(__file__, lines)
 
 

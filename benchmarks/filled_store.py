@@ -1,4 +1,4 @@
-"""An SQLite store of many evaluate runs, as evaluate leaves them, written in seconds.
+"""A store of many evaluate runs, as evaluate leaves them, written in seconds.
 
 mlflow's client takes some 20 ms a run; here the same rows go in bulk into the tables that mlflow
 made. A test-sized store written through the client reads the same (tests/tracking).
@@ -39,7 +39,9 @@ SPEEDS = ("predict/seconds", "predict/megapixels_per_s")
 CHUNK = 1000
 
 
-def fill_store(folder: Path, runs: int, seeds: int, *, served: bool) -> tuple[str, str]:
+def fill_store(
+    folder: Path, runs: int, seeds: int, *, served: bool, uri: str = ""
+) -> tuple[str, str]:
     """Writes a store; returns its address and the id of the experiment.
 
     Args:
@@ -49,9 +51,10 @@ def fill_store(folder: Path, runs: int, seeds: int, *, served: bool) -> tuple[st
         seeds: Number of seeds.
         served: Whether artifacts are those of a server, in its folder ``artifacts``, or are read
             from the folder itself.
+        uri: An empty database; an SQLite file in the folder where it is not given.
     """
     folder.mkdir(parents=True)
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = uri or f"sqlite:///{folder}/mlflow.db"
     store = SqlAlchemyStore(uri, str(folder / "artifacts"))
     location = "mlflow-artifacts:" if served else str(folder / "artifacts")
     experiment = store.create_experiment("many", artifact_location=location)

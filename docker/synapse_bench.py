@@ -18,7 +18,7 @@ from supervise import supervise
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Run as they are: a shell to look around, the server of the UI, and what docker/MLproject asks for.
-PROGRAMS = ("bash", "mlflow", "pytest", "python")
+PROGRAMS = ("bash", "dask", "mlflow", "pytest", "python")
 HELP = """\
 Usage: synapse-bench ENTRY_POINT [-P name=value]... [options of mlflow run]
        synapse-bench ENTRY_POINT --help     the settings of an entry point

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,6 +127,43 @@ def use_store(monkeypatch) -> Callable:
 def store(make_store, use_store, tmp_path):
     """A new store, which steps open too."""
     return use_store(make_store(tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a new PostgreSQL, without a database's name."""
+    from servers import postgres_programs, running_postgres
+
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    if postgres_programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with running_postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def postgres_database(postgres) -> str:
+    """A database with mlflow's tables."""
+    from mlflow.tracking import MlflowClient
+    from servers import make_database
+
+    uri = make_database(postgres, "tests")
+    MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    return uri
+
+
+@pytest.fixture
+def postgres_store(postgres_database, use_store, monkeypatch, tmp_path):
+    """An empty experiment in PostgreSQL, which steps open too."""
+    from bench.tracking.store import open_store
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres_database)
+    store = open_store()
+    location = str(tmp_path / "artifacts")
+    store.experiment_id = store.client.create_experiment(
+        f"tests {time.time_ns()}", artifact_location=location
+    )
+    return use_store(store)
 
 
 @pytest.fixture(scope="session")

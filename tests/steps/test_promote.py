@@ -195,7 +195,7 @@ def test_what_is_in_the_files(use_searched):
     assert {path for path in files if "." not in path} == {"MLmodel"}
     needed = (folder / "requirements.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[\w-]+==\d[\w.]*", line) for line in needed)
-    names = {re.split("[=<>]", line)[0] for line in project_requirements()}
+    names = {re.split(r"[\[=<>]", line)[0] for line in project_requirements()}
     assert {line.partition("==")[0] for line in needed} < names
 
 

@@ -11,6 +11,15 @@ from bench.tracking.queries import Cell
 DATASET = "d" * 64
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request):
+    """The same in SQLite and in PostgreSQL."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres_store")
+    make_store, use_store = (request.getfixturevalue(name) for name in ("make_store", "use_store"))
+    return use_store(make_store(request.getfixturevalue("tmp_path") / "store"))
+
+
 @pytest.fixture(params=["database", "pages"])
 def way(request, monkeypatch):
     """Both ways of reading a store; pages are of two runs, so that there are several."""

@@ -62,6 +62,17 @@ def test_a_server_that_does_not_answer_is_an_error_in_seconds(monkeypatch):
             check_server(uri)
 
 
+def test_the_patience_is_what_the_user_says(store, monkeypatch):
+    monkeypatch.delenv("BENCH_STORE_PATIENCE_S", raising=False)
+    assert open_store().patience_s == 600
+    monkeypatch.setenv("BENCH_STORE_PATIENCE_S", "30")
+    assert open_store().patience_s == 30
+    for wrong in ("soon", "-1", "nan", "inf"):
+        monkeypatch.setenv("BENCH_STORE_PATIENCE_S", wrong)
+        with pytest.raises(BenchError, match=f"number of seconds from 0, received '{wrong}'"):
+            open_store()
+
+
 def test_a_server_that_wants_a_password_answers():
     class Guarded(BaseHTTPRequestHandler):
         def do_GET(self):

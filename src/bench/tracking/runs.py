@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import mlflow
 import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.tracking.outbox import LATE_TAG, Outbox
+from bench.tracking.rendering import Renderer
 from bench.tracking.store import Store, open_store
+from bench.tracking.writes import artifact, batch, end, inputs
 from bench.version import code_version
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class Run:
         id: The run's id.
         state: ``new``, ``resumed``, or ``reused``: finished before, nothing is left to do.
         work: A folder for the state of the unfinished run; removed when it finishes.
+        outbox: Where everything goes that the run logs.
     """
 
     def __init__(
@@ -102,10 +106,17 @@ class Run:
         state: Literal["new", "resumed", "reused"],
         work: Path,
         lock: TextIO | None,
+        found: MlflowRun | None = None,
     ) -> None:
         """Made by open_run."""
         self.store, self.client, self.id = store, store.client, run_id
         self.state, self.work, self._lock = state, work, lock
+        # Kept here, so that a store that is away need not be asked.
+        self._params = set(found.data.params) if found else set()
+        self._warnings = read_warnings(found) if found else ()
+        late = found.data.tags.get(LATE_TAG, "") if found else ""
+        self.outbox = Outbox(store, run_id, work, late)
+        self._renderer = Renderer(self.outbox)
 
     @property
     def reused(self) -> bool:
@@ -114,14 +125,14 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs resolved settings as ``cfg.*``; those that a resumed run has are kept."""
-        known = self.client.get_run(self.id).data.params
         new = [
             Param(f"cfg.{name}", str(value)[:6000])
             for name, value in params.items()
-            if f"cfg.{name}" not in known
+            if f"cfg.{name}" not in self._params
         ]
+        self._params.update(param.key for param in new)
         for start in range(0, len(new), PARAMS_PER_CALL):
-            self.client.log_batch(self.id, params=new[start : start + PARAMS_PER_CALL])
+            self.outbox.deliver(batch(params=new[start : start + PARAMS_PER_CALL]))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics of one step."""
@@ -136,7 +147,7 @@ class Run:
             for name, value in values.items()
         ]
         for start in range(0, len(metrics), METRICS_PER_CALL):
-            self.client.log_batch(self.id, metrics=metrics[start : start + METRICS_PER_CALL])
+            self.outbox.deliver(batch(metrics[start : start + METRICS_PER_CALL]))
 
     def last_step(self, metric: str) -> int:
         """The last step that a metric was logged at; 0 if never."""
@@ -144,7 +155,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
-        self.client.log_batch(self.id, tags=[RunTag(k, v[:8000]) for k, v in tags.items()])
+        self.outbox.deliver(batch(tags=[RunTag(k, v[:8000]) for k, v in tags.items()]))
 
     def add_warning(self, warning: str) -> None:
         """Says something that a reader of the run's score must know; the table repeats it."""
@@ -153,26 +164,26 @@ class Run:
 
     def keep_warnings(self, warnings: Iterable[str]) -> None:
         """Adds warnings to those of the run, a line each, without saying them again."""
-        known = read_warnings(self.client.get_run(self.id))
-        lines = dict.fromkeys([*known, *(" ".join(warning.split()) for warning in warnings)])
-        if lines:
-            self.set_tags({WARNING_TAG: "\n".join(lines)})
+        lines = [" ".join(warning.split()) for warning in warnings]
+        self._warnings = tuple(dict.fromkeys([*self._warnings, *lines]))
+        if self._warnings:
+            self.set_tags({WARNING_TAG: "\n".join(self._warnings)})
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Copies a file to the run's artifacts."""
-        self.client.log_artifact(self.id, str(path), folder)
+        self.outbox.deliver(artifact(path, folder))
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Logs a figure as an artifact."""
-        self.client.log_figure(self.id, figure, name, save_kwargs=FIGURE)
+        self._renderer.log_figure(self.id, figure, name, save_kwargs=FIGURE)
 
     def log_text(self, text: str, name: str) -> None:
         """Logs a text as an artifact."""
-        self.client.log_text(self.id, text, name)
+        self._renderer.log_text(self.id, text, name)
 
     def log_image(self, image: np.ndarray, key: str, step: int) -> None:
         """Logs an RGB image of a step: a slider over the steps in the MLflow UI."""
-        self.client.log_image(self.id, image, key=key, step=step)
+        self._renderer.log_image(self.id, image, key=key, step=step)
 
     def log_image_table(
         self, images: Mapping[str, np.ndarray], scores: Mapping[str, float]
@@ -186,7 +197,7 @@ class Run:
             "dice": [scores[name] for name in images],
             "overlay": [mlflow.Image(image) for image in images.values()],
         }
-        self.client.log_table(self.id, columns, "overlays.json")
+        self._renderer.log_table(self.id, columns, "overlays.json")
 
     def log_dataset(self, *, name: str, path: Path, digest: str, context: str) -> None:
         """Logs a prepared dataset as an input of the run."""
@@ -197,24 +208,33 @@ class Run:
             source=json.dumps({"uri": str(path.resolve())}),
             profile=json.dumps({"content_hash": digest}),
         )
-        tag = InputTag("mlflow.data.context", context)
-        self.client.log_inputs(self.id, [DatasetInput(dataset, [tag])])
+        self.outbox.deliver(inputs([dataset], context))
 
     def log_datasets_of(self, run_id: str, context: str) -> None:
         """Logs the datasets that another run had as inputs as those of this one."""
-        tag = InputTag("mlflow.data.context", context)
-        inputs = self.client.get_run(run_id).inputs
-        datasets = inputs.dataset_inputs if inputs else []
-        self.client.log_inputs(self.id, [DatasetInput(one.dataset, [tag]) for one in datasets])
+        found = self.client.get_run(run_id).inputs
+        datasets = found.dataset_inputs if found else []
+        self.outbox.deliver(inputs([one.dataset for one in datasets], context))
 
     def finish(self, status: str, reason: str = "") -> None:
-        """Ends the run and lets go of its lock; a finished run's state is removed."""
-        if reason:
-            self.set_tags({"bench.reason": reason})
-        self.client.set_terminated(self.id, status)
-        if status == "FINISHED":
-            shutil.rmtree(self.work, ignore_errors=True)
-        self.close()
+        """Ends the run and lets go of its lock; a finished run's state is removed.
+
+        Raises:
+            BenchError: If it finished, and the store did not come back in time. What waits is kept
+                in the work folder, and sent when the same run is opened again.
+        """
+        try:
+            if reason:
+                self.set_tags({"bench.reason": reason})
+            self.outbox.deliver(end(status))
+            if status == "FINISHED":
+                self.outbox.wait(self.store.patience_s)
+            elif self.outbox.spool.waiting:
+                log.warning("the tracking store is away: %s", self.outbox.describe_left())
+            if status == "FINISHED" or not has_state(self.work):
+                shutil.rmtree(self.work, ignore_errors=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Lets go of the lock."""
@@ -262,10 +282,15 @@ def open_run(
     adopted = None if parent else store.take_adopted()
     if not reuse:
         work = store.work_folder(f"{fingerprint} {time.time_ns()}")
-        return new_run(store, identity, adopted, parent, work, None)
+        return new_run(store, identity, adopted, parent, work, lock_work(work, identity))
     work = store.work_folder(fingerprint)
     lock = lock_work(work, identity)
     found = find_same(store, fingerprint)
+    if found is not None:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(lock.close)
+            found = send_left(store, found, work)
+            on_failure.pop_all()
     if found is None:
         clear_work(work)
         return new_run(store, identity, adopted, parent, work, lock)
@@ -281,7 +306,21 @@ def open_run(
     if "bench.reason" in found.data.tags:
         store.client.delete_tag(run_id, "bench.reason")
     log.info("%s: resuming run %s, which was %s", identity.name(), run_id, found.info.status)
-    return Run(store, run_id, "resumed", work, lock)
+    return Run(store, run_id, "resumed", work, lock, found)
+
+
+def send_left(store: Store, found: MlflowRun, work: Path) -> MlflowRun:
+    """Sends what an earlier process of a run could not; returns the run as it is then."""
+    run_id = str(found.info.run_id)
+    outbox = Outbox(store, run_id, work, found.data.tags.get(LATE_TAG, ""))
+    if not outbox.spool.waiting:
+        return found
+    if outbox.spool.owner()["run_id"] != run_id:
+        log.warning("what was kept for a run that is gone is removed: %s", outbox.spool.folder)
+        outbox.spool.clear()
+        return found
+    outbox.wait(0)
+    return store.client.get_run(run_id)
 
 
 def new_run(
@@ -326,8 +365,15 @@ def lock_work(work: Path, identity: Identity) -> TextIO:
 def clear_work(work: Path) -> None:
     """Removes the state of a run that is no longer in the store; the lock stays."""
     for path in work.iterdir():
-        if path.name != "lock":
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
             path.unlink()
+
+
+def has_state(work: Path) -> bool:
+    """Whether a work folder holds more than its lock."""
+    return any(path.name != "lock" for path in work.iterdir())
 
 
 def find_same(store: Store, fingerprint: str) -> MlflowRun | None:

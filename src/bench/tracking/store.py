@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 import urllib.error
 import urllib.request
@@ -32,6 +33,9 @@ VARIABLES = (
     "MLFLOW_EXPERIMENT_ID",
     "MLFLOW_EXPERIMENT_NAME",
 )
+# Seconds that the end of a run waits for a store that went away, and where the user says it.
+PATIENCE_S = 600.0
+PATIENCE = "BENCH_STORE_PATIENCE_S"
 
 
 @dataclass
@@ -43,28 +47,36 @@ class Store:
         uri: Its address.
         experiment_id: The experiment that new runs go to.
         adopted: The run that `mlflow run` made for this process, until a step takes it.
+        patience_s: How long the end of a run waits for a store that went away.
     """
 
     client: MlflowClient
     uri: str
     experiment_id: str
     adopted: str | None
+    patience_s: float = PATIENCE_S
 
     def take_adopted(self) -> str | None:
         """Returns the run that `mlflow run` made, once."""
         run_id, self.adopted = self.adopted, None
         return run_id
 
+    @property
+    def _database(self) -> Path | None:
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+    @property
+    def work(self) -> Path:
+        """Where work folders are: beside the SQLite database, or in the project for a server."""
+        return (self._database.parent if self._database else HOME) / "work"
+
     def work_folder(self, fingerprint: str) -> Path:
         """Where the state of an unfinished run is kept, and the lock of its process.
 
-        It lies beside the SQLite database, or in the project for a server. Equal fingerprints in
-        other stores or experiments are other runs, with folders of their own.
+        Equal fingerprints in other stores or experiments are other runs, with folders of their own.
         """
-        database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
-        store = database.name if database else self.uri
-        key = json_sha256([store, self.experiment_id, fingerprint])[:20]
-        return (database.parent if database else HOME) / "work" / key
+        store = self._database.name if self._database else self.uri
+        return self.work / json_sha256([store, self.experiment_id, fingerprint])[:20]
 
 
 def open_store() -> Store:
@@ -75,14 +87,15 @@ def open_store() -> Store:
             environment names cannot be used.
     """
     uri = tracking_uri()
-    if urlsplit(uri).scheme in ("http", "https"):
+    patience_s = read_patience()
+    if is_server(uri):
         check_server(uri)
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
         if uri.startswith(SQLITE):
             prepare_database(Path(uri.removeprefix(SQLITE)))
         client = MlflowClient(tracking_uri=uri)
-        return Store(client, uri, find_experiment(client, adopted), adopted)
+        return Store(client, uri, find_experiment(client, adopted), adopted, patience_s)
     except MlflowException as error:
         given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
         named = " ".join(f"{name}={without_password(value)}" for name, value in given.items())
@@ -116,11 +129,28 @@ def without_password(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
-def check_server(uri: str) -> None:
-    """Asks a server for its health: mlflow itself would try for minutes before it gave up."""
-    address = without_password(uri).rstrip("/")
+def read_patience() -> float:
+    """Seconds that the end of a run waits for a store that went away."""
+    given = os.environ.get(PATIENCE) or str(PATIENCE_S)
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=HEALTH_TIMEOUT_S):  # noqa: S310
+        patience_s = float(given)
+    except ValueError:
+        patience_s = math.nan
+    if not 0 <= patience_s < math.inf:
+        raise BenchError(f"{PATIENCE} must be a number of seconds from 0, received {given!r}")
+    return patience_s
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is that of a tracking server."""
+    return urlsplit(uri).scheme in ("http", "https")
+
+
+def check_server(uri: str, timeout_s: float | None = None) -> None:
+    """Asks a server for its health: mlflow itself would try for minutes before it gave up."""
+    address, timeout_s = without_password(uri).rstrip("/"), timeout_s or HEALTH_TIMEOUT_S
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=timeout_s):  # noqa: S310
             return
     except urllib.error.HTTPError:
         return  # it answers; what it asks for (a password) is the client's business
