@@ -4,7 +4,7 @@ Both ways give the mean of ten scores of every method and structure over the new
 seed; ours also reads the scores of the sections, intervals and costs. Each way runs in a process of
 its own, in turns; seconds are without its imports.
 
-    PYTHONPATH=src python benchmarks/compare_runs.py [--layouts "a cell each"] [--server_repeats 1]
+    PYTHONPATH=src python benchmarks/compare_runs.py [--layouts "a cell each"] [--stores SQLite server]
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from filled_store import SCORES, fill_store
 from measuring import Line, report
-from servers import make_database, postgres_programs, running_postgres
+from servers import make_database, running_postgres
 
 # Runs: a size, and four times that.
 SIZES = (2500, 10_000)
@@ -31,6 +31,7 @@ SIZES = (2500, 10_000)
 LAYOUTS = {"120 cells": 5, "a cell each": 10_000}
 # Asked for at the larger size; half a second to one of ours does not depend on it.
 GOALS = {2500: None, 10_000: 5.0}
+STORES = ("SQLite", "PostgreSQL", "server")
 WAYS = ("compare", "search_runs")
 PORT = 5391
 Means = dict[tuple[str, str, str], float]
@@ -159,25 +160,18 @@ def measure_layout(runs: int, layout: str, kind: str, repeats: int) -> Line:
             server.wait()
 
 
-def repeats_of(options: argparse.Namespace) -> dict[str, int]:
-    """The stores, and how often each is measured; PostgreSQL where it is installed."""
-    databases = ["SQLite"] + (["PostgreSQL"] if postgres_programs() else [])
-    return dict.fromkeys(databases, options.repeats) | {"server": options.server_repeats}
-
-
 def main() -> None:
     """Measures both ways at both sizes, in the database, and through a server if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layouts", nargs="*", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--stores", nargs="*", choices=STORES, default=["SQLite"])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--server_repeats", type=int, default=0, help="0 leaves the server out")
     options = parser.parse_args()
     lines = []
     for layout in options.layouts:
         for runs in SIZES:
-            for kind, repeats in repeats_of(options).items():
-                if repeats:
-                    lines.append(measure_layout(runs, layout, kind, repeats))
+            for kind in options.stores:
+                lines.append(measure_layout(runs, layout, kind, options.repeats))
     report(__file__, lines)
 
 
