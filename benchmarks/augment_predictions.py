@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--work", type=Path, default=Path("data/bench_inference"))
-    parser.add_argument("--sides", default="768,1536")
+    parser.add_argument("--sides", default="512,1024")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     compute = choose_compute("auto", "auto")
