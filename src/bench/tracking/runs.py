@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import shutil
@@ -11,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
-from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.tracking.hold import Hold, take_hold
 from bench.tracking.store import Store, open_store
 from bench.version import code_version
 
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 WARNING_TAG = "bench.warning"
+STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
 FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
 
@@ -101,11 +101,13 @@ class Run:
         run_id: str,
         state: Literal["new", "resumed", "reused"],
         work: Path,
-        lock: TextIO | None,
+        hold: Hold | None,
     ) -> None:
         """Made by open_run."""
         self.store, self.client, self.id = store, store.client, run_id
-        self.state, self.work, self._lock = state, work, lock
+        self.state, self.work, self._hold = state, work, hold
+        if hold:
+            hold.start(run_id)
 
     @property
     def reused(self) -> bool:
@@ -208,7 +210,7 @@ class Run:
         self.client.log_inputs(self.id, [DatasetInput(one.dataset, [tag]) for one in datasets])
 
     def finish(self, status: str, reason: str = "") -> None:
-        """Ends the run and lets go of its lock; a finished run's state is removed."""
+        """Ends the run and lets go of it; a finished run's state is removed."""
         if reason:
             self.set_tags({"bench.reason": reason})
         self.client.set_terminated(self.id, status)
@@ -217,10 +219,10 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the lock."""
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        """Lets go of the run: others may have it."""
+        if self._hold:
+            self._hold.close()
+            self._hold = None
 
     def __enter__(self) -> "Run":
         """Starts the context."""
@@ -256,32 +258,53 @@ def open_run(
         reuse: Whether a finished run may serve; if not, the run is always new.
 
     Raises:
-        BenchError: If another process is doing the same at this moment.
+        BusyError: If another process is doing the same at this moment.
     """
     fingerprint = identity.fingerprint()
     adopted = None if parent else store.take_adopted()
     if not reuse:
         work = store.work_folder(f"{fingerprint} {time.time_ns()}")
-        return new_run(store, identity, adopted, parent, work, None)
+        return new_run(store, identity, adopted, parent, work, Hold(store))
     work = store.work_folder(fingerprint)
-    lock = lock_work(work, identity)
-    found = find_same(store, fingerprint)
-    if found is None:
-        clear_work(work)
-        return new_run(store, identity, adopted, parent, work, lock)
+    hold = take_hold(store, work, identity.name())
+    try:
+        found = find_same(store, fingerprint)
+        if found is None or found.info.status != "FINISHED":
+            hold.claim(fingerprint, identity.name())
+            # Whoever had the claim before may have finished it.
+            found = find_same(store, fingerprint)
+        if found is None or (found.info.status != "FINISHED" and not store.resume):
+            clear_work(work)
+            return new_run(store, identity, adopted, parent, work, hold)
+        return same_run(store, identity, found, adopted, work, hold)
+    except BaseException:
+        hold.close()
+        raise
+
+
+def same_run(
+    store: Store,
+    identity: Identity,
+    found: MlflowRun,
+    adopted: str | None,
+    work: Path,
+    hold: Hold,
+) -> Run:
+    """Takes the run of an identity as it is if it is finished, else goes on with it."""
     run_id = str(found.info.run_id)
     if adopted and adopted != run_id:
         point_to(store, adopted, run_id, identity)
     if found.info.status == "FINISHED":
-        lock.close()
+        hold.close()
         shutil.rmtree(work, ignore_errors=True)
         log.info("%s: reusing finished run %s (same fingerprint)", identity.name(), run_id)
         return Run(store, run_id, "reused", work, None)
+    run = Run(store, run_id, "resumed", work, hold)
     store.client.update_run(run_id, status="RUNNING")
-    if "bench.reason" in found.data.tags:
-        store.client.delete_tag(run_id, "bench.reason")
+    for tag in {"bench.reason", STALE_TAG} & found.data.tags.keys():
+        store.client.delete_tag(run_id, tag)
     log.info("%s: resuming run %s, which was %s", identity.name(), run_id, found.info.status)
-    return Run(store, run_id, "resumed", work, lock)
+    return run
 
 
 def new_run(
@@ -290,7 +313,7 @@ def new_run(
     adopted: str | None,
     parent: str | None,
     work: Path,
-    lock: TextIO | None,
+    hold: Hold,
 ) -> Run:
     """Makes a run, or takes the one that `mlflow run` made, and tags it."""
     tags = identity.tags() | ({"mlflow.parentRunId": parent} if parent else {})
@@ -301,26 +324,7 @@ def new_run(
     else:
         made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
         run_id = str(made.info.run_id)
-    return Run(store, run_id, "new", work, lock)
-
-
-def lock_work(work: Path, identity: Identity) -> TextIO:
-    """Takes the lock of an identity's work folder; the system frees it when we die."""
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = (work / "lock").open("a")
-    except FileNotFoundError:
-        # Another process finished this very moment and removed the folder.
-        return lock_work(work, identity)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise BenchError(
-            f"only one process at a time may do the same work, another is doing this "
-            f"{identity.name()} now: wait for it, the same command then reuses its result"
-        ) from error
-    return lock
+    return Run(store, run_id, "new", work, hold)
 
 
 def clear_work(work: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.tracking.heartbeat import Watch
 from bench.tracking.relocate import relocate_artifacts
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -43,12 +44,16 @@ class Store:
         uri: Its address.
         experiment_id: The experiment that new runs go to.
         adopted: The run that `mlflow run` made for this process, until a step takes it.
+        watch: Tells which of the others that work in it are gone.
+        resume: Whether unfinished runs are gone on with; if not, they are begun anew.
     """
 
     client: MlflowClient
     uri: str
     experiment_id: str
     adopted: str | None
+    watch: Watch = field(default_factory=Watch)
+    resume: bool = True
 
     def take_adopted(self) -> str | None:
         """Returns the run that `mlflow run` made, once."""
