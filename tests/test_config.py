@@ -93,11 +93,14 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
             "checkpoint_iterations",
+            "cluster",
+            "cluster_profile",
             "dataset",
             "output",
             "resume",
             "stale_min",
             "trust_checkpoint",
+            "workers",
         },
     }
 

@@ -441,6 +441,22 @@ class BenchmarkConfig(TrainingConfig):
         maximum=10080,
         identity=False,
     )
+    cluster: str = setting(
+        NONE,
+        "Where tasks run: none (here, one after the other), local, slurm, kubernetes, or the "
+        "address of a dask scheduler (tcp://HOST:8786).",
+        identity=False,
+    )
+    cluster_profile: str = setting(
+        NONE, "cluster: YAML file with its settings, or none (docs/cluster.md).", identity=False
+    )
+    workers: int | None = setting(
+        None,
+        "cluster: workers, each with a task at a time; auto: one per GPU here, else one.",
+        minimum=1,
+        maximum=10000,
+        identity=False,
+    )
     output: str = setting("results", "Folder for the tables and the chart.", identity=False)
 
 

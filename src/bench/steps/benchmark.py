@@ -4,15 +4,14 @@ import itertools
 import logging
 from pathlib import Path
 
-from bench.config import BenchmarkConfig, CompareConfig, OptimizeConfig
+from bench.config import NONE, BenchmarkConfig, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.files import check_output
 from bench.methods import FIRST_RELEASE, find_method
 from bench.search.candidates import check_metric
-from bench.steps.cells import GridCell, evaluate_cell
+from bench.steps.cells import GridCell, evaluate_cell, search_structure
 from bench.steps.compare import compare
-from bench.steps.optimize import optimize
 from bench.steps.sharing import take_turns
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
@@ -46,9 +45,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:
         run.log_params(vars(config))
-        evaluations, failures = run_cells(cells, config, store, run)
-        if config.optimize:
-            search_all(evaluations, config, store, run)
+        failures = run_grid(cells, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(
                 output=config.output,
@@ -118,6 +115,24 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     return list(dict.fromkeys(grid))
 
 
+def run_grid(
+    cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
+) -> dict[GridCell, str]:
+    """Runs the grid, here one cell after the other, or on a cluster.
+
+    Returns:
+        The reasons of the cells that failed.
+    """
+    if config.cluster != NONE:
+        from bench.steps.grid_graph import run_on_cluster
+
+        return run_on_cluster(cells, config, store, run)
+    evaluations, failures = run_cells(cells, config, store, run)
+    if config.optimize:
+        search_all(evaluations, config, store, run)
+    return failures
+
+
 def run_cells(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
 ) -> tuple[dict[GridCell, dict[str, str]], dict[GridCell, str]]:
@@ -162,15 +177,8 @@ def search_all(
             by_structure.setdefault(cell.structure.name, []).append(found["val"])
 
     def attempt(structure: str) -> None:
-        search = OptimizeConfig(
-            dataset=config.dataset,
-            structure=structure,
-            metric=config.metric,
-            runs=",".join(by_structure[structure]),
-            output=str(Path(config.output) / "best" / structure),
-        )
         try:
-            optimize(search, store, run.id)
+            search_structure(structure, by_structure[structure], config, store, run.id)
         except BusyError:
             raise
         except BenchError as error:
