@@ -1,8 +1,10 @@
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,8 @@ def slurm(monkeypatch, tmp_path):
     """A SLURM that starts jobs at once, on this machine."""
     pytest.importorskip("dask_jobqueue")
     commands = {
-        "sbatch": 'setsid bash "$1" > /dev/null 2>&1 & echo "Submitted batch job $!"',
+        "sbatch": 'script=$(cat "$1"); setsid bash -c "$script" > /dev/null 2>&1 & '
+        'echo "Submitted batch job $!"',
         "scancel": 'kill -- "-$1"',
     }
     for name, command in commands.items():
@@ -159,9 +162,10 @@ def test_a_scheduler_that_is_there(resources, message, python_environment, follo
         ),
     ]
     try:
-        while not address.exists():
+        while not (address.exists() and address.read_text().endswith("}")):
             assert started[0].poll() is None
-        uri = re.search(r"tcp://[\d.:]+", address.read_text())[0]
+            time.sleep(0.05)
+        uri = json.loads(address.read_text())["address"]
         if message:
             with pytest.raises(BenchError, match=message), open_cluster(uri, None, {}):
                 pass

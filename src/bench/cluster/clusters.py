@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import pkgutil
 import shlex
 import shutil
 import tempfile
@@ -92,7 +93,7 @@ def check_workers(client: "Client") -> None:
             f"workers has it: start them by {WORKER}"
         )
     try:
-        client.run(exec, "import bench.cluster.child")
+        client.run(pkgutil.resolve_name, "bench.cluster.child:__name__")
     except ImportError as error:
         raise BenchError(
             f"workers must find the package bench and what it needs, one does not ({error}): "
@@ -103,13 +104,16 @@ def check_workers(client: "Client") -> None:
 def local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
     """Workers on this machine, each with a GPU of its own where there are GPUs."""
     from distributed import Nanny, Scheduler, SpecCluster
+    from distributed.security import Security
 
+    # Whoever may speak to a scheduler runs code as its user: other users of this machine may not.
+    security = Security.temporary()
+    shared = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     gpus = visible_gpus()
-    options = {
+    options = shared | {
         "nthreads": 1,
         "resources": {GPU: 1},
         "memory_limit": 0,
-        "dashboard": False,
         "local_directory": str(Path(tempfile.gettempdir()) / f"synapse-bench-{os.getuid()}"),
     }
     spec = {
@@ -121,9 +125,10 @@ def local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
         }
         for number in range(local_workers(workers))
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}}
+    scheduler = {"cls": Scheduler, "options": shared | {"dashboard_address": "127.0.0.1:0"}}
+    own = {"name": "synapse-bench", "security": security}
     try:
-        return SpecCluster(spec, scheduler, name="synapse-bench", **profile)
+        return SpecCluster(spec, scheduler, **own | profile)
     except TypeError as error:
         raise wrong_profile("distributed.SpecCluster", error) from error
 
