@@ -4,7 +4,7 @@ Both ways give the mean of ten scores of every method and structure over the new
 seed; ours also reads the scores of the sections, intervals and costs. Each way runs in a process of
 its own, in turns; seconds are without its imports.
 
-    PYTHONPATH=src python benchmarks/compare_runs.py [--layouts "a cell each"] [--stores SQLite server]
+    PYTHONPATH=src python benchmarks/compare_runs.py [--layouts "a cell each"] [--stores server]
 """
 
 import argparse

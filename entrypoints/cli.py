@@ -5,9 +5,7 @@ Imported first by every entry point, it stays light: `--help` answers at once.
 
 import dataclasses
 import errno
-import logging
 import os
-import signal
 import sys
 import types
 from collections.abc import Callable
@@ -26,9 +24,7 @@ except ModuleNotFoundError:
 
 from bench.config import AUTO, StepConfig
 from bench.errors import BenchError
-
-# Seconds after which a lost signal is repeated.
-REPEAT_S = 0.01
+from bench.process import set_up_process
 
 
 class AutoOr(click.ParamType):
@@ -111,28 +107,6 @@ def param_type(hint: Any) -> click.ParamType:
         (number,) = [part for part in hint.__args__ if part is not types.NoneType]
         return AutoOr(PARAM_TYPES[number])
     return PARAM_TYPES[hint]
-
-
-def set_up_process() -> None:
-    """Sets up messages on stderr, and lets SIGTERM end a step as Ctrl-C does."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("alembic", "mlflow", "matplotlib", "fontTools", "tifffile", "git"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
-        # A signal that arrives while Python clears an object away is lost: the exception can go
-        # nowhere. The step would run on for ever, so the signal is repeated a moment later.
-        if unraisable.exc_type is KeyboardInterrupt:
-            signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
-        else:
-            sys.__unraisablehook__(unraisable)
-
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGALRM, interrupt)
-    sys.unraisablehook = interrupt_again
 
 
 def fail(message: str) -> NoReturn:

@@ -45,6 +45,10 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 """
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=2, help="random kills in tests/faults")
+
+
 @pytest.fixture(autouse=True)
 def our_warnings_are_errors():
     with warnings.catch_warnings():

@@ -91,7 +91,17 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output", "watch", "watch_seconds"},
-        BenchmarkConfig: {"dataset", "checkpoint_iterations", "output", "trust_checkpoint"},
+        BenchmarkConfig: {
+            "checkpoint_iterations",
+            "cluster",
+            "cluster_profile",
+            "dataset",
+            "output",
+            "resume",
+            "stale_min",
+            "trust_checkpoint",
+            "workers",
+        },
     }
 
 

@@ -14,6 +14,8 @@ from bench.errors import BenchError, unknown_name
 
 AUTO = "auto"
 NONE = "none"
+# Minutes without a sign of life after which a run of another machine counts as gone.
+STALE_MIN = 10.0
 # Choices of symmetries under which sections are predicted.
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
 BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
@@ -433,6 +435,32 @@ class BenchmarkConfig(TrainingConfig):
         True, "Search the best combination of every structure at the end, on validation."
     )
     metric: str = setting("dice", "Validation metric that chooses the best combination.")
+    resume: bool = setting(
+        True, "Go on with runs that were killed; false begins them anew.", identity=False
+    )
+    stale_min: float = setting(
+        STALE_MIN,
+        "Minutes without a sign of life after which a run of another machine counts as gone.",
+        minimum=1,
+        maximum=10080,
+        identity=False,
+    )
+    cluster: str = setting(
+        NONE,
+        "Where tasks run: none (here, one after the other), local, slurm, kubernetes, or the "
+        "address of a dask scheduler (tcp://HOST:8786).",
+        identity=False,
+    )
+    cluster_profile: str = setting(
+        NONE, "cluster: YAML file with its settings, or none (docs/cluster.md).", identity=False
+    )
+    workers: int | None = setting(
+        None,
+        "cluster: workers, each with a task at a time; auto: one per GPU here, else one.",
+        minimum=1,
+        maximum=10000,
+        identity=False,
+    )
     output: str = setting("results", "Folder for the tables and the chart.", identity=False)
 
 

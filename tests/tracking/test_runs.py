@@ -7,6 +7,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.tracking import runs
+from bench.tracking.heartbeat import HEARTBEAT_TAG
 from bench.tracking.runs import Identity, open_run, report_failure
 from bench.tracking.store import open_store
 
@@ -69,6 +70,7 @@ def test_a_new_run_is_tagged_and_finishes(store):
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "finetune-scratch-vesicles-seed3"
     tags = {name: value for name, value in found.data.tags.items() if name.startswith("bench.")}
+    assert tags.pop(HEARTBEAT_TAG)
     assert tags == {
         "bench.step": "finetune",
         "bench.method": "scratch",

@@ -4,18 +4,20 @@ import itertools
 import logging
 from pathlib import Path
 
-from bench.config import BenchmarkConfig, CompareConfig, OptimizeConfig
+from bench.config import NONE, BenchmarkConfig, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.files import check_output
 from bench.methods import FIRST_RELEASE, find_method
 from bench.search.candidates import check_metric
-from bench.steps.cells import GridCell, evaluate_cell
+from bench.steps.cells import GridCell, evaluate_cell, search_structure
 from bench.steps.compare import compare
-from bench.steps.optimize import optimize
+from bench.steps.sharing import take_turns
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
+from bench.tracking.claims import BusyError
 from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.stale import reap
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -26,23 +28,24 @@ ALL = "all"
 def benchmark(config: BenchmarkConfig) -> str:
     """Runs the grid and returns the id of the parent run.
 
-    A cell that was finished before is reused; one that fails does not stop the others.
+    A cell that was finished before is reused, one whose process is gone is resumed; one that fails
+    does not stop the others.
 
     Raises:
         BenchError: If the grid cannot be made, or, at the end, if a cell failed.
     """
     store = open_store()
+    store.resume, store.watch.expiry_s = config.resume, config.stale_min * 60
     dataset = PreparedDataset.open(config.dataset)
     dataset.sections(config.split)
     check_metric(config.metric)
     check_output(Path(config.output))
     cells = make_grid(config, dataset)
+    reap(store)
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:
         run.log_params(vars(config))
-        evaluations, failures = run_cells(cells, config, store, run)
-        if config.optimize:
-            search_all(evaluations, config, store, run)
+        failures = run_grid(cells, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(
                 output=config.output,
@@ -112,20 +115,42 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     return list(dict.fromkeys(grid))
 
 
+def run_grid(
+    cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
+) -> dict[GridCell, str]:
+    """Runs the grid, here one cell after the other, or on a cluster.
+
+    Returns:
+        The reasons of the cells that failed.
+    """
+    if config.cluster != NONE:
+        from bench.steps.grid_graph import run_on_cluster
+
+        return run_on_cluster(cells, config, store, run)
+    evaluations, failures = run_cells(cells, config, store, run)
+    if config.optimize:
+        search_all(evaluations, config, store, run)
+    return failures
+
+
 def run_cells(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
 ) -> tuple[dict[GridCell, dict[str, str]], dict[GridCell, str]]:
-    """Trains and evaluates every cell.
+    """Trains and evaluates every cell; those that another benchmark does now are waited for.
 
     Returns:
         The evaluations of the cells, by split, and the reasons of those that failed.
     """
     evaluations: dict[GridCell, dict[str, str]] = {}
     failures: dict[GridCell, str] = {}
-    for number, cell in enumerate(cells, start=1):
+
+    def attempt(cell: GridCell) -> None:
+        number = len(evaluations) + len(failures) + 1
         log.info("cell %d of %d: %s", number, len(cells), cell)
         try:
             evaluations[cell] = evaluate_cell(cell, config, store, run.id)
+        except BusyError:
+            raise
         except BenchError as error:
             failures[cell] = str(error)
             log.error("cell %s failed: %s", cell, error)
@@ -134,6 +159,8 @@ def run_cells(
             failures[cell] = f"{type(error).__name__}: {error}"
             log.exception("cell %s failed", cell)
         run.log_metrics({"cells/done": number, "cells/failed": len(failures)}, number)
+
+    take_turns(cells, attempt)
     return evaluations, failures
 
 
@@ -148,15 +175,13 @@ def search_all(
     for cell, found in evaluations.items():
         if cell.labelled is None:
             by_structure.setdefault(cell.structure.name, []).append(found["val"])
-    for structure, validations in by_structure.items():
-        search = OptimizeConfig(
-            dataset=config.dataset,
-            structure=structure,
-            metric=config.metric,
-            runs=",".join(validations),
-            output=str(Path(config.output) / "best" / structure),
-        )
+
+    def attempt(structure: str) -> None:
         try:
-            optimize(search, store, run.id)
+            search_structure(structure, by_structure[structure], config, store, run.id)
+        except BusyError:
+            raise
         except BenchError as error:
             run.add_warning(f"no best combination of {structure}: {error}")
+
+    take_turns(by_structure, attempt)

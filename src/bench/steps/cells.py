@@ -1,7 +1,8 @@
-"""One cell of the benchmark: the stages of its method, then the evaluation."""
+"""One cell of the benchmark: the stages of its method, then the evaluation; and the search."""
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.config import (
@@ -11,16 +12,18 @@ from bench.config import (
     EvaluateConfig,
     FinetuneConfig,
     MicrosamConfig,
+    OptimizeConfig,
     StepConfig,
     parse_settings,
 )
-from bench.methods import METHODS, Method
+from bench.methods import METHODS, Method, find_method
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
+from bench.steps.optimize import optimize
 from bench.steps.source import source_of
-from bench.structures import Structure
+from bench.structures import Structure, find_structure
 from bench.tracking.store import Store
 
 Config = TypeVar("Config", bound=StepConfig)
@@ -39,6 +42,11 @@ class GridCell:
     seed: int
     labelled: int | None = None
 
+    @classmethod
+    def named(cls, method: str, structure: str, seed: int, labelled: int | None) -> "GridCell":
+        """A cell by the names of its parts."""
+        return cls(find_method(method), find_structure(structure), seed, labelled)
+
     def __str__(self) -> str:
         """As people say it."""
         few = "" if self.labelled is None else f" labelled {self.labelled}"
@@ -46,7 +54,11 @@ class GridCell:
 
 
 def evaluate_cell(
-    cell: GridCell, config: BenchmarkConfig, store: Store, parent: str
+    cell: GridCell,
+    config: BenchmarkConfig,
+    store: Store,
+    parent: str,
+    model: str | None = None,
 ) -> dict[str, str]:
     """Makes the cell's model, or takes it as it is, and evaluates it.
 
@@ -57,6 +69,7 @@ def evaluate_cell(
         config: The settings of the benchmark.
         store: The tracking store.
         parent: Id of the benchmark's run.
+        model: Id of the run that has the model, if it was made before.
 
     Returns:
         Ids of the evaluations' runs, by split.
@@ -70,7 +83,7 @@ def evaluate_cell(
         "trust_checkpoint": config.trust_checkpoint,
     }
     if cell.method.step:
-        settings["run_id"] = make_model(cell, config, store, parent)
+        settings["run_id"] = model or make_model(cell, config, store, parent)
     else:
         settings |= {
             "method": cell.method.name,
@@ -118,3 +131,17 @@ def stage_config(config_type: type[Config], config: BenchmarkConfig, own: dict[s
     names = {field.name for field in dataclasses.fields(config_type)}
     shared = {name: getattr(config, name) for name in SHARED if name in names}
     return config_type(**shared | own)
+
+
+def search_structure(
+    structure: str, validations: list[str], config: BenchmarkConfig, store: Store, parent: str
+) -> str:
+    """Searches the best combination of evaluated cells; returns the id of the search's run."""
+    search = OptimizeConfig(
+        dataset=config.dataset,
+        structure=structure,
+        metric=config.metric,
+        runs=",".join(validations),
+        output=str(Path(config.output) / "best" / structure),
+    )
+    return optimize(search, store, parent)

@@ -24,6 +24,7 @@ from bench.tables import TableRow, benchmark_table
 from bench.tracking.activity import observe
 from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity, open_run
+from bench.tracking.stale import reap
 from bench.tracking.store import Store, experiment_id_of, open_store
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ def compare(
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
     digest = find_digest(config.dataset)
+    if parent is None:
+        reap(store, experiment)
     scope = Scope(config, store, experiment, digest, published, failures or {})
     if config.watch:
         return watch(scope, parent)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import shutil
@@ -11,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import numpy as np
 from mlflow.entities import Dataset, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
-from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.tracking.hold import Hold, take_hold
 from bench.tracking.outbox import LATE_TAG, Outbox
 from bench.tracking.rendering import Renderer
 from bench.tracking.store import Store, open_store
@@ -35,6 +34,7 @@ log = logging.getLogger(__name__)
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 WARNING_TAG = "bench.warning"
+STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
 FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
 
@@ -105,18 +105,20 @@ class Run:
         run_id: str,
         state: Literal["new", "resumed", "reused"],
         work: Path,
-        lock: TextIO | None,
+        hold: Hold | None,
         found: MlflowRun | None = None,
     ) -> None:
         """Made by open_run."""
         self.store, self.client, self.id = store, store.client, run_id
-        self.state, self.work, self._lock = state, work, lock
+        self.state, self.work, self._hold = state, work, hold
         # Kept here, so that a store that is away need not be asked.
         self._params = set(found.data.params) if found else set()
         self._warnings = read_warnings(found) if found else ()
         late = found.data.tags.get(LATE_TAG, "") if found else ""
         self.outbox = Outbox(store, run_id, work, late)
         self._renderer = Renderer(self.outbox)
+        if hold:
+            hold.start(run_id)
 
     @property
     def reused(self) -> bool:
@@ -217,7 +219,7 @@ class Run:
         self.outbox.deliver(inputs([one.dataset for one in datasets], context))
 
     def finish(self, status: str, reason: str = "") -> None:
-        """Ends the run and lets go of its lock; a finished run's state is removed.
+        """Ends the run and lets go of it; a finished run's state is removed.
 
         Raises:
             BenchError: If it finished, and the store did not come back in time. What waits is kept
@@ -237,10 +239,10 @@ class Run:
             self.close()
 
     def close(self) -> None:
-        """Lets go of the lock."""
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        """Lets go of the run: others may have it."""
+        if self._hold:
+            self._hold.close()
+            self._hold = None
 
     def __enter__(self) -> "Run":
         """Starts the context."""
@@ -276,37 +278,56 @@ def open_run(
         reuse: Whether a finished run may serve; if not, the run is always new.
 
     Raises:
-        BenchError: If another process is doing the same at this moment.
+        BusyError: If another process is doing the same at this moment.
     """
     fingerprint = identity.fingerprint()
     adopted = None if parent else store.take_adopted()
     if not reuse:
         work = store.work_folder(f"{fingerprint} {time.time_ns()}")
-        return new_run(store, identity, adopted, parent, work, lock_work(work, identity))
+        hold = take_hold(store, work, identity.name())
+        return new_run(store, identity, adopted, parent, work, hold)
     work = store.work_folder(fingerprint)
-    lock = lock_work(work, identity)
-    found = find_same(store, fingerprint)
-    if found is not None:
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(lock.close)
+    hold = take_hold(store, work, identity.name())
+    try:
+        found = find_same(store, fingerprint)
+        if found is None or found.info.status != "FINISHED":
+            hold.claim(fingerprint, identity.name())
+            # Whoever had the claim before may have finished it.
+            found = find_same(store, fingerprint)
+        if found is not None:
             found = send_left(store, found, work)
-            on_failure.pop_all()
-    if found is None:
-        clear_work(work)
-        return new_run(store, identity, adopted, parent, work, lock)
+        if found is None or (found.info.status != "FINISHED" and not store.resume):
+            clear_work(work)
+            return new_run(store, identity, adopted, parent, work, hold)
+        return same_run(store, identity, found, adopted, work, hold)
+    except BaseException:
+        hold.close()
+        raise
+
+
+def same_run(
+    store: Store,
+    identity: Identity,
+    found: MlflowRun,
+    adopted: str | None,
+    work: Path,
+    hold: Hold,
+) -> Run:
+    """Takes the run of an identity as it is if it is finished, else goes on with it."""
     run_id = str(found.info.run_id)
     if adopted and adopted != run_id:
         point_to(store, adopted, run_id, identity)
     if found.info.status == "FINISHED":
-        lock.close()
+        hold.close()
         shutil.rmtree(work, ignore_errors=True)
         log.info("%s: reusing finished run %s (same fingerprint)", identity.name(), run_id)
         return Run(store, run_id, "reused", work, None)
+    run = Run(store, run_id, "resumed", work, hold, found)
     store.client.update_run(run_id, status="RUNNING")
-    if "bench.reason" in found.data.tags:
-        store.client.delete_tag(run_id, "bench.reason")
+    for tag in {"bench.reason", STALE_TAG} & found.data.tags.keys():
+        store.client.delete_tag(run_id, tag)
     log.info("%s: resuming run %s, which was %s", identity.name(), run_id, found.info.status)
-    return Run(store, run_id, "resumed", work, lock, found)
+    return run
 
 
 def send_left(store: Store, found: MlflowRun, work: Path) -> MlflowRun:
@@ -329,7 +350,7 @@ def new_run(
     adopted: str | None,
     parent: str | None,
     work: Path,
-    lock: TextIO | None,
+    hold: Hold,
 ) -> Run:
     """Makes a run, or takes the one that `mlflow run` made, and tags it."""
     tags = identity.tags() | ({"mlflow.parentRunId": parent} if parent else {})
@@ -340,26 +361,7 @@ def new_run(
     else:
         made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
         run_id = str(made.info.run_id)
-    return Run(store, run_id, "new", work, lock)
-
-
-def lock_work(work: Path, identity: Identity) -> TextIO:
-    """Takes the lock of an identity's work folder; the system frees it when we die."""
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = (work / "lock").open("a")
-    except FileNotFoundError:
-        # Another process finished this very moment and removed the folder.
-        return lock_work(work, identity)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise BenchError(
-            f"only one process at a time may do the same work, another is doing this "
-            f"{identity.name()} now: wait for it, the same command then reuses its result"
-        ) from error
-    return lock
+    return Run(store, run_id, "new", work, hold)
 
 
 def clear_work(work: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.tracking.heartbeat import Watch
 from bench.tracking.relocate import relocate_artifacts
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -48,6 +49,8 @@ class Store:
         experiment_id: The experiment that new runs go to.
         adopted: The run that `mlflow run` made for this process, until a step takes it.
         patience_s: How long the end of a run waits for a store that went away.
+        watch: Tells which of the others that work in it are gone.
+        resume: Whether unfinished runs are gone on with; if not, they are begun anew.
     """
 
     client: MlflowClient
@@ -55,6 +58,8 @@ class Store:
     experiment_id: str
     adopted: str | None
     patience_s: float = PATIENCE_S
+    watch: Watch = field(default_factory=Watch)
+    resume: bool = True
 
     def take_adopted(self) -> str | None:
         """Returns the run that `mlflow run` made, once."""

@@ -1,0 +1,93 @@
+"""A task in a process of its own, on a worker: it has its own GPU memory, signals and threads.
+
+When the process dies, the worker lives; when the worker dies, the process ends as if told to.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.cluster.graph import Outcome
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).resolve().parents[2]
+# The children of this worker.
+RUNNING: set["subprocess.Popen[str]"] = set()
+# Given to a step to end its run; it saves nothing new, so it needs little.
+ENDING_S = 30.0
+PARENT_POLL_S = 0.5
+# dask sets them to 1 for its workers.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
+    """Runs a module of ours in a new process.
+
+    Args:
+        module: Its name. It is given the payload by ``answer_parent``.
+        payload: What JSON can hold.
+        threads: Threads for its numerics; None: as many as this worker has cores.
+
+    Returns:
+        What it answered; a failure where it died.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    count = str(threads or len(os.sched_getaffinity(0)))
+    path = os.pathsep.join(part for part in (str(SOURCE), kept.get("PYTHONPATH", "")) if part)
+    process = subprocess.Popen(
+        [sys.executable, "-m", module],
+        env=kept | dict.fromkeys(THREADS, count) | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    RUNNING.add(process)
+    try:
+        answer, _ = process.communicate(json.dumps({"parent": os.getpid(), "payload": payload}))
+    finally:
+        RUNNING.discard(process)
+    lines = answer.splitlines()
+    if process.returncode != 0 or not lines:
+        return Outcome("failed", reason=f"its process ended with status {process.returncode}")
+    return Outcome(**json.loads(lines[-1]))
+
+
+def stop_children() -> int:
+    """Tells the children of this worker to end, and waits until they have; returns how many."""
+    children = list(RUNNING)
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    return len(children)
+
+
+def answer_parent(do: Callable[[Any], Outcome]) -> None:
+    """What a child does: reads the payload, does the work, answers.
+
+    Whatever else writes to stdout does no harm, the answer is the last line.
+    """
+    asked = json.loads(sys.stdin.read())
+    threading.Thread(target=follow, args=(asked["parent"],), daemon=True).start()
+    outcome = do(asked["payload"])
+    sys.stdout.write("\n" + json.dumps(vars(outcome)) + "\n")
+    sys.stdout.flush()
+
+
+def follow(parent: int) -> None:
+    """Ends this process, as SIGTERM does, when its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,198 @@
+"""Tasks that depend on tasks, run on the workers of dask.distributed as they become free."""
+
+import contextlib
+import functools
+import logging
+import queue
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+log = logging.getLogger(__name__)
+
+# Every worker has one of these, and every task takes one: a GPU, or the place of one.
+GPU = "GPU"
+# Until a task is tried again that a process outside of the cluster does now.
+AGAIN_S = 3.0
+LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work.
+
+    Attributes:
+        name: What names it to people, and in the graph.
+        payload: What the worker is called with.
+        needs: Names of the tasks whose results it needs.
+        wants: Names of those it only waits for: they may fail.
+    """
+
+    name: str
+    payload: Any
+    needs: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        state: ``done``; ``failed``; ``busy``: somebody else does it now, it is to be tried again.
+        value: Its result, if it is done.
+        reason: Why not, if it is not.
+    """
+
+    state: Literal["done", "failed", "busy"]
+    value: Any = None
+    reason: str = ""
+
+
+Report = Callable[[Task, Outcome], None]
+
+
+@dataclass
+class Progress:
+    """How far a graph has come.
+
+    Attributes:
+        waiting: Tasks that were not given to a worker yet, by name.
+        outcomes: What became of the others, by name.
+        running: The tasks that workers have.
+        ended: Those of them that have ended.
+        again: Busy tasks, and when to try them again.
+    """
+
+    waiting: dict[str, Task]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    running: "dict[Future[Any], Task]" = field(default_factory=dict)
+    ended: "queue.SimpleQueue[Future[Any]]" = field(default_factory=queue.SimpleQueue)
+    again: dict[str, float] = field(default_factory=dict)
+
+    def end(self, task: Task, outcome: Outcome, report: Report) -> None:
+        """Keeps what became of a task; whatever needs a failed one is not tried."""
+        self.outcomes[task.name] = outcome
+        report(task, outcome)
+        if outcome.state == "failed":
+            for other in [t for t in self.waiting.values() if task.name in t.needs]:
+                del self.waiting[other.name]
+                reason = f"skipped, its {task.name} failed: {outcome.reason}"
+                self.end(other, Outcome("failed", reason=reason), report)
+
+    def ready(self) -> list[Task]:
+        """The tasks that can be given to workers now."""
+        now = time.monotonic()
+        return [
+            task
+            for task in self.waiting.values()
+            if all(name in self.outcomes for name in task.needs + task.wants)
+            and self.again.get(task.name, 0.0) <= now
+        ]
+
+
+def run_graph(
+    tasks: Iterable[Task],
+    client: "Client",
+    call: Callable[[Any], Outcome],
+    report: Report = lambda task, outcome: None,
+) -> dict[str, Outcome]:
+    """Runs a graph; a task that fails does not stop those that do not need it.
+
+    The task of a worker that is lost goes to another one, by the rules of dask
+    (``distributed.scheduler.allowed-failures``).
+
+    Args:
+        tasks: The tasks.
+        client: The client of the cluster.
+        call: Called on a worker with a task's ``payload``, and the ``results`` of those that it
+            needs and wants, by name.
+        report: Called here with every task that ended.
+
+    Returns:
+        What became of each task, by name.
+    """
+    progress = Progress({task.name: task for task in longest_first(list(tasks))})
+    try:
+        go_on(progress, client, call, report)
+    except BaseException:
+        client.cancel(list(progress.running))
+        raise
+    return progress.outcomes
+
+
+def longest_first(tasks: list[Task]) -> list[Task]:
+    """Tasks in the order of how many wait for them, one after another: the ends fill the gaps."""
+    following: dict[str, list[str]] = {task.name: [] for task in tasks}
+    for task in tasks:
+        for name in task.needs + task.wants:
+            following[name].append(task.name)
+
+    @functools.cache
+    def length(name: str) -> int:
+        return 1 + max((length(other) for other in following[name]), default=0)
+
+    return sorted(tasks, key=lambda task: -length(task.name))
+
+
+def go_on(
+    progress: Progress, client: "Client", call: Callable[[Any], Outcome], report: Report
+) -> None:
+    """Gives workers what is ready, and takes what they ended, until all has ended."""
+    while progress.waiting or progress.running:
+        for task in progress.ready()[: free_places(client, progress)]:
+            del progress.waiting[task.name]
+            future = submit(task, progress, client, call)
+            progress.running[future] = task
+            future.add_done_callback(progress.ended.put)
+        for task, future in finished(progress):
+            outcome = outcome_of(future)
+            if outcome.state == "busy":
+                if task.name not in progress.again:
+                    log.info("%s: later: %s", task.name, outcome.reason)
+                progress.again[task.name] = time.monotonic() + AGAIN_S
+                progress.waiting[task.name] = task
+            else:
+                progress.end(task, outcome, report)
+
+
+def free_places(client: "Client", progress: Progress) -> int:
+    """How many workers have no task: more than they can take would wait at the wrong ones."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    places = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
+    return max(0, places - len(progress.running))
+
+
+def submit(
+    task: Task, progress: Progress, client: "Client", call: Callable[[Any], Outcome]
+) -> "Future[Any]":
+    """Gives a task to the cluster, with the results of those before it."""
+    before = {name: progress.outcomes[name] for name in task.needs + task.wants}
+    results = {name: outcome.value for name, outcome in before.items() if outcome.state == "done"}
+    given = {"payload": task.payload, "results": results}
+    return client.submit(call, given, key=f"{task.name} {time.time_ns()}", resources={GPU: 1})
+
+
+def finished(progress: Progress) -> "list[tuple[Task, Future[Any]]]":
+    """Waits until a task ends, or a moment; returns those that did."""
+    futures = []
+    with contextlib.suppress(queue.Empty):
+        futures.append(progress.ended.get(timeout=LOOK_S))
+        while True:
+            futures.append(progress.ended.get_nowait())
+    return [(progress.running.pop(future), future) for future in futures]
+
+
+def outcome_of(future: "Future[Any]") -> Outcome:
+    """What became of a task; an error of the worker, or its third death, is a failure."""
+    if future.status == "finished":
+        outcome: Outcome = future.result()
+        return outcome
+    if future.status == "error":
+        error = future.exception()
+        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+    return Outcome("failed", reason=f"dask says that it was {future.status}")

@@ -1,0 +1,31 @@
+"""What every process of ours begins with. It stays light: `--help` answers at once."""
+
+import logging
+import signal
+import sys
+from typing import NoReturn
+
+# Seconds after which a lost signal is repeated.
+REPEAT_S = 0.01
+
+
+def set_up_process() -> None:
+    """Sets up messages on stderr, and lets SIGTERM end a step as Ctrl-C does."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("alembic", "mlflow", "matplotlib", "fontTools", "tifffile", "git"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        # A signal that arrives while Python clears an object away is lost: the exception can go
+        # nowhere. The step would run on for ever, so the signal is repeated a moment later.
+        if unraisable.exc_type is KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGALRM, interrupt)
+    sys.unraisablehook = interrupt_again
