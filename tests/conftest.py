@@ -46,7 +46,7 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=2, help="random kills in tests/faults")
+    parser.addoption("--kills", type=int, default=0, help="random kills in tests/faults")
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from bench.errors import BenchError
 from bench.tracking import outbox, spool
+from bench.tracking.heartbeat import HEARTBEAT_TAG
 from bench.tracking.outbox import LATE_TAG
 from bench.tracking.runs import Identity, open_run
 from bench.tracking.send import send_all
@@ -96,7 +97,8 @@ def content(store, run_id):
         name: sorted((m.step, repr(m.value)) for m in store.client.get_metric_history(run_id, name))
         for name in found.data.metrics
     }
-    tags = {name: value for name, value in found.data.tags.items() if name != LATE_TAG}
+    own = {LATE_TAG, HEARTBEAT_TAG}
+    tags = {name: value for name, value in found.data.tags.items() if name not in own}
     folder = Path(found.info.artifact_uri)
     # The names of images are made of the time and a random number.
     files = sorted((p.parent.relative_to(folder), p.stat().st_size) for p in folder.rglob("*.*"))

@@ -20,6 +20,7 @@ from bench.config import PrepareConfig
 from bench.data.inputs import read_input
 from bench.data.writing import write_prepared
 from bench.tracking import outbox
+from bench.tracking.heartbeat import HEARTBEAT_TAG
 from bench.tracking.outbox import LATE_TAG
 from bench.tracking.runs import Identity, open_run
 from bench.tracking.store import open_store
@@ -39,7 +40,12 @@ SETTINGS = {
 }
 # Long enough for a server to be away and back.
 ITERATIONS = 800
-TIMED = {"train/images_per_second", "bench.train_seconds"}
+TIMED = {
+    "train/images_per_second",
+    "train/data_wait_fraction",
+    "bench.train_seconds",
+    HEARTBEAT_TAG,
+}
 
 
 @pytest.fixture(scope="module")
