@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 from skimage.measure import label
 from torch_em.transform.label import BoundaryTransform
 
 from bench.errors import BenchError
-from bench.training.targets import find_boundaries, make_target
+from bench.training.targets import (
+    find_boundaries,
+    make_target,
+    pack_channels,
+    unpack_channels,
+)
 
 BOTH = ("foreground", "boundary")
 
@@ -56,3 +62,14 @@ def test_thin_sections_have_a_target(shape):
 def test_other_outputs_are_refused(outputs, message):
     with pytest.raises(BenchError, match=message):
         make_target(np.zeros((4, 4), np.uint8), outputs)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+def test_channels_in_one_come_out_as_they_were(channels):
+    target = np.random.default_rng(channels).integers(0, 2, (channels, 9, 7)).astype(np.uint8)
+    packed = pack_channels(target)
+    assert packed.shape == (1, 9, 7)
+    assert packed.dtype == np.uint8
+    found = unpack_channels(torch.from_numpy(packed)[None].float(), channels)
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found[0].numpy(), target)

@@ -57,7 +57,8 @@ def augment_windows(
     batch, edge = image.shape[0], image.shape[-1]
     matrices = draw_matrices(batch, augmentation, rng)
     points = draw_control_points(batch, patch_px, augmentation, rng)
-    grid = place_samples(matrices, points, patch_px, image.device) * (2 / (edge - 1))
+    # From px to what grid_sample counts in: -1 and 1 are the centres of the outermost pixels.
+    grid = place_samples(matrices, points, patch_px, image.device, scale=2 / (edge - 1))
     image = functional.grid_sample(image, grid, mode="bilinear", align_corners=True)
     mask = functional.grid_sample(mask, grid, mode="nearest", align_corners=True)
     if augmentation.noise > 0:
@@ -96,7 +97,12 @@ def draw_control_points(
 
 
 def place_samples(
-    matrices: np.ndarray, points: np.ndarray, patch_px: int, device: torch.device
+    matrices: np.ndarray,
+    points: np.ndarray,
+    patch_px: int,
+    device: torch.device,
+    *,
+    scale: float = 1.0,
 ) -> torch.Tensor:
     """Computes where a patch's pixels come from: rotated, mirrored, displaced.
 
@@ -108,9 +114,10 @@ def place_samples(
         points: Displacement of control points, px, (batch, 2, points, points).
         patch_px: Edge of the patches.
         device: Where to compute.
+        scale: Unit of the places per px.
 
     Returns:
-        Places (x, y) in px from the centre of the window, (batch, patch_px, patch_px, 2) float32.
+        Places (x, y) from the centre of the window, (batch, patch_px, patch_px, 2) float32.
     """
     turn, coarse = torch.from_numpy(matrices).to(device), torch.from_numpy(points).to(device)
     axis = torch.arange(patch_px, device=device, dtype=torch.float32) - (patch_px - 1) / 2
@@ -124,7 +131,7 @@ def place_samples(
         dim=-1,
     )
     of_x = torch.cat([spread.T, axis[None], torch.ones_like(axis)[None]])
-    return (of_y @ of_x).permute(0, 2, 3, 1)
+    return (scale * of_y @ of_x).permute(0, 2, 3, 1)
 
 
 def interpolation_weights(patch_px: int, points: int, device: torch.device) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from bench.inference.normalise import normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
-from bench.training.targets import make_target
+from bench.training.targets import make_target, pack_channels, unpack_channels
 
 # Centres remembered for every instance: enough to see all of it, little beside the images.
 CENTRES_PER_INSTANCE = 1000
@@ -71,7 +71,10 @@ class PatchFeed:
         pad = self.window_px // 2
         self.shapes = [raw.shape for raw, _ in sections]
         self.images = [mirror(normalise_section(raw), pad) for raw, _ in sections]
-        self.targets = [mirror(make_target(labels, outputs), pad) for _, labels in sections]
+        self.channels = len(outputs)
+        self.targets = [
+            mirror(pack_channels(make_target(labels, outputs)), pad) for _, labels in sections
+        ]
         self.centres = [
             (index, centres)
             for index, (_, labels) in enumerate(sections)
@@ -92,13 +95,14 @@ class PatchFeed:
             torch.stack([self.cut(stack[section], y, x) for section, y, x in places])
             for stack in (self.images, self.targets)
         )
-        return augment_windows(
+        image, packed = augment_windows(
             images[:, None].to(self.device, torch.float32),
             targets.to(self.device, torch.float32),
             patch_px=settings.patch_px,
             augmentation=settings.augmentation,
             rng=rng,
         )
+        return image, unpack_channels(packed, self.channels)
 
     def draw_place(self, rng: np.random.Generator) -> tuple[int, int, int]:
         """Draws a section and the centre (y, x) of a patch in it."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from bench.errors import BenchError, unknown_name
 
@@ -72,3 +73,29 @@ def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
             "loss weighs it and instances are cut out of it"
         )
     return np.stack([TARGETS[name](labels).astype(np.uint8) for name in outputs])
+
+
+def pack_channels(target: np.ndarray) -> np.ndarray:
+    """Makes one channel of several, a bit each: resampled at the nearest pixel it stays exact.
+
+    Args:
+        target: 0 or 1, uint8 (channels, y, x), at most 8 channels.
+
+    Returns:
+        uint8 (1, y, x).
+    """
+    return np.packbits(target, axis=0, bitorder="little")
+
+
+def unpack_channels(packed: torch.Tensor, channels: int) -> torch.Tensor:
+    """Makes several channels of one.
+
+    Args:
+        packed: What ``pack_channels`` made, of any type, (batch, 1, y, x).
+        channels: How many there are.
+
+    Returns:
+        0 or 1, float32 (batch, channels, y, x).
+    """
+    places = torch.arange(channels, dtype=torch.uint8, device=packed.device)[None, :, None, None]
+    return (packed.to(torch.uint8) >> places & 1).float()
