@@ -83,6 +83,8 @@ def race(sources: list[str], output: Path, overwrite: bool) -> None:
 
 if __name__ == "__main__":
     first, second, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    # Whatever is imported late would be read anew, and be killed at, in every child.
+    write_prepared(read_input(PrepareConfig(input=first)), folder / "warm" / "out")
     kill_everywhere(None, first, folder / "new" / "out")
     kill_everywhere(first, second, folder / "old" / "out")
     race([first], folder / "same" / "out", overwrite=False)

@@ -40,6 +40,8 @@ from bench.files import write_json
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 BYTES_PER_SOURCE_BYTE = 1.6
 OVERHEAD_BYTES = 64 * 1024
+# Images of a section that are hashed at a time: hashing lets other threads run.
+HASHED_AT_ONCE = 2
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 logger = logging.getLogger(__name__)
@@ -143,7 +145,8 @@ def write_sections(
 ) -> dict[str, Any]:
     """Writes the file of every section and returns the manifest.
 
-    A section is hashed and written while the next one is read: two are in memory at a time.
+    A section is hashed, its images side by side, and written while the next one is read: two are
+    in memory at a time.
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
@@ -161,7 +164,7 @@ def write_sections(
         if progress is not None:
             progress(len(entries), total)
 
-    with ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(HASHED_AT_ONCE) as hasher:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
             arrays, kinds = read_arrays(section)
@@ -174,7 +177,14 @@ def write_sections(
             before = (
                 section,
                 writer.submit(
-                    hash_and_write, folder, section, arrays, kinds, hashes, tree.pixel_size_nm
+                    hash_and_write,
+                    folder,
+                    section,
+                    arrays,
+                    kinds,
+                    hashes,
+                    tree.pixel_size_nm,
+                    hasher,
                 ),
             )
         if before is not None:
@@ -190,9 +200,10 @@ def hash_and_write(
     kinds: Mapping[str, str],
     sources: Mapping[str, str],
     pixel_size_nm: float | None,
+    hasher: ThreadPoolExecutor,
 ) -> tuple[dict[str, Any], str]:
     """Writes the file of a section; returns its entry and the hash of its raw image."""
-    pixels = {key: hash_pixels(array) for key, array in arrays.items()}
+    pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
     entry = describe_section(section, arrays, kinds, sources)
     entry["content_hash"] = hash_section(section.name, section.split, pixels)
     write_section(folder / entry["file"], entry, arrays, pixel_size_nm)
