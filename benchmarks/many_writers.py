@@ -73,7 +73,8 @@ def write_runs(uri: str, experiment: str, load: Load, writer: int, start: Any) -
     os.environ |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_ID": experiment}
     # mlflow says on stdout where every run is seen.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    from bench.tracking.runs import Identity, open_run
+    from bench.tracking.opening import open_run
+    from bench.tracking.runs import Identity
     from bench.tracking.store import open_store
 
     store = open_store()

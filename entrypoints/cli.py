@@ -114,7 +114,7 @@ def fail(message: str) -> NoReturn:
     line = " ".join(message.split())
     click.echo(f"error: {line}", err=True)
     if "MLFLOW_RUN_ID" in os.environ:
-        from bench.tracking.runs import report_failure
+        from bench.tracking.opening import report_failure
 
         report_failure(line)
     sys.exit(2)

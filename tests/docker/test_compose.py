@@ -198,7 +198,8 @@ def test_the_health_check_of_the_database_answers(postgres):
 def test_an_account_logs_runs_of_its_own_and_only_looks_at_those_of_others(
     server, monkeypatch, tmp_path
 ):
-    from bench.tracking.runs import Identity, open_run
+    from bench.tracking.opening import open_run
+    from bench.tracking.runs import Identity
     from bench.tracking.store import open_store
 
     for name in ("ada", "bob"):

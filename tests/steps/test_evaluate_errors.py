@@ -10,7 +10,8 @@ from bench.data.writing import write_prepared
 from bench.errors import BenchError
 from bench.hashing import file_sha256
 from bench.steps.evaluate import evaluate
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 
 
 @pytest.fixture

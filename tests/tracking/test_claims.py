@@ -21,7 +21,8 @@ PROCESSES, CELLS = 6, 10
 WORK = """
 import pathlib, sys, time
 from bench.tracking.claims import BusyError
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 from bench.tracking.store import Store, open_store
 
 folder, number, cells = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

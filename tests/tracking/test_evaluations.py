@@ -2,7 +2,8 @@ import pytest
 
 from bench.errors import BenchError
 from bench.tracking.evaluations import get_evaluation
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 
 CELL = {"method": "scratch", "structure": "vesicles", "dataset": "d" * 64, "seed": 0}
 

@@ -21,8 +21,9 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 from bench.errors import BenchError
 from bench.tracking import outbox, spool
 from bench.tracking.heartbeat import HEARTBEAT_TAG
+from bench.tracking.opening import open_run
 from bench.tracking.outbox import LATE_TAG
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.runs import Identity
 from bench.tracking.send import send_all
 from bench.tracking.writes import batch, may_pass, send
 
@@ -34,7 +35,8 @@ LOG_AND_DIE = """
 import os, signal
 from mlflow.exceptions import MlflowException
 from bench.tracking import outbox
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 run = open_run(open_store(), Identity("finetune", {}, {}, method="scratch", seed=0))
 run.log_metrics({"loss": 1.0}, 1)

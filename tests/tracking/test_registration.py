@@ -12,10 +12,11 @@ from bench.recipe import Recipe, RecipeMember
 from bench.recipe_folder import write_recipe_folder
 from bench.recipe_images import segment_array
 from bench.recipe_predictor import RecipePredictor
+from bench.tracking.opening import open_run
 from bench.tracking.registration import register_champion
 from bench.tracking.registry import find_champion, set_champion
 from bench.tracking.relocate import relocate_artifacts
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.runs import Identity
 
 PREDICT = """
 import sys

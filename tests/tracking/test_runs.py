@@ -8,7 +8,8 @@ import pytest
 from bench.errors import BenchError
 from bench.tracking import runs
 from bench.tracking.heartbeat import HEARTBEAT_TAG
-from bench.tracking.runs import Identity, open_run, report_failure
+from bench.tracking.opening import open_run, report_failure
+from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 
 IDENTITY = Identity(
@@ -24,7 +25,8 @@ IDENTITY = Identity(
 # Opens a run and holds it.
 HOLD_A_RUN = """
 import sys, time
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 run = open_run(open_store(), Identity("finetune", {}, {}))
 (run.work / "state").write_text("half")

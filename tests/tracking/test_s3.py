@@ -7,7 +7,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from servers import MlflowServer, free_port
 
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 
 KEYS = {

@@ -21,8 +21,9 @@ from bench.data.inputs import read_input
 from bench.data.writing import write_prepared
 from bench.tracking import outbox
 from bench.tracking.heartbeat import HEARTBEAT_TAG
+from bench.tracking.opening import open_run
 from bench.tracking.outbox import LATE_TAG
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "finetune.py"

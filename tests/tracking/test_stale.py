@@ -8,12 +8,14 @@ import pytest
 from bench.tracking import heartbeat
 from bench.tracking.claims import read_claims
 from bench.tracking.heartbeat import HEARTBEAT_TAG, make_beat, read_beat
-from bench.tracking.runs import STALE_TAG, Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import STALE_TAG, Identity
 from bench.tracking.stale import reap
 
 HOLD_A_RUN = """
 import sys, time
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 run = open_run(open_store(), Identity("finetune", {}, {}))
 (run.work / "state").write_text("half")

@@ -16,7 +16,8 @@ from bench.steps.sharing import take_turns
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
 from bench.tracking.claims import BusyError
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.stale import reap
 from bench.tracking.store import Store, open_store
 

@@ -22,8 +22,9 @@ from bench.steps.watch import Watch
 from bench.structures import STRUCTURES
 from bench.tables import TableRow, benchmark_table
 from bench.tracking.activity import observe
+from bench.tracking.opening import open_run
 from bench.tracking.queries import Cell
-from bench.tracking.runs import Identity, open_run
+from bench.tracking.runs import Identity
 from bench.tracking.stale import reap
 from bench.tracking.store import Store, experiment_id_of, open_store
 

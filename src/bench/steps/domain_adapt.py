@@ -29,7 +29,8 @@ from bench.steps.training_run import (
     measure_network,
 )
 from bench.structures import Structure, find_structure
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
 from bench.training.loop import LoopSettings, Reports, make_trainee, train

@@ -30,8 +30,9 @@ from bench.steps.progress import show_progress
 from bench.steps.training_data import TrainingData
 from bench.steps.training_run import describe_run
 from bench.structures import Structure, find_structure
+from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)

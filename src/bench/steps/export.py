@@ -13,7 +13,8 @@ from bench.errors import BenchError
 from bench.steps.export_subject import Subject, find_subject
 from bench.steps.progress import show_progress
 from bench.steps.training_run import describe_run
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)

@@ -37,8 +37,9 @@ from bench.steps.score_records import find_stages, sum_costs
 from bench.steps.training_run import describe_run
 from bench.structures import Structure, find_structure, split_names
 from bench.tracking.evaluations import Evaluation
+from bench.tracking.opening import open_run
 from bench.tracking.queries import read_run
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, experiment_id_of, open_store
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from bench.data.writing import write_prepared
 from bench.figures import ContactPanel, contact_sheet, shrink_panel
 from bench.steps.check import check, fail_on_errors
 from bench.steps.progress import show_progress
+from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from bench.recipe_folder import write_recipe_folder
 from bench.steps.promote_report import list_scores, version_tags, write_description
 from bench.steps.recipe_source import FoundRecipe, fetch_searched
 from bench.structures import find_structure
+from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.registration import register_champion
 from bench.tracking.registry import (
@@ -24,7 +25,7 @@ from bench.tracking.registry import (
     find_version,
     set_champion,
 )
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.searches import find_search
 from bench.tracking.store import Store, experiment_id_of, open_store
 

@@ -23,7 +23,8 @@ from bench.steps.export import check_free
 from bench.steps.progress import show_progress
 from bench.steps.segment_files import INSTANCES, OVERLAYS, SECTIONS, write_section, write_tables
 from bench.steps.segment_subject import SIZES, Subject, find_subject
-from bench.tracking.runs import Identity, Run, open_run
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)

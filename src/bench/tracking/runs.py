@@ -1,6 +1,5 @@
-"""One step as one MLflow run: found again if finished, resumed if not, else new."""
+"""One step as one MLflow run: what it is, what it logs, and how it ends."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -18,10 +17,10 @@ from mlflow.entities import Dataset, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from bench.hashing import json_sha256
-from bench.tracking.hold import Hold, take_hold
+from bench.tracking.hold import Hold
 from bench.tracking.outbox import LATE_TAG, Outbox
 from bench.tracking.rendering import Renderer
-from bench.tracking.store import Store, open_store
+from bench.tracking.store import Store
 from bench.tracking.writes import artifact, batch, end, inputs
 from bench.version import code_version
 
@@ -263,146 +262,9 @@ class Run:
             self.finish("FAILED", f"{error}" or type(error).__name__)
 
 
-def open_run(
-    store: Store, identity: Identity, *, parent: str | None = None, reuse: bool = True
-) -> Run:
-    """Opens the run of an identity.
-
-    A FINISHED run of the same fingerprint is reused; an unfinished one, whose process is gone, is
-    resumed under its id; else the run that `mlflow run` made is taken, or a new one made.
-
-    Args:
-        store: The tracking store.
-        identity: What the run is.
-        parent: Id of the run that it is a child of.
-        reuse: Whether a finished run may serve; if not, the run is always new.
-
-    Raises:
-        BusyError: If another process is doing the same at this moment.
-    """
-    fingerprint = identity.fingerprint()
-    adopted = None if parent else store.take_adopted()
-    if not reuse:
-        work = store.work_folder(f"{fingerprint} {time.time_ns()}")
-        hold = take_hold(store, work, identity.name())
-        return new_run(store, identity, adopted, parent, work, hold)
-    work = store.work_folder(fingerprint)
-    hold = take_hold(store, work, identity.name())
-    try:
-        found = find_same(store, fingerprint)
-        if found is None or found.info.status != "FINISHED":
-            hold.claim(fingerprint, identity.name())
-            # Whoever had the claim before may have finished it.
-            found = find_same(store, fingerprint)
-        if found is not None:
-            found = send_left(store, found, work)
-        if found is None or (found.info.status != "FINISHED" and not store.resume):
-            clear_work(work)
-            return new_run(store, identity, adopted, parent, work, hold)
-        return same_run(store, identity, found, adopted, work, hold)
-    except BaseException:
-        hold.close()
-        raise
-
-
-def same_run(
-    store: Store,
-    identity: Identity,
-    found: MlflowRun,
-    adopted: str | None,
-    work: Path,
-    hold: Hold,
-) -> Run:
-    """Takes the run of an identity as it is if it is finished, else goes on with it."""
-    run_id = str(found.info.run_id)
-    if adopted and adopted != run_id:
-        point_to(store, adopted, run_id, identity)
-    if found.info.status == "FINISHED":
-        hold.close()
-        shutil.rmtree(work, ignore_errors=True)
-        log.info("%s: reusing finished run %s (same fingerprint)", identity.name(), run_id)
-        return Run(store, run_id, "reused", work, None)
-    run = Run(store, run_id, "resumed", work, hold, found)
-    store.client.update_run(run_id, status="RUNNING")
-    for tag in {"bench.reason", STALE_TAG} & found.data.tags.keys():
-        store.client.delete_tag(run_id, tag)
-    log.info("%s: resuming run %s, which was %s", identity.name(), run_id, found.info.status)
-    return run
-
-
-def send_left(store: Store, found: MlflowRun, work: Path) -> MlflowRun:
-    """Sends what an earlier process of a run could not; returns the run as it is then."""
-    run_id = str(found.info.run_id)
-    outbox = Outbox(store, run_id, work, found.data.tags.get(LATE_TAG, ""))
-    if not outbox.spool.waiting:
-        return found
-    if outbox.spool.owner()["run_id"] != run_id:
-        log.warning("what was kept for a run that is gone is removed: %s", outbox.spool.folder)
-        outbox.spool.clear()
-        return found
-    outbox.wait(0)
-    return store.client.get_run(run_id)
-
-
-def new_run(
-    store: Store,
-    identity: Identity,
-    adopted: str | None,
-    parent: str | None,
-    work: Path,
-    hold: Hold,
-) -> Run:
-    """Makes a run, or takes the one that `mlflow run` made, and tags it."""
-    tags = identity.tags() | ({"mlflow.parentRunId": parent} if parent else {})
-    if adopted:
-        run_id = adopted
-        store.client.update_run(run_id, status="RUNNING", name=identity.name())
-        store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-    else:
-        made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
-        run_id = str(made.info.run_id)
-    return Run(store, run_id, "new", work, hold)
-
-
-def clear_work(work: Path) -> None:
-    """Removes the state of a run that is no longer in the store; the lock stays."""
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != "lock":
-            path.unlink()
-
-
 def has_state(work: Path) -> bool:
     """Whether a work folder holds more than its lock."""
     return any(path.name != "lock" for path in work.iterdir())
-
-
-def find_same(store: Store, fingerprint: str) -> MlflowRun | None:
-    """The finished run of a fingerprint, else the newest unfinished one, else None."""
-    runs = store.client.search_runs(
-        [store.experiment_id],
-        f"tags.`bench.fingerprint` = '{fingerprint}'",
-        order_by=["attributes.start_time DESC"],
-    )
-    finished = [run for run in runs if run.info.status == "FINISHED"]
-    return next(iter(finished + list(runs)), None)
-
-
-def point_to(store: Store, adopted: str, run_id: str, identity: Identity) -> None:
-    """Marks the run that `mlflow run` made as a pointer to the run that has the result."""
-    store.client.update_run(adopted, name=f"see {identity.name()}")
-    note = f"The same {identity.step} is kept as run {run_id}."
-    tags = {"bench.see": run_id, "mlflow.note.content": note}
-    store.client.log_batch(adopted, tags=[RunTag(k, v) for k, v in tags.items()])
-
-
-def report_failure(reason: str) -> None:
-    """Puts the reason on the run that `mlflow run` made, where a step failed before taking it."""
-    with contextlib.suppress(Exception):
-        store = open_store()
-        if store.adopted:
-            store.client.set_tag(store.adopted, "bench.reason", reason[:8000])
 
 
 def read_warnings(run: MlflowRun) -> tuple[str, ...]:

@@ -1,0 +1,82 @@
+"""What MLflow's pages say of a run and of an experiment: how to read them."""
+
+from mlflow.tracking import MlflowClient
+
+# What the UI shows as their description, Markdown.
+NOTE_TAG = "mlflow.note.content"
+
+EXPERIMENT = """Runs of synapse-bench.
+
+- **The result** is the newest run named `compare` or `benchmark`: open its artifact
+  `benchmark.html`.
+- Names are *step-method-structure-seed*. Group by the tag `bench.method`, or search
+  `tags."bench.step" = 'evaluate' and tags."bench.split" = 'test'`.
+- Charts are grouped: `train/`, `val/`, `test/` (scores of whole splits), `best/` (the kept
+  checkpoint).
+- To compare segmentations, select evaluations of one structure, press *Compare*, and open their
+  table
+  `overlays.json` under *Artifacts*: a row per section, a column per run.
+- A run whose tag `bench.warning` is set says there what to know before its score is believed.
+- KILLED and FAILED runs go on when the same command is typed again; `bench.reason` says why
+  they ended.
+"""
+
+RUNS = {
+    "prepare": (
+        "The data as all other steps see it: `contact_sheet.png` shows sections with their "
+        "annotation, `manifest.json` has their splits, the sizes of instances, and the content "
+        "hash that all results name."
+    ),
+    "check": (
+        "What is wrong or odd in the input, without a dataset: `check/` has a report and a "
+        "picture of every section."
+    ),
+    "finetune": (
+        "A model trained on annotated sections. `train/loss` and `val/dice` by iteration; "
+        "`best/dice` is the validation Dice of the checkpoint that is kept (`checkpoint/best`); "
+        "images `val/*` show the same sections as training goes on. Test sections are never "
+        "seen here. `geometry.csv`: how tile and halo were chosen."
+    ),
+    "domain_adapt": (
+        "A mean teacher trained on unlabelled images from a source model. `train/accepted` is "
+        "the share of pixels whose pseudo-label counts: near 0, nothing is learned. `best/dice` "
+        "is of the kept teacher on validation, beside `source/dice` of the source."
+    ),
+    "microsam": (
+        "A micro-SAM model, as it is or fine-tuned. `best/dice` is validation Dice of the kept "
+        "checkpoint; where masks are chosen on validation the settings are among the "
+        "parameters."
+    ),
+    "evaluate": (
+        "A model's scores on one split, `val/*` or `test/*`, pooled over sections; each "
+        "section's are in `sections.csv`. `overlays/` shows what was found (the colours are "
+        "named in the pictures), `precision_recall.png` every threshold, `predictions.h5` the "
+        "probabilities."
+    ),
+    "optimize": (
+        "The best combination of models, augmentations, threshold and clean-up, searched on "
+        "validation alone. `gain/*` is what it brought on test against the best single model, "
+        "with its 95 % interval: one that holds 0 is no gain. `recipe.json` is the combination."
+    ),
+    "compare": (
+        "The benchmark table. Open `benchmark.html`; `benchmark.md`, `.csv` and `.json` are the "
+        "same numbers with intervals and tests."
+    ),
+    "benchmark": (
+        "Methods x structures x seeds: the cells are its child runs, `cells/failed` counts "
+        "those that failed, and the tag `bench.reason` names them. The table is in the child "
+        "`compare`."
+    ),
+    "promote": "A combination that became a registered model with the alias `champion`.",
+    "segment": (
+        "New images segmented: `overlays/`, tables of instances and sizes; the images "
+        "themselves are in the output folder that the parameters name."
+    ),
+    "export": "Predictions or annotation written for another program.",
+}
+
+
+def describe_experiment(client: MlflowClient, experiment_id: str) -> None:
+    """Says how to read an experiment, where nobody has said anything of it yet."""
+    if NOTE_TAG not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, NOTE_TAG, EXPERIMENT)

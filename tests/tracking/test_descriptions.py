@@ -1,0 +1,33 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.tracking.descriptions import EXPERIMENT, NOTE_TAG, RUNS, describe_experiment
+from bench.tracking.opening import open_run
+from bench.tracking.runs import Identity
+
+STEPS = Path(__file__).parents[2] / "src" / "bench" / "steps"
+
+
+def test_every_step_that_opens_a_run_is_described_and_no_other():
+    source = "".join(path.read_text() for path in STEPS.glob("*.py"))
+    opened = re.findall(r'\bIdentity\(\s*(?:step=)?"(\w+)"', source)
+    assert set(opened) == set(RUNS)
+
+
+@pytest.mark.parametrize("step", RUNS)
+def test_a_run_says_how_to_read_it(store, step):
+    with open_run(store, Identity(step, {}, {})) as run:
+        pass
+    assert store.client.get_run(run.id).data.tags[NOTE_TAG] == RUNS[step]
+
+
+def test_an_experiment_says_how_to_read_it_until_somebody_else_does(store):
+    with open_run(store, Identity("compare", {}, {})):
+        pass
+    experiment = store.client.get_experiment(store.experiment_id)
+    assert experiment.tags[NOTE_TAG] == EXPERIMENT
+    store.client.set_experiment_tag(store.experiment_id, NOTE_TAG, "ours")
+    describe_experiment(store.client, store.experiment_id)
+    assert store.client.get_experiment(store.experiment_id).tags[NOTE_TAG] == "ours"
