@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from bench.config import CompareConfig
 from bench.errors import BenchError
 from bench.steps import compare as module
 from bench.steps.compare import compare
+from bench.tracking.heartbeat import HEARTBEAT_TAG, Beat
+from bench.tracking.holder import start_of, this_process
 
 PROJECT = Path(__file__).parents[2]
 SECONDS = 0.3
@@ -94,6 +97,27 @@ def test_a_cell_that_is_still_running_says_so(store, record, evaluated, config, 
         store.client.set_terminated(training, "FAILED")
         watching.join(timeout=60)
     assert "training failed: no reason known" in table.read_text()
+
+
+def test_a_run_whose_process_dies_meanwhile_is_not_waited_for(
+    store, record, evaluated, config, tmp_path
+):
+    evaluated(0.5)
+    training = record("finetune", method="finetuned", status="RUNNING")
+    with subprocess.Popen(["sleep", "60"]) as other:
+        holder = replace(this_process(), pid=other.pid, started=start_of(other.pid))
+        beat = Beat(holder, time.time())
+        store.client.set_tag(training, HEARTBEAT_TAG, beat.text())
+        watching = threading.Thread(target=lambda: compare(config, store))
+        watching.start()
+        wait_until(lambda: (tmp_path / "out" / "benchmark.csv").exists(), "a table")
+        time.sleep(3 * SECONDS)
+        assert watching.is_alive()
+        other.kill()
+    watching.join(timeout=60)
+    assert not watching.is_alive()
+    assert store.client.get_run(training).info.status == "KILLED"
+    assert compare_runs(store) == ["FINISHED"]
 
 
 def test_a_benchmark_that_evaluated_nothing_is_an_error(store, record, config, tmp_path):

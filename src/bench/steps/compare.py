@@ -21,7 +21,7 @@ from bench.steps.score_records import collect_records
 from bench.steps.watch import Watch
 from bench.structures import STRUCTURES
 from bench.tables import TableRow, benchmark_table
-from bench.tracking.activity import observe
+from bench.tracking.activity import Activity, observe
 from bench.tracking.opening import open_run
 from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity
@@ -90,9 +90,15 @@ def compare(
 
 def watch(scope: Scope, parent: str | None) -> str:
     """Shows the table until nothing changes it any more; an interruption keeps what is there."""
+
+    def look_around() -> Activity:
+        # A run whose process is gone would be waited for without end.
+        reap(scope.store, scope.experiment)
+        return observe(scope.store, scope.experiment)
+
     watching = Watch(
         look=lambda: find_scores(scope),
-        observe=lambda: observe(scope.store, scope.experiment),
+        observe=look_around,
         keep=lambda findings: write_findings(findings, Path(scope.config.output)),
         console=Console(),
     )
