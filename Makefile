@@ -17,7 +17,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: setup demo test lint bench ui requirements docker-project clean
+.PHONY: setup demo test lint bench audit ui requirements docker-project clean
 
 setup: $(INSTALLED)
 
@@ -68,6 +68,10 @@ $(PEERS): requirements-bench.txt $(INSTALLED)
 	uv pip install --quiet --python $(BIN)/python --target .peers --no-deps --require-hashes \
 	    -r requirements-bench.txt
 	touch $@
+
+# Known weaknesses of the pinned packages. It needs an index that knows of them, and fails without.
+audit: setup
+	uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip -r requirements.txt
 
 ui: setup
 	PYTHONPATH=src python -m bench.tracking.store
