@@ -102,6 +102,8 @@ def content(uri, experiment):
     }
     # A run that is resumed says again how large its network is.
     history["model/parameters"] = sorted(set(history.get("model/parameters", ())))
+    # Measured every ten seconds, at whatever step that falls on.
+    history = {name: found for name, found in history.items() if not name.startswith("system/")}
     for name in TIMED & history.keys():
         history[name] = [step for step, _ in history[name]]
     tags = {name: value for name, value in run.data.tags.items() if name not in TIMED}

@@ -21,6 +21,7 @@ from bench.tracking.hold import Hold
 from bench.tracking.outbox import LATE_TAG, Outbox
 from bench.tracking.rendering import Renderer
 from bench.tracking.store import Store
+from bench.tracking.system_metrics import SystemMetrics
 from bench.tracking.writes import artifact, batch, end, inputs
 from bench.version import code_version
 
@@ -116,6 +117,7 @@ class Run:
         late = found.data.tags.get(LATE_TAG, "") if found else ""
         self.outbox = Outbox(store, run_id, work, late)
         self._renderer = Renderer(self.outbox)
+        self._system = SystemMetrics()
         if hold:
             hold.start(run_id)
 
@@ -140,7 +142,9 @@ class Run:
         self.log_series([(step, metrics)])
 
     def log_series(self, series: list[tuple[int, Mapping[str, float]]]) -> None:
-        """Logs metrics of many steps in as few calls as the store takes."""
+        """Logs metrics of many steps in as few calls as the store takes; and the machine's."""
+        if series:
+            series = [*series, (series[-1][0], self._system.measure())]
         now = int(time.time() * 1000)
         metrics = [
             Metric(name, float(value), now, step)
