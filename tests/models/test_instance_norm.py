@@ -33,6 +33,15 @@ def test_it_keeps_channels_last_where_torch_does_not():
     assert InstanceNorm(8)(image).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_it_takes_what_was_cut_out_of_another_image(channels):
+    whole = torch.randn(2, channels, 20, 30)
+    for cut in (whole[..., 3:11, 5:21], whole.mT, whole[:, :, ::2]):
+        torch.testing.assert_close(
+            InstanceNorm(channels)(cut), torch.nn.InstanceNorm2d(channels)(cut)
+        )
+
+
 def test_the_network_is_that_of_torch_em_with_the_same_tensors():
     torch.manual_seed(0)
     ours = build_unet2d(in_channels=1, out_channels=2, depth=3, features=8)

@@ -185,7 +185,8 @@ def test_what_is_in_the_files(use_searched):
     folder = fetch_model(use_searched.store, champion)
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     # What loading it leaves there.
-    files = {path for path in files if not path.endswith((".pyc", "registered_model_meta"))}
+    left = (".pyc", ".nbi", ".nbc", "registered_model_meta")
+    files = {path for path in files if not path.endswith(left)}
     assert {path for path in files if path.startswith("artifacts/")} == {
         "artifacts/recipe/recipe.json",
         *(f"artifacts/recipe/member{n}.{end}" for n in (0, 1) for end in ("json", "safetensors")),

@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from bench.tracking.descriptions import EXPERIMENT, NOTE_TAG, RUNS, describe_experiment
 from bench.tracking.opening import open_run
@@ -31,3 +32,12 @@ def test_an_experiment_says_how_to_read_it_until_somebody_else_does(store):
     store.client.set_experiment_tag(store.experiment_id, NOTE_TAG, "ours")
     describe_experiment(store.client, store.experiment_id)
     assert store.client.get_experiment(store.experiment_id).tags[NOTE_TAG] == "ours"
+
+
+def test_a_description_that_cannot_be_given_is_no_reason_to_fail(store, monkeypatch):
+    def refuse(*_):
+        raise MlflowException("another process was first")
+
+    monkeypatch.setattr(store.client, "set_experiment_tag", refuse)
+    describe_experiment(store.client, store.experiment_id)
+    assert NOTE_TAG not in store.client.get_experiment(store.experiment_id).tags

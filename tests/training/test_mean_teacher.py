@@ -110,11 +110,12 @@ def test_it_is_torch_em_s_mean_teacher(feed, tmp_path):
     for mine, other in ((ours.pair.student, theirs.model), (ours.pair.teacher, theirs.teacher)):
         for name, tensor in mine.state_dict().items():
             assert (tensor - start.state_dict()[name]).abs().max() > 1e-3
+            # They feed another layout, whose kernels add up in another order.
             # An InstanceNorm undoes the samplers' biases: their gradients are mere rounding, which
             # Adam makes steps of.
             if "samplers" not in name or "bias" not in name:
                 torch.testing.assert_close(
-                    tensor, other.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name
+                    tensor, other.state_dict()[name], rtol=1e-4, atol=1e-4, msg=name
                 )
 
 

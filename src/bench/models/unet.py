@@ -17,6 +17,9 @@ class ChannelNorm(torch.autograd.Function):
     def forward(ctx: Any, image: torch.Tensor, eps: float) -> torch.Tensor:
         """Normalises an image (batch, channels, y, x)."""
         batch, channels, height, width = image.shape
+        # The kernel takes these two layouts, and neither views nor what is cut out.
+        if not image.is_contiguous(memory_format=torch.channels_last):
+            image = image.contiguous()
         normalised, mean, scale = torch.native_group_norm(
             image, None, None, batch, channels, height * width, channels, eps
         )

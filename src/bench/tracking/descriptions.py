@@ -1,5 +1,8 @@
 """What MLflow's pages say of a run and of an experiment: how to read them."""
 
+import contextlib
+
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 # What the UI shows as their description, Markdown.
@@ -77,6 +80,10 @@ RUNS = {
 
 
 def describe_experiment(client: MlflowClient, experiment_id: str) -> None:
-    """Says how to read an experiment, where nobody has said anything of it yet."""
+    """Says how to read an experiment, where nobody has said anything of it yet.
+
+    Another process may say it at the same moment, or we may not be allowed to: no reason to fail.
+    """
     if NOTE_TAG not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, NOTE_TAG, EXPERIMENT)
+        with contextlib.suppress(MlflowException):
+            client.set_experiment_tag(experiment_id, NOTE_TAG, EXPERIMENT)

@@ -25,6 +25,7 @@ MODEL_CODE = Path(__file__).with_name("champion_model.py")
 REQUIREMENTS = (
     "h5py",
     "mlflow",
+    "numba",
     "numpy",
     "pooch",
     "psutil",
