@@ -10,6 +10,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from mlflow.tracking import MlflowClient
+from servers import MlflowServer
 
 from bench.tracking import claims
 from bench.tracking.claims import PREFIX, BusyError, read_claims, take_claim
@@ -52,9 +54,26 @@ while pending:
 """
 
 
+@pytest.fixture(params=["SQLite", "PostgreSQL", "a server on PostgreSQL"])
+def shared_store(request, tmp_path):
+    """A store that several machines write to, in one of the ways that there are."""
+    if request.param == "SQLite":
+        yield request.getfixturevalue("store")
+        return
+    store = request.getfixturevalue("postgres_store")
+    if request.param == "PostgreSQL":
+        yield store
+        return
+    server = MlflowServer(tmp_path / "server", store.uri)
+    client = MlflowClient(tracking_uri=server.start().uri)
+    yield replace(store, client=client, uri=server.uri)
+    server.kill()
+
+
 @pytest.fixture
-def start(store, python_environment, tmp_path):
+def start(shared_store, python_environment, tmp_path):
     """Starts a process that works."""
+    store = shared_store
     environment = python_environment | {
         "MLFLOW_TRACKING_URI": store.uri,
         "MLFLOW_EXPERIMENT_ID": store.experiment_id,
@@ -80,7 +99,7 @@ def wait_for(condition):
     raise AssertionError("it never came")
 
 
-def test_every_cell_is_done_once_by_several_processes(store, start, tmp_path):
+def test_every_cell_is_done_once_by_several_processes(shared_store, start, tmp_path):
     processes = [start(number) for number in range(PROCESSES)]
     wait_for(lambda: len(list(tmp_path.glob("ready*"))) == PROCESSES)
     (tmp_path / "go").touch()
@@ -88,12 +107,14 @@ def test_every_cell_is_done_once_by_several_processes(store, start, tmp_path):
     done = [line.split() for line in (tmp_path / "done").read_text().splitlines()]
     assert sorted(int(cell) for cell, _, _ in done) == list(range(CELLS))
     assert len({number for _, number, _ in done}) > 1, "they shared the work"
-    runs = store.client.search_runs([store.experiment_id], "tags.`bench.step` = 'cell'")
+    runs = shared_store.client.search_runs(
+        [shared_store.experiment_id], "tags.`bench.step` = 'cell'"
+    )
     assert [run.info.status for run in runs] == ["FINISHED"] * CELLS
-    assert read_claims(store) == {}
+    assert read_claims(shared_store) == {}
 
 
-def test_what_a_killed_process_held_is_taken_over_and_resumed(store, start, tmp_path):
+def test_what_a_killed_process_held_is_taken_over_and_resumed(shared_store, start, tmp_path):
     (tmp_path / "go").touch()
     holder = start("holder", 1, "and hold it")
     wait_for((tmp_path / "done").exists)
@@ -105,7 +126,9 @@ def test_what_a_killed_process_held_is_taken_over_and_resumed(store, start, tmp_
     holder.wait()
     assert other.wait() == 0
     assert (tmp_path / "done").read_text() == "0 holder new\n0 other resumed\n"
-    (run,) = store.client.search_runs([store.experiment_id], "tags.`bench.step` = 'cell'")
+    (run,) = shared_store.client.search_runs(
+        [shared_store.experiment_id], "tags.`bench.step` = 'cell'"
+    )
     assert run.info.status == "FINISHED"
 
 

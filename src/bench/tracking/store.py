@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import importlib
 import math
 import os
 import urllib.error
@@ -16,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
 from bench.hashing import json_sha256
+from bench.tracking.database_server import is_database_server, one_at_a_time
 from bench.tracking.heartbeat import Watch
 from bench.tracking.relocate import relocate_artifacts
 
@@ -97,9 +99,7 @@ def open_store() -> Store:
         check_server(uri)
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
-        if uri.startswith(SQLITE):
-            prepare_database(Path(uri.removeprefix(SQLITE)))
-        client = MlflowClient(tracking_uri=uri)
+        client = connect(uri)
         return Store(client, uri, find_experiment(client, adopted), adopted, patience_s)
     except MlflowException as error:
         given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
@@ -108,6 +108,20 @@ def open_store() -> Store:
             f"the environment must name a store, run and experiment that are there, received "
             f"{named or 'nothing'} ({error}): correct or unset these variables"
         ) from error
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of a store whose tables are there."""
+    if uri.startswith(SQLITE):
+        prepare_database(Path(uri.removeprefix(SQLITE)))
+    if not is_database_server(uri):
+        return MlflowClient(tracking_uri=uri)
+    # In advance, as others wait for the lock meanwhile.
+    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    with one_at_a_time(uri, without_password(uri)):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+        return client
 
 
 def embedded_uri() -> str:
@@ -200,8 +214,7 @@ def find_experiment(client: MlflowClient, adopted: str | None) -> str:
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if name and not experiment_id:
-        named = client.get_experiment_by_name(name)
-        experiment_id = named.experiment_id if named else client.create_experiment(name)
+        experiment_id = find_or_make(client, name)
     experiment = client.get_experiment(experiment_id or "0")
     if experiment.lifecycle_stage != "active":
         raise BenchError(
@@ -210,6 +223,19 @@ def find_experiment(client: MlflowClient, adopted: str | None) -> str:
             "MLFLOW_EXPERIMENT_NAME"
         )
     return str(experiment.experiment_id)
+
+
+def find_or_make(client: MlflowClient, name: str) -> str:
+    """The experiment of a name, which other processes may be making at this moment."""
+    named = client.get_experiment_by_name(name)
+    if named is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:
+            named = client.get_experiment_by_name(name)
+            if named is None:
+                raise
+    return str(named.experiment_id)
 
 
 def experiment_id_of(store: Store, name: str) -> str:
