@@ -75,6 +75,7 @@ audit: setup
 
 ui: setup
 	PYTHONPATH=src python -m bench.tracking.store
+	@echo "Open http://localhost:$(PORT)/#/experiments?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --port $(PORT) \
 	    --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
 

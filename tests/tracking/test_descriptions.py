@@ -4,8 +4,14 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from bench.tracking.descriptions import EXPERIMENT, NOTE_TAG, RUNS, describe_experiment
-from bench.tracking.opening import open_run
+from bench.tracking.descriptions import (
+    EXPERIMENT,
+    MADE_BY_MLFLOW,
+    NOTE_TAG,
+    RUNS,
+    describe_experiment,
+)
+from bench.tracking.opening import name_adopted, open_run
 from bench.tracking.runs import Identity
 
 STEPS = Path(__file__).parents[2] / "src" / "bench" / "steps"
@@ -41,3 +47,18 @@ def test_a_description_that_cannot_be_given_is_no_reason_to_fail(store, monkeypa
     monkeypatch.setattr(store.client, "set_experiment_tag", refuse)
     describe_experiment(store.client, store.experiment_id)
     assert NOTE_TAG not in store.client.get_experiment(store.experiment_id).tags
+
+
+@pytest.mark.parametrize("step", MADE_BY_MLFLOW)
+def test_the_run_of_mlflow_is_named_where_a_step_keeps_none(store, monkeypatch, step):
+    made = store.client.create_run(store.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    name_adopted(step)
+    run = store.client.get_run(made)
+    assert run.info.run_name == run.data.tags["bench.step"] == step
+    assert run.data.tags[NOTE_TAG] == MADE_BY_MLFLOW[step]
+
+
+def test_a_step_without_a_run_needs_no_store(monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    name_adopted("phantom")

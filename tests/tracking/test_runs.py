@@ -62,6 +62,12 @@ def adopt(store, monkeypatch):
     return open_adopted
 
 
+def test_the_name_of_an_evaluation_ends_with_its_split():
+    identity = replace(IDENTITY, step="evaluate", settings={"split": "test"})
+    assert identity.name() == "evaluate-scratch-vesicles-seed3-test"
+    assert replace(identity, step="benchmark").name() == "benchmark-scratch-vesicles-seed3"
+
+
 def test_a_new_run_is_tagged_and_finishes(store):
     with open_run(store, IDENTITY) as run:
         assert run.state == "new"

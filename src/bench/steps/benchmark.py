@@ -13,6 +13,7 @@ from bench.search.candidates import check_metric
 from bench.steps.cells import GridCell, evaluate_cell, search_structure
 from bench.steps.compare import compare
 from bench.steps.sharing import take_turns
+from bench.steps.training_run import describe_run
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
 from bench.tracking.claims import BusyError
@@ -45,7 +46,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     reap(store)
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:
-        run.log_params(vars(config))
+        describe_run(run, dataset, vars(config), config.split)
         failures = run_grid(cells, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(

@@ -5,6 +5,7 @@ import logging
 from bench.config import PhantomConfig
 from bench.data.phantom import write_phantom
 from bench.steps.progress import show_progress
+from bench.tracking.opening import name_adopted
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,7 @@ def phantom(config: PhantomConfig) -> None:
     Raises:
         BenchError: If the output folder is something else.
     """
+    name_adopted("phantom")
     with show_progress("phantom") as advance:
         folder = write_phantom(config, progress=lambda done, total: advance(done, total, ""))
     log.info("phantom: %s", folder)

@@ -13,6 +13,7 @@ from bench.models.sam import write_sam_file, write_tiny_sam
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.source import fetch_checkpoint
+from bench.tracking.opening import name_adopted
 from bench.tracking.queries import scratch_folder
 from bench.tracking.store import Store, open_store
 
@@ -40,6 +41,7 @@ def phantom_models(config: PhantomModelsConfig) -> Path:
     Raises:
         BenchError: If the dataset or the settings do not fit.
     """
+    name_adopted("phantom_models")
     store = open_store()
     # The step itself has no run: its trainings have.
     store.take_adopted()

@@ -12,7 +12,8 @@ EXPERIMENT = """Runs of synapse-bench.
 
 - **The result** is the newest run named `compare` or `benchmark`: open its artifact
   `benchmark.html`.
-- Names are *step-method-structure-seed*. Group by the tag `bench.method`, or search
+- Names are *step-method-structure-seed*, those of evaluations end with the split. Group by the
+  tag `bench.method`, or search
   `tags."bench.step" = 'evaluate' and tags."bench.split" = 'test'`.
 - Charts are grouped: `train/`, `val/`, `test/` (scores of whole splits), `best/` (the kept
   checkpoint).
@@ -76,6 +77,14 @@ RUNS = {
         "themselves are in the output folder that the parameters name."
     ),
     "export": "Predictions or annotation written for another program.",
+}
+# Steps that keep no run of their own: of the one that `mlflow run` makes.
+MADE_BY_MLFLOW = {
+    "phantom": "Synthetic sections with known truth, in the folder that the parameters name.",
+    "phantom_models": (
+        "Small source models, written to the folder that the parameters name; their trainings are "
+        "runs of their own."
+    ),
 }
 
 

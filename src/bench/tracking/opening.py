@@ -2,14 +2,17 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
+from mlflow.exceptions import MlflowException
 
-from bench.tracking.descriptions import NOTE_TAG, RUNS, describe_experiment
+from bench.errors import BenchError
+from bench.tracking.descriptions import MADE_BY_MLFLOW, NOTE_TAG, RUNS, describe_experiment
 from bench.tracking.hold import Hold, take_hold
 from bench.tracking.outbox import LATE_TAG, Outbox
 from bench.tracking.runs import STALE_TAG, Identity, Run
@@ -148,6 +151,19 @@ def point_to(store: Store, adopted: str, run_id: str, identity: Identity) -> Non
     note = f"The same {identity.step} is kept as run {run_id}."
     tags = {"bench.see": run_id, NOTE_TAG: note}
     store.client.log_batch(adopted, tags=[RunTag(k, v) for k, v in tags.items()])
+
+
+def name_adopted(step: str) -> None:
+    """Names and describes the run that `mlflow run` made for a step which keeps none of its own.
+
+    Such a step needs no store, so none that does not answer makes it fail.
+    """
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        with contextlib.suppress(BenchError, MlflowException):
+            store = open_store()
+            store.client.update_run(run_id, name=step)
+            tags = {"bench.step": step, NOTE_TAG: MADE_BY_MLFLOW[step]}
+            store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
 def report_failure(reason: str) -> None:

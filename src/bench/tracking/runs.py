@@ -86,7 +86,9 @@ class Identity:
         parts = [self.step, self.method, self.structure]
         seed = [] if self.seed is None else [f"seed{self.seed}"]
         labelled = [] if self.labelled is None else [f"labelled{self.labelled}"]
-        return "-".join([part for part in parts if part] + labelled + seed)
+        # Else both evaluations of a model would have the same.
+        split = [self.settings.get("split", "")] if self.step == "evaluate" else []
+        return "-".join(part for part in [*parts, *labelled, *seed, *split] if part)
 
 
 class Run:
