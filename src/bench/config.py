@@ -446,9 +446,10 @@ class BenchmarkConfig(TrainingConfig):
         identity=False,
     )
     cluster: str = setting(
-        NONE,
+        AUTO,
         "Where tasks run: none (here, one after the other), local, slurm, kubernetes, or the "
-        "address of a dask scheduler (tcp://HOST:8786).",
+        "address of a dask scheduler (tcp://HOST:8786); auto: local with several GPUs or workers, "
+        "else none.",
         identity=False,
     )
     cluster_profile: str = setting(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cluster import clusters
 from bench.cluster.clusters import (
+    choose_cluster,
     kubernetes_options,
     open_cluster,
     read_profile,
@@ -178,3 +180,21 @@ def test_a_scheduler_that_is_there(resources, message, python_environment, follo
         for process in reversed(started):
             process.terminate()
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpus", "workers", "device", "expected"),
+    [
+        ("auto", 0, None, "auto", "none"),
+        ("auto", 1, None, "auto", "none"),
+        ("auto", 2, None, "auto", "local"),
+        ("auto", 2, None, "cuda:1", "none"),
+        ("auto", 2, 1, "auto", "none"),
+        ("auto", 0, 2, "cpu", "local"),
+        ("none", 2, 2, "auto", "none"),
+        ("slurm", 0, None, "auto", "slurm"),
+    ],
+)
+def test_where_tasks_run_when_nobody_says_it(kind, gpus, workers, device, expected, monkeypatch):
+    monkeypatch.setattr(clusters, "visible_gpus", lambda: [str(number) for number in range(gpus)])
+    assert choose_cluster(kind, workers, device) == expected

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.cluster.graph import GPU
+from bench.config import AUTO, NONE
 from bench.errors import BenchError, unknown_name
 
 if TYPE_CHECKING:
@@ -48,10 +49,21 @@ def open_cluster(kind: str, workers: int | None, profile: dict[str, Any]) -> "It
             client = stack.enter_context(connect(kind))
         else:
             if kind not in CLUSTERS:
-                raise unknown_name("cluster", kind, ["none", *CLUSTERS, "tcp://HOST:8786"])
+                raise unknown_name("cluster", kind, [AUTO, NONE, *CLUSTERS, "tcp://HOST:8786"])
             cluster = stack.enter_context(CLUSTERS[kind](workers, profile))
             client = stack.enter_context(connect(cluster))
         yield client
+
+
+def choose_cluster(kind: str, workers: int | None, device: str) -> str:
+    """Where tasks run where nobody says it (``auto``): on all GPUs here, or on as many workers.
+
+    One worker would do the same as none, in processes that each load everything anew.
+    """
+    if kind != AUTO:
+        return kind
+    several = (workers or 0) > 1 or (workers is None and device == AUTO and len(visible_gpus()) > 1)
+    return "local" if several else NONE
 
 
 def quieten_dask() -> None:

@@ -1,9 +1,11 @@
 """The grid: every method on every structure with every seed, then the table."""
 
+import dataclasses
 import itertools
 import logging
 from pathlib import Path
 
+from bench.cluster.clusters import choose_cluster
 from bench.config import NONE, BenchmarkConfig, CompareConfig
 from bench.data.prepared import PreparedDataset
 from bench.errors import BenchError
@@ -43,6 +45,8 @@ def benchmark(config: BenchmarkConfig) -> str:
     check_metric(config.metric)
     check_output(Path(config.output))
     cells = make_grid(config, dataset)
+    cluster = choose_cluster(config.cluster, config.workers, config.device)
+    config = dataclasses.replace(config, cluster=cluster)
     reap(store)
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:
