@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
-from servers import MlflowServer, make_database
+from servers import MlflowServer, free_port, make_database
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "compose.yaml").read_text()
@@ -193,6 +193,47 @@ def test_the_health_check_of_the_database_answers(postgres):
     command = [program, *test[2:], f"--host={host}"]
     assert subprocess.run([*command, f"--port={port}"], check=False).returncode == 0
     assert subprocess.run([*command, "--port=9"], check=False).returncode != 0
+
+
+def test_the_scheduler_and_a_worker_do_a_task(python_environment, tmp_path):
+    pytest.importorskip("distributed")
+    from bench.cluster.clusters import open_cluster
+    from bench.cluster.graph import Task, run_graph
+
+    def upper(given):
+        # An inner function goes to workers by value; its import is theirs.
+        from bench.cluster.graph import Outcome
+
+        return Outcome("done", given["payload"].upper())
+
+    services, port = interpolate(FILLED), str(free_port())
+    replaced = {
+        "8786": port,
+        "0.0.0.0": "127.0.0.1",
+        "tcp://scheduler:8786": f"tcp://127.0.0.1:{port}",
+    }
+    started = []
+    try:
+        for name in ("scheduler", "worker-cpu"):
+            command = [replaced.get(word, word) for word in services[name]["command"]]
+            found = services[name]["environment"]["PYTHONPATH"].replace("/app", str(PROJECT))
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", *command],
+                    env=python_environment | {"PYTHONPATH": found},
+                    cwd=tmp_path,
+                )
+            )
+        with open_cluster(f"tcp://127.0.0.1:{port}", None, {}) as client:
+            outcomes = run_graph([Task("a", "done")], client, upper)
+            test = services["scheduler"]["healthcheck"]["test"]
+            code = test[3].replace("8786", port)
+            assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+        assert outcomes["a"].value == "DONE"
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
 
 
 def test_an_account_logs_runs_of_its_own_and_only_looks_at_those_of_others(
