@@ -57,7 +57,10 @@ def slurm(monkeypatch, tmp_path):
         path.write_text(f"#!/bin/bash\n{command}\n")
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    return {"scheduler_options": {"dashboard": False, "host": "127.0.0.1"}}
+    return {
+        "scheduler_options": {"dashboard": False, "host": "127.0.0.1"},
+        "log_directory": str(tmp_path / "jobs"),
+    }
 
 
 def test_the_jobs_of_slurm_have_a_gpu_and_find_our_packages(slurm, write):

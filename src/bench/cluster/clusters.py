@@ -29,6 +29,8 @@ CONNECT_S = 20.0
 START_S = 60.0
 WORKER = "'PYTHONPATH=src dask worker --nthreads 1 --resources GPU=1 ADDRESS'"
 RESOURCES = ("--resources", f"{GPU}=1")
+# What jobs say, where the profile does not say it.
+JOB_LOGS = "mlruns/jobs"
 
 
 @contextlib.contextmanager
@@ -172,6 +174,7 @@ def slurm_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
         )
     own = {
         "processes": 1,
+        "log_directory": profile.get("log_directory", JOB_LOGS),
         "worker_extra_args": [*profile.get("worker_extra_args", ()), *RESOURCES],
         "job_script_prologue": [
             *profile.get("job_script_prologue", ()),
@@ -182,7 +185,9 @@ def slurm_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
         cluster = SLURMCluster(**profile | own)
     except (TypeError, ValueError) as error:
         raise wrong_profile("dask_jobqueue.SLURMCluster", error) from error
-    cluster.scale(jobs=workers or 1)
+    # Not scale: a job that reaches its walltime would not be followed by another.
+    jobs = workers or 1
+    cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     return cluster
 
 
