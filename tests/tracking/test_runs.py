@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.tracking import runs
+from bench.tracking import opening, runs
 from bench.tracking.heartbeat import HEARTBEAT_TAG
+from bench.tracking.hold import take_hold
 from bench.tracking.opening import open_run, report_failure
 from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
@@ -66,6 +67,23 @@ def test_the_name_of_an_evaluation_ends_with_its_split():
     identity = replace(IDENTITY, step="evaluate", settings={"split": "test"})
     assert identity.name() == "evaluate-scratch-vesicles-seed3-test"
     assert replace(identity, step="benchmark").name() == "benchmark-scratch-vesicles-seed3"
+
+
+def test_a_run_that_cannot_be_made_holds_nothing(store, monkeypatch):
+    held = []
+
+    def take(*args):
+        held.append(take_hold(*args))
+        return held[0]
+
+    def refuse(*_, **__):
+        raise BenchError("no room for another run")
+
+    monkeypatch.setattr(opening, "take_hold", take)
+    monkeypatch.setattr(store.client, "create_run", refuse)
+    with pytest.raises(BenchError, match="no room"):
+        open_run(store, IDENTITY, reuse=False)
+    assert held[0]._lock is None
 
 
 def test_a_new_run_is_tagged_and_finishes(store):

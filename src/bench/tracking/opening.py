@@ -40,13 +40,11 @@ def open_run(
     """
     fingerprint = identity.fingerprint()
     adopted = None if parent else store.take_adopted()
-    if not reuse:
-        work = store.work_folder(f"{fingerprint} {time.time_ns()}")
-        hold = take_hold(store, work, identity.name())
-        return new_run(store, identity, adopted, parent, work, hold)
-    work = store.work_folder(fingerprint)
+    work = store.work_folder(fingerprint if reuse else f"{fingerprint} {time.time_ns()}")
     hold = take_hold(store, work, identity.name())
     try:
+        if not reuse:
+            return new_run(store, identity, adopted, parent, work, hold)
         found = find_same(store, fingerprint)
         if found is None or found.info.status != "FINISHED":
             hold.claim(fingerprint, identity.name())
