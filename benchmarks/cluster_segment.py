@@ -3,7 +3,7 @@
 Every way is the whole command, in a process of its own with one core for each worker, in an
 experiment of its own. The first line is what a cluster costs where it brings nothing.
 
-    PYTHONPATH=src python benchmarks/cluster_segment.py [--side 4096] [--features 16]
+    PYTHONPATH=src python benchmarks/cluster_segment.py [--side 6144] [--features 32]
 """
 
 import argparse
@@ -133,7 +133,7 @@ def compare_ways(folder: Path, side: int, features: int) -> list[Line]:
                 here.segmenting_s,
                 None,
                 f"all {files} files the same, byte by byte",
-                f"{workers} times as fast at best; whole command {found.wall_s:.3g} s, CPU "
+                f"ratio at best {workers}; whole command {found.wall_s:.3g} s, CPU "
                 f"{found.cpu_s:.3g} s, the peer's {here.wall_s:.3g} s and {here.cpu_s:.3g} s",
             )
         )
@@ -143,8 +143,8 @@ def compare_ways(folder: Path, side: int, features: int) -> list[Line]:
 def main() -> None:
     """Prints the table and writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=4096, help="Edge of the montage in px.")
-    parser.add_argument("--features", type=int, default=16, help="Of the network's first level.")
+    parser.add_argument("--side", type=int, default=6144, help="Edge of the montage in px.")
+    parser.add_argument("--features", type=int, default=32, help="Of the network's first level.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report(__file__, compare_ways(Path(folder), options.side, options.features))
