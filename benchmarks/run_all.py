@@ -25,6 +25,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "prepare_montages": (),
     "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
     "help_pages": (),
+    "cluster_segment": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"
 

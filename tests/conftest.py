@@ -233,3 +233,14 @@ def run_entry_point(monkeypatch, capsys) -> Iterator[Callable]:
     handler = signal.getsignal(signal.SIGTERM)
     yield run
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="session")
+def two_workers():
+    """A client of two workers on this machine."""
+    pytest.importorskip("distributed")
+    from bench.cluster.clusters import open_cluster
+
+    with open_cluster("local", 2, {}) as client:
+        client.wait_for_workers(2, timeout=120)
+        yield client

@@ -2,12 +2,13 @@ import errno
 import json
 import os
 import signal
+import threading
 
 import pytest
 from safetensors import SafetensorError
 
 from bench.errors import BenchError
-from bench.files import check_output, write_json, write_text, write_whole
+from bench.files import check_output, locked, write_json, write_text, write_whole
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -109,3 +110,21 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, monk
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(BenchError, match="that may not be written: give yourself permission"):
         check_output(tmp_path / "new")
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    path, order, waiting = tmp_path / "folder" / "lock", [], threading.Event()
+
+    def wait():
+        waiting.set()
+        with locked(path):
+            order.append("second")
+
+    other = threading.Thread(target=wait)
+    with locked(path):
+        other.start()
+        assert waiting.wait(10)
+        other.join(0.2)
+        order.append("first")
+    other.join(10)
+    assert order == ["first", "second"]

@@ -407,7 +407,30 @@ class PromoteConfig(StepConfig):
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig(TrainingConfig):
+class ClusterConfig(StepConfig):
+    """Where the tasks of a step run."""
+
+    cluster: str = setting(
+        AUTO,
+        "Where tasks run: none (here, one after the other), local, slurm, kubernetes, or the "
+        "address of a dask scheduler (tcp://HOST:8786); auto: local with several GPUs or workers, "
+        "else none.",
+        identity=False,
+    )
+    cluster_profile: str = setting(
+        NONE, "cluster: YAML file with its settings, or none (docs/cluster.md).", identity=False
+    )
+    workers: int | None = setting(
+        None,
+        "cluster: workers, each with a task at a time; auto: one per GPU here, else one.",
+        minimum=1,
+        maximum=10000,
+        identity=False,
+    )
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(ClusterConfig, TrainingConfig):
     """Settings of benchmark: a grid, and the settings of finetune for each of its cells."""
 
     methods: str = setting(
@@ -443,23 +466,6 @@ class BenchmarkConfig(TrainingConfig):
         "Minutes without a sign of life after which a run of another machine counts as gone.",
         minimum=1,
         maximum=10080,
-        identity=False,
-    )
-    cluster: str = setting(
-        AUTO,
-        "Where tasks run: none (here, one after the other), local, slurm, kubernetes, or the "
-        "address of a dask scheduler (tcp://HOST:8786); auto: local with several GPUs or workers, "
-        "else none.",
-        identity=False,
-    )
-    cluster_profile: str = setting(
-        NONE, "cluster: YAML file with its settings, or none (docs/cluster.md).", identity=False
-    )
-    workers: int | None = setting(
-        None,
-        "cluster: workers, each with a task at a time; auto: one per GPU here, else one.",
-        minimum=1,
-        maximum=10000,
         identity=False,
     )
     output: str = setting("results", "Folder for the tables and the chart.", identity=False)
@@ -673,7 +679,7 @@ class ExportConfig(StepConfig):
 
 
 @dataclass(frozen=True)
-class SegmentConfig(StepConfig):
+class SegmentConfig(ClusterConfig):
     """Settings of segment."""
 
     structure: str = setting(

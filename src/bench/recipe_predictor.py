@@ -7,17 +7,45 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.files import locked
 from bench.inference.augmented import map_back
 from bench.inference.device import Compute
 from bench.inference.map_store import blend_maps, has_maps, store_maps
 from bench.inference.predictor import SectionPrediction
-from bench.inference.resumable import Advance, ResumablePredictor, count_steps, open_resumable
-from bench.inference.symmetries import Symmetry, find_symmetries
+from bench.inference.resumable import (
+    Advance,
+    ResumablePredictor,
+    TiledModel,
+    count_steps,
+    open_resumable,
+)
+from bench.inference.symmetries import SYMMETRIES, find_symmetries
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.recipe import Recipe
 
 # Pixel sizes that differ by more are reported: one of them is probably wrong.
 REPORTED_FACTOR = 2
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One of a recipe's models under one of its augmentations.
+
+    Attributes:
+        member: Which model, from 0.
+        symmetry: Name of the augmentation.
+    """
+
+    member: int
+    symmetry: str
+
+    def view(self, raw: np.ndarray) -> np.ndarray:
+        """What the model sees of a section (y, x)."""
+        return np.ascontiguousarray(SYMMETRIES[self.symmetry].forward(raw))
+
+    def view_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the model sees of a section of a shape (y, x)."""
+        return SYMMETRIES[self.symmetry].forward(np.broadcast_to(np.uint8(0), shape)).shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +64,8 @@ class RecipePredictor:
 
     @classmethod
     def open(cls, recipe: Recipe, weights: Sequence[Path], compute: Compute) -> "RecipePredictor":
-        """Reads the checkpoints of a recipe's models."""
+        """Opens a recipe's models; their weights are read when they are first needed."""
+        find_symmetries(recipe.augmentations)
         return cls(
             recipe,
             tuple(load_info(path) for path in weights),
@@ -58,6 +87,20 @@ class RecipePredictor:
         each = (self.steps_of_pass(n, shape, pixel_size_nm) for n in range(len(self.infos)))
         return sum(each) * len(self.recipe.augmentations)
 
+    @property
+    def passes(self) -> list[Pass]:
+        """Every model under every augmentation, in the blend's order."""
+        names = self.recipe.augmentations
+        return [Pass(member, name) for member in range(len(self.infos)) for name in names]
+
+    def maps_of(self, folder: Path, each: Pass) -> Path:
+        """Where the maps of a pass are kept, if they are one of several."""
+        return folder / f"{each.member}_{each.symmetry}"
+
+    def tiles_of(self, folder: Path, each: Pass) -> Path:
+        """Where the tiles of a pass are kept."""
+        return folder if len(self.passes) == 1 else self.maps_of(folder, each) / "tiles"
+
     def predict(
         self, raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
     ) -> SectionPrediction:
@@ -72,38 +115,66 @@ class RecipePredictor:
             folder: Where finished tiles and passes are kept, for the caller to remove.
             advance: Takes how many steps more are done.
         """
-        symmetries = find_symmetries(self.recipe.augmentations)
-        if self.recipe.blend.passes == 1:
-            return self.predict_pass(0, symmetries[0], raw, pixel_size_nm, folder, advance)
+        if len(self.passes) == 1:
+            return self.predict_pass(self.passes[0], raw, pixel_size_nm, folder, advance)
         folders: list[list[Path]] = [[] for _ in self.models]
-        for number, done in enumerate(folders):
-            for symmetry in symmetries:
-                maps = folder / f"{number}_{symmetry.name}"
-                done.append(maps)
-                if has_maps(maps):
-                    advance(self.steps_of_pass(number, raw.shape, pixel_size_nm))
-                    continue
-                tiles = maps / "tiles"
-                store_maps(
-                    maps,
-                    self.predict_pass(number, symmetry, raw, pixel_size_nm, tiles, advance),
-                )
-                shutil.rmtree(tiles, ignore_errors=True)
+        for each in self.passes:
+            self.keep_pass(each, raw, pixel_size_nm, folder, advance)
+            folders[each.member].append(self.maps_of(folder, each))
         return blend_maps(self.recipe.blend, folders, raw.shape)
+
+    def keep_pass(
+        self,
+        each: Pass,
+        raw: np.ndarray,
+        pixel_size_nm: float | None,
+        folder: Path,
+        advance: Advance,
+    ) -> None:
+        """Predicts one of several passes and keeps its maps; its tiles are gone afterwards.
+
+        One process at a time: the maps are made of the tiles, which another would remove.
+        """
+        maps, tiles = self.maps_of(folder, each), self.tiles_of(folder, each)
+        with locked(maps.with_suffix(".lock")):
+            if has_maps(maps):
+                advance(self.steps_of_pass(each.member, raw.shape, pixel_size_nm))
+                return
+            store_maps(maps, self.predict_pass(each, raw, pixel_size_nm, folder, advance))
+            shutil.rmtree(tiles, ignore_errors=True)
 
     def predict_pass(
         self,
-        number: int,
-        symmetry: Symmetry,
+        each: Pass,
         raw: np.ndarray,
         pixel_size_nm: float | None,
         folder: Path,
         advance: Advance,
     ) -> SectionPrediction:
         """Predicts a section by one model under one symmetry, back in the section's geometry."""
-        view = np.ascontiguousarray(symmetry.forward(raw))
-        found = self.models[number](view, self.fed_nm(pixel_size_nm), folder, advance)
-        return map_back(found, symmetry.inverse)
+        predict, tiles = self.models[each.member], self.tiles_of(folder, each)
+        found = predict(each.view(raw), self.fed_nm(pixel_size_nm), tiles, advance)
+        return map_back(found, SYMMETRIES[each.symmetry].inverse)
+
+    def predict_tiles(
+        self,
+        each: Pass,
+        raw: np.ndarray,
+        pixel_size_nm: float | None,
+        folder: Path,
+        batches: slice,
+    ) -> None:
+        """Predicts some batches of a pass's tiles, beside other processes that predict others."""
+        tiles = self.tiles_of(folder, each)
+        self.tiled(each).predict_tiles(
+            each.view(raw), self.fed_nm(pixel_size_nm), tiles, lambda more: None, batches
+        )
+
+    def tiled(self, each: Pass) -> TiledModel:
+        """The model of a pass, which must be one that predicts tiles."""
+        model = self.models[each.member]
+        assert isinstance(model, TiledModel)
+        return model
 
 
 def find_scale_warnings(

@@ -2,17 +2,6 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def two_workers():
-    """A client of two workers on this machine."""
-    pytest.importorskip("distributed")
-    from bench.cluster.clusters import open_cluster
-
-    with open_cluster("local", 2, {}) as client:
-        client.wait_for_workers(2, timeout=120)
-        yield client
-
-
-@pytest.fixture(scope="session")
 def follow_orders():
     """A step that does what its payload says, and notes that it did.
 

@@ -9,6 +9,7 @@ from bench.inference import resumable, tiles
 from bench.inference.device import Compute
 from bench.inference.predictor import SectionPrediction, open_predictor
 from bench.inference.resumable import count_steps, open_resumable
+from bench.inference.tile_store import finished_tiles
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -79,6 +80,28 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
     np.testing.assert_array_equal(found.foreground, expected.foreground)
     np.testing.assert_array_equal(found.boundary, expected.boundary)
     assert len(calls) - before == 8 - batches
+
+
+def test_batches_predicted_apart_are_the_whole(model, tmp_path, monkeypatch):
+    """Of 30 tiles in 8 batches three processes do some each; nothing is left, or done twice."""
+    raw, calls, steps = section((150, 180)), [], []
+    expected = open_predictor(model, CPU, "vesicles")[0](raw, 5.0)
+    start_tiles = tiles.start_tiles
+
+    def count(network, given, halo_px, compute):
+        calls.append(len(given))
+        return start_tiles(network, given, halo_px, compute)
+
+    monkeypatch.setattr(tiles, "start_tiles", count)
+    for batches, done in ((slice(3, 6), 12), (slice(4, 8), 18), (slice(0, 2), 26)):
+        apart = open_resumable(model, CPU, "vesicles")
+        apart.predict_tiles(raw, 5.0, tmp_path, lambda more: None, batches)
+        assert sum(calls) == len(finished_tiles(tmp_path)) == done
+    found = open_resumable(model, CPU, "vesicles")(raw, 5.0, tmp_path, steps.append)
+    np.testing.assert_array_equal(found.foreground, expected.foreground)
+    np.testing.assert_array_equal(found.boundary, expected.boundary)
+    assert calls == [4, 4, 4, 4, 2, 4, 4, 4]
+    assert steps == [26, 4]
 
 
 def test_a_finished_prediction_is_only_read(model, tmp_path, monkeypatch):

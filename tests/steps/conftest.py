@@ -3,7 +3,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from bench.config import (
     CompareConfig,
@@ -200,3 +202,29 @@ def evaluated(record):
         return record("evaluate", dice=dice, tags=tags, **parts)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def montage(tmp_path_factory):
+    """A section of 700 x 660 px: 483 tiles of the tiny model."""
+    path = tmp_path_factory.mktemp("montage") / "montage.tif"
+    random = np.random.default_rng(0)
+    raw = 120 + random.normal(0, 8, (700, 660))
+    for y, x in random.integers(20, 640, (60, 2)):
+        raw[y - 11 : y + 11, x - 11 : x + 11] -= 70
+    tifffile.imwrite(path, raw.clip(0, 255).astype(np.uint8))
+    return path
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """Reads the bytes of every file of a folder."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return read

@@ -35,30 +35,9 @@ def use_pipeline(pipeline, use_store):
     return pipeline
 
 
-@pytest.fixture(scope="session")
-def montage(tmp_path_factory):
-    """A section of 700 x 660 px: 483 tiles of the tiny model."""
-    path = tmp_path_factory.mktemp("montage") / "montage.tif"
-    random = np.random.default_rng(0)
-    raw = 120 + random.normal(0, 8, (700, 660))
-    for y, x in random.integers(20, 640, (60, 2)):
-        raw[y - 11 : y + 11, x - 11 : x + 11] -= 70
-    tifffile.imwrite(path, raw.clip(0, 255).astype(np.uint8))
-    return path
-
-
 def config(pipeline, tmp_path, **settings):
     given = {"run_id": pipeline.trained, "device": "cpu", "output": str(tmp_path / "out")}
     return SegmentConfig(**(given | settings))
-
-
-def contents(folder):
-    """The bytes of every file of a folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp_path, tiny_tree):
@@ -103,7 +82,7 @@ def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp
 
 
 def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bytes(
-    use_pipeline, tmp_path, montage, python_environment, monkeypatch
+    use_pipeline, tmp_path, montage, python_environment, monkeypatch, contents
 ):
     """SIGKILL in the middle; the rest is predicted once, and nothing is half-written."""
     whole = tmp_path / "whole/out"
@@ -151,7 +130,9 @@ def count_batches(monkeypatch):
     return fed
 
 
-def test_a_finished_segmentation_is_written_again_elsewhere(use_pipeline, tmp_path, tiny_tree):
+def test_a_finished_segmentation_is_written_again_elsewhere(
+    use_pipeline, tmp_path, tiny_tree, contents
+):
     image = str(tiny_tree / "test/raw/s5.png")
     settings = [
         config(use_pipeline, tmp_path, input=image, output=str(tmp_path / name)) for name in "ab"

@@ -3,6 +3,7 @@
 When the process dies, the worker lives; when the worker dies, the process ends as if told to.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -11,11 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.cluster.graph import Outcome
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,17 @@ def stop_children() -> int:
         except subprocess.TimeoutExpired:
             child.kill()
     return len(children)
+
+
+@contextlib.contextmanager
+def stopping(client: "Client") -> Iterator[None]:
+    """Ends the processes of the workers where the block fails: what they do is resumable."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            log.info("the tasks of %d workers end", len(client.run(stop_children)))
+        raise
 
 
 def answer_parent(do: Callable[[Any], Outcome]) -> None:

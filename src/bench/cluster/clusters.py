@@ -7,13 +7,14 @@ import pkgutil
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bench.cluster.graph import GPU
+from bench.cluster.graph import GPU, LOOK_S, count_places
 from bench.config import AUTO, NONE
 from bench.errors import BenchError, unknown_name
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOCAL = "local"
 SOURCE = Path(__file__).resolve().parents[2]
 CONNECT_S = 20.0
 # A worker that waits in a queue of jobs may start tomorrow: only here is it waited for.
@@ -152,6 +154,22 @@ def local_workers(workers: int | None) -> int:
     return workers or len(visible_gpus()) or 1
 
 
+def threads_each(kind: str, workers: int | None) -> int | None:
+    """Threads of a task where workers share this machine; None: all that its worker has."""
+    if kind != LOCAL:
+        return None
+    return max(1, len(os.sched_getaffinity(0)) // local_workers(workers))
+
+
+def wait_for_places(client: "Client") -> dict[str, int]:
+    """How many tasks each worker takes at a time; waits, for ever in a queue, for the first."""
+    if not count_places(client):
+        log.info("waiting for the first worker")
+    while not (places := count_places(client)):
+        time.sleep(LOOK_S)
+    return places
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA names them."""
     import torch
@@ -246,7 +264,7 @@ def not_installed(kind: str, package: str) -> BenchError:
 
 
 CLUSTERS: "dict[str, Callable[[int | None, dict[str, Any]], Cluster]]" = {
-    "local": local_cluster,
+    LOCAL: local_cluster,
     "slurm": slurm_cluster,
     "kubernetes": kubernetes_cluster,
 }

@@ -100,6 +100,7 @@ def run_graph(
     client: "Client",
     call: Callable[[Any], Outcome],
     report: Report = lambda task, outcome: None,
+    look: Callable[[], None] = lambda: None,
 ) -> dict[str, Outcome]:
     """Runs a graph; a task that fails does not stop those that do not need it.
 
@@ -111,14 +112,15 @@ def run_graph(
         client: The client of the cluster.
         call: Called on a worker with a task's ``payload``, and the ``results`` of those that it
             needs and wants, by name.
-        report: Called here with every task that ended.
+        report: Called here with every task that ended; what it raises ends the graph.
+        look: Called here every moment.
 
     Returns:
         What became of each task, by name.
     """
     progress = Progress({task.name: task for task in longest_first(list(tasks))})
     try:
-        go_on(progress, client, call, report)
+        go_on(progress, client, call, report, look)
     except BaseException:
         client.cancel(list(progress.running))
         raise
@@ -140,10 +142,15 @@ def longest_first(tasks: list[Task]) -> list[Task]:
 
 
 def go_on(
-    progress: Progress, client: "Client", call: Callable[[Any], Outcome], report: Report
+    progress: Progress,
+    client: "Client",
+    call: Callable[[Any], Outcome],
+    report: Report,
+    look: Callable[[], None],
 ) -> None:
     """Gives workers what is ready, and takes what they ended, until all has ended."""
     while progress.waiting or progress.running:
+        look()
         for task in progress.ready()[: free_places(client, progress)]:
             del progress.waiting[task.name]
             future = submit(task, progress, client, call)
@@ -162,9 +169,14 @@ def go_on(
 
 def free_places(client: "Client", progress: Progress) -> int:
     """How many workers have no task: more than they can take would wait at the wrong ones."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    places = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
-    return max(0, places - len(progress.running))
+    return max(0, sum(count_places(client).values()) - len(progress.running))
+
+
+def count_places(client: "Client") -> dict[str, int]:
+    """How many tasks at a time every worker takes, by its address."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].items()
+    places = {name: int(worker["resources"].get(GPU, 0)) for name, worker in workers}
+    return {name: count for name, count in places.items() if count}
 
 
 def submit(

@@ -1,9 +1,13 @@
 """A model applied to images of any size, with what it has predicted so far kept on disk."""
 
+import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bench.inference.device import Compute
 from bench.inference.predictor import SectionPrediction, foreground_channel, open_predictor
@@ -13,6 +17,7 @@ from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batch
 from bench.memory import explain_out_of_memory
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 
+ALL_BATCHES = slice(None)
 # Takes how many tiles more are done.
 Advance = Callable[[int], None]
 # From a section (y, x), its pixel size in nm (None: feed it as it is) and the folder of its tiles.
@@ -20,9 +25,10 @@ ResumablePredictor = Callable[[np.ndarray, float | None, Path, Advance], Section
 
 
 def open_resumable(path: Path, compute: Compute, structure: str) -> ResumablePredictor:
-    """Reads a checkpoint for large images: the results are those of `open_predictor`, bit for bit.
+    """Opens a checkpoint for large images: the results are those of `open_predictor`, bit for bit.
 
-    A model that finds instances itself is applied in windows of its own, and starts a section anew.
+    A model that finds instances itself is applied in windows of its own, and starts a section
+    anew. Weights are read when they are first needed.
 
     Args:
         path: The checkpoint.
@@ -30,44 +36,81 @@ def open_resumable(path: Path, compute: Compute, structure: str) -> ResumablePre
         structure: What is looked for, where the model has channels for several.
     """
     info = load_info(path)
-    if has_own_instances(info):
-        whole, _ = open_predictor(path, compute, structure)
+    if not has_own_instances(info):
+        return TiledModel(path, info, compute, foreground_channel(info, structure))
+    whole = functools.cache(lambda: open_predictor(path, compute, structure)[0])
 
-        def predict_whole(
-            raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
-        ) -> SectionPrediction:
-            prediction = whole(raw, pixel_size_nm)
-            advance(1)
-            return prediction
-
-        return predict_whole
-    return open_tiled(path, compute, structure)
-
-
-def open_tiled(path: Path, compute: Compute, structure: str) -> ResumablePredictor:
-    """Reads a U-Net."""
-    network, info = load_checkpoint(path)
-    network.to(compute.device).eval()
-    foreground = foreground_channel(info, structure)
-
-    def predict(
+    def predict_whole(
         raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
     ) -> SectionPrediction:
-        store = predict_tiles_left(raw, pixel_size_nm, folder, advance)
-        boundary = None
-        if "boundary" in info.outputs:
-            boundary = map_back(store.channel(info.outputs.index("boundary")), raw.shape)
-        return SectionPrediction(map_back(store.channel(foreground), raw.shape), boundary)
+        prediction = whole()(raw, pixel_size_nm)
+        advance(1)
+        return prediction
 
-    def predict_tiles_left(
-        raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
+    return predict_whole
+
+
+@dataclass(frozen=True, eq=False)
+class TiledModel:
+    """A U-Net for sections of any size; its weights are read when a tile needs them.
+
+    Attributes:
+        path: Its checkpoint.
+        info: What the checkpoint says.
+        compute: Where it runs.
+        foreground: The channel of the structure.
+    """
+
+    path: Path
+    info: ModelInfo
+    compute: Compute
+    foreground: int
+
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        """The network, on the device."""
+        network, _ = load_checkpoint(self.path)
+        return network.to(self.compute.device).eval()
+
+    @property
+    def batch_size(self) -> int:
+        """Tiles that the device is given at a time."""
+        return fit_batch(self.compute, self.info.tile_px + 2 * self.info.halo_px)
+
+    def __call__(
+        self, raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
+    ) -> SectionPrediction:
+        """Predicts a section; see `ResumablePredictor`."""
+        store = self.predict_tiles(raw, pixel_size_nm, folder, advance)
+        outputs, boundary = self.info.outputs, None
+        if "boundary" in outputs:
+            boundary = map_back(store.channel(outputs.index("boundary")), raw.shape)
+        return SectionPrediction(map_back(store.channel(self.foreground), raw.shape), boundary)
+
+    def open_store(
+        self, shape: tuple[int, ...], pixel_size_nm: float | None, folder: Path
     ) -> TileStore:
-        fed = feed_section(raw, info, pixel_size_nm)
-        section = TiledSection.cut(fed, info.tile_px, info.halo_px)
-        store = TileStore.open(folder, fed.shape, info.tile_px, len(info.outputs))
-        tiles = section.batches(fit_batch(compute, info.tile_px + 2 * info.halo_px))
-        left = store.unfinished(tiles)
-        advance(sum(map(len, tiles)) - sum(len(batch) for _, batch in left))
+        """Opens the store of a section's tiles, given the section's shape (y, x)."""
+        fed = model_shape(shape, self.info.input_pixel_size_nm, pixel_size_nm)
+        return TileStore.open(folder, fed, self.info.tile_px, len(self.info.outputs))
+
+    def predict_tiles(
+        self,
+        raw: np.ndarray,
+        pixel_size_nm: float | None,
+        folder: Path,
+        advance: Advance,
+        batches: slice = ALL_BATCHES,
+    ) -> TileStore:
+        """Predicts the tiles that are left; several processes may do batches of their own."""
+        store = self.open_store(raw.shape, pixel_size_nm, folder)
+        fed = feed_section(raw, self.info, pixel_size_nm)
+        section = TiledSection(fed, self.info.tile_px, self.info.halo_px, store.moments_of(fed))
+        tiles = section.batches(self.batch_size)
+        left = store.unfinished(tiles, batches)
+        advance(sum(map(len, tiles[batches])) - sum(len(batch) for _, batch in left))
+        if not left:
+            return store
 
         def read() -> Iterator[tuple[tuple[int, list[Corner]], np.ndarray]]:
             for first, batch in left:
@@ -76,13 +119,11 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> ResumablePredict
         remedy = "use device=cpu, or a machine with more: the tile belongs to the model"
         with explain_out_of_memory("a batch of tiles and their halo", remedy):
             for (first, batch), probability in predict_batches(
-                network, read(), section.halo_px, compute
+                self.network, read(), section.halo_px, self.compute
             ):
                 store.write(first, batch, probability)
                 advance(len(batch))
         return store
-
-    return predict
 
 
 def has_own_instances(info: ModelInfo) -> bool:

@@ -1,5 +1,7 @@
 """Predicted tiles on disk, so that a prediction goes on where its process was killed."""
 
+import itertools
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bench.inference.tiles import Corner
+from bench.files import write_json
+from bench.inference.normalise import Moments
+from bench.inference.tiles import Corner, Pixels
 
 PROBABILITY = "probability"
 FINISHED = "finished"
+MOMENTS = "moments.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +28,13 @@ class TileStore:
     per batch, because a network may differ in the last digit between batches of other sizes.
 
     Attributes:
+        folder: Where it is.
         tile_px: Edge of a tile.
         probability: (channels, y, x) uint8, round(255 p); a chunk is a tile.
         finished: 1 for each finished tile, in the order of the batches; a chunk is a batch.
     """
 
+    folder: Path
     tile_px: int
     probability: Any
     finished: Any
@@ -38,6 +45,7 @@ class TileStore:
         tiles = math.prod(-(-side // tile_px) for side in shape)
         root = zarr.open_group(folder, mode="a", zarr_format=2)
         return cls(
+            folder,
             tile_px,
             root.require_array(
                 PROBABILITY,
@@ -48,15 +56,26 @@ class TileStore:
             root.require_array(FINISHED, shape=(tiles,), chunks=(1,), dtype="uint8"),
         )
 
-    def unfinished(self, batches: list[list[Corner]]) -> list[tuple[int, list[Corner]]]:
-        """The batches that are left to predict, each with the place of its first tile."""
-        done = np.asarray(self.finished[:])
-        left, first = [], 0
-        for batch in batches:
-            if not done[first : first + len(batch)].all():
-                left.append((first, batch))
-            first += len(batch)
-        return left
+    def unfinished(
+        self, batches: list[list[Corner]], chosen: slice = slice(None)
+    ) -> list[tuple[int, list[Corner]]]:
+        """The chosen batches that are left to predict, each with the place of its first tile."""
+        done = finished_tiles(self.folder)
+        ends = list(itertools.accumulate(map(len, batches)))
+        return [
+            (end - len(batch), batch)
+            for end, batch in list(zip(ends, batches, strict=True))[chosen]
+            if not done.issuperset(range(end - len(batch), end))
+        ]
+
+    def moments_of(self, fed: Pixels) -> Moments:
+        """Mean and deviation of the section, measured once: every process needs them."""
+        path = self.folder / MOMENTS
+        if path.exists():
+            return Moments(**json.loads(path.read_text(encoding="utf-8")))
+        moments = Moments.of(fed)
+        write_json(path, vars(moments))
+        return moments
 
     def write(self, first: int, batch: list[Corner], probability: np.ndarray) -> None:
         """Stores a batch (tiles, channels, tile_px, tile_px), then marks it as finished."""
@@ -96,3 +115,15 @@ class Channel:
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Some of its rows."""
         return np.asarray(self.probability[self.number, rows])
+
+
+def finished_tiles(folder: Path) -> set[int]:
+    """The places of the tiles of a store that are finished, which may be growing or not be there.
+
+    A flag is a file, so they are listed: reading each would take longer than a GPU predicts.
+    """
+    try:
+        names = [path.name for path in (folder / FINISHED).iterdir()]
+    except FileNotFoundError:
+        return set()
+    return {int(name) for name in names if name.isdigit()}

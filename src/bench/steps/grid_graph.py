@@ -1,15 +1,13 @@
 """The grid on a cluster: adaptation, training, evaluation and search as tasks of a graph."""
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.cluster.child import run_child, stop_children
-from bench.cluster.clusters import local_workers, open_cluster, read_profile
+from bench.cluster.child import run_child, stopping
+from bench.cluster.clusters import open_cluster, read_profile, threads_each
 from bench.cluster.graph import Outcome, Task, run_graph
 from bench.config import BenchmarkConfig
 from bench.methods import METHODS
@@ -17,9 +15,6 @@ from bench.steps.cells import GridCell
 from bench.tracking.runs import Run
 from bench.tracking.stale import reap
 from bench.tracking.store import SQLITE, Store
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +46,7 @@ def run_on_cluster(
             counts = {f"cells/{name}": count for name, count in ended.items()}
             run.log_metrics(counts, ended["done"])
 
-    call = functools.partial(run_child, CHILD, threads=threads_each(config))
+    call = functools.partial(run_child, CHILD, threads=threads_each(config.cluster, config.workers))
     profile = read_profile(config.cluster_profile)
     try:
         with open_cluster(config.cluster, config.workers, profile) as client, stopping(client):
@@ -59,24 +54,6 @@ def run_on_cluster(
     finally:
         reap(store)
     return reasons(cells, outcomes)
-
-
-@contextlib.contextmanager
-def stopping(client: "Client") -> Iterator[None]:
-    """Ends the processes of the workers with the block: their runs become KILLED, resumable."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Exception):
-            log.info("the tasks of %d workers end", len(client.run(stop_children)))
-        raise
-
-
-def threads_each(config: BenchmarkConfig) -> int | None:
-    """Threads of a task where workers share this machine; None: all that its worker has."""
-    if config.cluster != "local":
-        return None
-    return max(1, len(os.sched_getaffinity(0)) // local_workers(config.workers))
 
 
 def grid_tasks(

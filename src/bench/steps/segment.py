@@ -1,31 +1,36 @@
 """Apply a trained model to new images."""
 
+import contextlib
 import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bench.config import AUTO, SegmentConfig
+from bench.cluster.clusters import choose_cluster, open_cluster, read_profile
+from bench.config import AUTO, NONE, SegmentConfig
 from bench.data.planes import Plane, check_readable, hash_planes, list_planes
 from bench.data.unfinished import publish, unfinished_folder
 from bench.files import write_json
 from bench.inference.device import Compute, choose_compute
-from bench.inference.resumable import Advance
-from bench.postprocess.segmentation import segment_prediction
 from bench.recipe_predictor import RecipePredictor, find_scale_warnings
 from bench.steps.export import check_free
 from bench.steps.progress import show_progress
-from bench.steps.segment_files import INSTANCES, OVERLAYS, SECTIONS, write_section, write_tables
+from bench.steps.segment_files import INSTANCES, OVERLAYS, SECTIONS, write_tables
+from bench.steps.segment_graph import choose_on_workers, segment_on_workers
 from bench.steps.segment_subject import SIZES, Subject, find_subject
+from bench.steps.segment_work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +38,27 @@ log = logging.getLogger(__name__)
 LARGEST_ARTIFACT_BYTES = 64 * 2**20
 SHOWN_SECTIONS = 9
 DESCRIPTION = "segmentation.json"
-# What becomes the output, in the unfinished folder.
-CONTENT = "content"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is segmented, resolved from the config."""
+    """What is segmented, resolved from the config.
+
+    Attributes:
+        config: The settings.
+        subject: With which models, and how.
+        planes: The sections.
+        compute: Where the models run.
+        images_sha256: Hash of the images.
+        client: Of the cluster, if it is not done here.
+    """
 
     config: SegmentConfig
     subject: Subject
     planes: Sequence[Plane]
     compute: Compute
     images_sha256: str
+    client: "Client | None" = None
 
     @property
     def structure(self) -> str:
@@ -66,11 +79,12 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
         BenchError: If there is no such model or image, or the output exists.
     """
     store = store or open_store()
-    output = Path(config.output)
+    output = Path(config.output).absolute()
     check_free(output)
-    task = resolve_task(config, store)
-    identity = identify(task)
-    with unfinished_folder(output, identity.fingerprint()) as folder:
+    with contextlib.ExitStack() as stack:
+        task = resolve_task(config, store, stack)
+        identity = identify(task)
+        folder = stack.enter_context(unfinished_folder(output, identity.fingerprint()))
         run = open_run(store, identity)
         if run.reused:
             log.info("the run is kept, its files are written again to %s", output)
@@ -95,18 +109,20 @@ def record(run: Run, task: Task, folder: Path) -> None:
     log_result(run, sections, folder / CONTENT)
 
 
-def resolve_task(config: SegmentConfig, store: Store) -> Task:
-    """Finds and checks everything that a config names."""
+def resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStack) -> Task:
+    """Finds and checks everything that a config names; what it opens ends with the stack."""
     subject = find_subject(config, store)
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
-    return Task(
-        config=config,
-        subject=subject,
-        planes=planes,
-        compute=choose_compute(config.device, AUTO),
-        images_sha256=hash_planes(planes),
-    )
+    images_sha256 = hash_planes(planes)
+    cluster = choose_cluster(config.cluster, config.workers, config.device)
+    config = dataclasses.replace(config, cluster=cluster)
+    if config.cluster == NONE:
+        return Task(config, subject, planes, choose_compute(config.device, AUTO), images_sha256)
+    profile = read_profile(config.cluster_profile)
+    client = stack.enter_context(open_cluster(config.cluster, config.workers, profile))
+    compute = choose_on_workers(config, client)
+    return Task(config, subject, planes, compute, images_sha256, client)
 
 
 def identify(task: Task) -> Identity:
@@ -186,55 +202,34 @@ def describe_task(task: Task) -> dict[str, object]:
 
 def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
     """Segments the sections that are left and returns the table of all."""
-    predictor = RecipePredictor.open(task.subject.recipe, task.subject.weights, task.compute)
-    steps = [predictor.count_steps(plane.shape, plane.pixel_size_nm) for plane in task.planes]
+    subject = task.subject
+    predictor = RecipePredictor.open(subject.recipe, subject.weights, task.compute)
+    work = Work(predictor, task.compute, subject.sizes, subject.origin, task.config.format, folder)
+    if task.client:
+        segment_on_workers(work, task.planes, task.config, subject.weights, task.client)
+    else:
+        segment_here(work, task.planes)
+    write_json(work.content / DESCRIPTION, describe_task(task))
+    return write_tables([work.part_of(plane) for plane in task.planes], work.content)
+
+
+def segment_here(work: Work, planes: Sequence[Plane]) -> None:
+    """Segments the sections that are left, one after the other."""
+    predictor = work.predictor
+    steps = [predictor.count_steps(plane.shape, plane.pixel_size_nm) for plane in planes]
     done = 0
-    with show_progress(f"segment {task.structure}, tiles") as advance:
-        for plane, count in zip(task.planes, steps, strict=True):
-            if not part_of(folder, plane).exists():
+    with show_progress(f"segment {predictor.recipe.structure}, tiles") as advance:
+        for plane, count in zip(planes, steps, strict=True):
+            if not work.part_of(plane).exists():
 
                 def report(more: int, name: str = plane.name) -> None:
                     nonlocal done
                     done += more
                     advance(done, sum(steps), name)
 
-                segment_plane(task, plane, predictor, folder, report)
+                segment_plane(work, plane, report)
             else:
                 done += count
-    content = folder / CONTENT
-    write_json(content / DESCRIPTION, describe_task(task))
-    return write_tables([part_of(folder, plane) for plane in task.planes], content)
-
-
-def segment_plane(
-    task: Task, plane: Plane, predictor: RecipePredictor, folder: Path, report: Advance
-) -> None:
-    """Segments a section and writes its files; its tiles are gone afterwards."""
-    tiles = folder / "tiles" / plane.name
-    raw = plane.read()
-    prediction = predictor.predict(raw, plane.pixel_size_nm, tiles, report)
-    labels = segment_prediction(
-        prediction,
-        level=predictor.recipe.level,
-        settings=task.subject.postprocess(plane.pixel_size_nm),
-        watershed=predictor.recipe.watershed,
-    ).labels
-    write_section(
-        plane,
-        raw,
-        labels,
-        prediction,
-        structure=task.structure,
-        format=task.config.format,
-        content=folder / CONTENT,
-        part=part_of(folder, plane),
-    )
-    shutil.rmtree(tiles, ignore_errors=True)
-
-
-def part_of(folder: Path, plane: Plane) -> Path:
-    """The file that has a section's rows of the tables, once it is finished."""
-    return folder / "parts" / f"{plane.name}.json"
 
 
 def finish_output(folder: Path, output: Path) -> None:

@@ -11,7 +11,6 @@ from bench.evaluation import threshold_level
 from bench.inference.symmetries import find_augmentations
 from bench.methods import combination_name
 from bench.models.checkpoint import ModelInfo, load_info
-from bench.postprocess.settings import PostprocessSettings
 from bench.recipe import Recipe
 from bench.steps.evaluated_recipe import find_model
 from bench.steps.recipe_source import FoundRecipe, fetch_registered, fetch_searched
@@ -54,15 +53,6 @@ class Subject:
     origin: str
     sizes: Mapping[str, int]
     warnings: tuple[str, ...]
-
-    def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
-        """Opening and smallest area for an image of a pixel size; None if not known."""
-        found = self.recipe.postprocess(pixel_size_nm)
-        return PostprocessSettings(
-            self.sizes.get("opening_radius_px", found.opening_radius_px),
-            self.sizes.get("min_area_px", found.min_area_px),
-            self.origin,
-        )
 
 
 def find_subject(config: SegmentConfig, store: Store) -> Subject:
