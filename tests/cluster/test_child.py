@@ -22,6 +22,8 @@ def do(payload):
     time.sleep(payload.get("sleep", 0))
     if payload.get("die"):
         os._exit(3)
+    if payload.get("be killed"):
+        os.kill(os.getpid(), 9)
     threads = os.environ["OMP_NUM_THREADS"]
     return Outcome("done", [threads, os.environ.get("MLFLOW_RUN_ID", "none")])
 
@@ -63,6 +65,11 @@ def test_the_answer_is_the_last_line_and_the_run_of_the_parent_is_not_the_childs
 def test_a_child_that_dies_is_a_failure(environment, tmp_path):
     outcome = run_child("a_child", {"pid": str(tmp_path / "pid"), "die": True})
     assert (outcome.state, outcome.reason) == ("failed", "its process ended with status 3")
+
+
+def test_a_child_that_is_killed_says_so(environment, tmp_path):
+    outcome = run_child("a_child", {"pid": str(tmp_path / "pid"), "be killed": True})
+    assert (outcome.state, outcome.reason) == ("killed", "its process was killed")
 
 
 def test_children_are_told_to_end(environment, tmp_path):

@@ -38,7 +38,7 @@ def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
         threads: Threads for its numerics; None: as many as this worker has cores.
 
     Returns:
-        What it answered; a failure where it died.
+        What it answered; a failure where it died, which is another thing than to be killed.
     """
     kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     count = str(threads or len(os.sched_getaffinity(0)))
@@ -56,6 +56,8 @@ def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
     finally:
         RUNNING.discard(process)
     lines = answer.splitlines()
+    if process.returncode == -signal.SIGKILL:
+        return Outcome("killed", reason="its process was killed")
     if process.returncode != 0 or not lines:
         return Outcome("failed", reason=f"its process ended with status {process.returncode}")
     return Outcome(**json.loads(lines[-1]))

@@ -5,6 +5,7 @@ import functools
 import logging
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 GPU = "GPU"
 # Until a task is tried again that a process outside of the cluster does now.
 AGAIN_S = 3.0
+# How often a task is begun whose process is killed; dask does the same where a worker is lost.
+ATTEMPTS = 3
 LOOK_S = 0.5
 
 
@@ -43,12 +46,13 @@ class Outcome:
     """What became of a task.
 
     Attributes:
-        state: ``done``; ``failed``; ``busy``: somebody else does it now, it is to be tried again.
+        state: ``done``; ``failed``; ``busy``: somebody else does it now, it is to be tried again;
+            ``killed``: its process was, it is to be tried again, though not for ever.
         value: Its result, if it is done.
         reason: Why not, if it is not.
     """
 
-    state: Literal["done", "failed", "busy"]
+    state: Literal["done", "failed", "busy", "killed"]
     value: Any = None
     reason: str = ""
 
@@ -66,6 +70,7 @@ class Progress:
         running: The tasks that workers have.
         ended: Those of them that have ended.
         again: Busy tasks, and when to try them again.
+        killed: How often the process of a task was killed.
     """
 
     waiting: dict[str, Task]
@@ -73,6 +78,7 @@ class Progress:
     running: "dict[Future[Any], Task]" = field(default_factory=dict)
     ended: "queue.SimpleQueue[Future[Any]]" = field(default_factory=queue.SimpleQueue)
     again: dict[str, float] = field(default_factory=dict)
+    killed: Counter[str] = field(default_factory=Counter)
 
     def end(self, task: Task, outcome: Outcome, report: Report) -> None:
         """Keeps what became of a task; whatever needs a failed one is not tried."""
@@ -83,6 +89,23 @@ class Progress:
                 del self.waiting[other.name]
                 reason = f"skipped, its {task.name} failed: {outcome.reason}"
                 self.end(other, Outcome("failed", reason=reason), report)
+
+    def take(self, task: Task, outcome: Outcome, report: Report) -> None:
+        """Takes what a worker says of a task: it has ended, or is to be tried again."""
+        if outcome.state == "busy":
+            if task.name not in self.again:
+                log.info("%s: later: %s", task.name, outcome.reason)
+            self.again[task.name] = time.monotonic() + AGAIN_S
+            self.waiting[task.name] = task
+        elif outcome.state == "killed" and self.killed[task.name] + 1 < ATTEMPTS:
+            log.warning("%s: again: %s", task.name, outcome.reason)
+            self.killed[task.name] += 1
+            self.waiting[task.name] = task
+        elif outcome.state == "killed":
+            reason = f"{outcome.reason}, {ATTEMPTS} times over: is there memory enough for it?"
+            self.end(task, Outcome("failed", reason=reason), report)
+        else:
+            self.end(task, outcome, report)
 
     def ready(self) -> list[Task]:
         """The tasks that can be given to workers now."""
@@ -150,14 +173,7 @@ def go_on(
             progress.running[future] = task
             future.add_done_callback(progress.ended.put)
         for task, future in finished(progress):
-            outcome = outcome_of(future)
-            if outcome.state == "busy":
-                if task.name not in progress.again:
-                    log.info("%s: later: %s", task.name, outcome.reason)
-                progress.again[task.name] = time.monotonic() + AGAIN_S
-                progress.waiting[task.name] = task
-            else:
-                progress.end(task, outcome, report)
+            progress.take(task, outcome_of(future), report)
 
 
 def free_places(client: "Client", progress: Progress) -> int:
