@@ -53,3 +53,8 @@ class Chain:
         versions = self.store.client.search_model_versions(f"name = '{MODEL}'")
         champion = self.store.client.get_model_version_by_alias(MODEL, "champion")
         assert [each.version for each in versions] == [champion.version]
+
+
+def grid_runs(calm):
+    """The runs of the benchmark, of those of all steps."""
+    return {key: count for key, count in step_runs(calm.store).items() if key[0] not in ALONE}

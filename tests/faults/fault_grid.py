@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.tracking.claims import read_claims
 from bench.tracking.queries import search_pages
-from bench.tracking.spool import OUTBOX
+from bench.tracking.send import waiting_run
 
 ENTRY_POINTS = Path(__file__).parents[2] / "entrypoints"
 # A training, an adaptation with a training on it, their evaluations, and the search over them.
@@ -109,12 +109,14 @@ def check_undisturbed(store, expected):
     running = search_pages(store, store.experiment_id, "attributes.status = 'RUNNING'")
     assert [run.info.run_name for run in running] == []
     assert read_claims(store) == {}
-    assert list(store.work.glob(f"*/{OUTBOX}")) == []
+    kept = store.work.iterdir() if store.work.exists() else ()
+    assert [folder for folder in kept if waiting_run(store, folder)] == []
     for run in search_pages(store, store.experiment_id, ""):
         check_times(run)
 
 
 def check_times(run):
-    """Asserts that a finished run has a duration that can be one."""
+    """Asserts that a run that has ended has a duration that can be one."""
+    assert run.info.start_time <= run.info.end_time, run.data.tags["mlflow.runName"]
     seconds = float(run.data.tags.get("bench.train_seconds", 0))
     assert 0 <= seconds < 600, run.data.tags["mlflow.runName"]
