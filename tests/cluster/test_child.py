@@ -69,7 +69,10 @@ def test_a_child_that_dies_is_a_failure(environment, tmp_path):
 
 def test_a_child_that_is_killed_says_so(environment, tmp_path):
     outcome = run_child("a_child", {"pid": str(tmp_path / "pid"), "be killed": True})
-    assert (outcome.state, outcome.reason) == ("killed", "its process was killed")
+    assert (outcome.state, outcome.reason) == (
+        "killed",
+        "its process was killed, as it is without memory",
+    )
 
 
 def test_children_are_told_to_end(environment, tmp_path):

@@ -57,7 +57,7 @@ def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
         RUNNING.discard(process)
     lines = answer.splitlines()
     if process.returncode == -signal.SIGKILL:
-        return Outcome("killed", reason="its process was killed")
+        return Outcome("killed", reason="its process was killed, as it is without memory")
     if process.returncode != 0 or not lines:
         return Outcome("failed", reason=f"its process ended with status {process.returncode}")
     return Outcome(**json.loads(lines[-1]))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.errors import BenchError
+
 if TYPE_CHECKING:
     from distributed import Client, Future
 
@@ -47,7 +49,7 @@ class Outcome:
 
     Attributes:
         state: ``done``; ``failed``; ``busy``: somebody else does it now, it is to be tried again;
-            ``killed``: its process was, it is to be tried again, though not for ever.
+            ``killed``: its process was, or its scheduler; it is to be tried again, not for ever.
         value: Its result, if it is done.
         reason: Why not, if it is not.
     """
@@ -102,7 +104,7 @@ class Progress:
             self.killed[task.name] += 1
             self.waiting[task.name] = task
         elif outcome.state == "killed":
-            reason = f"{outcome.reason}, {ATTEMPTS} times over: is there memory enough for it?"
+            reason = f"{outcome.reason}, {ATTEMPTS} times over"
             self.end(task, Outcome("failed", reason=reason), report)
         else:
             self.end(task, outcome, report)
@@ -143,7 +145,9 @@ def run_graph(
     try:
         go_on(progress, client, call, report)
     except BaseException:
-        client.cancel(list(progress.running))
+        # Without a scheduler there is nothing to cancel.
+        with contextlib.suppress(Exception):
+            client.cancel(list(progress.running))
         raise
     return progress.outcomes
 
@@ -177,8 +181,17 @@ def go_on(
 
 
 def free_places(client: "Client", progress: Progress) -> int:
-    """How many workers have no task: more than they can take would wait at the wrong ones."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    """How many workers have no task: more than they can take would wait at the wrong ones.
+
+    Raises:
+        BenchError: If the scheduler is gone. While it is only away, dask knows its last workers.
+    """
+    workers = client.scheduler_info(n_workers=-1).get("workers", {}).values()
+    if client.status == "closed":
+        raise BenchError(
+            "the scheduler must be there until the benchmark has ended, it went and did not come "
+            "back: start it again, the same command then does only what is missing"
+        )
     places = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
     return max(0, places - len(progress.running))
 
@@ -204,11 +217,11 @@ def finished(progress: Progress) -> "list[tuple[Task, Future[Any]]]":
 
 
 def outcome_of(future: "Future[Any]") -> Outcome:
-    """What became of a task; an error of the worker, or its third death, is a failure."""
+    """What became of a task; an error of its worker, or too many of its deaths, is a failure."""
     if future.status == "finished":
         outcome: Outcome = future.result()
         return outcome
     if future.status == "error":
         error = future.exception()
         return Outcome("failed", reason=f"{type(error).__name__}: {error}")
-    return Outcome("failed", reason=f"dask says that it was {future.status}")
+    return Outcome("killed", reason=f"its scheduler was restarted, dask calls it {future.status}")
