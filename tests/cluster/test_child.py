@@ -75,15 +75,18 @@ def test_a_child_that_is_killed_says_so(environment, tmp_path):
     )
 
 
-def test_children_are_told_to_end(environment, tmp_path):
+def test_children_are_told_to_end_by_their_owner(environment, tmp_path):
     outcomes, payload = [], {"pid": str(tmp_path / "pid"), "sleep": 600}
-    thread = threading.Thread(target=lambda: outcomes.append(run_child("a_child", payload)))
+    thread = threading.Thread(
+        target=lambda: outcomes.append(run_child("a_child", payload, owner="one"))
+    )
     thread.start()
     wait_for(tmp_path / "pid")
-    assert stop_children() == 1
+    assert stop_children("another") == 0
+    assert stop_children("one") == 1
     thread.join(10)
     assert outcomes[0].reason == f"its process ended with status {-signal.SIGTERM}"
-    assert stop_children() == 0
+    assert stop_children("one") == 0
 
 
 def test_a_child_ends_with_its_worker(environment, tmp_path):

@@ -22,7 +22,7 @@ def run_grid(outages, commands, store, settings, calm):
     start = partial(commands.start, "benchmark", store, settings)
     failures = outages.disturb(start, commands.said)
     sys.stderr.write(f"{outages.count} outages, {failures} benchmarks failed meanwhile\n")
-    assert outages.count >= 2
+    assert outages.count >= 1
     assert scores(settings["output"]) == calm.scores()
     check_undisturbed(store, grid_runs(calm))
 
@@ -72,11 +72,12 @@ def fill(ballast):
             file.write(bytes(2**16))
 
 
+# Where the database is on it too, a benchmark ends at once, and needs the time to get somewhere.
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("cluster", CLUSTERS)
-@pytest.mark.parametrize("what", ["artifacts", "everything"])
+@pytest.mark.parametrize(("what", "good_s"), [("artifacts", (3, 10)), ("everything", (20, 40))])
 def test_a_disk_that_is_full(
-    kills, calm, grid, commands, small_disk, make_store, tmp_path, what, cluster
+    kills, calm, grid, commands, small_disk, make_store, tmp_path, what, good_s, cluster
 ):
     folder = small_disk if what == "everything" else tmp_path / "store"
     if what == "artifacts":
@@ -88,7 +89,7 @@ def test_a_disk_that_is_full(
         partial(fill, ballast),
         partial(ballast.unlink, missing_ok=True),
         Random(0),
-        (3, 10),
+        good_s,
         (2, 8),
     )
     settings = grid | cluster | {"output": folder / "table"}

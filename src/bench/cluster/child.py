@@ -20,8 +20,8 @@ from bench.cluster.graph import Outcome
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).resolve().parents[2]
-# The children of this worker.
-RUNNING: set["subprocess.Popen[str]"] = set()
+# The children of this worker, and whose they are: several may use it.
+RUNNING: dict["subprocess.Popen[str]", str] = {}
 # Given to a step to end its run; it saves nothing new, so it needs little.
 ENDING_S = 30.0
 PARENT_POLL_S = 0.5
@@ -29,13 +29,14 @@ PARENT_POLL_S = 0.5
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
+def run_child(module: str, payload: Any, threads: int | None = None, owner: str = "") -> Outcome:
     """Runs a module of ours in a new process.
 
     Args:
         module: Its name. It is given the payload by ``answer_parent``.
         payload: What JSON can hold.
         threads: Threads for its numerics; None: as many as this worker has cores.
+        owner: Who can tell it to end, by ``stop_children``.
 
     Returns:
         What it answered; a failure where it died, which is another thing than to be killed.
@@ -50,11 +51,11 @@ def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
         stdout=subprocess.PIPE,
         text=True,
     )
-    RUNNING.add(process)
+    RUNNING[process] = owner
     try:
         answer, _ = process.communicate(json.dumps({"parent": os.getpid(), "payload": payload}))
     finally:
-        RUNNING.discard(process)
+        del RUNNING[process]
     lines = answer.splitlines()
     if process.returncode == -signal.SIGKILL:
         return Outcome("killed", reason="its process was killed, as it is without memory")
@@ -63,9 +64,9 @@ def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
     return Outcome(**json.loads(lines[-1]))
 
 
-def stop_children() -> int:
-    """Tells the children of this worker to end, and waits until they have; returns how many."""
-    children = list(RUNNING)
+def stop_children(owner: str = "") -> int:
+    """Tells an owner's children on this worker to end, waits for that, and returns how many."""
+    children = [child for child, whose in list(RUNNING.items()) if whose == owner]
     for child in children:
         child.terminate()
     for child in children:

@@ -51,10 +51,13 @@ def run_on_cluster(
             counts = {f"cells/{name}": count for name, count in ended.items()}
             run.log_metrics(counts, ended["done"])
 
-    call = functools.partial(run_child, CHILD, threads=threads_each(config))
+    call = functools.partial(run_child, CHILD, threads=threads_each(config), owner=run.id)
     profile = read_profile(config.cluster_profile)
     try:
-        with open_cluster(config.cluster, config.workers, profile) as client, stopping(client):
+        with (
+            open_cluster(config.cluster, config.workers, profile) as client,
+            stopping(client, run.id),
+        ):
             outcomes = run_graph(tasks, client, call, report)
     finally:
         reap(store)
@@ -62,13 +65,13 @@ def run_on_cluster(
 
 
 @contextlib.contextmanager
-def stopping(client: "Client") -> Iterator[None]:
-    """Ends the processes of the workers with the block: their runs become KILLED, resumable."""
+def stopping(client: "Client", owner: str) -> Iterator[None]:
+    """Ends our processes on the workers with the block: their runs become KILLED, resumable."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(Exception):
-            log.info("the tasks of %d workers end", len(client.run(stop_children)))
+            log.info("the tasks of %d workers end", len(client.run(stop_children, owner)))
         raise
 
 
