@@ -35,6 +35,7 @@ SETTINGS = {
 SCORES = ("method", "structure", "dice", "iou", "precision", "recall", "instance_f1", "seeds")
 # The steps whose runs are reused; every benchmark and its table is a run of its own.
 ALWAYS_NEW = ("benchmark", "compare")
+SEARCH = "optimize"
 # What tells the runs of a grid apart; their names in lists leave the split out.
 CELL = ("step", "method", "structure", "seed", "split")
 
@@ -86,12 +87,18 @@ def segmented(folder):
 
 
 def step_runs(store):
-    """How often every cell and step ended how, in all runs that may be reused."""
+    """How often every cell and step ended how, in all runs that may be reused.
+
+    Of searches the newest counts: a grid that lacks a cell searches what it has, and once more
+    when it is complete.
+    """
     found = Counter()
     for run in search_pages(store, store.experiment_id, ""):
         tags = run.data.tags
-        if tags["bench.step"] not in ALWAYS_NEW:
-            cell = tuple(tags.get(f"bench.{name}", "") for name in CELL)
+        step = tags["bench.step"]
+        cell = tuple(tags.get(f"bench.{name}", "") for name in CELL)
+        searched = step == SEARCH and any(key[: len(cell)] == cell for key in found)
+        if step not in ALWAYS_NEW and not searched:
             found[(*cell, run.info.status)] += 1
     return found
 

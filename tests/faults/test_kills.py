@@ -63,7 +63,7 @@ def test_whatever_is_killed_at_random_ends_as_if_undisturbed(
         killer.left = min(KILLS_OF_A_GRID, kills - done)
         folder = tmp_path / f"round{rounds}"
         store = make_store(folder)
-        scenario = (on_a_cluster, on_workers_of_its_own, one_by_one)[rounds % 3]
+        scenario = (one_by_one, on_a_cluster, on_workers_of_its_own)[rounds % 3]
         sys.stderr.write(f"{scenario.__name__}: {done} kills so far\n")
         if scenario is one_by_one:
             one_by_one(Chain(store, folder, tiny_tree, grid), calm, commands, killer, kills)
