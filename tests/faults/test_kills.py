@@ -31,6 +31,7 @@ VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", "prepare", "prom
 STEPS = {"finetune", "domain_adapt", "evaluate", "optimize", "prepare", "promote", "segment"}
 
 
+@pytest.mark.timeout(600)
 def test_a_grid_that_is_killed_in_a_training_and_in_an_evaluation(
     commands, grid, make_store, use_store, tmp_path
 ):

@@ -48,7 +48,7 @@ def test_a_server_that_is_killed_and_started_again(
         if server.process is None:
             server.start()
 
-    outages = Outages(server.kill, start_again, Random(0), (4, 15), (1, 6))
+    outages = Outages(server.kill, start_again, Random(0), (10, 25), (1, 6))
     settings = grid | cluster | {"output": tmp_path / "table"}
     run_grid(outages, commands, store, settings, calm)
 
