@@ -17,7 +17,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: setup demo test lint bench audit ui requirements docker-project clean
+.PHONY: setup demo test faults lint bench audit ui requirements docker-project clean
 
 setup: $(INSTALLED)
 
@@ -51,6 +51,10 @@ demo: setup
 
 test: setup
 	python -m pytest
+
+# Every step, worker, scheduler and server killed, the disk filled, the clock moved (docs/cluster.md).
+faults: setup
+	python -m pytest tests/faults --kills 100 -s
 
 lint: setup
 	ruff check .

@@ -24,6 +24,9 @@ def follow_orders():
             raise ValueError("it cannot be")
         if orders.get("busy until") and not Path(orders["busy until"]).exists():
             return Outcome("busy", reason="another does it")
+        begun = Path(orders["notes"]).read_text().count(f"{orders['name']} ")
+        if begun <= orders.get("killed", 0):
+            return Outcome("killed", reason="its process was killed")
         if orders.get("fail"):
             return Outcome("failed", reason="no memory")
         return Outcome("done", orders["name"].upper())

@@ -22,6 +22,8 @@ def do(payload):
     time.sleep(payload.get("sleep", 0))
     if payload.get("die"):
         os._exit(3)
+    if payload.get("be killed"):
+        os.kill(os.getpid(), 9)
     threads = os.environ["OMP_NUM_THREADS"]
     return Outcome("done", [threads, os.environ.get("MLFLOW_RUN_ID", "none")])
 
@@ -65,15 +67,26 @@ def test_a_child_that_dies_is_a_failure(environment, tmp_path):
     assert (outcome.state, outcome.reason) == ("failed", "its process ended with status 3")
 
 
-def test_children_are_told_to_end(environment, tmp_path):
+def test_a_child_that_is_killed_says_so(environment, tmp_path):
+    outcome = run_child("a_child", {"pid": str(tmp_path / "pid"), "be killed": True})
+    assert (outcome.state, outcome.reason) == (
+        "killed",
+        "its process was killed, as it is without memory",
+    )
+
+
+def test_children_are_told_to_end_by_their_owner(environment, tmp_path):
     outcomes, payload = [], {"pid": str(tmp_path / "pid"), "sleep": 600}
-    thread = threading.Thread(target=lambda: outcomes.append(run_child("a_child", payload)))
+    thread = threading.Thread(
+        target=lambda: outcomes.append(run_child("a_child", payload, owner="one"))
+    )
     thread.start()
     wait_for(tmp_path / "pid")
-    assert stop_children() == 1
+    assert stop_children("another") == 0
+    assert stop_children("one") == 1
     thread.join(10)
     assert outcomes[0].reason == f"its process ended with status {-signal.SIGTERM}"
-    assert stop_children() == 0
+    assert stop_children("one") == 0
 
 
 def test_a_child_ends_with_its_worker(environment, tmp_path):

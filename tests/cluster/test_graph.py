@@ -92,6 +92,15 @@ def test_the_task_of_a_killed_worker_goes_to_another(run, tmp_path):
     assert lines[0][1] != lines[1][1]
 
 
+@pytest.mark.parametrize(("killed", "state", "begun"), [(2, "done", 3), (3, "failed", 3)])
+def test_a_task_whose_process_is_killed_is_begun_three_times(run, killed, state, begun):
+    outcomes, lines = run({"a": "", "b": "a"}, {"a": {"killed": killed}})
+    assert [name for name, *_ in lines if name == "a"] == ["a"] * begun
+    assert {outcome.state for outcome in outcomes.values()} == {state}
+    if state == "failed":
+        assert outcomes["a"].reason == "its process was killed, 3 times over"
+
+
 def test_long_chains_come_first_and_ends_fill_the_gaps():
     tasks = [Task("e", 0, ("t",)), Task("x", 0), Task("t", 0, ("a",)), Task("a", 0), Task("u", 0)]
     tasks.append(Task("o", 0, (), ("e", "u")))

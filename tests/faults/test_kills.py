@@ -1,134 +1,123 @@
-"""Random kills over steps, workers and the benchmark itself: the grid ends as if undisturbed.
+"""Random kills over all steps, workers and schedulers: everything ends as if undisturbed.
 
-A grid takes minutes, so CI makes none: ``pytest tests/faults --kills 10``.
+All of it takes half an hour: ``pytest tests/faults --kills 100 -s``, or ``make faults``.
 """
 
-import csv
-import random
 import signal
-import subprocess
 import sys
 import time
-from collections import Counter
-from pathlib import Path
+from functools import partial
+from random import Random
 
-import psutil
 import pytest
+from fault_chain import Chain, grid_runs
+from fault_cluster import DaskCluster
+from fault_grid import check_undisturbed, scores, step_runs
+from fault_kills import Killer, end_group, find_victims, run_to_the_end, running_steps
 
-from bench.config import PrepareConfig
-from bench.steps.prepare import prepare
+from bench.config import BenchmarkConfig
+from bench.steps.benchmark import benchmark
 
-ENTRY = Path(__file__).parents[2] / "entrypoints" / "benchmark.py"
-SETTINGS = {
-    "methods": "scratch,scratch_dice",
-    "structures": "mito",
-    "seeds": "0,1",
-    "split": "val",
-    "iterations": 200,
-    "epoch_iterations": 20,
-    "checkpoint_iterations": 10,
-    "batch_size": 4,
-    "patch_px": 32,
-    "tile_px": 32,
-    "halo_px": 16,
-    "features": 2,
-    "lr": 0.01,
-    "device": "cpu",
-    "precision": "fp32",
-    "cluster": "local",
-    "workers": 2,
-}
-SCORES = ("method", "structure", "dice", "iou", "precision", "recall", "instance_f1", "seeds")
-# Of a benchmark that is let alone here; kills fall anywhere in it.
-LONGEST_S = 60.0
+PATHS = ("dataset", "source")
+# So that there are several grids, each of which is complete in the end.
+KILLS_OF_A_GRID = 20
+# Of the steps that are commands of their own.
+KILLS_OF_A_STEP = {"prepare": 2, "benchmark": 8, "promote": 2, "segment": 3}
+# A command of one step is over sooner than a grid on a cluster.
+CHAIN_PERIOD_S = 8.0
+# From so many kills on, every kind must be among them.
+MANY = 100
+VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", "prepare", "promote", "segment"}
+STEPS = {"finetune", "domain_adapt", "evaluate", "optimize", "prepare", "promote", "segment"}
 
 
-@pytest.fixture
-def dataset(tiny_tree, store, tmp_path):
-    folder = tmp_path / "prepared"
-    prepare(PrepareConfig(input=str(tiny_tree), output=str(folder), pixel_size_nm=5.0))
-    return folder
-
-
-@pytest.fixture
-def start(dataset, python_environment, tmp_path):
-    """Starts a benchmark on two workers, on a store."""
-    pytest.importorskip("distributed")
-
-    def start(store, output):
-        given = SETTINGS | {"dataset": dataset, "output": output}
-        environment = python_environment | {
-            "MLFLOW_TRACKING_URI": store.uri,
-            "MLFLOW_EXPERIMENT_ID": store.experiment_id,
-        }
-        with (tmp_path / "log").open("a") as log:
-            return subprocess.Popen(
-                [sys.executable, str(ENTRY), *(f"--{k}={v}" for k, v in given.items())],
-                env=environment,
-                stderr=log,
-                stdout=log,
-            )
-
-    return start
-
-
-def kill_one(process, rng):
-    """Kills the benchmark, a worker, or a step, at some moment; returns which, if it was there."""
-    until = time.monotonic() + rng.uniform(0, LONGEST_S)
-    while time.monotonic() < until and process.poll() is None:
-        time.sleep(0.05)
-    if process.poll() is not None:
-        return None
-    main = psutil.Process(process.pid)
-    steps = [each for each in main.children(recursive=True) if is_step(each)]
-    victims = {"benchmark": main}
-    if steps:
-        step = rng.choice(steps)
-        victims |= {"step": step, "worker": step.parent()}
-    kind = rng.choice(sorted(victims))
-    try:
-        victims[kind].send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-    except (psutil.NoSuchProcess, AttributeError):
-        return None
-    return kind
-
-
-def is_step(process):
-    try:
-        return "bench.steps.grid_task" in process.cmdline()
-    except psutil.Error:
-        return False
-
-
-def scores(folder):
-    with (folder / "benchmark.csv").open() as file:
-        return [[row[name] for name in SCORES] for row in csv.DictReader(file)]
+@pytest.mark.timeout(600)
+def test_a_grid_that_is_killed_in_a_training_and_in_an_evaluation(
+    commands, grid, make_store, use_store, tmp_path
+):
+    short = grid | {"methods": "scratch", "iterations": 60, "optimize": False}
+    calm = use_store(make_store(tmp_path / "calm"))
+    given = {name: str(value) if name in PATHS else value for name, value in short.items()}
+    benchmark(BenchmarkConfig(**given, output=str(tmp_path / "expected")))
+    store = make_store(tmp_path / "killed")
+    start = partial(commands.start, "benchmark", store, short | {"output": tmp_path / "table"})
+    for step in ("finetune", "evaluate"):
+        process = start()
+        while step not in running_steps(store).values():
+            assert process.poll() is None, commands.said()
+            time.sleep(0.02)
+        end_group(process)
+        assert process.returncode == -signal.SIGKILL
+    assert start().wait() == 0, commands.said()
+    check_undisturbed(store, step_runs(calm))
+    assert scores(tmp_path / "table") == scores(tmp_path / "expected")
+    assert "resuming run" in commands.said()
 
 
 @pytest.mark.timeout(0)
-def test_a_grid_that_is_killed_at_random_has_the_table_of_one_that_is_not(
-    start, store, make_store, tmp_path, request
+def test_whatever_is_killed_at_random_ends_as_if_undisturbed(
+    commands, grid, calm, kills, make_store, tiny_tree, tmp_path
 ):
-    kills, rng = request.config.getoption("--kills"), random.Random(0)
-    if not kills:
-        pytest.skip("a grid takes minutes: give --kills")
-    calm = make_store(tmp_path / "calm")
-    assert start(calm, tmp_path / "expected").wait() == 0, (tmp_path / "log").read_text()
-    killed = Counter()
+    killer = Killer(Random(kills), 0)
     rounds = 0
-    while killed.total() < kills:
-        # Once the grid is complete, the next one begins: in a store of its own.
-        disturbed = make_store(tmp_path / f"round{rounds}")
-        output = tmp_path / f"disturbed{rounds}"
-        status = None
-        while status != 0:
-            process = start(disturbed, output)
-            while killed.total() < kills and process.poll() is None:
-                killed.update(filter(None, [kill_one(process, rng)]))
-            status = process.wait()
-        assert scores(output) == scores(tmp_path / "expected")
-        runs = disturbed.client.search_runs([disturbed.experiment_id])
-        ended = Counter(r.info.status for r in runs if r.data.tags["bench.step"] == "finetune")
-        assert ended == {"FINISHED": 4}
+    while (done := killer.killed.total()) < kills:
+        killer.left = min(KILLS_OF_A_GRID, kills - done)
+        folder = tmp_path / f"round{rounds}"
+        store = make_store(folder)
+        scenario = (one_by_one, on_a_cluster, on_workers_of_its_own)[rounds % 3]
+        sys.stderr.write(f"{scenario.__name__}: {done} kills so far\n")
+        if scenario is one_by_one:
+            one_by_one(Chain(store, folder, tiny_tree, grid), calm, commands, killer, kills)
+        else:
+            scenario(store, folder, grid, commands, killer)
+            check_undisturbed(store, grid_runs(calm))
+            assert scores(folder / "table") == calm.scores()
         rounds += 1
-    sys.stderr.write(f"{dict(killed)} in {rounds} grids\n")
+    sys.stderr.write(f"{killer.table()}\nin {rounds} grids\n")
+    if kills >= MANY:
+        assert {name for name, _, _ in killer.killed} >= VICTIMS
+        assert {step for _, _, step in killer.killed} >= STEPS
+
+
+def on_workers_of_its_own(store, folder, grid, commands, killer):
+    """A benchmark that starts two workers."""
+    settings = grid | {"output": folder / "table", "cluster": "local", "workers": 2}
+    run_to_the_end(
+        partial(commands.start, "benchmark", store, settings),
+        killer,
+        lambda process: find_victims(("benchmark", process)),
+        store,
+        commands.said,
+    )
+
+
+def on_a_cluster(store, folder, grid, commands, killer):
+    """A benchmark on a scheduler and two workers that somebody else looks after."""
+    cluster = DaskCluster(folder, commands.environment)
+    settings = grid | {"output": folder / "table", "cluster": cluster.address}
+    try:
+        run_to_the_end(
+            partial(commands.start, "benchmark", store, settings),
+            killer,
+            lambda process: find_victims(("benchmark", process), *cluster.processes()),
+            store,
+            commands.said,
+            mend=cluster.mend,
+        )
+    finally:
+        cluster.close()
+
+
+def one_by_one(chain, calm, commands, killer, kills):
+    """All steps, each in one process."""
+    for step, settings in chain.steps():
+        killer.left = min(KILLS_OF_A_STEP[step], kills - killer.killed.total())
+        run_to_the_end(
+            partial(commands.start, step, chain.store, settings),
+            killer,
+            lambda process, step=step: find_victims((step, process)),
+            chain.store,
+            commands.said,
+            period_s=CHAIN_PERIOD_S,
+        )
+    chain.check_like(calm)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_a_finished_run_is_reused(store, caplog):
     assert f"reusing finished run {first.id}" in caplog.text
     assert len(store.client.search_runs([store.experiment_id])) == 1
     assert not again.work.exists()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_whose_clock_is_set_back_does_not_end_before_it_began(store, monkeypatch, resumed):
+    run = open_run(store, IDENTITY)
+    if resumed:
+        run.close()
+        run = open_run(store, IDENTITY)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    with run:
+        run.log_metrics({"loss": 1.0})
+    info = store.client.get_run(run.id).info
+    assert 0 <= info.end_time - info.start_time < 60_000
 
 
 def test_a_run_is_not_reused_in_another_experiment(store):

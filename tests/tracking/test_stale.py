@@ -63,6 +63,14 @@ def test_a_killed_run_is_found_marked_and_resumed(store, killed, caplog):
         assert reap(store) == []
 
 
+def test_a_killed_run_whose_clock_was_set_back_does_not_end_before_it_began(store, killed):
+    beat = read_beat(store.client.get_run(killed).data.tags[HEARTBEAT_TAG])
+    store.client.set_tag(killed, HEARTBEAT_TAG, replace(beat, time=beat.time - 3600).text())
+    assert reap(store) == [killed]
+    info = store.client.get_run(killed).info
+    assert info.end_time == info.start_time
+
+
 def test_without_resume_it_is_begun_anew(store, killed):
     reap(store)
     store.resume = False

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from servers import free_port
 
 from bench.errors import BenchError
 from bench.tracking import store as store_module
@@ -16,6 +17,7 @@ from bench.tracking.store import (
     open_store,
     prepare_database,
     tracking_uri,
+    wait_for_server,
     without_password,
 )
 
@@ -73,14 +75,35 @@ def test_the_patience_is_what_the_user_says(store, monkeypatch):
             open_store()
 
 
+class Guarded(BaseHTTPRequestHandler):
+    """A server that wants a password."""
+
+    def do_GET(self):
+        self.send_error(401)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_that_comes_back_is_waited_for(monkeypatch, caplog):
+    monkeypatch.setattr(store_module, "SERVER_POLL_S", 0.05)
+    port, started = free_port(), []
+
+    def start():
+        started.append(HTTPServer(("127.0.0.1", port), Guarded))
+        started[0].handle_request()
+
+    thread = threading.Timer(0.5, start)
+    thread.start()
+    wait_for_server(f"http://127.0.0.1:{port}", 60)
+    thread.join()
+    started[0].server_close()
+    assert "waiting for it, at most 60 s more" in caplog.messages[0]
+    with pytest.raises(BenchError, match="server must answer"):
+        wait_for_server(f"http://127.0.0.1:{port}", 0.1)
+
+
 def test_a_server_that_wants_a_password_answers():
-    class Guarded(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_error(401)
-
-        def log_message(self, *_):
-            pass
-
     server = HTTPServer(("127.0.0.1", 0), Guarded)
     threading.Thread(target=server.handle_request, daemon=True).start()
     check_server(f"http://name:secret@127.0.0.1:{server.server_port}/")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).resolve().parents[2]
-# The children of this worker.
-RUNNING: set["subprocess.Popen[str]"] = set()
+# The children of this worker, and whose they are: several may use it.
+RUNNING: dict["subprocess.Popen[str]", str] = {}
 # Given to a step to end its run; it saves nothing new, so it needs little.
 ENDING_S = 30.0
 PARENT_POLL_S = 0.5
@@ -33,16 +33,17 @@ PARENT_POLL_S = 0.5
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
+def run_child(module: str, payload: Any, threads: int | None = None, owner: str = "") -> Outcome:
     """Runs a module of ours in a new process.
 
     Args:
         module: Its name. It is given the payload by ``answer_parent``.
         payload: What JSON can hold.
         threads: Threads for its numerics; None: as many as this worker has cores.
+        owner: Who can tell it to end, by ``stop_children``.
 
     Returns:
-        What it answered; a failure where it died.
+        What it answered; a failure where it died, which is another thing than to be killed.
     """
     kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     count = str(threads or len(os.sched_getaffinity(0)))
@@ -54,20 +55,22 @@ def run_child(module: str, payload: Any, threads: int | None = None) -> Outcome:
         stdout=subprocess.PIPE,
         text=True,
     )
-    RUNNING.add(process)
+    RUNNING[process] = owner
     try:
         answer, _ = process.communicate(json.dumps({"parent": os.getpid(), "payload": payload}))
     finally:
-        RUNNING.discard(process)
+        del RUNNING[process]
     lines = answer.splitlines()
+    if process.returncode == -signal.SIGKILL:
+        return Outcome("killed", reason="its process was killed, as it is without memory")
     if process.returncode != 0 or not lines:
         return Outcome("failed", reason=f"its process ended with status {process.returncode}")
     return Outcome(**json.loads(lines[-1]))
 
 
-def stop_children() -> int:
-    """Tells the children of this worker to end, and waits until they have; returns how many."""
-    children = list(RUNNING)
+def stop_children(owner: str = "") -> int:
+    """Tells an owner's children on this worker to end, waits for that, and returns how many."""
+    children = [child for child, whose in list(RUNNING.items()) if whose == owner]
     for child in children:
         child.terminate()
     for child in children:
@@ -79,13 +82,13 @@ def stop_children() -> int:
 
 
 @contextlib.contextmanager
-def stopping(client: "Client") -> Iterator[None]:
-    """Ends the processes of the workers where the block fails: what they do is resumable."""
+def stopping(client: "Client", owner: str) -> Iterator[None]:
+    """Ends an owner's processes on the workers where the block fails: what they do is resumable."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(Exception):
-            log.info("the tasks of %d workers end", len(client.run(stop_children)))
+            log.info("the tasks of %d workers end", len(client.run(stop_children, owner)))
         raise
 
 

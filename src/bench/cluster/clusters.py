@@ -120,10 +120,11 @@ def check_workers(client: "Client") -> None:
 def local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
     """Workers on this machine, each with a GPU of its own where there are GPUs."""
     from distributed import Nanny, Scheduler, SpecCluster
-    from distributed.security import Security
+
+    from bench.cluster.certificate import make_security
 
     # Whoever may speak to a scheduler runs code as its user: other users of this machine may not.
-    security = Security.temporary()
+    security = make_security()
     shared = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
     gpus = visible_gpus()
     options = shared | {

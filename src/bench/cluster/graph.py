@@ -5,9 +5,12 @@ import functools
 import logging
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -18,6 +21,8 @@ log = logging.getLogger(__name__)
 GPU = "GPU"
 # Until a task is tried again that a process outside of the cluster does now.
 AGAIN_S = 3.0
+# How often a task is begun whose process is killed; dask does the same where a worker is lost.
+ATTEMPTS = 3
 LOOK_S = 0.5
 
 
@@ -43,12 +48,13 @@ class Outcome:
     """What became of a task.
 
     Attributes:
-        state: ``done``; ``failed``; ``busy``: somebody else does it now, it is to be tried again.
+        state: ``done``; ``failed``; ``busy``: somebody else does it now, it is to be tried again;
+            ``killed``: its process was, or its scheduler; it is to be tried again, not for ever.
         value: Its result, if it is done.
         reason: Why not, if it is not.
     """
 
-    state: Literal["done", "failed", "busy"]
+    state: Literal["done", "failed", "busy", "killed"]
     value: Any = None
     reason: str = ""
 
@@ -66,6 +72,7 @@ class Progress:
         running: The tasks that workers have.
         ended: Those of them that have ended.
         again: Busy tasks, and when to try them again.
+        killed: How often the process of a task was killed.
     """
 
     waiting: dict[str, Task]
@@ -73,6 +80,7 @@ class Progress:
     running: "dict[Future[Any], Task]" = field(default_factory=dict)
     ended: "queue.SimpleQueue[Future[Any]]" = field(default_factory=queue.SimpleQueue)
     again: dict[str, float] = field(default_factory=dict)
+    killed: Counter[str] = field(default_factory=Counter)
 
     def end(self, task: Task, outcome: Outcome, report: Report) -> None:
         """Keeps what became of a task; whatever needs a failed one is not tried."""
@@ -83,6 +91,23 @@ class Progress:
                 del self.waiting[other.name]
                 reason = f"skipped, its {task.name} failed: {outcome.reason}"
                 self.end(other, Outcome("failed", reason=reason), report)
+
+    def take(self, task: Task, outcome: Outcome, report: Report) -> None:
+        """Takes what a worker says of a task: it has ended, or is to be tried again."""
+        if outcome.state == "busy":
+            if task.name not in self.again:
+                log.info("%s: later: %s", task.name, outcome.reason)
+            self.again[task.name] = time.monotonic() + AGAIN_S
+            self.waiting[task.name] = task
+        elif outcome.state == "killed" and self.killed[task.name] + 1 < ATTEMPTS:
+            log.warning("%s: again: %s", task.name, outcome.reason)
+            self.killed[task.name] += 1
+            self.waiting[task.name] = task
+        elif outcome.state == "killed":
+            reason = f"{outcome.reason}, {ATTEMPTS} times over"
+            self.end(task, Outcome("failed", reason=reason), report)
+        else:
+            self.end(task, outcome, report)
 
     def ready(self) -> list[Task]:
         """The tasks that can be given to workers now."""
@@ -122,7 +147,9 @@ def run_graph(
     try:
         go_on(progress, client, call, report, look)
     except BaseException:
-        client.cancel(list(progress.running))
+        # Without a scheduler there is nothing to cancel.
+        with contextlib.suppress(Exception):
+            client.cancel(list(progress.running))
         raise
     return progress.outcomes
 
@@ -157,24 +184,27 @@ def go_on(
             progress.running[future] = task
             future.add_done_callback(progress.ended.put)
         for task, future in finished(progress):
-            outcome = outcome_of(future)
-            if outcome.state == "busy":
-                if task.name not in progress.again:
-                    log.info("%s: later: %s", task.name, outcome.reason)
-                progress.again[task.name] = time.monotonic() + AGAIN_S
-                progress.waiting[task.name] = task
-            else:
-                progress.end(task, outcome, report)
+            progress.take(task, outcome_of(future), report)
 
 
 def free_places(client: "Client", progress: Progress) -> int:
-    """How many workers have no task: more than they can take would wait at the wrong ones."""
-    return max(0, sum(count_places(client).values()) - len(progress.running))
+    """How many workers have no task: more than they can take would wait at the wrong ones.
+
+    Raises:
+        BenchError: If the scheduler is gone. While it is only away, dask knows its last workers.
+    """
+    places = count_places(client)
+    if client.status == "closed":
+        raise BenchError(
+            "the scheduler must be there until the command has ended, it went and did not come "
+            "back: start it again, the same command then does only what is missing"
+        )
+    return max(0, sum(places.values()) - len(progress.running))
 
 
 def count_places(client: "Client") -> dict[str, int]:
     """How many tasks at a time every worker takes, by its address."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].items()
+    workers = client.scheduler_info(n_workers=-1).get("workers", {}).items()
     places = {name: int(worker["resources"].get(GPU, 0)) for name, worker in workers}
     return {name: count for name, count in places.items() if count}
 
@@ -200,11 +230,11 @@ def finished(progress: Progress) -> "list[tuple[Task, Future[Any]]]":
 
 
 def outcome_of(future: "Future[Any]") -> Outcome:
-    """What became of a task; an error of the worker, or its third death, is a failure."""
+    """What became of a task; an error of its worker, or too many of its deaths, is a failure."""
     if future.status == "finished":
         outcome: Outcome = future.result()
         return outcome
     if future.status == "error":
         error = future.exception()
         return Outcome("failed", reason=f"{type(error).__name__}: {error}")
-    return Outcome("failed", reason=f"dask says that it was {future.status}")
+    return Outcome("killed", reason=f"its scheduler was restarted, dask calls it {future.status}")

@@ -46,10 +46,14 @@ def run_on_cluster(
             counts = {f"cells/{name}": count for name, count in ended.items()}
             run.log_metrics(counts, ended["done"])
 
-    call = functools.partial(run_child, CHILD, threads=threads_each(config.cluster, config.workers))
+    threads = threads_each(config.cluster, config.workers)
+    call = functools.partial(run_child, CHILD, threads=threads, owner=run.id)
     profile = read_profile(config.cluster_profile)
     try:
-        with open_cluster(config.cluster, config.workers, profile) as client, stopping(client):
+        with (
+            open_cluster(config.cluster, config.workers, profile) as client,
+            stopping(client, run.id),
+        ):
             outcomes = run_graph(tasks, client, call, report)
     finally:
         reap(store)

@@ -80,11 +80,11 @@ def segment_on_workers(
                 f"({outcome.reason}): mend the cause, the same command goes on with what is missing"
             )
 
-    threads = threads_each(config.cluster, config.workers)
-    call = functools.partial(run_child, CHILD, threads=threads)
+    owner, threads = str(work.folder), threads_each(config.cluster, config.workers)
+    call = functools.partial(run_child, CHILD, threads=threads, owner=owner)
     with show_progress(f"segment {work.predictor.recipe.structure}, tiles") as advance:
         look = look_now_and_then(work, planes, advance)
-        with stopping(client):
+        with stopping(client, owner):
             run_graph(tasks, client, call, report, look)
         look(last=True)
 

@@ -120,6 +120,7 @@ class Run:
         self.outbox = Outbox(store, run_id, work, late)
         self._renderer = Renderer(self.outbox)
         self._system = SystemMetrics()
+        self._began = int(found.info.start_time) if found else int(time.time() * 1000)
         if hold:
             hold.start(run_id)
 
@@ -233,7 +234,7 @@ class Run:
         try:
             if reason:
                 self.set_tags({"bench.reason": reason})
-            self.outbox.deliver(end(status))
+            self.outbox.deliver(end(status, self._began))
             if status == "FINISHED":
                 self.outbox.wait(self.store.patience_s)
             elif self.outbox.spool.waiting:

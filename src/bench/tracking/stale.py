@@ -48,7 +48,9 @@ def end_stale(store: Store, run_id: str) -> bool:
     reason = explain(beat)
     for tag in ("bench.reason", STALE_TAG):
         store.client.set_tag(run_id, tag, reason)
-    store.client.set_terminated(run_id, "KILLED", end_time=int(beat.time * 1000))
+    # Its clock may have been set back before its last sign of life.
+    ended = max(int(beat.time * 1000), run.info.start_time)
+    store.client.set_terminated(run_id, "KILLED", end_time=ended)
     log.info("stale: %s (run %s): %s", run.info.run_name, run_id, reason)
     return True
 

@@ -3,8 +3,10 @@
 import contextlib
 import fcntl
 import importlib
+import logging
 import math
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from bench.tracking.database_server import is_database_server, one_at_a_time
 from bench.tracking.heartbeat import Watch
 from bench.tracking.relocate import relocate_artifacts
 
+log = logging.getLogger(__name__)
+
 PROJECT = Path(__file__).resolve().parents[3]
 # The embedded store; `mlflow run .` finds it through the link mlflow.db in the project's folder,
 # which is mlflow's own default.
@@ -29,6 +33,8 @@ HOME = (PROJECT / "mlruns").resolve()
 DATABASE = HOME / "mlflow.db"
 SQLITE = "sqlite:///"
 HEALTH_TIMEOUT_S = 10.0
+# Between two looks whether a server is back.
+SERVER_POLL_S = 5.0
 # How the user, or `mlflow run`, says where runs go.
 VARIABLES = (
     "MLFLOW_TRACKING_URI",
@@ -86,8 +92,11 @@ class Store:
         return self.work / json_sha256([store, self.experiment_id, fingerprint])[:20]
 
 
-def open_store() -> Store:
+def open_store(*, patient: bool = False) -> Store:
     """Opens the store named by MLFLOW_TRACKING_URI, else the embedded one.
+
+    Args:
+        patient: Whether a server that does not answer is waited for, as at the end of a run.
 
     Raises:
         BenchError: If a server does not answer, or the store, run or experiment that the
@@ -96,7 +105,7 @@ def open_store() -> Store:
     uri = tracking_uri()
     patience_s = read_patience()
     if is_server(uri):
-        check_server(uri)
+        wait_for_server(uri, patience_s if patient else 0)
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
         client = connect(uri)
@@ -178,6 +187,24 @@ def check_server(uri: str, timeout_s: float | None = None) -> None:
             f"the tracking server must answer, {address} does not ({error}): start it, or unset "
             "MLFLOW_TRACKING_URI to use the embedded store"
         ) from error
+
+
+def wait_for_server(uri: str, patience_s: float) -> None:
+    """Waits until a server answers.
+
+    Raises:
+        BenchError: If it does not in this time.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return check_server(uri)
+        except BenchError as error:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            log.warning("%s; waiting for it, at most %.0f s more", error, left)
+            time.sleep(min(SERVER_POLL_S, left))
 
 
 def prepare_database(database: Path) -> None:

@@ -73,9 +73,10 @@ def inputs(datasets: Iterable[Dataset], context: str) -> Write:
     return stamp(INPUTS, datasets=[dict(dataset) for dataset in datasets], context=context)
 
 
-def end(status: str) -> Write:
-    """The end of a run."""
-    return stamp(END, status=status)
+def end(status: str, not_before: int = 0) -> Write:
+    """The end of a run; not before its start (ms), wherever its clock was set meanwhile."""
+    write = stamp(END, status=status)
+    return write | {"at": max(write["at"], not_before)}
 
 
 def stamp(kind: str, **content: Any) -> Write:
