@@ -18,7 +18,8 @@ class Outages:
         begin: Makes it.
         end: Ends it.
         rng: Chooses moments.
-        good_s: Seconds without the fault, at least and at most.
+        good_s: Seconds without the fault, at least and at most; longer after every failure, so
+            that a machine that is slow, or busy, gets somewhere.
         bad_s: Seconds with it, at least and at most.
         count: How often it was made.
     """
@@ -41,7 +42,7 @@ class Outages:
         while True:
             count, process = self.count, start()
             try:
-                self._accompany(process, said)
+                self._accompany(process, said, 1 + failures)
             except BaseException:
                 end_group(process)
                 raise
@@ -52,11 +53,12 @@ class Outages:
             assert self.count > count, f"{process.returncode} without a fault:\n{said()}"
             failures += 1
 
-    def _accompany(self, process, said):
+    def _accompany(self, process, said, patience):
         """Makes and ends the fault until a process has ended."""
+        good_s = [patience * seconds for seconds in self.good_s]
         longest = time.monotonic() + LONGEST_S
         bad = False
-        until = time.monotonic() + self.rng.uniform(*self.good_s)
+        until = time.monotonic() + self.rng.uniform(*good_s)
         while process.poll() is None:
             assert time.monotonic() < longest, f"it hangs:\n{said()}"
             time.sleep(LOOK_S)
@@ -68,4 +70,4 @@ class Outages:
                 self.count += 1
             else:
                 self.end()
-            until = time.monotonic() + self.rng.uniform(*(self.bad_s if bad else self.good_s))
+            until = time.monotonic() + self.rng.uniform(*(self.bad_s if bad else good_s))

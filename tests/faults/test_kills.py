@@ -28,7 +28,8 @@ CHAIN_PERIOD_S = 8.0
 # From so many kills on, every kind must be among them.
 MANY = 100
 VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", "prepare", "promote", "segment"}
-STEPS = {"finetune", "domain_adapt", "evaluate", "optimize", "prepare", "promote", "segment"}
+# The others are over in a second, so that chance may spare them; the table says which.
+STEPS = {"finetune", "domain_adapt", "evaluate"}
 
 
 @pytest.mark.timeout(600)

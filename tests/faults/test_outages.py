@@ -22,7 +22,7 @@ def run_grid(outages, commands, store, settings, calm):
     start = partial(commands.start, "benchmark", store, settings)
     failures = outages.disturb(start, commands.said)
     sys.stderr.write(f"{outages.count} outages, {failures} benchmarks failed meanwhile\n")
-    assert outages.count >= 1
+    assert outages.count >= 2
     assert scores(settings["output"]) == calm.scores()
     check_undisturbed(store, grid_runs(calm))
 
@@ -48,7 +48,7 @@ def test_a_server_that_is_killed_and_started_again(
         if server.process is None:
             server.start()
 
-    outages = Outages(server.kill, start_again, Random(0), (10, 25), (1, 6))
+    outages = Outages(server.kill, start_again, Random(0), (4, 15), (1, 6))
     settings = grid | cluster | {"output": tmp_path / "table"}
     run_grid(outages, commands, store, settings, calm)
 
@@ -72,12 +72,11 @@ def fill(ballast):
             file.write(bytes(2**16))
 
 
-# Where the database is on it too, a benchmark ends at once, and needs the time to get somewhere.
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("cluster", CLUSTERS)
-@pytest.mark.parametrize(("what", "good_s"), [("artifacts", (3, 10)), ("everything", (20, 40))])
+@pytest.mark.parametrize("what", ["artifacts", "everything"])
 def test_a_disk_that_is_full(
-    kills, calm, grid, commands, small_disk, make_store, tmp_path, what, good_s, cluster
+    kills, calm, grid, commands, small_disk, make_store, tmp_path, what, cluster
 ):
     folder = small_disk if what == "everything" else tmp_path / "store"
     if what == "artifacts":
@@ -89,7 +88,7 @@ def test_a_disk_that_is_full(
         partial(fill, ballast),
         partial(ballast.unlink, missing_ok=True),
         Random(0),
-        good_s,
+        (3, 10),
         (2, 8),
     )
     settings = grid | cluster | {"output": folder / "table"}
