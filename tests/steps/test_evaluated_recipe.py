@@ -1,15 +1,19 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
 from bench.config import SegmentConfig
+from bench.inference.device import choose_compute
 from bench.inference.prediction_file import read_mean
 from bench.inference.symmetries import SYMMETRIES
+from bench.recipe_predictor import RecipePredictor
 from bench.steps.evaluated_recipe import find_model
 from bench.steps.segment import segment
 from bench.steps.segment_subject import find_subject
+from bench.steps.segment_work import Work
 from bench.tracking.queries import fetch_artifact
 
 
@@ -33,16 +37,22 @@ def test_the_recipe_is_what_the_evaluation_did(use_searched):
     assert recipe.blend.passes == 8
 
 
+def work_of(subject):
+    cpu = choose_compute("cpu", "fp32")
+    predictor = RecipePredictor.open(subject.recipe, subject.weights, cpu)
+    return Work(predictor, cpu, subject.sizes, subject.origin, "tiff", Path())
+
+
 def test_lengths_follow_the_image_and_what_the_user_sets_does_not(use_searched):
     """At 2.5 nm a radius is twice as many px, an area four times as many."""
     given = SegmentConfig(run_id=use_searched.on_test[0], device="cpu")
     subject = find_subject(given, use_searched.store)
     recipe = subject.recipe
-    found = subject.postprocess(2.5)
+    found = work_of(subject).postprocess(2.5)
     assert found.opening_radius_px == 2 * recipe.opening_radius_px > 0
     assert found.min_area_px == 4 * recipe.min_area_px > 0
     subject = find_subject(replace(given, min_area_px=7), use_searched.store)
-    found = subject.postprocess(2.5)
+    found = work_of(subject).postprocess(2.5)
     assert (found.opening_radius_px, found.min_area_px) == (2 * recipe.opening_radius_px, 7)
     assert subject.origin.endswith("Set by the user: min_area_px.")
 

@@ -1,5 +1,6 @@
 """The command on two workers of this machine, killed and going on."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -94,7 +95,14 @@ def wait_for_tiles(process, folder, more_than=0):
 
 def tasks_of(process):
     inside = psutil.Process(process.pid).children(recursive=True)
-    return [each for each in inside if "bench.steps.segment_task" in each.cmdline()]
+    return [each for each in inside if is_task(each)]
+
+
+def is_task(process):
+    # It may have ended since it was listed.
+    with contextlib.suppress(psutil.Error):
+        return "bench.steps.segment_task" in process.cmdline()
+    return False
 
 
 def status(pipeline, experiment):
@@ -140,7 +148,8 @@ def test_the_same_command_goes_on_here_and_there(
     assert psutil.wait_procs(inside, timeout=20)[1] == []
     assert not (folder / "out").exists()
     finished, fed = count_finished(folder), []
-    assert kept < finished < TILES
+    # The tasks may have ended before they saw that their worker is gone.
+    assert kept < finished <= TILES
     start_tiles = tiles.start_tiles
 
     def counting(network, given, halo_px, compute):
