@@ -129,7 +129,9 @@ def kind_of(process):
     return ""
 
 
-def run_to_the_end(start, killer, victims, store, said, *, period_s=PERIOD_S, mend=bool):
+def run_to_the_end(
+    start, killer, victims, store, said, *, period_s=PERIOD_S, mend=bool, is_done=bool
+):
     """Starts a command until it succeeds, while its processes are killed.
 
     Args:
@@ -140,6 +142,7 @@ def run_to_the_end(start, killer, victims, store, said, *, period_s=PERIOD_S, me
         said: Called for what it said, where something is wrong.
         period_s: Longest time between two kills.
         mend: Called again and again: starts what was killed beside the command.
+        is_done: Whether a command that was killed had done all before.
     """
     status = -1
     while status != 0:
@@ -154,6 +157,8 @@ def run_to_the_end(start, killer, victims, store, said, *, period_s=PERIOD_S, me
             assert status is not None, f"it hangs:\n{said()}"
             disturbed = killer.killed.total() > kills
             assert status == 0 or disturbed, f"{status} without a kill:\n{said()}"
+            if is_done():
+                return
         except BaseException:
             end_group(process)
             raise

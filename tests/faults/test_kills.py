@@ -120,5 +120,7 @@ def one_by_one(chain, calm, commands, killer, kills):
             chain.store,
             commands.said,
             period_s=CHAIN_PERIOD_S,
+            # Killed after that, it would only say that it overwrites nothing.
+            is_done=(settings["output"].exists if step == "segment" else bool),
         )
     chain.check_like(calm)
