@@ -43,7 +43,7 @@ class Killer:
     left: int
     killed: Counter = field(default_factory=Counter)
 
-    def strike(self, process, victims, store, period_s=PERIOD_S):
+    def strike(self, process, victims, store, period_s=PERIOD_S, mend=bool):
         """Kills something some time from now, if the process is still there then.
 
         Args:
@@ -51,10 +51,12 @@ class Killer:
             victims: Called for what can be killed then, by name.
             store: Where runs say which process is at them.
             period_s: How long to wait at most.
+            mend: Called meanwhile: without workers no step would ever begin.
         """
         wait_s = self.rng.uniform(0, period_s)
         if self.rng.random() < IN_A_STEP:
             while process.poll() is None and set(running_steps(store).values()) <= {"benchmark"}:
+                mend()
                 time.sleep(LOOK_S)
             wait_s = self.rng.uniform(0, SHORT_S)
         until = time.monotonic() + wait_s
