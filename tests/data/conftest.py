@@ -92,6 +92,8 @@ def public_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
+        # A test may have closed it.
+        Path(folder).chmod(0o755)
 
 
 @pytest.fixture

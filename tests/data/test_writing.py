@@ -233,6 +233,8 @@ def test_output_that_cannot_be_made(make_tree, read_tree, tmp_path):
 
 def test_output_without_permission(make_tree, read_tree, public_folder, as_ordinary_user):
     root = shutil.copytree(make_tree(), public_folder / "input")
+    # Else an ordinary user who runs the tests may write into it.
+    public_folder.chmod(0o555)
     with as_ordinary_user(), pytest.raises(BenchError, match=r"can be written, .*Permission"):
         write_prepared(read_tree(root), public_folder / "out")
 
