@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cluster.child import RUNNING, run_child, stop_children
+from bench.cluster.child import RUNNING, attempt, run_child, stop_children
+from bench.cluster.graph import Outcome
+from bench.errors import BenchError
 
 # What a child may be told; it says much on stdout first.
 CHILD = """
@@ -100,3 +102,23 @@ def test_a_child_ends_with_its_worker(environment, tmp_path):
             return
         time.sleep(0.05)
     raise AssertionError("the child lives on")
+
+
+class TakenError(BenchError):
+    """Somebody else does it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TakenError("later"), Outcome("busy", reason="later")),
+        (BenchError("no such file"), Outcome("failed", reason="no such file")),
+        (ZeroDivisionError("by zero"), Outcome("failed", reason="ZeroDivisionError: by zero")),
+    ],
+)
+def test_what_goes_wrong_is_the_outcome(error, expected):
+    def fail():
+        raise error
+
+    assert attempt(fail, "it", (TakenError,)) == expected
+    assert attempt(lambda: 7, "it") == Outcome("done", 7)

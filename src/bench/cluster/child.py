@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cluster.graph import Outcome
+from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -102,6 +103,27 @@ def answer_parent(do: Callable[[Any], Outcome]) -> None:
     outcome = do(asked["payload"])
     sys.stdout.write("\n" + json.dumps(vars(outcome)) + "\n")
     sys.stdout.flush()
+
+
+def attempt(
+    work: Callable[[], Any], named: Any, busy: tuple[type[BenchError], ...] = ()
+) -> Outcome:
+    """Does a piece of work; whatever goes wrong is its outcome.
+
+    Args:
+        work: Called for the result.
+        named: What names it in the log.
+        busy: Errors that say that somebody else does it now.
+    """
+    try:
+        return Outcome("done", work())
+    except busy as error:
+        return Outcome("busy", reason=str(error))
+    except BenchError as error:
+        return Outcome("failed", reason=str(error))
+    except Exception as error:
+        log.exception("%s failed", named)
+        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
 
 
 def follow(parent: int) -> None:

@@ -67,7 +67,7 @@ def choose_cluster(kind: str, workers: int | None, device: str) -> str:
     if kind != AUTO:
         return kind
     several = (workers or 0) > 1 or (workers is None and device == AUTO and len(visible_gpus()) > 1)
-    return "local" if several else NONE
+    return LOCAL if several else NONE
 
 
 def quieten_dask() -> None:

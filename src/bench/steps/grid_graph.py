@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from bench.cluster.child import run_child, stopping
-from bench.cluster.clusters import open_cluster, read_profile, threads_each
+from bench.cluster.clusters import LOCAL, open_cluster, read_profile, threads_each
 from bench.cluster.graph import Outcome, Task, run_graph
 from bench.config import BenchmarkConfig
 from bench.methods import METHODS
@@ -29,7 +29,7 @@ def run_on_cluster(
     Returns:
         The reasons of the cells that failed.
     """
-    if store.uri.startswith(SQLITE) and config.cluster != "local":
+    if store.uri.startswith(SQLITE) and config.cluster != LOCAL:
         log.warning("the store is SQLite: workers of other machines cannot share it safely")
     tasks = grid_tasks(cells, config, store, run.id)
     ended = {"done": 0, "failed": 0}

@@ -1,35 +1,23 @@
 """One task of the grid, in a process of its own on a worker of the cluster."""
 
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cluster.child import answer_parent
+from bench.cluster.child import answer_parent, attempt
 from bench.cluster.graph import Outcome
 from bench.config import BenchmarkConfig
-from bench.errors import BenchError
 from bench.process import set_up_process
 from bench.steps.cells import GridCell, evaluate_cell, make_model, search_structure
 from bench.tracking.claims import BusyError
 from bench.tracking.store import Store, open_store
 
-log = logging.getLogger(__name__)
-
 
 def do_task(payload: dict[str, Any]) -> Outcome:
     """Does a task; whatever goes wrong is its outcome."""
     task, results = payload["payload"], payload["results"]
-    try:
-        return Outcome("done", call_step(task, results, open_same_store(task)))
-    except BusyError as error:
-        return Outcome("busy", reason=str(error))
-    except BenchError as error:
-        return Outcome("failed", reason=str(error))
-    except Exception as error:
-        log.exception("%s failed", task)
-        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+    return attempt(lambda: call_step(task, results, open_same_store(task)), task, (BusyError,))
 
 
 def open_same_store(task: dict[str, Any]) -> Store:

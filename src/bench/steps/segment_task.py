@@ -1,16 +1,14 @@
 """Some parts of a segmentation, in a process of its own on a worker of the cluster."""
 
 import functools
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cluster.child import answer_parent
+from bench.cluster.child import answer_parent, attempt
 from bench.cluster.graph import Outcome
 from bench.config import AUTO
 from bench.data.planes import Plane, list_planes
-from bench.errors import BenchError
 from bench.inference.device import choose_compute
 from bench.process import set_up_process
 from bench.recipe_predictor import Pass
@@ -18,22 +16,19 @@ from bench.steps.segment_handover import Handover, describe_compute, take_over
 from bench.steps.segment_parts import Part
 from bench.steps.segment_work import Work, segment_plane
 
-log = logging.getLogger(__name__)
-
 
 def do_task(given: dict[str, Any]) -> Outcome:
     """Does a task, or says what this worker computes on; whatever goes wrong is its outcome."""
     task = given["payload"]
-    try:
-        if "device" in task:
-            return Outcome("done", describe_compute(choose_compute(task["device"], AUTO)))
-        do_parts(take_over(Path(task["folder"])), [read_part(part) for part in task["parts"]])
-        return Outcome("done")
-    except BenchError as error:
-        return Outcome("failed", reason=str(error))
-    except Exception as error:
-        log.exception("%s failed", task)
-        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+    return attempt(lambda: call_parts(task), task)
+
+
+def call_parts(task: dict[str, Any]) -> Any:
+    """Does what a task says."""
+    if "device" in task:
+        return describe_compute(choose_compute(task["device"], AUTO))
+    do_parts(take_over(Path(task["folder"])), [read_part(part) for part in task["parts"]])
+    return None
 
 
 def read_part(values: dict[str, Any]) -> Part:

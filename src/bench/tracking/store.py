@@ -1,7 +1,6 @@
 """The tracking store: a server that the user names, or the one embedded in the project."""
 
 import contextlib
-import fcntl
 import importlib
 import logging
 import math
@@ -9,7 +8,6 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
+from bench.files import locked
 from bench.hashing import json_sha256
 from bench.tracking.database_server import is_database_server, one_at_a_time
 from bench.tracking.heartbeat import Watch
@@ -216,7 +215,7 @@ def prepare_database(database: Path) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
     # mlflow puts the artifacts into ./mlruns.
     folder = PROJECT if database == DATABASE else database.parent
-    with file_lock(database.with_name(f".{database.name}.lock")), contextlib.chdir(folder):
+    with locked(database.with_name(f".{database.name}.lock")), contextlib.chdir(folder):
         if not database.exists():
             fresh = database.with_name(f".{database.name}.new")
             fresh.unlink(missing_ok=True)
@@ -224,14 +223,6 @@ def prepare_database(database: Path) -> None:
             fresh.rename(database)
         if database == DATABASE:
             relocate_artifacts(DATABASE, HOME)
-
-
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Holds a lock on a file; the system lets it go when the process dies, however it dies."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def find_experiment(client: MlflowClient, adopted: str | None) -> str:
