@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -168,6 +169,25 @@ def postgres_store(postgres_database, use_store, monkeypatch, tmp_path):
         f"tests {time.time_ns()}", artifact_location=location
     )
     return use_store(store)
+
+
+@pytest.fixture(scope="session")
+def two_models(tmp_path_factory) -> tuple[Path, ...]:
+    """Checkpoints of two networks with a boundary, of different tiles and pixel sizes."""
+    import torch
+
+    from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+
+    arguments = {"in_channels": 1, "out_channels": 2, "depth": 2, "features": 4}
+    outputs = ("foreground", "boundary")
+    first = ModelInfo("unet2d", arguments, outputs, "vesicles", 5.0, "section", 32, 16)
+    second = replace(first, tile_px=24, halo_px=8, input_pixel_size_nm=4.0)
+    paths = []
+    for seed, info in enumerate((first, second)):
+        torch.manual_seed(seed)
+        paths.append(tmp_path_factory.mktemp("model") / "best.safetensors")
+        save_checkpoint(paths[-1], build_model("unet2d", arguments), info)
+    return tuple(paths)
 
 
 @pytest.fixture(scope="session")

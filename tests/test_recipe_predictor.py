@@ -10,32 +10,15 @@ from bench.inference import tiles
 from bench.inference.augmented import predict_augmented
 from bench.inference.device import Compute
 from bench.inference.predictor import open_predictor
-from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+from bench.models.checkpoint import load_info
 from bench.recipe import Recipe, RecipeMember
 from bench.recipe_predictor import RecipePredictor, find_scale_warnings
 
 CPU = Compute(torch.device("cpu"), "fp32")
-ARGUMENTS = {"in_channels": 1, "out_channels": 2, "depth": 2, "features": 4}
-INFO = ModelInfo(
-    "unet2d", ARGUMENTS, ("foreground", "boundary"), "vesicles", 5.0, "section", 32, 16
-)
 
 
 class KilledError(Exception):
     """Stands for the end of the process."""
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Two models with a boundary, of different tiles and pixel sizes."""
-    paths = []
-    for seed, info in enumerate(
-        (INFO, dataclasses.replace(INFO, tile_px=24, halo_px=8, input_pixel_size_nm=4.0))
-    ):
-        torch.manual_seed(seed)
-        paths.append(tmp_path_factory.mktemp("model") / "best.safetensors")
-        save_checkpoint(paths[-1], build_model("unet2d", ARGUMENTS), info)
-    return tuple(paths)
 
 
 def recipe_of(weights, **settings):
@@ -82,12 +65,12 @@ def section(shape=(70, 91)):
 @pytest.mark.parametrize("rescale", [True, False])
 @pytest.mark.parametrize("pixel_size_nm", [None, 5.0, 7.0])
 @pytest.mark.parametrize("number", [1, 2])
-def test_the_maps_are_those_of_the_search(weights, tmp_path, number, pixel_size_nm, rescale):
-    recipe, raw, steps = recipe_of(weights[:number], rescale=rescale), section(), []
-    predictor = RecipePredictor.open(recipe, weights[:number], CPU)
+def test_the_maps_are_those_of_the_search(two_models, tmp_path, number, pixel_size_nm, rescale):
+    recipe, raw, steps = recipe_of(two_models[:number], rescale=rescale), section(), []
+    predictor = RecipePredictor.open(recipe, two_models[:number], CPU)
     found = predictor.predict(raw, pixel_size_nm, tmp_path, steps.append)
     fed_nm = pixel_size_nm if rescale else None
-    expected = blend_in_memory(recipe, weights[:number], raw, fed_nm)
+    expected = blend_in_memory(recipe, two_models[:number], raw, fed_nm)
     np.testing.assert_array_equal(found.foreground, expected.foreground)
     np.testing.assert_array_equal(found.boundary, expected.boundary)
     assert np.ptp(found.foreground) > 0
@@ -95,21 +78,21 @@ def test_the_maps_are_those_of_the_search(weights, tmp_path, number, pixel_size_
 
 
 @pytest.mark.parametrize("name", ["identity", "rot90", "flip_y"])
-def test_a_single_pass_is_itself(weights, tmp_path, name):
-    recipe = recipe_of(weights[:1], augmentations=(name,))
-    predictor = RecipePredictor.open(recipe, weights[:1], CPU)
+def test_a_single_pass_is_itself(two_models, tmp_path, name):
+    recipe = recipe_of(two_models[:1], augmentations=(name,))
+    predictor = RecipePredictor.open(recipe, two_models[:1], CPU)
     found = predictor.predict(section(), 5.0, tmp_path, lambda more: None)
-    expected = blend_in_memory(recipe, weights[:1], section(), 5.0)
+    expected = blend_in_memory(recipe, two_models[:1], section(), 5.0)
     np.testing.assert_array_equal(found.foreground, expected.foreground)
     np.testing.assert_array_equal(found.boundary, expected.boundary)
 
 
 @pytest.mark.parametrize("batches", [0, 1, 9, 17])
-def test_a_killed_prediction_goes_on(weights, tmp_path, monkeypatch, batches):
+def test_a_killed_prediction_goes_on(two_models, tmp_path, monkeypatch, batches):
     """Every batch of tiles is predicted once; the maps and the steps are the same."""
-    recipe, raw = recipe_of(weights), section()
-    expected = blend_in_memory(recipe, weights, raw, 5.0)
-    predictor, calls, steps = RecipePredictor.open(recipe, weights, CPU), [], []
+    recipe, raw = recipe_of(two_models), section()
+    expected = blend_in_memory(recipe, two_models, raw, 5.0)
+    predictor, calls, steps = RecipePredictor.open(recipe, two_models, CPU), [], []
     start_tiles = tiles.start_tiles
 
     def predict(network, tiles, halo_px, compute):
@@ -128,9 +111,9 @@ def test_a_killed_prediction_goes_on(weights, tmp_path, monkeypatch, batches):
     assert sum(steps) == sum(calls) == predictor.count_steps(raw.shape, 5.0)
 
 
-def test_steps_are_counted_by_hand(weights):
+def test_steps_are_counted_by_hand(two_models):
     """70 x 91 px at 5 nm: 3 x 3 tiles of 32 px; at 4 nm 88 x 114 px: 4 x 5 tiles of 24 px."""
-    predictor = RecipePredictor.open(recipe_of(weights), weights, CPU)
+    predictor = RecipePredictor.open(recipe_of(two_models), two_models, CPU)
     assert predictor.count_steps((70, 91), 5.0) == 3 * (9 + 20)
 
 
@@ -143,8 +126,9 @@ def test_steps_are_counted_by_hand(weights):
         ([], True, []),
     ],
 )
-def test_pixel_sizes_far_from_a_model(sizes, rescale, expected):
-    infos = [INFO, INFO, dataclasses.replace(INFO, input_pixel_size_nm=None)]
+def test_pixel_sizes_far_from_a_model(two_models, sizes, rescale, expected):
+    info = load_info(two_models[0])
+    infos = [info, info, dataclasses.replace(info, input_pixel_size_nm=None)]
     found = find_scale_warnings(infos, sizes, rescale=rescale)
     assert len(found) == len(expected)
     for warning, words in zip(found, expected, strict=True):

@@ -1,12 +1,10 @@
 """Sections cut into tasks, and done by two workers of this machine, with a process per task."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tifffile
-import torch
 
 from bench.cluster.graph import Outcome
 from bench.config import SegmentConfig
@@ -14,7 +12,6 @@ from bench.data.planes import list_planes
 from bench.errors import BenchError
 from bench.hashing import file_sha256
 from bench.inference.device import choose_compute
-from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.recipe import Recipe, RecipeMember
 from bench.recipe_predictor import RecipePredictor
 from bench.steps import segment_parts
@@ -26,33 +23,16 @@ from bench.steps.segment_task import do_task
 from bench.steps.segment_work import Work
 
 CPU = choose_compute("cpu", "auto")
-ARGUMENTS = {"in_channels": 1, "out_channels": 2, "depth": 2, "features": 4}
-INFO = ModelInfo(
-    "unet2d", ARGUMENTS, ("foreground", "boundary"), "vesicles", 5.0, "section", 32, 16
-)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Two models, of different tiles and pixel sizes."""
-    paths = []
-    for seed, info in enumerate(
-        (INFO, dataclasses.replace(INFO, tile_px=24, halo_px=8, input_pixel_size_nm=4.0))
-    ):
-        torch.manual_seed(seed)
-        paths.append(tmp_path_factory.mktemp("model") / "best.safetensors")
-        save_checkpoint(paths[-1], build_model("unet2d", ARGUMENTS), info)
-    return tuple(paths)
 
 
 @pytest.fixture
-def make_work(weights, tmp_path):
+def make_work(two_models, tmp_path):
     """Makes the work of a recipe of the first models, in a folder of a name."""
 
     def make(name, number=2, augmentations=("rot90",)):
         members = tuple(
             RecipeMember(f"m{n}", "scratch", n, "run", "", "evaluation", file_sha256(path))
-            for n, path in enumerate(weights[:number])
+            for n, path in enumerate(two_models[:number])
         )
         recipe = Recipe(
             structure="vesicles",
@@ -69,7 +49,7 @@ def make_work(weights, tmp_path):
             watershed=None,
             metric="dice",
         )
-        predictor = RecipePredictor.open(recipe, weights[:number], CPU)
+        predictor = RecipePredictor.open(recipe, two_models[:number], CPU)
         return Work(predictor, CPU, {"min_area_px": 7}, "By hand.", "ome_zarr", tmp_path / name)
 
     return make
@@ -155,13 +135,13 @@ def test_what_is_finished_is_no_task(make_work, folder):
 
 
 def test_two_workers_write_the_bytes_of_one_process(
-    make_work, folder, weights, two_workers, contents
+    make_work, folder, two_models, two_workers, contents
 ):
     """Of two models: of one the tiles of the large section are cut, of the other they are not."""
     here, there = make_work("here"), make_work("there")
     planes = list_planes(str(folder), 5.0)
     segment_here(here, planes)
-    segment_on_workers(there, planes, config(folder), weights, two_workers)
+    segment_on_workers(there, planes, config(folder), two_models, two_workers)
     written = contents(there.content)
     assert {name.split("/")[0] for name in written} == {"large", "small_z0", "small_z1", "overlays"}
     assert written == contents(here.content)
@@ -171,14 +151,14 @@ def test_two_workers_write_the_bytes_of_one_process(
     assert list(there.tiles.iterdir()) == []
 
 
-def test_a_task_that_fails_ends_the_segmentation(make_work, folder, weights, two_workers):
+def test_a_task_that_fails_ends_the_segmentation(make_work, folder, two_models, two_workers):
     planes = list_planes(str(folder / "small.tif"), 5.0)
     (folder / "small.tif").unlink()
     work = make_work("work")
     with pytest.raises(
         BenchError, match=r"task \d: small_z.* failed .*must be readable.*goes on with"
     ):
-        segment_on_workers(work, planes, config(folder), weights, two_workers)
+        segment_on_workers(work, planes, config(folder), two_models, two_workers)
     assert not work.content.exists()
 
 
@@ -201,9 +181,9 @@ def test_a_device_that_a_worker_lacks_is_refused(two_workers, folder, monkeypatc
         choose_on_workers(config(folder, cluster="tcp://"), two_workers)
 
 
-def test_a_worker_of_another_kind_is_refused(make_work, folder, weights):
+def test_a_worker_of_another_kind_is_refused(make_work, folder, two_models):
     work = make_work("work")
-    hand_over(work, weights, config(folder))
+    hand_over(work, two_models, config(folder))
     settings = work.folder / HANDOVER / SETTINGS
     said = json.loads(settings.read_text())
     said["compute"] = ["cuda", "bf16"]
