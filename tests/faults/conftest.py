@@ -8,6 +8,7 @@ from bench.data.inputs import read_input
 from bench.data.writing import write_prepared
 from bench.models.checkpoint import build_model
 from bench.models.foreign import write_synapsenet_file
+from bench.models.sam import write_tiny_sam
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +21,12 @@ def grid(tiny_tree, tmp_path_factory):
     torch.manual_seed(0)
     weights = build_model("unet2d", arguments).state_dict()
     write_synapsenet_file(folder / "source.pt", weights, arguments)
-    source = f"mito={folder / 'source.pt'}"
-    return SETTINGS | {"dataset": folder / "prepared", "source": source}
+    write_tiny_sam(folder / "sam.pt", image_px=64, decoder_features=8)
+    return SETTINGS | {
+        "dataset": folder / "prepared",
+        "source": f"mito={folder / 'source.pt'}",
+        "microsam": f"source={folder / 'sam.pt'},{SETTINGS['microsam']}",
+    }
 
 
 @pytest.fixture

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fault_grid import check_undisturbed, scores, segmented, step_runs
+from fault_grid import check_undisturbed, images_and_tables, scores, step_runs
 
 from bench.tracking.store import Store
 
 MODEL = "synapse-bench-mitochondria"
 # The steps beside a benchmark.
-ALONE = ("prepare", "promote", "segment")
+ALONE = ("phantom", "prepare", "promote", "segment", "compare", "export")
+# Synthetic data as small as they may be.
+PHANTOM = {"size_px": 128, "montage_px": 128}
+# Of these the command that is repeated after its end only says that it overwrites nothing.
+WRITE_ONCE = ("segment", "export")
 
 
 @dataclass(frozen=True)
@@ -31,25 +35,38 @@ class Chain:
 
     def steps(self):
         """The names and settings of the commands, in their order."""
-        prepared, output = self.folder / "prepared", self.folder / "table"
-        sections = {"input": self.images / "val" / "raw", "device": "cpu"}
-        return [
-            ("prepare", {"input": self.images, "output": prepared, "pixel_size_nm": 5.0}),
-            ("benchmark", self.grid | {"dataset": prepared, "output": output}),
-            ("promote", {"structure": "mito"}),
-            ("segment", sections | {"output": self.folder / "segmented", "pixel_size_nm": 5.0}),
-        ]
+        prepared = self.folder / "prepared"
+        pixels = {"pixel_size_nm": 5.0}
+        settings = {
+            "phantom": PHANTOM,
+            "prepare": {"input": self.images} | pixels,
+            "benchmark": self.grid | {"dataset": prepared},
+            "promote": {"structure": "mito"},
+            "segment": {"input": self.images / "val" / "raw", "device": "cpu"} | pixels,
+            "compare": {"split": self.grid["split"]},
+            "export": {"dataset": prepared, "format": "tiff"},
+        }
+        return [(step, own | self.output(step)) for step, own in settings.items()]
+
+    def output(self, step):
+        """The setting that names the folder of a step, which promote has not."""
+        names = {"prepare": "prepared"}
+        return {} if step == "promote" else {"output": self.folder / names.get(step, step)}
+
+    def is_done(self, step):
+        """Whether a step has published what it would not overwrite."""
+        return step in WRITE_ONCE and (self.folder / step).exists()
 
     def scores(self):
         """Its table."""
-        return scores(self.folder / "table")
+        return scores(self.folder / "benchmark")
 
     def check_like(self, calm):
         """Asserts that nothing tells it from one that nothing happened to."""
         check_undisturbed(self.store, step_runs(calm.store))
-        assert self.scores() == calm.scores()
-        assert segmented(self.folder / "segmented") == segmented(calm.folder / "segmented")
-        assert {path.name for path in self.folder.iterdir()} >= {"prepared", "segmented", "table"}
+        assert self.scores() == calm.scores() == scores(self.folder / "compare")
+        for step in ("phantom", "segment", "export"):
+            assert images_and_tables(self.folder / step) == images_and_tables(calm.folder / step)
         versions = self.store.client.search_model_versions(f"name = '{MODEL}'")
         champion = self.store.client.get_model_version_by_alias(MODEL, "champion")
         assert [each.version for each in versions] == [champion.version]

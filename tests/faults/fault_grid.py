@@ -12,9 +12,10 @@ from bench.tracking.queries import search_pages
 from bench.tracking.send import waiting_run
 
 ENTRY_POINTS = Path(__file__).parents[2] / "entrypoints"
-# A training, an adaptation with a training on it, their evaluations, and the search over them.
+# A training, an adaptation with a training on it, a training of a SAM, their evaluations, and the
+# search over them.
 SETTINGS = {
-    "methods": "scratch,da_finetuned",
+    "methods": "scratch,da_finetuned,microsam_finetuned",
     "structures": "mito",
     "seeds": "0",
     "split": "val",
@@ -29,6 +30,8 @@ SETTINGS = {
     "lr": 0.01,
     "domain_adapt": "iterations=60,epoch_iterations=20,checkpoint_iterations=10,batch_size=2,"
     "patch_px=32,lr=0.001",
+    "microsam": "iterations=30,epoch_iterations=10,checkpoint_iterations=5,patch_px=48,lr=0.001,"
+    "sub_iterations=1,objects_per_batch=2,tile_px=32,halo_px=8",
     "device": "cpu",
     "precision": "fp32",
 }
@@ -76,14 +79,11 @@ def scores(folder):
         return [[row[name] for name in SCORES] for row in csv.DictReader(file)]
 
 
-def segmented(folder):
-    """What a segmentation found: its tables, and the bytes of its images."""
-    names = ("*.csv", "*/*.tif")
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for name in names
-        for path in folder.glob(name)
-    }
+def images_and_tables(folder):
+    """The bytes of the images and tables in a folder, of which there are some."""
+    paths = [path for path in folder.rglob("*") if path.suffix in (".csv", ".tif", ".png")]
+    assert paths, folder
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def step_runs(store):

@@ -17,16 +17,30 @@ from bench.tracking.heartbeat import HEARTBEAT_TAG, read_beat
 from bench.tracking.holder import is_running
 from bench.tracking.queries import search_pages
 
-# Between two kills at most; on average half of it.
-PERIOD_S = 20.0
-# Most of the time of a short grid goes into starting processes, so that many kills wait for a step.
-IN_A_STEP = 0.6
-SHORT_S = 4.0
 # A kill as a person or a cluster does it is rarer than the ones that nobody announces.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 # After the last kill, until something must hang.
 LONGEST_S = 900.0
 LOOK_S = 0.05
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How soon something is killed.
+
+    Attributes:
+        longest_s: Between two kills at most; on average half of it.
+        in_a_step: Share of kills that wait for a step to begin, as most of the time of a short
+            grid goes into starting processes.
+        step_s: How long such a kill then waits at most.
+    """
+
+    longest_s: float
+    in_a_step: float = 0.6
+    step_s: float = 4.0
+
+
+ON_MANY_PROCESSES = Pace(20.0)
 
 
 @dataclass
@@ -43,22 +57,22 @@ class Killer:
     left: int
     killed: Counter = field(default_factory=Counter)
 
-    def strike(self, process, victims, store, period_s=PERIOD_S, mend=bool):
+    def strike(self, process, victims, store, pace, mend):
         """Kills something some time from now, if the process is still there then.
 
         Args:
             process: What is waited for meanwhile.
             victims: Called for what can be killed then, by name.
             store: Where runs say which process is at them.
-            period_s: How long to wait at most.
+            pace: How long to wait.
             mend: Called meanwhile: without workers no step would ever begin.
         """
-        wait_s = self.rng.uniform(0, period_s)
-        if self.rng.random() < IN_A_STEP:
+        wait_s = self.rng.uniform(0, pace.longest_s)
+        if self.rng.random() < pace.in_a_step:
             while process.poll() is None and set(running_steps(store).values()) <= {"benchmark"}:
                 mend()
                 time.sleep(LOOK_S)
-            wait_s = self.rng.uniform(0, SHORT_S)
+            wait_s = self.rng.uniform(0, pace.step_s)
         until = time.monotonic() + wait_s
         while time.monotonic() < until and process.poll() is None:
             time.sleep(LOOK_S)
@@ -132,7 +146,7 @@ def kind_of(process):
 
 
 def run_to_the_end(
-    start, killer, victims, store, said, *, period_s=PERIOD_S, mend=bool, is_done=bool
+    start, killer, victims, store, said, *, pace=ON_MANY_PROCESSES, mend=bool, is_done=bool
 ):
     """Starts a command until it succeeds, while its processes are killed.
 
@@ -142,7 +156,7 @@ def run_to_the_end(
         victims: Called with the command for what can be killed.
         store: Its store.
         said: Called for what it said, where something is wrong.
-        period_s: Longest time between two kills.
+        pace: How soon it is killed.
         mend: Called again and again: starts what was killed beside the command.
         is_done: Whether a command that was killed had done all before.
     """
@@ -153,7 +167,7 @@ def run_to_the_end(
         process = start()
         try:
             while killer.left > 0 and process.poll() is None:
-                killer.strike(process, functools.partial(victims, process), store, period_s)
+                killer.strike(process, functools.partial(victims, process), store, pace, mend)
                 mend()
             status = wait(process, mend)
             assert status is not None, f"it hangs:\n{said()}"

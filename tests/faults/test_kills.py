@@ -10,10 +10,10 @@ from functools import partial
 from random import Random
 
 import pytest
-from fault_chain import Chain, grid_runs
+from fault_chain import ALONE, Chain, grid_runs
 from fault_cluster import DaskCluster
 from fault_grid import check_undisturbed, scores, step_runs
-from fault_kills import Killer, end_group, find_victims, run_to_the_end, running_steps
+from fault_kills import Killer, Pace, end_group, find_victims, run_to_the_end, running_steps
 
 from bench.config import BenchmarkConfig
 from bench.steps.benchmark import benchmark
@@ -22,14 +22,14 @@ PATHS = ("dataset", "source")
 # So that there are several grids, each of which is complete in the end.
 KILLS_OF_A_GRID = 20
 # Of the steps that are commands of their own.
-KILLS_OF_A_STEP = {"prepare": 2, "benchmark": 8, "promote": 2, "segment": 3}
-# A command of one step is over sooner than a grid on a cluster.
-CHAIN_PERIOD_S = 8.0
+KILLS_OF_A_STEP = dict.fromkeys(ALONE, 2) | {"benchmark": 8}
+# In one process a grid is over sooner, and a command of one step at once.
+PACES = dict.fromkeys(ALONE, Pace(4.0, in_a_step=0.0)) | {"benchmark": Pace(8.0)}
 # From so many kills on, every kind must be among them.
 MANY = 100
-VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", "prepare", "promote", "segment"}
+VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", *ALONE}
 # The others are over in a second, so that chance may spare them; the table says which.
-STEPS = {"finetune", "domain_adapt", "evaluate"}
+STEPS = {"finetune", "domain_adapt", "microsam", "evaluate"}
 
 
 @pytest.mark.timeout(600)
@@ -119,8 +119,7 @@ def one_by_one(chain, calm, commands, killer, kills):
             lambda process, step=step: find_victims((step, process)),
             chain.store,
             commands.said,
-            period_s=CHAIN_PERIOD_S,
-            # Killed after that, it would only say that it overwrites nothing.
-            is_done=(settings["output"].exists if step == "segment" else bool),
+            pace=PACES[step],
+            is_done=partial(chain.is_done, step),
         )
     chain.check_like(calm)

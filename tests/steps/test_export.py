@@ -204,6 +204,22 @@ def test_a_failure_leaves_nothing(export_as, tmp_path, monkeypatch):
     assert list(tmp_path.glob("*out*")) + list(tmp_path.glob(".*out*")) == []
 
 
+def test_what_ends_before_the_folder_appears_can_be_repeated(
+    pipeline, export_as, tmp_path, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.steps.export.move_to_free", stop)
+        with pytest.raises(KeyboardInterrupt):
+            export_as(format="trakem2", split="val")
+    assert not (tmp_path / "out").exists()
+    run_id = export_as(format="trakem2", split="val")
+    assert pipeline.store.client.get_run(run_id).info.status == "FINISHED"
+    assert (tmp_path / "out").is_dir()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

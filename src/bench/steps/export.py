@@ -1,7 +1,9 @@
 """Write instance labels for the program that a person corrects them in."""
 
+import contextlib
 import errno
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +36,16 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     output = Path(config.output)
     check_free(output)
     subject = find_subject(config, store)
-    counts = write_export(subject, config.format, output)
-    run = open_run(store, identify(config, subject))
-    if not run.reused:
-        with run:
-            log_export(run, config, subject, counts)
+    with explain_unwritable(output), partial_folder(output) as folder:
+        counts = write_labels(subject, config.format, folder)
+        # The run ends before the folder appears, so that what is killed between can be repeated.
+        run = open_run(store, identify(config, subject))
+        if not run.reused:
+            with run:
+                log_export(run, config, subject, counts, folder)
+        if not move_to_free(folder, output):
+            check_free(output)
+    log_opening(subject, config.format, counts, output)
     return run.id
 
 
@@ -51,26 +58,11 @@ def check_free(output: Path) -> None:
         )
 
 
-def write_export(subject: Subject, format: str, output: Path) -> dict[str, int]:
-    """Writes the folder, whole or not at all, and returns the instances by structure.
-
-    Sections of several sizes go into folders named by them.
-    """
-    counts = dict.fromkeys(subject.structures, 0)
-    sizes = subject.sizes()
+@contextlib.contextmanager
+def explain_unwritable(output: Path) -> Iterator[None]:
+    """Raises BenchError where there is no permission to write an output."""
     try:
-        with partial_folder(output) as folder, show_progress("export") as advance:
-            for done, (size, names) in enumerate(sizes.items(), start=1):
-                part = folder_of(folder, size, several=len(sizes) > 1)
-                part.mkdir(exist_ok=True)
-                stack = subject.read_stack(names)
-                FORMATS[format].write(stack, part)
-                for structure, labels in stack.labels.items():
-                    counts[structure] += np.unique(labels[labels != 0]).size
-                advance(done, len(sizes), "")
-            sync_folder(folder)
-            if not move_to_free(folder, output):
-                check_free(output)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -78,12 +70,36 @@ def write_export(subject: Subject, format: str, output: Path) -> dict[str, int]:
             f"{output.parent} must be a folder that can be written, received {error.strerror!r} "
             f"for {error.filename}: give yourself permission, or choose another output"
         ) from error
+
+
+def write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]:
+    """Writes the labels to a folder, and returns the instances by structure.
+
+    Sections of several sizes go into folders named by them.
+    """
+    counts = dict.fromkeys(subject.structures, 0)
+    sizes = subject.sizes()
+    with show_progress("export") as advance:
+        for done, (size, names) in enumerate(sizes.items(), start=1):
+            part = folder_of(folder, size, several=len(sizes) > 1)
+            part.mkdir(exist_ok=True)
+            stack = subject.read_stack(names)
+            FORMATS[format].write(stack, part)
+            for structure, labels in stack.labels.items():
+                counts[structure] += np.unique(labels[labels != 0]).size
+            advance(done, len(sizes), "")
+    sync_folder(folder)
+    return counts
+
+
+def log_opening(subject: Subject, format: str, counts: dict[str, int], output: Path) -> None:
+    """Says what was exported, and how to open it."""
     found = ", ".join(f"{count} {structure}" for structure, count in counts.items())
     log.info("exported %s of %s to %s", found, subject.split, output)
+    sizes = subject.sizes()
     for size in sizes:
         part = folder_of(output, size, several=len(sizes) > 1)
         log.info("to correct them, %s", FORMATS[format].opening.format(folder=part))
-    return counts
 
 
 def folder_of(folder: Path, size: tuple[int, int], *, several: bool) -> Path:
@@ -103,7 +119,9 @@ def identify(config: ExportConfig, subject: Subject) -> Identity:
     )
 
 
-def log_export(run: Run, config: ExportConfig, subject: Subject, counts: dict[str, int]) -> None:
+def log_export(
+    run: Run, config: ExportConfig, subject: Subject, counts: dict[str, int], folder: Path
+) -> None:
     """Logs what was exported, with the files themselves where they are small."""
     settings = vars(config) | {
         "run_id": subject.run_id or "none",
@@ -112,10 +130,9 @@ def log_export(run: Run, config: ExportConfig, subject: Subject, counts: dict[st
     }
     describe_run(run, subject.dataset, settings, subject.split)
     run.log_metrics({f"{subject.split}/{name}/instances": n for name, n in counts.items()})
-    output = Path(config.output)
-    files = sorted(path for path in output.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     if sum(path.stat().st_size for path in files) > LARGEST_ARTIFACTS_BYTES:
         log.info("the run has no copy of the files: they are larger than 64 MB")
         return
     for path in files:
-        run.log_file(path, str(Path(ARTIFACTS) / path.parent.relative_to(output)))
+        run.log_file(path, str(Path(ARTIFACTS) / path.parent.relative_to(folder)))
