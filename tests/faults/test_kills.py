@@ -24,10 +24,14 @@ KILLS_OF_A_GRID = 20
 # Of the steps that are commands of their own.
 KILLS_OF_A_STEP = dict.fromkeys(ALONE, 2) | {"benchmark": 8}
 # In one process a grid is over sooner, and a command of one step at once.
-PACES = dict.fromkeys(ALONE, Pace(4.0, in_a_step=0.0)) | {"benchmark": Pace(8.0)}
+PACES = (
+    dict.fromkeys(ALONE, Pace(4.0, in_a_step=0.7, step_s=0.6))
+    | dict.fromkeys(("phantom", "prepare"), Pace(4.0, in_a_step=0.0))
+    | {"benchmark": Pace(8.0)}
+)
 # From so many kills on, every kind must be among them.
 MANY = 100
-VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", *ALONE}
+VICTIMS = {"benchmark", "worker", "step", "nanny", "scheduler", "phantom", "prepare"}
 # The others are over in a second, so that chance may spare them; the table says which.
 STEPS = {"finetune", "domain_adapt", "microsam", "evaluate"}
 
