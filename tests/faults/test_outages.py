@@ -55,7 +55,7 @@ def test_a_server_that_is_killed_and_started_again(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 512 MB: a state of a SAM and its successor are 300 MB."""
+    """A file system of 512 MB: weights of the SAM are 37 MB, its state 52 MB, each kept twice."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(folder)]
