@@ -6,9 +6,11 @@ import threading
 import time
 from pathlib import Path
 
+import dask
+import distributed  # noqa: F401  (has the settings that are read)
 import pytest
 
-from bench.cluster.child import RUNNING, attempt, run_child, stop_children
+from bench.cluster.child import RUNNING, THREADS, attempt, run_child, stop_children
 from bench.cluster.graph import Outcome
 from bench.errors import BenchError
 
@@ -26,8 +28,7 @@ def do(payload):
         os._exit(3)
     if payload.get("be killed"):
         os.kill(os.getpid(), 9)
-    threads = os.environ["OMP_NUM_THREADS"]
-    return Outcome("done", [threads, os.environ.get("MLFLOW_RUN_ID", "none")])
+    return Outcome("done", {name: os.environ.get(name) for name in payload.get("names", ())})
 
 answer_parent(do)
 """
@@ -56,11 +57,16 @@ def wait_for(path: Path) -> int:
     raise AssertionError("no child")
 
 
-def test_the_answer_is_the_last_line_and_the_run_of_the_parent_is_not_the_childs(
-    environment, tmp_path
+def test_the_answer_is_the_last_line_and_nothing_is_inherited_that_is_the_workers(
+    environment, monkeypatch, tmp_path
 ):
-    outcome = run_child("a_child", {"pid": str(tmp_path / "pid")}, 3)
-    assert (outcome.state, outcome.value) == ("done", ["3", "none"])
+    of_dask = dask.config.get("distributed.nanny.pre-spawn-environ")
+    for name, value in of_dask.items():
+        monkeypatch.setenv(name, str(value))
+    names = ["MLFLOW_RUN_ID", *of_dask]
+    outcome = run_child("a_child", {"pid": str(tmp_path / "pid"), "names": names}, 3)
+    expected = dict.fromkeys(names) | dict.fromkeys(THREADS, "3")
+    assert (outcome.state, outcome.value) == ("done", expected)
     assert not RUNNING
 
 

@@ -32,6 +32,9 @@ ENDING_S = 30.0
 PARENT_POLL_S = 0.5
 # dask sets them to 1 for its workers.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# The run is the parent's. The other dask sets, so that memory goes back to the system at once: with
+# it every layer of a network got its memory anew, and a montage took 1.6 times as long.
+NOT_INHERITED = ("MLFLOW_RUN_ID", "MALLOC_TRIM_THRESHOLD_")
 
 
 def run_child(module: str, payload: Any, threads: int | None = None, owner: str = "") -> Outcome:
@@ -46,7 +49,7 @@ def run_child(module: str, payload: Any, threads: int | None = None, owner: str 
     Returns:
         What it answered; a failure where it died, which is another thing than to be killed.
     """
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     count = str(threads or len(os.sched_getaffinity(0)))
     path = os.pathsep.join(part for part in (str(SOURCE), kept.get("PYTHONPATH", "")) if part)
     process = subprocess.Popen(
