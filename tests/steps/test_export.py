@@ -204,6 +204,16 @@ def test_a_failure_leaves_nothing(export_as, tmp_path, monkeypatch):
     assert list(tmp_path.glob("*out*")) + list(tmp_path.glob(".*out*")) == []
 
 
+def test_what_the_store_lacks_is_not_said_of_the_output(export_as, tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", "work")
+
+    monkeypatch.setattr("bench.steps.export.open_run", fail)
+    with pytest.raises(PermissionError):
+        export_as(format="imod")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_ends_before_the_folder_appears_can_be_repeated(
     pipeline, export_as, tmp_path, monkeypatch
 ):

@@ -36,15 +36,18 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     output = Path(config.output)
     check_free(output)
     subject = find_subject(config, store)
-    with explain_unwritable(output), partial_folder(output) as folder:
-        counts = write_labels(subject, config.format, folder)
+    with contextlib.ExitStack() as stack:
+        with explain_unwritable(output):
+            folder = stack.enter_context(partial_folder(output))
+            counts = write_labels(subject, config.format, folder)
         # The run ends before the folder appears, so that what is killed between can be repeated.
         run = open_run(store, identify(config, subject))
         if not run.reused:
             with run:
                 log_export(run, config, subject, counts, folder)
-        if not move_to_free(folder, output):
-            check_free(output)
+        with explain_unwritable(output):
+            if not move_to_free(folder, output):
+                check_free(output)
     log_opening(subject, config.format, counts, output)
     return run.id
 
