@@ -40,7 +40,7 @@ class Pace:
     step_s: float = 4.0
 
 
-ON_MANY_PROCESSES = Pace(20.0)
+ON_MANY_PROCESSES = (Pace(20.0),)
 
 
 @dataclass
@@ -146,7 +146,7 @@ def kind_of(process):
 
 
 def run_to_the_end(
-    start, killer, victims, store, said, *, pace=ON_MANY_PROCESSES, mend=bool, is_done=bool
+    start, killer, victims, store, said, *, paces=ON_MANY_PROCESSES, mend=bool, is_done=bool
 ):
     """Starts a command until it succeeds, while its processes are killed.
 
@@ -156,13 +156,15 @@ def run_to_the_end(
         victims: Called with the command for what can be killed.
         store: Its store.
         said: Called for what it said, where something is wrong.
-        pace: How soon it is killed.
+        paces: How soon it is killed for the first time, the second, and so on; the last for all
+            further times.
         mend: Called again and again: starts what was killed beside the command.
         is_done: Whether a command that was killed had done all before.
     """
-    status = -1
+    status, first = -1, killer.killed.total()
     while status != 0:
         kills = killer.killed.total()
+        pace = paces[min(kills - first, len(paces) - 1)]
         mend()
         process = start()
         try:
