@@ -12,7 +12,7 @@ MEANING = (
     "Training is the time in the training loop, that of the stage it started from included; GPU "
     "memory is the peak of the tensors in training, empty on a CPU."
 )
-CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
+COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 
 
 def cost_table(rows: Sequence[TableRow]) -> str:
@@ -32,7 +32,7 @@ def cost_table(rows: Sequence[TableRow]) -> str:
             cells.append(format_cost(float(np.mean(known))) if known else MISSING)
         lines.append([escape_markdown(dataset), escape_markdown(variant_label(method)), *cells])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## Cost\n\n{table}\n\n{CAPTION}\n"
+    return f"## Cost\n\n{table}\n\n{COST_CAPTION}\n"
 
 
 def format_cost(value: float) -> str:

@@ -49,7 +49,7 @@ def test_average_precision_equals_scikit_learn(seed):
 def test_histograms_of_sections_add(monkeypatch):
     cases = [random_case(seed) for seed in (1, 2)]
     parts = [histogram_scores(truth=t, probability=p) for t, p in cases]
-    monkeypatch.setattr(curves, "BLOCK_PX", 100)
+    monkeypatch.setattr(curves, "PIXELS_AT_ONCE", 100)
     whole = histogram_scores(
         truth=np.concatenate([t for t, _ in cases]),
         probability=np.concatenate([p for _, p in cases]),

@@ -65,7 +65,7 @@ def test_counts_equal_the_confusion_matrix(seed):
 def test_blocks_do_not_change_the_counts(monkeypatch):
     truth, prediction = random_masks(0)
     whole = count_pixels(truth=truth, prediction=prediction)
-    monkeypatch.setattr(overlap, "BLOCK_PX", 7)
+    monkeypatch.setattr(overlap, "PIXELS_AT_ONCE", 7)
     assert count_pixels(truth=truth, prediction=prediction) == whole
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.metrics.instances import count_overlaps, count_pairs, match_instances
-from bench.metrics.overlap_table import BLOCK_PX, FIRST_SLOTS, add_pairs, new_table
+from bench.metrics.overlap_table import FIRST_SLOTS, PAIRS_AT_ONCE, add_pairs, new_table
 
 
 def count_by_python(first, second):
@@ -37,7 +37,7 @@ def test_pairs_are_those_counted_one_by_one(runs):
 @pytest.mark.parametrize("beyond", [-1, 0, 1, 8])
 def test_blocks_of_any_length_are_counted_to_their_end(beyond):
     random = np.random.default_rng(0)
-    first, second = random.integers(0, 5, (2, 2 * BLOCK_PX + beyond))
+    first, second = random.integers(0, 5, (2, 2 * PAIRS_AT_ONCE + beyond))
     assert count_by_table(first, second) == count_by_python(first, second)
 
 

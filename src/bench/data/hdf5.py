@@ -22,7 +22,7 @@ from bench.data.arrays.axes import (
     index_plane,
     native,
 )
-from bench.data.arrays.hdf5_keys import elsewhere, follow_links, walk
+from bench.data.arrays.hdf5_keys import elsewhere, follow_links, list_hdf5_keys
 from bench.data.arrays.keys import choose_key, no_array
 from bench.data.arrays.slabs import find_slab, read_through, stamp_of
 from bench.data.arrays.unpacking import GZIP_RATIO, check_unpacked, chunk_grid
@@ -96,7 +96,9 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
 
     def read(file: Path) -> dict[str, ImageHeader]:
         with h5py.File(file, "r", locking=False) as content:
-            return {key: describe_array(file, content[key]) for key in walk(file, content)}
+            return {
+                key: describe_array(file, content[key]) for key in list_hdf5_keys(file, content)
+            }
 
     return decode(path, read, "HDF5 file")
 
@@ -104,9 +106,9 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
 def with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], T]) -> T:
     """Calls a reader with an array of a file."""
     with h5py.File(path, "r", locking=False) as file:
-        node = follow_links(path, file, key or choose_key(path, walk(path, file)))
+        node = follow_links(path, file, key or choose_key(path, list_hdf5_keys(path, file)))
         if not isinstance(node, h5py.Dataset):
-            raise no_array(path, key, walk(path, file))
+            raise no_array(path, key, list_hdf5_keys(path, file))
         return read(path, node)
 
 

@@ -21,7 +21,7 @@ from bench.data.arrays.axes import (
 )
 from bench.data.arrays.slabs import find_slab, read_through, stamp_of
 from bench.data.arrays.zarr_chunks import band_bytes, check_chunks, chunk_files
-from bench.data.arrays.zarr_keys import choose, find_array, walk
+from bench.data.arrays.zarr_keys import choose, find_array, list_zarr_arrays
 from bench.data.arrays.zarr_metadata import COMPRESSORS, StoredArray
 from bench.data.images import ImageHeader, decode
 from bench.data.limits import FREE_BYTES
@@ -79,7 +79,7 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
     """Returns the arrays of a folder that can be sections, by key; labels of OME-Zarr as well."""
 
     def read(root: Path) -> dict[str, ImageHeader]:
-        return {key: describe_array(root, array) for key, array in walk(root).items()}
+        return {key: describe_array(root, array) for key, array in list_zarr_arrays(root).items()}
 
     return decode(path, read, "Zarr folder")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.metrics.overlap import (
-    BLOCK_PX,
+    PIXELS_AT_ONCE,
     PixelCounts,
     check_mask,
     check_same_shape,
@@ -56,8 +56,8 @@ def histogram_scores(*, truth: np.ndarray, probability: np.ndarray) -> ScoreHist
         )
     flat_truth, flat_probability = truth.reshape(-1), probability.reshape(-1)
     counts = np.zeros(2 * LEVELS, dtype=np.int64)
-    for start in range(0, flat_truth.size, BLOCK_PX):
-        block = slice(start, start + BLOCK_PX)
+    for start in range(0, flat_truth.size, PIXELS_AT_ONCE):
+        block = slice(start, start + PIXELS_AT_ONCE)
         levels = flat_probability[block].astype(np.uint16)
         levels[flat_truth[block] != 0] += LEVELS
         counts += np.bincount(levels, minlength=2 * LEVELS)

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from bench.errors import BenchError
-from bench.metrics.overlap import BLOCK_PX, check_same_shape
+from bench.metrics.overlap import PIXELS_AT_ONCE, check_same_shape
 
 THRESHOLDS: tuple[Fraction, ...] = tuple(Fraction(step, 20) for step in range(10, 20))
 
@@ -198,8 +198,8 @@ def count_pairs(
     from bench.metrics.overlap_table import add_pairs, new_table
 
     keys, counts = new_table()
-    for start in range(0, truth.size, BLOCK_PX):
-        block = slice(start, start + BLOCK_PX)
+    for start in range(0, truth.size, PIXELS_AT_ONCE):
+        block = slice(start, start + PIXELS_AT_ONCE)
         keys, counts = add_pairs(
             as_uint32(truth[block]), as_uint32(prediction[block]), keys, counts
         )

@@ -7,7 +7,7 @@ import numpy as np
 from bench.errors import BenchError
 
 # Pixels compared at a time: bounds the memory, and stays within the processor's cache.
-BLOCK_PX = 1 << 20
+PIXELS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def count_pixels(*, truth: np.ndarray, prediction: np.ndarray) -> PixelCounts:
     check_mask("prediction", prediction)
     flat_truth, flat_prediction = truth.reshape(-1), prediction.reshape(-1)
     both = in_truth = in_prediction = 0
-    for start in range(0, flat_truth.size, BLOCK_PX):
-        block = slice(start, start + BLOCK_PX)
+    for start in range(0, flat_truth.size, PIXELS_AT_ONCE):
+        block = slice(start, start + PIXELS_AT_ONCE)
         here_truth, here_prediction = flat_truth[block] != 0, flat_prediction[block] != 0
         in_truth += int(np.count_nonzero(here_truth))
         in_prediction += int(np.count_nonzero(here_prediction))

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 # Pixels whose runs are found before they are counted: all of it stays in the nearest caches.
-BLOCK_PX = 1 << 14
+PAIRS_AT_ONCE = 1 << 14
 FIRST_SLOTS = 1 << 12
 # Fibonacci hashing: Knuth, The Art of Computer Programming 3, section 6.4.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -91,9 +91,9 @@ def add_pairs(
         The keys and counts, in longer arrays where they did not suffice.
     """
     used = np.count_nonzero(counts)
-    changed, starts = np.empty(BLOCK_PX, np.uint8), np.empty(BLOCK_PX + 1, np.int64)
-    for block in range(0, first.size, BLOCK_PX):
-        ones, twos = first[block : block + BLOCK_PX], second[block : block + BLOCK_PX]
+    changed, starts = np.empty(PAIRS_AT_ONCE, np.uint8), np.empty(PAIRS_AT_ONCE + 1, np.int64)
+    for block in range(0, first.size, PAIRS_AT_ONCE):
+        ones, twos = first[block : block + PAIRS_AT_ONCE], second[block : block + PAIRS_AT_ONCE]
         found = find_starts(ones, twos, changed, starts)
         starts[found] = ones.size
         for run in range(found):

@@ -17,7 +17,7 @@ from bench.steps.recipe_source import FoundRecipe, fetch_registered, fetch_searc
 from bench.structures import find_structure
 from bench.tracking.queries import step_of
 from bench.tracking.registry import SCHEME, champion_uri, list_champions
-from bench.tracking.searches import STEP as SEARCH
+from bench.tracking.searches import SEARCH_STEP
 from bench.tracking.store import Store
 
 # Settings in px of the image, which the user may set himself.
@@ -69,7 +69,7 @@ def find_subject(config: SegmentConfig, store: Store) -> Subject:
     if named.startswith(SCHEME):
         model, found = fetch_registered(store, named)
         subject = of_search(found, model.uri, model.run_id, f"As {model.uri}: ")
-    elif step_of(store, named) == SEARCH:
+    elif step_of(store, named) == SEARCH_STEP:
         found = fetch_searched(store, named)
         subject = of_search(found, found.run_id, found.run_id, f"As search {found.run_id}: ")
     else:

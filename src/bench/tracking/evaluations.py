@@ -8,7 +8,7 @@ from mlflow.entities import Run as MlflowRun
 from bench.tracking.queries import get_finished, search, step_of
 from bench.tracking.store import Store
 
-STEP = "evaluate"
+EVALUATION_STEP = "evaluate"
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
     Raises:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
-    return read_evaluation(get_finished(store, run_id, (STEP,), "hold predictions"))
+    return read_evaluation(get_finished(store, run_id, (EVALUATION_STEP,), "hold predictions"))
 
 
 def find_evaluation_of(store: Store, trained_run: str) -> Evaluation | None:
     """Returns the newest finished evaluation of a trained model; None without one."""
     experiment = str(store.client.get_run(trained_run).info.experiment_id)
-    wanted = {"bench.step": STEP, "bench.trained_run": trained_run}
+    wanted = {"bench.step": EVALUATION_STEP, "bench.trained_run": trained_run}
     found = next(search(store, experiment, wanted, finished=True), None)
     return read_evaluation(found) if found else None
 
@@ -60,7 +60,7 @@ def list_evaluations(
 ) -> Iterator[Evaluation]:
     """Yields the finished evaluations of a structure on a split, newest first."""
     wanted = {
-        "bench.step": STEP,
+        "bench.step": EVALUATION_STEP,
         "bench.structure": structure,
         "bench.dataset": dataset,
         "bench.split": split,
@@ -75,7 +75,7 @@ def is_evaluation(store: Store, run_id: str) -> bool:
     Raises:
         BenchError: If the run does not exist.
     """
-    return step_of(store, run_id) == STEP
+    return step_of(store, run_id) == EVALUATION_STEP
 
 
 def read_evaluation(run: MlflowRun) -> Evaluation:

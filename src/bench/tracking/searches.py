@@ -4,7 +4,7 @@ from bench.errors import BenchError
 from bench.tracking.queries import get_finished, search
 from bench.tracking.store import Store
 
-STEP = "optimize"
+SEARCH_STEP = "optimize"
 
 
 def find_search(store: Store, experiment_id: str, structure: str) -> str:
@@ -13,7 +13,7 @@ def find_search(store: Store, experiment_id: str, structure: str) -> str:
     Raises:
         BenchError: If there is none.
     """
-    wanted = {"bench.step": STEP, "bench.structure": structure}
+    wanted = {"bench.step": SEARCH_STEP, "bench.structure": structure}
     found = next(search(store, experiment_id, wanted, finished=True), None)
     if found is None:
         raise BenchError(
@@ -30,4 +30,4 @@ def get_search(store: Store, run_id: str) -> str:
     Raises:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
-    return str(get_finished(store, run_id, (STEP,), "hold a recipe").info.run_id)
+    return str(get_finished(store, run_id, (SEARCH_STEP,), "hold a recipe").info.run_id)

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 MOST_NODES, MOST_LINKS = 10_000, 16
 
 
-def walk(path: Path, file: h5py.File) -> list[str]:
+def list_hdf5_keys(path: Path, file: h5py.File) -> list[str]:
     """Returns the keys of the arrays that can be sections, without following a link."""
     keys, waiting, seen, nodes = [], [("", file)], set(), 0
     while waiting:

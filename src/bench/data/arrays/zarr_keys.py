@@ -20,7 +20,7 @@ def choose(root: Path, pixel_size_nm: float | None, key: str) -> str:
         return key
     levels = read_levels(root, key)
     if not levels:
-        arrays = walk(root)
+        arrays = list_zarr_arrays(root)
         inside = {name: arrays[name] for name in arrays if not key or name.startswith(f"{key}/")}
         if not inside:
             raise no_array(root, key, list(arrays))
@@ -49,11 +49,11 @@ def find_array(root: Path, key: str) -> StoredArray:
     """Returns the array of a key, or the finest level of the image that it names."""
     array = read_array(root, choose(root, None, key))
     if array is None:
-        raise no_array(root, key, list(walk(root)))
+        raise no_array(root, key, list(list_zarr_arrays(root)))
     return array
 
 
-def walk(root: Path) -> dict[str, StoredArray]:
+def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
     """Returns the arrays that can be sections, in the order of their keys."""
     found: dict[str, StoredArray] = {}
     waiting: list[tuple[str, dict[str, Level]]] = [("", {})]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.data.export import trakem2
-from bench.data.export.trakem2 import Patch, Region
 
 STRUCTURES = ("vesicles", "mitochondria", "membrane")
 
@@ -41,12 +40,12 @@ def format_project(
         section_nm: Distance of sections in nm.
     """
     regions = [
-        Region(
+        trakem2.Region(
             annotation.title,
             {name: annotation.labels[name] for name in STRUCTURES},
             annotation.corner_px,
             (montage_px, montage_px),
-            [Patch(file) for file in annotation.files],
+            [trakem2.Patch(file) for file in annotation.files],
             annotation.numbers,
         )
         for annotation in annotations
