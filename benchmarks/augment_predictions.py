@@ -16,7 +16,7 @@ from trained_model import Subject, choose_subject, enlarge
 
 from bench.inference.augmented import predict_augmented
 from bench.inference.device import choose_compute
-from bench.inference.predictor import open_predictor
+from bench.inference.prediction import open_predictor
 from bench.inference.symmetries import IDENTITY, SYMMETRIES
 
 NAMES = tuple(SYMMETRIES)

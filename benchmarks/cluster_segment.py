@@ -22,8 +22,9 @@ import numpy as np
 import tifffile
 from measuring import Line, report
 
-from bench.config import FinetuneConfig, PhantomConfig, PrepareConfig
-from bench.data.phantom.region import make_region
+from bench.config.data import PhantomConfig, PrepareConfig
+from bench.config.training import FinetuneConfig
+from bench.phantom.region import make_region
 from bench.steps.finetune import finetune
 from bench.steps.phantom import phantom
 from bench.steps.prepare import prepare

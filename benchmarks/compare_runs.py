@@ -55,7 +55,7 @@ def tabulate(queue: multiprocessing.Queue, uri: str, experiment: str, way: str) 
 
 def ours(uri: str, experiment: str) -> Means:
     """The rows of compare, with all that it reads for them."""
-    from bench.config import CompareConfig
+    from bench.config.scoring import CompareConfig
     from bench.steps.compare import Scope, find_scores
     from bench.tracking.store import open_store
 

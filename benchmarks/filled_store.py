@@ -14,9 +14,9 @@ import numpy as np
 from mlflow.store.tracking.dbmodels import models
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from bench.config import EvaluateConfig
+from bench.config.scoring import EvaluateConfig
 from bench.methods import FIRST_RELEASE
-from bench.steps.score_tag import pack_scores
+from bench.steps.scoring.score_tag import pack_scores
 from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Identity
 

@@ -24,11 +24,12 @@ import tifffile
 from measuring import Line, report, time_in_turns
 from scipy.ndimage import gaussian_filter
 
-from bench.config import AUTO, PrepareConfig
-from bench.data.inputs import read_input
-from bench.data.prepared import PreparedDataset
-from bench.data.sources import source_files
-from bench.data.writing import write_prepared
+from bench.config.data import PrepareConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.ingest.inputs import read_input
+from bench.ingest.sources import source_files
+from bench.ingest.writing import write_prepared
+from bench.words import AUTO
 
 CLASSES = ("vesicle", "mitochondria", "membrane")
 CORNERS = 40

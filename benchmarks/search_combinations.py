@@ -22,8 +22,8 @@ from skimage.measure import label
 from skimage.morphology import disk, opening, remove_small_objects
 
 from bench.inference.blends import Blend
+from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_prediction, write_predictions
-from bench.inference.predictor import SectionPrediction
 from bench.inference.symmetries import SYMMETRIES
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores

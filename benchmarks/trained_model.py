@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.data.phantom.region import make_region
-from bench.data.prepared import PreparedDataset
+from bench.dataset.prepared import PreparedDataset
 from bench.inference.device import Compute
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
+from bench.phantom.region import make_region
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, make_trainee, train_batch
-from bench.training.losses import make_loss
 from bench.training.objective import supervised
+from bench.training.objectives import make_loss
 from bench.training.patches import PatchFeed, PatchSettings
 
 STRUCTURE, SIZE_PX, PIXEL_NM = "membrane", 1024, 5.0

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.measure import label
 
-from bench.data.prepared import PreparedDataset
+from bench.dataset.prepared import PreparedDataset
 
 SHAPE = (1410, 1825)
 Section = tuple[np.ndarray, np.ndarray]

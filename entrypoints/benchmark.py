@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import BenchmarkConfig
+from bench.config.running import BenchmarkConfig
 
 
 def main(config: BenchmarkConfig) -> None:

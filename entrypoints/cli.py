@@ -22,9 +22,10 @@ except ModuleNotFoundError:
         ".venv (made by 'make setup') or leave out '--env-manager local'"
     )
 
-from bench.config import AUTO, StepConfig
+from bench.config.settings import StepConfig
+from bench.core.process import set_up_process
 from bench.errors import BenchError
-from bench.process import set_up_process
+from bench.words import AUTO
 
 
 class AutoOr(click.ParamType):

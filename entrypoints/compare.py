@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import CompareConfig
+from bench.config.scoring import CompareConfig
 
 
 def main(config: CompareConfig) -> None:

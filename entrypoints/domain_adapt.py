@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import DomainAdaptConfig
+from bench.config.training import DomainAdaptConfig
 
 
 def main(config: DomainAdaptConfig) -> None:

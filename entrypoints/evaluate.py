@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import EvaluateConfig
+from bench.config.scoring import EvaluateConfig
 
 
 def main(config: EvaluateConfig) -> None:

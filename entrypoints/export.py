@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import ExportConfig
+from bench.config.data import ExportConfig
 
 
 def main(config: ExportConfig) -> None:

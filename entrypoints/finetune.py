@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import FinetuneConfig
+from bench.config.training import FinetuneConfig
 
 
 def main(config: FinetuneConfig) -> None:

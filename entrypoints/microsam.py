@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import MicrosamConfig
+from bench.config.training import MicrosamConfig
 
 
 def main(config: MicrosamConfig) -> None:

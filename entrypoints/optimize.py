@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import OptimizeConfig
+from bench.config.scoring import OptimizeConfig
 
 
 def main(config: OptimizeConfig) -> None:

@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import PhantomConfig
+from bench.config.data import PhantomConfig
 
 
 def main(config: PhantomConfig) -> None:

@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import PrepareConfig
+from bench.config.data import PrepareConfig
 
 
 def main(config: PrepareConfig) -> None:

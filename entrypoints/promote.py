@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import PromoteConfig
+from bench.config.scoring import PromoteConfig
 
 
 def main(config: PromoteConfig) -> None:

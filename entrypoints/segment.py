@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config import SegmentConfig
+from bench.config.running import SegmentConfig
 
 
 def main(config: SegmentConfig) -> None:

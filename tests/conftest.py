@@ -225,6 +225,65 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels, dtype=np.uint8)))
 
 
+TREE_SHAPE = (48, 64)
+
+
+def make_raw(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, TREE_SHAPE, dtype=np.uint8)
+
+
+def make_mask() -> np.ndarray:
+    mask = np.zeros(TREE_SHAPE, np.uint8)
+    mask[4:14, 4:14] = 255
+    mask[20:30, 30:40] = 255
+    return mask
+
+
+@pytest.fixture
+def make_tree(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder tree of small sections: `make_tree(train=2, val=1)`; "" is no split."""
+
+    def make(
+        name: str = "input",
+        structures: tuple[str, ...] = ("mitochondria", "vesicles"),
+        splits: dict[str, int] | None = None,
+        seed: int = 0,
+    ) -> Path:
+        root = tmp_path / name
+        number = 0
+        for split, count in (
+            {"train": 3, "val": 1, "test": 1} if splits is None else splits
+        ).items():
+            for _ in range(count):
+                write_png(root / split / "raw" / f"s{number}.png", make_raw(seed + number))
+                for structure in structures:
+                    write_png(root / split / structure / f"s{number}.png", make_mask())
+                number += 1
+        return root
+
+    return make
+
+
+@pytest.fixture
+def read_tree() -> Callable:
+    """Reads an input as prepare does."""
+    from bench.config.data import PrepareConfig
+    from bench.ingest.inputs import read_input
+
+    def read(root: Path, **settings: object):
+        return read_input(PrepareConfig(input=str(root), **settings))
+
+    return read
+
+
+@pytest.fixture
+def shared() -> Path:
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is absent")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_tree(write_tree, tmp_path_factory) -> Path:
     """A tree of eight sections with mitochondria and vesicles."""

@@ -9,10 +9,8 @@ from bench.methods import (
     choose_method,
     find_method,
     names_of,
-    variant_label,
-    variant_name,
-    variant_order,
 )
+from bench.report.variants import variant_label, variant_name, variant_order
 
 FILE = "weights/best.safetensors"
 TRAINED = names_of("finetune")

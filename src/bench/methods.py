@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from bench.config import AUTO
 from bench.errors import BenchError, unknown_name
-from bench.metrics import METRICS
+from bench.words import AUTO
 
 # Losses of the supervised stage.
 LOSSES = ("focal_dice", "dice")
@@ -12,9 +11,6 @@ RANDOM = "random"
 # What a method starts from where the user does not say: the paper's choice for every structure.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
 DEFAULT_SAM = "vit_b_em_organelles"
-
-# Before the metric that chose a combination of methods.
-COMBINATION = "best_by_"
 
 FOREGROUND = ("foreground",)
 WITH_BOUNDARY = ("foreground", "boundary")
@@ -154,37 +150,3 @@ def check_source(method: Method, source: str) -> None:
 def names_of(step: str) -> list[str]:
     """Names of the methods whose model a step makes."""
     return [method.name for method in METHODS.values() if method.step == step]
-
-
-# A method trained on fewer annotated sections than there are is a row of its own in the table.
-
-
-def variant_name(method: str, labelled: int | None) -> str:
-    """Name of a method that used ``labelled`` annotated sections (None: all)."""
-    return method if labelled is None else f"{method}:{labelled}"
-
-
-def combination_name(metric: str) -> str:
-    """Name of the best combination of methods by a metric, which is a row of the table too."""
-    return f"{COMBINATION}{metric}"
-
-
-def variant_label(name: str) -> str:
-    """How the benchmark table calls a method or variant; other names stay as they are."""
-    metric = METRICS.get(name.removeprefix(COMBINATION))
-    if name.startswith(COMBINATION) and metric is not None:
-        return f"Best combination by {metric.label}"
-    method, _, labelled = name.partition(":")
-    if method not in METHODS:
-        return name
-    label = METHODS[method].label
-    sections = "section" if labelled == "1" else "sections"
-    return f"{label}, {labelled} labelled {sections}" if labelled else label
-
-
-def variant_order(name: str) -> tuple[int, str, int]:
-    """Sort key of the rows of the table: as in METHODS, other names after them."""
-    method, _, labelled = name.partition(":")
-    place = list(METHODS).index(method) if method in METHODS else len(METHODS)
-    # All sections come after a few of them.
-    return place, method, int(labelled) if labelled.isdecimal() else 10**9

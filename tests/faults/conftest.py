@@ -3,9 +3,9 @@ import torch
 from fault_chain import Chain
 from fault_grid import SETTINGS, Commands
 
-from bench.config import PrepareConfig
-from bench.data.inputs import read_input
-from bench.data.writing import write_prepared
+from bench.config.data import PrepareConfig
+from bench.ingest.inputs import read_input
+from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import build_model
 from bench.models.foreign import write_synapsenet_file
 from bench.models.sam import write_tiny_sam

@@ -13,8 +13,8 @@ from random import Random
 
 import psutil
 
-from bench.tracking.heartbeat import HEARTBEAT_TAG, read_beat
-from bench.tracking.holder import is_running
+from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, read_beat
+from bench.tracking.ownership.holder import is_running
 from bench.tracking.queries import search_pages
 
 # A kill as a person or a cluster does it is rarer than the ones that nobody announces.
@@ -138,7 +138,7 @@ def kind_of(process):
     """What a process of a command is; empty where it is only a helper."""
     with contextlib.suppress(psutil.Error):
         line = " ".join(process.cmdline())
-        if "bench.steps.grid_task" in line:
+        if "bench.steps.grid.task" in line:
             return "step"
         if "spawn_main" in line:
             return "worker"

@@ -15,7 +15,7 @@ from fault_cluster import DaskCluster
 from fault_grid import check_undisturbed, scores, step_runs
 from fault_kills import Killer, Pace, end_group, find_victims, run_to_the_end, running_steps
 
-from bench.config import BenchmarkConfig
+from bench.config.running import BenchmarkConfig
 from bench.steps.benchmark import benchmark
 
 PATHS = ("dataset", "source")

@@ -13,7 +13,7 @@ from fault_chain import grid_runs
 from fault_grid import check_undisturbed, scores
 from fault_kills import Killer, find_victims, run_to_the_end
 
-from bench.files import write_text
+from bench.core.files import write_text
 
 KILLS = 4
 FARTHEST_S = 12 * 3600

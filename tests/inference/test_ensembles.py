@@ -5,7 +5,7 @@ from bench.errors import BenchError
 from bench.inference.augmented import mean_prediction
 from bench.inference.blends import Blend
 from bench.inference.ensembles import combine_levels, majority, round_mean, sum_levels
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 
 
 def random_maps(models, augmentations, shape=(11, 7)):

@@ -4,7 +4,7 @@ import pytest
 from bench.inference import map_store
 from bench.inference.blends import Blend
 from bench.inference.map_store import blend_maps, has_maps, store_maps
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 
 SHAPE = (23, 17)
 AUGMENTATIONS = ("identity", "rot90", "flip_x")

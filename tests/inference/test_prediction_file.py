@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
+from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_mean, read_prediction, write_predictions
-from bench.inference.predictor import SectionPrediction
 from bench.inference.symmetries import IDENTITY
 
 

@@ -7,7 +7,7 @@ import torch
 
 from bench.inference import resumable, tiles
 from bench.inference.device import Compute
-from bench.inference.predictor import SectionPrediction, open_predictor
+from bench.inference.prediction import SectionPrediction, open_predictor
 from bench.inference.resumable import count_steps, open_resumable
 from bench.inference.tile_store import finished_tiles
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint

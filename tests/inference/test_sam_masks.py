@@ -6,7 +6,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import open_predictor
+from bench.inference.prediction import open_predictor
 from bench.inference.sam_masks import (
     MaskSettings,
     choose_segmentation,
@@ -80,7 +80,7 @@ def test_ais_on_one_window_is_micro_sams(tiny, raw):
     from segment_anything import SamPredictor
     from skimage.measure import label
 
-    from bench.overlays import stretch_contrast
+    from bench.core.pixels import stretch_contrast
 
     network, _ = tiny
     settings = replace(ALL, segmentation="ais", min_area_px=0)

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from bench.config import CompareConfig, EvaluateConfig
+from bench.config.scoring import CompareConfig, EvaluateConfig
 from bench.errors import BenchError
 from bench.inference.symmetries import (
     AUGMENTATIONS,
     IDENTITY,
-    NONE,
     SYMMETRIES,
     find_augmentations,
     find_symmetries,
 )
+from bench.words import NONE
 
 IMAGE = np.array([[1, 2, 3], [4, 5, 6]])
 # Worked by hand, from how the image is shown.

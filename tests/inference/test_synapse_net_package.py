@@ -8,7 +8,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import open_predictor
+from bench.inference.prediction import open_predictor
 from bench.inference.synapse_net_package import choose_scale, open_synapse_net
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.synapsenet import fetch_by_package

@@ -13,7 +13,7 @@ from bench.inference.tiles import (
     predict_section,
     predict_sections,
 )
-from bench.models.unet import build_unet2d
+from bench.models.unet2d import build_unet2d
 
 CPU = Compute(torch.device("cpu"), "fp32")
 SHAPES = [(64, 64), (65, 63), (20, 30), (1, 1), (200, 10), (7, 150), (128, 96), (100, 131)]

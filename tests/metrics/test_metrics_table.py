@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.metrics import METRICS, find_metric
 from bench.metrics.curves import average_precision, histogram_scores
 from bench.metrics.instances import Matching, instance_scores
 from bench.metrics.overlap import PixelCounts, overlap_scores
+from bench.metrics.table import METRICS, find_metric
 
 
 def test_table_names_exactly_the_scores_that_are_computed():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_em.model import UNet2d
 
-from bench.models.unet import InstanceNorm, build_unet2d
+from bench.models.unet2d import InstanceNorm, build_unet2d
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 16, 5), (4, 32, 7, 9)])

@@ -3,7 +3,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.models.transfer import transfer_weights
-from bench.models.unet import build_unet2d
+from bench.models.unet2d import build_unet2d
 
 
 def make_unet(seed, **changes):

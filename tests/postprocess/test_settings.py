@@ -6,7 +6,7 @@ from skimage.io import imread
 
 from bench.errors import BenchError
 from bench.postprocess.instances import clean_mask, label_mask
-from bench.postprocess.settings import paper_settings, settings_from_annotations
+from bench.postprocess.segmentation import paper_settings, settings_from_annotations
 from bench.structures import find_structure
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

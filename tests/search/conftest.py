@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label
 
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import SYMMETRIES
 from bench.search.evidence import Evidence
 

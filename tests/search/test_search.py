@@ -8,7 +8,7 @@ from skimage.morphology import disk, opening, remove_small_objects
 
 from bench.errors import BenchError
 from bench.inference.blends import Blend
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
 from bench.postprocess.watershed import WatershedSettings

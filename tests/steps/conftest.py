@@ -7,13 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from bench.config import (
-    CompareConfig,
-    EvaluateConfig,
-    FinetuneConfig,
-    OptimizeConfig,
-    PrepareConfig,
-)
+from bench.config.data import PrepareConfig
+from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
+from bench.config.training import FinetuneConfig
 from bench.inference.blends import Blend
 from bench.inference.symmetries import SYMMETRIES
 from bench.search.candidates import best_by_area, best_of

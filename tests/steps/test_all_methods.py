@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from bench.config import BenchmarkConfig
+from bench.config.running import BenchmarkConfig
 from bench.methods import FIRST_RELEASE, METHODS
 from bench.models.checkpoint import build_model
 from bench.models.foreign import write_synapsenet_file

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from bench.config import BenchmarkConfig, EvaluateConfig, ExportConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.data import ExportConfig
+from bench.config.running import BenchmarkConfig
+from bench.config.scoring import EvaluateConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import choose_compute
-from bench.inference.predictor import open_predictor
+from bench.inference.prediction import open_predictor
 from bench.inference.symmetries import AUGMENTATIONS, SYMMETRIES
 from bench.models.sam import write_tiny_sam
 from bench.steps.benchmark import benchmark

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.config import BenchmarkConfig
+from bench.config.running import BenchmarkConfig
 from bench.errors import BenchError
 from bench.steps.benchmark import benchmark
 
@@ -68,7 +68,7 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
 
 
 def test_an_unforeseen_error_is_its_cells_alone(store, config, monkeypatch, tmp_path):
-    from bench.steps import cells as module
+    from bench.steps.grid import cells as module
 
     def finetune_or_fail(settings, *others):
         if settings.structure == "vesicles":

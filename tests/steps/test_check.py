@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.config import PrepareConfig
-from bench.data.folders import read_folder
+from bench.config.data import PrepareConfig
 from bench.errors import BenchError
+from bench.ingest.folders import read_folder
 from bench.steps.check import check, fail_on_errors
 
 

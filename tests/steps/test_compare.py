@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from bench.config import CompareConfig
+from bench.config.scoring import CompareConfig
 from bench.errors import BenchError
 from bench.steps.compare import compare
 from bench.tracking.queries import SCORES_TAG, Cell

@@ -17,8 +17,9 @@ import tifffile
 import torch
 from mlflow.tracking import MlflowClient
 
-from bench.config import DomainAdaptConfig, EvaluateConfig, FinetuneConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.scoring import EvaluateConfig
+from bench.config.training import DomainAdaptConfig, FinetuneConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.models.checkpoint import (
     ModelInfo,
@@ -31,7 +32,7 @@ from bench.models.checkpoint import (
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
-from bench.steps.source import resolve_source
+from bench.steps.training.source import resolve_source
 from bench.tracking.queries import fetch_artifact
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "domain_adapt.py"

@@ -4,11 +4,12 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from bench.config import EvaluateConfig, PrepareConfig
-from bench.data.inputs import read_input
-from bench.data.writing import write_prepared
+from bench.config.data import PrepareConfig
+from bench.config.scoring import EvaluateConfig
+from bench.core.hashing import file_sha256
 from bench.errors import BenchError
-from bench.hashing import file_sha256
+from bench.ingest.inputs import read_input
+from bench.ingest.writing import write_prepared
 from bench.steps.evaluate import evaluate
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity

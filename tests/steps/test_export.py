@@ -11,22 +11,23 @@ import torch
 import zarr
 from imodmodel import ImodModel
 
-from bench.config import EvaluateConfig, ExportConfig, PrepareConfig
-from bench.data.fiji_rois import read_rois
-from bench.data.folders import read_folder
-from bench.data.prepared import PreparedDataset
-from bench.data.rasterise import draw_labels
-from bench.data.trakem2.project import read_project
-from bench.data.writing import write_prepared
+from bench.config.data import ExportConfig, PrepareConfig
+from bench.config.scoring import EvaluateConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.evaluation import SplitResult
 from bench.inference.prediction_file import read_prediction
+from bench.ingest.annotations.fiji_rois import read_rois
+from bench.ingest.annotations.rasterise import draw_labels
+from bench.ingest.annotations.trakem2.project import read_project
+from bench.ingest.folders import read_folder
+from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.postprocess.instances import Instances
 from bench.postprocess.watershed import WatershedSettings
+from bench.recipe.scores import SplitResult
 from bench.steps.evaluate import clean, evaluate, resolve_task
 from bench.steps.export import export
-from bench.steps.export_subject import number_instances
+from bench.steps.serving.export_subject import number_instances
 from bench.tracking.queries import fetch_artifact
 
 FORMATS = ("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr")
@@ -198,7 +199,7 @@ def test_a_failure_leaves_nothing(export_as, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("bench.data.export.trakem2.write_text", fail)
+    monkeypatch.setattr("bench.export.trakem2.write_text", fail)
     with pytest.raises(RuntimeError, match="broken"):
         export_as(format="trakem2")
     assert list(tmp_path.glob("*out*")) + list(tmp_path.glob(".*out*")) == []

@@ -14,9 +14,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from bench.config import PrepareConfig
-from bench.data.inputs import read_input
-from bench.data.writing import write_prepared
+from bench.config.data import PrepareConfig
+from bench.ingest.inputs import read_input
+from bench.ingest.writing import write_prepared
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "finetune.py"
 ITERATIONS, EPOCH = 120, 24

@@ -7,12 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.config import EvaluateConfig, MicrosamConfig, PrepareConfig
-from bench.data.inputs import read_input
-from bench.data.writing import write_prepared
+from bench.config.data import PrepareConfig
+from bench.config.scoring import EvaluateConfig
+from bench.config.training import MicrosamConfig
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import open_predictor
+from bench.inference.prediction import open_predictor
+from bench.ingest.inputs import read_input
+from bench.ingest.writing import write_prepared
 from bench.models.sam import write_tiny_sam
 from bench.steps.evaluate import evaluate
 from bench.steps.microsam import microsam, resolve_task

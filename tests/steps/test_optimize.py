@@ -11,18 +11,14 @@ import pandas as pd
 import pytest
 import skimage.io
 
-from bench.config import (
-    CompareConfig,
-    EvaluateConfig,
-    FinetuneConfig,
-    OptimizeConfig,
-    PrepareConfig,
-)
-from bench.data.prepared import PreparedDataset
+from bench.config.data import PrepareConfig
+from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
+from bench.config.training import FinetuneConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.prediction_file import read_prediction
 from bench.metrics.overlap import count_pixels, dice_score
-from bench.recipe import read_recipe
+from bench.recipe.recipe import read_recipe
 from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
@@ -216,7 +212,7 @@ def test_runs_methods_and_metrics_can_be_named(searched, tmp_path):
 def test_without_predictions_of_the_test_split_the_winner_has_no_test_score(
     searched, tmp_path, monkeypatch
 ):
-    from bench.steps import optimize_members
+    from bench.steps.scoring import optimize_members
 
     monkeypatch.setattr(optimize_members, "find_test", lambda *_: None)
     run_id = optimize(searched.config(tmp_path, finalists=2), searched.store)
@@ -315,7 +311,7 @@ def test_runs_of_another_structure_are_refused(searched, tmp_path, tiny):
     ],
 )
 def test_predictions_that_do_not_fit_the_dataset(searched, tmp_path, monkeypatch, damage, message):
-    from bench.steps import optimize_members
+    from bench.steps.scoring import optimize_members
 
     def fetch(store, run_id, path):
         copy = tmp_path / f"{run_id}.h5"

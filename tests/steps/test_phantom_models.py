@@ -1,9 +1,9 @@
 import torch
 
-from bench.config import PhantomModelsConfig
+from bench.config.training import PhantomModelsConfig
 from bench.models.foreign import read_foreign
 from bench.steps.phantom_models import phantom_models
-from bench.steps.sam_source import resolve_sam
+from bench.steps.training.sam import resolve_sam
 
 
 def test_models_lie_in_the_published_formats(pipeline, store, tmp_path):

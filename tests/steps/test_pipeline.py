@@ -17,9 +17,11 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from bench.config import CompareConfig, EvaluateConfig, FinetuneConfig, PrepareConfig
-from bench.data.prepared import PreparedDataset
-from bench.metrics import METRICS
+from bench.config.data import PrepareConfig
+from bench.config.scoring import CompareConfig, EvaluateConfig
+from bench.config.training import FinetuneConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.metrics.table import METRICS
 from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from bench.config import PrepareConfig
+from bench.config.data import PrepareConfig
 from bench.errors import BenchError
 from bench.steps.prepare import prepare
 

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from bench.config import PromoteConfig, SegmentConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.running import SegmentConfig
+from bench.config.scoring import PromoteConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
-from bench.recipe import RECIPE_FILE, read_recipe
+from bench.recipe.recipe import RECIPE_FILE, read_recipe
 from bench.steps.promote import promote
 from bench.steps.segment import segment
-from bench.steps.source import resolve_source
+from bench.steps.training.source import resolve_source
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.registration import pin_requirements
 from bench.tracking.registry import fetch_model, find_champion

@@ -13,12 +13,14 @@ import pytest
 import tifffile
 import zarr
 
-from bench.config import EvaluateConfig, FinetuneConfig, MicrosamConfig, SegmentConfig
-from bench.data.images import read_header, read_section
-from bench.data.prepared import PreparedDataset
+from bench.config.running import SegmentConfig
+from bench.config.scoring import EvaluateConfig
+from bench.config.training import FinetuneConfig, MicrosamConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
+from bench.ingest.images.images import read_header, read_section
 from bench.models.sam import write_tiny_sam
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
@@ -266,7 +268,7 @@ def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_poin
 def test_an_image_larger_than_the_memory_is_refused_before_it_is_read(
     use_pipeline, tmp_path, montage, monkeypatch
 ):
-    monkeypatch.setattr("bench.memory.free_bytes", lambda: 1_000_000)
+    monkeypatch.setattr("bench.core.memory.free_bytes", lambda: 1_000_000)
     with pytest.raises(BenchError, match=r"montage of 700 x 660 px needs about 0\.0 GB .* cut it"):
         segment(config(use_pipeline, tmp_path, input=str(montage)), use_pipeline.store)
     assert not (tmp_path / "out").exists()

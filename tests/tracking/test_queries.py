@@ -5,12 +5,7 @@ import pytest
 from bench.errors import BenchError
 from bench.tracking import queries
 from bench.tracking.opening import open_run
-from bench.tracking.queries import (
-    Cell,
-    fetch_artifact,
-    find_trained,
-    get_trained,
-)
+from bench.tracking.queries import Cell, fetch_artifact, find_trained, get_trained
 from bench.tracking.runs import Identity
 
 DATASET = "d" * 64

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from bench.hashing import file_sha256
+from bench.core.hashing import file_sha256
 from bench.inference.device import choose_compute
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
-from bench.recipe import Recipe, RecipeMember
-from bench.recipe_folder import write_recipe_folder
-from bench.recipe_images import segment_array
-from bench.recipe_predictor import RecipePredictor
+from bench.recipe.predictor import RecipePredictor
+from bench.recipe.recipe import Recipe, RecipeMember
+from bench.recipe.recipe_folder import write_recipe_folder
+from bench.recipe.recipe_images import segment_array
+from bench.tracking.database import relocate_artifacts
 from bench.tracking.opening import open_run
 from bench.tracking.registration import register_champion
 from bench.tracking.registry import find_champion, set_champion
-from bench.tracking.relocate import relocate_artifacts
 from bench.tracking.runs import Identity
 
 PREDICT = """

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from bench.tracking.database import moved_path, relocate_artifacts
 from bench.tracking.registration import default_store
-from bench.tracking.relocate import moved_path, relocate_artifacts
 
 BUCKET = "s3://bucket/mlruns/7"
 

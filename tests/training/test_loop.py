@@ -15,8 +15,8 @@ from bench.models.checkpoint import build_model
 from bench.training import state
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, Reports, cosine_rate, make_trainee, train
-from bench.training.losses import make_loss
 from bench.training.objective import supervised
+from bench.training.objectives import make_loss
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.state import Progress, load_state
 

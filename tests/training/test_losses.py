@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch_em.loss import DiceLoss
 from torchvision.ops import sigmoid_focal_loss
 
-from bench.training.losses import BOUNDARY_WEIGHT, dice_loss, focal_loss, make_loss
+from bench.training.objectives import BOUNDARY_WEIGHT, dice_loss, focal_loss, make_loss
 
 
 def random_batch(seed, edge=24, share=0.2):

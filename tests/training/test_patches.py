@@ -4,12 +4,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.training.augment import Augmentation
-from bench.training.patches import (
-    CENTRES_PER_INSTANCE,
-    PatchFeed,
-    PatchSettings,
-    instance_centres,
-)
+from bench.training.patches import CENTRES_PER_INSTANCE, PatchFeed, PatchSettings, instance_centres
 from bench.training.targets import find_boundaries
 
 CPU = torch.device("cpu")

@@ -6,12 +6,7 @@ from skimage.measure import label
 from torch_em.transform.label import BoundaryTransform
 
 from bench.errors import BenchError
-from bench.training.targets import (
-    find_boundaries,
-    make_target,
-    pack_channels,
-    unpack_channels,
-)
+from bench.training.targets import find_boundaries, make_target, pack_channels, unpack_channels
 
 BOTH = ("foreground", "boundary")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.cluster.graph import GPU, LOOK_S, count_places
-from bench.config import AUTO, NONE
 from bench.errors import BenchError, unknown_name
+from bench.words import AUTO, NONE
 
 if TYPE_CHECKING:
     from distributed import Client

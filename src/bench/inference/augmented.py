@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from bench.inference.ensembles import round_mean
-from bench.inference.predictor import Predictor, SectionPrediction
+from bench.inference.prediction import Predictor, SectionPrediction
 from bench.inference.symmetries import find_symmetries
 
 

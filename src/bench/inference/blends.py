@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.inference.ensembles import MEAN, combine_levels
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.files import write_whole
+from bench.core.files import write_whole
 from bench.inference.blends import Blend
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 
 FOREGROUND, BOUNDARY = "foreground.npy", "boundary.npy"
 # Pixels of every map that are held at a time.

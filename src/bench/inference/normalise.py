@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.resample import Rows
+from bench.inference.feeding import Rows
 
 # Pixels that are held in double precision at a time.
 BAND_PX = 2**23

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.inference.augmented import mean_prediction
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY, SYMMETRIES
 
 FORMAT = "synapse-bench-prediction"

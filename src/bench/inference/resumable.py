@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.core.memory import explain_out_of_memory
 from bench.inference.device import Compute
-from bench.inference.predictor import SectionPrediction, foreground_channel, open_predictor
+from bench.inference.prediction import SectionPrediction, foreground_channel, open_predictor
 from bench.inference.sections import feed_section, map_back, model_shape
 from bench.inference.tile_store import TileStore
 from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batches
-from bench.memory import explain_out_of_memory
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 
 ALL_BATCHES = slice(None)

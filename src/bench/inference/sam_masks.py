@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.core.memory import explain_out_of_memory
+from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import Predictor, SectionPrediction, predict_one_by_one
+from bench.inference.feeding import resize_labels, resize_section
+from bench.inference.prediction import Predictor, SectionPrediction, predict_one_by_one
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
 from bench.inference.sections import model_shape
-from bench.memory import explain_out_of_memory
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.sam import SamNetwork
-from bench.overlays import stretch_contrast
-from bench.resample import resize_labels, resize_section
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from bench.inference.device import Compute
+from bench.inference.feeding import EnlargedSection, Rows, enlarges, resize_bands, resize_section
 from bench.inference.tiles import Pixels, predict_sections
 from bench.models.checkpoint import ModelInfo
-from bench.resample import EnlargedSection, Rows, enlarges, resize_bands, resize_section
 
 log = logging.getLogger(__name__)
 

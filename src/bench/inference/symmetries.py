@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.config import NONE
 from bench.errors import unknown_name
+from bench.words import NONE
 
 # The symmetry that changes nothing.
 IDENTITY = "identity"

@@ -9,7 +9,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.predictor import Predictor, SectionPrediction, predict_one_by_one
+from bench.inference.prediction import Predictor, SectionPrediction, predict_one_by_one
 from bench.inference.sections import SAME_SCALE
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 

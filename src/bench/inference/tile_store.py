@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bench.files import write_json
+from bench.core.files import write_json
 from bench.inference.normalise import Moments
 from bench.inference.tiles import Corner, Pixels
 

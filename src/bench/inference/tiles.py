@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from bench.ahead import read_ahead
+from bench.inference.ahead import read_ahead
 from bench.inference.device import Compute
+from bench.inference.feeding import EnlargedSection
 from bench.inference.normalise import Moments
-from bench.resample import EnlargedSection
 
 # Pixels of all tiles that a network is given at a time, halo included: memory depends on it. A
 # CPU computes four tiles of 512 px in a fifth more time than one after the other: its cache.

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from bench.core.files import write_json, write_whole
+from bench.core.hashing import file_sha256
 from bench.errors import BenchError, unknown_name
-from bench.files import write_json, write_whole
-from bench.hashing import file_sha256
 from bench.models.sam import build_sam
-from bench.models.unet import build_unet2d
+from bench.models.unet2d import build_unet2d
 from bench.models.unet3d import build_unet3d_planes
 
 FORMAT = "synapse-bench-checkpoint"

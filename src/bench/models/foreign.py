@@ -8,20 +8,14 @@ from typing import Any
 
 import torch
 
+from bench.core.files import write_whole
+from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
-from bench.files import write_whole
-from bench.hashing import file_sha256, json_sha256
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
 from bench.models.pickles import read_inert, read_trusted
 from bench.models.synapsenet import FOREGROUND_BOUNDARY, TILES
-from bench.models.torch_em_files import (
-    Content,
-    find_file,
-    read_checkpoint,
-    read_module,
-    refuse,
-)
-from bench.models.unet import build_torch_em_unet2d
+from bench.models.torch_em_files import Content, find_file, read_checkpoint, read_module, refuse
+from bench.models.unet2d import build_torch_em_unet2d
 from bench.models.unet3d import needed_planes
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from bench.core.files import write_whole
 from bench.errors import BenchError
-from bench.files import write_whole
 
 SAM, DECODER = "sam.", "instance_decoder."
 ENCODER = f"{SAM}image_encoder."

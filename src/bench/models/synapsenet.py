@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.hashing import file_sha256
 from bench.errors import BenchError, unknown_name
-from bench.hashing import file_sha256
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.inference.blends import Blend, describe_blend
-from bench.metrics import METRICS
 from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
+from bench.metrics.table import METRICS
 from bench.postprocess.watershed import WatershedSettings
 from bench.search.threshold_counts import ThresholdCounts
 

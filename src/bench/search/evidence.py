@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.inference.blends import Blend
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 
 
 @dataclass(frozen=True)

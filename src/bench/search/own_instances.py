@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import LEVELS
 from bench.metrics.instances import count_overlaps
 from bench.search.threshold_counts import DENOMINATOR, NUMERATORS, ThresholdCounts

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from bench.evaluation import SplitResult
-from bench.inference.predictor import SectionPrediction
+from bench.inference.prediction import SectionPrediction
 from bench.postprocess.instances import Instances
-from bench.postprocess.segmentation import segment_prediction
-from bench.postprocess.settings import PostprocessSettings
+from bench.postprocess.segmentation import PostprocessSettings
+from bench.postprocess.segmentation_ import segment_prediction
 from bench.postprocess.watershed import choose_watershed
+from bench.recipe.scores import SplitResult
 from bench.search.candidates import SEARCHABLE, Candidate
 from bench.search.evidence import Evidence
 

@@ -6,23 +6,25 @@ import logging
 from pathlib import Path
 
 from bench.cluster.clusters import choose_cluster
-from bench.config import NONE, BenchmarkConfig, CompareConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.running import BenchmarkConfig
+from bench.config.scoring import CompareConfig
+from bench.core.files import check_output
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.files import check_output
 from bench.methods import FIRST_RELEASE, find_method
 from bench.search.candidates import check_metric
-from bench.steps.cells import GridCell, evaluate_cell, search_structure
 from bench.steps.compare import compare
-from bench.steps.sharing import take_turns
-from bench.steps.training_run import describe_run
+from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure
+from bench.steps.grid.sharing import take_turns
+from bench.steps.training.training_run import describe_run
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
-from bench.tracking.claims import BusyError
 from bench.tracking.opening import open_run
+from bench.tracking.ownership.claims import BusyError
+from bench.tracking.ownership.stale import reap
 from bench.tracking.runs import Identity, Run
-from bench.tracking.stale import reap
 from bench.tracking.store import Store, open_store
+from bench.words import NONE
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ def run_grid(
         The reasons of the cells that failed.
     """
     if config.cluster != NONE:
-        from bench.steps.grid_graph import run_on_cluster
+        from bench.steps.grid.graph import run_on_cluster
 
         return run_on_cluster(cells, config, store, run)
     evaluations, failures = run_cells(cells, config, store, run)

@@ -8,15 +8,15 @@ import imagecodecs
 import numpy as np
 from rich.console import Console
 
-from bench.data.inspection.findings import Finding
-from bench.data.inspection.report import Report, inspect_tree
-from bench.data.inspection.section_measures import SmallSection
-from bench.data.sources import SourceTree
+from bench.core.files import write_json, write_whole
+from bench.core.progress import show_progress
 from bench.errors import BenchError
-from bench.files import write_json, write_whole
-from bench.inspection_figures import choose_colours, draw_section_outlines, inspection_figure
+from bench.ingest.inspection.findings import Finding
+from bench.ingest.inspection.report import Report, inspect_tree
+from bench.ingest.inspection.section_measures import SmallSection
+from bench.ingest.sources import SourceTree
+from bench.report.figures.inspection import choose_colours, draw_section_outlines, inspection_figure
 from bench.steps.check_report import count, print_report
-from bench.steps.progress import show_progress
 
 FINDINGS_FILE = "findings.json"
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.data.inspection.findings import ERROR, group_findings
-from bench.data.inspection.report import Report, StructureCounts
-from bench.data.inspection.section_measures import SectionMeasures
+from bench.ingest.inspection.findings import ERROR, group_findings
+from bench.ingest.inspection.report import Report, StructureCounts
+from bench.ingest.inspection.section_measures import SectionMeasures
 from bench.structures import STRUCTURES
 
 # Structures with larger areas are given in um^2.

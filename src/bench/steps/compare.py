@@ -8,25 +8,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.comparisons import compare_pairs, mean_ranks
-from bench.config import AUTO, NONE, CompareConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.scoring import CompareConfig
+from bench.core.files import check_output
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.files import check_output
-from bench.methods import variant_order
-from bench.references import read_reference
-from bench.steps.compare_page import write_page
-from bench.steps.compare_report import Findings, print_findings, write_findings
-from bench.steps.score_records import collect_records
-from bench.steps.watch import Watch
+from bench.report.comparisons import compare_pairs, mean_ranks
+from bench.report.references import read_reference
+from bench.report.tables import TableRow, benchmark_table
+from bench.report.variants import variant_order
+from bench.steps.table.compare_page import write_page
+from bench.steps.table.records import collect_records
+from bench.steps.table.report import Findings, print_findings, write_findings
+from bench.steps.table.watch import Watch
 from bench.structures import STRUCTURES
-from bench.tables import TableRow, benchmark_table
-from bench.tracking.activity import Activity, observe
 from bench.tracking.opening import open_run
+from bench.tracking.ownership.activity import Activity, observe
+from bench.tracking.ownership.stale import reap
 from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity
-from bench.tracking.stale import reap
 from bench.tracking.store import Store, experiment_id_of, open_store
+from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
 

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import torch
 
-from bench.config import AUTO, DomainAdaptConfig
-from bench.data.prepared import PreparedDataset
-from bench.data.unlabelled import UnlabelledImage, hash_unlabelled, read_unlabelled
+from bench.config.training import DomainAdaptConfig
+from bench.core.progress import show_progress
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
-from bench.inference.predictor import foreground_channel
+from bench.inference.prediction import foreground_channel
 from bench.inference.sections import SAME_SCALE
+from bench.ingest.images.unlabelled import UnlabelledImage, hash_unlabelled, read_unlabelled
 from bench.methods import Method, find_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
-from bench.models.self_training import make_pseudo_labeller
-from bench.steps.adaptation_report import AdaptationReport
-from bench.steps.progress import show_progress
-from bench.steps.source import Source, resolve_source, source_of
-from bench.steps.training_data import TrainingData, fed_pixel_size
-from bench.steps.training_run import (
+from bench.steps.training.adaptation_report import AdaptationReport
+from bench.steps.training.data import TrainingData, fed_pixel_size
+from bench.steps.training.source import Source, resolve_source, source_of
+from bench.steps.training.training_run import (
     conclude_run,
     describe_run,
     log_checkpoints,
@@ -35,6 +34,7 @@ from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
 from bench.training.loop import LoopSettings, Reports, make_trainee, train
 from bench.training.mean_teacher import MeanTeacher, PseudoLabeller, self_training
+from bench.training.self_training import make_pseudo_labeller
 from bench.training.state import Progress, Trainee, save_state
 from bench.training.thresholds import (
     ThresholdLabeller,
@@ -44,6 +44,7 @@ from bench.training.thresholds import (
 )
 from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
 from bench.training.views import StrongView
+from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 

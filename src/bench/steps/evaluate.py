@@ -5,35 +5,36 @@ import logging
 import time
 from pathlib import Path
 
-from bench.config import AUTO, NONE, EvaluateConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.scoring import EvaluateConfig
+from bench.core.progress import show_progress
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.evaluation import SplitResult, threshold_level
 from bench.inference.augmented import predict_augmented
 from bench.inference.device import Compute, choose_compute
+from bench.inference.prediction import Predictor, SectionPrediction, open_predictor
 from bench.inference.prediction_file import read_mean, write_predictions
-from bench.inference.predictor import Predictor, SectionPrediction, open_predictor
 from bench.inference.symmetries import find_augmentations
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.postprocess.instances import Instances
-from bench.postprocess.segmentation import segment_prediction
-from bench.postprocess.settings import (
+from bench.postprocess.segmentation import (
     PostprocessSettings,
     paper_settings,
     settings_from_annotations,
 )
+from bench.postprocess.segmentation_ import segment_prediction
 from bench.postprocess.watershed import WatershedSettings
-from bench.steps.evaluation_report import log_pictures, log_scores
-from bench.steps.evaluation_subject import Subject, find_subject
-from bench.steps.progress import show_progress
-from bench.steps.training_data import TrainingData
-from bench.steps.training_run import describe_run
+from bench.recipe.scores import SplitResult, threshold_level
+from bench.steps.scoring.evaluation_report import log_pictures, log_scores
+from bench.steps.scoring.evaluation_subject import Subject, find_subject
+from bench.steps.training.data import TrainingData
+from bench.steps.training.training_run import describe_run
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
 

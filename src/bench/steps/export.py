@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config import ExportConfig
-from bench.data.export.formats import FORMATS
-from bench.data.replacing import move_to_free, partial_folder, sync_folder
+from bench.config.data import ExportConfig
+from bench.core.folders import move_to_free, partial_folder, sync_folder
+from bench.core.progress import show_progress
 from bench.errors import BenchError
-from bench.steps.export_subject import Subject, find_subject
-from bench.steps.progress import show_progress
-from bench.steps.training_run import describe_run
+from bench.export.formats import FORMATS
+from bench.steps.serving.export_subject import Subject, find_subject
+from bench.steps.training.training_run import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store

@@ -4,20 +4,20 @@ import dataclasses
 
 import torch
 
-from bench.config import AUTO, FinetuneConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.training import FinetuneConfig
+from bench.core.progress import show_progress
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.transfer import transfer_weights
-from bench.steps.geometry import GEOMETRIES, choose_geometry
-from bench.steps.progress import show_progress
-from bench.steps.separation import choose_separation
-from bench.steps.source import Source, find_adapted, resolve_source, source_of
-from bench.steps.training_data import TrainingData, fed_pixel_size
-from bench.steps.training_report import TrainingReport
-from bench.steps.training_run import (
+from bench.steps.training.choices import GEOMETRIES, choose_geometry
+from bench.steps.training.data import TrainingData, fed_pixel_size
+from bench.steps.training.report import TrainingReport
+from bench.steps.training.separation import choose_separation
+from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
+from bench.steps.training.training_run import (
     conclude_run,
     describe_run,
     log_checkpoints,
@@ -31,10 +31,11 @@ from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
 from bench.training.augment import Augmentation
 from bench.training.loop import Reports, make_trainee, train
-from bench.training.losses import make_loss
 from bench.training.objective import supervised
+from bench.training.objectives import make_loss
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.state import Progress
+from bench.words import AUTO
 
 # Depth of the U-Net of SynapseNet and of the paper.
 DEPTH = 4

@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 
-from bench.config import MicrosamConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.training import MicrosamConfig
+from bench.core.progress import show_progress
+from bench.dataset.prepared import PreparedDataset
 from bench.inference.device import Compute, choose_compute
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
 from bench.methods import METHODS, Method
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
-from bench.steps.progress import show_progress
-from bench.steps.sam_areas import choose_areas
-from bench.steps.sam_report import SamReport, choose_windows
-from bench.steps.sam_source import SamSource, resolve_sam
-from bench.steps.source import source_of
-from bench.steps.training_data import TrainingData, fed_pixel_size
-from bench.steps.training_run import (
+from bench.steps.training.data import TrainingData, fed_pixel_size
+from bench.steps.training.sam import SamSource, resolve_sam
+from bench.steps.training.sam_areas import choose_areas
+from bench.steps.training.sam_report import SamReport, choose_windows
+from bench.steps.training.source import source_of
+from bench.steps.training.training_run import (
     conclude_run,
     describe_run,
     log_checkpoints,

@@ -7,40 +7,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config import AUTO, NONE, OptimizeConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.scoring import OptimizeConfig
+from bench.core.files import check_output
+from bench.core.progress import show_progress
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
-from bench.evaluation import SplitResult
-from bench.files import check_output
+from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_prediction
-from bench.inference.predictor import SectionPrediction
 from bench.inference.symmetries import find_augmentations
-from bench.methods import combination_name
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
-from bench.recipe import Recipe
+from bench.recipe.recipe import Recipe
+from bench.recipe.scores import SplitResult
+from bench.report.variants import combination_name
 from bench.search.candidates import Candidate, check_metric
 from bench.search.evidence import Evidence
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
 from bench.search.scoring import score_candidate, segment_section
 from bench.search.search import SearchResult, SearchSettings, search_combinations
-from bench.steps.evaluation_report import log_pictures, log_scores
-from bench.steps.optimize_members import Member, find_members, plain_candidate, predictions_of
-from bench.steps.optimize_report import (
+from bench.steps.scoring.evaluation_report import log_pictures, log_scores
+from bench.steps.scoring.optimize_members import (
+    Member,
+    find_members,
+    plain_candidate,
+    predictions_of,
+)
+from bench.steps.scoring.optimize_report import (
     TestScores,
     log_recipe,
     log_search,
     restore_output,
     show,
 )
-from bench.steps.progress import show_progress
-from bench.steps.score_records import find_stages, sum_costs
-from bench.steps.training_run import describe_run
+from bench.steps.table.records import find_stages, sum_costs
+from bench.steps.training.training_run import describe_run
 from bench.structures import Structure, find_structure, split_names
 from bench.tracking.evaluations import Evaluation
 from bench.tracking.opening import open_run
 from bench.tracking.queries import read_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, experiment_id_of, open_store
+from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
 

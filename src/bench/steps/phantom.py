@@ -2,9 +2,9 @@
 
 import logging
 
-from bench.config import PhantomConfig
-from bench.data.phantom import write_phantom
-from bench.steps.progress import show_progress
+from bench.config.data import PhantomConfig
+from bench.core.progress import show_progress
+from bench.phantom.write import write_phantom
 from bench.tracking.opening import name_adopted
 
 log = logging.getLogger(__name__)

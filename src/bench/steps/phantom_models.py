@@ -5,14 +5,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from bench.config import FinetuneConfig, MicrosamConfig, PhantomModelsConfig
-from bench.data.prepared import PreparedDataset
+from bench.config.training import FinetuneConfig, MicrosamConfig, PhantomModelsConfig
+from bench.dataset.prepared import PreparedDataset
 from bench.models.checkpoint import load_info, load_weights
 from bench.models.foreign import write_synapsenet_file
 from bench.models.sam import write_sam_file, write_tiny_sam
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
-from bench.steps.source import fetch_checkpoint
+from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.opening import name_adopted
 from bench.tracking.queries import scratch_folder
 from bench.tracking.store import Store, open_store

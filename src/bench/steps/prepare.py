@@ -8,16 +8,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.config import PhantomConfig, PrepareConfig
-from bench.data.checks import instance_areas
-from bench.data.inputs import read_input
-from bench.data.phantom import write_phantom
-from bench.data.prepared import MANIFEST, PreparedDataset
-from bench.data.sources import SourceTree, source_hashes
-from bench.data.writing import write_prepared
-from bench.figures import ContactPanel, contact_sheet, shrink_panel
+from bench.config.data import PhantomConfig, PrepareConfig
+from bench.core.progress import show_progress
+from bench.dataset.checks import instance_areas
+from bench.dataset.prepared import MANIFEST, PreparedDataset
+from bench.ingest.inputs import read_input
+from bench.ingest.sources import SourceTree, source_hashes
+from bench.ingest.writing import write_prepared
+from bench.phantom.write import write_phantom
+from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
 from bench.steps.check import check, fail_on_errors
-from bench.steps.progress import show_progress
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run

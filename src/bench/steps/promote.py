@@ -4,15 +4,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config import AUTO, PromoteConfig
+from bench.config.scoring import PromoteConfig
+from bench.core.hashing import json_sha256
 from bench.errors import BenchError
-from bench.hashing import json_sha256
-from bench.methods import combination_name
 from bench.models.checkpoint import load_info
-from bench.recipe import Recipe, recipe_to_json
-from bench.recipe_folder import write_recipe_folder
+from bench.recipe.recipe import Recipe, recipe_to_json
+from bench.recipe.recipe_folder import write_recipe_folder
+from bench.report.variants import combination_name
 from bench.steps.promote_report import list_scores, version_tags, write_description
-from bench.steps.recipe_source import FoundRecipe, fetch_searched
+from bench.steps.scoring.recipe_source import FoundRecipe, fetch_searched
 from bench.structures import find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
@@ -28,6 +28,7 @@ from bench.tracking.registry import (
 from bench.tracking.runs import Identity, Run
 from bench.tracking.searches import find_search
 from bench.tracking.store import Store, experiment_id_of, open_store
+from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def describe(run: Run, task: Task) -> None:
             "metric": recipe.metric,
         }
     )
-    run.set_tags({"bench.search": found.run_id, "bench.recipe": recipe.describe()})
+    run.set_tags({"bench.search": found.run_id, "bench.recipe.recipe": recipe.describe()})
     run.log_datasets_of(found.run_id, "champion")
     run.keep_warnings(found.warnings)
     scores = compare_scores(task)

@@ -1,9 +1,9 @@
 """What a registered champion says of itself."""
 
-from bench.recipe import Recipe
-from bench.steps.recipe_source import FoundRecipe
+from bench.core.version import code_version
+from bench.recipe.recipe import Recipe
+from bench.steps.scoring.recipe_source import FoundRecipe
 from bench.tracking.registry import RECIPE_TAG
-from bench.version import code_version
 
 # What the store takes of a tag of a version.
 LONGEST_TAG = 4000

@@ -13,21 +13,22 @@ import numpy as np
 import pandas as pd
 
 from bench.cluster.clusters import choose_cluster, open_cluster, read_profile
-from bench.config import AUTO, NONE, SegmentConfig
-from bench.data.planes import Plane, check_readable, hash_planes, list_planes
-from bench.data.unfinished import publish, unfinished_folder
-from bench.files import write_json
+from bench.config.running import SegmentConfig
+from bench.core.files import write_json
+from bench.core.progress import show_progress
+from bench.core.unfinished import publish, unfinished_folder
 from bench.inference.device import Compute, choose_compute
-from bench.recipe_predictor import RecipePredictor, find_scale_warnings
+from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
+from bench.recipe.predictor import RecipePredictor, find_scale_warnings
 from bench.steps.export import check_free
-from bench.steps.progress import show_progress
-from bench.steps.segment_files import INSTANCES, OVERLAYS, SECTIONS, write_tables
-from bench.steps.segment_graph import choose_on_workers, segment_on_workers
-from bench.steps.segment_subject import SIZES, Subject, find_subject
-from bench.steps.segment_work import CONTENT, Work, segment_plane
+from bench.steps.serving.files import INSTANCES, OVERLAYS, SECTIONS, write_tables
+from bench.steps.serving.graph import choose_on_workers, segment_on_workers
+from bench.steps.serving.subject import SIZES, Subject, find_subject
+from bench.steps.serving.work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.words import AUTO, NONE
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -7,11 +7,11 @@ import mlflow
 import numpy as np
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from bench.config import AUTO
 from bench.inference.device import choose_compute
-from bench.recipe_folder import read_recipe_folder
-from bench.recipe_images import segment_array
-from bench.recipe_predictor import RecipePredictor
+from bench.recipe.predictor import RecipePredictor
+from bench.recipe.recipe_folder import read_recipe_folder
+from bench.recipe.recipe_images import segment_array
+from bench.words import AUTO
 
 
 class ChampionModel(PythonModel):

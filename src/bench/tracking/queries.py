@@ -10,10 +10,10 @@ from pathlib import Path
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from bench.config import NONE
 from bench.errors import BenchError
 from bench.tracking.runs import WARNING_TAG, read_warnings
 from bench.tracking.store import Store, without_password
+from bench.words import NONE
 
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")

@@ -14,10 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-from bench.config import AUTO
 from bench.tracking.queries import scratch_folder
 from bench.tracking.registry import SCHEME, RegisteredModel, get_registered, model_name
 from bench.tracking.runs import Run
+from bench.words import AUTO
 
 PACKAGE = Path(__file__).parents[1]
 MODEL_CODE = Path(__file__).with_name("champion_model.py")

@@ -16,14 +16,14 @@ import numpy as np
 from mlflow.entities import Dataset, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
-from bench.hashing import json_sha256
-from bench.tracking.hold import Hold
-from bench.tracking.outbox import LATE_TAG, Outbox
-from bench.tracking.rendering import Renderer
+from bench.core.hashing import json_sha256
+from bench.core.version import code_version
+from bench.tracking.delivery.outbox import LATE_TAG, Outbox
+from bench.tracking.delivery.rendering import Renderer
+from bench.tracking.delivery.spool import artifact, batch, end, inputs
+from bench.tracking.ownership.hold import Hold
 from bench.tracking.store import Store
 from bench.tracking.system_metrics import SystemMetrics
-from bench.tracking.writes import artifact, batch, end, inputs
-from bench.version import code_version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.memory import explain_out_of_memory
 from bench.training.objective import Objective
 from bench.training.state import Progress, Trainee, load_state, save_state
 

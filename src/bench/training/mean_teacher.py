@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from bench.inference.device import Compute
-from bench.models.self_training import make_self_training_loss
 from bench.training.ahead import Feed, wait_for_batch
 from bench.training.objective import Objective
+from bench.training.self_training import make_self_training_loss
 
 # From a teacher and its images to labels and accepted pixels, both (batch, channels, y, x).
 PseudoLabeller = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

@@ -7,7 +7,7 @@ import torch
 
 from bench.inference.device import Compute
 from bench.training.ahead import Feed, wait_for_batch
-from bench.training.losses import Loss
+from bench.training.objectives import Loss
 
 
 def nothing() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from skimage.measure import label
 
+from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
-from bench.overlays import stretch_contrast
 from bench.training.patches import clip_centre, instance_centres
 
 # Parts of an instance smaller than this, cut off by the patch's border, are no instances: as in

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench.files import write_whole
+from bench.core.files import write_whole
 
 
 @dataclass

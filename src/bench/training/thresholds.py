@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.models.self_training import Probability
+from bench.training.self_training import Probability
 from bench.training.unlabelled import UnlabelledFeed
 
 # The scores are those of so many batches, which training does not see again.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from bench.errors import BenchError
-from bench.resample import resize_section
+from bench.inference.feeding import resize_section
 from bench.training.views import StrongView, make_strong_view
 
 # Edge (px) of the squares that an image is divided into to find where it shows something.

@@ -1,0 +1,1 @@
+"""The settings of every step, by what they govern."""

@@ -1,0 +1,95 @@
+"""The settings of every step: one frozen dataclass each, and the only home of defaults.
+
+Command-line options are made from these fields and MLproject repeats their defaults (a test
+compares them). A type ``X | None`` is typed as ``auto`` on the command line: the step decides,
+says what it chose, and logs it.
+"""
+
+from dataclasses import dataclass
+
+from bench.config.settings import StepConfig, setting
+from bench.words import AUTO
+
+
+@dataclass(frozen=True)
+class PhantomConfig(StepConfig):
+    """Settings of the synthetic data set."""
+
+    output: str = setting("data/phantom", "Folder to write.", identity=False)
+    domain: str = setting("resin", "Contrast of the images.", choices=("resin", "cryo"))
+    regions: int = setting(3, "Annotated regions, each followed through the sections.", minimum=1)
+    sections: int = setting(3, "Serial sections of each region.", minimum=3)
+    size_px: int = setting(512, "Edge of an annotated region in px.", minimum=128, maximum=8192)
+    montage_px: int = setting(1024, "Edge of a montage in px.", minimum=128, maximum=16384)
+    pixel_size_nm: float = setting(5.0, "Pixel size in nm.", minimum=0.5, maximum=20)
+    seed: int = setting(0, "Random seed.", minimum=0)
+
+
+@dataclass(frozen=True)
+class PrepareConfig(StepConfig):
+    """Settings of prepare."""
+
+    input: str = setting(
+        "phantom",
+        "Folder {train,val,test}/{raw,<structure>...}/, images with annotation files beside them, "
+        "a TrakEM2 project, an HDF5 or Zarr volume; 'phantom' makes synthetic data.",
+        identity=False,
+    )
+    output: str = setting("data/prepared", "Folder of the prepared dataset.", identity=False)
+    pixel_size_nm: float | None = setting(
+        None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
+    )
+    section_nm: float | None = setting(
+        None, "Distance of sections in nm; auto reads it where the files say it.", minimum=0.01
+    )
+    splits: str = setting(
+        AUTO,
+        "auto keeps the folders; or train=0-15;val=16;test=18 by section number, "
+        "regions:train=0;val=1;test=2, kfold=5/0, or paper.",
+    )
+    min_gap_nm: float = setting(
+        100.0,
+        "Neighbours in different splits that are closer are reported.",
+        minimum=0,
+        identity=False,
+    )
+    structures: str = setting(
+        "all", "Structures to take, or classes that stand for them: vesicle=vesicles,mito*=mito."
+    )
+    raw_key: str = setting(
+        AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
+    )
+    margin_px: int = setting(
+        64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
+    )
+    roots: str = setting(
+        "none",
+        "Further folders in which a project's images may lie, comma-separated.",
+        identity=False,
+    )
+    check: bool = setting(False, "Report on the data and write no dataset.", identity=False)
+    overwrite: bool = setting(
+        False, "Replace a prepared dataset of other content in output.", identity=False
+    )
+
+
+@dataclass(frozen=True)
+class ExportConfig(StepConfig):
+    """Settings of export."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    run_id: str = setting(
+        AUTO, "Evaluation whose instances are written; auto or none: the dataset's annotation."
+    )
+    format: str = setting(
+        "trakem2",
+        "What to write: a TrakEM2 project, an IMOD model, Fiji ROIs, label images or OME-Zarr.",
+        choices=("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr"),
+    )
+    output: str = setting("data/export", "New folder to write.", identity=False)
+    split: str = setting(
+        AUTO, "Split; auto is the run's, of annotation val.", choices=(AUTO, "train", "val", "test")
+    )
+    structure: str = setting(
+        AUTO, "Structures of the annotation, comma-separated; auto takes the run's, or all."
+    )

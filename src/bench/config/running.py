@@ -1,0 +1,137 @@
+"""The settings of every step: one frozen dataclass each, and the only home of defaults.
+
+Command-line options are made from these fields and MLproject repeats their defaults (a test
+compares them). A type ``X | None`` is typed as ``auto`` on the command line: the step decides,
+says what it chose, and logs it.
+"""
+
+from dataclasses import dataclass
+
+from bench.config.settings import AUGMENTATION_CHOICES, STALE_MIN, StepConfig, setting
+from bench.config.training import TrainingConfig
+from bench.words import AUTO, NONE
+
+
+@dataclass(frozen=True)
+class ClusterConfig(StepConfig):
+    """Where the tasks of a step run."""
+
+    cluster: str = setting(
+        AUTO,
+        "Where tasks run: none (here, one after the other), local, slurm, kubernetes, or the "
+        "address of a dask scheduler (tcp://HOST:8786); auto: local with several GPUs or workers, "
+        "else none.",
+        identity=False,
+    )
+    cluster_profile: str = setting(
+        NONE, "cluster: YAML file with its settings, or none (docs/cluster.md).", identity=False
+    )
+    workers: int | None = setting(
+        None,
+        "cluster: workers, each with a task at a time; auto: one per GPU here, else one.",
+        minimum=1,
+        maximum=10000,
+        identity=False,
+    )
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(ClusterConfig, TrainingConfig):
+    """Settings of benchmark: a grid, and the settings of finetune for each of its cells."""
+
+    methods: str = setting(
+        "all", "Rows of METHODS, comma-separated; all takes those of the first release."
+    )
+    labelled: str = setting(
+        "all", "Annotated training sections used, comma-separated: 1,3,all is a learning curve."
+    )
+    domain_adapt: str = setting(
+        "none", "Settings of domain_adapt for its stages: iterations=1000,confidence=auto."
+    )
+    microsam: str = setting(
+        "none", "Settings of microsam for its stages: source=FILE,iterations=500."
+    )
+    structures: str = setting("all", "Structures, comma-separated; all takes the dataset's.")
+    seeds: str = setting("0", "Seeds, comma-separated.")
+    split: str = setting("test", "Split to score.", choices=("val", "test"))
+    protocol: str = setting("data", "Post-processing, as in evaluate.", choices=("data", "paper"))
+    augmentations: str = setting(
+        "none",
+        "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
+        choices=AUGMENTATION_CHOICES,
+    )
+    optimize: bool = setting(
+        True, "Search the best combination of every structure at the end, on validation."
+    )
+    metric: str = setting("dice", "Validation metric that chooses the best combination.")
+    resume: bool = setting(
+        True, "Go on with runs that were killed; false begins them anew.", identity=False
+    )
+    stale_min: float = setting(
+        STALE_MIN,
+        "Minutes without a sign of life after which a run of another machine counts as gone.",
+        minimum=1,
+        maximum=10080,
+        identity=False,
+    )
+    output: str = setting("results", "Folder for the tables and the chart.", identity=False)
+
+
+@dataclass(frozen=True)
+class SegmentConfig(ClusterConfig):
+    """Settings of segment."""
+
+    structure: str = setting(
+        AUTO, "Structure whose champion is applied; auto: that of run_id, or the only champion."
+    )
+    run_id: str = setting(
+        AUTO,
+        "What is applied: a search (optimize), training or evaluation, or models:/NAME@ALIAS; "
+        "auto is the champion of the structure.",
+    )
+    input: str = setting(
+        "data/phantom/montages", "Image, stack or volume, or a folder of them.", identity=False
+    )
+    output: str = setting("data/segmented", "New folder to write.", identity=False)
+    raw_key: str = setting(
+        AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
+    )
+    pixel_size_nm: float | None = setting(
+        None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
+    )
+    augmentations: str = setting(
+        AUTO,
+        "Symmetries that every model is averaged over; auto follows the search or evaluation.",
+        choices=(AUTO, *AUGMENTATION_CHOICES),
+    )
+    rescale: bool | None = setting(
+        None,
+        "Resample to the model's pixel size where both are known; auto follows the search or "
+        "evaluation, else true.",
+    )
+    threshold: float | None = setting(
+        None,
+        "Probability from which a pixel is foreground; auto follows the search or evaluation, "
+        "else 0.5.",
+        minimum=0,
+        maximum=1,
+    )
+    separation: str = setting(
+        AUTO,
+        "auto separates touching instances as the evaluation or the model says; components does "
+        "not.",
+        choices=(AUTO, "components"),
+    )
+    opening_radius_px: int | None = setting(
+        None,
+        "Radius of the opening in px of the image; auto follows the search or evaluation.",
+        minimum=0,
+        maximum=64,
+    )
+    min_area_px: int | None = setting(
+        None,
+        "Smallest instance kept, in px of the image; auto follows the search or evaluation.",
+        minimum=0,
+    )
+    format: str = setting("tiff", "Files of labels and probability.", choices=("tiff", "ome_zarr"))
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

@@ -1,0 +1,126 @@
+"""The settings of every step: one frozen dataclass each, and the only home of defaults.
+
+Command-line options are made from these fields and MLproject repeats their defaults (a test
+compares them). A type ``X | None`` is typed as ``auto`` on the command line: the step decides,
+says what it chose, and logs it.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from bench.errors import BenchError, unknown_name
+from bench.words import AUTO, NONE
+
+# Minutes without a sign of life after which a run of another machine counts as gone.
+STALE_MIN = 10.0
+# Choices of symmetries under which sections are predicted.
+AUGMENTATION_CHOICES = (NONE, "paper", "all")
+BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    identity: bool = True,
+) -> Any:
+    """Declares a field of a config.
+
+    Args:
+        default: Its default.
+        help: One sentence for ``--help``.
+        choices: The names allowed.
+        minimum: The smallest number allowed.
+        maximum: The largest number allowed.
+        identity: Whether the value changes the result. Only those settings are part of the
+            fingerprint by which a finished run is found again.
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "identity": identity,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """What the settings of all steps have in common: their bounds are checked when made."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_setting(field, getattr(self, field.name))
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change the result, by name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata["identity"]
+        }
+
+
+def check_setting(field: "dataclasses.Field[Any]", value: Any) -> None:
+    """Raises BenchError where a value is outside its field's choices or bounds."""
+    limits = field.metadata
+    if value is None:
+        return
+    if limits["choices"] is not None and value not in limits["choices"]:
+        raise unknown_name(field.name, str(value), limits["choices"])
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise BenchError(f"{field.name} must be a finite number, received {value}")
+    if limits["minimum"] is not None and value < limits["minimum"]:
+        raise BenchError(f"{field.name} must be at least {limits['minimum']}, received {value}")
+    if limits["maximum"] is not None and value > limits["maximum"]:
+        raise BenchError(f"{field.name} must be at most {limits['maximum']}, received {value}")
+
+
+def parse_settings(config_type: type[StepConfig], text: str) -> dict[str, Any]:
+    """Reads ``iterations=1000,confidence=auto`` as settings of a step.
+
+    Args:
+        config_type: The step's config.
+        text: Settings, separated by commas, or by semicolons where a value has commas; ``none``
+            for none.
+
+    Raises:
+        BenchError: If a setting has no value, is unknown, or is not of its type.
+    """
+    if text.strip().lower() in ("none", ""):
+        return {}
+    hints = get_type_hints(config_type)
+    settings = {}
+    for part in text.split(";" if ";" in text else ","):
+        name, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign:
+            raise BenchError(
+                f"settings are name=value, separated by commas (or semicolons), received {part!r}"
+            )
+        if name not in hints:
+            raise unknown_name(f"setting of {config_type.__name__}", name, hints)
+        settings[name] = parse_value(name, value, hints[name])
+    return settings
+
+
+def parse_value(name: str, value: str, hint: Any) -> Any:
+    """Reads the text of a setting as its type."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
+    if value == AUTO and type(None) in get_args(hint):
+        return None
+    if kinds == [bool]:
+        if value.lower() not in BOOLEANS:
+            raise BenchError(f"{name} must be true or false, received {value!r}")
+        return BOOLEANS[value.lower()]
+    try:
+        return kinds[0](value)
+    except ValueError as error:
+        raise BenchError(f"{name} must be a {kinds[0].__name__}, received {value!r}") from error

@@ -1,0 +1,285 @@
+"""The settings of every step: one frozen dataclass each, and the only home of defaults.
+
+Command-line options are made from these fields and MLproject repeats their defaults (a test
+compares them). A type ``X | None`` is typed as ``auto`` on the command line: the step decides,
+says what it chose, and logs it.
+"""
+
+from dataclasses import dataclass
+
+from bench.config.settings import StepConfig, setting
+from bench.words import AUTO
+
+
+@dataclass(frozen=True)
+class TrainingConfig(StepConfig):
+    """What finetune and benchmark share; the defaults are the paper's protocol."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    source: str = setting(
+        AUTO,
+        "Weights to start from: synapsenet:NAME, runs:/ID, a checkpoint file or folder, or random.",
+    )
+    rescale: bool = setting(
+        True, "Resample to the source's pixel size where both are known; false feeds as it is."
+    )
+    trust_checkpoint: bool = setting(
+        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
+    )
+    loss: str = setting(AUTO, "focal_dice, dice, or auto for the method's.")
+    focal_gamma: float = setting(2.0, "Focusing exponent of the focal term.", minimum=0, maximum=10)
+    foreground_weight: float | None = setting(
+        None, "Weight of foreground in the focal term; auto takes the structure's.", minimum=0
+    )
+    iterations: int = setting(5000, "Training iterations.", minimum=1)
+    lr: float = setting(1e-4, "Learning rate of Adam.", minimum=1e-8, maximum=1)
+    schedule: str = setting(
+        "plateau",
+        "plateau halves the rate when validation stalls; cosine falls to zero over the budget.",
+        choices=("plateau", "cosine"),
+    )
+    plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
+    plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
+    batch_size: int = setting(8, "Patches in a batch.", minimum=1)
+    patch_px: int = setting(256, "Edge of a patch in px, a multiple of 16.", minimum=32)
+    foreground_fraction: float = setting(
+        0.5, "Share of patches drawn around an instance of the structure.", minimum=0, maximum=1
+    )
+    rotate: bool = setting(True, "Augment by rotations.")
+    flip: bool = setting(True, "Augment by flips.")
+    elastic_px: float = setting(4.0, "Strength of elastic deformation, px.", minimum=0, maximum=64)
+    noise: float = setting(
+        0.1, "Largest Gaussian noise, in standard deviations of the image.", minimum=0, maximum=2
+    )
+    features: int = setting(32, "Features of the U-Net's first level.", minimum=2, maximum=256)
+    epoch_iterations: int | None = setting(
+        None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
+    )
+    tile_px: int | None = setting(
+        None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16
+    )
+    halo_px: int | None = setting(
+        None, "Halo around a tile in px; auto is 64 where tile_px is given.", minimum=0
+    )
+    precision: str = setting(
+        AUTO, "auto is bf16 where the device has it.", choices=(AUTO, "fp32", "bf16", "fp16")
+    )
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
+    checkpoint_iterations: int | None = setting(
+        None, "Iterations between checkpoints; auto is every epoch.", minimum=1, identity=False
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TrainingConfig):
+    """Settings of finetune."""
+
+    structure: str = setting("mitochondria", "Structure to learn; aliases such as mito work.")
+    method: str = setting(AUTO, "Row of METHODS; auto finds it from source and loss.")
+    seed: int = setting(0, "Random seed.", minimum=0)
+    labelled: int | None = setting(
+        None, "Annotated training sections used, drawn by the seed; auto uses all.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class PhantomModelsConfig(StepConfig):
+    """Settings of the small source models of demo and tests."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset to train on.", identity=False)
+    output: str = setting("data/phantom_models", "Folder to write.", identity=False)
+    iterations: int = setting(100, "Training iterations of a U-Net.", minimum=1)
+    lr: float = setting(2e-3, "Learning rate, falling to zero.", minimum=1e-8, maximum=1)
+    features: int = setting(16, "Features of the U-Net's first level.", minimum=2, maximum=256)
+    patch_px: int = setting(128, "Edge of a patch in px, a multiple of 16.", minimum=32)
+    batch_size: int = setting(8, "Patches in a batch.", minimum=1)
+    tile_px: int = setting(384, "Tile the network is applied to, without halo, in px.", minimum=16)
+    halo_px: int = setting(64, "Halo around a tile in px.", minimum=0)
+    sam_iterations: int = setting(100, "Training iterations of a SAM.", minimum=1)
+    sam_lr: float = setting(5e-4, "Learning rate of a SAM.", minimum=1e-8, maximum=1)
+    seed: int = setting(0, "Random seed.", minimum=0)
+
+
+@dataclass(frozen=True)
+class MicrosamConfig(StepConfig):
+    """Settings of microsam."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    structure: str = setting("mitochondria", "Structure to segment; aliases such as mito work.")
+    mode: str = setting(
+        "zero_shot",
+        "zero_shot segments with the source as it is; finetune trains it first.",
+        choices=("zero_shot", "finetune"),
+    )
+    source: str = setting(
+        AUTO, "Name of a micro_sam model (auto: vit_b_em_organelles), runs:/ID, or a SAM file."
+    )
+    trust_checkpoint: bool = setting(
+        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
+    )
+    rescale: bool = setting(
+        True, "Resample to the source's pixel size where both are known; false feeds as it is."
+    )
+    segmentation: str = setting(
+        AUTO,
+        "amg prompts with a grid of points, ais uses micro_sam's decoder; auto: ais if it can.",
+        choices=(AUTO, "amg", "ais"),
+    )
+    points_per_side: int = setting(
+        32, "amg: points along each side of a window.", minimum=1, maximum=256
+    )
+    pred_iou_thresh: float = setting(
+        0.88, "amg: masks of less expected IoU are dropped.", minimum=0, maximum=1
+    )
+    stability_score_thresh: float = setting(
+        0.95, "amg: masks that are less stable are dropped.", minimum=0, maximum=1
+    )
+    box_nms_thresh: float = setting(
+        0.7, "amg: of masks whose boxes overlap more, the best stays.", minimum=0, maximum=1
+    )
+    center_distance_threshold: float = setting(
+        0.5, "ais: distance to the centre below which a seed lies.", minimum=0, maximum=1
+    )
+    boundary_distance_threshold: float = setting(
+        0.5, "ais: the same of the distance that is 1 at the boundary.", minimum=0, maximum=1
+    )
+    foreground_threshold: float = setting(
+        0.5, "ais: probability from which a pixel is foreground.", minimum=0, maximum=1
+    )
+    size_filter: str = setting(
+        "data",
+        "data keeps instances of areas like the annotated ones; paper, above the paper's minimum.",
+        choices=("data", "paper"),
+    )
+    min_area_px: int | None = setting(
+        None, "Smallest instance kept; auto follows size_filter.", minimum=0
+    )
+    max_area_px: int | None = setting(
+        None, "Largest instance kept; auto follows size_filter.", minimum=1
+    )
+    tile_px: int = setting(
+        384, "Window that SAM sees at once, without halo, in px.", minimum=16, maximum=8192
+    )
+    halo_px: int = setting(64, "Half of the overlap of two windows in px.", minimum=0)
+    labelled: int | None = setting(
+        None, "Annotated training sections used, drawn by the seed; auto uses all.", minimum=1
+    )
+    iterations: int = setting(2500, "finetune: training iterations.", minimum=1)
+    lr: float = setting(1e-5, "finetune: learning rate of AdamW.", minimum=1e-8, maximum=1)
+    schedule: str = setting(
+        "plateau",
+        "finetune: plateau lowers the rate when validation stalls; cosine falls to zero.",
+        choices=("plateau", "cosine"),
+    )
+    batch_size: int = setting(1, "finetune: patches in a batch.", minimum=1)
+    patch_px: int = setting(
+        512, "finetune: edge of a patch in px; SAM resizes it as it does a window.", minimum=32
+    )
+    sub_iterations: int = setting(
+        8, "finetune: prompts of an iteration, each where the last mask is wrong.", minimum=1
+    )
+    objects_per_batch: int = setting(
+        25, "finetune: instances prompted in an iteration; memory grows with it.", minimum=1
+    )
+    freeze: str = setting(
+        "image_encoder",
+        "finetune: parts not trained, of image_encoder, prompt_encoder, mask_decoder; or none.",
+    )
+    lora_rank: int = setting(
+        0, "finetune: rank of LoRA updates of the image encoder, 0 is none.", minimum=0, maximum=256
+    )
+    epoch_iterations: int | None = setting(
+        None, "finetune: iterations between validations; auto is a tenth, 50 to 250.", minimum=1
+    )
+    checkpoint_iterations: int | None = setting(
+        None,
+        "Iterations between checkpoints; auto is 25, or every epoch.",
+        minimum=1,
+        identity=False,
+    )
+    precision: str = setting(
+        AUTO,
+        "finetune: auto is bf16 where the device has it. Masks are always found in fp32.",
+        choices=(AUTO, "fp32", "bf16", "fp16"),
+    )
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
+    seed: int = setting(0, "Random seed.", minimum=0)
+
+
+@dataclass(frozen=True)
+class DomainAdaptConfig(StepConfig):
+    """Settings of domain_adapt; the defaults are the paper's protocol."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    structure: str = setting("mitochondria", "Structure to adapt to; aliases such as mito work.")
+    source: str = setting(
+        AUTO, "Model to adapt: synapsenet:NAME, runs:/ID, a checkpoint file or folder."
+    )
+    unlabelled: str = setting(
+        AUTO,
+        "Folders or files of images, comma-separated; auto: the dataset's montages, or else train.",
+        identity=False,
+    )
+    method: str = setting(
+        AUTO,
+        "Row of METHODS; auto finds it from confidence.",
+        choices=(AUTO, "domain_adapted", "domain_adapted_auto"),
+    )
+    confidence: float | None = setting(
+        0.9,
+        "Probability from which a pseudo-label counts; auto follows from the teacher's scores.",
+        minimum=0.5,
+        maximum=1,
+    )
+    ema: float = setting(
+        0.999, "Share of the teacher's weights kept in an iteration.", minimum=0, maximum=1
+    )
+    noise: float = setting(
+        0.1, "Largest noise of the student's view, in deviations.", minimum=0, maximum=2
+    )
+    blur_px: float = setting(1.0, "Largest blur of the student's view.", minimum=0, maximum=16)
+    gamma: float = setting(
+        0.3, "Largest change of the student's grey values, log gamma.", minimum=0, maximum=3
+    )
+    iterations: int = setting(5000, "Training iterations.", minimum=1)
+    lr: float = setting(1e-4, "Learning rate of Adam.", minimum=1e-8, maximum=1)
+    schedule: str = setting(
+        "plateau",
+        "plateau halves the rate when validation stalls; cosine falls to zero over the budget.",
+        choices=("plateau", "cosine"),
+    )
+    plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
+    plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
+    batch_size: int = setting(4, "Patches in a batch.", minimum=1)
+    patch_px: int = setting(256, "Edge of a patch in px, a multiple of 16.", minimum=32)
+    epoch_iterations: int | None = setting(
+        None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
+    )
+    select: str = setting(
+        "val",
+        "Teacher that is kept: val, the best on validation labels (the source included), or last.",
+        choices=("val", "last"),
+    )
+    warn_empty_iterations: int = setting(
+        100, "Iterations without pseudo-foreground before a warning.", minimum=1, identity=False
+    )
+    rescale: bool = setting(
+        True, "Resample to the source's pixel size where both are known; false feeds as it is."
+    )
+    trust_checkpoint: bool = setting(
+        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
+    )
+    tile_px: int | None = setting(
+        None, "Tile the network is applied to, in px; auto is the source's.", minimum=16
+    )
+    halo_px: int | None = setting(
+        None, "Halo around a tile in px; auto is the source's.", minimum=0
+    )
+    precision: str = setting(
+        AUTO, "auto is bf16 where the device has it.", choices=(AUTO, "fp32", "bf16", "fp16")
+    )
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
+    checkpoint_iterations: int | None = setting(
+        None, "Iterations between checkpoints; auto is every epoch.", minimum=1, identity=False
+    )
+    seed: int = setting(0, "Random seed.", minimum=0)

@@ -1,1 +1,0 @@
-"""Reading annotated images and writing them as one prepared dataset."""

@@ -1,1 +1,0 @@
-"""What HDF5 files and Zarr folders have in common, and the parts of reading each."""

@@ -1,0 +1,261 @@
+"""A prepared dataset: one HDF5 file per section and a manifest, opened and read."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bench.core.hashing import json_sha256
+from bench.core.names import first_names
+from bench.dataset.splits import SPLITS
+from bench.errors import BenchError, unknown_name
+
+KIND = "synapse-bench prepared dataset"
+SCHEMA = 1
+MANIFEST = "manifest.json"
+REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset on disk; pixels are read when asked for.
+
+    Attributes:
+        root: Its folder.
+        manifest: The content of its manifest.json.
+    """
+
+    root: Path
+    manifest: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path | str) -> "PreparedDataset":
+        """Opens a prepared dataset; reads its manifest and sees that its files are there.
+
+        Raises:
+            BenchError: If the folder is no prepared dataset, was written by a newer version, or
+                lacks a file.
+        """
+        root = Path(path)
+        dataset = cls(root, read_manifest(root))
+        missing = [entry["name"] for entry in dataset.entries if not dataset.has_file(entry)]
+        if missing:
+            raise BenchError(
+                f"prepared dataset {root} must have the files of its sections, received none for "
+                f"{first_names(missing)}: run prepare again with -P overwrite=true"
+            )
+        return dataset
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over pixels, names, splits and pixel size; the same wherever it lies."""
+        return str(self.manifest["content_hash"])
+
+    @property
+    def pixel_size_nm(self) -> float | None:
+        """Edge of a pixel in nm; None where it is not known."""
+        size = self.manifest["pixel_size_nm"]
+        return None if size is None else float(size)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The annotated structures."""
+        return tuple(self.manifest["structures"])
+
+    def sections(self, split: str) -> tuple[str, ...]:
+        """Returns the names of a split's sections, in natural order.
+
+        Raises:
+            BenchError: If there is no such split, or it has no sections.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        entries = self.manifest["sections"]
+        names = tuple(entry["name"] for entry in entries if entry["split"] == split)
+        if not names:
+            present = [name for name in SPLITS if any(e["split"] == name for e in entries)]
+            raise BenchError(
+                f"prepared dataset {self.root} must have sections in {split}, received only "
+                f"{', '.join(present)}: choose one of them, or prepare with other splits"
+            )
+        return names
+
+    def unlabelled(self) -> tuple[str, ...]:
+        """Returns the names of the images without labels; often there are none."""
+        return tuple(entry["name"] for entry in self.manifest.get("unlabelled", []))
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The manifest's entries of all images, those without labels last."""
+        return [*self.manifest["sections"], *self.manifest.get("unlabelled", [])]
+
+    def read_raw(self, name: str) -> np.ndarray:
+        """Reads the raw image (y, x) of a section, at the depth of its file."""
+        return self.read(name, "raw")
+
+    def read_labels(self, name: str, structure: str) -> np.ndarray:
+        """Reads the instance ids (y, x) of a structure in a section; 0 is background.
+
+        Returns:
+            Ids in an unsigned type of up to 32 bits, which may differ between sections.
+
+        Raises:
+            BenchError: If the section is unknown or the structure not annotated in it.
+        """
+        keys = self.find(name)["datasets"]
+        annotated = [key.removeprefix("labels/") for key in keys if key != "raw"]
+        if structure not in annotated:
+            raise BenchError(
+                f"section {name} must be annotated for {structure!r}, received masks of "
+                f"{', '.join(annotated) or 'nothing'}: choose one of them"
+            )
+        return self.read(name, f"labels/{structure}")
+
+    def volumes(self, split: str) -> dict[str, tuple[str, ...]]:
+        """Returns the sections of each region or volume of a split, in the order of z.
+
+        Raises:
+            BenchError: If the split has no sections, or one that is of no region.
+        """
+        found: dict[str, list[tuple[int, str]]] = {}
+        for name in self.sections(split):
+            entry = self.find(name)
+            if not entry.get("region"):
+                raise BenchError(
+                    f"a volume is made of the sections of a region, received {name}, a single "
+                    "image: prepare a stack, a volume or a TrakEM2 project"
+                )
+            found.setdefault(str(entry["region"]), []).append((int(entry["number"]), name))
+        return {region: tuple(name for _, name in sorted(names)) for region, names in found.items()}
+
+    def read_volume(self, names: Sequence[str], structure: str | None = None) -> np.ndarray:
+        """Reads sections as a volume (z, y, x): the raw images, or the ids of a structure.
+
+        An id is one object through all sections where the annotation says so: drawn objects,
+        and stacks of ids. Binary masks are numbered section by section.
+        """
+        if structure is None:
+            return np.stack([self.read_raw(name) for name in names])
+        return np.stack([self.read_labels(name, structure).astype(np.uint32) for name in names])
+
+    def instances(self, split: str, structure: str) -> int:
+        """Returns how many instances of a structure a split has."""
+        return int(self.count("instances", split, structure))
+
+    def foreground_fraction(self, split: str, structure: str) -> float:
+        """Returns the share of a split's pixels that are in a structure, all sections pooled."""
+        return float(self.count("foreground_fraction", split, structure))
+
+    def verify(self) -> None:
+        """Reads every pixel again and compares with the content hash.
+
+        Raises:
+            BenchError: If a file is missing, damaged or changed, or the manifest was changed.
+        """
+        entries = self.entries
+        for entry in entries:
+            name = entry["name"]
+            pixels = {key: hash_pixels(self.read(name, key)) for key in entry["datasets"]}
+            found = hash_section(name, entry["split"], pixels)
+            if found != entry["content_hash"]:
+                raise self.damage(f"other pixels in section {entry['name']}")
+        if hash_dataset([e["content_hash"] for e in entries], self.pixel_size_nm) != (
+            self.content_hash
+        ):
+            raise self.damage("a manifest that was edited")
+
+    def read(self, name: str, key: str) -> np.ndarray:
+        """Reads one HDF5 dataset of a section, if the file is still that of the manifest."""
+        entry = self.find(name)
+        try:
+            with h5py.File(self.root / entry["file"], "r") as file:
+                changed = file.attrs.get("content_hash") != entry["content_hash"]
+                pixels = None if changed else np.asarray(file[key][()])
+        except (OSError, KeyError, RuntimeError) as error:
+            raise self.damage(f"{entry['file']}, which does not read ({error})") from error
+        if pixels is None:
+            raise self.damage(f"another {entry['file']} than the manifest names")
+        return pixels
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape (y, x) of a section."""
+        return tuple(self.find(name)["shape"])
+
+    def find(self, name: str) -> dict[str, Any]:
+        """Returns the manifest's entry of a section."""
+        for entry in self.entries:
+            if entry["name"] == name:
+                return dict(entry)
+        names = first_names([entry["name"] for entry in self.manifest["sections"]])
+        raise BenchError(f"unknown section {name!r}: choose one of {names}")
+
+    def count(self, key: str, split: str, structure: str) -> float:
+        """Returns a count of the manifest for a structure in a split."""
+        if structure not in self.structures:
+            raise unknown_name("structure of this dataset", structure, self.structures)
+        self.sections(split)
+        counts: dict[str, float] = self.manifest["structures"][structure][key]
+        if split not in counts:
+            raise BenchError(
+                f"{structure} must be annotated in {split}, received masks in "
+                f"{', '.join(counts)} only: choose one of them, or add masks and prepare again"
+            )
+        return counts[split]
+
+    def has_file(self, entry: dict[str, Any]) -> bool:
+        """Whether the file of a manifest's section is there."""
+        return (self.root / str(entry["file"])).is_file()
+
+    def damage(self, received: str) -> BenchError:
+        """Builds the error for a dataset that is not as it was written."""
+        return BenchError(
+            f"prepared dataset {self.root} must be as prepare wrote it, received {received}: run "
+            "prepare again with -P overwrite=true"
+        )
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """Reads and checks the manifest of a prepared dataset."""
+    path = root / MANIFEST
+    remedy = f"run prepare with -P output={root}, or correct dataset"
+    if not path.is_file():
+        state = "a folder without manifest.json" if root.is_dir() else "no such folder"
+        raise BenchError(f"{root} must be a prepared dataset, received {state}: {remedy}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} must be readable JSON, received {error}: {remedy}") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise BenchError(f"{root} must be a prepared dataset, received another kind: {remedy}")
+    schema = manifest.get("schema")
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        action = "update synapse-bench, or prepare again" if newer else "prepare again"
+        raise BenchError(f"{path} must have schema {SCHEMA}, received {schema}: {action}")
+    missing = [key for key in REQUIRED_KEYS if key not in manifest]
+    if missing:
+        raise BenchError(f"{path} must be whole, received no {', '.join(missing)}: {remedy}")
+    return manifest
+
+
+def hash_section(name: str, split: str, pixels: Mapping[str, str]) -> str:
+    """Hashes the content of a section: name, split and the hashes of its HDF5 datasets' pixels."""
+    return json_sha256([name, split, dict(pixels)])
+
+
+def hash_dataset(section_hashes: list[str], pixel_size_nm: float | None) -> str:
+    """Hashes the content of a dataset from the hashes of its sections, in their order."""
+    return json_sha256([SCHEMA, section_hashes, pixel_size_nm])
+
+
+def hash_pixels(pixels: np.ndarray) -> str:
+    """Hashes type, shape and pixels, whatever the byte order and memory layout."""
+    little = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
+    content = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
+    content.update(little.data)
+    return content.hexdigest()

@@ -1,0 +1,46 @@
+"""The formats that labels are exported in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.export.imod import write_imod, write_imod_spheres
+from bench.export.label_images import write_ome_zarr
+from bench.export.label_tiff import write_label_tiff
+from bench.export.rois import write_rois
+from bench.export.stack import LabelStack
+from bench.export.trakem2 import write_trakem2
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write labels.
+
+    Attributes:
+        write: Writes a stack into a folder.
+        opening: How a person opens it, with a place for the ``folder``.
+    """
+
+    write: Callable[[LabelStack, Path], None]
+    opening: str
+
+
+FORMATS: dict[str, Format] = {
+    "trakem2": Format(
+        write_trakem2,
+        "in Fiji choose File > Open..., {folder}/project.xml, then double-click the first layer",
+    ),
+    "imod": Format(write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
+    "imod_spheres": Format(write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
+    "rois": Format(
+        write_rois, "in Fiji open {folder}/raw.tif, then drop {folder}/RoiSet.zip on it"
+    ),
+    "tiff": Format(
+        write_label_tiff,
+        "in napari or Fiji open {folder}/raw and the folder of a structure as an image sequence",
+    ),
+    "ome_zarr": Format(
+        write_ome_zarr,
+        "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr",
+    ),
+}

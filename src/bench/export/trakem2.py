@@ -1,0 +1,261 @@
+"""TrakEM2 projects of instance labels (the format: TrakEM2, Cardona et al. 2012)."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from bench.core.files import write_text
+from bench.export.instances import Instance, list_instances
+from bench.export.label_tiff import viewable, write_sections
+from bench.export.stack import LabelStack, colour_of, object_name
+
+ENCODING = "ISO-8859-1"
+LAYER_SET_ID = 3
+FIRST_ID = 10
+# A patch's type by the image's: gray8, gray16, gray32.
+PATCH_TYPES = {"uint8": 0, "uint16": 1, "float32": 2}
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The image of a layer.
+
+    Attributes:
+        file: Its path from the project file.
+        kind: Its type, of PATCH_TYPES.
+        low: Grey value shown as black.
+        high: Grey value shown as white.
+    """
+
+    file: str
+    kind: int = 0
+    low: float = 0.0
+    high: float = 255.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """Sections with annotation.
+
+    Attributes:
+        title: Its name.
+        labels: Instance ids (z, y, x) by structure.
+        corner_px: Row and column of the labels' corner in the images.
+        size_px: Height and width of the images.
+        patches: The images, one per section; None where there is none.
+        numbers: Positions of its sections in the series.
+    """
+
+    title: str
+    labels: Mapping[str, np.ndarray]
+    corner_px: tuple[int, int]
+    size_px: tuple[int, int]
+    patches: list[Patch | None]
+    numbers: list[int]
+
+
+def write_trakem2(stack: LabelStack, folder: Path) -> None:
+    """Writes ``project.xml``, and the image below it as ``images/<name>.tif`` per section."""
+    patches: list[Patch | None] = [None] * len(stack.names)
+    if stack.raw is not None:
+        raw = viewable(stack.raw)
+        write_sections(stack, raw, folder / "images")
+        patches = [make_patch(name, s) for name, s in zip(stack.names, raw, strict=True)]
+    region = Region(
+        title="region",
+        labels=stack.labels,
+        corner_px=(0, 0),
+        size_px=stack.shape[1:],
+        patches=patches,
+        numbers=list(range(stack.shape[0])),
+    )
+    text = format_project(
+        [region], kind="export", pixel_size_nm=stack.pixel_size_nm, section_nm=stack.section_nm
+    )
+    # ASCII is the same in every encoding.
+    write_text(folder / "project.xml", text.encode("ascii", "xmlcharrefreplace").decode())
+
+
+def make_patch(name: str, section: np.ndarray) -> Patch:
+    """Describes a section (y, x) that is written as an image."""
+    low, high = 0.0, 255.0
+    if section.dtype != np.uint8:
+        low, high = float(section.min()), float(section.max())
+    return Patch(f"images/{name}.tif", PATCH_TYPES[str(section.dtype)], low, high)
+
+
+def format_project(
+    regions: list[Region], *, kind: str, pixel_size_nm: float | None, section_nm: float | None
+) -> str:
+    """Writes the text of a project: one layer per section and one area list per instance.
+
+    Args:
+        regions: The regions.
+        kind: Tag of the project's root.
+        pixel_size_nm: Pixel size in nm; None leaves the project in px.
+        section_nm: Distance of sections in nm; where it is not known they are one px apart.
+    """
+    thickness = section_nm / pixel_size_nm if section_nm and pixel_size_nm else 1.0
+    structures = list(dict.fromkeys(name for region in regions for name in region.labels))
+    tree, areas, layers = format_regions(regions, thickness)
+    height, width = (max(region.size_px[axis] for region in regions) for axis in (0, 1))
+    lines = [
+        f'<?xml version="1.0" encoding="{ENCODING}"?>',
+        *format_dtd(kind, [tag_of(structure) for structure in structures]),
+        "<trakem2>",
+        f'<project id="0" title="{kind}" unuid="0" mipmaps_folder="" storage_folder="">',
+        f'<{kind} id="1" title="{kind}" expanded="true">',
+        *tree,
+        f"</{kind}>",
+        "</project>",
+        f'<t2_layer_set oid="{LAYER_SET_ID}" width="20.0" height="20.0" '
+        f'transform="{format_matrix(0, 0)}" title="Top Level" links="" '
+        f'layer_width="{width}.0" layer_height="{height}.0">',
+        format_calibration(pixel_size_nm, section_nm),
+        *areas,
+        *layers,
+        "</t2_layer_set>",
+        "</trakem2>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def format_regions(
+    regions: list[Region], thickness: float
+) -> tuple[list[str], list[str], list[str]]:
+    """Project tree, area lists and layers; every object has an id of its own."""
+    tree, areas, layers = [], [], []
+    ids = count(FIRST_ID)
+    for region in regions:
+        layer_ids = [next(ids) for _ in region.patches]
+        for oid, patch, number in zip(layer_ids, region.patches, region.numbers, strict=True):
+            depth_px = number * thickness, thickness
+            image = "" if patch is None else format_patch(patch, next(ids), region.size_px)
+            layers.append(format_layer(oid, depth_px, image))
+        tree.append(f'<region id="{next(ids)}" title="{escape(region.title)}" expanded="true">')
+        for structure, labels in region.labels.items():
+            tag = tag_of(structure)
+            for instance in list_instances(labels):
+                oid, title = next(ids), f"{tag} {instance.id}"
+                areas += format_area_list(instance, oid, title, structure, region, layer_ids)
+                tree.append(
+                    f'<{tag} id="{next(ids)}" title="{title}" expanded="false">'
+                    f'<area_list id="{next(ids)}" oid="{oid}"/></{tag}>'
+                )
+        tree.append("</region>")
+    return tree, areas, layers
+
+
+def format_dtd(kind: str, tags: list[str]) -> list[str]:
+    """The inline document type, from which TrakEM2 makes the template of the project's tree."""
+    lines = [f"<!DOCTYPE trakem2_{kind} ["]
+    for name, content, attributes in list_elements(kind, tags):
+        lines.append(f"\t<!ELEMENT {name} {content}>")
+        lines += [f"\t<!ATTLIST {name} {item} NMTOKEN #REQUIRED>" for item in attributes.split()]
+    return [*lines, "] >", ""]
+
+
+def list_elements(kind: str, tags: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yields the project's elements: name, what they contain, and their attributes."""
+    yield kind, "(region)", "id title expanded"
+    yield "region", f"({','.join(tags)})", "id title expanded"
+    for tag in tags:
+        yield tag, "(area_list)", "id title expanded"
+    yield "area_list", "EMPTY", "id oid expanded"
+    yield "trakem2", "(project,t2_layer_set,t2_display)", ""
+    yield "project", f"({kind})", "id unuid title mipmaps_folder storage_folder"
+    yield (
+        "t2_layer_set",
+        "(t2_calibration,t2_area_list,t2_layer)",
+        "oid width height transform title links layer_width layer_height",
+    )
+    yield (
+        "t2_calibration",
+        "EMPTY",
+        "pixelWidth pixelHeight pixelDepth xOrigin yOrigin zOrigin info valueUnit timeUnit unit",
+    )
+    yield (
+        "t2_area_list",
+        "(t2_area)",
+        "oid width height transform title links layer_set_id visible style",
+    )
+    yield "t2_area", "(t2_path)", "layer_id"
+    yield "t2_path", "EMPTY", "d"
+    yield "t2_layer", "(t2_patch)", "oid thickness z title"
+    yield (
+        "t2_patch",
+        "EMPTY",
+        "oid width height transform title links type file_path style o_width o_height min max",
+    )
+
+
+def format_calibration(pixel_size_nm: float | None, section_nm: float | None) -> str:
+    """The scale; TrakEM2's own default where the pixel size is not known."""
+    side = pixel_size_nm or 1.0
+    depth, unit = (section_nm or side, "nm") if pixel_size_nm else (1.0, "pixel")
+    return (
+        f'<t2_calibration pixelWidth="{side}" pixelHeight="{side}" '
+        f'pixelDepth="{depth}" xOrigin="0.0" yOrigin="0.0" zOrigin="0.0" info="null" '
+        f'valueUnit="Gray Value" timeUnit="sec" unit="{unit}"/>'
+    )
+
+
+def format_area_list(
+    instance: Instance, oid: int, title: str, structure: str, region: Region, layer_ids: list[int]
+) -> list[str]:
+    """The area list of an instance, at the place of its box."""
+    _, height, width = instance.mask.shape
+    x = region.corner_px[1] + instance.corner[2]
+    y = region.corner_px[0] + instance.corner[1]
+    colour = "".join(f"{channel:02x}" for channel in colour_of(structure))
+    text = [
+        f'<t2_area_list oid="{oid}" width="{width}.0" height="{height}.0" '
+        f'transform="{format_matrix(x, y)}" title="{title}" links="" '
+        f'layer_set_id="{LAYER_SET_ID}" visible="true" '
+        f'style="stroke:none;fill-opacity:0.4;fill:#{colour};">'
+    ]
+    for section, outlines in instance.outlines():
+        text.append(f'<t2_area layer_id="{layer_ids[section]}">')
+        text += [format_path(outline) for outline in outlines]
+        text.append("</t2_area>")
+    return [*text, "</t2_area_list>"]
+
+
+def format_path(outline: np.ndarray) -> str:
+    """One closed polygon (n, 2) as x, y."""
+    points = " L ".join(f"{x} {y}" for x, y in outline.tolist())
+    return f'<t2_path d="M {points} z"/>'
+
+
+def format_layer(oid: int, depth_px: tuple[float, float], patch: str) -> str:
+    """A layer at z and with a thickness, both in px, with its image."""
+    z, thickness = depth_px
+    return f'<t2_layer oid="{oid}" thickness="{thickness}" z="{z}" title="">\n{patch}</t2_layer>'
+
+
+def format_patch(patch: Patch, oid: int, size_px: tuple[int, int]) -> str:
+    """An image of a size (height, width), at the corner of its layer."""
+    height, width = size_px
+    title = escape(patch.file.rsplit("/", 1)[-1])
+    return (
+        f'<t2_patch oid="{oid}" width="{width}.0" height="{height}.0" '
+        f'transform="{format_matrix(0, 0)}" title="{title}" links="" type="{patch.kind}" '
+        f'file_path="{escape(patch.file)}" style="fill-opacity:1.0;stroke:#ffff00;" '
+        f'o_width="{width}" o_height="{height}" min="{patch.low}" max="{patch.high}"></t2_patch>\n'
+    )
+
+
+def format_matrix(x: int, y: int) -> str:
+    """A translation."""
+    return f"matrix(1.0,0.0,0.0,1.0,{x}.0,{y}.0)"
+
+
+def tag_of(structure: str) -> str:
+    """The tag of a structure's objects: what XML does not allow in a name becomes ``_``."""
+    tag = re.sub(r"[^A-Za-z0-9_]", "_", object_name(structure))
+    return tag if re.match("[A-Za-z]", tag) else f"structure_{tag}"

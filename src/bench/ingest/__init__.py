@@ -1,0 +1,1 @@
+"""A user's files become the sections of a prepared dataset."""

@@ -1,0 +1,1 @@
+"""Annotation files of the programs that people annotate in."""

@@ -1,0 +1,136 @@
+"""Annotation files: the objects in them, and their labels on the sections of an image."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.ingest.annotations.coco import is_coco, read_coco
+from bench.ingest.annotations.drawing import DrawnObject
+from bench.ingest.annotations.fiji_rois import read_rois
+from bench.ingest.annotations.geojson import is_geojson, read_geojson
+from bench.ingest.annotations.imod import read_model
+from bench.ingest.annotations.rasterise import draw_labels
+from bench.ingest.images.formats import MRC_SUFFIXES
+from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.mrc import read_geometry
+from bench.ingest.sources import SourceImage
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """The objects drawn over an image.
+
+    Attributes:
+        objects: The objects, in the coordinates of the image.
+        warnings: What was left out of the file.
+    """
+
+    objects: tuple[DrawnObject, ...]
+    warnings: tuple[str, ...]
+
+    def kinds(self) -> Counter[str]:
+        """How many objects each class has."""
+        return Counter(item.kind for item in self.objects)
+
+
+def read_json(path: Path, image: Path) -> Annotation:
+    """Reads a file that is either GeoJSON or COCO."""
+    if is_geojson(path):
+        return Annotation(*read_geojson(path))
+    if is_coco(path):
+        return read_coco_of(path, image)
+    raise BenchError(
+        f"{path} must be COCO or GeoJSON, received JSON of another kind: export it as one of them"
+    )
+
+
+def read_coco_of(path: Path, image: Path) -> Annotation:
+    """Reads the objects that a COCO file has for an image, which it names."""
+    by_file, warnings = read_coco_once(path, path.stat().st_mtime_ns)
+    found = [objects for file, objects in by_file.items() if Path(file).name == image.name]
+    if len(found) != 1:
+        raise BenchError(
+            f"{path} must describe {image.name} once, received {len(found)} of that name among "
+            f"its {len(by_file)} images: correct file_name"
+        )
+    return Annotation(found[0], warnings)
+
+
+@lru_cache(maxsize=2)
+def read_coco_once(
+    path: Path, changed: int
+) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str, ...]]:
+    """Reads a COCO file, which every image that it describes asks for; ``changed`` is its time."""
+    return read_coco(path)
+
+
+def read_imod(path: Path, image: Path) -> Annotation:
+    """Reads an IMOD model; over a stack that is not MRC it counts in px of the stack."""
+    geometry = read_geometry(image) if image.suffix.lower() in MRC_SUFFIXES else None
+    model = read_model(path, geometry)
+    return Annotation(model.objects, model.warnings)
+
+
+# From an annotation file and its image to the objects, by the ending of the file's name.
+ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
+    ".roi": lambda path, _: Annotation(*read_rois(path)),
+    ".zip": lambda path, _: Annotation(*read_rois(path)),
+    ".mod": read_imod,
+    ".geojson": lambda path, _: Annotation(*read_geojson(path)),
+    ".json": read_json,
+}
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether a path looks like an annotation file."""
+    return path.suffix.lower() in ANNOTATION_FORMATS and path.is_file()
+
+
+def read_annotation(path: Path, image: Path) -> Annotation:
+    """Reads the objects drawn over an image.
+
+    Args:
+        path: The annotation file.
+        image: The image, whose geometry IMOD's models refer to.
+
+    Raises:
+        BenchError: If the file cannot be read, or is about other images.
+    """
+    return ANNOTATION_FORMATS[path.suffix.lower()](path, image)
+
+
+def draw_pages(
+    objects: Sequence[DrawnObject], pages: Sequence[SourceImage], files: dict[str, Path]
+) -> list[SourceImage]:
+    """The labels of a structure on the sections of an image.
+
+    Args:
+        objects: Its objects; the id of one is its place among them, in every section.
+        pages: The image's sections.
+        files: Where the objects come from, as in `SourceImage`.
+    """
+    return [drawn_image(objects, page.page, page.header.shape, (0, 0), files) for page in pages]
+
+
+def drawn_image(
+    objects: Sequence[DrawnObject],
+    section: int,
+    shape: tuple[int, int],
+    origin: tuple[float, float],
+    files: dict[str, Path],
+) -> SourceImage:
+    """The labels of a structure on one section, drawn when they are read.
+
+    Args:
+        objects: Its objects.
+        section: The section's number in the coordinates of the objects.
+        shape: Height and width of the image in px.
+        origin: x and y of the image's corner in the coordinates of the objects.
+        files: Where the objects come from, as in `SourceImage`.
+    """
+    draw = partial(draw_labels, objects, section, shape, origin=origin)
+    header = ImageHeader(shape, 1, None)
+    return SourceImage(files, section, header, lambda: draw().labels, ids=True, drawn=draw)

@@ -1,0 +1,159 @@
+"""Reads annotation as GeoJSON, as QuPath exports it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.ingest.annotations.drawing import DrawnObject, Outline
+from bench.ingest.annotations.json_files import (
+    expect,
+    read_json,
+    read_name,
+    read_numbers,
+    read_start,
+    show,
+)
+from bench.ingest.annotations.rings import SMALLEST_SIDE_PX, check_coordinates, oval_ring
+from bench.ingest.object_names import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
+
+IS_GEOJSON = re.compile(rb'"type"\s*:\s*"Feature(Collection)?"|"geometry"\s*:')
+# Above, the polygon that QuPath writes of an ellipse is as good, and not as long.
+LARGEST_EXACT_ELLIPSE_PX = 256
+
+
+def is_geojson(path: Path) -> bool:
+    """Whether a .json file is GeoJSON with features, by its beginning.
+
+    Raises:
+        BenchError: If it is unreadable.
+    """
+    return bool(IS_GEOJSON.search(read_start(path)))
+
+
+def read_geojson(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
+    """Reads the areas of a GeoJSON file: a FeatureCollection, a list of features, or a feature.
+
+    The class of an object is its classification in QuPath; else its name without the number at
+    its end; else its type, such as ``detection``; else ``unclassified``. Coordinates are px of
+    the full image from its corner, sections the z of QuPath's planes, 0 without. Of cells the
+    outer border is taken. QuPath's ellipses are exact, as it reads them itself.
+
+    Returns:
+        The objects, and warnings: features without an area are left out.
+
+    Raises:
+        BenchError: If the file is unreadable, damaged or no such GeoJSON.
+    """
+    objects, left_out = [], []
+    for number, feature in enumerate(find_features(read_json(path), path)):
+        properties = expect(feature.get("properties") or {}, dict, "properties", path)
+        kind, name = name_feature(properties)
+        name = name or read_name(feature.get("id")) or f"feature {number}"
+        where = f"{path} ({name!r})"
+        geometry = expect(feature.get("geometry") or {}, dict, "geometry", where)
+        outlines, others = [], []
+        for part in flatten_geometry(geometry, where):
+            found = find_outlines(part, where)
+            outlines += found
+            others += [] if found else [show(part.get("type"))]
+        if others or not outlines:
+            kinds = tidy_name(", ".join(sorted(set(others))))
+            left_out.append(f"{name!r} ({kinds or 'no geometry'})")
+        if outlines:
+            section = find_section(geometry, where)
+            objects.append(DrawnObject(name, kind, {section: tuple(outlines)}))
+    return tuple(objects), warn_of_left_out(path, left_out)
+
+
+def find_features(document: Any, path: Path) -> list[dict[str, Any]]:
+    """Returns the features of a document."""
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "FeatureCollection":
+        features = expect(document.get("features"), list, "features", path)
+    elif kind == "Feature":
+        features = [document]
+    elif isinstance(document, list):
+        features = document
+    else:
+        raise BenchError(
+            f"{path} must be a FeatureCollection, a list of features or a feature, received "
+            f"{show(kind or document)}: export it as GeoJSON again"
+        )
+    return [expect(feature, dict, "features", path) for feature in features]
+
+
+def name_feature(properties: dict[str, Any]) -> tuple[str, str]:
+    """Returns class and name of a feature; the name may be empty."""
+    name = read_name(properties.get("name"))
+    classification = properties.get("classification")
+    if isinstance(classification, dict):
+        names = classification.get("names")  # of a class derived from another
+        derived = ": ".join(map(read_name, names)) if isinstance(names, list) else ""
+        classification = classification.get("name") or derived
+    kinds = read_name(classification), class_of_name(name), read_name(properties.get("objectType"))
+    return next(filter(None, kinds), UNCLASSIFIED), name
+
+
+def find_section(geometry: dict[str, Any], where: str) -> int:
+    """Returns the z of a geometry's plane."""
+    plane = expect(geometry.get("plane") or {}, dict, "plane", where)
+    return max(expect(plane.get("z") or 0, int, "z", where), 0)
+
+
+def flatten_geometry(geometry: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    """Yields the geometries of a collection, and of those in it; a single one is itself."""
+    waiting = [geometry] if geometry else []
+    while waiting:
+        part = expect(waiting.pop(), dict, "geometries", where)
+        if part.get("type") == "GeometryCollection":
+            waiting += expect(part.get("geometries"), list, "geometries", where)[::-1]
+        else:
+            yield part
+
+
+def find_outlines(geometry: dict[str, Any], where: str) -> list[Outline]:
+    """Returns the areas of a geometry; none where it is a point, a line or empty."""
+    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    if kind == "Polygon":
+        polygons = [coordinates]
+    elif kind == "MultiPolygon":
+        polygons = expect(coordinates, list, "coordinates", where)
+    else:
+        return []
+    outlines = []
+    for polygon in polygons:
+        rings = [read_ring(ring, where) for ring in expect(polygon, list, "coordinates", where)]
+        rings = [ring for ring in rings if len(ring) > 2]
+        if len(rings) == 1 and geometry.get("isEllipse") is True:
+            rings = [find_ellipse(rings[0])]
+        if rings:
+            outlines.append(Outline(tuple(rings)))
+    return outlines
+
+
+def find_ellipse(ring: np.ndarray) -> np.ndarray:
+    """Returns the border of the pixels of the ellipse that a ring stands for."""
+    low, high = ring.min(axis=0), ring.max(axis=0)
+    width, height = high - low
+    if min(width, height) < SMALLEST_SIDE_PX or height > LARGEST_EXACT_ELLIPSE_PX:
+        return ring
+    return oval_ring(low[0], low[1], width, height)
+
+
+def read_ring(corners: Any, where: str) -> np.ndarray:
+    """Returns a ring (n, 2) without the repeated corner that closes it."""
+    ring = read_numbers(expect(corners, list, "coordinates", where), where)
+    if not ring.size:
+        return np.empty((0, 2))
+    if ring.ndim != 2 or ring.shape[1] < 2:
+        raise BenchError(
+            f"corners of {where} must be pairs of x and y, received {show(corners)}: "
+            "export it again"
+        )
+    check_coordinates(ring, where)
+    last = -1 if len(ring) > 1 and (ring[0] == ring[-1]).all() else None
+    return ring[:last, :2]

@@ -1,0 +1,177 @@
+"""Reads IMOD models: closed contours and scattered points as drawn objects."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.ingest.annotations.drawing import DrawnObject, Outline, Shape
+from bench.ingest.annotations.imod_model import (
+    OPEN,
+    ImodContour,
+    ImodObject,
+    StoredModel,
+    parse_model,
+)
+from bench.ingest.annotations.imod_placing import place_contours, place_model
+from bench.ingest.annotations.imod_spheres import Spheres, cut_spheres, find_spheres
+from bench.ingest.images.axes import MOST_SECTIONS
+from bench.ingest.images.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, decode
+from bench.ingest.images.limits import ANNOTATION_BYTES
+from bench.ingest.images.mrc import MrcGeometry
+
+HIDDEN, SCATTERED = 1 << 1, 1 << 9  # flags of an object
+UNIT_NM = {-12: 1e-3, -10: 0.1, -9: 1.0, -6: 1e3, -3: 1e6, -2: 1e7, 1: 1e9}
+MOST_SHAPES = 500_000
+
+
+@dataclass(frozen=True)
+class ImodModel:
+    """What is annotated in a model.
+
+    Attributes:
+        objects: Every instance: a closed contour, a surface of closed contours, or a sphere.
+        pixel_size_nm: Edge of a pixel by the model's header; None if it does not say it.
+        warnings: What was left out, or is read otherwise than it is stored.
+    """
+
+    objects: tuple[DrawnObject, ...]
+    pixel_size_nm: float | None
+    warnings: tuple[str, ...]
+
+
+def read_model(path: Path, image: MrcGeometry | None = None) -> ImodModel:
+    """Reads a binary IMOD model.
+
+    A closed contour lies in the section nearest to its z and is an instance, unless the object has
+    surface numbers: then all contours of a surface are one, and those inside another one are its
+    holes (even-odd). A scattered point is a sphere with its own radius or that of its object; in
+    the section z it is a disc of radius sqrt(r**2 - d**2) px, where d is the distance in z times
+    the model's z scale. Where the object shows spheres in their central section only, it is a disc
+    in the section nearest to it. Open contours are no areas and are left out.
+
+    Rows count from the first one stored in the image, and sections from 0.
+
+    Args:
+        path: The model.
+        image: The MRC image it belongs to. A model that was drawn on another one, such as a
+            binned or trimmed one, is scaled and moved as 3dmod does it.
+
+    Raises:
+        BenchError: If the file is damaged or too large, a coordinate is no position in an image,
+            or the spheres have too many discs.
+    """
+    model = decode(path, load_model, "binary IMOD model")
+    scale, shift, warnings = place_model(path, model, image)
+    sections = range(MOST_SECTIONS if image is None else image.size[2])
+    left_out: dict[str, int] = {}
+    drawn: list[DrawnObject] = []
+    shapes = 0
+    for number, item in enumerate(model.objects, start=1):
+        place_contours(path, item.contours, model, scale, shift)
+        if not item.contours and item.meshes:
+            count(left_out, "objects with a mesh only")
+        if item.flags & SCATTERED:
+            spheres = find_spheres(item, scale, model.z_scale)
+            instances = draw_spheres(number, item, spheres, sections, left_out)
+        else:
+            instances = draw_areas(number, item, left_out)
+        for instance in instances:
+            shapes += sum(map(len, instance.shapes.values()))
+            check_shapes(path, shapes)
+            drawn.append(instance)
+    warnings += [f"{path.name} has {n} {what}: left out" for what, n in left_out.items()]
+    return ImodModel(tuple(drawn), pixel_size_nm(model), tuple(warnings))
+
+
+def load_model(path: Path) -> StoredModel:
+    """Loads the chunks of a model file that is not too large."""
+    size = path.stat().st_size
+    if size > ANNOTATION_BYTES:
+        raise BenchError(
+            f"model {path} must have no more than {ANNOTATION_BYTES >> 20} MB, received {size} "
+            "bytes: split it"
+        )
+    return parse_model(path.read_bytes())
+
+
+def pixel_size_nm(model: StoredModel) -> float | None:
+    """Returns the edge of a pixel in nm; None if the model's unit is px or the size absurd."""
+    size = model.pixel_size * UNIT_NM.get(model.unit, 0.0)
+    return float(f"{size:.6g}") if SMALLEST_PIXEL_NM <= size < LARGEST_PIXEL_NM else None
+
+
+def draw_areas(number: int, item: ImodObject, left_out: dict[str, int]) -> Iterator[DrawnObject]:
+    """Yields the instances of an object of closed contours; counts what is left out."""
+    by_surface = any(contour.surface for contour in item.contours)
+    surfaces: dict[str, list[ImodContour]] = {}
+    for place, contour in enumerate(item.contours, start=1):
+        if item.flags & OPEN or contour.is_open:
+            count(left_out, "open contours (an area must be closed)")
+        elif len(contour.points) < 3:
+            count(left_out, "closed contours of less than 3 points")
+        elif len(set(nearest_section(contour.points[:, 2]).tolist())) > 1:
+            count(left_out, "closed contours through several sections")
+        else:
+            name = f"surface {contour.surface}" if by_surface else f"contour {place}"
+            surfaces.setdefault(name, []).append(contour)
+    for name, contours in surfaces.items():
+        yield build_object(number, item, name, outline_sections(contours))
+
+
+def outline_sections(contours: Sequence[ImodContour]) -> dict[int, tuple[Shape, ...]]:
+    """Returns the outline in every section of the contours of one instance."""
+    rings: dict[int, list[np.ndarray]] = {}
+    for contour in contours:
+        section = int(nearest_section(contour.points[0, 2]))
+        rings.setdefault(section, []).append(contour.points[:, :2])
+    return {section: (Outline(tuple(found)),) for section, found in rings.items()}
+
+
+def draw_spheres(
+    number: int, item: ImodObject, spheres: Spheres, sections: range, left_out: dict[str, int]
+) -> Iterator[DrawnObject]:
+    """Yields the instances of an object of scattered points; counts what is left out."""
+    drawn = 0
+    for name, shapes in cut_spheres(spheres, sections):
+        drawn += 1
+        yield build_object(number, item, name, shapes)
+    count(
+        left_out,
+        "scattered points without a radius that reaches a section",
+        len(spheres.radii) - drawn,
+    )
+
+
+def build_object(
+    number: int, item: ImodObject, name: str, shapes: dict[int, tuple[Shape, ...]]
+) -> DrawnObject:
+    """Builds an instance of an object; number is the object's, from 1."""
+    return DrawnObject(
+        name=f"object {number} {name}",
+        kind=item.name or f"object {number}",
+        shapes=shapes,
+        visible=not item.flags & HIDDEN,
+    )
+
+
+def nearest_section(z: np.ndarray) -> np.ndarray:
+    """Returns the sections that are nearest; a section's centre has a whole z."""
+    return np.floor(z + 0.5)
+
+
+def check_shapes(path: Path, shapes: int) -> None:
+    """Raises BenchError if a model has too many shapes to hold."""
+    if shapes > MOST_SHAPES:
+        raise BenchError(
+            f"model {path} must draw no more than {MOST_SHAPES} discs and outlines, received more: "
+            "split it, or correct the radii of its points"
+        )
+
+
+def count(counts: dict[str, int], what: str, number: int = 1) -> None:
+    """Adds to a count, which is there only if it is not 0."""
+    if number:
+        counts[what] = counts.get(what, 0) + number

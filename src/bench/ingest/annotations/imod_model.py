@@ -1,0 +1,169 @@
+"""Parses the chunks of a binary IMOD model.
+
+They are read here, as imodmodel refuses common meshes and never ends on a truncated file.
+"""
+
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.ingest.object_names import tidy_name
+
+MODEL_HEADER = struct.Struct(">128s3iiI4i3f3f5ffii3f")
+OBJECT_HEADER = struct.Struct(">64s64xiIii3fi8Bii")
+CONTOUR_HEADER = struct.Struct(">iIii")
+MESH_HEADER = struct.Struct(">iiIhh")
+MINX = struct.Struct(">18f")
+POINT_BYTES = 12
+
+OPEN = 1 << 3  # flag of an object or a contour
+
+# No image is as wide, and no model has as much in it.
+LARGEST_COORDINATE = 1e7
+MOST_CONTOURS, MOST_POINTS = 250_000, 10_000_000
+NO_SIZES = np.empty(0)
+
+
+@dataclass(eq=False, slots=True)
+class ImodContour:
+    """A contour as stored.
+
+    Attributes:
+        points: Its points (n, 3) as x, y, z.
+        is_open: Whether its ends are not joined, whatever its object says.
+        surface: Its surface number, 0 if none.
+        sizes: Radius of each point in px, negative for the object's; empty if it has none.
+    """
+
+    points: np.ndarray
+    is_open: bool
+    surface: int
+    sizes: np.ndarray
+
+
+@dataclass(eq=False)
+class ImodObject:
+    """An object as stored.
+
+    Attributes:
+        name: Its name, which may be blank.
+        flags: Its flags.
+        radius: Radius in px of points without one of their own.
+        contours: Its contours.
+        meshes: How many meshes it has.
+    """
+
+    name: str
+    flags: int
+    radius: float
+    contours: list[ImodContour] = field(default_factory=list)
+    meshes: int = 0
+
+
+@dataclass(eq=False)
+class StoredModel:
+    """The chunks of a model file that matter here.
+
+    Attributes:
+        size: Size of the image it was drawn on, as x, y, z in px; 0 if unknown.
+        flags: Its flags.
+        z_scale: Distance of sections over the edge of a pixel.
+        pixel_size: Edge of a pixel in its unit.
+        unit: Exponent of the unit of length; 0 is px.
+        minx: Rows of otrans, cscale and ctrans (3, 3); None if the model has none.
+        objects: Its objects.
+        points: Points of all its contours.
+    """
+
+    size: tuple[int, int, int]
+    flags: int
+    z_scale: float
+    pixel_size: float
+    unit: int
+    minx: np.ndarray | None = None
+    objects: list[ImodObject] = field(default_factory=list)
+    points: int = 0
+
+
+def parse_model(content: bytes) -> StoredModel:
+    """Reads the chunks of a model; ValueError or struct.error if it is damaged."""
+    if content[:4] != b"IMOD":
+        raise ValueError("no IMOD model" if content[:4] != b"imod" else "an ASCII model")
+    if (contours := content.count(b"CONT")) > MOST_CONTOURS:
+        raise ValueError(f"{contours} contours, more than {MOST_CONTOURS}")
+    stated = MODEL_HEADER.unpack_from(content, 8)
+    model = StoredModel(stated[1:4], stated[5], stated[15], stated[21], stated[22])
+    place = 8 + MODEL_HEADER.size
+    while (kind := content[place : place + 4]) != b"IEOF":
+        if len(kind) < 4:
+            raise ValueError("it ends without its end mark")
+        place = parse_chunk(model, kind, content, place + 4)
+    return model
+
+
+def parse_chunk(model: StoredModel, kind: bytes, content: bytes, place: int) -> int:
+    """Reads a chunk into a model and returns where the next one starts."""
+    if kind == b"OBJT":
+        stated = OBJECT_HEADER.unpack_from(content, place)
+        radius = check_radii(np.array([stated[8]]))[0]
+        model.objects.append(ImodObject(decode_name(stated[0]), stated[2], float(radius)))
+        return place + OBJECT_HEADER.size
+    if kind == b"CONT":
+        points, flags, _, surface = map(int, CONTOUR_HEADER.unpack_from(content, place))
+        place += CONTOUR_HEADER.size
+        values = read_floats(content, place, 3 * points)
+        model.points += points
+        if model.points > MOST_POINTS:
+            raise ValueError(f"{model.points} points or more, more than {MOST_POINTS}")
+        contour = ImodContour(values.reshape(-1, 3), bool(flags & OPEN), surface, NO_SIZES)
+        last_object(model).contours.append(contour)
+        return place + POINT_BYTES * points
+    if kind == b"MESH":
+        vertices, indices, *_ = map(int, MESH_HEADER.unpack_from(content, place))
+        last_object(model).meshes += 1
+        length = MESH_HEADER.size + POINT_BYTES * vertices + 4 * indices
+        if vertices < 0 or indices < 0 or length > len(content) - place:
+            raise ValueError(f"a mesh of {vertices} vertices")
+        return place + length
+    length = int.from_bytes(content[place : place + 4], "big")
+    place += 4
+    if length > len(content) - place:
+        raise ValueError(f"chunk {kind!r} of {length} bytes")
+    if kind == b"SIZE":
+        contour = last_object(model).contours[-1]
+        contour.sizes = check_radii(read_floats(content, place, len(contour.points)))
+    elif kind == b"MINX":
+        rows = np.array(MINX.unpack_from(content, place)).reshape(6, 3)
+        model.minx = rows[[1, 3, 4]]
+    return place + length
+
+
+def last_object(model: StoredModel) -> ImodObject:
+    """Returns the object that a chunk belongs to."""
+    if not model.objects:
+        raise ValueError("a contour without an object")
+    return model.objects[-1]
+
+
+def read_floats(content: bytes, place: int, number: int) -> np.ndarray:
+    """Returns numbers in single precision as doubles."""
+    if not 0 <= 4 * number <= len(content) - place:
+        raise ValueError(f"{number} numbers in {len(content) - place} bytes")
+    return np.frombuffer(content, ">f4", number, place).astype(np.float64)
+
+
+def check_radii(radii: np.ndarray) -> np.ndarray:
+    """Returns radii in px; ValueError if one is none."""
+    if not (radii <= LARGEST_COORDINATE).all():
+        raise ValueError(f"a point of radius {radii.max():g} px")
+    return radii
+
+
+def decode_name(name: bytes) -> str:
+    """Returns a name as a line of text."""
+    name = name.split(b"\0")[0]
+    try:
+        return tidy_name(name.decode())
+    except UnicodeDecodeError:
+        return tidy_name(name.decode("latin-1"))

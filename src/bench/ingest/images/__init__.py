@@ -1,0 +1,1 @@
+"""Image files and arrays: how the sections of each are listed and read."""

@@ -1,0 +1,195 @@
+"""HDF5 files and Zarr folders that hold raw sections and their labels together."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.ingest.classes import ClassMap
+from bench.ingest.images import hdf5, zarr_arrays
+from bench.ingest.images.formats import read_header, read_plane
+from bench.ingest.images.images import ImageHeader
+from bench.ingest.labels import ImageLabels, mark_ids
+from bench.ingest.sources import SourceImage
+from bench.words import AUTO
+
+ZARR = ".zarr"
+SUFFIXES = (".h5", ".hdf", ".hdf5", ZARR)
+# Names of arrays that hold raw sections, where the layout does not say it.
+RAW_NAMES = ("raw", "image", "images", "em", "volume", "data")
+# CREMI's label of nothing.
+NOTHING = np.iinfo(np.uint64).max
+
+
+@dataclass(frozen=True)
+class Part:
+    """An array of a container, and where it lies in the raw volume.
+
+    Attributes:
+        key: Its name.
+        header: Its size and pixel size.
+        corner: Section, row and column of the raw volume that it begins at.
+    """
+
+    key: str
+    header: ImageHeader
+    corner: tuple[int, int, int]
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What it covers of the raw volume."""
+        return (*self.corner, self.header.pages, *self.header.shape)
+
+
+def is_container(path: Path) -> bool:
+    """Whether a path may hold several arrays."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_container(
+    root: Path, path: Path, classes: ClassMap, pixel_size_nm: float | None, raw_key: str = AUTO
+) -> tuple[list[SourceImage], ImageLabels] | None:
+    """Lists raw sections and labels of a container; None where no array is named as a structure.
+
+    Labels that by their ``offset`` cover a part of the raw volume cut it to that part.
+
+    Args:
+        root: The folder that names are relative to.
+        path: The container.
+        classes: Which class is which structure.
+        pixel_size_nm: Chooses the level of a multiscale image; None is the finest.
+        raw_key: The array of raw sections; ``auto`` finds it.
+
+    Raises:
+        BenchError: If it has no raw array, or labels that differ in place or reach beyond it.
+    """
+    found = find_labels(path, classes)
+    if not found:
+        return None
+    if raw_key == AUTO:
+        raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
+    raw = read_header(path, raw_key)
+    parts = {
+        structure: find_part(path, raw_key, raw, choose_level(path, keys, structure, pixel_size_nm))
+        for structure, keys in found.items()
+    }
+    first = next(iter(parts.values()))
+    for part in parts.values():
+        if part.place != first.place:
+            raise BenchError(
+                f"label arrays of {path} must cover the same voxels, received others in "
+                f"{first.key} and {part.key}: crop them alike"
+            )
+    files = {path.relative_to(root).as_posix(): path}
+    labels = ImageLabels()
+    for structure, part in parts.items():
+        labels.pages[structure] = mark_ids(
+            [
+                SourceImage(files, page, part.header, partial(read_labels, path, page, part.key))
+                for page in range(part.header.pages)
+            ]
+        )
+        labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
+    header = ImageHeader(first.header.shape, first.header.pages, raw.pixel_sides_nm, raw.section_nm)
+    pages = [
+        SourceImage(files, page, header, partial(read_part, path, raw_key, page, first))
+        for page in range(header.pages)
+    ]
+    return pages, labels
+
+
+def find_labels(path: Path, classes: ClassMap) -> dict[str, list[str]]:
+    """The arrays of a container by the structure that their names, or whole keys, say."""
+    arrays = list_arrays(path)
+    found: dict[str, list[str]] = {}
+    for key in arrays:
+        structure = classes.find(kind_of(key)) or classes.find(key.strip("/"))
+        if structure:
+            found.setdefault(structure, []).append(key)
+    return found
+
+
+def list_arrays(path: Path) -> dict[str, ImageHeader]:
+    """The arrays of a container that can be sections."""
+    if path.suffix.lower() == ZARR:
+        return zarr_arrays.list_arrays(path)
+    return hdf5.list_arrays(path)
+
+
+def kind_of(key: str) -> str:
+    """The class that a key says: ``labels/mito/0`` (a level) and ``volumes/labels/mito`` mito."""
+    parts = key.strip("/").split("/")
+    return parts[-2] if len(parts) > 1 and parts[-1].isdecimal() else parts[-1]
+
+
+def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str:
+    """The key of the raw array: by the layout, by its name, or as the only one that is left."""
+    keys = [key for key in list_arrays(path) if key not in labels]
+    if path.suffix.lower() == ZARR:
+        images = [key for key in keys if "labels" not in key.strip("/").split("/")]
+        groups = {key.rpartition("/")[0] for key in images if key.split("/")[-1].isdecimal()}
+        if len(groups) == 1:
+            return zarr_arrays.choose_level(path, pixel_size_nm, groups.pop())
+    named = [key for key in keys if kind_of(key).lower() in RAW_NAMES]
+    if len(named) == 1 or len(keys) == 1:
+        return (named or keys)[0]
+    raise BenchError(
+        f"{path} must have one array of raw sections, named raw, received "
+        f"{', '.join(keys) or 'label arrays only'}: name it as in -P raw_key=main/em"
+    )
+
+
+def choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: float | None) -> str:
+    """The label array of a structure; of several levels the one nearest in pixel size."""
+    if len(keys) == 1:
+        return keys[0]
+    groups = {key.rpartition("/")[0] for key in keys}
+    if path.suffix.lower() == ZARR and len(groups) == 1:
+        return zarr_arrays.choose_level(path, pixel_size_nm, groups.pop())
+    raise BenchError(
+        f"{path} must have one array of {structure}, received {', '.join(keys)}: name the one "
+        f"to take, as in -P structures={keys[0].strip('/')}={structure}"
+    )
+
+
+def find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> Part:
+    """Finds where an array lies in the raw volume, by the offsets of both in nm."""
+    header = read_header(path, key)
+    read_offset = zarr_arrays.read_offset if path.suffix.lower() == ZARR else hdf5.read_offset
+    offsets_nm = np.subtract(read_offset(path, key), read_offset(path, raw_key))
+    corner = (0, 0, 0)
+    if offsets_nm.any():
+        sides_nm = (raw.section_nm, *(raw.pixel_sides_nm or (None, None)))
+        if any(offset and not side for offset, side in zip(offsets_nm, sides_nm, strict=True)):
+            raise BenchError(
+                f"an array with an offset must come with a resolution, received none for {raw_key} "
+                f"of {path}: add its attribute resolution (z, y, x in nm)"
+            )
+        steps = [o / side if side else 0.0 for o, side in zip(offsets_nm, sides_nm, strict=True)]
+        corner = (round(steps[0]), round(steps[1]), round(steps[2]))
+    part = Part(key, header, corner)
+    ends = np.add(corner, (header.pages, *header.shape))
+    if min(corner) < 0 or (ends > (raw.pages, *raw.shape)).any():
+        raise BenchError(
+            f"array {key} of {path} must lie within {raw_key}, received {header.pages} sections "
+            f"of {header.shape} px from {corner} on in one of {raw.pages} sections of "
+            f"{raw.shape} px: correct its offset, or crop it"
+        )
+    return part
+
+
+def read_part(path: Path, key: str, page: int, part: Part) -> np.ndarray:
+    """Reads a section (y, x) of the raw volume where a part of it is labelled."""
+    section, top, left = part.corner
+    height, width = part.header.shape
+    return read_plane(path, section + page, key)[top : top + height, left : left + width]
+
+
+def read_labels(path: Path, page: int, key: str) -> np.ndarray:
+    """Reads a section (y, x) of a label array; CREMI's label of nothing becomes background."""
+    labels = read_plane(path, page, key)
+    if labels.dtype == np.uint64:
+        labels = np.where(labels == NOTHING, 0, labels)
+    return labels

@@ -1,0 +1,93 @@
+"""The image formats: how the sections of each are listed and read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.ingest.images import hdf5, images, mrc, zarr_arrays
+from bench.ingest.images.images import ImageHeader
+from bench.ingest.sources import SourceImage
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """How a format is read.
+
+    Attributes:
+        read_header: From a file, and the name of an array in it (empty: the only one), to what
+            it says of its sections.
+        read_plane: From a file, the number of a section and the name of an array, to its pixels.
+    """
+
+    read_header: Callable[[Path, str], ImageHeader]
+    read_plane: Callable[[Path, int, str], np.ndarray]
+
+
+MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
+
+PLAIN = ImageFormat(
+    lambda path, _: images.read_header(path), lambda path, page, _: images.read_section(path, page)
+)
+MRC = ImageFormat(mrc.read_header, mrc.read_plane)
+HDF5 = ImageFormat(hdf5.read_header, hdf5.read_plane)
+ZARR = ImageFormat(zarr_arrays.read_header, zarr_arrays.read_plane)
+
+IMAGE_FORMATS: dict[str, ImageFormat] = {
+    ".png": PLAIN,
+    ".tif": PLAIN,
+    ".tiff": PLAIN,
+    **dict.fromkeys(images.JPEG_SUFFIXES, PLAIN),
+    **dict.fromkeys(MRC_SUFFIXES, MRC),
+    ".h5": HDF5,
+    ".hdf": HDF5,
+    ".hdf5": HDF5,
+    ".zarr": ZARR,
+}
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path looks like an image: a file, or a folder for Zarr."""
+    suffix = path.suffix.lower()
+    return suffix in IMAGE_FORMATS and path.is_dir() == (suffix == ".zarr")
+
+
+def stem_of(path: Path) -> str:
+    """The name of an image without its ending; that of ``a.ome.tif`` and ``a.ome.zarr`` is a."""
+    return path.stem.removesuffix(".ome")
+
+
+def read_header(path: Path, key: str = "") -> ImageHeader:
+    """Reads what an image file of any format says of its sections.
+
+    Raises:
+        BenchError: If it cannot be read.
+    """
+    return IMAGE_FORMATS[path.suffix.lower()].read_header(path, key)
+
+
+def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
+    """Reads a section (y, x) of an image file of any format, as it is stored.
+
+    Raises:
+        BenchError: If it cannot be read.
+    """
+    return IMAGE_FORMATS[path.suffix.lower()].read_plane(path, page, key)
+
+
+def list_pages(root: Path, path: Path, key: str = "") -> list[SourceImage]:
+    """Lists the sections of an image file; reads no pixels.
+
+    Args:
+        root: The folder that names are relative to.
+        path: The file, in the folder.
+        key: The array in it; empty for the only one.
+    """
+    header = read_header(path, key)
+    files = {path.relative_to(root).as_posix(): path}
+    return [
+        SourceImage(files, page, header, partial(read_plane, path, page, key))
+        for page in range(header.pages)
+    ]

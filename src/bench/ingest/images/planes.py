@@ -1,0 +1,159 @@
+"""The sections of the images that a model is applied to, listed before their pixels are read."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.core.hashing import json_sha256, path_sha256
+from bench.core.memory import check_memory
+from bench.core.names import natural_key
+from bench.dataset.checks import check_finite
+from bench.errors import BenchError
+from bench.ingest.classes import parse_classes
+from bench.ingest.folders import list_images
+from bench.ingest.images.containers import choose_raw, find_labels, is_container
+from bench.ingest.images.formats import is_image, list_pages, stem_of
+from bench.ingest.pixel_size import agree
+from bench.ingest.sources import SourceImage
+from bench.words import AUTO
+
+log = logging.getLogger(__name__)
+
+# What a pixel of a section takes with its maps, labels and overlay: 12 measured on 7000 x 7000.
+BYTES_PER_PIXEL = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A section of an image file.
+
+    Attributes:
+        name: The file's name without its ending; in a stack, with ``_zNN``.
+        path: The file.
+        image: How it is read.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+    """
+
+    name: str
+    path: Path
+    image: SourceImage
+    pixel_size_nm: float | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return self.image.header.shape
+
+    def read(self) -> np.ndarray:
+        """Reads the pixels (y, x) at their depth.
+
+        Raises:
+            BenchError: If they cannot be read, are in colour, or not finite.
+        """
+        raw = self.image.read()
+        check_finite(raw, str(self.path))
+        return raw.astype(np.uint8) if raw.dtype == np.bool_ else raw
+
+
+def list_planes(where: str, pixel_size_nm: float | None, raw_key: str = AUTO) -> list[Plane]:
+    """Lists the sections of an image, a stack, a volume, or of a folder of these.
+
+    Args:
+        where: The file or folder.
+        pixel_size_nm: Pixel size that the user gave; it goes before what files state.
+        raw_key: The array of raw sections in HDF5 files and Zarr folders; ``auto`` finds it.
+
+    Raises:
+        BenchError: If there is nothing there, something in the folder is no image, or a file
+            cannot be read.
+    """
+    planes: list[Plane] = []
+    for path in find_files(Path(where)):
+        key = choose_key(path, pixel_size_nm, raw_key)
+        pages = list_pages(path.parent, path, key)
+        digits = len(str(len(pages) - 1))
+        for page, image in enumerate(pages):
+            stem = stem_of(path)
+            name = stem if len(pages) == 1 else f"{stem}_z{page:0{digits}}"
+            planes.append(Plane(name, path, image, choose_size(path, image, pixel_size_nm)))
+    check_names(planes)
+    return planes
+
+
+def find_files(path: Path) -> list[Path]:
+    """The image itself, or those of a folder in natural order."""
+    if is_image(path):
+        return [path]
+    if not path.is_dir():
+        state = "a file of another kind" if path.exists() else "nothing there"
+        raise BenchError(
+            f"input must be an image (PNG, TIFF, JPEG, MRC, HDF5, Zarr) or a folder of images, "
+            f"received {path}, {state}: correct the path, or convert the file"
+        )
+    try:
+        images = list_images(path, "images", is_image)
+    except OSError as error:
+        raise BenchError(
+            f"input {path} must be readable, received {error.strerror!r}: give yourself permission"
+        ) from error
+    return sorted(images.values(), key=lambda file: natural_key(file.name))
+
+
+def choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
+    """The array of raw sections in a container; empty for plain images."""
+    if not is_container(path):
+        return ""
+    if raw_key != AUTO:
+        return raw_key
+    labels = [key for keys in find_labels(path, parse_classes("all")).values() for key in keys]
+    return choose_raw(path, pixel_size_nm, labels)
+
+
+def choose_size(path: Path, image: SourceImage, option: float | None) -> float | None:
+    """The pixel size of a section: the option's, else what its file states, else unknown."""
+    sides = image.header.pixel_sides_nm
+    if option is not None or sides is None:
+        return option
+    if not agree(*sides):
+        raise BenchError(
+            f"pixels of {path} must be square, received {sides[0]:g} x {sides[1]:g} nm: resample "
+            "the image, or give -P pixel_size_nm=..."
+        )
+    return sides[0]
+
+
+def check_names(planes: list[Plane]) -> None:
+    """Raises BenchError where two sections would write the same files."""
+    seen: dict[str, Path] = {}
+    for plane in planes:
+        if plane.name in seen:
+            raise BenchError(
+                f"each section must have a name of its own, received {plane.name} of "
+                f"{seen[plane.name].name} and {plane.path.name}: rename a file"
+            )
+        seen[plane.name] = plane.path
+
+
+def check_readable(planes: list[Plane]) -> None:
+    """Reads a section of every file, so that a bad file ends the step before it begins.
+
+    Raises:
+        BenchError: If one cannot be read, or would not fit into the memory.
+    """
+    for plane in planes:
+        height, width = plane.shape
+        check_memory(
+            height * width * BYTES_PER_PIXEL,
+            f"{plane.name} of {height} x {width} px",
+            "cut it into pieces, or use a machine with more",
+        )
+    for plane in {plane.path: plane for plane in reversed(planes)}.values():
+        plane.read()
+
+
+def hash_planes(planes: list[Plane]) -> str:
+    """Hash of the files, and of what is read from them."""
+    files = {plane.path: path_sha256(plane.path) for plane in planes}
+    return json_sha256([[plane.name, files[plane.path], plane.pixel_size_nm] for plane in planes])

@@ -1,0 +1,166 @@
+"""Reads sections from the arrays of a Zarr folder, and chooses a level of an OME-Zarr image."""
+
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.storage import LocalStore
+
+from bench.errors import BenchError
+from bench.ingest.images.axes import (
+    SIDES_NM,
+    SectionAxes,
+    as_numbers,
+    build_header,
+    check_size,
+    cut_sections,
+    find_offset,
+    find_section_axes,
+    find_sides,
+    index_plane,
+    native,
+)
+from bench.ingest.images.chunks import find_slab, read_through, stamp_of
+from bench.ingest.images.images import ImageHeader, decode
+from bench.ingest.images.limits import FREE_BYTES
+from bench.ingest.images.zarr_chunks import band_bytes, check_chunks, chunk_files
+from bench.ingest.images.zarr_keys import choose, find_array, list_zarr_arrays
+from bench.ingest.images.zarr_metadata import COMPRESSORS, StoredArray
+
+
+def read_header(path: Path, key: str = "") -> ImageHeader:
+    """Reads size, number of sections and pixel size of an array.
+
+    Args:
+        path: The Zarr folder, version 2 or 3.
+        key: The array, or the group of a multiscale image, whose finest level is taken; empty
+            chooses as `choose_level` does.
+
+    Raises:
+        BenchError: If the metadata are damaged, the key names no array of sections, or the array
+            cannot be read safely.
+    """
+    return decode(path, lambda root: describe_array(root, find_array(root, key)), "Zarr folder")
+
+
+def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
+    """Reads a section (y, x) of an array at its stored depth; only its chunks are read.
+
+    Args:
+        path: The Zarr folder.
+        page: Which section, from 0.
+        key: The array, as for `read_header`.
+
+    Raises:
+        BenchError: As for `read_header`, or if there is no such section.
+    """
+    return decode(path, lambda root: read_stored(root, find_array(root, key), page), "Zarr folder")
+
+
+def read_offset(path: Path, key: str) -> tuple[float, float, float]:
+    """Reads where the first voxel of an array lies (z, y, x in nm).
+
+    It is the translation of OME metadata, or the attribute ``offset``; without them it is zero.
+    """
+
+    def read(root: Path) -> tuple[float, float, float]:
+        array = find_array(root, key)
+        axes = axes_of(root, array)
+        level = array.level.offset_nm
+        if level:
+            z = 0.0 if axes.z is None else level[axes.z]
+            return z, level[axes.y], level[axes.x]
+        return find_offset({"offset": as_numbers(array.attributes.get("offset", ()))})
+
+    return decode(path, read, "Zarr folder")
+
+
+def list_arrays(path: Path) -> dict[str, ImageHeader]:
+    """Returns the arrays of a folder that can be sections, by key; labels of OME-Zarr as well."""
+
+    def read(root: Path) -> dict[str, ImageHeader]:
+        return {key: describe_array(root, array) for key, array in list_zarr_arrays(root).items()}
+
+    return decode(path, read, "Zarr folder")
+
+
+def choose_level(path: Path, pixel_size_nm: float | None, key: str = "") -> str:
+    """Chooses the array of a multiscale image whose pixel size is nearest.
+
+    Nearest is by ratio, and of two at the same distance the finer one. Where the folder has no
+    multiscale metadata, its only array is taken, or ``volumes/raw`` of the CREMI layout.
+
+    Args:
+        path: The Zarr folder.
+        pixel_size_nm: Pixel size wanted; None, or where the metadata state no unit, is the
+            finest level.
+        key: The group of the image; empty is the only image beside labels.
+
+    Returns:
+        The key of the array.
+
+    Raises:
+        BenchError: If there is no array of sections, or several that are no levels of one image.
+    """
+    return decode(path, lambda root: choose(root, pixel_size_nm, key), "Zarr folder")
+
+
+def axes_of(root: Path, array: StoredArray) -> SectionAxes:
+    """Returns the axes of sections of an array that can be decoded."""
+    if array.foreign:
+        raise BenchError(
+            f"array {array.key or '/'} of {root} must hold numbers, compressed with one of "
+            f"{', '.join(sorted(COMPRESSORS))} or not at all, without filters, received "
+            f"{array.foreign[:200]}: save it with zstd"
+        )
+    return find_section_axes(root, array.key or "/", array.shape, array.level.names)
+
+
+def describe_array(root: Path, array: StoredArray) -> ImageHeader:
+    """Returns the header of an array."""
+    axes = axes_of(root, array)
+    plane = array.shape[axes.y] * array.shape[axes.x] * array.dtype.itemsize
+    stored = 0
+    if plane > FREE_BYTES:
+        index = index_plane(root, array.shape, axes, 0)
+        stored = sum(file.stat().st_size for file in chunk_files(root, array, index))
+    check_size(root, array.key or "/", array.shape, array.dtype, axes, stored)
+    stated = {name: as_numbers(array.attributes.get(name, ())) for name in SIDES_NM}
+    return build_header(array.shape, axes, array.level.sides_nm or find_sides(stated))
+
+
+def read_stored(root: Path, array: StoredArray, page: int) -> np.ndarray:
+    """Reads a section of an array, with others of its chunks for those asked for next."""
+    axes = axes_of(root, array)
+    index = index_plane(root, array.shape, axes, page)
+    z = axes.z
+    if z is None:
+        check_chunks(root, array, axes, index)
+        return read_bands(root, array, axes, index)
+
+    def read(sections: range) -> np.ndarray:
+        check_chunks(root, array, axes, index)
+        return read_bands(root, array, axes, cut_sections(index, z, sections))
+
+    plane_bytes = array.shape[axes.y] * array.shape[axes.x] * array.dtype.itemsize
+    slab = find_slab(page, array.shape[z], array.chunks[z], plane_bytes)
+    stamp = (array.dtype, *map(stamp_of, chunk_files(root, array, index)))
+    return read_through((root, array.key), stamp, page, slab, read)
+
+
+def read_bands(
+    root: Path, array: StoredArray, axes: SectionAxes, index: tuple[int | slice, ...]
+) -> np.ndarray:
+    """Reads a part of an array (y, x) or (z, y, x), a band of chunks after the other."""
+    store = LocalStore(root, read_only=True)
+    stored = zarr.open_array(store=store, path=array.key, mode="r")
+    if stored.shape != array.shape or stored.dtype != array.dtype:
+        raise ValueError("metadata changed while they were read")
+    band = array.chunks[axes.y] * max(1, FREE_BYTES // band_bytes(array, axes))
+    height, width = array.shape[axes.y], array.shape[axes.x]
+    depth = [part.stop - part.start for part in index[: axes.y] if isinstance(part, slice)]
+    pixels = np.empty((*depth, height, width), array.dtype)
+    for top in range(0, height, band):
+        rows = slice(top, min(top + band, height))
+        pixels[..., rows, :] = stored[(*index[: axes.y], rows, *index[axes.y + 1 :])]
+    return native(pixels)

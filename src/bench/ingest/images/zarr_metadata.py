@@ -1,0 +1,178 @@
+"""Reads what the metadata of a Zarr folder, version 2 or 3, say of an array."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.ingest.images.limits import check_inside
+from bench.ingest.images.ome_levels import Level, find_levels
+
+LARGEST_METADATA = 16 * 2**20
+MOST_AXES = 8
+DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
+DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
+    f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+}
+COMPRESSORS = {"gzip", "zlib", "zstd", "blosc", "lz4"}
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array as its metadata describe it.
+
+    Attributes:
+        key: Its path in the Zarr folder.
+        shape: Its shape.
+        dtype: Its type.
+        files: Shape of what one file holds: a chunk, or a shard of chunks.
+        chunks: Shape of what is decoded at once.
+        compressor: The codec that compresses a chunk; empty if none does.
+        name_chunk: How the file of a chunk is named: what comes first, and the separator.
+        index: Whether a shard's index is at its ``start`` or ``end``; empty without shards.
+        foreign: What in it only other code could decode; empty if nothing.
+        attributes: What the user or a program noted on it.
+        level: What a multiscale image says of it.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    files: tuple[int, ...]
+    chunks: tuple[int, ...]
+    compressor: str
+    name_chunk: tuple[str, str]
+    index: str = ""
+    foreign: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    level: Level = field(default_factory=Level)
+
+
+def read_array(
+    root: Path, key: str, levels: Mapping[str, Level] | None = None
+) -> StoredArray | None:
+    """Reads the metadata of an array; None if the key is none.
+
+    Args:
+        root: The Zarr folder.
+        key: The array.
+        levels: Levels of the groups around it, where they were read already.
+    """
+    check_inside(root / key, (root,), str(root))
+    if not (root / key).is_dir():
+        return None
+    if (metadata := read_metadata(root, f"{key}/.zarray")) is not None:
+        stated = parse_v2(metadata)
+        attributes = read_metadata(root, f"{key}/.zattrs") or {}
+    elif (metadata := read_metadata(root, f"{key}/zarr.json")) and metadata["node_type"] == "array":
+        stated = parse_v3(metadata)
+        attributes = metadata.get("attributes") or {}
+    else:
+        return None
+    if levels is None:
+        levels = {}
+        parts = key.split("/") if key else []
+        for end in range(len(parts)):
+            levels = {**levels, **read_levels(root, "/".join(parts[:end]))}
+    array = StoredArray(key, attributes=attributes, level=levels.get(key, Level()), **stated)
+    ranks = {len(array.shape), len(array.files), len(array.chunks)}
+    if len(ranks) != 1 or max(ranks) > MOST_AXES or min((*array.files, *array.chunks, 1)) < 1:
+        raise ValueError(f"chunks of {array.files} and {array.chunks} in shape {array.shape}")
+    return array
+
+
+def parse_v2(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the metadata of version 2 say of an array, by field of StoredArray."""
+    compressor = (metadata["compressor"] or {}).get("id", "")
+    dtype = metadata["dtype"]
+    known = isinstance(dtype, str) and DTYPE_V2.fullmatch(dtype)
+    usual = known and not metadata.get("filters") and compressor in COMPRESSORS | {""}
+    return {
+        "shape": sides(metadata["shape"]),
+        "dtype": np.dtype(dtype if known else "O"),
+        "files": sides(metadata["chunks"]),
+        "chunks": sides(metadata["chunks"]),
+        "compressor": compressor,
+        "name_chunk": ("", separator(metadata.get("dimension_separator", "."))),
+        "foreign": "" if usual else f"{dtype!r}, {metadata.get('filters')!r}, {compressor!r}",
+    }
+
+
+def parse_v3(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the metadata of version 3 say of an array, by field of StoredArray."""
+    files = chunks = sides(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    codecs, index, plain = metadata["codecs"], "", True
+    if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
+        settings = codecs[0]["configuration"]
+        chunks, codecs = sides(settings["chunk_shape"]), settings["codecs"]
+        index = settings.get("index_location", "end")
+        plain = [codec["name"] for codec in settings["index_codecs"]] == ["bytes", "crc32c"]
+        if index not in ("start", "end"):
+            raise ValueError(f"index of shards at {index!r}")
+    names = [codec["name"] for codec in codecs if codec["name"] != "transpose"]
+    compressor = names[1] if len(names) == 2 else ""
+    dtype = metadata["data_type"]
+    fits = names[:1] == ["bytes"] and len(names) <= 2 and compressor in COMPRESSORS | {""}
+    known = isinstance(dtype, str) and dtype in DTYPES_V3
+    encoding = metadata["chunk_key_encoding"]
+    modern = encoding["name"] == "default"
+    stated = (encoding.get("configuration") or {}).get("separator", "/" if modern else ".")
+    return {
+        "shape": sides(metadata["shape"]),
+        "dtype": np.dtype(dtype if known else "O"),
+        "files": files,
+        "chunks": chunks,
+        "compressor": compressor,
+        "name_chunk": ("c" if modern else "", separator(stated)),
+        "index": index,
+        "foreign": "" if known and fits and plain else f"{dtype!r}, {codecs!r}",
+    }
+
+
+def sides(value: Any) -> tuple[int, ...]:
+    """Returns the sides of a shape; ValueError unless they are whole numbers from 0."""
+    if not isinstance(value, list) or not all(type(side) is int and side >= 0 for side in value):
+        raise ValueError(f"shape {str(value)[:80]}")
+    return tuple(value)
+
+
+def separator(value: Any) -> str:
+    """Returns what separates the numbers in the name of a chunk."""
+    if value not in (".", "/"):
+        raise ValueError(f"separator {value!r}")
+    return str(value)
+
+
+def read_levels(root: Path, key: str) -> dict[str, Level]:
+    """Returns the levels of the multiscale image that a group is, by key."""
+    return find_levels(read_attributes(root, key), key)
+
+
+def read_attributes(root: Path, key: str) -> dict[str, Any]:
+    """Returns the attributes of a group or array; none where it has no metadata."""
+    attributes = (read_metadata(root, f"{key}/zarr.json") or {}).get("attributes")
+    if attributes is None:
+        attributes = read_metadata(root, f"{key}/.zattrs")
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def read_metadata(root: Path, name: str) -> dict[str, Any] | None:
+    """Reads a metadata file; None if it is missing."""
+    file = root / name.strip("/")
+    if not file.is_file():
+        return None
+    check_inside(file, (root,), str(root))
+    if file.stat().st_size > LARGEST_METADATA:
+        raise BenchError(
+            f"metadata of {root} must have no more than {LARGEST_METADATA >> 20} MB, received "
+            f"{file.stat().st_size} bytes in {name.strip('/')}: save it again"
+        )
+    content = json.loads(file.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError(f"{name.strip('/')} is no JSON object")
+    return content

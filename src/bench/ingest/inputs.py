@@ -1,0 +1,68 @@
+"""Whatever the user's annotation is kept in, as one tree of sections."""
+
+from pathlib import Path
+
+from bench.config.data import PrepareConfig
+from bench.core.names import first_names
+from bench.dataset.splits import SPLITS
+from bench.errors import BenchError
+from bench.ingest.flat import find_owner, read_flat
+from bench.ingest.folders import RAW, is_ignored, read_folder, visible_folders
+from bench.ingest.images.formats import is_image, stem_of
+from bench.ingest.projects import is_project, read_project_tree
+from bench.ingest.sources import SourceTree
+
+
+def read_input(config: PrepareConfig) -> SourceTree:
+    """Lists the annotated sections of an input; reads what is drawn, but no pixels.
+
+    An input is, in this order: a TrakEM2 project; a folder tree of images and masks; a folder
+    with a single project; a folder of images with annotation beside them; or one such image.
+
+    Raises:
+        BenchError: If the input is none of them, or something in it does not fit.
+    """
+    path = Path(config.input)
+    try:
+        if is_project(path):
+            return read_project_tree(config, path)
+        if is_image(path):
+            beside = [file for file in list_files(path.parent) if belongs_to(file, path)]
+            return read_flat(config, path.parent, [path, *beside])
+        if not path.is_dir() or is_folder_tree(path):
+            return read_folder(config)
+        files = list_files(path)
+        projects = [file for file in files if is_project(file)]
+        if not projects:
+            return read_flat(config, path, files)
+    except OSError as error:
+        raise BenchError(
+            f"{error.filename or path} must be readable, received {error.strerror!r}: "
+            "give yourself read permission"
+        ) from error
+    if len(projects) > 1:
+        names = first_names([project.name for project in projects])
+        raise BenchError(
+            f"{path} must hold one TrakEM2 project, received {names}: give the file as input"
+        )
+    return read_project_tree(config, projects[0])
+
+
+def list_files(folder: Path) -> list[Path]:
+    """The files of a folder, Zarr folders among them, but for what systems leave."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if not is_ignored(path) and (path.is_file() or is_image(path))
+    ]
+
+
+def belongs_to(file: Path, image: Path) -> bool:
+    """Whether a file is named as annotation of an image."""
+    return file != image and bool(find_owner(file, {stem_of(image): image})[0])
+
+
+def is_folder_tree(path: Path) -> bool:
+    """Whether a folder has folders of splits or of raw images, or nothing to go by."""
+    folders = visible_folders(path)
+    return bool({RAW, *SPLITS} & folders.keys()) or not list_files(path)

@@ -1,0 +1,194 @@
+"""Grey values compared: inverted sections, masks of other images, splits that differ."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.dataset.splits import SPLITS, UNLABELLED
+from bench.ingest.inspection.findings import Finding
+from bench.ingest.inspection.section_measures import SectionMeasures
+
+# In deviations of the raw image. Every structure of EPFL6, VNC and ISBI 2012 is 0.75 to 1.5
+# darker than the rest in every section.
+CLEAR_CONTRAST = 0.3
+# A mask with less of the usual contrast is not of this image; in the same data at least 0.65.
+CONTRAST_SHARE = 1 / 3
+FEWEST_SECTIONS = 3
+# Neighbours of VNC correlate with 0.32 or more, of ISBI 2012 with 0.05 to 0.34.
+CLEAR_CORRELATION = 0.2
+# In deviations of the raw image: at most 0.2 between the splits of EPFL6, VNC and ISBI 2012, and
+# 0.8 between a section of the latter and the others.
+SPLIT_DRIFT = 0.5
+SECTION_DRIFT = 1.5
+SPLIT_SPREAD = 1.5
+SECTION_SPREAD = 2.0
+
+
+def judge_contrast(
+    sections: Sequence[SectionMeasures],
+    correlations: Sequence[float | None],
+    inverted_masks: set[tuple[str, str]],
+) -> list[Finding]:
+    """Finds sections whose grey values do not fit their masks or the other sections.
+
+    Args:
+        sections: All sections.
+        correlations: Of each with the one before; None where they cannot be compared.
+        inverted_masks: Section and structure of masks that are inverted themselves.
+    """
+    usual = usual_contrasts(sections, inverted_masks)
+    inverted = find_inverted_raw(sections, correlations, usual, inverted_masks)
+    elsewhere = find_foreign_masks(sections, usual, inverted_masks)
+    return [*inverted, *elsewhere, *judge_depths(sections), *judge_grey(sections)]
+
+
+def usual_contrasts(
+    sections: Sequence[SectionMeasures], leave_out: set[tuple[str, str]]
+) -> dict[str, float]:
+    """The median contrast of every structure that is clearly darker or brighter than the rest."""
+    found: dict[str, list[float]] = {}
+    for section in sections:
+        for structure, mask in section.masks.items():
+            if mask.contrast is not None and (section.name, structure) not in leave_out:
+                found.setdefault(structure, []).append(mask.contrast)
+    medians = {structure: float(np.median(values)) for structure, values in found.items()}
+    return {key: value for key, value in medians.items() if abs(value) >= CLEAR_CONTRAST}
+
+
+def find_inverted_raw(
+    sections: Sequence[SectionMeasures],
+    correlations: Sequence[float | None],
+    usual: dict[str, float],
+    leave_out: set[tuple[str, str]],
+) -> list[Finding]:
+    """Finds the fewer of two kinds of section: structures dark in one, bright in the other.
+
+    A section whose masks say nothing goes by its correlation with the one before.
+    """
+    signs: list[int] = []
+    reasons: list[str] = []
+    for section, correlation in zip(sections, correlations, strict=True):
+        clear = {
+            structure: mask.contrast * np.sign(usual[structure])
+            for structure, mask in section.masks.items()
+            if structure in usual
+            and mask.contrast is not None
+            and (section.name, structure) not in leave_out
+        }
+        structure = max(clear, key=lambda name: abs(clear[name]), default="")
+        if clear and abs(clear[structure]) >= CLEAR_CONTRAST:
+            signs.append(int(np.sign(clear[structure])))
+            bright = "brighter" if (section.masks[structure].contrast or 0) > 0 else "darker"
+            reasons.append(f"{structure} is {bright} than the rest, elsewhere the contrary")
+        elif correlation is not None and abs(correlation) >= CLEAR_CORRELATION and signs:
+            signs.append(signs[-1] * int(np.sign(correlation)))
+            reasons.append(f"it correlates with {correlation:.2f} with the section before")
+        else:
+            signs.append(0)
+            reasons.append("")
+    fewer = -1 if signs.count(-1) <= signs.count(1) else 1
+    return [
+        Finding(
+            "raw-inverted",
+            reason,
+            "invert it, so that all sections are alike",
+            split=section.split,
+            section=section.name,
+            file=section.file,
+        )
+        for section, sign, reason in zip(sections, signs, reasons, strict=True)
+        if sign == fewer and -fewer in signs
+    ]
+
+
+def find_foreign_masks(
+    sections: Sequence[SectionMeasures], usual: dict[str, float], leave_out: set[tuple[str, str]]
+) -> list[Finding]:
+    """Finds masks under which the raw image hardly differs from the rest of it."""
+    findings = []
+    counts = Counter(s for section in sections for s, m in section.masks.items() if m.contrast)
+    for section in sections:
+        for structure, mask in section.masks.items():
+            if (
+                mask.contrast is None
+                or structure not in usual
+                or counts[structure] < FEWEST_SECTIONS
+            ):
+                continue
+            if abs(mask.contrast) >= CONTRAST_SHARE * abs(usual[structure]):
+                continue
+            if (section.name, structure) in leave_out:
+                continue
+            findings.append(
+                Finding(
+                    "mask-elsewhere",
+                    f"the structure differs from the rest by {mask.contrast:+.2f} deviations, "
+                    f"elsewhere by {usual[structure]:+.2f}",
+                    "is it the mask of this image, neither shifted nor mirrored?",
+                    split=section.split,
+                    section=section.name,
+                    structure=structure,
+                    file=mask.file,
+                )
+            )
+    return findings
+
+
+def judge_depths(sections: Sequence[SectionMeasures]) -> list[Finding]:
+    """Finds images of more than one pixel type."""
+    counts = Counter(section.raw.dtype for section in sections if section.raw is not None)
+    if len(counts) < 2:
+        return []
+    received = ", ".join(f"{count} of {dtype}" for dtype, count in counts.most_common())
+    remedy = "export all from the microscope's files in the same way"
+    return [Finding("depth", f"there are {received}", remedy)]
+
+
+def judge_grey(sections: Sequence[SectionMeasures]) -> list[Finding]:
+    """Finds splits and sections whose brightness or spread is far from that of the others."""
+    measured = [s for s in sections if s.raw is not None and s.look is not None]
+    if not measured:
+        return []
+    grey = np.array([(s.raw.mean, s.raw.deviation) for s in measured if s.raw is not None])
+    splits = np.array([section.split for section in measured])
+    medians = {
+        split: np.median(grey[splits == split], axis=0)
+        for split in (*SPLITS, UNLABELLED)
+        if split in splits
+    }
+    findings = []
+    for section, values in zip(measured, grey, strict=True):
+        fact = describe_drift(values, medians[section.split], SECTION_DRIFT, SECTION_SPREAD)
+        if fact:
+            findings.append(
+                Finding(
+                    "contrast",
+                    f"{fact} of the median section of {section.split}",
+                    "was it taken or exported differently?",
+                    split=section.split,
+                    section=section.name,
+                    file=section.file,
+                )
+            )
+    first, *others = medians
+    for split in others:
+        fact = describe_drift(medians[split], medians[first], SPLIT_DRIFT, SPLIT_SPREAD)
+        if fact:
+            remedy = "expect lower scores there, or take every split from all recordings"
+            findings.append(Finding("drift", f"{fact} of {first}", remedy, split=split))
+    return findings
+
+
+def describe_drift(
+    values: Sequence[float], usual: Sequence[float], drift: float, spread: float
+) -> str:
+    """Says how mean and deviation differ from usual ones, if they do; else is empty."""
+    mean, deviation = values
+    apart = abs(mean - usual[0]) / max(usual[1], 1e-30)
+    ratio = max(deviation, 1e-30) / max(usual[1], 1e-30)
+    if apart <= drift and 1 / spread <= ratio <= spread:
+        return ""
+    return (
+        f"mean {mean:.4g} and deviation {deviation:.4g} against {usual[0]:.4g} and {usual[1]:.4g}"
+    )

@@ -1,0 +1,171 @@
+"""What is wrong with the masks of a structure, seen over all sections."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.dataset.summary import SUSPICIOUS_AREA_FACTOR
+from bench.ingest.inspection.findings import Finding
+from bench.ingest.inspection.section_measures import MaskMeasures, SectionMeasures
+from bench.structures import STRUCTURES
+
+# Fewer pixels are no object at any pixel size, and less than this share of the median is what
+# a slip of the brush leaves.
+FEWEST_PX = 4
+TINY_SHARE = 0.05
+# A structure most of whose foreground is in pieces so much larger than its median is a network,
+# such as membrane: its pieces are no objects, so none is too large.
+NETWORK_FACTOR = 10
+MOSTLY_FOREGROUND = 0.5
+# An inverted mask has about as much foreground as the others have background. A small crop that
+# one object fills has not, but for a rare case. In EPFL6, VNC and ISBI 2012 the share of a
+# structure differs by at most 0.11 between sections.
+INVERTED_TOLERANCE = 0.15
+# By how much the default may be off; 2.3 for the mitochondria of EPFL6.
+WEIGHT_FACTOR = 4
+
+
+def judge_masks(
+    structure: str, sections: Sequence[SectionMeasures], summary: Mapping[str, Any]
+) -> list[Finding]:
+    """Finds what is wrong with a structure's masks.
+
+    Args:
+        structure: Its name.
+        sections: All sections, those without a mask of it too.
+        summary: Its counts, from `summarise_structure`.
+    """
+    masked = [section for section in sections if structure in section.masks]
+    return [
+        *judge_foreground(structure, summary),
+        *find_inverted(structure, masked),
+        *judge_areas(structure, masked, summary["median_area_px"]),
+        *judge_weight(structure, summary),
+    ]
+
+
+def judge_foreground(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
+    """Finds splits without foreground, and splits full of it."""
+    findings = []
+    for split, share in summary["foreground_fraction"].items():
+        if share == 0 and split == "test":
+            fact, remedy = "the masks are empty", "choose other sections: scores would mean nothing"
+            findings.append(Finding("no-test", fact, remedy, split=split, structure=structure))
+        elif share == 0:
+            fact = "the masks are empty"
+            remedy = "choose other sections, or leave it out with -P structures=..."
+            findings.append(
+                Finding("no-foreground", fact, remedy, split=split, structure=structure)
+            )
+        elif share > MOSTLY_FOREGROUND:
+            fact, remedy = f"{share:.1%} is foreground", "are its masks inverted?"
+            findings.append(
+                Finding("mostly-foreground", fact, remedy, split=split, structure=structure)
+            )
+    return findings
+
+
+def find_inverted(structure: str, masked: Sequence[SectionMeasures]) -> list[Finding]:
+    """Finds masks whose foreground is as large as the background of the others."""
+    shares = np.array([section.masks[structure].foreground for section in masked])
+    findings = []
+    for place in np.flatnonzero(shares > MOSTLY_FOREGROUND).tolist():
+        usual = float(np.median(np.delete(shares, place))) if len(shares) > 1 else 1.0
+        if usual > MOSTLY_FOREGROUND or abs(1 - usual - shares[place]) > INVERTED_TOLERANCE:
+            continue
+        section = masked[place]
+        fact = f"{shares[place]:.1%} of it is foreground, of the other masks {usual:.1%}"
+        remedy = "save it with 0 for background"
+        findings.append(locate("mask-inverted", fact, remedy, structure, section))
+    return findings
+
+
+def judge_areas(
+    structure: str, masked: Sequence[SectionMeasures], training_median: float | None
+) -> list[Finding]:
+    """Finds instances that are far smaller or larger than the others, section by section.
+
+    Tiny is fewer than 4 px, or less than 5 % of the median area of those that are larger than
+    that; instances at the image's edge may be cut by it and do not count. Large is what
+    `summarise_structure` calls suspicious; a network has none.
+    """
+    areas = np.concatenate([np.empty(0), *(s.masks[structure].instances.areas for s in masked)])
+    objects = areas[areas >= FEWEST_PX]
+    smallest = float(FEWEST_PX)
+    if objects.size:
+        smallest = max(smallest, TINY_SHARE * float(np.median(objects)))
+    largest = np.inf
+    if training_median is not None and not is_network(objects):
+        largest = SUSPICIOUS_AREA_FACTOR * training_median
+    findings = []
+    for section in masked:
+        instances = section.masks[structure].instances
+        tiny = (instances.areas < smallest) & ~instances.at_edge
+        large = instances.areas > largest
+        if tiny.any():
+            fact = f"{tiny.sum()} of {tiny.size} are smaller than {smallest:.0f} px"
+            remedy = "delete them in the annotation if they are slips"
+            findings.append(locate("tiny", fact, remedy, structure, section, tiny))
+        if large.any():
+            fact = f"{large.sum()} of {large.size} are larger than {largest:.0f} px, "
+            fact += f"{SUSPICIOUS_AREA_FACTOR} times the training median"
+            remedy = "if they are touching objects in one, annotate instances with ids of their own"
+            findings.append(locate("large", fact, remedy, structure, section, large))
+    return findings
+
+
+def is_network(areas: np.ndarray) -> bool:
+    """Whether most of a structure's foreground is in pieces far larger than its median."""
+    if not areas.size:
+        return False
+    huge = areas[areas > NETWORK_FACTOR * np.median(areas)]
+    return bool(huge.sum() > areas.sum() / 2)
+
+
+def judge_weight(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
+    """Finds a default foreground weight that is far from the balance of the training masks."""
+    balance = balancing_weight(summary["foreground_fraction"].get("train", 0.0))
+    if structure not in STRUCTURES or balance is None:
+        return []
+    weight = STRUCTURES[structure].foreground_weight
+    if 1 / WEIGHT_FACTOR <= balance / weight <= WEIGHT_FACTOR:
+        return []
+    return [
+        Finding(
+            "weight",
+            f"the default is {weight:g}, background has {balance:.3g} times the pixels of "
+            "foreground in train",
+            f"try -P foreground_weight={max(1, round(balance))} with finetune",
+            split="train",
+            structure=structure,
+        )
+    ]
+
+
+def balancing_weight(foreground: float) -> float | None:
+    """The weight with which foreground counts as much as background; None without either."""
+    return (1 - foreground) / foreground if 0 < foreground < 1 else None
+
+
+def locate(
+    kind: str,
+    fact: str,
+    remedy: str,
+    structure: str,
+    section: SectionMeasures,
+    chosen: np.ndarray | None = None,
+) -> Finding:
+    """Builds a finding about one mask, with marks at the instances chosen."""
+    mask: MaskMeasures = section.masks[structure]
+    return Finding(
+        kind=kind,
+        fact=fact,
+        remedy=remedy,
+        split=section.split,
+        section=section.name,
+        structure=structure,
+        file=mask.file,
+        count=None if chosen is None else int(chosen.sum()),
+        marks=() if chosen is None else mask.instances.marks(chosen),
+    )

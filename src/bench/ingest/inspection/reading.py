@@ -1,0 +1,204 @@
+"""Reads a section and its masks once, and keeps only what a report needs of them."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from bench.core.pixels import shrink_factor, shrink_image, shrink_labels
+from bench.dataset.checks import check_raw, read_instances
+from bench.dataset.prepared import hash_pixels
+from bench.errors import BenchError
+from bench.ingest.annotations.rasterise import DrawnLabels
+from bench.ingest.inspection.instances import MOST_INSTANCES, measure_instances
+from bench.ingest.inspection.likeness import Look, take_windows
+from bench.ingest.inspection.measures import (
+    LARGEST_VALUE,
+    cut_numbers,
+    judge_raw,
+    measure_raw,
+    sample_pixels,
+)
+from bench.ingest.inspection.section_measures import MaskMeasures, SectionMeasures, SmallSection
+from bench.ingest.sources import SourceImage, SourceSection
+
+# A mean over fewer sampled pixels says nothing about how bright a structure is.
+FEWEST_PX = 50
+# For pictures, sections are shrunk to it.
+SHOWN_SIDE_PX = 1100
+
+Show = Callable[[SmallSection], None]
+
+
+def measure_section(
+    section: SourceSection, show: Show | None = None
+) -> tuple[SectionMeasures, np.ndarray | None]:
+    """Reads and measures a section; what cannot be read becomes a finding.
+
+    Args:
+        section: The section.
+        show: Called with small copies of its pixels if its raw image can be read.
+
+    Returns:
+        The measures, and its raw image (y, x) if that can be compared with others.
+    """
+    measures = SectionMeasures(section.name, section.split, section.raw.file)
+    raw, usable = read_raw(section, measures)
+    factor = 1 if raw is None else shrink_factor(raw.shape, SHOWN_SIDE_PX)
+    small = {}
+    for structure, image in section.labels.items():
+        labels = read_mask(image, structure, raw, measures, usable=usable)
+        if labels is not None and show is not None:
+            small[structure] = shrink_labels(labels, factor)
+        del labels  # before the next one is read
+    if raw is not None and show is not None:
+        finite = cut_numbers(raw) if raw.dtype.kind == "f" else raw
+        show(SmallSection(section.name, shrink_image(finite, factor), small, factor))
+    return measures, raw if usable else None
+
+
+def read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.ndarray | None, bool]:
+    """Reads and judges a raw image; returns it and whether it is fit for comparisons."""
+    try:
+        raw = read_plane(section.raw)
+    except BenchError as error:
+        measures.report("unusable", str(error))
+        return None, False
+    measures.raw = measure_raw(raw)
+    try:
+        raw = check_raw(raw, section.raw.file)
+        check_range(raw, section.raw.file)
+    except BenchError as error:
+        measures.report("unusable", str(error))
+        return raw, False
+    fault = None if measures.raw is None else judge_raw(measures.raw)
+    if fault is not None:
+        measures.report(*fault)
+    measures.look = Look(
+        section.name,
+        section.split,
+        section.raw.file,
+        (raw.shape[0], raw.shape[1]),
+        hash_pixels(raw),
+        take_windows(raw),
+    )
+    return raw, True
+
+
+def read_plane(image: SourceImage) -> np.ndarray:
+    """Reads a section (y, x) that has pixels."""
+    pixels = image.read()
+    check_plane(pixels, image.file)
+    return pixels
+
+
+def check_plane(pixels: np.ndarray, file: str) -> None:
+    """Raises BenchError unless an image is a section (y, x) of a pixel or more."""
+    if pixels.ndim != 2 or not pixels.size:
+        raise BenchError(
+            f"{file} must hold a section (y, x), received {pixels.shape} px: save it again"
+        )
+
+
+def check_range(raw: np.ndarray, file: str) -> None:
+    """Raises BenchError where numbers are too large to compute with."""
+    if raw.dtype.kind == "f" and max(-float(raw.min()), float(raw.max())) > LARGEST_VALUE:
+        raise BenchError(
+            f"raw image {file} must hold numbers up to {LARGEST_VALUE:g}, received "
+            f"{raw.min():g} to {raw.max():g}: fill what is no measurement"
+        )
+
+
+def read_mask(
+    image: SourceImage,
+    structure: str,
+    raw: np.ndarray | None,
+    measures: SectionMeasures,
+    *,
+    usable: bool,
+) -> np.ndarray | None:
+    """Reads and measures a mask; returns its instances (y, x), or None if it has a fault."""
+    try:
+        drawn = image.drawn() if image.drawn is not None else None
+        mask = read_plane(image) if drawn is None else drawn.labels
+        check_plane(mask, image.file)
+        labels, kind = read_instances(mask, image.file, ids=image.ids or drawn is not None)
+        if kind == "binary" and labels.max() > MOST_INSTANCES:
+            raise BenchError(
+                f"mask {image.file} must hold at most {MOST_INSTANCES} connected components, "
+                f"received {labels.max()}: is it a threshold of noise?"
+            )
+        instances = measure_instances(labels, image.file)
+    except BenchError as error:
+        measures.report("unusable", str(error), structure=structure, file=image.file)
+        return None
+    if raw is not None and raw.shape != labels.shape:
+        measures.report(
+            "size-differs",
+            f"the mask has {labels.shape[0]} x {labels.shape[1]} px (height x width), the image "
+            f"{raw.shape[0]} x {raw.shape[1]}",
+            "export the mask again at full size",
+            structure,
+            file=image.file,
+        )
+        return None
+    contrast = structure_contrast(raw, labels) if raw is not None and usable else None
+    measures.masks[structure] = MaskMeasures(image.file, labels.size, kind, instances, contrast)
+    if drawn is not None:
+        judge_drawn(drawn, structure, measures)
+    return labels
+
+
+def structure_contrast(raw: np.ndarray, labels: np.ndarray) -> float | None:
+    """How much brighter foreground is than background, in deviations; None for too few pixels."""
+    pixels = sample_pixels(raw).astype(np.float64)
+    inside = sample_pixels(labels) != 0
+    count = np.count_nonzero(inside)
+    if min(count, inside.size - count) < FEWEST_PX or not pixels.std() > 0:
+        return None
+    return float((pixels[inside].mean() - pixels[~inside].mean()) / pixels.std())
+
+
+def judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) -> None:
+    """Finds drawn objects that do not fit the image or each other."""
+    mask = measures.masks[structure]
+    ids = mask.instances.ids
+    hidden = [lost for lost in drawn.covered if lost not in ids]
+    objects = len(ids) + len(hidden) + len(drawn.outside)
+    # Kind, how many, what of them, the remedy, and the ids that a picture can show.
+    faults: tuple[tuple[str, int, str, str, Iterable[int]], ...] = (
+        (
+            "outside",
+            len(drawn.outside),
+            f"of {objects} objects have no pixel in the image",
+            "is it the right image, and are offset and pixel size right?",
+            (),
+        ),
+        (
+            "hidden",
+            len(hidden),
+            f"of {objects} objects keep no pixel, being drawn before others",
+            "delete what was drawn twice",
+            (),
+        ),
+        (
+            "overlap",
+            drawn.overlapping_px,
+            "px are of more than one object; the one drawn last has them",
+            "correct the outlines if that is not meant",
+            drawn.covered,
+        ),
+        (
+            "cut",
+            len(drawn.cut),
+            f"of {objects} objects lie partly outside of the image",
+            "nothing to do where a crop cuts them; else check the offset",
+            drawn.cut,
+        ),
+    )
+    for kind, number, fact, remedy, shown in faults:
+        if number:
+            marks = mask.instances.marks(np.isin(ids, list(shown)))
+            fact = f"{number} {fact}"
+            measures.report(
+                kind, fact, remedy, structure, file=mask.file, count=number, marks=marks
+            )

@@ -1,0 +1,239 @@
+"""Checks a tree of annotated sections, one section in memory at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.dataset.summary import MaskCounts, summarise_structure
+from bench.errors import BenchError
+from bench.ingest.inspection.alignment import Series, Shift, describe_shift
+from bench.ingest.inspection.contrast import judge_contrast
+from bench.ingest.inspection.findings import ERROR, Finding, group_findings, sort_findings
+from bench.ingest.inspection.likeness import judge_looks
+from bench.ingest.inspection.masks import balancing_weight, judge_masks
+from bench.ingest.inspection.reading import Show, measure_section
+from bench.ingest.inspection.section_measures import SectionMeasures
+from bench.ingest.sources import SourceTree
+from bench.ingest.splits import check_splits
+
+AREA_PERCENTILES = (0, 5, 50, 95, 100)
+
+
+@dataclass(frozen=True, eq=False)
+class StructureCounts:
+    """A structure in one split.
+
+    Attributes:
+        structure: Its name.
+        split: The split.
+        sections: Sections with a mask of it that can be used.
+        instances: Their instances.
+        foreground: Share of their pixels that are foreground.
+        areas_px: Smallest area, 5th percentile, median, 95th and largest; None if there is none.
+        balance: Pixels of background for one of foreground; None without either.
+    """
+
+    structure: str
+    split: str
+    sections: int
+    instances: int
+    foreground: float
+    areas_px: tuple[float, ...] | None
+    balance: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a tree holds and what is wrong with it.
+
+    Attributes:
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        sections: What was measured in every section.
+        counts: Every structure in every split that has sections.
+        findings: What is wrong, the most severe first.
+    """
+
+    pixel_size_nm: float | None
+    sections: tuple[SectionMeasures, ...]
+    counts: tuple[StructureCounts, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> int:
+        """How many errors there are; the same in many sections is one."""
+        return sum(group.level == ERROR for group in group_findings(self.findings))
+
+    @property
+    def warnings(self) -> int:
+        """How many warnings there are, counted likewise."""
+        return len(group_findings(self.findings)) - self.errors
+
+    def as_record(self) -> dict[str, Any]:
+        """The content of findings.json."""
+        return {
+            "pixel_size_nm": self.pixel_size_nm,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "findings": [finding.as_record() for finding in self.findings],
+            "structures": [asdict(counts) for counts in self.counts],
+            "sections": [record_section(section) for section in self.sections],
+        }
+
+
+def inspect_tree(
+    tree: SourceTree,
+    *,
+    show: Show | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Measures every section of a tree and says what is wrong; writes nothing.
+
+    Args:
+        tree: The sections.
+        show: Called with small copies of every section whose raw image can be read.
+        progress: Called with the sections done and their number.
+    """
+    sections: list[SectionMeasures] = []
+    shifts: list[Shift | None] = []
+    series = Series()
+    sources = (*tree.sections, *tree.unlabelled)
+    for done, source in enumerate(sources, start=1):
+        measures, raw = measure_section(source, show)
+        sections.append(measures)
+        shifts.append(series.follow((source.split, source.region), raw))
+        if progress is not None:
+            progress(done, len(sources))
+    findings = [
+        *judge_tree(tree, sections),
+        *judge_looks(
+            [section.look for section in sections if section.look is not None], tree.splits_rule
+        ),
+        *judge_shifts(sections, shifts),
+    ]
+    summaries = {
+        structure: summarise_structure(list_counts(structure, sections))
+        for structure in tree.structures
+    }
+    for structure, summary in summaries.items():
+        findings += judge_masks(structure, sections, summary)
+    inverted = {
+        (finding.section or "", finding.structure or "")
+        for finding in findings
+        if finding.kind == "mask-inverted"
+    }
+    correlations = [None if shift is None else shift.correlation for shift in shifts]
+    findings += judge_contrast(sections, correlations, inverted)
+    return Report(
+        pixel_size_nm=tree.pixel_size_nm,
+        sections=tuple(sections),
+        counts=tuple(count_structures(sections, summaries)),
+        findings=sort_findings(findings),
+    )
+
+
+def judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:
+    """Collects what its reader noticed, what is wrong with splits, and with sections alone."""
+    findings = [finding for section in sections for finding in section.findings]
+    noticed = dict.fromkeys(tree.warnings)
+    try:
+        noticed |= dict.fromkeys(check_splits(list(tree.sections), tree.structures))
+    except BenchError as error:
+        findings.append(Finding("splits", str(error)))
+    findings += [Finding("noticed", text) for text in noticed]
+    for section in sections:
+        if section.masks and not any(mask.instances.ids.size for mask in section.masks.values()):
+            section_masks = ", ".join(section.masks)
+            findings.append(
+                Finding(
+                    "empty",
+                    f"all of its masks ({section_masks}) are empty",
+                    "leave it out if nobody annotated it, or a model learns that nothing is there",
+                    split=section.split,
+                    section=section.name,
+                    file=section.file,
+                )
+            )
+    return findings
+
+
+def judge_shifts(
+    sections: Sequence[SectionMeasures], shifts: Sequence[Shift | None]
+) -> list[Finding]:
+    """Finds sections that are shifted against the one before."""
+    findings = []
+    for place in range(1, len(sections)):
+        section = sections[place]
+        fact = describe_shift(shifts[place], shifts[place - 1])
+        if fact:
+            findings.append(
+                Finding(
+                    "misaligned",
+                    f"{fact} {sections[place - 1].name}",
+                    "align the series if it is to be a volume; for single sections it is no harm",
+                    split=section.split,
+                    section=section.name,
+                    file=section.file,
+                )
+            )
+    return findings
+
+
+def list_counts(structure: str, sections: Sequence[SectionMeasures]) -> list[MaskCounts]:
+    """The counts of a structure's masks, as the manifest has them."""
+    found = [(section.split, section.masks.get(structure)) for section in sections]
+    return [
+        MaskCounts(split, mask.instances.areas, mask.pixels, mask.kind)
+        for split, mask in found
+        if mask is not None
+    ]
+
+
+def count_structures(
+    sections: Sequence[SectionMeasures], summaries: Mapping[str, Mapping[str, Any]]
+) -> list[StructureCounts]:
+    """Counts every structure in every split that has masks of it."""
+    counts = []
+    for structure, summary in summaries.items():
+        masks = list_counts(structure, sections)
+        for split in summary["instances"]:
+            areas = [mask.areas for mask in masks if mask.split == split]
+            foreground = summary["foreground_fraction"][split]
+            pooled = np.concatenate(areas)
+            counts.append(
+                StructureCounts(
+                    structure=structure,
+                    split=split,
+                    sections=len(areas),
+                    instances=summary["instances"][split],
+                    foreground=foreground,
+                    areas_px=tuple(np.percentile(pooled, AREA_PERCENTILES).tolist())
+                    if pooled.size
+                    else None,
+                    balance=balancing_weight(foreground),
+                )
+            )
+    return counts
+
+
+def record_section(section: SectionMeasures) -> dict[str, Any]:
+    """A section's entry of findings.json."""
+    masks = {
+        structure: {
+            "file": mask.file,
+            "kind": mask.kind,
+            "instances": int(mask.instances.ids.size),
+            "foreground": mask.foreground,
+            "contrast": mask.contrast,
+        }
+        for structure, mask in section.masks.items()
+    }
+    raw = None if section.raw is None else asdict(section.raw)
+    return {
+        "name": section.name,
+        "split": section.split,
+        "file": section.file,
+        "raw": raw,
+        "masks": masks,
+    }

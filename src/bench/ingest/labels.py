@@ -1,0 +1,212 @@
+"""The labels of one image, from whatever files annotate it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.ingest.annotations.annotations import (
+    Annotation,
+    draw_pages,
+    is_annotation,
+    read_annotation,
+)
+from bench.ingest.classes import ClassMap
+from bench.ingest.images.formats import list_pages
+from bench.ingest.images.images import JPEG_SUFFIXES
+from bench.ingest.sources import SourceImage
+from bench.ingest.tree import check_alike
+from bench.structures import STRUCTURES
+
+
+@dataclass
+class ImageLabels:
+    """The annotation of an image.
+
+    Attributes:
+        pages: Label images by structure, one per section of the image.
+        kinds: Objects of every class, taken or not.
+        painted: What label images hold, a line each.
+        warnings: What was left out.
+    """
+
+    pages: dict[str, list[SourceImage]] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
+    painted: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, structure: str, pages: list[SourceImage]) -> None:
+        """Adds the labels of a structure; a second file with it is an error."""
+        if structure in self.pages:
+            raise BenchError(
+                f"an image must have one annotation of {structure}, received "
+                f"{self.pages[structure][0].file} and {pages[0].file}: remove one"
+            )
+        self.pages[structure] = pages
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """A file that annotates an image.
+
+    Attributes:
+        path: The file.
+        name: Its name relative to the root.
+        kind: The class that its name says; empty where it says none.
+        annotation: What is drawn in it; None for a label image.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    annotation: Annotation | None
+
+
+def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> LabelFile:
+    """Reads what is drawn in an annotation file; of a label image nothing yet.
+
+    Args:
+        root: The folder that names are relative to.
+        path: The file.
+        image: The image that it annotates.
+        kind: The class that its name says.
+    """
+    annotation = read_annotation(path, image) if is_annotation(path) else None
+    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation)
+
+
+def label_structure(file: LabelFile, root: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
+    """The labels of a file all of whose annotation is of one structure."""
+    if file.annotation is None:
+        return list_masks(root, file.path, raw)
+    check_sections(file, raw)
+    return draw_pages(file.annotation.objects, raw, {file.name: file.path})
+
+
+def label_by_class(
+    files: Sequence[LabelFile],
+    root: Path,
+    raw: Sequence[SourceImage],
+    classes: ClassMap,
+    drawn: Sequence[str],
+) -> ImageLabels:
+    """Sorts what the files of an image hold by class.
+
+    Args:
+        files: The files. The values of a label image whose name says no class are classes or, for
+            a single structure, ids.
+        root: The folder that names are relative to.
+        raw: The sections of the image.
+        classes: Which class is which structure.
+        drawn: The structures of all files in which objects are drawn; one without objects here
+            is empty here, not missing.
+    """
+    labels = ImageLabels()
+    for file in files:
+        if file.annotation is not None:
+            check_sections(file, raw)
+            labels.kinds += file.annotation.kinds()
+            labels.warnings += file.annotation.warnings
+            for structure in drawn:
+                objects = [o for o in file.annotation.objects if classes.find(o.kind) == structure]
+                labels.add(structure, draw_pages(objects, raw, {file.name: file.path}))
+        elif named := classes.find(file.kind):
+            labels.add(named, list_masks(root, file.path, raw))
+            labels.painted.append(f"{file.name}: label image, taken as {named}")
+        else:
+            add_painted(labels, list_masks(root, file.path, raw), classes)
+    return labels
+
+
+def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> list[str]:
+    """The structures of which objects are drawn in some files."""
+    kinds = {item.kind for file in files if file.annotation for item in file.annotation.objects}
+    found = {classes.find(kind) for kind in kinds}
+    return [name for name in STRUCTURES if name in found]
+
+
+def add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap) -> None:
+    """Adds a label image whose name says no class: semantic values, or ids of one structure."""
+    values = value_map(classes)
+    if values:
+        for structure, wanted in values.items():
+            labels.add(structure, [take_values(mask, wanted) for mask in masks])
+            numbers = ", ".join(map(str, wanted))
+            labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
+        return
+    if classes.wanted is None or len(classes.wanted) != 1:
+        raise BenchError(
+            f"{masks[0].file} must say which structure it labels, received no class in its name: "
+            "give -P structures=mitochondria if it holds instances of one, or "
+            "-P structures=1=vesicles,2=mitochondria if its values are classes"
+        )
+    (structure,) = classes.wanted
+    labels.add(structure, masks)
+    labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
+
+
+def value_map(classes: ClassMap) -> dict[str, list[int]]:
+    """The values of a semantic label image by structure, from patterns that are numbers."""
+    values: dict[str, list[int]] = {}
+    for pattern, structure in classes.rules:
+        if pattern.isdecimal():
+            values.setdefault(structure, []).append(int(pattern))
+    return values
+
+
+def take_values(mask: SourceImage, values: list[int]) -> SourceImage:
+    """The mask of some values of a label image."""
+    return replace(mask, read=partial(read_values, mask, values))
+
+
+def read_values(mask: SourceImage, values: list[int]) -> np.ndarray:
+    """Reads where a label image has one of some values (y, x), as 0 and 1."""
+    return np.isin(mask.read(), values).astype(np.uint8)
+
+
+def list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
+    """Lists the sections of a label image, which must be like those of the raw image."""
+    if file.suffix.lower() in JPEG_SUFFIXES:
+        raise BenchError(
+            f"labels must keep their values, received {file.name}, and JPEG changes them: save it "
+            "as PNG or TIFF"
+        )
+    masks = list_pages(root, file)
+    check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
+    return mark_ids(masks)
+
+
+def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
+    """Marks the sections of a stack that holds ids, so that one with a single id keeps it.
+
+    Sections are read until two values are found, which in a stack of ids is soon; a single
+    section says it by itself.
+    """
+    if len(masks) == 1:
+        return masks
+    values: set[float] = set()
+    for mask in masks:
+        pixels = mask.read()
+        foreground = pixels[pixels != 0]
+        if foreground.size:
+            values |= {foreground.min(), foreground.max()}
+        if len(values) > 1:
+            return [replace(mask, ids=True) for mask in masks]
+    return masks
+
+
+def check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
+    """Raises BenchError where annotation is drawn in a section that its image does not have."""
+    objects = file.annotation.objects if file.annotation else ()
+    sections = [section for item in objects for section in item.shapes]
+    beyond = [section for section in sections if not 0 <= section < len(raw)]
+    if beyond:
+        raise BenchError(
+            f"annotation of {file.name} must lie in the {len(raw)} sections of {raw[0].file}, "
+            f"received some in section {beyond[0]} (counted from 0): give the whole stack, or "
+            "export the annotation of this image alone"
+        )

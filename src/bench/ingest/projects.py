@@ -1,0 +1,126 @@
+"""A TrakEM2 project as sections: crops of its annotated regions, and its montages."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bench.config.data import PrepareConfig
+from bench.core.names import first_names
+from bench.dataset.splits import NO_SPLIT, UNLABELLED
+from bench.ingest.annotations.annotations import drawn_image
+from bench.ingest.annotations.drawing import DrawnObject
+from bench.ingest.annotations.trakem2.layers import read_layer
+from bench.ingest.annotations.trakem2.patches import check_image
+from bench.ingest.annotations.trakem2.project import TrakEM2Project, read_project
+from bench.ingest.annotations.trakem2.regions import Region, find_regions
+from bench.ingest.classes import parse_classes
+from bench.ingest.images.images import ImageHeader
+from bench.ingest.sources import SourceImage, SourceSection, SourceTree
+from bench.ingest.tree import FoundImages, build_tree
+from bench.structures import split_names
+
+SUFFIXES = (".xml", ".xml.gz")
+
+
+def is_project(path: Path) -> bool:
+    """Whether a path looks like a TrakEM2 project."""
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
+def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
+    """Lists the annotated regions of a project, section by section; reads no pixels.
+
+    Args:
+        config: Settings of prepare.
+        path: The project file.
+
+    Raises:
+        BenchError: If it cannot be read, or holds no structure.
+    """
+    roots = () if config.roots == "none" else tuple(map(Path, split_names(config.roots)))
+    project = read_project(path, roots)
+    classes = parse_classes(config.structures)
+    kinds = Counter(item.kind for item in project.objects)
+    structures = classes.choose(kinds, str(path))
+    objects = {
+        name: [item for item in project.objects if classes.find(item.kind) == name]
+        for name in structures
+    }
+    taken = [item for items in objects.values() for item in items]
+    regions = find_regions(project, taken, config.margin_px)
+    found = FoundImages(
+        path.parent,
+        [
+            cut_section(project, region, f"region{number}", layer, objects)
+            for number, region in enumerate(regions)
+            for layer in region.layers
+        ],
+        kinds=kinds,
+        warnings=list(project.warnings),
+        section_nm=project.section_nm,
+    )
+    tree = build_tree(found, structures, classes, config)
+    montages, warnings = choose_montages(project, regions, tree)
+    return replace(tree, unlabelled=montages, warnings=(*tree.warnings, *warnings))
+
+
+def cut_section(
+    project: TrakEM2Project,
+    region: Region,
+    name: str,
+    layer: int,
+    objects: dict[str, list[DrawnObject]],
+) -> SourceSection:
+    """One section of a region, cut from its layer, with the labels of every structure."""
+    shape = (region.height, region.width)
+    drawn_in = {project.path.name: project.path}
+    window = (region.top, region.left, region.height, region.width)
+    labels = {
+        structure: drawn_image(items, layer, shape, (region.left, region.top), drawn_in)
+        for structure, items in objects.items()
+    }
+    raw = layer_image(project, layer, window)
+    return SourceSection(NO_SPLIT, f"{name}_section{layer:03}", raw, labels, name, layer)
+
+
+def layer_image(
+    project: TrakEM2Project, layer: int, window: tuple[int, int, int, int]
+) -> SourceImage:
+    """A window (top, left, height, width) of a layer."""
+    paths = [
+        check_image(patch, project.roots, project.path) for patch in project.layers[layer].patches
+    ]
+    files = {name_image(project, path): path for path in paths}
+    header = ImageHeader(window[2:], 1, project.pixel_sides_nm, project.section_nm)
+    return SourceImage(files, layer, header, partial(read_layer, project, layer, *window))
+
+
+def name_image(project: TrakEM2Project, path: Path) -> str:
+    """The path of an image relative to the first of the project's folders that it lies in."""
+    root = next(root for root in project.roots if path.is_relative_to(root))
+    return path.relative_to(root).as_posix()
+
+
+def choose_montages(
+    project: TrakEM2Project, regions: Sequence[Region], tree: SourceTree
+) -> tuple[tuple[SourceSection, ...], tuple[str, ...]]:
+    """The whole layers as unlabelled images, but for those that validation or test looks at."""
+    judged = {section.number for section in tree.sections if section.split != "train"}
+    numbers = [layer.number for layer in project.layers if layer.patches]
+    kept = [number for number in numbers if number not in judged]
+    whole = (0, 0, *project.size)
+    montages = tuple(
+        SourceSection(
+            UNLABELLED, f"layer{number:03}", layer_image(project, number, whole), {}, "", number
+        )
+        for number in kept
+    )
+    left_out = [str(number) for number in numbers if number in judged]
+    if not left_out:
+        return montages, ()
+    return montages, (
+        f"montages of {len(left_out)} layers are no data for adaptation, because validation or "
+        f"test regions lie in them: {first_names(left_out)}",
+    )

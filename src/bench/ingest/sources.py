@@ -1,0 +1,120 @@
+"""The annotated sections that were found in a user's files, before their pixels are read."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.core.hashing import path_sha256
+from bench.ingest.annotations.rasterise import DrawnLabels
+from bench.ingest.images.images import ImageHeader, decode
+
+# Hashing lets other threads run, and disks like to be asked for several files.
+HASHED_AT_ONCE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """One section that can be read: a plane of an image file, or annotation drawn over one.
+
+    Attributes:
+        files: The files that its pixels come from, by their paths relative to the tree's root;
+            the first one stands for it in messages and in the manifest.
+        page: The section in the file, from 0.
+        header: What is known of it without its pixels.
+        read: Reads its pixels (y, x).
+        ids: Whether pixels are instance ids however few they are; those of a mask say it by
+            their values.
+        drawn: Draws the annotation, where it is drawn, and says what did not fit.
+    """
+
+    files: Mapping[str, Path]
+    page: int
+    header: ImageHeader
+    read: Callable[[], np.ndarray]
+    ids: bool = False
+    drawn: Callable[[], DrawnLabels] | None = None
+
+    @property
+    def file(self) -> str:
+        """The file that stands for it."""
+        return next(iter(self.files))
+
+
+@dataclass(frozen=True)
+class SourceSection:
+    """One annotated section.
+
+    Attributes:
+        split: train, val or test.
+        stem: The files' name without ending; in a stack, with ``_zNN``.
+        raw: Its raw image.
+        labels: Its masks by structure.
+        region: The annotated region, or the volume, that it is a section of; empty where each
+            image stands for itself.
+        number: Its number in the region's series, from 0; None where that is not known.
+    """
+
+    split: str
+    stem: str
+    raw: SourceImage
+    labels: Mapping[str, SourceImage]
+    region: str = ""
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the dataset."""
+        return f"{self.split}-{self.stem}"
+
+    @property
+    def images(self) -> dict[str, SourceImage]:
+        """Its images by their HDF5 dataset."""
+        return {"raw": self.raw} | {f"labels/{key}": mask for key, mask in self.labels.items()}
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """The sections of a folder tree; their pixels are not read yet.
+
+    Attributes:
+        given: The folder or file that the user named.
+        root: The folder that names of files are relative to.
+        sections: The sections by split, in natural order of their names.
+        structures: The structures taken, in the order of STRUCTURES.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        splits_rule: ``folders``, or the rule given.
+        warnings: What was noticed and may be meant.
+        section_nm: Distance of two sections in nm; None where it is not known.
+        unlabelled: Images for adaptation, without labels and in no split.
+        found: What the annotation holds, a line each, whether it is taken or not.
+    """
+
+    given: Path
+    root: Path
+    sections: tuple[SourceSection, ...]
+    structures: tuple[str, ...]
+    pixel_size_nm: float | None
+    splits_rule: str
+    warnings: tuple[str, ...]
+    section_nm: float | None = None
+    unlabelled: tuple[SourceSection, ...] = ()
+    found: tuple[str, ...] = ()
+
+
+def source_hashes(tree: SourceTree) -> dict[str, str]:
+    """Returns the SHA-256 of every file of a tree by its path relative to the root."""
+    paths = source_files(tree)
+    files = sorted(paths)
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+        hashes = pool.map(lambda file: decode(paths[file], path_sha256), files)
+        return dict(zip(files, hashes, strict=True))
+
+
+def source_files(tree: SourceTree) -> dict[str, Path]:
+    """Returns every file of a tree by its path relative to the root."""
+    sections = (*tree.sections, *tree.unlabelled)
+    images = [image for section in sections for image in section.images.values()]
+    return {file: path for image in images for file, path in image.files.items()}

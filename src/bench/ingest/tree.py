@@ -1,0 +1,150 @@
+"""From annotated images, whatever they were read from, to a tree that is ready to be written."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.config.data import PrepareConfig
+from bench.errors import BenchError
+from bench.ingest.classes import ClassMap
+from bench.ingest.images.images import ImageHeader
+from bench.ingest.pixel_size import choose_pixel_size
+from bench.ingest.sources import SourceImage, SourceSection, SourceTree
+from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
+from bench.structures import STRUCTURES
+from bench.words import AUTO
+
+
+@dataclass
+class FoundImages:
+    """What was found in a user's files.
+
+    Attributes:
+        root: The folder that file names are relative to.
+        sections: The sections with all their labels; their split is that of their folder.
+        kinds: Objects of every class, taken or not.
+        painted: What label images hold, a line each.
+        warnings: What was noticed.
+        section_nm: Distance of two sections in nm by the files.
+    """
+
+    root: Path
+    sections: list[SourceSection]
+    kinds: Counter[str] = field(default_factory=Counter)
+    painted: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    section_nm: float | None = None
+
+
+def build_tree(
+    found: FoundImages, structures: Sequence[str], classes: ClassMap, config: PrepareConfig
+) -> SourceTree:
+    """Splits the sections and agrees on their pixel size.
+
+    Args:
+        found: The sections.
+        structures: The structures taken.
+        classes: Which class is which structure, for the list of what was found.
+        config: Settings of prepare.
+
+    Raises:
+        BenchError: If splits or pixel sizes do not fit.
+    """
+    sections, split_warnings = assign_splits(found.sections, config.splits)
+    coverage_warnings = check_splits(sections, tuple(structures))
+    pixel_size_nm, pixel_warnings = choose_pixel_size(
+        headers(section.raw for section in sections),
+        headers(mask for section in sections for mask in section.labels.values()),
+        config.pixel_size_nm,
+    )
+    section_nm = config.section_nm or found.section_nm
+    return SourceTree(
+        given=Path(config.input),
+        root=found.root,
+        sections=tuple(sections),
+        structures=tuple(structures),
+        pixel_size_nm=pixel_size_nm,
+        splits_rule="folders" if config.splits == AUTO else config.splits,
+        warnings=(
+            *dict.fromkeys(found.warnings),
+            *split_warnings,
+            *coverage_warnings,
+            *pixel_warnings,
+            *warn_of_neighbours(sections, section_nm, config.min_gap_nm),
+        ),
+        section_nm=section_nm,
+        found=(*classes.describe(found.kinds), *found.painted),
+    )
+
+
+def choose_taken(
+    structures: Iterable[str], kinds: Counter[str], classes: ClassMap, where: Path
+) -> tuple[str, ...]:
+    """The structures that were found, in the order of STRUCTURES.
+
+    Raises:
+        BenchError: If there is none, or one that the user named is missing.
+    """
+    found = set(structures)
+    if not found or set(classes.wanted or ()) - found:
+        return classes.choose([*kinds, *found], str(where))
+    return tuple(name for name in STRUCTURES if name in found)
+
+
+def headers(images: Iterable[SourceImage]) -> dict[str, ImageHeader]:
+    """The headers of images by file; annotation that is drawn has none of its own."""
+    return {image.file: image.header for image in images if image.drawn is None}
+
+
+def build_sections(
+    stem: str,
+    pages: Sequence[SourceImage],
+    labels: dict[str, list[SourceImage]],
+    *,
+    split: str,
+    region: str = "",
+) -> list[SourceSection]:
+    """The sections of one image.
+
+    Args:
+        stem: Its name.
+        pages: Its raw sections.
+        labels: For each structure as many label images.
+        split: Split of its folder.
+        region: Name of the volume, where its sections are numbered by their place in it.
+    """
+    return [
+        SourceSection(
+            split=split,
+            stem=name_page(stem, page, len(pages)),
+            raw=image,
+            labels={structure: images[page] for structure, images in labels.items()},
+            region=region,
+            number=page if region else None,
+        )
+        for page, image in enumerate(pages)
+    ]
+
+
+def name_page(stem: str, page: int, pages: int) -> str:
+    """Names a section of a stack ``stem_zNN``; a file with a single section lends its stem."""
+    digits = max(2, len(str(pages - 1)))
+    return stem if pages == 1 else f"{stem}_z{page:0{digits}}"
+
+
+def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: int) -> None:
+    """Raises BenchError unless a mask has the size and number of sections of its raw image."""
+    if (raw.header.shape, pages) == (mask.header.shape, mask_pages):
+        return
+    raise BenchError(
+        f"{mask.file} must have the size of {raw.file}, {describe(raw.header, pages)}, received "
+        f"{describe(mask.header, mask_pages)}: export the mask again at full size"
+    )
+
+
+def describe(header: ImageHeader, pages: int) -> str:
+    """Returns the size of an image in words."""
+    height, width = header.shape
+    sections = f" in {pages} sections" if pages > 1 else ""
+    return f"{height} x {width} px (height x width){sections}"

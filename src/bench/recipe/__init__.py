@@ -1,0 +1,1 @@
+"""How models become instances: the one contract that evaluate writes and everybody else reads."""

@@ -1,0 +1,198 @@
+"""A recipe applied to images: every model under every augmentation, and one map of them."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.core.files import locked
+from bench.inference.augmented import map_back
+from bench.inference.device import Compute
+from bench.inference.map_store import blend_maps, has_maps, store_maps
+from bench.inference.prediction import SectionPrediction
+from bench.inference.resumable import (
+    Advance,
+    ResumablePredictor,
+    TiledModel,
+    count_steps,
+    open_resumable,
+)
+from bench.inference.symmetries import SYMMETRIES, find_symmetries
+from bench.models.checkpoint import ModelInfo, load_info
+from bench.recipe.recipe import Recipe
+
+# Pixel sizes that differ by more are reported: one of them is probably wrong.
+REPORTED_FACTOR = 2
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One of a recipe's models under one of its augmentations.
+
+    Attributes:
+        member: Which model, from 0.
+        symmetry: Name of the augmentation.
+    """
+
+    member: int
+    symmetry: str
+
+    def view(self, raw: np.ndarray) -> np.ndarray:
+        """What the model sees of a section (y, x)."""
+        return np.ascontiguousarray(SYMMETRIES[self.symmetry].forward(raw))
+
+    def view_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what the model sees of a section of a shape (y, x)."""
+        return SYMMETRIES[self.symmetry].forward(np.broadcast_to(np.uint8(0), shape)).shape
+
+
+@dataclass(frozen=True, eq=False)
+class RecipePredictor:
+    """The models of a recipe on their device.
+
+    Attributes:
+        recipe: The recipe.
+        infos: What each of its models is.
+        models: Each of them, applied to one section; what is finished is kept on disk.
+    """
+
+    recipe: Recipe
+    infos: tuple[ModelInfo, ...]
+    models: tuple[ResumablePredictor, ...]
+
+    @classmethod
+    def open(cls, recipe: Recipe, weights: Sequence[Path], compute: Compute) -> "RecipePredictor":
+        """Opens a recipe's models; their weights are read when they are first needed."""
+        find_symmetries(recipe.augmentations)
+        return cls(
+            recipe,
+            tuple(load_info(path) for path in weights),
+            tuple(open_resumable(path, compute, recipe.structure) for path in weights),
+        )
+
+    def fed_nm(self, pixel_size_nm: float | None) -> float | None:
+        """The pixel size by which a section is resampled; None feeds it as it is."""
+        return pixel_size_nm if self.recipe.rescale else None
+
+    def steps_of_pass(
+        self, number: int, shape: tuple[int, ...], pixel_size_nm: float | None
+    ) -> int:
+        """How often a section advances per augmentation of a model."""
+        return count_steps(self.infos[number], shape, self.fed_nm(pixel_size_nm))
+
+    def count_steps(self, shape: tuple[int, ...], pixel_size_nm: float | None) -> int:
+        """How often a section advances."""
+        each = (self.steps_of_pass(n, shape, pixel_size_nm) for n in range(len(self.infos)))
+        return sum(each) * len(self.recipe.augmentations)
+
+    @property
+    def passes(self) -> list[Pass]:
+        """Every model under every augmentation, in the blend's order."""
+        names = self.recipe.augmentations
+        return [Pass(member, name) for member in range(len(self.infos)) for name in names]
+
+    def maps_of(self, folder: Path, each: Pass) -> Path:
+        """Where the maps of a pass are kept, if they are one of several."""
+        return folder / f"{each.member}_{each.symmetry}"
+
+    def tiles_of(self, folder: Path, each: Pass) -> Path:
+        """Where the tiles of a pass are kept."""
+        return folder if len(self.passes) == 1 else self.maps_of(folder, each) / "tiles"
+
+    def predict(
+        self, raw: np.ndarray, pixel_size_nm: float | None, folder: Path, advance: Advance
+    ) -> SectionPrediction:
+        """Makes one map of a section of all passes: those of the search, bit for bit.
+
+        Memory does not grow with their number. A pass that is finished is not predicted again,
+        and the tiles of an unfinished one neither.
+
+        Args:
+            raw: Section (y, x) of any bit depth.
+            pixel_size_nm: Its pixel size; None if not known.
+            folder: Where finished tiles and passes are kept, for the caller to remove.
+            advance: Takes how many steps more are done.
+        """
+        if len(self.passes) == 1:
+            return self.predict_pass(self.passes[0], raw, pixel_size_nm, folder, advance)
+        folders: list[list[Path]] = [[] for _ in self.models]
+        for each in self.passes:
+            self.keep_pass(each, raw, pixel_size_nm, folder, advance)
+            folders[each.member].append(self.maps_of(folder, each))
+        return blend_maps(self.recipe.blend, folders, raw.shape)
+
+    def keep_pass(
+        self,
+        each: Pass,
+        raw: np.ndarray,
+        pixel_size_nm: float | None,
+        folder: Path,
+        advance: Advance,
+    ) -> None:
+        """Predicts one of several passes and keeps its maps; its tiles are gone afterwards.
+
+        One process at a time: the maps are made of the tiles, which another would remove.
+        """
+        maps, tiles = self.maps_of(folder, each), self.tiles_of(folder, each)
+        with locked(maps.with_suffix(".lock")):
+            if has_maps(maps):
+                advance(self.steps_of_pass(each.member, raw.shape, pixel_size_nm))
+                return
+            store_maps(maps, self.predict_pass(each, raw, pixel_size_nm, folder, advance))
+            shutil.rmtree(tiles, ignore_errors=True)
+
+    def predict_pass(
+        self,
+        each: Pass,
+        raw: np.ndarray,
+        pixel_size_nm: float | None,
+        folder: Path,
+        advance: Advance,
+    ) -> SectionPrediction:
+        """Predicts a section by one model under one symmetry, back in the section's geometry."""
+        predict, tiles = self.models[each.member], self.tiles_of(folder, each)
+        found = predict(each.view(raw), self.fed_nm(pixel_size_nm), tiles, advance)
+        return map_back(found, SYMMETRIES[each.symmetry].inverse)
+
+    def predict_tiles(
+        self,
+        each: Pass,
+        raw: np.ndarray,
+        pixel_size_nm: float | None,
+        folder: Path,
+        batches: slice,
+    ) -> None:
+        """Predicts some batches of a pass's tiles, beside other processes that predict others."""
+        tiles = self.tiles_of(folder, each)
+        self.tiled(each).predict_tiles(
+            each.view(raw), self.fed_nm(pixel_size_nm), tiles, lambda more: None, batches
+        )
+
+    def tiled(self, each: Pass) -> TiledModel:
+        """The model of a pass, which must be one that predicts tiles."""
+        model = self.models[each.member]
+        assert isinstance(model, TiledModel)
+        return model
+
+
+def find_scale_warnings(
+    infos: Iterable[ModelInfo], sizes: Iterable[float], *, rescale: bool
+) -> list[str]:
+    """What is suspicious about the pixel sizes of images, one line each.
+
+    Args:
+        infos: The models that are applied.
+        sizes: Pixel sizes of the images in nm.
+        rescale: Whether images are resampled to each model's pixel size.
+    """
+    remedy = "check pixel_size_nm" if rescale else "use rescale=true"
+    trained = sorted({info.input_pixel_size_nm for info in infos if info.input_pixel_size_nm})
+    return [
+        f"the image has pixels of {size:g} nm and the model was trained at {model_nm:g} nm, "
+        f"a factor over {REPORTED_FACTOR}: {remedy}"
+        for size in sorted(set(sizes))
+        for model_nm in trained
+        if not 1 / REPORTED_FACTOR <= size / model_nm <= REPORTED_FACTOR
+    ]

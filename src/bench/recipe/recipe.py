@@ -1,0 +1,170 @@
+"""A recipe: models, how they are combined, and how their output becomes instances."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.inference.blends import Blend
+from bench.inference.prediction import SectionPrediction
+from bench.metrics.curves import TOP_LEVEL
+from bench.postprocess.instances import Instances
+from bench.postprocess.segmentation import PostprocessSettings
+from bench.postprocess.segmentation_ import segment_prediction
+from bench.postprocess.watershed import WatershedSettings
+
+FORMAT = "synapse-bench-recipe"
+VERSION = 1
+RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class RecipeMember:
+    """A model of a recipe.
+
+    Attributes:
+        name: What the recipe calls it.
+        method: Row of METHODS.
+        seed: Seed of its training.
+        trained_run: The run that made it; empty for a source as it is.
+        source: That source's name; empty otherwise.
+        evaluation: The run that predicted the validation sections.
+        weights_sha256: Hash of its checkpoint.
+    """
+
+    name: str
+    method: str
+    seed: int
+    trained_run: str
+    source: str
+    evaluation: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The best combination of a structure, as a file that can be applied.
+
+    Attributes:
+        structure: What is segmented.
+        dataset: Content hash of the dataset that it was chosen on.
+        pixel_size_nm: Pixel size of that dataset, which radius and area are of; None if unknown.
+        rescale: Whether images are resampled to each model's pixel size.
+        members: The models.
+        ensemble: Row of ENSEMBLES.
+        weights: Weight of each model in a mean.
+        augmentations: Symmetries that each model is averaged over.
+        level: A pixel is foreground from this level of 255 on.
+        opening_radius_px: Radius of the opening.
+        min_area_px: Smallest instance kept.
+        watershed: How touching instances are separated; None leaves them together.
+        metric: The metric that it was chosen by.
+        validation: Its scores on the sections that it was chosen on.
+        test: Its scores on the test sections, computed once; empty where they were not.
+    """
+
+    structure: str
+    dataset: str
+    pixel_size_nm: float | None
+    rescale: bool
+    members: tuple[RecipeMember, ...]
+    ensemble: str
+    weights: tuple[int, ...]
+    augmentations: tuple[str, ...]
+    level: int
+    opening_radius_px: int
+    min_area_px: int
+    watershed: WatershedSettings | None
+    metric: str
+    validation: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    test: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def blend(self) -> Blend:
+        """Which maps are made one."""
+        names = tuple(member.name for member in self.members)
+        return Blend(names, self.augmentations, self.ensemble, self.weights)
+
+    @property
+    def threshold(self) -> float:
+        """The threshold as a probability."""
+        return self.level / TOP_LEVEL
+
+    def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
+        """Opening and smallest area for an image.
+
+        Args:
+            pixel_size_nm: The image's pixel size: lengths stay what they are in nm. None, or a
+                recipe without one, leaves them in px.
+        """
+        if pixel_size_nm is None or self.pixel_size_nm is None:
+            factor = 1.0
+        else:
+            factor = self.pixel_size_nm / pixel_size_nm
+        return PostprocessSettings(
+            opening_radius_px=round(self.opening_radius_px * factor),
+            min_area_px=round(self.min_area_px * factor**2),
+            origin=f"Searched on validation sections by {self.metric}.",
+        )
+
+    def segment(self, prediction: SectionPrediction, pixel_size_nm: float | None) -> Instances:
+        """Makes instances of the maps of a section, as its blend made them one.
+
+        Args:
+            prediction: The maps (y, x).
+            pixel_size_nm: The section's pixel size; None if not known.
+        """
+        return segment_prediction(
+            prediction,
+            level=self.level,
+            settings=self.postprocess(pixel_size_nm),
+            watershed=self.watershed,
+        )
+
+    def describe(self) -> str:
+        """The recipe in one line."""
+        parts = [
+            str(self.blend),
+            f"threshold {self.threshold:.3f}",
+            f"opening radius {self.opening_radius_px} px",
+            f"minimum area {self.min_area_px} px",
+        ]
+        return ", ".join([*parts, *(["watershed"] if self.watershed else [])])
+
+
+def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values."""
+    return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(recipe)}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe.
+
+    Raises:
+        BenchError: If the file is no recipe of this release.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} is not a readable recipe ({error}): write it again") from error
+    content = content if isinstance(content, dict) else {}
+    found, version = content.pop("format", None), content.pop("version", None)
+    if (found, version) != (FORMAT, VERSION):
+        raise BenchError(
+            f"{path} must have format {FORMAT!r} version {VERSION}, received {found!r} version "
+            f"{version!r}: run optimize again"
+        )
+    try:
+        content["members"] = tuple(RecipeMember(**member) for member in content["members"])
+        watershed = content["watershed"]
+        content["watershed"] = WatershedSettings(**watershed) if watershed else None
+        content |= {name: tuple(content[name]) for name in ("weights", "augmentations")}
+        return Recipe(**content)
+    except (KeyError, TypeError) as error:
+        raise BenchError(
+            f"{path} must say all about a combination and no more, received a file that does not "
+            f"({error}): run optimize again"
+        ) from error

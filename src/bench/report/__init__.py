@@ -1,0 +1,1 @@
+"""Tables, statistics, pictures and the page of a benchmark, from plain records."""

@@ -1,0 +1,169 @@
+"""The comparisons of methods as CSV, Markdown and terminal text."""
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from bench.report.comparisons import Comparison, MeanRank
+from bench.report.statistics import ALPHA, Significance
+from bench.report.table_formats import MISSING, escape_markdown, shorten_dataset
+from bench.report.variants import variant_label
+
+COLUMNS = (
+    *("dataset", "structure", "first", "second", "sections", "difference", "low", "high"),
+    *("p", "p_holm", "smallest_p_holm", "rank_biserial", "differing_sections"),
+    *("seeds", "seeds_p", "seeds_p_holm", "seeds_smallest_p_holm", "cliffs_delta"),
+)
+HEADERS = (
+    *("First", "Second", "Sections", "Difference", "95 % interval"),
+    *("p", "p (Holm)", "Effect"),
+)
+SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
+CAPTION = (
+    "Difference is the mean over sections of Dice (averaged over seeds) of the first method less "
+    "the second, with its 95 % bootstrap interval, stretched by Student's t as sections are few. "
+    "p is of the "
+    "Wilcoxon signed-rank test over sections, also corrected by Holm over the pairs of a "
+    "structure; a number in brackets is the smallest p that so many sections, or seeds, could "
+    "give, shown where it is above 0.05: such a pair cannot be told apart by any outcome. Effect "
+    "is the rank-biserial correlation. p over seeds is of the Mann-Whitney U test. The tests take "
+    "sections as independent; neighbouring serial sections are not, so p and intervals flatter "
+    "there."
+)
+
+
+def to_csv(comparisons: Sequence[Comparison]) -> str:
+    """Writes the comparisons as CSV: full precision, empty where there is no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for pair in comparisons:
+        low, high = pair.interval or (None, None)
+        sections, seeds = pair.over_sections, pair.over_seeds
+        writer.writerow(
+            [
+                *(pair.dataset, pair.structure, pair.first, pair.second),
+                *(pair.sections, pair.difference, low, high),
+                *(sections and sections.p, pair.p_holm, pair.smallest_p_holm),
+                *((sections.effect, sections.n) if sections else ("", "")),
+                *(seeds and seeds.n, seeds and seeds.p, pair.seeds_p_holm),
+                *(pair.seeds_smallest_p_holm, seeds.effect if seeds else ""),
+            ]
+        )
+    return text.getvalue()
+
+
+def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) -> str:
+    """Writes a section per structure and dataset, with what follows and every pair; then ranks."""
+    parts = ["# Comparisons"]
+    for (dataset, structure), group in groupby(comparisons, key=lambda c: (c.dataset, c.structure)):
+        pairs = list(group)
+        seeds = any(pair.over_seeds for pair in pairs)
+        headers = HEADERS + SEED_HEADERS if seeds else HEADERS
+        parts.append(f"## {escape_markdown(f'{structure.capitalize()}, {dataset}')}")
+        parts.append("\n".join(f"- {escape_markdown(line)}" for line in describe_best(pairs)))
+        lines = [headers, ["---", "---", *(["---:"] * (len(headers) - 2))]]
+        cells = [pair_cells(pair, seeds=seeds) for pair in pairs]
+        lines += [[escape_markdown(cell) for cell in line] for line in cells]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    if not comparisons:
+        parts.append("No structure has two scored methods: there is nothing to compare.")
+    if ranks:
+        parts += ["## Mean ranks over structures", *rank_tables(ranks)]
+    return "\n\n".join([*parts, CAPTION]) + "\n"
+
+
+def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
+    """The cells of a pair."""
+    cells = [variant_label(pair.first), variant_label(pair.second), str(pair.sections)]
+    cells.append(MISSING if pair.difference is None else f"{pair.difference:+.3f}")
+    cells.append("{:+.3f} to {:+.3f}".format(*pair.interval) if pair.interval else MISSING)
+    cells.append(f"{pair.over_sections.p:.3g}" if pair.over_sections else MISSING)
+    cells.append(p_text(pair.p_holm, pair.smallest_p_holm))
+    cells.append(effect_text(pair.over_sections))
+    if seeds:
+        cells.append(str(pair.over_seeds.n) if pair.over_seeds else MISSING)
+        cells.append(p_text(pair.seeds_p_holm, pair.seeds_smallest_p_holm))
+        cells.append(effect_text(pair.over_seeds))
+    return cells
+
+
+def p_text(p: float | None, smallest: float | None) -> str:
+    """A corrected p, and in brackets the smallest it could be where that is not significant."""
+    if p is None or smallest is None:
+        return MISSING
+    return f"{p:.3g}" if smallest <= ALPHA else f"{p:.3g} [{smallest:.3g}]"
+
+
+def effect_text(test: Significance | None) -> str:
+    """The effect size of a test."""
+    return MISSING if test is None else f"{test.effect:+.2f}"
+
+
+def rank_tables(ranks: Sequence[MeanRank]) -> list[str]:
+    """A Markdown table of mean ranks per dataset."""
+    tables = []
+    for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):
+        members = list(group)
+        lines = [f"| {escape_markdown(dataset)} | Mean rank of {members[0].structures} |"]
+        lines.append("| --- | ---: |")
+        lines += [f"| {escape_markdown(variant_label(r.method))} | {r.rank:.2f} |" for r in members]
+        tables.append("\n".join(lines))
+    return tables
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Prints, for each structure, the best method and what is not distinguishable from it."""
+    several = len({pair.dataset for pair in comparisons}) > 1
+    for (dataset, structure), group in groupby(comparisons, key=lambda c: (c.dataset, c.structure)):
+        title = structure.capitalize()
+        title += f", {shorten_dataset(dataset)}" if several else ""
+        console.print(Text(f"\n{title}", style="bold"))
+        for line in describe_best(list(group)):
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+
+
+def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
+    """Says, for one structure and dataset, which method is best and which are as good.
+
+    Args:
+        comparisons: The comparisons of one structure and dataset, in the order of compare_pairs.
+
+    Returns:
+        Lines; none without a comparison.
+    """
+    if not comparisons:
+        return []
+    best = comparisons[0].first
+    pairs = [pair for pair in comparisons if pair.first == best]
+    lines = [f"highest mean Dice of a section: {variant_label(best)}"]
+    blind = [pair for pair in pairs if not pair.testable]
+    for limit in dict.fromkeys(map(describe_limit, blind)):
+        few = [variant_label(pair.second) for pair in blind if describe_limit(pair) == limit]
+        lines.append(f"{limit}: {'; '.join(few)}")
+    if alike := [pair for pair in pairs if pair.testable and not pair.distinguishable]:
+        names = "; ".join(f"{variant_label(p.second)} (p = {p.p_holm:.2g})" for p in alike)
+        lines.append(f"not distinguishable from it: {names}")
+    if apart := [pair for pair in pairs if pair.distinguishable]:
+        names = "; ".join(f"{variant_label(p.second)} (p = {p.p_holm:.2g})" for p in apart)
+        lines.append(f"distinguishable from it: {names}")
+    return lines
+
+
+def describe_limit(pair: Comparison) -> str:
+    """Why no outcome of a pair could be significant."""
+    test = pair.over_sections
+    if test is None:
+        return "cannot be compared with it, no section in common"
+    few = f"{pair.sections} section{'s' * (pair.sections != 1)}"
+    if test.n < pair.sections:
+        few += f" ({test.n} of which differ)"
+    return (
+        f"cannot be told from it by {few}, whatever the outcome (smallest p {test.smallest_p:.2g}, "
+        f"corrected for all pairs {pair.smallest_p_holm:.2g})"
+    )

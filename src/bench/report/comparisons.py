@@ -1,0 +1,211 @@
+"""Pairs of methods compared on the sections and seeds that both were scored on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+
+import numpy as np
+from scipy.stats import rankdata
+
+from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
+from bench.report.tables import ScoreRecord, TableRow, bootstrap_interval, group_records
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """The Dice of a method on one structure of one dataset.
+
+    Attributes:
+        method: Row of METHODS, or any other name.
+        sections: Dice of each section, averaged over seeds.
+        seeds: Dice over the whole split, of each seed.
+    """
+
+    method: str
+    sections: Mapping[str, float]
+    seeds: Mapping[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean Dice of a section."""
+        return float(np.mean(list(self.sections.values())))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods on one structure of one dataset.
+
+    Attributes:
+        dataset: Name or content hash of the prepared dataset.
+        structure: What was segmented.
+        first: The method of the higher mean Dice of a section.
+        second: The other.
+        sections: Number of sections that both were scored on.
+        difference: Mean over these of the Dice of first less that of second; None without any.
+        interval: Its 95 % bootstrap interval over sections; None below two.
+        over_sections: Wilcoxon signed-rank test of the sections; None without any.
+        p_holm: Its p, corrected for the pairs of this structure and dataset.
+        smallest_p_holm: The smallest corrected p that these numbers of sections can reach.
+        over_seeds: Mann-Whitney U test of the seeds; None unless both have two or more.
+        seeds_p_holm: Its p, corrected likewise.
+        seeds_smallest_p_holm: The smallest that these numbers of seeds can reach.
+    """
+
+    dataset: str
+    structure: str
+    first: str
+    second: str
+    sections: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    over_sections: Significance | None
+    p_holm: float | None = None
+    smallest_p_holm: float | None = None
+    over_seeds: Significance | None = None
+    seeds_p_holm: float | None = None
+    seeds_smallest_p_holm: float | None = None
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the sections tell the two apart, at 0.05 after correction."""
+        return self.p_holm is not None and self.p_holm <= ALPHA
+
+    @property
+    def testable(self) -> bool:
+        """Whether any outcome on these sections could tell the two apart."""
+        return self.smallest_p_holm is not None and self.smallest_p_holm <= ALPHA
+
+
+@dataclass(frozen=True)
+class MeanRank:
+    """The mean rank of a method over the structures of a dataset; 1 is best."""
+
+    dataset: str
+    method: str
+    rank: float
+    structures: int
+
+
+def compare_pairs(
+    records: Sequence[ScoreRecord], structures_order: Sequence[str]
+) -> list[Comparison]:
+    """Compares every pair of methods per dataset and structure, best methods first.
+
+    Sections are paired by name. The sections of a pair are averaged over the seeds of each
+    method first: seeds of a section are no independent observations.
+
+    Args:
+        records: The records of a benchmark table.
+        structures_order: The structures to compare on, in this order.
+    """
+    comparisons = []
+    datasets = dict.fromkeys(record.dataset for record in records)
+    members: dict[tuple[str, str], dict[str, list[ScoreRecord]]] = {}
+    for (method, structure, dataset), found in group_records(records).items():
+        members.setdefault((dataset, structure), {})[method] = found
+    for dataset, structure in product(datasets, structures_order):
+        methods = members.get((dataset, structure), {})
+        scored = sorted(collect_scores(methods), key=lambda scores: -scores.mean)
+        pairs = [compare_pair(dataset, structure, a, b) for a, b in combinations(scored, 2)]
+        comparisons += correct(pairs)
+    return comparisons
+
+
+def collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[MethodScores]:
+    """The Dice per section and seed of every method with any; one structure and dataset."""
+    collected = []
+    for method, records in methods.items():
+        sections: dict[str, list[float]] = {}
+        seeds = {}
+        for record in records:
+            if "dice" in record.scores:
+                seeds[record.seed] = record.scores["dice"]
+            for section, scores in record.section_scores.items():
+                if "dice" in scores:
+                    sections.setdefault(section, []).append(scores["dice"])
+        if sections:
+            means = {section: float(np.mean(values)) for section, values in sections.items()}
+            collected.append(MethodScores(method, means, seeds))
+    return collected
+
+
+def compare_pair(
+    dataset: str, structure: str, first: MethodScores, second: MethodScores
+) -> Comparison:
+    """Compares two methods; no p is corrected yet."""
+    common = [section for section in first.sections if section in second.sections]
+    differences = [first.sections[section] - second.sections[section] for section in common]
+    seeds = [list(scores.seeds.values()) for scores in (first, second)]
+    return Comparison(
+        dataset,
+        structure,
+        first.method,
+        second.method,
+        sections=len(common),
+        difference=float(np.mean(differences)) if common else None,
+        interval=bootstrap_interval(differences, limits=(-1.0, 1.0)),
+        over_sections=wilcoxon_signed_rank(differences) if common else None,
+        over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
+    )
+
+
+def correct(pairs: Sequence[Comparison]) -> list[Comparison]:
+    """Corrects the p values of the pairs of one structure and dataset.
+
+    The smallest p of every test, corrected together, bound the corrected p from below: the
+    correction never lowers a value when another rises.
+    """
+    of_sections = correct_tests([pair.over_sections for pair in pairs])
+    of_seeds = correct_tests([pair.over_seeds for pair in pairs])
+    return [
+        replace(
+            pair,
+            p_holm=p,
+            smallest_p_holm=smallest,
+            seeds_p_holm=seeds_p,
+            seeds_smallest_p_holm=seeds_smallest,
+        )
+        for pair, (p, smallest), (seeds_p, seeds_smallest) in zip(
+            pairs, of_sections, of_seeds, strict=True
+        )
+    ]
+
+
+def correct_tests(
+    tests: Sequence[Significance | None],
+) -> list[tuple[float, float] | tuple[None, None]]:
+    """The corrected p of each test, and the smallest it could have; None where there is none."""
+    made = [test for test in tests if test]
+    corrected = zip(
+        holm([test.p for test in made]), holm([test.smallest_p for test in made]), strict=True
+    )
+    return [next(corrected) if test else (None, None) for test in tests]
+
+
+def mean_ranks(rows: Sequence[TableRow]) -> list[MeanRank]:
+    """Ranks the methods per structure by the Dice of the table, and averages the ranks.
+
+    Dice that print alike at three decimals tie and share their mean rank. A method that lacks a
+    structure which others have is not ranked: its mean would be of other competitions.
+
+    Returns:
+        Per dataset, the best mean rank first.
+    """
+    ranks = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        dice: dict[str, dict[str, float]] = {}
+        for row in rows:
+            if row.dataset == dataset and "dice" in row.scores:
+                dice.setdefault(row.method, {})[row.structure] = round(row.scores["dice"], 3)
+        structures = {structure for scores in dice.values() for structure in scores}
+        ranked = {m: s for m, s in dice.items() if set(s) == structures}
+        if not ranked:
+            continue
+        table = [[-scores[structure] for structure in structures] for scores in ranked.values()]
+        means = rankdata(table, axis=0).mean(axis=1)
+        found = [
+            MeanRank(dataset, method, float(mean), len(structures))
+            for method, mean in zip(ranked, means, strict=True)
+        ]
+        ranks += sorted(found, key=lambda rank: rank.rank)
+    return ranks

@@ -1,0 +1,1 @@
+"""Pictures of sections, scores and searches."""

@@ -1,0 +1,163 @@
+"""Charts of scores: the benchmark as bars, and precision against recall."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.errors import BenchError
+from bench.report.figures.overlays import OKABE_ITO, unit_colour
+from bench.report.table_formats import shorten_dataset
+from bench.report.tables import TableRow
+
+METHOD_COLOURS = ("blue", "orange", "bluish green", "vermillion", "sky blue", "reddish purple")
+COLOURS = {name: unit_colour(colour) for name, colour in OKABE_ITO.items()}
+REASON_LENGTH = 44
+
+
+def score_chart(rows: Sequence[TableRow]) -> Figure:
+    """Draws Dice of every method as a bar, one panel per structure, one line per dataset.
+
+    The whisker is the interval over sections, drawn where it lies: it is of the mean Dice of a
+    section, so a bar (pooled pixels) may end outside it. A cell that was not run is hatched and
+    says why.
+
+    Raises:
+        BenchError: If there is no row.
+    """
+    if not rows:
+        raise BenchError("a chart needs a row of the table, received none: evaluate a run first")
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    structures = list(dict.fromkeys(row.structure for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    figure = Figure(
+        figsize=(2.2 + 3.3 * len(structures), (0.42 * len(methods) + 1.1) * len(datasets) + 0.4),
+        layout="constrained",
+    )
+    grid = figure.subplots(len(datasets), len(structures), squeeze=False, sharex=True, sharey=True)
+    for line, dataset in enumerate(datasets):
+        for column, structure in enumerate(structures):
+            axes = grid[line, column]
+            members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure)]
+            draw_bars(axes, members, methods)
+            axes.set_title(structure.capitalize())
+        if len(datasets) > 1:
+            grid[line, 0].set_ylabel(f"Dataset {shorten_dataset(dataset)}")
+    labels = {row.method: row.label for row in rows}
+    grid[0, 0].set_yticks(range(len(methods)), [labels[method] for method in methods])
+    # Upside down: the first method on top.
+    grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
+    grid[0, 0].set_xlim(0, 1.13)
+    for axes in grid[-1]:
+        axes.set_xlabel("Dice")
+    figure.supxlabel(
+        "Bar: pooled pixels, mean over seeds\nWhisker: 95 % interval of the mean section",
+        fontsize=9,
+    )
+    return figure
+
+
+def draw_bars(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> None:
+    """Draws the methods of one structure as horizontal bars, with intervals and values."""
+    for row in rows:
+        position = methods.index(row.method)
+        if "dice" not in row.scores:
+            draw_missing(axes, position, row.reason or "no Dice score")
+            continue
+        dice = row.scores["dice"]
+        colour = COLOURS[METHOD_COLOURS[position % len(METHOD_COLOURS)]]
+        axes.barh(position, dice, height=0.7, color=colour)
+        low, high = row.interval or (dice, dice)
+        if row.interval:
+            axes.errorbar(
+                (low + high) / 2, position, xerr=(high - low) / 2, color="black", capsize=4
+            )
+        weight = "bold" if "dice" in row.best else "normal"
+        axes.text(
+            max(dice, high) + 0.015, position, f"{dice:.3f}", va="center", weight=weight, size=9
+        )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xticks(np.linspace(0, 1, 6))
+
+
+def draw_missing(axes: Axes, position: int, reason: str) -> None:
+    """Draws a cell that was not run: hatched, with the reason cut to one line."""
+    axes.barh(position, 1, height=0.7, facecolor="white", edgecolor="0.75", hatch="///", lw=0.8)
+    text = f"not run: {' '.join(reason.split())}"
+    if len(text) > REASON_LENGTH:
+        text = text[: REASON_LENGTH - 1].rstrip() + "…"
+    axes.text(
+        0.5,
+        position,
+        text,
+        ha="center",
+        va="center",
+        size=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def precision_recall_figure(
+    thresholds: np.ndarray, precision: np.ndarray, recall: np.ndarray, chosen_threshold: float
+) -> Figure:
+    """Draws precision against recall, and both with Dice against the threshold.
+
+    Args:
+        thresholds: Probability from which a pixel is foreground (threshold), in any order.
+        precision: At each threshold; NaN where nothing is predicted.
+        recall: At each threshold.
+        chosen_threshold: Is marked; between two thresholds its scores are interpolated.
+
+    Raises:
+        BenchError: If the lengths differ, or the chosen threshold is outside the thresholds.
+    """
+    if not 0 < len(thresholds) == len(precision) == len(recall):
+        raise BenchError(
+            "thresholds, precision and recall must have one length above 0, received "
+            f"{len(thresholds)}, {len(precision)} and {len(recall)}: pass one sweep"
+        )
+    order = np.argsort(thresholds)
+    at, p, r = (
+        np.asarray(values, dtype=float)[order] for values in (thresholds, precision, recall)
+    )
+    if not at[0] <= chosen_threshold <= at[-1]:
+        raise BenchError(
+            f"the chosen threshold must be within the sweep, {at[0]:g} to {at[-1]:g}, received "
+            f"{chosen_threshold:g}: choose it from the same sweep"
+        )
+    dice = np.divide(2 * p * r, p + r, out=np.zeros_like(p), where=p + r != 0)
+    chosen_p, chosen_r, chosen_dice = (
+        float(np.interp(chosen_threshold, at, values)) for values in (p, r, dice)
+    )
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    curve, sweep = figure.subplots(1, 2)
+    draw_dice_levels(curve)
+    curve.plot(r, p, color=COLOURS["blue"], lw=2, marker=".", label="Thresholds")
+    label = f"Chosen threshold {chosen_threshold:g}: Dice {chosen_dice:.3f}"
+    curve.plot(chosen_r, chosen_p, "o", ms=10, color=COLOURS["vermillion"], label=label)
+    curve.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    curve.set_title("Precision and recall")
+    for name, values, colour, style in (
+        ("Precision", p, "orange", "--"),
+        ("Recall", r, "sky blue", "-."),
+        ("Dice", dice, "blue", "-"),
+    ):
+        sweep.plot(at, values, style, color=COLOURS[colour], lw=2, label=name)
+    sweep.axvline(chosen_threshold, color=COLOURS["vermillion"], lw=1.5, label="Chosen threshold")
+    sweep.set(xlabel="Threshold", ylim=(0, 1.02), title="Scores at each threshold")
+    for axes in (curve, sweep):
+        axes.legend(loc="lower left", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_dice_levels(axes: Axes) -> None:
+    """Draws faint lines of equal Dice into a plot of precision against recall."""
+    for level in (0.2, 0.4, 0.6, 0.8):
+        recall = np.linspace(level / (2 - level), 1, 100)
+        precision = level * recall / (2 * recall - level)
+        axes.plot(recall, precision, color="0.85", lw=1, zorder=0)
+        axes.annotate(
+            f"Dice {level:g}", (1, precision[-1]), color="0.5", size=8, ha="right", va="bottom"
+        )

@@ -1,0 +1,265 @@
+"""Pictures of sections: the error overlay of a run and the contact sheet of a dataset."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+
+from bench.core.pixels import shrink_factor, shrink_image, shrink_labels, stretch_contrast
+from bench.errors import BenchError
+from bench.report.figures.overlays import (
+    ERROR_CLASSES,
+    OKABE_ITO,
+    check_section,
+    draw_outlines,
+    draw_overlay,
+    unit_colour,
+)
+from bench.structures import STRUCTURES
+
+# Enough for a panel of half a screen; larger sections are shrunk to it before plotting.
+PANEL_SIDE_PX = 1100
+PANEL_WIDTH_IN = 5.0
+# Of the longer side: wide enough to see in a thumbnail.
+OUTLINE_SHARE = 1 / 400
+TRUTH_COLOUR = OKABE_ITO["yellow"]
+PREDICTION_COLOUR = OKABE_ITO["orange"]
+# In the order of STRUCTURES; further structures follow.
+STRUCTURE_COLOURS = tuple(
+    OKABE_ITO[name] for name in ("yellow", "sky blue", "vermillion", "bluish green", "orange")
+)
+SCALE_BAR_SHARE = 0.25
+PANEL_TITLE_SIZE = 11
+
+
+@dataclass(frozen=True)
+class ContactPanel:
+    """One section of the contact sheet.
+
+    Attributes:
+        split: Its split; a column of the sheet.
+        section: Its name.
+        raw: Image (y, x) of any bit depth.
+        labels: Instance ids (y, x) of each structure.
+        counts: Instances of each structure, for the title.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+    """
+
+    split: str
+    section: str
+    raw: np.ndarray
+    labels: Mapping[str, np.ndarray]
+    counts: Mapping[str, int]
+    pixel_size_nm: float | None = None
+
+
+def overlay_figure(
+    raw: np.ndarray,
+    *,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    title: str,
+    scores: Mapping[str, float],
+) -> Figure:
+    """Draws a section with its annotation, with the predicted instances, and with the errors.
+
+    Args:
+        raw: Section (y, x) of any bit depth.
+        truth: Instance ids (y, x), or a mask.
+        prediction: Instance ids (y, x), or a mask.
+        title: Says which section, structure and method.
+        scores: Of this section; ``dice`` and ``instance_f1`` are written over the errors.
+
+    Raises:
+        BenchError: If the shapes differ or are not two-dimensional.
+    """
+    check_section(raw, truth.shape)
+    check_section(prediction, truth.shape)
+    factor = shrink_factor(raw.shape, PANEL_SIDE_PX)
+    grey = grey_rgb(shrink_image(raw, factor))
+    width_px = outline_width(grey)
+    outlined = [
+        draw_outlines(grey, shrink_labels(labels, factor), colour, width_px=width_px)
+        for labels, colour in ((truth, TRUTH_COLOUR), (prediction, PREDICTION_COLOUR))
+    ]
+    errors = draw_overlay(raw, truth=truth, prediction=prediction, factor=factor)
+    written = [
+        f"{name} {scores[metric]:.3f}"
+        for metric, name in (("dice", "Dice"), ("instance_f1", "Inst. F1"))
+        if metric in scores
+    ]
+    panels = {
+        "Annotation": outlined[0],
+        "Prediction": outlined[1],
+        "Errors: " + (", ".join(written) or "not scored"): errors,
+    }
+    height = PANEL_WIDTH_IN * grey.shape[0] / grey.shape[1] + 1.2
+    figure = Figure(figsize=(3 * PANEL_WIDTH_IN, height), layout="constrained")
+    for axes, (name, image) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        show_image(axes, image, name)
+    figure.suptitle(title, fontsize=17)
+    add_legend(figure, dict(ERROR_CLASSES.values()))
+    return figure
+
+
+def contact_sheet(panels: Sequence[ContactPanel]) -> Figure:
+    """Draws annotated sections side by side, one column per split.
+
+    Columns and rows are in the order of the panels. Each structure has one colour; a scale bar
+    of a round length is drawn where the pixel size is known.
+
+    Args:
+        panels: A few sections of each split, large ones best through ``shrink_panel`` when read.
+
+    Raises:
+        BenchError: If there is no panel, or labels and image of one differ in shape.
+    """
+    if not panels:
+        raise BenchError("a contact sheet needs a section, received none: pass one per split")
+    columns: dict[str, list[ContactPanel]] = {}
+    for panel in panels:
+        columns.setdefault(panel.split, []).append(shrink_panel(panel))
+    colours = structure_colours(panels)
+    rows = max(len(column) for column in columns.values())
+    aspect = max(panel.raw.shape[0] / panel.raw.shape[1] for panel in panels)
+    figure = Figure(
+        figsize=(PANEL_WIDTH_IN * len(columns), (PANEL_WIDTH_IN * aspect + 0.6) * rows + 0.5),
+        layout="constrained",
+    )
+    parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+    for part, (split, members) in zip(parts, columns.items(), strict=True):
+        part.suptitle(split, fontsize=16, weight="bold")
+        grid = part.subplots(rows, 1, squeeze=False)[:, 0]
+        for axes in grid[len(members) :]:
+            show_nothing(axes)
+        for axes, panel in zip(grid, members, strict=False):
+            draw_panel(axes, panel, colours)
+    add_legend(figure, {name.capitalize(): colour for name, colour in colours.items()})
+    return figure
+
+
+def shrink_panel(panel: ContactPanel) -> ContactPanel:
+    """A panel small enough to plot; a caller that keeps only this bounds its memory.
+
+    Raises:
+        BenchError: If labels and image differ in shape.
+    """
+    for labels in panel.labels.values():
+        check_section(panel.raw, labels.shape)
+    factor = shrink_factor(panel.raw.shape, PANEL_SIDE_PX)
+    size = panel.pixel_size_nm
+    return replace(
+        panel,
+        raw=shrink_image(panel.raw, factor),
+        labels={name: shrink_labels(labels, factor) for name, labels in panel.labels.items()},
+        pixel_size_nm=None if size is None else size * factor,
+    )
+
+
+def draw_panel(
+    axes: Axes, panel: ContactPanel, colours: Mapping[str, tuple[int, int, int]]
+) -> None:
+    """Draws one section of the contact sheet with its outlines, counts and scale bar."""
+    image = grey_rgb(panel.raw)
+    # Large structures first, so that the outlines of small ones stay on top.
+    for name in sorted(panel.labels, key=lambda name: -np.count_nonzero(panel.labels[name])):
+        image = draw_outlines(
+            image, panel.labels[name], colours[name], width_px=outline_width(image)
+        )
+    counts = ", ".join(f"{count} {name}" for name, count in panel.counts.items())
+    show_image(
+        axes,
+        image,
+        f"{panel.section}\n{counts}" if counts else panel.section,
+        size=PANEL_TITLE_SIZE,
+    )
+    if panel.pixel_size_nm is not None:
+        add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
+
+
+def structure_colours(panels: Sequence[ContactPanel]) -> dict[str, tuple[int, int, int]]:
+    """A colour for each structure, the same on every sheet for those of STRUCTURES."""
+    present = dict.fromkeys(name for panel in panels for name in panel.labels)
+    names = dict.fromkeys([*STRUCTURES, *present])
+    colours = {
+        name: STRUCTURE_COLOURS[index % len(STRUCTURE_COLOURS)] for index, name in enumerate(names)
+    }
+    return {name: colour for name, colour in colours.items() if name in present}
+
+
+def add_scale_bar(axes: Axes, width_px: int, pixel_size_nm: float) -> None:
+    """Draws a scale bar into the lower left corner of an image.
+
+    Args:
+        axes: Holds the image, a data unit to the pixel.
+        width_px: Width of the image in px.
+        pixel_size_nm: Edge of its pixels in nm.
+    """
+    length_nm = round_length(SCALE_BAR_SHARE * width_px * pixel_size_nm)
+    margin = 0.03 * width_px
+    bottom = max(axes.get_ylim()) - margin
+    thickness = 0.012 * width_px
+    axes.add_patch(
+        Rectangle(
+            (margin, bottom - thickness),
+            length_nm / pixel_size_nm,
+            thickness,
+            facecolor="white",
+            edgecolor="black",
+            linewidth=0.8,
+        )
+    )
+    text = axes.text(
+        margin + length_nm / pixel_size_nm / 2,
+        bottom - 1.6 * thickness,
+        f"{length_nm:g} nm",
+        color="white",
+        fontsize=11,
+        ha="center",
+        va="bottom",
+    )
+    text.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
+
+
+def round_length(longest_nm: float) -> float:
+    """The longest of 1, 2 and 5 times a power of ten that is at most a length in nm."""
+    power = 10.0 ** math.floor(math.log10(longest_nm))
+    return max(factor * power for factor in (1, 2, 5) if factor * power <= longest_nm)
+
+
+def grey_rgb(raw: np.ndarray) -> np.ndarray:
+    """A section (y, x) in grey, as RGB (y, x, 3), uint8."""
+    return np.repeat(stretch_contrast(raw)[..., None], 3, axis=2)
+
+
+def show_nothing(axes: Axes) -> None:
+    """Leaves a place empty, as high as one with an image, so that rows stay in line."""
+    axes.set_title(" \n ", fontsize=PANEL_TITLE_SIZE)
+    axes.set_axis_off()
+
+
+def outline_width(image: np.ndarray) -> int:
+    """Width of outlines in px that suits the size of an image."""
+    longer_side: int = max(image.shape)
+    return max(1, round(OUTLINE_SHARE * longer_side))
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str, *, size: int = 15) -> None:
+    """Shows an RGB image without axes."""
+    axes.imshow(image)
+    axes.set_title(title, fontsize=size)
+    axes.set_axis_off()
+
+
+def add_legend(figure: Figure, colours: Mapping[str, tuple[int, int, int]]) -> None:
+    """Puts a legend in words under a figure."""
+    patches = [
+        Patch(facecolor=unit_colour(colour), edgecolor="black", label=name)
+        for name, colour in colours.items()
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=14)

@@ -1,0 +1,123 @@
+"""Pictures of one section as arrays: contrast, outlines and the error overlay."""
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from bench.core.pixels import shrink_image, stretch_contrast
+from bench.errors import BenchError
+
+# Okabe and Ito, Color Universal Design (2008): told apart by colour-blind readers.
+OKABE_ITO: dict[str, tuple[int, int, int]] = {
+    "orange": (230, 159, 0),
+    "sky blue": (86, 180, 233),
+    "bluish green": (0, 158, 115),
+    "yellow": (240, 228, 66),
+    "blue": (0, 114, 178),
+    "vermillion": (213, 94, 0),
+    "reddish purple": (204, 121, 167),
+    "black": (0, 0, 0),
+}
+
+# Classes of a pixel (two bits: annotated, predicted), their names in legends and their tint.
+FALSE_POSITIVE, FALSE_NEGATIVE, TRUE_POSITIVE = 0b01, 0b10, 0b11
+ERROR_CLASSES: dict[int, tuple[str, tuple[int, int, int]]] = {
+    TRUE_POSITIVE: ("found (true positive)", OKABE_ITO["sky blue"]),
+    FALSE_POSITIVE: ("extra (false positive)", OKABE_ITO["vermillion"]),
+    FALSE_NEGATIVE: ("missed (false negative)", OKABE_ITO["yellow"]),
+}
+TINT = np.float32(0.6)
+
+
+def unit_colour(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    """A colour of 8 bits a channel in the range of matplotlib, 0 to 1."""
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
+
+
+def draw_overlay(
+    raw: np.ndarray, *, truth: np.ndarray, prediction: np.ndarray, factor: int = 1
+) -> np.ndarray:
+    """Tints the right and wrong pixels of a prediction over the section.
+
+    Args:
+        raw: Section (y, x) of any bit depth.
+        truth: Annotation (y, x), boolean or instance ids; foreground is not 0.
+        prediction: Segmentation (y, x), likewise.
+        factor: Edge in px of the blocks that are averaged to one pixel of the picture. A block
+            of several classes gets their tints in proportion.
+
+    Returns:
+        RGB (y, x, 3), uint8: the section in grey, mixed with TINT of the colour of the class in
+        ERROR_CLASSES; background stays grey.
+
+    Raises:
+        BenchError: If the shapes differ or are not two-dimensional.
+    """
+    check_section(raw, truth.shape)
+    classes = classify_pixels(truth=truth, prediction=prediction)
+    grey = stretch_contrast(shrink_image(raw, factor))
+    shares = {key: shrink_image(classes == key, factor) for key in ERROR_CLASSES}
+    overlay = np.empty((*grey.shape, 3), dtype=np.uint8)
+    for channel in range(3):
+        plane = grey.astype(np.float32)
+        for key, (_, colour) in ERROR_CLASSES.items():
+            plane += TINT * shares[key] * (np.float32(colour[channel]) - grey)
+        overlay[..., channel] = np.rint(plane)
+    return overlay
+
+
+def classify_pixels(*, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Classes of the pixels, uint8 (y, x): 0 background, else a key of ERROR_CLASSES.
+
+    Raises:
+        BenchError: If the shapes differ or are not two-dimensional.
+    """
+    check_section(prediction, truth.shape)
+    classes: np.ndarray = 2 * (truth != 0).astype(np.uint8)
+    classes += prediction != 0
+    return classes
+
+
+def find_outlines(labels: np.ndarray) -> np.ndarray:
+    """Pixels of an instance that touch another instance or background, boolean (y, x).
+
+    A pixel touches its four neighbours; the image's edge is no outline. Touching instances keep
+    a line on either side, so that a merge shows as its absence.
+    """
+    outlines = np.zeros(labels.shape, dtype=bool)
+    for before, after in (
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+    ):
+        differs = labels[before] != labels[after]
+        outlines[before] |= differs
+        outlines[after] |= differs
+    return np.asarray(outlines & (labels != 0))
+
+
+def draw_outlines(
+    image: np.ndarray, labels: np.ndarray, colour: tuple[int, int, int], *, width_px: int = 1
+) -> np.ndarray:
+    """Draws the outlines of instances on a copy of an image, widening them inwards.
+
+    Args:
+        image: RGB (y, x, 3), uint8.
+        labels: Instance ids (y, x).
+        colour: Of the outlines.
+        width_px: Width of the outlines in px.
+    """
+    outlines = find_outlines(labels)
+    if width_px > 1:
+        outlines = binary_dilation(outlines, iterations=width_px - 1) & (labels != 0)
+    drawn = image.copy()
+    drawn[outlines] = colour
+    return drawn
+
+
+def check_section(section: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raises BenchError unless an image is one section (y, x) of a shape."""
+    if section.ndim != 2 or section.shape != shape:
+        raise BenchError(
+            f"raw, truth and prediction must be one section (y, x) of one shape, received "
+            f"{section.shape} and {shape}: pass the same crop of each"
+        )

@@ -1,0 +1,148 @@
+"""The whole page of a benchmark."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.report.comparisons import Comparison, MeanRank
+from bench.report.cost_formats import MEANING
+from bench.report.page.comparisons_section import comparisons_section
+from bench.report.page.elements import Markup, element, join
+from bench.report.page.figures_section import (
+    LEARNING,
+    PRECISION_RECALL,
+    SCORES,
+    TRAINING,
+    learning_figures,
+    precision_recall_figures,
+    score_figures,
+    training_figures,
+)
+from bench.report.page.pictures_section import PICTURES, anchor_of, pictures_section
+from bench.report.page.records import Setting, Shown
+from bench.report.page.score_table import score_table
+from bench.report.table_formats import CAPTION, shorten_dataset
+from bench.report.tables import TableRow
+
+# A browser that honours it asks nobody for anything, whatever the page holds.
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+COSTS = f"Costs are means over seeds, of whatever machine each run was on. {MEANING}"
+
+
+def benchmark_page(
+    setting: Setting,
+    rows: Sequence[TableRow],
+    published: Sequence[TableRow],
+    shown: Sequence[Shown],
+    comparisons: Sequence[Comparison],
+    ranks: Sequence[MeanRank],
+) -> str:
+    """Writes the page.
+
+    Args:
+        setting: What was compared.
+        rows: The rows of the table.
+        published: Rows of published scores.
+        shown: Pictures and curves of every scored row.
+        comparisons: Every pair of methods.
+        ranks: Mean ranks of the methods.
+    """
+    places = [rows.index(one.row) for one in shown]
+    table = score_table(rows, published, {place: anchor_of(place) for place in places})
+    structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
+    captions = [CAPTION, COSTS] if any(row.costs for row in rows) else [CAPTION]
+    learning = list(learning_figures(rows))
+    sections: dict[str, list[Iterable[str]]] = {
+        "Scores": [filter_control(structures), table, (caption(text) for text in captions)],
+        "Charts": [caption(SCORES), grid(score_figures(rows))],
+        "Learning curve": [caption(LEARNING), grid(learning)] if learning else [],
+        "Comparisons": [comparisons_section(comparisons, ranks)],
+        "Precision and recall": [
+            caption(PRECISION_RECALL),
+            grid(precision_recall_figures(shown, rows)),
+        ],
+        "Training": [caption(TRAINING), grid(training_figures(shown, rows))],
+        "Pictures": [caption(PICTURES), pictures_section(shown, places)],
+    }
+    named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
+    body = [
+        element("section", element("h2", title), *sections[title], id=anchor)
+        for title, anchor in named.items()
+    ]
+    links = [element("a", title, href=f"#{anchor}") for title, anchor in named.items()]
+    return whole(
+        title_of(rows),
+        element("header", element("h1", title_of(rows)), summary(setting, rows)),
+        element("nav", links, aria_label="Sections"),
+        element("main", body),
+    )
+
+
+def title_of(rows: Sequence[TableRow]) -> str:
+    """The title of the page: the datasets."""
+    names = dict.fromkeys(shorten_dataset(row.dataset) for row in rows)
+    return f"Segmentation benchmark: {', '.join(names)}"
+
+
+def summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
+    """What was compared, as a list of terms."""
+    sections = sorted({row.sections for row in rows if row.scores})
+    seeds = sorted({seed for row in rows for seed in row.seeds})
+    facts = {
+        "Experiment": setting.experiment,
+        "Split": setting.split,
+        "Sections": " to ".join(dict.fromkeys([str(sections[0]), str(sections[-1])])),
+        "Post-processing": f"protocol {setting.protocol}",
+        "Augmentations": setting.augmentations,
+        "Seeds": ", ".join(map(str, seeds)),
+        "Evaluated": " to ".join(setting.dates),
+    }
+    return element(
+        "dl",
+        (element("div", element("dt", k), element("dd", v)) for k, v in facts.items() if v),
+    )
+
+
+def filter_control(structures: Sequence[str]) -> Markup:
+    """The choice of a structure, which the script shows."""
+    options = [element("option", "all", value="")]
+    options += [element("option", name.capitalize(), value=name) for name in structures]
+    choice = element("select", options, id="structure")
+    return element("label", "Structure ", choice, class_="filter", hidden=True)
+
+
+def caption(text: str) -> Markup:
+    """A paragraph of small print."""
+    return element("p", text, class_="caption")
+
+
+def grid(figures: Iterable[Markup]) -> Markup:
+    """Figures side by side where there is room."""
+    return element("div", figures, class_="grid")
+
+
+def whole(title: str, *body: Markup) -> str:
+    """The document: head, body, style and script in one text."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="generator", content="synapse-bench"),
+        element("title", title),
+        element("link", rel="icon", href="data:,"),
+        element("style", read_asset("page.css")),
+    )
+    end = [
+        element("dialog", element("img", alt=""), id="enlarged"),
+        element("script", read_asset("page.js")),
+    ]
+    document = element("html", head, element("body", join(*body), end), lang="en")
+    return f"<!DOCTYPE html>\n{document}\n"
+
+
+def read_asset(name: str) -> Markup:
+    """The style or the script, which lie beside this module; neither holds user's text."""
+    return Markup("\n" + Path(__file__).with_name(name).read_text(encoding="utf-8"))

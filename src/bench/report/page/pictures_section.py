@@ -1,0 +1,78 @@
+"""The overlays of the page: per structure and method the worst, the median and the best section."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+
+from bench.report.page.elements import Markup, element
+from bench.report.page.records import Picture, Shown
+from bench.report.table_formats import METRIC_COLUMNS, shorten_dataset
+
+PICTURES = (
+    "The sections of the lowest, the median and the highest Dice of each method. Left: annotation; "
+    "middle: prediction; right: errors. Where there are several seeds, those of the run of the "
+    "median Dice, of an even number the lower. A click enlarges."
+)
+BACK = element("a", "Back to the table", href="#scores")
+
+
+def anchor_of(place: int) -> str:
+    """The id of the pictures of the row at a place of the table."""
+    return f"pictures-{place}"
+
+
+def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Markup]:
+    """Writes an article per scored row, those of a structure together.
+
+    Args:
+        shown: What is shown of each.
+        places: The place of each in the table.
+    """
+    several = len({one.row.dataset for one in shown}) > 1
+    structures = list(dict.fromkeys(one.row.structure for one in shown))
+    placed = sorted(
+        zip(shown, places, strict=True), key=lambda pair: structures.index(pair[0].row.structure)
+    )
+    articles = []
+    for one, place in placed:
+        row = one.row
+        dataset = f", {shorten_dataset(row.dataset)}" if several else ""
+        seeds = f" (of {', '.join(map(str, row.seeds))})" if row.n > 1 else ""
+        articles.append(
+            element(
+                "article",
+                element("h3", f"{row.structure.capitalize()}: {row.label}{dataset}"),
+                element("p", f"Seed {one.seed}{seeds}, run {one.run_id}. ", BACK, class_="caption"),
+                element("div", (show(picture, one) for picture in one.pictures), class_="pictures"),
+                id=anchor_of(place),
+                data_structure=row.structure,
+            )
+        )
+    return articles
+
+
+def show(picture: Picture, shown: Shown) -> Markup:
+    """A picture with its scores, or what is missing."""
+    scores = ", ".join(
+        f"{name} {picture.scores[metric]:.3f}"
+        for metric, name in METRIC_COLUMNS.items()
+        if metric in picture.scores
+    )
+    caption = element(
+        "figcaption", element("b", picture.role.capitalize()), f" {picture.section}: {scores}"
+    )
+    if picture.missing:
+        return element(
+            "figure", element("p", f"Picture missing: {picture.missing}", class_="gap"), caption
+        )
+    image = element(
+        "img",
+        src=f"data:image/jpeg;base64,{b64encode(picture.jpeg).decode()}",
+        width=picture.width,
+        height=picture.height,
+        loading="lazy",
+        alt=(
+            f"Annotation, prediction and errors of section {picture.section}, the {picture.role} "
+            f"of {shown.row.label} on {shown.row.structure}: {scores}"
+        ),
+    )
+    return element("figure", image, caption)

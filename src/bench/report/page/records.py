@@ -1,0 +1,78 @@
+"""What the page shows beyond the table: plain records, filled in by the step compare."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.report.tables import TableRow
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The overlay of one section.
+
+    Attributes:
+        section: Name of the section.
+        role: Why it is shown: worst, median or best.
+        scores: Of this section.
+        jpeg: The picture; empty where it is missing.
+        width: In px.
+        height: In px.
+        missing: Why there is none; empty where there is.
+    """
+
+    section: str
+    role: str
+    scores: Mapping[str, float]
+    jpeg: bytes = b""
+    width: int = 0
+    height: int = 0
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of a curve, or why there are none."""
+
+    x: Sequence[float] = ()
+    y: Sequence[float] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of one row of the table, from one of its runs.
+
+    Attributes:
+        row: The row.
+        seed: Seed of the run, that of the median Dice of the row.
+        run_id: The run.
+        pictures: Of its worst, median and best section.
+        precision_recall: Recall on x, precision on y.
+        training: Iteration on x, validation Dice on y.
+    """
+
+    row: TableRow
+    seed: int
+    run_id: str
+    pictures: Sequence[Picture]
+    precision_recall: Curve
+    training: Curve
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was compared, as the head of the page says it.
+
+    Attributes:
+        experiment: Name of the experiment.
+        split: The split that was scored.
+        protocol: Whose post-processing.
+        augmentations: Test-time augmentation.
+        dates: First and last day on which an evaluation ended, year-month-day.
+    """
+
+    experiment: str
+    split: str
+    protocol: str
+    augmentations: str
+    dates: tuple[str, ...]

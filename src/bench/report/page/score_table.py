@@ -1,0 +1,100 @@
+"""The benchmark table of the page: sorted by a click, and a plain table without scripts."""
+
+from collections.abc import Mapping, Sequence
+
+from bench.report.cost_formats import format_cost
+from bench.report.page.elements import Markup, element, scrolling
+from bench.report.table_formats import (
+    COST_COLUMNS,
+    METRIC_COLUMNS,
+    MISSING,
+    SCORE_COLUMNS,
+    name_cells,
+    name_columns,
+    number_notes,
+    score_cells,
+)
+from bench.report.tables import TableRow
+
+
+def score_table(
+    ours: Sequence[TableRow], published: Sequence[TableRow], anchors: Mapping[int, str]
+) -> Markup:
+    """Writes the table with its notes.
+
+    Args:
+        ours: Our rows.
+        published: Published rows, which stand below in a part of their own.
+        anchors: From the place of a row of ours to the id of its pictures on the page.
+    """
+    rows = [*ours, *published]
+    names, notes = name_columns(ours), number_notes(rows)
+    costs = [cost for cost in COST_COLUMNS if any(cost in row.costs for row in rows)]
+    headers = [*names, *SCORE_COLUMNS, *(COST_COLUMNS[cost] for cost in costs)]
+    lines: dict[bool, list[Markup]] = {False: [], True: []}
+    for place, row in enumerate(rows):
+        cells = [
+            *describe(row, names, anchors.get(place, "")),
+            *scores(row, notes),
+            *(cost_cell(row, cost) for cost in costs),
+        ]
+        lines[row.published].append(element("tr", cells, data_structure=row.structure))
+    bodies = [element("tbody", lines[False])]
+    if published:
+        sources = "; ".join(dict.fromkeys(row.dataset for row in published))
+        title = f"{sources}: scores of other data, not compared with ours"
+        head = element("th", element("span", title), colspan=len(headers), scope="rowgroup")
+        part = element("tr", head, class_="part")
+        bodies.append(element("tbody", part, lines[True], class_="published"))
+    kinds = ["name" if header in names else "number" for header in headers]
+    columns = zip(headers, kinds, strict=True)
+    head = element("tr", (element("th", h, scope="col", class_=kind) for h, kind in columns))
+    table = element("table", element("thead", head), bodies, class_="sortable")
+    below = [
+        element("li", note, value=number, id=f"note-{number}") for note, number in notes.items()
+    ]
+    return element(
+        "div",
+        scrolling(table, "Scores of all methods"),
+        element("ol", below, class_="notes") if below else "",
+    )
+
+
+def describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
+    """The cells that name a row; the method leads to its pictures."""
+    cells = []
+    for column, text in zip(names, name_cells(row, names), strict=True):
+        if column == "Method":
+            method = element("a", text, href=f"#{anchor}") if anchor else text
+            cells.append(element("th", method, scope="row"))
+        else:
+            cells.append(element("td", text, class_="name"))
+    return cells
+
+
+def scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
+    """The cells of the scores, the interval and the seeds, with links to the notes."""
+    # The notes are links here, not text.
+    cells = score_cells(row, {}, deviations=METRIC_COLUMNS)
+    values = [row.scores.get(metric) for metric in METRIC_COLUMNS]
+    values += [row.interval[0] if row.interval else None, None if row.published else row.n]
+    written = []
+    for cell, value in zip(cells, values, strict=True):
+        text = element("strong", cell.text) if cell.best else cell.text
+        numbers = [notes[note] for note in row.notes] if cell is cells[-1] else []
+        links = [element("a", f"[{n}]", href=f"#note-{n}") for n in numbers]
+        written.append(
+            number_cell((text, *(part for link in links for part in (" ", link))), value)
+        )
+    return written
+
+
+def cost_cell(row: TableRow, cost: str) -> Markup:
+    """The cell of a cost."""
+    value = row.costs.get(cost)
+    return number_cell((MISSING if value is None else format_cost(value),), value)
+
+
+def number_cell(content: tuple[str, ...], value: float | None) -> Markup:
+    """A cell that is sorted by a number; without one it stays last."""
+    return element("td", content, class_="number", data_value="" if value is None else repr(value))

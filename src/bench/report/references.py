@@ -1,0 +1,107 @@
+"""Published scores, to stand beside the benchmark table; of other data, so never compared."""
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.errors import BenchError, unknown_name
+from bench.report.table_formats import METRIC_COLUMNS
+from bench.report.tables import TableRow, mark_best
+from bench.structures import find_structure
+
+NAMES = ("method", "structure")
+NO_NUMBER = "no number was published"
+OTHER_DATA = "published scores, of other data: not compared with ours"
+
+
+def read_reference(path: Path) -> list[TableRow]:
+    """Reads published scores as rows of a dataset of their own, best values marked among them.
+
+    The file is a CSV table with the columns method, structure, and any of dice, iou, precision,
+    recall, instance_f1; a cell is empty where nothing was published.
+
+    Args:
+        path: The file; its name becomes that of the dataset.
+
+    Raises:
+        BenchError: If the file cannot be read, lacks a column or has another one, names a method
+            and structure twice, or a score is no number from 0 to 1.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey="", restval=None)
+            columns = list(reader.fieldnames or [])
+            lines = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BenchError(
+            f"reference must be a CSV table of published scores, {path} cannot be read: {reason}"
+        ) from error
+    check_columns(path, columns)
+    rows = [read_line(path, number, line) for number, line in enumerate(lines, start=2)]
+    twice = [cell for cell, n in Counter((r.method, r.structure) for r in rows).items() if n > 1]
+    if twice:
+        raise BenchError(
+            f"{path} must name a method and structure once, received {', '.join(twice[0])} twice: "
+            "keep one of them"
+        )
+    if not rows:
+        raise BenchError(f"{path} must have a row of published scores, received none")
+    return mark_best(rows)
+
+
+def check_columns(path: Path, columns: list[str]) -> None:
+    """Raises BenchError where the columns are not those of published scores."""
+    for name in NAMES:
+        if name not in columns:
+            raise BenchError(
+                f"{path} must have the columns method and structure, received "
+                f"{', '.join(columns) or 'none'}: add {name}"
+            )
+    for name in columns:
+        if name not in (*NAMES, *METRIC_COLUMNS):
+            raise unknown_name(f"column of {path}", name, (*NAMES, *METRIC_COLUMNS))
+    if len(set(columns)) < len(columns):
+        raise BenchError(f"{path} must name a column once, received {', '.join(columns)}")
+
+
+def read_line(path: Path, number: int, line: Mapping[str, str | None]) -> TableRow:
+    """Reads one line of a reference as a row."""
+    if "" in line or None in line.values():
+        raise BenchError(f"line {number} of {path} must have as many cells as the first line")
+    cells = {name: str(text).strip() for name, text in line.items()}
+    if not cells["method"]:
+        raise BenchError(f"line {number} of {path} must name a method, received an empty cell")
+    metrics = [metric for metric in METRIC_COLUMNS if cells.get(metric)]
+    scores = {metric: read_score(path, number, metric, cells[metric]) for metric in metrics}
+    return TableRow(
+        method=cells["method"],
+        label=f"{cells['method']} (published)",
+        structure=find_structure(cells["structure"]).name,
+        dataset=f"published: {path.stem}",
+        seeds=(),
+        run_ids=(),
+        scores=scores,
+        deviations={},
+        interval=None,
+        sections=0,
+        reason=None if scores else NO_NUMBER,
+        warnings=(OTHER_DATA,),
+        published=True,
+    )
+
+
+def read_score(path: Path, number: int, metric: str, text: str) -> float:
+    """Reads a score."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise BenchError(
+            f"{metric} in line {number} of {path} must be a number from 0 to 1 or empty, received "
+            f"{text!r}"
+        )
+    return score

@@ -1,0 +1,232 @@
+"""The benchmark table as Markdown, CSV, LaTeX and terminal text."""
+
+import csv
+import io
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.report.tables import TableRow
+
+# The columns of the paper's Table 1, in its order.
+METRIC_COLUMNS: dict[str, str] = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "Precision",
+    "recall": "Recall",
+    "instance_f1": "Inst. F1",
+}
+COST_COLUMNS: dict[str, str] = {
+    "train_seconds": "Training (s)",
+    "parameters": "Parameters",
+    "peak_gpu_mib": "GPU memory (MiB)",
+    "predict_megapixels_per_s": "Prediction (Mpx/s)",
+}
+SCORE_COLUMNS = (*METRIC_COLUMNS.values(), "95 % interval", "Seeds")
+# Line breaks that let the table fit a terminal of 80 columns.
+TERMINAL_COLUMNS = ("Dice", "IoU", "Prec.", "Recall", "Inst.\nF1", "95 %\ninterval", "Seeds")
+CAPTION = (
+    "Scores are computed once over the pooled pixels and instances of all sections of the split, "
+    "then averaged over seeds (± standard deviation where there are several). The interval is "
+    "the 95 % bootstrap interval of the mean Dice of a section. The best value of each structure "
+    "and column is marked, ties included."
+)
+MISSING = "–"
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "–": "--",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell, and whether it is the best of its column."""
+
+    text: str
+    best: bool = False
+
+
+def to_markdown(rows: Sequence[TableRow]) -> str:
+    """Writes the table in Markdown: best values in bold, notes and caption below it."""
+    names = name_columns(rows)
+    notes = number_notes(rows)
+    lines = [[*names, *SCORE_COLUMNS], ["---"] * len(names) + ["---:"] * len(SCORE_COLUMNS)]
+    for row in rows:
+        cells = [Cell(text) for text in name_cells(row, names)]
+        cells += score_cells(row, notes, deviations=METRIC_COLUMNS)
+        texts = [escape_markdown(cell.text) for cell in cells]
+        lines.append(
+            [f"**{text}**" if cell.best else text for text, cell in zip(texts, cells, strict=True)]
+        )
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    below = [escape_markdown(f"[{number}] {reason}") for reason, number in notes.items()]
+    return "\n\n".join([table, *below, CAPTION]) + "\n"
+
+
+def to_csv(rows: Sequence[TableRow]) -> str:
+    """Writes the table as CSV: full precision, one column per metric, empty where not scored.
+
+    Metrics beyond the paper's follow in alphabetical order, each with its standard deviation
+    (``<metric>_sd``). Several seeds or run ids are separated by blanks.
+    """
+    extra = sorted({metric for row in rows for metric in row.scores} - set(METRIC_COLUMNS))
+    metrics = [*METRIC_COLUMNS, *extra]
+    deviations = [f"{metric}_sd" for metric in metrics]
+    identity = ["method", "label", "structure", "dataset"]
+    support = ["dice_low", "dice_high", "sections", "n", "seeds", "run_ids", "reason", "warnings"]
+    support += ["published", *COST_COLUMNS]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*identity, *metrics, *deviations, *support])
+    for row in rows:
+        low, high = row.interval or ("", "")
+        writer.writerow(
+            [
+                *(row.method, row.label, row.structure, row.dataset),
+                *(row.scores.get(metric, "") for metric in metrics),
+                *(row.deviations.get(metric, "") for metric in metrics),
+                *(low, high, row.sections, row.n),
+                *(" ".join(map(str, row.seeds)), " ".join(row.run_ids), row.reason or ""),
+                *("; ".join(row.warnings), str(row.published).lower()),
+                *(row.costs.get(cost, "") for cost in COST_COLUMNS),
+            ]
+        )
+    return text.getvalue()
+
+
+def to_latex(rows: Sequence[TableRow]) -> str:
+    """Writes the table for LaTeX with booktabs: best values in bold, notes below it."""
+    names = name_columns(rows)
+    notes = number_notes(rows)
+    lines = []
+    for _, group in groupby(rows, key=lambda row: (row.dataset, row.method)):
+        lines.append(r"\midrule")
+        for row in group:
+            cells = [Cell(text) for text in name_cells(row, names)]
+            cells += score_cells(row, notes, deviations=("dice",))
+            texts = [escape_latex(cell.text) for cell in cells]
+            lines.append(
+                " & ".join(
+                    rf"\textbf{{{text}}}" if cell.best else text
+                    for text, cell in zip(texts, cells, strict=True)
+                )
+                + r" \\"
+            )
+    below = [rf"\par\small [{number}] {escape_latex(text)}" for text, number in notes.items()]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(CAPTION)}}}",
+            rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(SCORE_COLUMNS)}}}",
+            r"\toprule",
+            " & ".join(map(escape_latex, [*names, *SCORE_COLUMNS])) + r" \\",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *below,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def print_table(rows: Sequence[TableRow], console: Console) -> None:
+    """Prints the table to a terminal of 80 columns or more, one block of lines per method."""
+    notes = number_notes(rows)
+    datasets = "Dataset" in name_columns(rows)
+    for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
+        if datasets:
+            console.print(Text(f"\nDataset {shorten_dataset(dataset)}", style="bold"))
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
+        table.add_column("Method", overflow="fold")
+        table.add_column("Structure", no_wrap=True)
+        for name in TERMINAL_COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True)
+        for _, group in groupby(of_dataset, key=lambda row: row.method):
+            members = list(group)
+            columns = zip(*(terminal_cells(row, notes) for row in members), strict=True)
+            table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in columns))
+            table.add_section()
+        console.print(table)
+    for reason, number in notes.items():
+        console.print(Text(f"[{number}] {reason}"))
+    console.print(Text(CAPTION, style="dim"))
+
+
+def terminal_cells(row: TableRow, notes: Mapping[str, int]) -> list[Text]:
+    """The structure of a row and its scores, as narrow as they can be read."""
+    return [Text(row.structure.capitalize())] + [
+        Text(cell.text.replace(" ± ", "±"), style="bold green" if cell.best else "")
+        for cell in score_cells(row, notes, deviations=("dice",))
+    ]
+
+
+def number_notes(rows: Sequence[TableRow]) -> dict[str, int]:
+    """Numbers the notes of a table; cells of one note share a number."""
+    notes = dict.fromkeys(note for row in rows for note in row.notes)
+    return {note: number for number, note in enumerate(notes, start=1)}
+
+
+def name_columns(rows: Sequence[TableRow]) -> list[str]:
+    """Headers of the columns that name a row; the dataset only where there are several."""
+    several = len({row.dataset for row in rows}) > 1
+    return ["Dataset", "Method", "Structure"] if several else ["Method", "Structure"]
+
+
+def name_cells(row: TableRow, columns: Sequence[str]) -> list[str]:
+    """The cells that name a row, for the columns given."""
+    cells = [shorten_dataset(row.dataset), row.label, row.structure.capitalize()]
+    return cells[-len(columns) :]
+
+
+def score_cells(
+    row: TableRow, notes: Mapping[str, int], *, deviations: Container[str]
+) -> list[Cell]:
+    """The cells after the names: scores, interval, and number of seeds with the notes.
+
+    Args:
+        row: Row of the table.
+        notes: Number of each note; those without one are left out.
+        deviations: Metrics that are given with their standard deviation.
+    """
+    cells = []
+    for metric in METRIC_COLUMNS:
+        text = f"{row.scores[metric]:.3f}" if metric in row.scores else MISSING
+        if metric in row.deviations and metric in deviations:
+            text += f" ± {row.deviations[metric]:.3f}"
+        cells.append(Cell(text, best=metric in row.best))
+    interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
+    numbers = ",".join(str(notes[note]) for note in row.notes if note in notes)
+    seeds = MISSING if row.published else str(row.n)
+    seeds += f" [{numbers}]" if numbers else ""
+    return [*cells, Cell(interval), Cell(seeds)]
+
+
+def shorten_dataset(dataset: str) -> str:
+    """The first twelve digits of a content hash; any other name as it is."""
+    digits = dataset.rpartition(":")[2]
+    return digits[:12] if re.fullmatch("[0-9a-f]{16,}", digits) else dataset
+
+
+def escape_latex(text: str) -> str:
+    """Escapes the characters that have a meaning of their own in LaTeX text."""
+    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+
+
+def escape_markdown(text: str) -> str:
+    """Escapes the characters that have a meaning of their own inside a Markdown table."""
+    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text)

@@ -1,0 +1,68 @@
+"""The benchmark table as JSON: all that is known of every row, down to the single section."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bench.report.comparisons import Comparison, MeanRank
+from bench.report.tables import ScoreRecord, TableRow, group_records
+
+SCHEMA_VERSION = 1
+
+
+def to_json(
+    rows: Sequence[TableRow],
+    records: Sequence[ScoreRecord],
+    comparisons: Sequence[Comparison],
+    ranks: Sequence[MeanRank],
+) -> dict[str, Any]:
+    """Collects a benchmark in one dictionary of plain values.
+
+    Args:
+        rows: The rows of the table, published ones included.
+        records: The records that the rows were made of: a row's ``runs`` have their scores, also
+            per section.
+        comparisons: Every pair of methods.
+        ranks: Mean ranks of the methods.
+    """
+    members = group_records(records)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "rows": [
+            describe_row(row, members.get((row.method, row.structure, row.dataset), []))
+            for row in rows
+        ],
+        "comparisons": [
+            asdict(pair) | {"distinguishable": pair.distinguishable, "testable": pair.testable}
+            for pair in comparisons
+        ],
+        "ranks": [asdict(rank) for rank in ranks],
+    }
+
+
+def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any]:
+    """A row with the runs it is the mean of, which are among its records."""
+    runs = [
+        {
+            "seed": record.seed,
+            "run_id": record.run_id,
+            "scores": dict(record.scores),
+            "sections": plain(record.section_scores),
+            "costs": dict(record.costs),
+        }
+        for record in sorted(records, key=lambda record: record.seed)
+        if record.scores
+    ]
+    fields = {name: value for name, value in vars(row).items() if name not in ("seeds", "run_ids")}
+    return fields | {
+        "scores": dict(row.scores),
+        "deviations": dict(row.deviations),
+        "best": sorted(row.best),
+        "costs": dict(row.costs),
+        "runs": runs,
+    }
+
+
+def plain(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Scores per section as dictionaries."""
+    return {section: dict(values) for section, values in scores.items()}

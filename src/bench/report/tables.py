@@ -1,0 +1,317 @@
+"""The benchmark table: the scores of runs, averaged over seeds, with their uncertainty."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from bench.errors import BenchError
+from bench.report.variants import variant_label
+
+NO_RUN = "no run recorded"
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """The scores of one evaluated run, or why there are none.
+
+    Attributes:
+        method: Row of METHODS, or any other name.
+        structure: What was segmented.
+        dataset: Name or content hash of the prepared dataset.
+        seed: Seed of the run.
+        run_id: Run the scores come from; empty where nothing ran.
+        scores: Value of each metric over the whole split.
+        section_scores: The same per section: section -> metric -> value.
+        reason: Why the cell was not run; None where it was.
+        warnings: What a reader of the scores must know.
+        costs: What the run took: training time, parameters, GPU memory, speed of prediction.
+
+    Raises:
+        BenchError: If a record has both scores and a reason or neither, or a score that is not
+            a finite number (leave out a score that is not defined).
+    """
+
+    method: str
+    structure: str
+    dataset: str
+    seed: int
+    run_id: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    section_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cell = f"{self.method} on {self.structure}, seed {self.seed}"
+        if bool(self.scores) == bool(self.reason):
+            received = "both" if self.scores else "neither"
+            raise BenchError(
+                f"a record has either scores or a reason, received {received} for {cell}: "
+                "give the one that applies"
+            )
+        for scores in (self.scores, *self.section_scores.values()):
+            for metric, value in scores.items():
+                if not math.isfinite(value):
+                    raise BenchError(
+                        f"scores must be finite, received {metric}={value} for {cell}: "
+                        "leave out a score that is not defined"
+                    )
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One method on one structure of one dataset.
+
+    Attributes:
+        method: Row of METHODS, or any other name.
+        label: Its name in the table.
+        structure: What was segmented.
+        dataset: Name or content hash of the prepared dataset.
+        seeds: Seeds that were scored, ascending.
+        run_ids: The run of each seed.
+        scores: Mean of each metric over the seeds; empty where nothing was scored.
+        deviations: Standard deviation (n - 1) over the seeds that have the metric; only metrics
+            with several seeds.
+        interval: 95 % bootstrap interval of the mean Dice of a section, each section averaged
+            over seeds first; None with fewer than two sections.
+        sections: Number of sections the interval rests on.
+        reason: Why the cell, or a seed of it, was not scored.
+        warnings: What a reader of the scores must know.
+        best: Metrics in which no method is better on this structure and dataset.
+        costs: Mean of each cost over the seeds.
+        published: Whether the scores are from a publication, of other data than ours.
+    """
+
+    method: str
+    label: str
+    structure: str
+    dataset: str
+    seeds: tuple[int, ...]
+    run_ids: tuple[str, ...]
+    scores: Mapping[str, float]
+    deviations: Mapping[str, float]
+    interval: tuple[float, float] | None
+    sections: int
+    reason: str | None
+    warnings: tuple[str, ...] = ()
+    best: frozenset[str] = frozenset()
+    costs: Mapping[str, float] = field(default_factory=dict)
+    published: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the table says below of this row."""
+        return tuple(" ".join(note.split()) for note in (self.reason, *self.warnings) if note)
+
+    @property
+    def n(self) -> int:
+        """Number of seeds scored."""
+        return len(self.seeds)
+
+
+def bootstrap_interval(
+    values: Iterable[float],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the mean, widened where values are few.
+
+    Percentiles of resampled means say how far the mean may lie on either side, but resamples of n
+    values vary too little, by sqrt((n - 1) / n), and take their own deviation for the true one.
+    Both sides are therefore stretched by sqrt(n / (n - 1)) and Student's t over the normal
+    quantile, as in the interval of a mean of normal values; from 100 values on that is 2 %. In
+    simulated benchmarks it holds the truth in 93 to 97 % of cases at 3, 5, 10, 20 and 60 sections,
+    where the percentiles alone did in 73, 82, 89, 92 and 95 % (a test proves it).
+
+    Resampling treats the values as independent. Neighbouring serial sections are not, so for
+    them the interval is narrower than the truth.
+
+    Args:
+        values: One value per section (or instance).
+        seed: Random seed.
+        resamples: Number of resamples.
+        limits: The smallest and the largest mean that can be.
+
+    Returns:
+        Lower and upper bound; None for fewer than two values, which cannot say how they vary.
+
+    Raises:
+        BenchError: If a value is not finite.
+
+    References:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3; Hesterberg,
+        What teachers should know about the bootstrap, The American Statistician 69 (2015) 371.
+    """
+    sample = np.asarray(list(values), dtype=np.float64)
+    if not np.isfinite(sample).all():
+        raise BenchError(
+            f"bootstrap values must be finite, received {sample.tolist()}: "
+            "leave out values that are not defined"
+        )
+    if sample.size < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(sample.size, size=(resamples, sample.size))
+    low, high = np.percentile(sample[drawn].mean(axis=1), (2.5, 97.5))
+    mean, stretch = float(sample.mean()), few_values_stretch(sample.size)
+    ends = (mean + (end - mean) * stretch for end in (float(low), float(high)))
+    lowest, highest = (min(max(end, limits[0]), limits[1]) for end in ends)
+    return lowest, highest
+
+
+def few_values_stretch(count: int) -> float:
+    """How much wider than its percentiles a 95 % interval of ``count`` values is; 1 for many."""
+    student, normal = stdtrit(count - 1, 0.975), ndtri(0.975)
+    return float(math.sqrt(count / (count - 1)) * student / normal)
+
+
+def benchmark_table(
+    records: Sequence[ScoreRecord], methods_order: Sequence[str], structures_order: Sequence[str]
+) -> list[TableRow]:
+    """Averages records over seeds into the rows of the benchmark table.
+
+    Rows are ordered as in the paper: by dataset, then method, then structure. Every method gets
+    a row for every structure, and a row without records says so; only with several datasets are
+    the structures that a dataset has no record of left out. Names that the orders lack follow
+    at the end, in order of appearance.
+
+    Args:
+        records: At most one per method, structure, dataset and seed.
+        methods_order: Methods, in the order of the rows.
+        structures_order: Structures, in the order of the rows.
+
+    Raises:
+        BenchError: If two records share method, structure, dataset and seed.
+    """
+    check_unique(records)
+    methods = list(dict.fromkeys([*methods_order, *(record.method for record in records)]))
+    structures = list(dict.fromkeys([*structures_order, *(record.structure for record in records)]))
+    datasets = list(dict.fromkeys(record.dataset for record in records)) or [""]
+    annotated = {(record.dataset, record.structure) for record in records}
+    members = group_records(records)
+    rows = [
+        summarise_cell(members.get((method, structure, data), []), method, structure, data)
+        for data in datasets
+        for method in methods
+        for structure in structures
+        if len(datasets) == 1 or (data, structure) in annotated
+    ]
+    return mark_best(rows)
+
+
+def group_records(
+    records: Iterable[ScoreRecord],
+) -> dict[tuple[str, str, str], list[ScoreRecord]]:
+    """The records of each row, by method, structure and dataset."""
+    members: dict[tuple[str, str, str], list[ScoreRecord]] = {}
+    for record in records:
+        key = (record.method, record.structure, record.dataset)
+        members.setdefault(key, []).append(record)
+    return members
+
+
+def check_unique(records: Sequence[ScoreRecord]) -> None:
+    """Raises BenchError where two records are the same cell and seed."""
+    seen: dict[tuple[str, str, str, int], str] = {}
+    for record in records:
+        key = (record.method, record.structure, record.dataset, record.seed)
+        if key in seen:
+            raise BenchError(
+                "the table takes one record per method, structure, dataset and seed, received "
+                f"runs {seen[key]!r} and {record.run_id!r} of {record.method} on "
+                f"{record.structure}, seed {record.seed}: keep one of them"
+            )
+        seen[key] = record.run_id
+
+
+def summarise_cell(
+    records: Sequence[ScoreRecord], method: str, structure: str, dataset: str
+) -> TableRow:
+    """Averages the records of one cell over seeds; no best value is marked yet."""
+    scored = sorted((r for r in records if r.reason is None), key=lambda r: r.seed)
+    values = _collect(record.scores for record in scored)
+    sections: dict[str, list[float]] = {}
+    for record in scored:
+        for section, scores in record.section_scores.items():
+            if "dice" in scores:
+                sections.setdefault(section, []).append(scores["dice"])
+    return TableRow(
+        method=method,
+        label=variant_label(method),
+        structure=structure,
+        dataset=dataset,
+        seeds=tuple(record.seed for record in scored),
+        run_ids=tuple(record.run_id for record in scored),
+        scores={metric: float(np.mean(seeds)) for metric, seeds in values.items()},
+        deviations={
+            metric: float(np.std(seeds, ddof=1)) for metric, seeds in values.items() if seeds[1:]
+        },
+        interval=bootstrap_interval(
+            [float(np.mean(seeds)) for seeds in sections.values()], limits=(0.0, 1.0)
+        ),
+        sections=len(sections),
+        reason=_reason(records),
+        warnings=_warnings(scored),
+        costs={
+            name: float(np.mean(seeds)) for name, seeds in _collect(r.costs for r in scored).items()
+        },
+    )
+
+
+def mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Marks the best, that is highest, value of each structure, dataset and metric.
+
+    Values that print alike at three decimals tie and are all marked; zero is never marked.
+    """
+    best: dict[tuple[str, str, str], float] = {}
+    for row in rows:
+        for metric, value in row.scores.items():
+            key = (row.dataset, row.structure, metric)
+            best[key] = max(best.get(key, 0.0), round(value, 3))
+    return [
+        replace(
+            row,
+            best=frozenset(
+                metric
+                for metric, value in row.scores.items()
+                if 0 < round(value, 3) == best[row.dataset, row.structure, metric]
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _collect(scores: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    """The values of each metric, over the seeds that have it."""
+    values: dict[str, list[float]] = {}
+    for seed in scores:
+        for metric, value in seed.items():
+            values.setdefault(metric, []).append(value)
+    return values
+
+
+def _reason(records: Sequence[ScoreRecord]) -> str | None:
+    """Why a cell, or some of its seeds, were not scored."""
+    failed = [record for record in records if record.reason is not None]
+    if not records:
+        return NO_RUN
+    if len(failed) == len(records):
+        return "; ".join(dict.fromkeys(str(record.reason) for record in failed))
+    return "; ".join(f"seed {r.seed} not scored: {r.reason}" for r in failed) or None
+
+
+def _warnings(scored: Sequence[ScoreRecord]) -> tuple[str, ...]:
+    """The warnings of a cell; with several seeds, each with those that it is about."""
+    seeds: dict[str, list[int]] = {}
+    for record in scored:
+        for warning in record.warnings:
+            seeds.setdefault(warning, []).append(record.seed)
+    return tuple(
+        warning if len(found) == len(scored) else f"seed {', '.join(map(str, found))}: {warning}"
+        for warning, found in seeds.items()
+    )

@@ -1,0 +1,41 @@
+"""The strategies that are compared, as one literal table."""
+
+from bench.methods import METHODS
+from bench.metrics.table import METRICS
+
+# Before the metric that chose a combination of methods.
+COMBINATION = "best_by_"
+
+
+# A method trained on fewer annotated sections than there are is a row of its own in the table.
+
+
+def variant_name(method: str, labelled: int | None) -> str:
+    """Name of a method that used ``labelled`` annotated sections (None: all)."""
+    return method if labelled is None else f"{method}:{labelled}"
+
+
+def combination_name(metric: str) -> str:
+    """Name of the best combination of methods by a metric, which is a row of the table too."""
+    return f"{COMBINATION}{metric}"
+
+
+def variant_label(name: str) -> str:
+    """How the benchmark table calls a method or variant; other names stay as they are."""
+    metric = METRICS.get(name.removeprefix(COMBINATION))
+    if name.startswith(COMBINATION) and metric is not None:
+        return f"Best combination by {metric.label}"
+    method, _, labelled = name.partition(":")
+    if method not in METHODS:
+        return name
+    label = METHODS[method].label
+    sections = "section" if labelled == "1" else "sections"
+    return f"{label}, {labelled} labelled {sections}" if labelled else label
+
+
+def variant_order(name: str) -> tuple[int, str, int]:
+    """Sort key of the rows of the table: as in METHODS, other names after them."""
+    method, _, labelled = name.partition(":")
+    place = list(METHODS).index(method) if method in METHODS else len(METHODS)
+    # All sections come after a few of them.
+    return place, method, int(labelled) if labelled.isdecimal() else 10**9

@@ -1,0 +1,141 @@
+"""One cell of the benchmark: the stages of its method, then the evaluation; and the search."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.config.running import BenchmarkConfig
+from bench.config.scoring import EvaluateConfig, OptimizeConfig
+from bench.config.settings import StepConfig, parse_settings
+from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
+from bench.methods import METHODS, Method, find_method
+from bench.steps.domain_adapt import domain_adapt
+from bench.steps.evaluate import evaluate
+from bench.steps.finetune import finetune
+from bench.steps.microsam import microsam
+from bench.steps.optimize import optimize
+from bench.steps.training.source import source_of
+from bench.structures import Structure, find_structure
+from bench.tracking.store import Store
+from bench.words import NONE
+
+Config = TypeVar("Config", bound=StepConfig)
+
+# Settings that every stage shares with the benchmark, whatever else it is given.
+SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
+MODES = {"microsam_zero_shot": "zero_shot", "microsam_finetuned": "finetune"}
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A method on a structure with a seed, and so many annotated sections (None: all)."""
+
+    method: Method
+    structure: Structure
+    seed: int
+    labelled: int | None = None
+
+    @classmethod
+    def named(cls, method: str, structure: str, seed: int, labelled: int | None) -> "GridCell":
+        """A cell by the names of its parts."""
+        return cls(find_method(method), find_structure(structure), seed, labelled)
+
+    def __str__(self) -> str:
+        """As people say it."""
+        few = "" if self.labelled is None else f" labelled {self.labelled}"
+        return f"{self.method.name} {self.structure.name}{few} seed {self.seed}"
+
+
+def evaluate_cell(
+    cell: GridCell,
+    config: BenchmarkConfig,
+    store: Store,
+    parent: str,
+    model: str | None = None,
+) -> dict[str, str]:
+    """Makes the cell's model, or takes it as it is, and evaluates it.
+
+    A search for the best combination is made on validation, so that is evaluated too.
+
+    Args:
+        cell: The cell.
+        config: The settings of the benchmark.
+        store: The tracking store.
+        parent: Id of the benchmark's run.
+        model: Id of the run that has the model, if it was made before.
+
+    Returns:
+        Ids of the evaluations' runs, by split.
+    """
+    settings: dict[str, Any] = {
+        "dataset": config.dataset,
+        "protocol": config.protocol,
+        "augmentations": config.augmentations if cell.method.augmentable else NONE,
+        "device": config.device,
+        "rescale": config.rescale,
+        "trust_checkpoint": config.trust_checkpoint,
+    }
+    if cell.method.step:
+        settings["run_id"] = model or make_model(cell, config, store, parent)
+    else:
+        settings |= {
+            "method": cell.method.name,
+            "structure": cell.structure.name,
+            "source": source_of(cell.structure.name, config.source),
+        }
+    splits = (config.split, "val") if config.optimize else (config.split,)
+    return {
+        split: evaluate(EvaluateConfig(**settings, split=split), store, parent)
+        for split in dict.fromkeys(splits)
+    }
+
+
+def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: str) -> str:
+    """Runs the stages of the cell's method; returns the id of the run that has the model."""
+    method = cell.method
+    own: dict[str, Any] = {
+        "method": method.name,
+        "structure": cell.structure.name,
+        "seed": cell.seed,
+        "source": source_of(cell.structure.name, config.source),
+    }
+    if method.step == "domain_adapt":
+        own["confidence"] = method.confidence
+        own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
+        return domain_adapt(stage_config(DomainAdaptConfig, config, own), store, parent)
+    if method.step == "microsam":
+        del own["method"], own["source"]
+        own |= {"mode": MODES[method.name], "labelled": cell.labelled}
+        own |= parse_settings(MicrosamConfig, config.microsam)
+        own["source"] = source_of(cell.structure.name, own.get("source", "auto"))
+        return microsam(stage_config(MicrosamConfig, config, own), store, parent)
+    if method.start in METHODS:
+        adaptation = dataclasses.replace(cell, method=METHODS[method.start], labelled=None)
+        own["source"] = f"runs:/{make_model(adaptation, config, store, parent)}"
+    # What the settings of fine-tuning and the benchmark have in common is the cell's.
+    names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
+    shared = {name: getattr(config, name) for name in names - {"labelled"}}
+    own |= {"source": "auto"} if method.start == "random" else {}
+    return finetune(FinetuneConfig(**shared | own | {"labelled": cell.labelled}), store, parent)
+
+
+def stage_config(config_type: type[Config], config: BenchmarkConfig, own: dict[str, Any]) -> Config:
+    """The config of a stage: what it shares with the benchmark, and its own settings."""
+    names = {field.name for field in dataclasses.fields(config_type)}
+    shared = {name: getattr(config, name) for name in SHARED if name in names}
+    return config_type(**shared | own)
+
+
+def search_structure(
+    structure: str, validations: list[str], config: BenchmarkConfig, store: Store, parent: str
+) -> str:
+    """Searches the best combination of evaluated cells; returns the id of the search's run."""
+    search = OptimizeConfig(
+        dataset=config.dataset,
+        structure=structure,
+        metric=config.metric,
+        runs=",".join(validations),
+        output=str(Path(config.output) / "best" / structure),
+    )
+    return optimize(search, store, parent)

@@ -1,0 +1,131 @@
+"""The grid on a cluster: adaptation, training, evaluation and search as tasks of a graph."""
+
+import dataclasses
+import functools
+import logging
+import os
+from typing import Any
+
+from bench.cluster.child import run_child, stopping
+from bench.cluster.clusters import LOCAL, open_cluster, read_profile, threads_each
+from bench.cluster.graph import Outcome, Task, run_graph
+from bench.config.running import BenchmarkConfig
+from bench.methods import METHODS
+from bench.steps.grid.cells import GridCell
+from bench.tracking.ownership.stale import reap
+from bench.tracking.runs import Run
+from bench.tracking.store import SQLITE, Store
+
+log = logging.getLogger(__name__)
+
+CHILD = "bench.steps.grid.task"
+
+
+def run_on_cluster(
+    cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
+) -> dict[GridCell, str]:
+    """Trains, evaluates and searches on the workers of a cluster.
+
+    Returns:
+        The reasons of the cells that failed.
+    """
+    if store.uri.startswith(SQLITE) and config.cluster != LOCAL:
+        log.warning("the store is SQLite: workers of other machines cannot share it safely")
+    tasks = grid_tasks(cells, config, store, run.id)
+    ended = {"done": 0, "failed": 0}
+
+    def report(task: Task, outcome: Outcome) -> None:
+        log.info("%s: %s", task.name, outcome.reason or outcome.state)
+        kind = task.payload["kind"]
+        if kind == "search" and outcome.state == "failed":
+            warning = f"no best combination of {task.payload['structure']}: {outcome.reason}"
+            run.add_warning(warning)
+        elif kind == "evaluate":
+            ended["done"] += 1
+            ended["failed"] += outcome.state == "failed"
+            counts = {f"cells/{name}": count for name, count in ended.items()}
+            run.log_metrics(counts, ended["done"])
+
+    threads = threads_each(config.cluster, config.workers)
+    call = functools.partial(run_child, CHILD, threads=threads, owner=run.id)
+    profile = read_profile(config.cluster_profile)
+    try:
+        with (
+            open_cluster(config.cluster, config.workers, profile) as client,
+            stopping(client, run.id),
+        ):
+            outcomes = run_graph(tasks, client, call, report)
+    finally:
+        reap(store)
+    return reasons(cells, outcomes)
+
+
+def grid_tasks(
+    cells: list[GridCell], config: BenchmarkConfig, store: Store, parent: str
+) -> list[Task]:
+    """The graph of a grid. Cells that start from the same adaptation share its task."""
+    common = {
+        "config": dataclasses.asdict(config),
+        "uri": store.uri,
+        "experiment": store.experiment_id,
+        "parent": parent,
+        "folder": os.getcwd(),  # noqa: PTH109
+    }
+    tasks: dict[str, Task] = {}
+
+    def add(name: str, needs: tuple[str, ...] = (), wants: tuple[str, ...] = (), **own: Any) -> str:
+        tasks[name] = Task(name, common | own, needs, wants)
+        return name
+
+    def add_model(cell: GridCell) -> tuple[str, ...]:
+        if not cell.method.step:
+            return ()
+        start = adaptation_of(cell)
+        return (
+            add(model_name(cell), add_model(start) if start else (), **described("model", cell)),
+        )
+
+    for cell in cells:
+        add(evaluation_name(cell), add_model(cell), **described("evaluate", cell))
+    if config.optimize:
+        for structure in dict.fromkeys(cell.structure.name for cell in cells):
+            found = [c for c in cells if c.structure.name == structure and c.labelled is None]
+            names = tuple(evaluation_name(cell) for cell in found)
+            if names:
+                add(f"optimize {structure}", (), names, kind="search", structure=structure)
+    return list(tasks.values())
+
+
+def described(kind: str, cell: GridCell) -> dict[str, Any]:
+    """A cell's task as plain values."""
+    names = {"method": cell.method.name, "structure": cell.structure.name}
+    return {"kind": kind, "cell": names | {"seed": cell.seed, "labelled": cell.labelled}}
+
+
+def adaptation_of(cell: GridCell) -> GridCell | None:
+    """The cell whose model this one's training starts from."""
+    if cell.method.start not in METHODS:
+        return None
+    return dataclasses.replace(cell, method=METHODS[cell.method.start], labelled=None)
+
+
+def model_name(cell: GridCell) -> str:
+    """Name of the task that makes a cell's model."""
+    return f"train {cell}"
+
+
+def evaluation_name(cell: GridCell) -> str:
+    """Name of the task that evaluates a cell."""
+    return f"evaluate {cell}"
+
+
+def reasons(cells: list[GridCell], outcomes: dict[str, Outcome]) -> dict[GridCell, str]:
+    """Why cells failed: by their own training, or evaluation, or what they start from."""
+    failures = {}
+    for cell in cells:
+        for name in (model_name(cell), evaluation_name(cell)):
+            outcome = outcomes.get(name)
+            if outcome and outcome.state == "failed":
+                failures[cell] = outcome.reason
+                break
+    return failures

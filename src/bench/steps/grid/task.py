@@ -1,0 +1,53 @@
+"""One task of the grid, in a process of its own on a worker of the cluster."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.cluster.child import answer_parent, attempt
+from bench.cluster.graph import Outcome
+from bench.config.running import BenchmarkConfig
+from bench.core.process import set_up_process
+from bench.steps.grid.cells import GridCell, evaluate_cell, make_model, search_structure
+from bench.tracking.ownership.claims import BusyError
+from bench.tracking.store import Store, open_store
+
+
+def do_task(payload: dict[str, Any]) -> Outcome:
+    """Does a task; whatever goes wrong is its outcome."""
+    task, results = payload["payload"], payload["results"]
+    return attempt(lambda: call_step(task, results, open_same_store(task)), task, (BusyError,))
+
+
+def open_same_store(task: dict[str, Any]) -> Store:
+    """Opens the store of the benchmark, in its folder where there is one here."""
+    if Path(task["folder"]).is_dir():
+        os.chdir(task["folder"])
+    os.environ["MLFLOW_TRACKING_URI"] = task["uri"]
+    os.environ["MLFLOW_EXPERIMENT_ID"] = task["experiment"]
+    # Cells that begin while a server restarts would otherwise all fail, one after the other.
+    store, config = open_store(patient=True), task["config"]
+    store.resume, store.watch.expiry_s = config["resume"], config["stale_min"] * 60
+    return store
+
+
+def call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> Any:
+    """Does what a task says, with the results of those that it needed."""
+    config, parent = BenchmarkConfig(**task["config"]), task["parent"]
+    if task["kind"] == "search":
+        found = [splits["val"] for splits in results.values()]
+        return search_structure(task["structure"], found, config, store, parent) if found else None
+    cell = GridCell.named(**task["cell"])
+    if task["kind"] == "model":
+        return make_model(cell, config, store, parent)
+    (model,) = results.values() or (None,)
+    return evaluate_cell(cell, config, store, parent, model)
+
+
+if __name__ == "__main__":
+    set_up_process()
+    try:
+        answer_parent(do_task)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it stopped")

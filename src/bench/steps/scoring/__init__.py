@@ -1,0 +1,1 @@
+"""What the steps that score, search and promote share."""

@@ -1,0 +1,92 @@
+"""What an evaluation leaves in its run: scores, tables and pictures."""
+
+import json
+from collections.abc import Callable
+
+import pandas as pd
+
+from bench.core.pixels import shrink_factor
+from bench.dataset.prepared import PreparedDataset
+from bench.metrics.curves import average_precision, precision_recall
+from bench.postprocess.instances import Instances
+from bench.recipe.scores import SplitResult
+from bench.report.figures.charts import precision_recall_figure
+from bench.report.figures.figures import overlay_figure
+from bench.report.figures.overlays import draw_overlay
+from bench.report.figures.ranked_sections import spread_sections
+from bench.steps.scoring.score_tag import pack_scores
+from bench.tracking.queries import SCORES_TAG
+from bench.tracking.runs import Run
+
+# Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
+# shows the median too, which is among any odd number.
+SHOWN_SECTIONS = 9
+# Longest side of the overlays in the table, px.
+TABLE_SIDE_PX = 1100
+
+SCORES_FILE = "scores.json"
+PRECISION_RECALL_FILE = "precision_recall.csv"
+
+
+def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
+    """Logs the pooled scores as metrics, those per section as a table and as JSON.
+
+    Args:
+        run: The run that made them.
+        result: The scores.
+        split: What they are of.
+        level: The level from which a pixel counted.
+    """
+    assert result.histogram is not None
+    pooled = result.scores() | {"average_precision": average_precision(result.histogram)}
+    run.log_metrics({f"{split}/{name}": value for name, value in pooled.items()})
+    if result.empty:
+        run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
+    content = {"split": split, "pooled": pooled, "sections": result.sections}
+    run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+    packed = pack_scores(pooled, result.sections)
+    if packed:
+        run.set_tags({SCORES_TAG: packed})
+    run.log_text(pd.DataFrame(result.sections).T.to_csv(index_label="section"), "sections.csv")
+    thresholds, precision, recall = precision_recall(result.histogram)
+    curve = {"level": thresholds, "precision": precision, "recall": recall}
+    run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
+    figure = precision_recall_figure(thresholds, precision, recall, level)
+    run.log_figure(figure, "precision_recall.png")
+
+
+def log_pictures(
+    run: Run,
+    dataset: PreparedDataset,
+    structure: str,
+    result: SplitResult,
+    clean: Callable[[str], Instances],
+) -> None:
+    """Logs overlays of the worst, the best and some sections between.
+
+    Args:
+        run: The evaluation's run.
+        dataset: What was evaluated.
+        structure: Its structure.
+        result: The scores, by which sections are chosen.
+        clean: From the name of a section to its instances.
+    """
+    shown = spread_sections(result.sections, SHOWN_SECTIONS)
+    pictures = {}
+    for name in shown:
+        raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
+        labels = clean(name).labels
+        scores = result.sections[name]
+        title = f"{structure}, {name}"
+        figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)
+        run.log_figure(figure, overlay_file(name))
+        pictures[name] = draw_overlay(
+            raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, TABLE_SIDE_PX)
+        )
+    # A table with an image column: the Artifacts view of several runs puts them side by side.
+    run.log_image_table(pictures, {name: result.sections[name]["dice"] for name in shown})
+
+
+def overlay_file(section: str) -> str:
+    """The artifact with the overlay of a section."""
+    return f"overlays/{section}.png"

@@ -1,0 +1,100 @@
+"""What an evaluation is about: the model of a run, or a source as it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.scoring import EvaluateConfig
+from bench.core.hashing import file_sha256
+from bench.dataset.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.methods import find_method
+from bench.steps.training.source import fetch_checkpoint, resolve_source, source_of
+from bench.structures import find_structure
+from bench.tracking.queries import Cell, FoundRun, find_trained, get_trained
+from bench.tracking.store import Store
+from bench.words import AUTO
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is evaluated.
+
+    Attributes:
+        cell: What its scores are about.
+        run_id: The run that made it; empty where it is a source as it is.
+        source: The name of that source; empty otherwise.
+        weights: Its checkpoint.
+        sha256: Hash of the checkpoint.
+        warnings: What a reader of its scores must know.
+    """
+
+    cell: Cell
+    run_id: str
+    source: str
+    weights: Path
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+    """Finds the model that a config names.
+
+    Raises:
+        BenchError: If there is none, or the config contradicts itself.
+    """
+    if config.method != AUTO and not find_method(config.method).step:
+        return find_unadapted(config, dataset, store)
+    if config.source != AUTO:
+        raise BenchError(
+            f"source is the model of a method without a stage of its own, received source="
+            f"{config.source!r} with method={config.method}: add method=unadapted, or give run_id"
+        )
+    trained = find_run(config, dataset, store)
+    weights = fetch_checkpoint(store, trained.id)
+    return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
+
+
+def find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+    """The source itself, for a structure."""
+    if config.structure == AUTO or config.run_id != AUTO:
+        raise BenchError(
+            f"method {config.method} evaluates a source as it is, received run_id={config.run_id} "
+            f"and structure={config.structure}: give structure and source, and no run_id"
+        )
+    structure = find_structure(config.structure).name
+    given = source_of(structure, config.source)
+    source = resolve_source(store, given, trust=config.trust_checkpoint)
+    if source.path is None:
+        raise BenchError(
+            f"method {config.method} evaluates a trained model, received source={given}: "
+            "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"
+        )
+    cell = Cell(config.method, structure, dataset.content_hash, seed=0)
+    return Subject(cell, "", source.name, source.path, source.sha256)
+
+
+def find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:
+    """The run that a config names, or the newest of its method and structure."""
+    if config.run_id == AUTO:
+        if config.structure == AUTO:
+            raise BenchError("evaluate needs a model: give run_id, or structure (and method)")
+        structure = find_structure(config.structure).name
+        return find_trained(
+            store,
+            method=config.method,
+            structure=structure,
+            dataset=dataset.content_hash,
+            seed=config.seed,
+        )
+    trained = get_trained(store, config.run_id)
+    if config.structure != AUTO and find_structure(config.structure).name != trained.cell.structure:
+        raise BenchError(
+            f"run {config.run_id} trained {trained.cell.structure}, received structure="
+            f"{config.structure}: leave structure out, or give a run of that structure"
+        )
+    if config.method not in (AUTO, trained.cell.method):
+        raise BenchError(
+            f"run {config.run_id} is of method {trained.cell.method}, received method="
+            f"{config.method}: leave one of both out"
+        )
+    return trained

@@ -1,0 +1,164 @@
+"""What a search leaves in its run and its output folder."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from bench.core.files import write_json, write_text, write_whole
+from bench.inference.blends import describe_blend
+from bench.metrics.table import METRICS
+from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
+from bench.recipe.scores import SplitResult
+from bench.report.figures.search import ablation_figure, order_blends, surface_figure
+from bench.report.tables import bootstrap_interval
+from bench.search.candidates import PIXEL_METRICS, middle_of_best, pixel_curve
+from bench.search.map_search import RANKED_BY
+from bench.search.search import SearchResult
+from bench.tracking.queries import fetch_artifact
+from bench.tracking.runs import Run
+from bench.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+OUTPUT_FILES = (
+    *("search.csv", "blends.csv", "ablation.csv", "surface.png", "ablation.png"),
+    RECIPE_FILE,
+)
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """Scores on the test split.
+
+    Attributes:
+        winner: Of the best combination.
+        single: Of the best model alone, as it is evaluated without a search.
+    """
+
+    winner: SplitResult
+    single: SplitResult
+
+    # pytest would otherwise take the name for that of a test.
+    __test__ = False
+
+    def gain(self, metric: str) -> tuple[float, tuple[float, float] | None]:
+        """How much better the winner is over all sections.
+
+        Returns:
+            The difference of the pooled scores, and the 95 % bootstrap interval of the mean
+            difference of a section; None with fewer than two sections.
+        """
+        pooled = self.winner.scores()[metric] - self.single.scores()[metric]
+        differences = [
+            scores[metric] - self.single.sections[name][metric]
+            for name, scores in self.winner.sections.items()
+        ]
+        return pooled, bootstrap_interval(differences, limits=(-1.0, 1.0))
+
+
+def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> None:
+    """Logs tables and pictures of the search, also into the output folder."""
+    metric = recipe.metric
+    by_pixels = metric if metric in PIXEL_METRICS else RANKED_BY
+    order = order_blends(result.histograms, by_pixels)
+    blends = []
+    for blend in order:
+        curve = pixel_curve(result.histograms[blend], by_pixels)
+        level = middle_of_best(curve)
+        blends.append(describe_blend(blend) | {"level": level, by_pixels: float(curve[level])})
+    ablation = [
+        {"ingredient": each.name, "gain": each.gain, **each.candidate.describe()}
+        for each in result.ablation
+    ]
+    tables = {
+        "search.csv": [candidate.describe() for candidate in result.candidates],
+        "blends.csv": blends,
+        "ablation.csv": ablation,
+    }
+    for name, rows in tables.items():
+        keep(run, output / name, text_writer(pd.DataFrame(rows).to_csv(index=False)))
+    surface = surface_figure(result.histograms, order, by_pixels)
+    keep(run, output / "surface.png", figure_writer(surface))
+    keep(run, output / "ablation.png", figure_writer(ablation_figure(result.ablation, metric)))
+    run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
+    run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
+    run.set_tags({"bench.recipe.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
+    label = METRICS[metric].label
+    run.keep_warnings(
+        [
+            f"chosen by {label} on validation ({recipe.validation[metric]:.3f}) of "
+            f"{result.combinations:,} combinations: {recipe.describe()}"
+        ]
+    )
+
+
+def log_recipe(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
+    """Logs the recipe, and the gain on the test split where it was scored."""
+    keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
+    for metric in dict.fromkeys(("dice", recipe.metric)) if test else ():
+        assert test is not None
+        gain, interval = test.gain(metric)
+        run.log_metrics({f"gain/test_{metric}": gain})
+        if interval is not None:
+            low, high = interval
+            run.log_metrics({f"gain/test_{metric}_low": low, f"gain/test_{metric}_high": high})
+
+
+def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
+    """Prints what was found."""
+    console, label = Console(), METRICS[recipe.metric].label
+    table = Table(title=f"{recipe.structure}: {label} on validation, chosen by it")
+    for name in ("", label, "Gain", "Combination"):
+        table.add_column(name, overflow="fold")
+    for each in result.ablation:
+        score = each.candidate.scores[recipe.metric]
+        table.add_row(each.name, f"{score:.3f}", f"{each.gain:+.3f}", each.candidate.blend.short)
+    console.print(table)
+    console.print(f"Best of {result.combinations:,} combinations: {recipe.describe()}")
+    if test is None:
+        return
+    single = result.single.blend.members[0]
+    for metric in dict.fromkeys((recipe.metric, "dice")):
+        gain, interval = test.gain(metric)
+        within = f"{len(test.winner.sections)} sections"
+        if interval is not None:
+            within += f", 95 % interval of a section's {interval[0]:+.3f} to {interval[1]:+.3f}"
+        score = test.winner.scores()[metric]
+        console.print(
+            f"{METRICS[metric].label} on test: {score:.3f}, {gain:+.3f} against {single} alone "
+            f"({within})"
+        )
+
+
+def restore_output(store: Store, run_id: str, output: Path) -> None:
+    """Writes the files of a search that was made before into the output folder."""
+    for name in OUTPUT_FILES:
+        kept = fetch_artifact(store, run_id, name)
+        write_whole(output / name, partial(shutil.copyfile, kept))
+    log.info("the search is kept, its files are written again to %s", output)
+
+
+def keep(run: Run, path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file of the output folder whole, and logs it."""
+    write(path)
+    run.log_file(path)
+
+
+def text_writer(text: str) -> Callable[[Path], None]:
+    """Writes a text."""
+    return lambda path: write_text(path, text)
+
+
+def figure_writer(figure: Figure) -> Callable[[Path], None]:
+    """Writes a figure as PNG."""
+    return lambda path: write_whole(
+        path, lambda temporary: figure.savefig(temporary, format="png", dpi=130)
+    )

@@ -1,0 +1,1 @@
+"""What segment and export are made of."""

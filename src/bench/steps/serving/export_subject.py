@@ -1,0 +1,207 @@
+"""What an export is about: the instances of an evaluation, or a dataset's own annotation."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.config.data import ExportConfig
+from bench.core.hashing import file_sha256
+from bench.dataset.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.export.stack import LabelStack, make_stack
+from bench.inference.prediction_file import read_mean
+from bench.inference.symmetries import find_augmentations
+from bench.models.checkpoint import load_info
+from bench.postprocess.segmentation import PostprocessSettings
+from bench.postprocess.segmentation_ import segment_prediction
+from bench.postprocess.watershed import WatershedSettings
+from bench.recipe.scores import threshold_level
+from bench.steps.training.source import fetch_weights
+from bench.structures import find_structure, find_structures
+from bench.tracking.evaluations import Evaluation, get_evaluation
+from bench.tracking.queries import fetch_artifact
+from bench.tracking.store import Store
+from bench.words import AUTO, NONE
+
+NO_RUN = (AUTO, "none")
+DEFAULT_SPLIT = "val"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Labels to export.
+
+    Attributes:
+        dataset: The dataset that their sections are of.
+        split: The split.
+        structures: The structures.
+        read: Reads the ids (y, x) of a section and structure.
+        numbering: What tells, by section and structure, whose numbers these ids are: an id that
+            two sections of one numbering share is one instance through both.
+        run_id: The evaluation; empty for annotation.
+        method: Row of METHODS of the evaluation; empty for annotation.
+    """
+
+    dataset: PreparedDataset
+    split: str
+    structures: tuple[str, ...]
+    read: Callable[[str, str], np.ndarray]
+    numbering: Callable[[str, str], Hashable]
+    run_id: str = ""
+    method: str = ""
+
+    def sizes(self) -> dict[tuple[int, int], list[str]]:
+        """The names of the sections by their height and width."""
+        sizes: dict[tuple[int, int], list[str]] = {}
+        for name in self.dataset.sections(self.split):
+            height, width = self.dataset.find(name)["shape"]
+            sizes.setdefault((height, width), []).append(name)
+        return sizes
+
+    def read_stack(self, names: Sequence[str]) -> LabelStack:
+        """Reads sections of one size, with their image."""
+        return make_stack(
+            {structure: self.read_numbered(names, structure) for structure in self.structures},
+            raw=np.stack([self.dataset.read_raw(name) for name in names]),
+            names=tuple(names),
+            pixel_size_nm=self.dataset.pixel_size_nm,
+            section_nm=self.dataset.manifest.get("section_nm"),
+        )
+
+    def read_numbered(self, names: Sequence[str], structure: str) -> np.ndarray:
+        """Reads the ids (z, y, x) of sections, each instance with an id of its own."""
+        images = [self.read(name, structure) for name in names]
+        return number_instances(images, [self.numbering(name, structure) for name in names])
+
+
+def find_subject(config: ExportConfig, store: Store) -> Subject:
+    """Finds what a config names.
+
+    Raises:
+        BenchError: If there is none, or the config contradicts itself.
+    """
+    dataset = PreparedDataset.open(config.dataset)
+    if config.run_id in NO_RUN:
+        return find_annotation(config, dataset)
+    return find_predicted(config, dataset, get_evaluation(store, config.run_id), store)
+
+
+def find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
+    """The annotation of a split."""
+    split = DEFAULT_SPLIT if config.split == AUTO else config.split
+    if config.structure == AUTO:
+        structures = list_annotated(dataset, split)
+    else:
+        structures = tuple(structure.name for structure in find_structures(config.structure))
+
+    def numbering(name: str, structure: str) -> Hashable:
+        entry = dataset.find(name)["datasets"][f"labels/{structure}"]
+        # The components of a mask are numbered in each section; ids are the file's.
+        return entry["source"] if entry["mask"] == "ids" else name
+
+    return Subject(dataset, split, structures, dataset.read_labels, numbering)
+
+
+def list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
+    """The structures that are annotated in every section of a split.
+
+    An empty mask would say that a section has none of a structure, which nobody has looked for.
+    """
+    entries = [dataset.find(name)["datasets"] for name in dataset.sections(split)]
+    found = tuple(s for s in dataset.structures if all(f"labels/{s}" in keys for keys in entries))
+    if not found:
+        raise BenchError(
+            f"all sections of {split} must be annotated for a structure, received "
+            f"{', '.join(dataset.structures)} in some of them only: prepare those alone"
+        )
+    return found
+
+
+def find_predicted(
+    config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
+) -> Subject:
+    """The instances of an evaluation, made as it made them."""
+    if found.dataset != dataset.content_hash:
+        raise BenchError(
+            f"run {found.id} evaluated a dataset of content {found.dataset[:12]}, received "
+            f"{dataset.root} of content {dataset.content_hash[:12]}: give the dataset of the run"
+        )
+    if config.split not in (AUTO, found.split):
+        raise BenchError(
+            f"run {found.id} predicted {found.split}, received split={config.split}: leave split "
+            "out, or evaluate that split"
+        )
+    if config.structure != AUTO and find_structure(config.structure).name != found.structure:
+        raise BenchError(
+            f"run {found.id} segmented {found.structure}, received structure={config.structure}: "
+            "leave structure out, or give a run of that structure"
+        )
+    predictions = fetch_artifact(store, found.id, "predictions.h5")
+    level = threshold_level(float(found.settings["threshold"]))
+    settings = PostprocessSettings(
+        int(found.settings["opening_radius_px"]),
+        int(found.settings["min_area_px"]),
+        found.settings["postprocess_origin"],
+    )
+    watershed = find_watershed(found, store)
+
+    # Runs of an earlier version do not name it.
+    augmentations = find_augmentations(found.settings.get("augmentations", NONE))
+
+    def read(name: str, _: str) -> np.ndarray:
+        prediction = read_mean(predictions, name, augmentations)
+        return segment_prediction(
+            prediction, level=level, settings=settings, watershed=watershed
+        ).labels
+
+    # A model sees one section at a time: its numbers start anew in each.
+    return Subject(
+        dataset, found.split, (found.structure,), read, lambda name, _: name, found.id, found.method
+    )
+
+
+def find_watershed(found: Evaluation, store: Store) -> WatershedSettings | None:
+    """How the evaluation separated touching instances; None if it did not."""
+    if found.settings["watershed"] == "none":
+        return None
+    weights = find_weights(found, store)
+    if file_sha256(weights) != found.settings["weights_sha256"]:
+        raise BenchError(
+            f"run {found.id} must be exported with the model that it evaluated, {weights} has "
+            "changed since: evaluate it again"
+        )
+    return WatershedSettings(**load_info(weights).inference["watershed"])
+
+
+def find_weights(found: Evaluation, store: Store) -> Path:
+    """The checkpoint that was evaluated."""
+    return fetch_weights(store, found.trained_run, found.settings["source"])
+
+
+def number_instances(images: Sequence[np.ndarray], numberings: Sequence[Hashable]) -> np.ndarray:
+    """Stacks ids of sections (y, x) so that different instances have different ids.
+
+    Ids of a single numbering stay as they are; of several, they are numbered from 1 on.
+
+    Args:
+        images: Ids of each section.
+        numberings: Whose numbers those are, by section.
+
+    Returns:
+        Ids (z, y, x).
+    """
+    if len(set(numberings)) == 1:
+        return np.stack(images)
+    values: dict[Hashable, np.ndarray] = {}
+    for image, numbering in zip(images, numberings, strict=True):
+        ids = np.unique(image[image != 0])
+        values[numbering] = np.union1d(values.get(numbering, ids), ids)
+    first = dict(zip(values, np.cumsum([1, *map(len, values.values())]), strict=False))
+    instances = sum(map(len, values.values()))
+    stack = np.zeros((len(images), *images[0].shape), np.min_scalar_type(instances))
+    for section, image, numbering in zip(stack, images, numberings, strict=True):
+        inside = image != 0
+        section[inside] = np.searchsorted(values[numbering], image[inside]) + first[numbering]
+    return stack

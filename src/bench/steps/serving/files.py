@@ -1,0 +1,98 @@
+"""What is written of a segmented section, and of all of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.core.files import write_json, write_text, write_whole
+from bench.export.label_images import write_image, write_ome_zarr
+from bench.export.label_tiff import as_label_type, write_tiff
+from bench.export.stack import make_stack
+from bench.inference.prediction import SectionPrediction
+from bench.ingest.images.planes import Plane
+from bench.metrics.morphometry import count_instances, measure_instances
+from bench.report.figures.instance_figure import instance_figure
+
+INSTANCES, SECTIONS, OVERLAYS, PROBABILITY = (
+    "instances.csv", "sections.csv", "overlays", "probability"
+)  # fmt: skip
+
+
+def write_section(
+    plane: Plane,
+    raw: np.ndarray,
+    labels: np.ndarray,
+    prediction: SectionPrediction,
+    *,
+    structure: str,
+    format: str,
+    content: Path,
+    part: Path,
+) -> None:
+    """Writes the files of a section; its entry in the tables comes last, and says that it is done.
+
+    Args:
+        plane: Which section.
+        raw: Its pixels (y, x).
+        labels: Its instance ids (y, x).
+        prediction: What the model says of it.
+        structure: What was segmented.
+        format: ``tiff`` or ``ome_zarr``.
+        content: The folder of what the user gets.
+        part: The JSON file of the section's rows in the tables.
+    """
+    size = plane.pixel_size_nm
+    if format == "tiff":
+        for kind, pixels in (
+            (structure, as_label_type(labels)),
+            (PROBABILITY, prediction.foreground),
+        ):
+            write_tiff(content / kind / f"{plane.name}.tif", pixels, pixel_size_nm=size)
+    else:
+        folder = content / plane.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        stack = make_stack({structure: labels}, raw=raw, names=(plane.name,), pixel_size_nm=size)
+        write_ome_zarr(stack, folder)
+        write_image(prediction.foreground[None], stack, folder / f"{PROBABILITY}.ome.zarr")
+    row = {
+        "section": plane.name,
+        "file": plane.path.name,
+        "page": plane.image.page,
+        "height_px": raw.shape[0],
+        "width_px": raw.shape[1],
+        "pixel_size_nm": size,
+    } | count_instances(labels, size)
+    write_overlay(plane, raw, labels, structure, content / OVERLAYS / f"{plane.name}.png")
+    table = measure_instances(labels, size)
+    table.insert(0, "section", plane.name)
+    write_text(part.with_suffix(".csv"), table.to_csv(index=False))
+    write_json(part, row)
+
+
+def write_overlay(
+    plane: Plane, raw: np.ndarray, labels: np.ndarray, structure: str, path: Path
+) -> None:
+    """Draws the outlines of the instances of a section."""
+    title = f"{plane.name}: {labels.max(initial=0)} {structure}"
+    figure = instance_figure(raw, labels, title=title, pixel_size_nm=plane.pixel_size_nm)
+    write_whole(path, lambda file: figure.savefig(file, format="png"))
+
+
+def write_tables(parts: list[Path], content: Path) -> pd.DataFrame:
+    """Joins the rows of all sections into the tables, and returns that of the sections.
+
+    Args:
+        parts: The JSON files of the sections, in order; their instances lie beside.
+        content: The folder of what the user gets.
+    """
+    sections = pd.DataFrame([json.loads(part.read_text(encoding="utf-8")) for part in parts])
+    write_text(content / SECTIONS, sections.to_csv(index=False))
+    tables = [pd.read_csv(part.with_suffix(".csv"), dtype={"section": str}) for part in parts]
+    # Sections without instances bring columns without a type.
+    filled = [table for table in tables if len(table)] or tables[:1]
+    write_text(content / INSTANCES, pd.concat(filled, ignore_index=True).to_csv(index=False))
+    return sections

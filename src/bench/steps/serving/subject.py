@@ -1,0 +1,161 @@
+"""Which models segment new images, and how their output becomes instances."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.running import SegmentConfig
+from bench.errors import BenchError
+from bench.inference.symmetries import find_augmentations
+from bench.models.checkpoint import ModelInfo, load_info
+from bench.recipe.recipe import Recipe
+from bench.recipe.scores import threshold_level
+from bench.report.variants import combination_name
+from bench.steps.scoring.recipe_source import FoundRecipe, fetch_registered, fetch_searched
+from bench.steps.scoring.recipes import find_model
+from bench.structures import find_structure
+from bench.tracking.queries import step_of
+from bench.tracking.registry import SCHEME, champion_uri, list_champions
+from bench.tracking.searches import SEARCH_STEP
+from bench.tracking.store import Store
+from bench.words import AUTO
+
+# Settings in px of the image, which the user may set himself.
+SIZES = ("opening_radius_px", "min_area_px")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Models, and a recipe of how they are applied.
+
+    Attributes:
+        method: Row of METHODS, or that of a search.
+        seed: Seed of the training; None of several.
+        labelled: Annotated training sections used; None for all.
+        model: What the user named: a run, or a version of a registered model.
+        trained_on: The run whose datasets it has learned from, or was chosen on.
+        recipe: The recipe.
+        weights: The checkpoint of each model.
+        infos: What each checkpoint says.
+        origin: Where the recipe comes from, one sentence.
+        sizes: Of the post-processing, what the user set himself.
+        warnings: What a reader of its results must know.
+    """
+
+    method: str
+    seed: int | None
+    labelled: int | None
+    model: str
+    trained_on: str
+    recipe: Recipe
+    weights: tuple[Path, ...]
+    infos: tuple[ModelInfo, ...]
+    origin: str
+    sizes: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+
+def find_subject(config: SegmentConfig, store: Store) -> Subject:
+    """Finds the models that a config names, and their recipe with what the user set himself.
+
+    Raises:
+        BenchError: If there are none, they are of another structure, or nothing says how they
+            are applied.
+    """
+    named = config.run_id
+    if named == AUTO:
+        named = champion_uri(choose_structure(config.structure, store))
+    sizes = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
+    if named.startswith(SCHEME):
+        model, found = fetch_registered(store, named)
+        subject = of_search(found, model.uri, model.run_id, f"As {model.uri}: ")
+    elif step_of(store, named) == SEARCH_STEP:
+        found = fetch_searched(store, named)
+        subject = of_search(found, found.run_id, found.run_id, f"As search {found.run_id}: ")
+    else:
+        subject = of_model(named, sizes, store)
+    wanted = config.structure
+    if wanted != AUTO and find_structure(wanted).name != subject.recipe.structure:
+        raise BenchError(
+            f"{named} segments {subject.recipe.structure}, received structure={wanted}: leave "
+            "structure out, or give a model of that structure"
+        )
+    return set_by_user(subject, config, sizes)
+
+
+def choose_structure(name: str, store: Store) -> str:
+    """The structure that is named, or the only one that has a champion."""
+    if name != AUTO:
+        return find_structure(name).name
+    champions = list_champions(store)
+    if len(champions) != 1:
+        there = f"there are champions of {', '.join(champions)}" if champions else "there is none"
+        raise BenchError(
+            f"segment needs a model: without run_id it takes the champion, {there}: "
+            + ("give structure" if champions else "run promote, or give run_id")
+        )
+    return champions[0]
+
+
+def of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> Subject:
+    """The models of a recipe that was searched."""
+    recipe = found.recipe
+    return Subject(
+        method=combination_name(recipe.metric),
+        seed=None,
+        labelled=None,
+        model=model,
+        trained_on=trained_on,
+        recipe=recipe,
+        weights=found.weights,
+        infos=tuple(load_info(path) for path in found.weights),
+        origin=f"{origin}{recipe.describe()}.",
+        sizes={},
+        warnings=found.warnings,
+    )
+
+
+def of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
+    """The model of a training or an evaluation, as it was evaluated."""
+    found = find_model(run_id, store)
+    if found.evaluation is None and len(sizes) < len(SIZES):
+        raise BenchError(
+            f"post-processing must follow an evaluation, run {found.run_id} has none: evaluate "
+            f"it first, or give {' and '.join(SIZES)}"
+        )
+    return Subject(
+        method=found.cell.method,
+        seed=found.cell.seed,
+        labelled=found.cell.labelled,
+        model=found.run_id,
+        trained_on=found.run_id,
+        recipe=found.recipe(),
+        weights=(found.weights,),
+        infos=(found.info,),
+        origin=found.origin(),
+        sizes={},
+        warnings=found.warnings,
+    )
+
+
+def set_by_user(subject: Subject, config: SegmentConfig, sizes: Mapping[str, int]) -> Subject:
+    """The recipe with what the user set himself."""
+    changes: dict[str, object] = {}
+    if config.threshold is not None:
+        changes["level"] = threshold_level(config.threshold)
+    if config.rescale is not None:
+        changes["rescale"] = config.rescale
+    if config.separation != AUTO:
+        changes["watershed"] = None
+    if config.augmentations != AUTO:
+        changes["augmentations"] = find_augmentations(config.augmentations)
+    names = ("threshold", "rescale", "separation", "augmentations")
+    given = [*sizes, *(name for name in names if getattr(config, name) not in (None, AUTO))]
+    said = f"{subject.origin} Set by the user: {', '.join(given)}." if given else subject.origin
+    return dataclasses.replace(
+        subject,
+        recipe=dataclasses.replace(subject.recipe, **changes),  # type: ignore[arg-type]
+        sizes=sizes,
+        origin=said,
+    )

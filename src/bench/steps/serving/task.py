@@ -1,0 +1,75 @@
+"""Some parts of a segmentation, in a process of its own on a worker of the cluster."""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.cluster.child import answer_parent, attempt
+from bench.cluster.graph import Outcome
+from bench.core.process import set_up_process
+from bench.inference.device import choose_compute
+from bench.ingest.images.planes import Plane, list_planes
+from bench.recipe.predictor import Pass
+from bench.steps.serving.parts import Part
+from bench.steps.serving.segment_handover import Handover, describe_compute, take_over
+from bench.steps.serving.work import Work, segment_plane
+from bench.words import AUTO
+
+
+def do_task(given: dict[str, Any]) -> Outcome:
+    """Does a task, or says what this worker computes on; whatever goes wrong is its outcome."""
+    task = given["payload"]
+    return attempt(lambda: call_parts(task), task)
+
+
+def call_parts(task: dict[str, Any]) -> Any:
+    """Does what a task says."""
+    if "device" in task:
+        return describe_compute(choose_compute(task["device"], AUTO))
+    do_parts(take_over(Path(task["folder"])), [read_part(part) for part in task["parts"]])
+    return None
+
+
+def read_part(values: dict[str, Any]) -> Part:
+    """A part that came as plain values."""
+    each, batches = values["each"], values["batches"]
+    return Part(
+        values["plane"],
+        values["file"],
+        Pass(**each) if each else None,
+        (batches[0], batches[1]) if batches else None,
+    )
+
+
+def do_parts(found: Handover, parts: list[Part]) -> None:
+    """Does parts, one after the other."""
+
+    @functools.cache
+    def planes_of(file: str) -> dict[str, Plane]:
+        return {
+            plane.name: plane for plane in list_planes(file, found.pixel_size_nm, found.raw_key)
+        }
+
+    for part in parts:
+        do_part(found.work, planes_of(part.file)[part.plane], part)
+
+
+def do_part(work: Work, plane: Plane, part: Part) -> None:
+    """Does a part: predicts tiles, makes the maps of a pass, or finishes a section."""
+    if part.each is None:
+        segment_plane(work, plane, lambda more: None)
+        return
+    given = (part.each, plane.read(), plane.pixel_size_nm, work.tiles / plane.name)
+    if part.batches is None:
+        work.predictor.keep_pass(*given, lambda more: None)
+    else:
+        work.predictor.predict_tiles(*given, slice(*part.batches))
+
+
+if __name__ == "__main__":
+    set_up_process()
+    try:
+        answer_parent(do_task)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it stopped")

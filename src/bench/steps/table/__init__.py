@@ -1,0 +1,1 @@
+"""The table of compare: its records, report, and how it is watched."""

@@ -1,0 +1,177 @@
+"""The records of the benchmark table: the newest score of every cell, or why there is none."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.config.scoring import CompareConfig
+from bench.errors import BenchError
+from bench.inference.symmetries import find_augmentations
+from bench.methods import METHODS
+from bench.report.tables import ScoreRecord
+from bench.report.variants import variant_name
+from bench.steps.scoring.evaluation_report import SCORES_FILE
+from bench.steps.scoring.score_tag import unpack_scores
+from bench.tracking.newest import (
+    newest_combinations,
+    newest_evaluations,
+    newest_trainings,
+    select_runs,
+)
+from bench.tracking.queries import Cell, FoundRun, fetch_files
+from bench.tracking.store import Store
+from bench.words import NONE
+
+NO_MEAN = "micro-SAM finds instances, whose ids have no mean over symmetries"
+
+
+def collect_records(
+    store: Store,
+    experiment: str,
+    config: CompareConfig,
+    digest: str,
+    failures: Mapping[Cell, str],
+) -> list[ScoreRecord]:
+    """One record per cell and seed: of the newest evaluation, else why there is none."""
+    evaluations = newest_evaluations(store, experiment, config.split, config.protocol)
+    trainings = newest_trainings(store, experiment)
+    # Folders of other names may hold the same dataset: the newest name stands for all.
+    labels: dict[str, str] = {}
+    for run in (*evaluations, *trainings):
+        labels.setdefault(run.cell.dataset, run.dataset_label)
+    chosen = [
+        evaluation
+        for evaluation in evaluations
+        if evaluation.cell.dataset.startswith(digest)
+        and evaluation.augmentations == wanted_augmentations(evaluation.cell, config)
+        and evaluation.cell not in failures
+    ]
+    reasons = {
+        training.cell: why_no_score(training, config)
+        for training in trainings
+        if training.cell.dataset.startswith(digest)
+    } | dict(failures)
+    for evaluation in chosen:
+        reasons.pop(evaluation.cell, None)
+    stages = find_stages(store, experiment, chosen, trainings)
+    combinations = [
+        combination
+        for combination in newest_combinations(store, experiment, config.split)
+        if combination.cell.dataset.startswith(digest)
+    ]
+    for run in combinations:
+        labels.setdefault(run.cell.dataset, run.dataset_label)
+    return [
+        *(reason_record(cell, labels, reason) for cell, reason in reasons.items()),
+        *(
+            scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
+            for evaluation, scores in read_scores(store, chosen)
+        ),
+        *(
+            scored_record(combination, labels, scores, combination.costs, None)
+            for combination, scores in read_scores(store, combinations)
+        ),
+    ]
+
+
+def find_stages(
+    store: Store, experiment: str, evaluations: Iterable[FoundRun], trainings: Iterable[FoundRun]
+) -> dict[str, FoundRun]:
+    """The trainings that the evaluations' models come from, and what those started from."""
+    stages = {training.id: training for training in trainings}
+    models = {run.trained_run for run in evaluations} - {""}
+    stages |= {run.id: run for run in select_runs(store, experiment, models - stages.keys())}
+    sources = {stages[model].source_run for model in models & stages.keys()} - {""}
+    stages |= {run.id: run for run in select_runs(store, experiment, sources - stages.keys())}
+    return stages
+
+
+def read_scores(
+    store: Store, evaluations: Sequence[FoundRun]
+) -> Iterator[tuple[FoundRun, Mapping[str, Any] | BenchError]]:
+    """Yields evaluations with their scores: of the tag, else of the file; else why not."""
+    for evaluation in evaluations:
+        if evaluation.scores:
+            yield evaluation, unpack_scores(evaluation.scores)
+    # Many sections do not fit into a tag, and runs of an earlier version have none.
+    others = [evaluation for evaluation in evaluations if not evaluation.scores]
+    for evaluation, file in zip(others, fetch_files(store, others, SCORES_FILE), strict=True):
+        yield evaluation, file if isinstance(file, BenchError) else json.loads(file.read_text())
+
+
+def scored_record(
+    evaluation: FoundRun,
+    labels: Mapping[str, str],
+    scores: Mapping[str, Any] | BenchError,
+    costs: Mapping[str, float],
+    config: CompareConfig | None,
+) -> ScoreRecord:
+    """The record of an evaluation, or of a combination, which no config asks for."""
+    if isinstance(scores, BenchError):
+        return reason_record(evaluation.cell, labels, f"evaluated, but {scores}")
+    described = describe_augmentations(evaluation, config.augmentations) if config else []
+    return ScoreRecord(
+        **identify_cell(evaluation.cell, labels),
+        run_id=evaluation.id,
+        scores=scores["pooled"],
+        section_scores=scores["sections"],
+        warnings=(*evaluation.warnings, *described),
+        costs=costs,
+    )
+
+
+def wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
+    """The augmentations of the evaluation that stands for a cell; instances have none."""
+    method = METHODS.get(cell.method)
+    return config.augmentations if method is None or method.augmentable else NONE
+
+
+def describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
+    """What the table says of a score in a table of test-time augmentation."""
+    if choice == NONE:
+        return []
+    if evaluation.augmentations == NONE:
+        return [f"without augmentations={choice}: {NO_MEAN}"]
+    number = len(find_augmentations(choice))
+    return [f"mean over {number} symmetries (augmentations={choice})"]
+
+
+def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
+    """What the model of an evaluation cost; a row that starts from another's has its time too."""
+    costs = dict(evaluation.costs)
+    training = trainings.get(evaluation.trained_run)
+    if training is None:
+        return costs
+    costs |= training.costs
+    method = METHODS.get(training.cell.method)
+    source = trainings.get(training.source_run)
+    if method is not None and method.start in METHODS and source is not None:
+        stages = (training, source)
+        costs["train_seconds"] = sum(stage.costs.get("train_seconds", 0.0) for stage in stages)
+    return costs
+
+
+def reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreRecord:
+    """The record of a cell without a score."""
+    return ScoreRecord(**identify_cell(cell, labels), run_id="", reason=reason)
+
+
+def identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What a record says of its cell; fewer labelled sections make a row of their own."""
+    return {
+        "method": variant_name(cell.method, cell.labelled),
+        "structure": cell.structure,
+        "dataset": labels[cell.dataset],
+        "seed": cell.seed,
+    }
+
+
+def why_no_score(training: FoundRun, config: CompareConfig) -> str:
+    """Why a training was not evaluated."""
+    if training.status == "FINISHED":
+        choice = wanted_augmentations(training.cell, config)
+        how = config.split if choice == NONE else f"{config.split} with augmentations={choice}"
+        return f"trained, not evaluated on {how}: evaluate run {training.id}"
+    if training.status == "RUNNING":
+        return f"training has not ended (run {training.id})"
+    return f"training {training.status.lower()}: {training.reason or 'no reason known'}"

@@ -1,0 +1,137 @@
+"""What a training shows while it runs: curves, overlays, the best checkpoint."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.inference.device import Compute
+from bench.inference.prediction import foreground_channel
+from bench.inference.sections import predict_at_model_scale
+from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.report.figures.overlays import draw_overlay
+from bench.tracking.runs import Run
+
+# The probability, as stored, from which a pixel counts as foreground while training.
+HALF = 128
+# Overlays: sections shown, the edge of the piece of each (px), seconds between flushes.
+SHOWN_SECTIONS = 3
+SHOWN_PX = 512
+FLUSH_S = 5.0
+
+
+class TrainingReport:
+    """Callbacks of the training loop that keep an MLflow run informed."""
+
+    def __init__(
+        self,
+        *,
+        run: Run,
+        sections: dict[str, tuple[np.ndarray, np.ndarray]],
+        pixel_size_nm: float | None,
+        info: ModelInfo,
+        compute: Compute,
+        best: Path,
+        advance: Callable[[int, str], None],
+    ) -> None:
+        """Starts a report.
+
+        Args:
+            run: The run that is informed.
+            sections: Raw and labels (y, x) of the validation sections, by name.
+            pixel_size_nm: Pixel size of these sections; None if not known.
+            info: What the model is.
+            compute: Where it runs.
+            best: File of the best checkpoint so far.
+            advance: Called with the iterations done and a remark for the progress bar.
+        """
+        self.run, self.sections, self.pixel_size_nm = run, sections, pixel_size_nm
+        self.info, self.compute = info, compute
+        self.channel = foreground_channel(info, info.structure)
+        self.best, self.advance = best, advance
+        self.network: torch.nn.Module | None = None
+        self.predictions: dict[str, np.ndarray] = {}
+        self.series: list[tuple[int, dict[str, float]]] = []
+        self.flushed = time.monotonic()
+        # A resumed run repeats the iterations after its last state; they are in the curves.
+        self.logged = run.last_step("train/loss") if run.state == "resumed" else 0
+        self.validated = run.last_step("val/dice") if run.state == "resumed" else 0
+        self.remark = ""
+        if run.state == "new":
+            # The slider of the MLflow UI starts at 0 and would show nothing there.
+            self.log_overlays(0)
+
+    def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
+        """Collects the numbers of an iteration for the curves."""
+        if iteration > self.logged:
+            curves = {f"train/{name}": value for name, value in numbers.items()}
+            self.series.append((iteration, curves))
+        self.advance(iteration, f"loss {numbers['loss']:.3f} {self.remark}")
+        if time.monotonic() - self.flushed > FLUSH_S:
+            self.flush()
+
+    def validate(self, network: torch.nn.Module) -> float:
+        """Predicts the validation sections; returns Dice over all their pixels."""
+        self.network = network
+        counts = PixelCounts(0, 0, 0, 0)
+        for name, (raw, labels) in self.sections.items():
+            probability = predict_at_model_scale(
+                network,
+                raw,
+                info=self.info,
+                pixel_size_nm=self.pixel_size_nm,
+                compute=self.compute,
+            )
+            self.predictions[name] = probability[self.channel] >= HALF
+            counts += count_pixels(truth=labels, prediction=self.predictions[name])
+        return dice_score(counts)
+
+    def on_epoch(self, iteration: int, score: float, best: bool) -> None:
+        """Keeps the best checkpoint; logs the score and overlays of the same few sections."""
+        assert self.network is not None
+        self.remark = f"validation Dice {score:.3f}"
+        if best:
+            save_checkpoint(self.best, self.network, self.describe(iteration, score))
+        if iteration > self.validated:
+            self.series.append((iteration, {"val/dice": score}))
+            self.log_overlays(iteration)
+        self.flush()
+
+    def log_overlays(self, iteration: int) -> None:
+        """Logs the predictions of the same few sections; before training, all is still missed."""
+        for name in list(self.sections)[:SHOWN_SECTIONS]:
+            raw, labels = self.sections[name]
+            view = window_of_interest(labels)
+            prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
+            overlay = draw_overlay(raw[view], truth=labels[view], prediction=prediction[view])
+            self.run.log_image(overlay, key=f"val/{name}", step=iteration)
+
+    def on_saving(self, iteration: int) -> None:
+        """Sends the curves before the state that follows them is saved."""
+        self.flush()
+
+    def describe(self, iteration: int, score: float | None) -> ModelInfo:
+        """What the model is, with the iteration and its score."""
+        training = {**self.info.training, "iteration": iteration, "val_dice": score}
+        return dataclasses.replace(self.info, training=training)
+
+    def flush(self) -> None:
+        """Sends what was collected."""
+        self.run.log_series(list(self.series))
+        self.series.clear()
+        self.flushed = time.monotonic()
+
+
+def window_of_interest(labels: np.ndarray) -> tuple[slice, slice]:
+    """The window of SHOWN_PX around the middle of a section's foreground, inside the section."""
+    slices = []
+    foreground = np.argwhere(labels)
+    middle = np.median(foreground, axis=0) if len(foreground) else np.array(labels.shape) / 2
+    for centre, side in zip(middle, labels.shape, strict=True):
+        start = int(min(max(centre - SHOWN_PX // 2, 0), max(side - SHOWN_PX, 0)))
+        slices.append(slice(start, start + SHOWN_PX))
+    return slices[0], slices[1]

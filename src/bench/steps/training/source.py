@@ -1,0 +1,216 @@
+"""Where a method's first weights come from."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+import torch
+
+from bench.core.hashing import file_sha256
+from bench.errors import BenchError
+from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
+from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.models.foreign import convert_foreign
+from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
+from bench.recipe.recipe import Recipe
+from bench.recipe.recipe_folder import read_recipe_folder
+from bench.structures import STRUCTURES, find_structure
+from bench.tracking.queries import fetch_artifact, find_trained, get_trained
+from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
+from bench.tracking.store import Store
+from bench.words import AUTO
+
+log = logging.getLogger(__name__)
+
+BEST = "checkpoint/best.safetensors"
+SYNAPSENET_PREFIX = "synapsenet:"
+RUNS_PREFIX = "runs:/"
+FORMS = (
+    "random, synapsenet:NAME, runs:/ID, models:/NAME@champion, or a checkpoint file or folder that "
+    "exists"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to start from.
+
+    Attributes:
+        name: As the user typed it.
+        sha256: Hash of the weights file; empty for random weights.
+        info: What the model is; None for random weights.
+        path: The checkpoint in our format; None for random weights.
+        warnings: What the run that made it warned of.
+    """
+
+    name: str
+    sha256: str = ""
+    info: ModelInfo | None = None
+    path: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Its tensors by name; none for random weights."""
+        return load_weights(self.path) if self.path else {}
+
+
+def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
+    """Finds the weights that a name stands for, as a checkpoint in our format.
+
+    Args:
+        store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
+        name: ``random``, ``synapsenet:NAME``, ``runs:/ID``, ``models:/NAME@ALIAS``, the path of a
+            checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
+            default source.
+        trust: Whether a foreign file may run code of its own while it is read.
+
+    Raises:
+        BenchError: If it is none of them, or cannot be read.
+    """
+    name = DEFAULT_SOURCE if name == AUTO else name
+    if name == RANDOM:
+        return Source(name)
+    path = locate_source(store, name, trust=trust)
+    made_by = get_trained(store, run_of(name)) if name.startswith(RUNS_PREFIX) else None
+    warnings = made_by.warnings if made_by else ()
+    return Source(name, file_sha256(path), load_info(path), path, warnings)
+
+
+def locate_source(store: Store, name: str, *, trust: bool) -> Path:
+    """Returns the path of a source's checkpoint in our format, converting it where needed."""
+    if name.startswith(RUNS_PREFIX):
+        return fetch_checkpoint(store, run_of(name))
+    if name.startswith(SCHEME):
+        return locate_registered(store, name)
+    if name.startswith(SYNAPSENET_PREFIX):
+        return convert_published(name.removeprefix(SYNAPSENET_PREFIX), trust=trust)
+    path = Path(name)
+    if not path.exists():
+        raise BenchError(f"source must be {FORMS}, received {name!r}: check the path")
+    if path.suffix == ".safetensors":
+        return path
+    return convert_foreign(path, folder=converted_folder(), trust=trust)
+
+
+def locate_registered(store: Store, name: str) -> Path:
+    """The checkpoint of a registered model that consists of one.
+
+    Raises:
+        BenchError: If it is not there, or has several models.
+    """
+    model, recipe, weights = open_registered(store, name)
+    if len(weights) > 1:
+        runs = (
+            f"{RUNS_PREFIX}{member.trained_run}" if member.trained_run else member.source
+            for member in recipe.members
+        )
+        raise BenchError(
+            f"source must be one model, {model.uri} combines {len(weights)}: give one of "
+            f"{', '.join(runs)}"
+        )
+    return weights[0]
+
+
+def open_registered(store: Store, name: str) -> tuple[RegisteredModel, Recipe, tuple[Path, ...]]:
+    """Reads the recipe of a registered model, and finds the weights that it carries.
+
+    Args:
+        store: The tracking store.
+        name: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        BenchError: If there is no such model, its files are gone, or it is none of this suite.
+    """
+    model = get_registered(store, name)
+    folder = fetch_model(store, model) / "artifacts" / "recipe"
+    if not folder.is_dir():
+        raise BenchError(
+            f"a registered model must carry a recipe of this suite, {model.uri} has none: run "
+            "promote, and name what it registers"
+        )
+    return model, *read_recipe_folder(folder)
+
+
+def run_of(name: str) -> str:
+    """The run's id in ``runs:/ID/...``."""
+    return name.removeprefix(RUNS_PREFIX).split("/")[0]
+
+
+def convert_published(name: str, *, trust: bool) -> Path:
+    """Fetches a model of SynapseNet into the cache and converts it, each once."""
+    if name in SYNAPSENET:
+        path, model = fetch_synapsenet(name), SYNAPSENET[name]
+    else:
+        path, model = fetch_by_package(name)
+    if model.ndim == 3:
+        log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
+    return convert_foreign(
+        path,
+        folder=converted_folder(),
+        outputs=model.outputs,
+        input_pixel_size_nm=model.pixel_size_nm,
+        tile_px=model.tile_px,
+        halo_px=model.halo_px,
+        trust=trust,
+    )
+
+
+def converted_folder() -> Path:
+    """Where foreign models are kept in our format."""
+    return Path(pooch.os_cache("synapse-bench")) / "converted"
+
+
+def source_of(structure: str, given: str) -> str:
+    """The part of a source that is meant for a structure.
+
+    Args:
+        structure: Name of the structure.
+        given: One source for all, or ``vesicles=FILE,mitochondria=synapsenet:mitochondria``;
+            structures that it leaves out take the default.
+
+    Raises:
+        BenchError: If it names an unknown structure.
+    """
+    parts = [part.partition("=") for part in given.split(",")]
+    names = {name.strip() for row in STRUCTURES.values() for name in (row.name, *row.aliases)}
+    if not any(sign and name.strip() in names for name, sign, _ in parts):
+        return given
+    found = {find_structure(name).name: source.strip() for name, _, source in parts}
+    return found.get(structure, AUTO)
+
+
+def find_adapted(store: Store, method: str, *, structure: str, dataset: str, seed: int) -> str:
+    """The newest run of the row that a method starts from, as ``runs:/ID``."""
+    start = METHODS[method].start
+    try:
+        found = find_trained(store, method=start, structure=structure, dataset=dataset, seed=seed)
+    except BenchError as error:
+        raise BenchError(
+            f"method {method} starts from a {start} model of {structure} (seed {seed}), the store "
+            f"has none: run {METHODS[start].step} with the same dataset, structure and seed "
+            "first, or give source=runs:/ID"
+        ) from error
+    return f"runs:/{found.id}"
+
+
+def fetch_checkpoint(store: Store, run_id: str) -> Path:
+    """Returns the local path of a trained run's best weights, with their JSON file beside."""
+    run_id = get_trained(store, run_id).id
+    folder = fetch_artifact(store, run_id, "checkpoint")
+    return folder / Path(BEST).name
+
+
+def fetch_weights(store: Store, trained_run: str, source: str) -> Path:
+    """Returns the local path of a model's checkpoint.
+
+    Args:
+        store: The tracking store.
+        trained_run: The run that made it; empty for a source as it is.
+        source: That source's name.
+    """
+    if trained_run:
+        return fetch_checkpoint(store, trained_run)
+    path = resolve_source(store, source).path
+    assert path is not None, "random weights are not evaluated"
+    return path

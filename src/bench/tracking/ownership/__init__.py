@@ -1,0 +1,1 @@
+"""Who works on a run: claims, locks and signs of life."""

@@ -1,0 +1,63 @@
+"""Runs whose process is gone (killed, no power): found, marked, and resumed by the same command."""
+
+import logging
+
+from bench.tracking.ownership.claims import read_claims, remove_claim
+from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, Beat, read_beat
+from bench.tracking.queries import search_pages
+from bench.tracking.runs import STALE_TAG
+from bench.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def reap(store: Store, experiment_id: str | None = None) -> list[str]:
+    """Ends the RUNNING runs of an experiment that nobody runs, as KILLED; names each in a line.
+
+    Runs without a sign of life (of other tools) are left alone.
+
+    Returns:
+        Their ids.
+    """
+    experiment_id = experiment_id or store.experiment_id
+    stale = [
+        str(run.info.run_id)
+        for run in search_pages(store, experiment_id, "attributes.status = 'RUNNING'")
+        if is_stale(store, run.info.run_id, run.data.tags)
+    ]
+    reaped = [run_id for run_id in stale if end_stale(store, run_id)]
+    if experiment_id == store.experiment_id:
+        for key, beat in read_claims(store).items():
+            if store.watch.is_stale(key, beat):
+                remove_claim(store, key)
+    return reaped
+
+
+def is_stale(store: Store, run_id: str, tags: dict[str, str]) -> bool:
+    """Whether the process of a run is gone."""
+    beat = read_beat(tags.get(HEARTBEAT_TAG, ""))
+    return beat is not None and store.watch.is_stale(run_id, beat)
+
+
+def end_stale(store: Store, run_id: str) -> bool:
+    """Marks a run as KILLED, unless somebody has gone on with it meanwhile."""
+    run = store.client.get_run(run_id)
+    beat = read_beat(run.data.tags.get(HEARTBEAT_TAG, ""))
+    if run.info.status != "RUNNING" or not beat or not store.watch.is_stale(run_id, beat):
+        return False
+    reason = explain(beat)
+    for tag in ("bench.reason", STALE_TAG):
+        store.client.set_tag(run_id, tag, reason)
+    # Its clock may have been set back before its last sign of life.
+    ended = max(int(beat.time * 1000), run.info.start_time)
+    store.client.set_terminated(run_id, "KILLED", end_time=ended)
+    log.info("stale: %s (run %s): %s", run.info.run_name, run_id, reason)
+    return True
+
+
+def explain(beat: Beat) -> str:
+    """Why a run counts as stale, and what to do."""
+    return (
+        f"its {beat.holder} is gone, last sign of life {beat.last_alive()}; "
+        "the same command resumes it"
+    )

@@ -1,9 +1,0 @@
-import dataclasses
-
-from bench.config import ExportConfig
-from bench.data.export.formats import FORMATS
-
-
-def test_every_format_can_be_chosen():
-    (field,) = (f for f in dataclasses.fields(ExportConfig) if f.name == "format")
-    assert field.metadata["choices"] == tuple(FORMATS)

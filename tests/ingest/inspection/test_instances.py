@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from skimage.measure import regionprops
+
+from bench.errors import BenchError
+from bench.ingest.inspection import instances
+from bench.ingest.inspection.instances import measure_instances
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """Ids with gaps between them, in pieces, at edges, and touching each other."""
+    random = np.random.default_rng(1)
+    blocks = random.choice([0, 0, 0, 3, 4, 900, 70_000], (13, 11))
+    return np.kron(blocks, np.ones((3, 5), int)).astype(np.uint32)
+
+
+@pytest.mark.parametrize("band_px", [1, 200, 1 << 20])
+def test_instances_are_those_of_regionprops(labels, monkeypatch, band_px):
+    monkeypatch.setattr(instances, "BAND_PX", band_px)
+    found = measure_instances(labels, "mask.tif")
+    expected = regionprops(labels)
+    assert found.ids.tolist() == [region.label for region in expected] == [3, 4, 900, 70_000]
+    assert found.areas.tolist() == [region.area for region in expected]
+    centres = np.stack([found.y, found.x], axis=1)
+    assert np.allclose(centres, [region.centroid for region in expected])
+
+
+def test_only_what_touches_the_edge_is_at_the_edge():
+    labels = np.zeros((9, 9), np.uint8)
+    labels[1:8, 1:8] = 1
+    labels[4, 4] = 2
+    for number, place in enumerate([(0, 4), (8, 4), (4, 0), (4, 8)], start=3):
+        labels[place] = number
+    assert measure_instances(labels, "").at_edge.tolist() == [False, False, True, True, True, True]
+
+
+def test_no_instance_at_all():
+    found = measure_instances(np.zeros((5, 4), np.uint8), "mask.tif")
+    assert found.areas.size == 0
+    assert found.marks(np.zeros(0, bool)) == ()
+
+
+def test_a_mark_is_a_circle_of_the_instances_area():
+    labels = np.zeros((20, 20), np.uint8)
+    labels[4:14, 6:16] = 5
+    ((y, x, radius),) = measure_instances(labels, "").marks(np.array([True]))
+    assert (y, x) == (8.5, 10.5)
+    assert np.pi * radius**2 == pytest.approx(100)
+
+
+def test_more_instances_than_any_annotation_has(monkeypatch):
+    monkeypatch.setattr(instances, "MOST_INSTANCES", 99)
+    labels = np.arange(1, 101, dtype=np.uint32).reshape(10, 10)
+    with pytest.raises(BenchError, match=r"mask m\.tif must hold at most 99 instances.*\?$"):
+        measure_instances(labels, "m.tif")
+    assert measure_instances(labels.clip(max=99), "m.tif").ids.size == 99

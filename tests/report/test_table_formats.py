@@ -1,0 +1,188 @@
+import io
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench.report.table_formats import (
+    CAPTION,
+    escape_latex,
+    print_table,
+    shorten_dataset,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+from bench.report.tables import ScoreRecord, benchmark_table
+
+REASON = "out of memory: batch_size=8 & 50% of\n GPU #0 | free"
+HASH = "0123456789abcdef" * 4
+
+
+def record(method, structure, seed, dice, dataset="d"):
+    sections = {name: {"dice": dice + shift} for name, shift in (("a", -0.02), ("b", 0.02))}
+    scores = {
+        "dice": dice,
+        "iou": dice / (2 - dice),
+        "precision": dice,
+        "recall": dice,
+        "panoptic_quality": dice / 2,
+    }
+    if structure == "vesicles":
+        scores["instance_f1"] = 0.25
+    run_id = f"{method}-{structure}-{seed}"
+    return ScoreRecord(method, structure, dataset, seed, run_id, scores, sections)
+
+
+def table(dataset="d"):
+    return [
+        record("scratch", "vesicles", 0, 1 / 3, dataset),
+        record("scratch", "vesicles", 1, 0.35, dataset),
+        record("finetuned", "vesicles", 0, 0.5, dataset),
+        record("scratch", "mitochondria", 0, 0.9, dataset),
+        ScoreRecord("finetuned", "mitochondria", dataset, 0, "", reason=REASON),
+    ]
+
+
+@pytest.fixture
+def rows():
+    return benchmark_table(table(), ["scratch", "finetuned"], ["vesicles", "mitochondria"])
+
+
+@pytest.fixture
+def two_datasets():
+    return benchmark_table(
+        table() + table(HASH), ["scratch", "finetuned"], ["vesicles", "mitochondria"]
+    )
+
+
+def markdown_cells(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_markdown_has_the_papers_columns_and_a_row_per_cell(rows):
+    cells = markdown_cells(to_markdown(rows))
+    assert cells[0] == [
+        *("Method", "Structure", "Dice", "IoU", "Precision", "Recall", "Inst. F1"),
+        *("95 % interval", "Seeds"),
+    ]
+    assert {len(line) for line in cells} == {9}
+    assert len(cells) == 2 + 4
+    assert cells[2][:3] == ["From scratch (focal-Dice)", "Vesicles", "0.342 ± 0.012"]
+    assert cells[4][2:7] == ["**0.500**", "**0.333**", "**0.500**", "**0.500**", "**0.250**"]
+    assert cells[4][7:] == ["0.317–0.683", "1"]
+
+
+def test_markdown_marks_ties_and_leaves_out_what_was_not_scored(rows):
+    cells = markdown_cells(to_markdown(rows))
+    assert cells[2][6] == "**0.250 ± 0.000**"
+    assert cells[3][6] == "–"
+
+
+def test_markdown_gives_the_reason_of_a_missing_cell(rows):
+    text = to_markdown(rows)
+    assert markdown_cells(text)[5][2:] == ["–", "–", "–", "–", "–", "–", r"0 \[1\]"]
+    assert r"\[1\] out of memory: batch\_size=8 & 50% of GPU #0 \| free" in text.splitlines()
+    assert text.rstrip().endswith(CAPTION)
+
+
+def test_all_formats_number_the_warnings_of_a_scored_cell():
+    scored = replace(record("scratch", "vesicles", 0, 0.5, "d"), warnings=("toy", "kept"))
+    rows = benchmark_table([scored], ["scratch"], ["vesicles"])
+    text = to_markdown(rows)
+    assert markdown_cells(text)[2][-1] == r"1 \[1,2\]"
+    assert [line for line in text.splitlines() if line.startswith("\\[")] == [
+        r"\[1\] toy",
+        r"\[2\] kept",
+    ]
+    assert pd.read_csv(io.StringIO(to_csv(rows)))["warnings"][0] == "toy; kept"
+    assert "[2] kept" in to_latex(rows)
+
+
+def test_several_datasets_are_named_by_the_start_of_their_hash(two_datasets):
+    cells = markdown_cells(to_markdown(two_datasets))
+    assert cells[0][0] == "Dataset"
+    assert [line[0] for line in cells[2:]] == ["d"] * 4 + ["0123456789ab"] * 4
+
+
+def test_csv_returns_through_pandas_in_full_precision(rows):
+    frame = pd.read_csv(io.StringIO(to_csv(rows)))
+    assert len(frame) == len(rows)
+    for (_, line), row in zip(frame.iterrows(), rows, strict=True):
+        assert (line["method"], line["structure"], line["n"]) == (row.method, row.structure, row.n)
+        for metric in ("dice", "iou", "instance_f1", "panoptic_quality"):
+            if metric in row.scores:
+                assert line[metric] == row.scores[metric]
+            else:
+                assert pd.isna(line[metric])
+        if row.interval:
+            assert (line["dice_low"], line["dice_high"]) == row.interval
+    first, failed = frame.iloc[0], frame.iloc[3]
+    assert first["dice_sd"] == rows[0].deviations["dice"]
+    assert first["run_ids"].split() == ["scratch-vesicles-0", "scratch-vesicles-1"]
+    assert first["seeds"] == "0 1"
+    assert failed["reason"] == REASON
+    assert pd.isna(failed["dice"])
+    assert pd.isna(first["reason"])
+
+
+def test_latex_escapes_and_has_as_many_cells_as_columns(rows):
+    text = to_latex(rows)
+    (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", text)
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + len(rows)
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(columns) - 1}
+    assert r"batch\_size=8 \& 50\% of GPU \#0 \textbar{} free" in text
+    assert r"\textbf{0.500}" in text
+    assert text.count(r"\midrule") == 2
+    assert text.count("{") == text.count("}")
+    assert not re.search(r"(?<!\\)[%#_]", text)
+
+
+def test_every_special_character_of_latex_is_escaped():
+    assert escape_latex(r"a&b%c$d#e_f{g}h~i^j\k<l>") == (
+        r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j"
+        r"\textbackslash{}k\textless{}l\textgreater{}"
+    )
+
+
+def printed(rows, **more):
+    console = Console(width=80, file=io.StringIO(), **more)
+    print_table(rows, console)
+    return console.file.getvalue()
+
+
+def test_the_terminal_table_keeps_its_numbers_whole_at_80_columns(rows):
+    text = printed(rows)
+    assert max(map(len, text.splitlines())) <= 80
+    for whole in ("0.342±0.012", "0.317–0.683", "Mitochondria", "0 [1]", "Recall"):
+        assert whole in text
+    assert "…" not in text
+    assert "[1] out of memory" in text
+
+
+def test_the_terminal_table_marks_the_best(rows):
+    text = printed(rows, force_terminal=True, color_system="standard")
+    assert "\x1b[1;32m0.500\x1b[0m" in text.replace(" ", "")
+    assert "\x1b[1;32m0.342" not in text.replace(" ", "")
+
+
+def test_the_terminal_table_shows_brackets_in_names_as_they_are():
+    record_ = ScoreRecord("mine [bold]", "vesicles", "d", 0, "r", {"dice": 0.5})
+    assert "[bold]" in printed(benchmark_table([record_], [], []))
+
+
+def test_the_terminal_table_names_each_dataset(two_datasets):
+    text = printed(two_datasets)
+    assert "Dataset d\n" in text
+    assert "Dataset 0123456789ab\n" in text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "short"), [(HASH, HASH[:12]), ("sha256:" + HASH, HASH[:12]), ("epfl6", "epfl6")]
+)
+def test_only_hashes_are_shortened(dataset, short):
+    assert shorten_dataset(dataset) == short
