@@ -14,7 +14,7 @@ import numpy as np
 from measuring import Line, report, time_in_turns
 from trained_model import Subject, choose_subject, enlarge
 
-from bench.inference.augmented import predict_augmented
+from bench.inference.blends import predict_augmented
 from bench.inference.device import choose_compute
 from bench.inference.prediction import open_predictor
 from bench.inference.symmetries import IDENTITY, SYMMETRIES

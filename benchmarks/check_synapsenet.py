@@ -103,7 +103,7 @@ def compare(folder: Path) -> bool:
     """Converts and predicts with ours; returns whether all probabilities agree."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
     from bench.inference.device import choose_compute
-    from bench.inference.normalise import normalise_section
+    from bench.inference.feeding import normalise_section
     from bench.inference.tiles import predict_section
     from bench.models.checkpoint import load_checkpoint
     from bench.models.foreign import convert_foreign

@@ -16,7 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from bench.config.scoring import EvaluateConfig
 from bench.methods import FIRST_RELEASE
-from bench.steps.scoring.score_tag import pack_scores
+from bench.steps.scoring.evaluation_report import pack_scores
 from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Identity
 

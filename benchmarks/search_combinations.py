@@ -27,8 +27,7 @@ from bench.inference.prediction_file import read_prediction, write_predictions
 from bench.inference.symmetries import SYMMETRIES
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
-from bench.search.candidates import Candidate, pixel_curve
-from bench.search.evidence import Evidence
+from bench.search.candidates import Candidate, Evidence, pixel_curve
 from bench.search.map_search import MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations
 

@@ -18,7 +18,7 @@ from torch_em.util.prediction import predict_with_halo
 from trained_model import Subject, choose_subject, enlarge
 
 from bench.inference.device import DTYPES, Compute, choose_compute
-from bench.inference.normalise import normalise_section
+from bench.inference.feeding import normalise_section
 from bench.inference.tiles import predict_section
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.models.checkpoint import load_checkpoint

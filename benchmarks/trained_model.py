@@ -16,8 +16,7 @@ from bench.models.checkpoint import ModelInfo, build_model, load_info, save_chec
 from bench.phantom.region import make_region
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, make_trainee, train_batch
-from bench.training.objective import supervised
-from bench.training.objectives import make_loss
+from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 
 STRUCTURE, SIZE_PX, PIXEL_NM = "membrane", 1024, 5.0

@@ -24,8 +24,7 @@ from training_sections import parse_options, read_sections
 from bench.inference.device import choose_compute
 from bench.models.unet2d import build_unet2d
 from bench.training.loop import LoopSettings, make_trainee, train_batch
-from bench.training.objective import supervised
-from bench.training.objectives import dice_loss
+from bench.training.objectives import dice_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 
 EDGES = (128, 256)

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.core.unfinished import publish, unfinished_folder
+from bench.core.folders import publish, unfinished_folder
 from bench.errors import BenchError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bench.dataset.checks import check_foreground, check_raw, instance_areas, read_instances
-from bench.dataset.summary import MaskCounts, summarise_structure, warn_of_instances
+from bench.dataset.section_file import MaskCounts, summarise_structure, warn_of_instances
 from bench.errors import BenchError
 
 

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bench.core.blocks import BLOCK_PX, all_blocks, occupied_blocks
+from bench.core.pixels import BLOCK_PX, all_blocks, occupied_blocks
 from bench.dataset.section_file import write_section
 
 SHAPE = (2 * BLOCK_PX + 30, 3 * BLOCK_PX + 7)

@@ -4,7 +4,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.export.label_tiff import viewable, write_label_tiff, write_tiff
+from bench.export.label_images import viewable, write_label_tiff, write_tiff
 from bench.export.stack import make_stack
 from bench.ingest.images.images import read_header, read_section
 

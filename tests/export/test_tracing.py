@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
 
-from bench.export.tracing import trace_outlines
+from bench.export.instances import trace_outlines
 
 
 def fill(outlines, shape):

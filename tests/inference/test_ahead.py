@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from bench.inference.ahead import read_ahead
+from bench.inference.tiles import read_ahead
 
 
 def alive():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.inference import tiles
-from bench.inference.augmented import mean_prediction, predict_augmented
+from bench.inference.blends import mean_prediction, predict_augmented
 from bench.inference.device import Compute
 from bench.inference.prediction import SectionPrediction, open_predictor, predict_one_by_one
 from bench.inference.symmetries import SYMMETRIES

@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.inference.augmented import mean_prediction
-from bench.inference.blends import Blend
-from bench.inference.ensembles import combine_levels, majority, round_mean, sum_levels
+from bench.inference.blends import (
+    Blend,
+    combine_levels,
+    majority,
+    mean_prediction,
+    round_mean,
+    sum_levels,
+)
 from bench.inference.prediction import SectionPrediction
 
 

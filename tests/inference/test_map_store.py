@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from bench.inference import map_store
+from bench.inference import tile_store
 from bench.inference.blends import Blend
-from bench.inference.map_store import blend_maps, has_maps, store_maps
 from bench.inference.prediction import SectionPrediction
+from bench.inference.tile_store import blend_maps, has_maps, store_maps
 
 SHAPE = (23, 17)
 AUGMENTATIONS = ("identity", "rot90", "flip_x")
@@ -38,7 +38,7 @@ def stored(tmp_path):
     ("ensemble", "weights"), [("mean", (1, 1, 1)), ("mean", (3, 1, 2)), ("vote", (1, 1, 1))]
 )
 def test_bands_give_what_the_whole_gives(stored, monkeypatch, rows, boundaries, ensemble, weights):
-    monkeypatch.setattr(map_store, "BAND_PX", rows * SHAPE[1])
+    monkeypatch.setattr(tile_store, "BAND_PX", rows * SHAPE[1])
     found, folders = stored(boundaries)
     blend = Blend(("a", "b", "c"), AUGMENTATIONS, ensemble, weights)
     expected, blended = blend.apply(found), blend_maps(blend, folders, SHAPE)
@@ -53,7 +53,7 @@ def test_bands_give_what_the_whole_gives(stored, monkeypatch, rows, boundaries, 
 
 def test_maps_are_there_when_all_of_them_are(tmp_path, monkeypatch):
     """Killed between the two maps of a pass, it is not taken for finished."""
-    write_map = map_store.write_map
+    write_map = tile_store.write_map
 
     def killed(path, pixels):
         if path.name == "foreground.npy":
@@ -62,7 +62,7 @@ def test_maps_are_there_when_all_of_them_are(tmp_path, monkeypatch):
 
     folder, prediction = tmp_path / "pass", maps(0, boundary=True)
     assert not has_maps(folder)
-    monkeypatch.setattr(map_store, "write_map", killed)
+    monkeypatch.setattr(tile_store, "write_map", killed)
     with pytest.raises(KeyboardInterrupt):
         store_maps(folder, prediction)
     assert [path.name for path in folder.iterdir()] == ["boundary.npy"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.inference.normalise import normalise_section
+from bench.inference.feeding import normalise_section
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import center_of_mass
 from skimage.transform import resize
 
-from bench.inference import feeding as resample
+from bench.inference import feeding
 from bench.inference.feeding import EnlargedSection, enlarges, resize_section
 
 SHAPES = [
@@ -75,7 +75,7 @@ def test_bands_of_any_height_give_the_same_bits(old, new, monkeypatch):
     section = random_section(old)
     whole = resize_section(section, new)
     for pixels in (1, 64, 700):
-        monkeypatch.setattr(resample, "BAND_PX", pixels)
+        monkeypatch.setattr(feeding, "BAND_PX", pixels)
         assert (resize_section(section, new) == whole).all()
 
 

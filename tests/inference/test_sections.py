@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from bench.inference.device import Compute
-from bench.inference.sections import model_shape, predict_at_model_scale
+from bench.inference.prediction import model_shape, predict_at_model_scale
 from bench.inference.tiles import predict_section
 from bench.models.checkpoint import ModelInfo
 

@@ -5,7 +5,7 @@ from torch_em.util.prediction import predict_with_halo
 
 from bench.inference import tiles
 from bench.inference.device import Compute
-from bench.inference.normalise import normalise_section
+from bench.inference.feeding import normalise_section
 from bench.inference.tiles import (
     fit_batch,
     mirror_indices,

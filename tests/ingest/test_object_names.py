@@ -1,6 +1,6 @@
 import pytest
 
-from bench.ingest.object_names import class_of_name
+from bench.ingest.classes import class_of_name
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import tifffile
 from bench.config.data import PhantomConfig, PrepareConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.ingest.images.unlabelled import read_unlabelled
+from bench.ingest.images.planes import read_unlabelled
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.metrics.instances import instance_scores, match_instances

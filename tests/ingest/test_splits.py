@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bench.core.names import first_names, natural_key
-from bench.dataset.splits import NO_SPLIT
+from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.images.images import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from skimage.measure import label
 
-from bench.core import folders as replacing
+from bench.core import folders
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.images.images import read_section
@@ -270,7 +270,7 @@ def test_only_leftovers_of_ended_processes_go(make_tree, read_tree, tmp_path):
 def test_where_the_system_cannot_swap(make_tree, read_tree, tmp_path, monkeypatch):
     output = tmp_path / "out"
     old = write_prepared(read_tree(make_tree("a")), output)
-    monkeypatch.setattr(replacing, "exchange", lambda *folders: False)
+    monkeypatch.setattr(folders, "exchange", lambda *folders: False)
     new = write_prepared(read_tree(make_tree("b", seed=100)), output, overwrite=True)
     new.verify()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "out"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.models.transfer import transfer_weights
+from bench.models.checkpoint import transfer_weights
 from bench.models.unet2d import build_unet2d
 
 

@@ -3,8 +3,7 @@ import pytest
 
 from bench.inference.prediction import SectionPrediction
 from bench.postprocess.instances import clean_mask
-from bench.postprocess.segmentation import PostprocessSettings
-from bench.postprocess.segmentation_ import segment_prediction
+from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.watershed import default_settings
 
 SETTINGS = PostprocessSettings(opening_radius_px=0, min_area_px=20, origin="")

@@ -4,8 +4,7 @@ import pytest
 
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
-from bench.recipe.recipe import Recipe, RecipeMember
-from bench.recipe.recipe_folder import read_recipe_folder, write_recipe_folder
+from bench.recipe.recipe import Recipe, RecipeMember, read_recipe_folder, write_recipe_folder
 
 
 @pytest.fixture

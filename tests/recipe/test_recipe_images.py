@@ -3,8 +3,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
-from bench.recipe.predictor import RecipePredictor
-from bench.recipe.recipe_images import segment_array
+from bench.recipe.predictor import RecipePredictor, segment_array
 
 
 class Threshold:

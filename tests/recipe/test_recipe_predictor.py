@@ -7,7 +7,7 @@ import torch
 
 from bench.core.hashing import file_sha256
 from bench.inference import tiles
-from bench.inference.augmented import predict_augmented
+from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
 from bench.models.checkpoint import load_info

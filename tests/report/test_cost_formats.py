@@ -1,4 +1,4 @@
-from bench.report.cost_formats import cost_table
+from bench.report.table_formats import cost_table
 from bench.report.tables import ScoreRecord, benchmark_table
 
 

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter, label
 
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import SYMMETRIES
-from bench.search.evidence import Evidence
+from bench.search.candidates import Evidence
 
 
 def show(field: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:

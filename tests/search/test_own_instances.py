@@ -5,10 +5,9 @@ from scipy.ndimage import label
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
-from bench.postprocess.segmentation import PostprocessSettings
-from bench.postprocess.segmentation_ import segment_prediction
+from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.search.candidates import SEARCHABLE
-from bench.search.own_instances import count_own_instances
+from bench.search.finalists import count_own_instances
 
 AREAS = (0, 3, 9)
 

@@ -4,7 +4,7 @@ import pytest
 from bench.inference.blends import Blend
 from bench.metrics.curves import dice_by_threshold, histogram_scores
 from bench.search.candidates import pixel_curve
-from bench.search.pixel_scores import SectionPixels, score_blends, score_subsets
+from bench.search.map_search import SectionPixels, score_blends, score_subsets
 
 
 def expected_histogram(evidence, blend, section):

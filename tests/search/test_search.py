@@ -12,11 +12,9 @@ from bench.inference.prediction import SectionPrediction
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
 from bench.postprocess.watershed import WatershedSettings
-from bench.search.candidates import Candidate, middle_of_best
-from bench.search.evidence import Evidence
+from bench.search.candidates import Candidate, Evidence, middle_of_best, score_candidate
 from bench.search.finalists import choose_finalists
 from bench.search.map_search import MapSettings, search_maps
-from bench.search.scoring import score_candidate
 from bench.search.search import SearchSettings, search_combinations
 
 RADII, AREAS = (0, 1, 2), (0, 6, 20)

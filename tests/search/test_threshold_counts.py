@@ -12,7 +12,7 @@ from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
 from bench.postprocess.instances import open_levels, segment_instances
 from bench.search.candidates import SEARCHABLE
-from bench.search.component_tree_ import build_tree
+from bench.search.component_tree import build_tree
 from bench.search.threshold_counts import count_thresholds
 
 AREAS = (0, 2, 5, 12)

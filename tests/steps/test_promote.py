@@ -23,8 +23,7 @@ from bench.steps.promote import promote
 from bench.steps.segment import segment
 from bench.steps.training.source import resolve_source
 from bench.tracking.queries import fetch_artifact
-from bench.tracking.registration import pin_requirements
-from bench.tracking.registry import fetch_model, find_champion
+from bench.tracking.registry import fetch_model, find_champion, pin_requirements
 
 PROJECT = Path(__file__).parents[2]
 CHAMPION = "models:/synapse-bench-mitochondria@champion"

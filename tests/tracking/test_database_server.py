@@ -7,7 +7,7 @@ import pytest
 from servers import make_database
 
 from bench.errors import BenchError
-from bench.tracking.database_server import is_database_server, one_at_a_time
+from bench.tracking.database import is_database_server, one_at_a_time
 from bench.tracking.store import open_store
 
 PROCESSES = 4

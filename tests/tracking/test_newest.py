@@ -123,9 +123,9 @@ def test_runs_are_selected_by_id(way, store, record):
 
 
 def test_more_ids_than_a_question_takes(store, record, monkeypatch):
-    from bench.tracking import sql_reader
+    from bench.tracking import newest
 
-    monkeypatch.setattr(sql_reader, "IDS", 2)
+    monkeypatch.setattr(newest, "IDS", 2)
     ids = [record(seed=seed) for seed in range(5)]
     found = newest_trainings(store, store.experiment_id)
     assert [run.id for run in found] == ids[::-1]

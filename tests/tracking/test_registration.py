@@ -8,14 +8,11 @@ import torch
 from bench.core.hashing import file_sha256
 from bench.inference.device import choose_compute
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
-from bench.recipe.predictor import RecipePredictor
-from bench.recipe.recipe import Recipe, RecipeMember
-from bench.recipe.recipe_folder import write_recipe_folder
-from bench.recipe.recipe_images import segment_array
+from bench.recipe.predictor import RecipePredictor, segment_array
+from bench.recipe.recipe import Recipe, RecipeMember, write_recipe_folder
 from bench.tracking.database import relocate_artifacts
 from bench.tracking.opening import open_run
-from bench.tracking.registration import register_champion
-from bench.tracking.registry import find_champion, set_champion
+from bench.tracking.registry import find_champion, register_champion, set_champion
 from bench.tracking.runs import Identity
 
 PREDICT = """

@@ -6,7 +6,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from bench.tracking.database import moved_path, relocate_artifacts
-from bench.tracking.registration import default_store
+from bench.tracking.registry import default_store
 
 BUCKET = "s3://bucket/mlruns/7"
 

@@ -9,8 +9,8 @@ import pytest
 from bench.errors import BenchError
 from bench.tracking import opening, runs
 from bench.tracking.opening import open_run, report_failure
+from bench.tracking.ownership.claims import take_hold
 from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG
-from bench.tracking.ownership.hold import take_hold
 from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 

@@ -1,15 +1,14 @@
 import psutil
 import pytest
 
-from bench.tracking import system_metrics
+from bench.tracking import runs
 from bench.tracking.opening import open_run
-from bench.tracking.runs import Identity
-from bench.tracking.system_metrics import SystemMetrics
+from bench.tracking.runs import Identity, SystemMetrics
 
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr(system_metrics, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(runs, "INTERVAL_S", 0.0)
 
 
 def test_a_measure_is_the_machine_s(at_once):

@@ -12,13 +12,19 @@ from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.tiles import predict_section
 from bench.models.checkpoint import build_model
-from bench.training import state
+from bench.training import loop
 from bench.training.augment import Augmentation
-from bench.training.loop import LoopSettings, Reports, cosine_rate, make_trainee, train
-from bench.training.objective import supervised
-from bench.training.objectives import make_loss
+from bench.training.loop import (
+    LoopSettings,
+    Progress,
+    Reports,
+    cosine_rate,
+    load_state,
+    make_trainee,
+    train,
+)
+from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
-from bench.training.state import Progress, load_state
 
 CPU = torch.device("cpu")
 ARGUMENTS = {"in_channels": 1, "out_channels": 1, "depth": 2, "features": 2}
@@ -266,7 +272,7 @@ def test_an_interrupted_save_leaves_the_old_state(feed, section, tmp_path, monke
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(state, "save_file", fail_half_way)
+    monkeypatch.setattr(loop, "save_file", fail_half_way)
     with pytest.raises(OSError, match="no space"):
         Session(feed, section, tmp_path / "s").run()
     monkeypatch.undo()
@@ -279,6 +285,6 @@ def test_an_interrupted_save_leaves_the_old_state(feed, section, tmp_path, monke
 def test_state_keeps_the_time_of_all_sessions(feed, section, tmp_path):
     session = Session(feed, section, tmp_path / "s").run()
     assert 0 < session.progress.elapsed_s < 60
-    state.save_state(tmp_path / "s", session.trainee, Progress(iteration=20, elapsed_s=1000.0))
+    loop.save_state(tmp_path / "s", session.trainee, Progress(iteration=20, elapsed_s=1000.0))
     resumed = Session(feed, section, tmp_path / "s").run()
     assert 1000 < resumed.progress.elapsed_s < 1060

@@ -14,12 +14,17 @@ from torch_em.self_training import (
 
 from bench.inference.device import Compute
 from bench.models.checkpoint import build_model
+from bench.training.augment import StrongView
 from bench.training.loop import LoopSettings, Reports, make_trainee, train
-from bench.training.mean_teacher import MeanTeacher, describe_batch, self_training
-from bench.training.self_training import make_pseudo_labeller, make_self_training_loss
+from bench.training.mean_teacher import (
+    MeanTeacher,
+    describe_batch,
+    make_pseudo_labeller,
+    make_self_training_loss,
+    self_training,
+)
 from bench.training.thresholds import ThresholdLabeller, choose_thresholds
 from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
-from bench.training.views import StrongView
 
 CPU = torch.device("cpu")
 FP32 = Compute(CPU, "fp32")

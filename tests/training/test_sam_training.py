@@ -8,8 +8,9 @@ from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
 from bench.training.sam_training import (
+    InstancePatchFeed,
+    InstancePatchSettings,
     SamTrainingSettings,
     interactive,
     make_trainer,

@@ -5,8 +5,7 @@ import torch
 from safetensors import safe_open
 
 from bench.inference.device import Compute
-from bench.training.loop import LoopSettings, make_trainee
-from bench.training.state import Progress, load_state, save_state
+from bench.training.loop import LoopSettings, Progress, load_state, make_trainee, save_state
 
 CPU = Compute(torch.device("cpu"), "fp32")
 SETTINGS = LoopSettings(10, 5, 5, 1e-3, "plateau", 0.5, 1)

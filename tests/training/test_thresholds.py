@@ -4,6 +4,7 @@ import torch
 
 from bench.inference.device import Compute
 from bench.models.checkpoint import build_model
+from bench.training.augment import StrongView
 from bench.training.thresholds import (
     BINS,
     ThresholdLabeller,
@@ -17,7 +18,6 @@ from bench.training.thresholds import (
     shift_outputs,
 )
 from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
-from bench.training.views import StrongView
 
 CPU = torch.device("cpu")
 FP32 = Compute(CPU, "fp32")

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.inference.normalise import normalise_section
+from bench.inference.feeding import normalise_section
+from bench.training.augment import StrongView, bend_greys, blur, make_strong_view
 from bench.training.unlabelled import (
     UnlabelledFeed,
     UnlabelledSettings,
@@ -11,7 +12,6 @@ from bench.training.unlabelled import (
     find_content,
     mirror_to,
 )
-from bench.training.views import StrongView, bend_greys, blur, make_strong_view
 
 CPU = torch.device("cpu")
 STILL = StrongView(noise=0, blur_px=0, gamma=0)

@@ -1,4 +1,4 @@
-"""Pictures of one section as arrays: contrast, outlines and the error overlay."""
+"""Pixels of sections: contrast, smaller copies, and the blocks of an image of ids that hold any."""
 
 import math
 from typing import Any
@@ -7,6 +7,10 @@ import numpy as np
 
 CONTRAST_PERCENTILES = (0.5, 99.5)
 CONTRAST_SAMPLE_PX = 1_000_000
+# Small, so that few of them hold something: half the side halves the time that labels take.
+BLOCK_PX = 128
+# Rows and columns.
+Block = tuple[slice, slice]
 
 
 def stretch_contrast(raw: np.ndarray) -> np.ndarray:
@@ -86,3 +90,35 @@ def shrink_labels(labels: np.ndarray, factor: int) -> np.ndarray:
     labels = labels[: rows * factor, : columns * factor]
     tallest = labels.reshape(rows, factor, columns * factor).max(axis=1)
     return np.asarray(tallest.reshape(rows, columns, factor).max(axis=2))
+
+
+def all_blocks(shape: tuple[int, ...], side: int) -> list[Block]:
+    """Cuts an image (y, x) into squares; those at the ends of rows and columns are smaller."""
+    height, width = shape
+    return [
+        (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
+        for top in range(0, height, side)
+        for left in range(0, width, side)
+    ]
+
+
+def occupied_blocks(labels: np.ndarray) -> list[Block]:
+    """Finds the square blocks in which something is labelled.
+
+    Args:
+        labels: Ids (y, x), 0 background, none negative.
+
+    Returns:
+        Rows and columns of each, from top left to bottom right; those at the ends of rows and
+        columns are smaller.
+    """
+    height, width = labels.shape
+    lefts = np.arange(0, width, BLOCK_PX)
+    blocks = []
+    for top in range(0, height, BLOCK_PX):
+        rows = slice(top, min(top + BLOCK_PX, height))
+        # The largest of each column first: this runs along the memory.
+        largest = np.maximum.reduceat(labels[rows].max(axis=0), lefts)
+        for left in lefts[largest > 0]:
+            blocks.append((rows, slice(int(left), min(int(left) + BLOCK_PX, width))))
+    return blocks

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.core.blocks import occupied_blocks
+from bench.core.pixels import occupied_blocks
 from bench.errors import BenchError
 from bench.postprocess.instances import label_mask
 

@@ -12,9 +12,15 @@ import numpy as np
 
 from bench.core.hashing import json_sha256
 from bench.core.names import first_names
-from bench.dataset.splits import SPLITS
 from bench.errors import BenchError, unknown_name
 
+SPLITS = ("train", "val", "test")
+# What images without labels have in place of a split.
+UNLABELLED = "unlabelled"
+# The split of sections whose tree has no split folders.
+NO_SPLIT = ""
+# The rule under which sections may both train and validate.
+PAPER = "paper"
 KIND = "synapse-bench prepared dataset"
 SCHEMA = 1
 MANIFEST = "manifest.json"

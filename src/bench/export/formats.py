@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.export.imod import write_imod, write_imod_spheres
-from bench.export.label_images import write_ome_zarr
-from bench.export.label_tiff import write_label_tiff
+from bench.export.label_images import write_label_tiff, write_ome_zarr
 from bench.export.rois import write_rois
 from bench.export.stack import LabelStack
 from bench.export.trakem2 import write_trakem2

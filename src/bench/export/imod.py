@@ -18,7 +18,7 @@ from imodmodel.models import (
 from bench.core.files import write_whole
 from bench.errors import BenchError
 from bench.export.instances import Instance, list_instances
-from bench.export.label_tiff import viewable
+from bench.export.label_images import viewable
 from bench.export.stack import LabelStack, colour_of
 
 ANGSTROM_PER_NM = 10

@@ -10,7 +10,7 @@ from roifile import ROI_TYPE, ImagejRoi
 from bench.core.files import write_whole
 from bench.errors import BenchError
 from bench.export.instances import Instance, list_instances
-from bench.export.label_tiff import viewable, write_tiff
+from bench.export.label_images import viewable, write_tiff
 from bench.export.stack import LabelStack, colour_of, object_name
 
 # The bounds of a ROI are signed 16-bit numbers.

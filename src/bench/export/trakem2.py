@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.core.files import write_text
 from bench.export.instances import Instance, list_instances
-from bench.export.label_tiff import viewable, write_sections
+from bench.export.label_images import viewable, write_sections
 from bench.export.stack import LabelStack, colour_of, object_name
 
 ENCODING = "ISO-8859-1"

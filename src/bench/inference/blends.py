@@ -1,12 +1,89 @@
-"""A blend: which maps are made one, before any threshold."""
+"""A blend: maps of models and symmetries made one, before any threshold."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.inference.ensembles import MEAN, combine_levels
-from bench.inference.prediction import SectionPrediction
-from bench.inference.symmetries import IDENTITY
+import numpy as np
+
+from bench.errors import BenchError, unknown_name
+from bench.inference.prediction import Predictor, SectionPrediction
+from bench.inference.symmetries import IDENTITY, find_symmetries
+
+MEAN, MAXIMUM, VOTE = "mean", "maximum", "vote"
+
+
+def round_mean(total: np.ndarray, count: int) -> np.ndarray:
+    """Divides sums of levels by their number, halves rounded up; uint8."""
+    return np.asarray((total + count // 2) // count, dtype=np.uint8)
+
+
+def highest(members: Sequence[np.ndarray]) -> np.ndarray:
+    """The highest level: foreground where any model finds it."""
+    return np.asarray(np.maximum.reduce(members))
+
+
+def majority(members: Sequence[np.ndarray]) -> np.ndarray:
+    """The level that more than half of the models reach.
+
+    At any threshold it is foreground exactly where more than half of the masks are, so that one
+    map stands for the votes at all of them. Two models have to agree.
+    """
+    ranked = np.sort(np.stack(members), axis=0)
+    return np.asarray(ranked[(len(members) - 1) // 2])
+
+
+# From the mean level of each model over augmentations to one map. The mean is not among them:
+# it is of all maps at once, rounded once.
+RANKS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
+    MAXIMUM: highest,
+    VOTE: majority,
+}
+ENSEMBLES = (MEAN, *RANKS)
+
+
+def combine_levels(
+    maps: Sequence[Sequence[np.ndarray]], ensemble: str, weights: Sequence[int]
+) -> np.ndarray:
+    """Combines the maps of several models of one section.
+
+    Args:
+        maps: Per model its maps (uint8 of any shape, round(255 p)), one per augmentation; as many
+            of each model.
+        ensemble: ``mean`` of all, ``maximum`` of the models' means, or the majority's ``vote``.
+        weights: Weight of each model in the mean, whole numbers from 1.
+
+    Returns:
+        One map of the same shape, uint8. A single map is returned as it is.
+
+    Raises:
+        BenchError: If there is no such ensemble, or a weighted one is not a mean.
+    """
+    if ensemble not in ENSEMBLES:
+        raise unknown_name("ensemble", ensemble, ENSEMBLES)
+    if ensemble == MEAN:
+        total = sum_levels(
+            [level for member in maps for level in member],
+            [weight for member, weight in zip(maps, weights, strict=True) for _ in member],
+        )
+        return round_mean(total, sum(len(m) * w for m, w in zip(maps, weights, strict=True)))
+    if set(weights) != {1}:
+        raise BenchError(f"only a mean has weights, received {list(weights)} for {ensemble}")
+    means = [round_mean(sum_levels(member, [1] * len(member)), len(member)) for member in maps]
+    return RANKS[ensemble](means)
+
+
+def sum_levels(maps: Sequence[np.ndarray], weights: Sequence[int], *, each: int = 1) -> np.ndarray:
+    """The weighted sum of maps, or of sums of ``each`` maps.
+
+    The type has room for half of the number of maps more, by which ``round_mean`` rounds.
+    """
+    count = each * sum(weights)
+    wide = np.uint16 if 255 * count + count // 2 < 2**16 else np.uint32
+    total = np.zeros(maps[0].shape, dtype=wide)
+    for levels, weight in zip(maps, weights, strict=True):
+        total += levels if weight == 1 else np.multiply(levels, weight, dtype=wide)
+    return total
 
 
 @dataclass(frozen=True)
@@ -100,3 +177,74 @@ def describe_blend(blend: Blend) -> dict[str, Any]:
         "augmentations": " ".join(blend.augmentations),
         "passes": blend.passes,
     }
+
+
+def predict_augmented(
+    predict: Predictor,
+    raw: np.ndarray,
+    pixel_size_nm: float | None,
+    augmentations: Sequence[str],
+) -> Iterator[tuple[str, SectionPrediction]]:
+    """Predicts a section under symmetries, as they become ready.
+
+    The section is transformed, not its tiles: what the network sees is the transformed section
+    with a tile grid of its own, so every map is that of the transformed section alone. Tiles of
+    several symmetries share batches.
+
+    Args:
+        predict: The model.
+        raw: Section (y, x) of any bit depth.
+        pixel_size_nm: Its pixel size; None if not known.
+        augmentations: Names of the symmetries.
+
+    Yields:
+        Name and maps (y, x), back in the section's geometry, in the given order.
+
+    Raises:
+        BenchError: If there is no such symmetry.
+    """
+    symmetries = find_symmetries(augmentations)
+    views = (np.ascontiguousarray(symmetry.forward(raw)) for symmetry in symmetries)
+    predictions = predict.predict_all(views, pixel_size_nm)
+    for symmetry, prediction in zip(symmetries, predictions, strict=True):
+        yield symmetry.name, map_back(prediction, symmetry.inverse)
+
+
+def map_back(
+    prediction: SectionPrediction, inverse: Callable[[np.ndarray], np.ndarray]
+) -> SectionPrediction:
+    """Applies an inverse to all maps."""
+    foreground, *others = (
+        None if pixels is None else inverse(pixels)
+        for pixels in (prediction.foreground, prediction.boundary, prediction.instances)
+    )
+    assert foreground is not None
+    return SectionPrediction(foreground, *others)
+
+
+def mean_prediction(predictions: Iterable[SectionPrediction]) -> SectionPrediction:
+    """The mean of the probabilities, halves of a level rounded up; a single prediction is itself.
+
+    They are summed as they come, so memory does not grow with their number.
+
+    Args:
+        predictions: At least one, all of one model and section. Of several, none has instances:
+            ids have no mean.
+    """
+    iterator = iter(predictions)
+    first = next(iterator)
+    sums = [pixels.astype(np.uint16) for pixels in levels_of(first)]
+    count = 1
+    for prediction in iterator:
+        count += 1
+        for total, pixels in zip(sums, levels_of(prediction), strict=True):
+            total += pixels
+    if count == 1:
+        return first
+    return SectionPrediction(*(round_mean(total, count) for total in sums))
+
+
+def levels_of(prediction: SectionPrediction) -> list[np.ndarray]:
+    """The maps of probability: the foreground, and the boundary where there is one."""
+    maps = (prediction.foreground, prediction.boundary)
+    return [pixels for pixels in maps if pixels is not None]

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from bench.errors import BenchError
-from bench.inference.augmented import mean_prediction
+from bench.inference.blends import mean_prediction
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY, SYMMETRIES
 

@@ -11,8 +11,14 @@ import torch
 
 from bench.core.memory import explain_out_of_memory
 from bench.inference.device import Compute
-from bench.inference.prediction import SectionPrediction, foreground_channel, open_predictor
-from bench.inference.sections import feed_section, map_back, model_shape
+from bench.inference.prediction import (
+    SectionPrediction,
+    feed_section,
+    foreground_channel,
+    map_back,
+    model_shape,
+    open_predictor,
+)
 from bench.inference.tile_store import TileStore
 from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batches
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info

@@ -18,9 +18,8 @@ from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.feeding import resize_labels, resize_section
-from bench.inference.prediction import Predictor, SectionPrediction, predict_one_by_one
+from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
-from bench.inference.sections import model_shape
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.sam import SamNetwork
 

@@ -9,8 +9,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.prediction import Predictor, SectionPrediction, predict_one_by_one
-from bench.inference.sections import SAME_SCALE
+from bench.inference.prediction import SAME_SCALE, Predictor, SectionPrediction, predict_one_by_one
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 
 # What their segmentation of a structure is called, and what it needs in 2D.

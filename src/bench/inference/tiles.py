@@ -3,28 +3,55 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from bench.inference.ahead import read_ahead
 from bench.inference.device import Compute
-from bench.inference.feeding import EnlargedSection
-from bench.inference.normalise import Moments
+from bench.inference.feeding import EnlargedSection, Moments
 
+Item = TypeVar("Item")
+END = object()
 # Pixels of all tiles that a network is given at a time, halo included: memory depends on it. A
 # CPU computes four tiles of 512 px in a fifth more time than one after the other: its cache.
 BATCH_PX = {"cpu": 2**18, "cuda": 2**20}
 MOST_TILES = 4
 # Batches that a device has been given when the oldest is asked for: a GPU then never waits.
 IN_FLIGHT = {"cpu": 1, "cuda": 2}
-
 Key = TypeVar("Key")
 Corner = tuple[int, int]
 # A section (y, x), or one that is computed where it is read.
 Pixels = np.ndarray | EnlargedSection
+
+
+@contextmanager
+def read_ahead(items: Iterable[Item], *, enabled: bool = True) -> Iterator[Iterator[Item]]:
+    """Reads the next item in a thread while the caller has the last one.
+
+    Within the context come the same items in the same order, and what reading raises; after it,
+    however it was left, the thread has ended. Two items exist at a time.
+
+    Args:
+        items: Read by the thread alone.
+        enabled: False reads where items are asked for, without a thread.
+    """
+    if not enabled:
+        yield iter(items)
+        return
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as thread:
+
+        def take() -> Iterator[Item]:
+            coming = thread.submit(next, iterator, END)
+            while (item := coming.result()) is not END:
+                coming = thread.submit(next, iterator, END)
+                yield item  # type: ignore[misc]
+
+        yield take()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,22 @@
-"""Which class of an annotation is which structure."""
+"""Which class of an annotation is which structure, and the names that objects carry."""
 
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from bench.core.names import natural_key
+from bench.core.names import first_names, natural_key
 from bench.errors import BenchError
 from bench.structures import STRUCTURES, find_structure, split_names
 
 EXAMPLE = "structures='vesicle=vesicles,mito*=mitochondria'"
 LISTED_CLASSES = 20
+UNCLASSIFIED = "unclassified"
+LONGEST_NAME = 200
+NUMBERS_AT_END = re.compile(r"([\s_.#:-]+[0-9]+)+$")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,3 +103,25 @@ def parse_classes(text: str) -> ClassMap:
 def known_classes(structures: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """The rules that take a structure's own name and aliases."""
     return tuple((kind, name) for name in structures for kind in (name, *STRUCTURES[name].aliases))
+
+
+def tidy_name(name: str) -> str:
+    """Returns a name as one short line of characters that can be printed."""
+    shortened = name[:LONGEST_NAME]
+    return " ".join("".join(c if c.isprintable() else " " for c in shortened).split())
+
+
+def class_of_name(name: str) -> str:
+    """Returns a name without the numbers at its end; empty where a program made it up.
+
+    ImageJ's own names are positions (``0012-0345``), those of roifile are UUIDs.
+    """
+    text = NUMBERS_AT_END.sub("", name).strip()
+    return text if any(map(str.isalpha, text)) and not UUID.fullmatch(name) else ""
+
+
+def warn_of_left_out(path: Path, left_out: list[str]) -> tuple[str, ...]:
+    """Returns the warning for what a file has besides areas; none where it has nothing else."""
+    if not left_out:
+        return ()
+    return (f"{path}: {len(left_out)} without an area are left out: {first_names(left_out)}",)

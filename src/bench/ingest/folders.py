@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names, natural_key
-from bench.dataset.splits import NO_SPLIT, SPLITS
+from bench.dataset.prepared import NO_SPLIT, SPLITS
 from bench.errors import BenchError
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
-from bench.dataset.splits import SPLITS
+from bench.dataset.prepared import SPLITS
 from bench.errors import BenchError
 from bench.ingest.flat import find_owner, read_flat
 from bench.ingest.folders import RAW, is_ignored, read_folder, visible_folders

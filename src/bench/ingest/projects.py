@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
-from bench.dataset.splits import NO_SPLIT, UNLABELLED
+from bench.dataset.prepared import NO_SPLIT, UNLABELLED
 from bench.ingest.annotations.annotations import drawn_image
 from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.trakem2.layers import read_layer
-from bench.ingest.annotations.trakem2.patches import check_image
+from bench.ingest.annotations.trakem2.placing import check_image
 from bench.ingest.annotations.trakem2.project import TrakEM2Project, read_project
 from bench.ingest.annotations.trakem2.regions import Region, find_regions
 from bench.ingest.classes import parse_classes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bench.core.names import first_names, natural_key
-from bench.dataset.splits import NO_SPLIT, PAPER, SPLITS
+from bench.dataset.prepared import NO_SPLIT, PAPER, SPLITS
 from bench.errors import BenchError, unknown_name
 from bench.ingest.sources import SourceSection
 from bench.words import AUTO

@@ -17,21 +17,22 @@ from bench.dataset.checks import check_foreground, check_raw, instance_areas, re
 from bench.dataset.prepared import (
     KIND,
     MANIFEST,
+    PAPER,
     SCHEMA,
+    UNLABELLED,
     PreparedDataset,
     hash_dataset,
     hash_pixels,
     hash_section,
     read_manifest,
 )
-from bench.dataset.section_file import write_section
-from bench.dataset.splits import PAPER, UNLABELLED
-from bench.dataset.summary import (
+from bench.dataset.section_file import (
     INSTANCES_RULE,
     SUSPICIOUS_RULE,
     MaskCounts,
     summarise_structure,
     warn_of_instances,
+    write_section,
 )
 from bench.errors import BenchError
 from bench.ingest.images.images import decode

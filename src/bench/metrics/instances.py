@@ -195,7 +195,7 @@ def count_pairs(
     if not (has_32_bits(truth) and has_32_bits(prediction)):
         return find_runs(truth, prediction)
     # numba is imported where instances are matched, and not by all that imports this module.
-    from bench.metrics.overlap_table import add_pairs, new_table
+    from bench.metrics.overlap import add_pairs, new_table
 
     keys, counts = new_table()
     for start in range(0, truth.size, PIXELS_AT_ONCE):

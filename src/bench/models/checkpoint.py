@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,13 @@ from bench.models.unet3d import build_unet3d_planes
 
 FORMAT = "synapse-bench-checkpoint"
 VERSION = 1
-
 # A new network is one row and one adapter file.
 MODELS: dict[str, Callable[..., Any]] = {
     "unet2d": build_unet2d,
     "unet3d_planes": build_unet3d_planes,
     "sam": build_sam,
 }
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,44 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
         first = str(error).splitlines()[-1].strip()
         raise BenchError(f"{path} does not fit its own description ({first})") from error
     return network, info
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How many of a network's tensors came from the source.
+
+    Attributes:
+        transferred: Tensors whose name and shape were found in the source.
+        total: Tensors of the network.
+        reinitialised: Names of the others, which keep their random weights.
+    """
+
+    transferred: int
+    total: int
+    reinitialised: tuple[str, ...]
+
+
+def transfer_weights(network: torch.nn.Module, source: dict[str, torch.Tensor]) -> Transfer:
+    """Copies every tensor of the same name and shape into the network, in place.
+
+    A source with another number of outputs differs in ``out_conv.weight`` and ``out_conv.bias``
+    only, so 44 of a U-Net's 46 tensors are kept, as in the paper.
+
+    Raises:
+        BenchError: If fewer than half of the tensors fit: the source is another network.
+    """
+    target = network.state_dict()
+    fitting = {
+        name: source[name]
+        for name, tensor in target.items()
+        if name in source and source[name].shape == tensor.shape
+    }
+    result = Transfer(len(fitting), len(target), tuple(sorted(set(target) - set(fitting))))
+    if 2 * result.transferred < result.total:
+        raise BenchError(
+            f"the source must be the same network, only {result.transferred} of {result.total} "
+            "tensors fit: choose another source, or set features to the source's"
+        )
+    network.load_state_dict(fitting, strict=False)
+    log.info("transferred %d of %d tensors", result.transferred, result.total)
+    return result

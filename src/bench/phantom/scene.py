@@ -4,9 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.phantom.fields import SmoothField, make_field
 from bench.phantom.mitochondria import Mitochondria, cut_mitochondria, place_mitochondria
-from bench.phantom.neurites import Cells, Neurites, cut_cells, grow_neurites
+from bench.phantom.neurites import (
+    Cells,
+    Neurites,
+    SmoothField,
+    cut_cells,
+    grow_neurites,
+    make_field,
+)
 from bench.phantom.synapses import Synapse, find_synapses
 from bench.phantom.vesicles import Spheres, place_vesicles
 

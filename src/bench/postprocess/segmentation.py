@@ -1,13 +1,15 @@
-"""Settings of post-processing: the paper's, or those that follow from annotations."""
+"""From what a model says of a section to instances, and the settings of that."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from skimage.measure import label
 
 from bench.errors import BenchError
-from bench.postprocess.instances import open_mask
+from bench.inference.prediction import SectionPrediction
+from bench.postprocess.instances import Instances, clean_mask, drop_small_instances, open_mask
+from bench.postprocess.watershed import WatershedSettings, separate_instances
 from bench.structures import Structure
 
 # Share of the annotated foreground that has to be kept, by the opening and by the smallest area.
@@ -106,3 +108,37 @@ def measure_areas(labels: np.ndarray) -> np.ndarray:
     """Areas (px) of the 4-connected parts of every instance of a label image (y, x)."""
     parts = label(labels, background=0, connectivity=1)
     return np.bincount(parts.reshape(-1))[1:]
+
+
+def segment_prediction(
+    prediction: SectionPrediction,
+    *,
+    level: int,
+    settings: PostprocessSettings,
+    watershed: WatershedSettings | None,
+) -> Instances:
+    """Makes instances of a section.
+
+    Instances that the model found itself are kept apart and not opened. A foreground becomes its
+    components; where there is a boundary, the watershed separates what touches in them.
+
+    Args:
+        prediction: The maps (y, x).
+        level: The stored probability (0 to 255) from which a pixel is foreground.
+        settings: Opening and smallest area.
+        watershed: How touching instances are separated; None leaves them together.
+    """
+    mask = prediction.foreground >= level
+    if prediction.instances is not None:
+        found = np.where(mask, prediction.instances, 0)
+        labels = drop_small_instances(found, min_area_px=settings.min_area_px)
+        return Instances(labels, int(np.count_nonzero(mask)), int(np.count_nonzero(labels)))
+    cleaned = clean_mask(
+        mask, opening_radius_px=settings.opening_radius_px, min_area_px=settings.min_area_px
+    )
+    if prediction.boundary is None or watershed is None:
+        return cleaned
+    labels = separate_instances(
+        prediction.foreground, prediction.boundary, mask=cleaned.labels > 0, settings=watershed
+    )
+    return replace(cleaned, labels=labels)

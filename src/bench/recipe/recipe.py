@@ -2,18 +2,20 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.files import write_json
+from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import TOP_LEVEL
 from bench.postprocess.instances import Instances
-from bench.postprocess.segmentation import PostprocessSettings
-from bench.postprocess.segmentation_ import segment_prediction
+from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.watershed import WatershedSettings
 
 FORMAT = "synapse-bench-recipe"
@@ -168,3 +170,46 @@ def read_recipe(path: Path) -> Recipe:
             f"{path} must say all about a combination and no more, received a file that does not "
             f"({error}): run optimize again"
         ) from error
+
+
+def write_recipe_folder(folder: Path, recipe: Recipe, weights: Sequence[Path]) -> None:
+    """Copies the checkpoints of a recipe's models into a new folder, the recipe beside them.
+
+    Raises:
+        BenchError: If a checkpoint is not the one that the recipe was found with.
+    """
+    check_weights(recipe, weights)
+    folder.mkdir(parents=True)
+    for number, path in enumerate(weights):
+        for part in (path, path.with_suffix(".json")):
+            shutil.copyfile(part, (folder / member_file(number)).with_suffix(part.suffix))
+    write_json(folder / RECIPE_FILE, recipe_to_json(recipe))
+
+
+def read_recipe_folder(folder: Path) -> tuple[Recipe, tuple[Path, ...]]:
+    """Reads a recipe and finds the checkpoints of its models.
+
+    Raises:
+        BenchError: If something of it is missing or was changed.
+    """
+    recipe = read_recipe(folder / RECIPE_FILE)
+    weights = tuple(folder / member_file(number) for number in range(len(recipe.members)))
+    check_weights(recipe, weights)
+    return recipe, weights
+
+
+def member_file(number: int) -> str:
+    """The checkpoint of a recipe's model, by its place in the recipe."""
+    return f"member{number}.safetensors"
+
+
+def check_weights(recipe: Recipe, weights: Sequence[Path]) -> None:
+    """Raises BenchError where a checkpoint is not the one of the recipe's search."""
+    for member, path in zip(recipe.members, weights, strict=True):
+        found = file_sha256(path) if path.is_file() else "no file"
+        if found != member.weights_sha256:
+            raise BenchError(
+                f"the weights of {member.name} must be those that were searched "
+                f"({member.weights_sha256[:12]}), {path} is {found[:12]}: evaluate the model and "
+                "optimize again"
+            )

@@ -1,4 +1,4 @@
-"""The benchmark table as Markdown, CSV, LaTeX and terminal text."""
+"""The benchmark table and its costs as Markdown, CSV, LaTeX and terminal text."""
 
 import csv
 import io
@@ -7,12 +7,14 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.report.tables import TableRow
+from bench.report.variants import variant_label
 
 # The columns of the paper's Table 1, in its order.
 METRIC_COLUMNS: dict[str, str] = {
@@ -49,6 +51,11 @@ LATEX_ESCAPES = {
     "–": "--",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+MEANING = (
+    "Training is the time in the training loop, that of the stage it started from included; GPU "
+    "memory is the peak of the tensors in training, empty on a CPU."
+)
+COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 
 
 @dataclass(frozen=True)
@@ -230,3 +237,28 @@ def escape_latex(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """Escapes the characters that have a meaning of their own inside a Markdown table."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text)
+
+
+def cost_table(rows: Sequence[TableRow]) -> str:
+    """Writes a row per dataset and method with a cost known; empty text if there is none."""
+    costly = [row for row in rows if row.costs]
+    if not costly:
+        return ""
+    lines = [
+        ["Dataset", "Method", *COST_COLUMNS.values()],
+        ["---", "---", *(["---:"] * len(COST_COLUMNS))],
+    ]
+    for dataset, method in dict.fromkeys((row.dataset, row.method) for row in costly):
+        members = [row.costs for row in costly if (row.dataset, row.method) == (dataset, method)]
+        cells = []
+        for cost in COST_COLUMNS:
+            known = [costs[cost] for costs in members if cost in costs]
+            cells.append(format_cost(float(np.mean(known))) if known else MISSING)
+        lines.append([escape_markdown(dataset), escape_markdown(variant_label(method)), *cells])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## Cost\n\n{table}\n\n{COST_CAPTION}\n"
+
+
+def format_cost(value: float) -> str:
+    """A cost in three digits, or whole with its thousands marked."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

@@ -1,4 +1,4 @@
-"""The strategies that are compared, as one literal table."""
+"""What the rows of the benchmark table are called, and their order."""
 
 from bench.methods import METHODS
 from bench.metrics.table import METRICS

@@ -4,11 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
-from bench.search.candidates import Candidate, best_by_area, best_of, pixel_curve
-from bench.search.evidence import Evidence
+from bench.search.candidates import (
+    Candidate,
+    Evidence,
+    best_by_area,
+    best_of,
+    pixel_curve,
+    separate,
+    with_scores,
+)
 from bench.search.finalists import count_blend
 from bench.search.map_search import Histograms
-from bench.search.scoring import separate, with_scores
 from bench.search.threshold_counts import ThresholdCounts
 
 

@@ -1,16 +1,20 @@
-"""Candidates of the search, how they are scored, and which one of equals is taken."""
+"""Candidates of the search: what they are scored on, how, and which one of equals is taken."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bench.errors import BenchError
 from bench.inference.blends import Blend, describe_blend
+from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
 from bench.metrics.table import METRICS
-from bench.postprocess.watershed import WatershedSettings
+from bench.postprocess.instances import Instances
+from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
+from bench.postprocess.watershed import WatershedSettings, choose_watershed
+from bench.recipe.scores import SplitResult
 from bench.search.threshold_counts import ThresholdCounts
 
 PIXEL_METRICS = ("dice", "iou", "precision", "recall")
@@ -127,3 +131,92 @@ def preference(candidate: Candidate, metric: str) -> tuple[float, ...]:
 def best_of(candidates: Iterable[Candidate], metric: str) -> Candidate:
     """The best candidate; the first of those that nothing tells apart."""
     return max(candidates, key=lambda candidate: preference(candidate, metric))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Predictions of several models of the same sections.
+
+    Attributes:
+        sections: Names of the sections.
+        members: Augmentations stored of each model, by the model's name.
+        read: From a model, a section and an augmentation to the maps.
+        read_truth: From a section to its instance ids (y, x).
+    """
+
+    sections: Sequence[str]
+    members: Mapping[str, tuple[str, ...]]
+    read: Callable[[str, str, str], SectionPrediction]
+    read_truth: Callable[[str], np.ndarray]
+
+    def blend(self, blend: Blend, section: str) -> SectionPrediction:
+        """The one prediction that a blend makes of a section."""
+        return blend.apply(
+            [self.read(member, section, name) for name in blend.augmentations]
+            for member in blend.members
+        )
+
+    def shared_augmentations(self, members: Sequence[str]) -> tuple[str, ...]:
+        """The augmentations that all of these models have."""
+        first, *others = (self.members[name] for name in members)
+        return tuple(name for name in first if all(name in stored for stored in others))
+
+
+def score_candidate(evidence: Evidence, candidate: Candidate) -> SplitResult:
+    """Segments every section as the candidate says, and scores it."""
+    result = SplitResult()
+    for section in evidence.sections:
+        prediction = evidence.blend(candidate.blend, section)
+        result.add(
+            section,
+            truth=evidence.read_truth(section),
+            probability=prediction.foreground,
+            instances=segment_as(candidate, prediction),
+        )
+    return result
+
+
+def segment_section(evidence: Evidence, candidate: Candidate, section: str) -> Instances:
+    """Segments a section as the candidate says."""
+    return segment_as(candidate, evidence.blend(candidate.blend, section))
+
+
+def segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instances:
+    """Makes instances of a section's maps as the candidate says."""
+    return segment_prediction(
+        prediction,
+        level=candidate.level,
+        settings=PostprocessSettings(candidate.opening_radius_px, candidate.min_area_px, ""),
+        watershed=candidate.watershed,
+    )
+
+
+def with_scores(evidence: Evidence, candidate: Candidate) -> Candidate:
+    """The candidate with its scores."""
+    scores = score_candidate(evidence, candidate).scores()
+    return replace(candidate, scores={name: scores[name] for name in SEARCHABLE})
+
+
+def separate(evidence: Evidence, candidate: Candidate) -> Candidate | None:
+    """The candidate with the watershed that separates the sections' instances best.
+
+    Returns:
+        None where the models of its blend have no boundary, or find instances themselves.
+    """
+    first = evidence.blend(candidate.blend, evidence.sections[0])
+    if first.boundary is None or first.instances is not None:
+        return None
+    predicted = (
+        (evidence.read_truth(section), prediction.foreground, prediction.boundary)
+        for section in evidence.sections
+        if (prediction := evidence.blend(candidate.blend, section)).boundary is not None
+    )
+    chosen, tried = choose_watershed(
+        predicted,
+        threshold_level=candidate.level,
+        opening_radius_px=candidate.opening_radius_px,
+        min_area_px=candidate.min_area_px,
+    )
+    if not tried:
+        return None
+    return with_scores(evidence, replace(candidate, watershed=chosen))

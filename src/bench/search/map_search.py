@@ -1,26 +1,106 @@
 """Which blends are tried, and their pixel scores at all thresholds."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby, product
 from math import gcd
 
-from bench.inference.blends import Blend
-from bench.inference.ensembles import MAXIMUM, MEAN, VOTE
+import numpy as np
+
+from bench.inference.blends import MAXIMUM, MEAN, RANKS, VOTE, Blend, round_mean, sum_levels
 from bench.inference.symmetries import IDENTITY
-from bench.metrics.curves import ScoreHistogram
-from bench.search.candidates import PIXEL_METRICS, pixel_curve
-from bench.search.evidence import Evidence
-from bench.search.pixel_scores import SectionPixels, score_blends, score_subsets
+from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
+from bench.search.candidates import PIXEL_METRICS, Evidence, pixel_curve
 
 Histograms = dict[Blend, ScoreHistogram]
 Report = Callable[[int, int, str], None]
-
 WEIGHTED = "weighted"
 # Weights of the models of a weighted mean.
 WEIGHTS = (1, 2, 3)
 # Where instances are wanted, maps are ranked by this all the same: instances cost more.
 RANKED_BY = "dice"
+# What the setting ``ensembles`` may name.
+ENSEMBLE_MODES = (MEAN, WEIGHTED, MAXIMUM, VOTE)
+
+
+class SectionPixels:
+    """The maps of a section as flat arrays, foreground of the truth first.
+
+    Attributes:
+        foreground_px: How many of the pixels are foreground.
+    """
+
+    def __init__(self, evidence: Evidence, section: str) -> None:
+        """Reads the annotation; maps are read when they are asked for, and kept."""
+        truth = evidence.read_truth(section).reshape(-1) > 0
+        self._order = np.concatenate([np.flatnonzero(truth), np.flatnonzero(~truth)])
+        self._evidence, self._section = evidence, section
+        self._maps: dict[tuple[str, str], np.ndarray] = {}
+        self.foreground_px = int(np.count_nonzero(truth))
+
+    def read(self, member: str, augmentation: str) -> np.ndarray:
+        """A model's levels."""
+        key = (member, augmentation)
+        if key not in self._maps:
+            found = self._evidence.read(member, self._section, augmentation)
+            self._maps[key] = found.foreground.reshape(-1)[self._order]
+        return self._maps[key]
+
+    def histogram(self, sums: np.ndarray, count: int) -> ScoreHistogram:
+        """The histogram of the mean level, from sums of ``count`` levels."""
+        level_of = round_mean(np.arange(count * TOP_LEVEL + 1, dtype=np.uint32), count)
+        parts = (sums[: self.foreground_px], sums[self.foreground_px :])
+        binned = [np.bincount(part, minlength=level_of.size) for part in parts]
+        foreground, background = (
+            np.bincount(level_of, weights=part, minlength=LEVELS).astype(np.int64)
+            for part in binned
+        )
+        return ScoreHistogram(foreground=foreground, background=background)
+
+
+def score_subsets(
+    section: SectionPixels, member: str, augmentations: Sequence[str]
+) -> Iterator[tuple[Blend, ScoreHistogram]]:
+    """Scores a model under every non-empty subset of augmentations.
+
+    A subset's sum is that of another one and one map more.
+    """
+    maps = [section.read(member, name) for name in augmentations]
+
+    def visit(
+        chosen: tuple[str, ...], total: np.ndarray, start: int
+    ) -> Iterator[tuple[Blend, ScoreHistogram]]:
+        for place in range(start, len(maps)):
+            names, sums = (*chosen, augmentations[place]), total + maps[place]
+            yield Blend((member,), names), section.histogram(sums, len(names))
+            yield from visit(names, sums, place + 1)
+
+    yield from visit((), np.zeros(len(section.read(member, augmentations[0])), np.uint16), 0)
+
+
+def score_blends(
+    section: SectionPixels, blends: Iterable[Blend]
+) -> Iterator[tuple[Blend, ScoreHistogram]]:
+    """Scores blends; those of the same augmentations should follow each other.
+
+    The sums of the models over augmentations are kept while the augmentations stay the same.
+    """
+    sums: dict[str, np.ndarray] = {}
+    held: tuple[str, ...] = ()
+    for blend in blends:
+        if blend.augmentations != held:
+            sums, held = {}, blend.augmentations
+        for member in blend.members:
+            if member not in sums:
+                maps = [section.read(member, name) for name in held]
+                sums[member] = sum_levels(maps, [1] * len(maps))
+        parts = [sums[member] for member in blend.members]
+        if blend.ensemble == MEAN:
+            total = sum_levels(parts, blend.weights, each=len(held))
+            yield blend, section.histogram(total, sum(blend.weights) * len(held))
+        else:
+            means = [round_mean(part, len(held)) for part in parts]
+            yield blend, section.histogram(RANKS[blend.ensemble](means), 1)
 
 
 @dataclass(frozen=True)
@@ -171,7 +251,3 @@ def plan_weights(found: Histograms, settings: MapSettings) -> list[Blend]:
         for weights in product(WEIGHTS, repeat=len(blend.members))
         if gcd(*weights) == 1 and len(set(weights)) > 1
     ]
-
-
-# What the setting ``ensembles`` may name.
-ENSEMBLE_MODES = (MEAN, WEIGHTED, MAXIMUM, VOTE)

@@ -12,15 +12,15 @@ from bench.search.ablation import Ingredient, ablate, best_plain
 from bench.search.candidates import (
     PIXEL_METRICS,
     Candidate,
+    Evidence,
     best_by_area,
     best_of,
     check_metric,
     preference,
+    separate,
 )
-from bench.search.evidence import Evidence
 from bench.search.finalists import choose_finalists, count_all
 from bench.search.map_search import Histograms, MapSettings, Report, search_maps
-from bench.search.scoring import separate
 
 # Blends whose touching instances are separated, where the metric is of instances.
 SEPARATED = 3

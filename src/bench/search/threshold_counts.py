@@ -7,8 +7,12 @@ import numpy as np
 
 from bench.metrics.instances import THRESHOLDS
 from bench.metrics.overlap import check_same_shape
-from bench.search.component_tree import count_components, match_components, measure_nodes
-from bench.search.component_tree_ import build_tree
+from bench.search.component_tree import (
+    build_tree,
+    count_components,
+    match_components,
+    measure_nodes,
+)
 
 # The thresholds of IoU over a common denominator, for exact comparisons.
 DENOMINATOR = 20

@@ -14,9 +14,8 @@ from bench.errors import BenchError
 from bench.methods import FIRST_RELEASE, find_method
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
-from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure
-from bench.steps.grid.sharing import take_turns
-from bench.steps.training.training_run import describe_run
+from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
+from bench.steps.training.data import describe_run
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
 from bench.tracking.opening import open_run

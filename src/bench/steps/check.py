@@ -6,19 +6,140 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from bench.core.files import write_json, write_whole
 from bench.core.progress import show_progress
 from bench.errors import BenchError
-from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.report import Report, inspect_tree
-from bench.ingest.inspection.section_measures import SmallSection
+from bench.ingest.inspection.findings import ERROR, Finding, group_findings
+from bench.ingest.inspection.measures import SectionMeasures, SmallSection
+from bench.ingest.inspection.report import Report, StructureCounts, inspect_tree
 from bench.ingest.sources import SourceTree
 from bench.report.figures.inspection import choose_colours, draw_section_outlines, inspection_figure
-from bench.steps.check_report import count, print_report
+from bench.structures import STRUCTURES
 
+# Structures with larger areas are given in um^2.
+LARGE_AREA_NM2 = 1e6
+STYLES = {ERROR: "bold red"}
+MISSING = "-"
 FINDINGS_FILE = "findings.json"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Prints the sections, the structures, and what was found."""
+    size = report.pixel_size_nm
+    known = f"{size:g} nm per pixel" if size else "pixel size not known, areas are in px"
+    console.print(Text(f"{count(len(report.sections), 'section')}, {known}", style="bold"))
+    console.print(tabulate_sections(report))
+    if report.counts:
+        console.print(tabulate_structures(report))
+        console.print(Text(describe_balance(report), style="dim"))
+    console.print()
+    for group in group_findings(report.findings):
+        line = Text(f"{group.level.upper():8}", style=STYLES.get(group.level, "yellow"))
+        console.print(line + Text(group.sentence), soft_wrap=not console.is_terminal)
+    console.print(
+        f"{count(report.errors, 'error')} and {count(report.warnings, 'warning')}", style="bold"
+    )
+
+
+def tabulate_sections(report: Report) -> Table:
+    """Lists the raw images, a line per split, size and type."""
+    table = simple_table(
+        "Split", "Sections", "Height x width", "Type", "Mean", "Deviation", "At ends"
+    )
+    groups: dict[tuple[str, str, str], list[SectionMeasures]] = defaultdict(list)
+    for section in report.sections:
+        raw = section.raw
+        shape = MISSING if raw is None else f"{raw.shape[0]} x {raw.shape[1]}"
+        groups[section.split, shape, MISSING if raw is None else raw.dtype].append(section)
+    for (split, shape, dtype), members in groups.items():
+        raws = [section.raw for section in members if section.raw is not None]
+        ends = max((max(raw.share_lowest, raw.share_highest) for raw in raws), default=0.0)
+        table.add_row(
+            split,
+            str(len(members)),
+            shape,
+            dtype,
+            describe_range([raw.mean for raw in raws]),
+            describe_range([raw.deviation for raw in raws]),
+            f"{ends:.2%}" if raws else MISSING,
+        )
+    return table
+
+
+def tabulate_structures(report: Report) -> Table:
+    """Lists the structures by split: instances, their areas, and the share of foreground."""
+    table = simple_table(
+        "Structure", "Split", "Inst.", "Foregr.", "Unit", "min", "5 %", "median", "95 %", "max"
+    )
+    for structure in dict.fromkeys(counts.structure for counts in report.counts):
+        members = [counts for counts in report.counts if counts.structure == structure]
+        unit, factor = choose_unit(members, report.pixel_size_nm)
+        for counts in members:
+            areas = counts.areas_px or ()
+            numbers = [format_area(area * factor) for area in areas]
+            table.add_row(
+                structure,
+                counts.split,
+                str(counts.instances),
+                f"{counts.foreground:.2%}",
+                unit,
+                *(numbers or [MISSING] * 5),
+            )
+    return table
+
+
+def choose_unit(counts: list[StructureCounts], pixel_size_nm: float | None) -> tuple[str, float]:
+    """The unit in which a structure's areas read well, and how many of it a pixel has."""
+    if pixel_size_nm is None:
+        return "px", 1.0
+    largest = max((max(entry.areas_px) for entry in counts if entry.areas_px), default=0.0)
+    if largest * pixel_size_nm**2 >= LARGE_AREA_NM2:
+        return "um²", pixel_size_nm**2 / 1e6
+    return "nm²", pixel_size_nm**2
+
+
+def format_area(area: float) -> str:
+    """An area of three digits or more, in at most eight characters."""
+    return f"{area:.0f}" if 1000 <= area < 1e6 else f"{area:.3g}"
+
+
+def describe_balance(report: Report) -> str:
+    """Says which foreground weight would balance the training masks, and which is the default."""
+    parts = []
+    for counts in report.counts:
+        if counts.split == "train" and counts.balance is not None:
+            part = f"{counts.structure} {counts.balance:.3g}"
+            if counts.structure in STRUCTURES:
+                part += f" (default {STRUCTURES[counts.structure].foreground_weight:g})"
+            parts.append(part)
+    return f"Foreground weight that balances train: {', '.join(parts) or MISSING}"
+
+
+def simple_table(*columns: str) -> Table:
+    """A table without frame, its words to the left and its numbers to the right."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for column in columns:
+        left = column in ("Structure", "Split", "Type", "Unit")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    return table
+
+
+def describe_range(values: list[float]) -> str:
+    """The smallest and largest of some numbers, one where they read the same."""
+    if not values:
+        return MISSING
+    ends = dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def check(tree: SourceTree, output: Path | None = None, console: Console | None = None) -> Report:

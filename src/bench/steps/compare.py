@@ -16,14 +16,12 @@ from bench.report.comparisons import compare_pairs, mean_ranks
 from bench.report.references import read_reference
 from bench.report.tables import TableRow, benchmark_table
 from bench.report.variants import variant_order
-from bench.steps.table.compare_page import write_page
 from bench.steps.table.records import collect_records
-from bench.steps.table.report import Findings, print_findings, write_findings
+from bench.steps.table.report import Findings, print_findings, write_findings, write_page
 from bench.steps.table.watch import Watch
 from bench.structures import STRUCTURES
 from bench.tracking.opening import open_run
-from bench.tracking.ownership.activity import Activity, observe
-from bench.tracking.ownership.stale import reap
+from bench.tracking.ownership.stale import Activity, observe, reap
 from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store, experiment_id_of, open_store

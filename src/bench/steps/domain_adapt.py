@@ -12,30 +12,42 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
-from bench.inference.prediction import foreground_channel
-from bench.inference.sections import SAME_SCALE
-from bench.ingest.images.unlabelled import UnlabelledImage, hash_unlabelled, read_unlabelled
+from bench.inference.prediction import SAME_SCALE, foreground_channel
+from bench.ingest.images.planes import UnlabelledImage, hash_unlabelled, read_unlabelled
 from bench.methods import Method, find_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
-from bench.steps.training.adaptation_report import AdaptationReport
-from bench.steps.training.data import TrainingData, fed_pixel_size
-from bench.steps.training.source import Source, resolve_source, source_of
-from bench.steps.training.training_run import (
+from bench.steps.training.data import (
+    TrainingData,
     conclude_run,
     describe_run,
+    fed_pixel_size,
     log_checkpoints,
     loop_settings,
     measure_network,
 )
+from bench.steps.training.report import AdaptationReport
+from bench.steps.training.source import Source, resolve_source, source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
-from bench.training.loop import LoopSettings, Reports, make_trainee, train
-from bench.training.mean_teacher import MeanTeacher, PseudoLabeller, self_training
-from bench.training.self_training import make_pseudo_labeller
-from bench.training.state import Progress, Trainee, save_state
+from bench.training.augment import StrongView
+from bench.training.loop import (
+    LoopSettings,
+    Progress,
+    Reports,
+    Trainee,
+    make_trainee,
+    save_state,
+    train,
+)
+from bench.training.mean_teacher import (
+    MeanTeacher,
+    PseudoLabeller,
+    make_pseudo_labeller,
+    self_training,
+)
 from bench.training.thresholds import (
     ThresholdLabeller,
     choose_thresholds,
@@ -43,7 +55,6 @@ from bench.training.thresholds import (
     shift_outputs,
 )
 from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
-from bench.training.views import StrongView
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)

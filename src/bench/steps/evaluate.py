@@ -9,7 +9,7 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.inference.augmented import predict_augmented
+from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction import Predictor, SectionPrediction, open_predictor
 from bench.inference.prediction_file import read_mean, write_predictions
@@ -20,15 +20,14 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import (
     PostprocessSettings,
     paper_settings,
+    segment_prediction,
     settings_from_annotations,
 )
-from bench.postprocess.segmentation_ import segment_prediction
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.steps.scoring.evaluation_report import log_pictures, log_scores
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
-from bench.steps.training.data import TrainingData
-from bench.steps.training.training_run import describe_run
+from bench.steps.training.data import TrainingData, describe_run
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder

@@ -14,7 +14,7 @@ from bench.core.progress import show_progress
 from bench.errors import BenchError
 from bench.export.formats import FORMATS
 from bench.steps.serving.export_subject import Subject, find_subject
-from bench.steps.training.training_run import describe_run
+from bench.steps.training.data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store

@@ -10,31 +10,28 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
-from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
-from bench.models.transfer import transfer_weights
-from bench.steps.training.choices import GEOMETRIES, choose_geometry
-from bench.steps.training.data import TrainingData, fed_pixel_size
-from bench.steps.training.report import TrainingReport
-from bench.steps.training.separation import choose_separation
-from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
-from bench.steps.training.training_run import (
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint, transfer_weights
+from bench.steps.training.choices import GEOMETRIES, choose_geometry, choose_separation
+from bench.steps.training.data import (
+    TrainingData,
     conclude_run,
     describe_run,
+    fed_pixel_size,
     log_checkpoints,
     loop_settings,
     measure_network,
 )
+from bench.steps.training.report import TrainingReport
+from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
 from bench.training.augment import Augmentation
-from bench.training.loop import Reports, make_trainee, train
-from bench.training.objective import supervised
-from bench.training.objectives import make_loss
+from bench.training.loop import Progress, Reports, make_trainee, train
+from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
-from bench.training.state import Progress
 from bench.words import AUTO
 
 # Depth of the U-Net of SynapseNet and of the paper.

@@ -14,25 +14,28 @@ from bench.inference.sam_masks import MaskSettings, choose_segmentation
 from bench.methods import METHODS, Method
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
-from bench.steps.training.data import TrainingData, fed_pixel_size
-from bench.steps.training.sam import SamSource, resolve_sam
-from bench.steps.training.sam_areas import choose_areas
-from bench.steps.training.sam_report import SamReport, choose_windows
-from bench.steps.training.source import source_of
-from bench.steps.training.training_run import (
+from bench.steps.training.data import (
+    TrainingData,
     conclude_run,
     describe_run,
+    fed_pixel_size,
     log_checkpoints,
     measure_network,
 )
+from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
+from bench.steps.training.source import source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.training.loop import LoopSettings, Reports, make_trainee, train
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
-from bench.training.sam_training import SamTrainingSettings, interactive, prepare_network
-from bench.training.state import Progress
+from bench.training.loop import LoopSettings, Progress, Reports, make_trainee, train
+from bench.training.sam_training import (
+    InstancePatchFeed,
+    InstancePatchSettings,
+    SamTrainingSettings,
+    interactive,
+    prepare_network,
+)
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,14 @@ from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
 from bench.recipe.recipe import Recipe
 from bench.recipe.scores import SplitResult
 from bench.report.variants import combination_name
-from bench.search.candidates import Candidate, check_metric
-from bench.search.evidence import Evidence
+from bench.search.candidates import (
+    Candidate,
+    Evidence,
+    check_metric,
+    score_candidate,
+    segment_section,
+)
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
-from bench.search.scoring import score_candidate, segment_section
 from bench.search.search import SearchResult, SearchSettings, search_combinations
 from bench.steps.scoring.evaluation_report import log_pictures, log_scores
 from bench.steps.scoring.optimize_members import (
@@ -39,7 +43,7 @@ from bench.steps.scoring.optimize_report import (
     show,
 )
 from bench.steps.table.records import find_stages, sum_costs
-from bench.steps.training.training_run import describe_run
+from bench.steps.training.data import describe_run
 from bench.structures import Structure, find_structure, split_names
 from bench.tracking.evaluations import Evaluation
 from bench.tracking.opening import open_run

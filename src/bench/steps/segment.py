@@ -15,8 +15,8 @@ import pandas as pd
 from bench.cluster.clusters import choose_cluster, open_cluster, read_profile
 from bench.config.running import SegmentConfig
 from bench.core.files import write_json
+from bench.core.folders import publish, unfinished_folder
 from bench.core.progress import show_progress
-from bench.core.unfinished import publish, unfinished_folder
 from bench.inference.device import Compute, choose_compute
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
 from bench.recipe.predictor import RecipePredictor, find_scale_warnings

@@ -8,9 +8,8 @@ import numpy as np
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from bench.inference.device import choose_compute
-from bench.recipe.predictor import RecipePredictor
-from bench.recipe.recipe_folder import read_recipe_folder
-from bench.recipe.recipe_images import segment_array
+from bench.recipe.predictor import RecipePredictor, segment_array
+from bench.recipe.recipe import read_recipe_folder
 from bench.words import AUTO
 
 

@@ -1,14 +1,18 @@
-"""Finished evaluations: what their predictions are of, and how instances were made of them."""
+"""Finished evaluations and searches: what they are of, and how instances were made of them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
 
+from bench.errors import BenchError
 from bench.tracking.queries import get_finished, search, step_of
 from bench.tracking.store import Store
 
 EVALUATION_STEP = "evaluate"
+SEARCH_STEP = "optimize"
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,57 @@ def read_evaluation(run: MlflowRun) -> Evaluation:
             if name.startswith("cfg.")
         },
     )
+
+
+def find_search(store: Store, experiment_id: str, structure: str) -> str:
+    """Returns the id of the newest finished search of a structure.
+
+    Raises:
+        BenchError: If there is none.
+    """
+    wanted = {"bench.step": SEARCH_STEP, "bench.structure": structure}
+    found = next(search(store, experiment_id, wanted, finished=True), None)
+    if found is None:
+        raise BenchError(
+            f"a champion comes from a finished search, there is none of {structure} in this "
+            f"experiment: run optimize with structure={structure} first, or give run_id or "
+            "experiment"
+        )
+    return str(found.info.run_id)
+
+
+def get_search(store: Store, run_id: str) -> str:
+    """Returns the id of a finished search; that of another run that a pointer names.
+
+    Raises:
+        BenchError: If the run does not exist, is not finished, or is of another step.
+    """
+    return str(get_finished(store, run_id, (SEARCH_STEP,), "hold a recipe").info.run_id)
+
+
+def experiment_name(store: Store, experiment_id: str) -> str:
+    """Name of an experiment."""
+    return str(store.client.get_experiment(experiment_id).name)
+
+
+def day_of_end(store: Store, run_id: str) -> str:
+    """The day (UTC) on which a run ended, year-month-day; of one that goes on, its start."""
+    info = store.client.get_run(run_id).info
+    moment = datetime.fromtimestamp((info.end_time or info.start_time) / 1000, UTC)
+    return moment.date().isoformat()
+
+
+def trained_run_of(store: Store, evaluation_id: str) -> str:
+    """Id of the run that trained what an evaluation scored; empty for a source as it is."""
+    tags = store.client.get_run(evaluation_id).data.tags
+    return str(tags.get("bench.trained_run", "")).removesuffix("none")
+
+
+def metric_history(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
+    """Step and value of a metric, by step; empty if the run never logged it or is gone."""
+    try:
+        history = store.client.get_metric_history(run_id, metric)
+    except MlflowException:
+        return []
+    # What a resumed run logged again counts once.
+    return sorted({point.step: float(point.value) for point in history}.items())

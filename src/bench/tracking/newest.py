@@ -1,8 +1,14 @@
 """The newest run of every cell, however many older ones there are."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import ColumnElement, Connection, Engine, and_, select
+from sqlalchemy.orm import aliased
 
 from bench.tracking.queries import (
     RUN_METRICS,
@@ -15,9 +21,10 @@ from bench.tracking.queries import (
     search,
     search_pages,
 )
-from bench.tracking.sql_reader import engine_of, list_runs, read_runs
 from bench.tracking.store import Store
 
+# Ids in one question: a database takes 999 values at least.
+IDS = 900
 # Ids in one search: mlflow takes long to read a long condition.
 IDS_PER_SEARCH = 200
 # The tags by which cells, and scores of a cell that stand for themselves, are told apart.
@@ -29,6 +36,120 @@ KEY_TAGS = (
     "bench.labelled",
     "bench.augmentations",
 )
+
+
+def engine_of(store: Store) -> Engine | None:
+    """The database behind a store; None where it is a server's."""
+    behind = getattr(getattr(store.client, "_tracking_client", None), "store", None)
+    return behind.engine if isinstance(behind, SqlAlchemyStore) else None
+
+
+def list_runs(
+    engine: Engine,
+    experiment_id: str,
+    wanted: Mapping[str, str],
+    *,
+    status: str | None,
+    shown: Sequence[str],
+) -> Iterator[tuple[str, tuple[str | None, ...]]]:
+    """Yields the id of every run that has the wanted tags, newest first, and its shown tags.
+
+    Args:
+        engine: The database.
+        experiment_id: The experiment.
+        wanted: Tags that a run must have.
+        status: Status that it must have; None for any.
+        shown: Names of the tags whose values are yielded, None where a run has no such tag.
+    """
+    columns: list[Any] = []
+    question: Any = select(SqlRun.run_uuid).where(*present(experiment_id))
+    if status is not None:
+        question = question.where(SqlRun.status == status)
+    for name, value in wanted.items():
+        tag = aliased(SqlTag)
+        has_it = and_(tag.run_uuid == SqlRun.run_uuid, tag.key == name, tag.value == value)
+        question = question.join(tag, has_it)
+    for name in shown:
+        tag = aliased(SqlTag)
+        question = question.outerjoin(tag, and_(tag.run_uuid == SqlRun.run_uuid, tag.key == name))
+        columns.append(tag.value)
+    question = question.add_columns(*columns)
+    # The order of mlflow's search.
+    question = question.order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+    with engine.connect() as connection:
+        for run_id, *values in connection.execute(question):
+            yield run_id, tuple(values)
+
+
+def read_runs(
+    engine: Engine,
+    experiment_id: str,
+    ids: Sequence[str],
+    *,
+    tags: Sequence[str],
+    metrics: Sequence[str],
+    params: Sequence[str],
+) -> Iterator[MlflowRun]:
+    """Yields the runs of these ids, in their order, with no other tags, metrics and parameters."""
+    with engine.connect() as connection:
+        for start in range(0, len(ids), IDS):
+            part = ids[start : start + IDS]
+            tables = [
+                read_values(connection, SqlTag, part, tags),
+                read_values(connection, SqlLatestMetric, part, metrics),
+                read_values(connection, SqlParam, part, params),
+            ]
+            question = select(SqlRun).where(SqlRun.run_uuid.in_(part), *present(experiment_id))
+            rows = {row.run_uuid: row for row in connection.execute(question)}
+            yield from (make_run(rows[run_id], *tables) for run_id in part if run_id in rows)
+
+
+def present(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
+    """The condition of a run that is in an experiment, and was not deleted."""
+    return SqlRun.experiment_id == int(experiment_id), SqlRun.lifecycle_stage == "active"
+
+
+def read_values(
+    connection: Connection, table: Any, ids: Sequence[str], names: Sequence[str]
+) -> dict[str, list[tuple[str, Any]]]:
+    """The named tags, metrics or parameters of some runs: run -> (name, value)."""
+    found: dict[str, list[tuple[str, Any]]] = {}
+    is_nan = [table.is_nan] if table is SqlLatestMetric else []
+    rows = connection.execute(
+        select(table.run_uuid, table.key, table.value, *is_nan).where(
+            table.run_uuid.in_(ids), table.key.in_(names)
+        )
+    )
+    for run_id, name, value, *nan in rows:
+        # mlflow keeps NaN as a zero that says so.
+        found.setdefault(run_id, []).append((name, float("nan") if any(nan) else value))
+    return found
+
+
+def make_run(
+    row: Any,
+    tags: Mapping[str, list[tuple[str, Any]]],
+    metrics: Mapping[str, list[tuple[str, Any]]],
+    params: Mapping[str, list[tuple[str, Any]]],
+) -> MlflowRun:
+    """A run as mlflow would return it, with what was read of it."""
+    run_id = row.run_uuid
+    info = RunInfo(
+        run_id=run_id,
+        experiment_id=str(row.experiment_id),
+        user_id="",
+        status=row.status,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        lifecycle_stage="active",
+        artifact_uri=row.artifact_uri,
+    )
+    data = RunData(
+        metrics=[Metric(name, value, 0, 0) for name, value in metrics.get(run_id, ())],
+        params=[Param(name, value) for name, value in params.get(run_id, ())],
+        tags=[RunTag(name, value) for name, value in tags.get(run_id, ())],
+    )
+    return MlflowRun(info, data)
 
 
 def newest_evaluations(

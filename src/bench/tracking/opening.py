@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from bench.errors import BenchError
 from bench.tracking.delivery.outbox import LATE_TAG, Outbox
 from bench.tracking.descriptions import MADE_BY_MLFLOW, NOTE_TAG, RUNS, describe_experiment
-from bench.tracking.ownership.hold import Hold, take_hold
+from bench.tracking.ownership.claims import Hold, take_hold
 from bench.tracking.runs import STALE_TAG, Identity, Run
 from bench.tracking.store import Store, open_store
 

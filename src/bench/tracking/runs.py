@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import numpy as np
+import psutil
 from mlflow.entities import Dataset, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
 from bench.core.hashing import json_sha256
 from bench.core.version import code_version
-from bench.tracking.delivery.outbox import LATE_TAG, Outbox
-from bench.tracking.delivery.rendering import Renderer
+from bench.tracking.delivery.outbox import LATE_TAG, Outbox, Renderer
 from bench.tracking.delivery.spool import artifact, batch, end, inputs
-from bench.tracking.ownership.hold import Hold
+from bench.tracking.ownership.claims import Hold
 from bench.tracking.store import Store
-from bench.tracking.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# mlflow's own thread measures as often; it would wait for a server that is away.
+INTERVAL_S = 10.0
 log = logging.getLogger(__name__)
-
 # What the store takes in one call.
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
@@ -37,6 +40,40 @@ WARNING_TAG = "bench.warning"
 STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
 FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
+
+
+class SystemMetrics:
+    """Use of processor, memory and GPUs."""
+
+    def __init__(self) -> None:
+        """Begins; the first measure is due after an interval."""
+        self._monitors: list[BaseMetricsMonitor] = []
+        self._measured = time.monotonic()
+        # It says what was used since it was asked before.
+        psutil.cpu_percent()
+
+    def measure(self) -> dict[str, float]:
+        """Measures, where it is due; returns numbers by their names in the UI, or none."""
+        if time.monotonic() - self._measured < INTERVAL_S:
+            return {}
+        self._measured = time.monotonic()
+        self._monitors = self._monitors or open_monitors()
+        found: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            found |= {
+                f"system/{name}": value for name, value in monitor.aggregate_metrics().items()
+            }
+            monitor.clear_metrics()
+        return found
+
+
+def open_monitors() -> list[BaseMetricsMonitor]:
+    """The monitors of this machine: that of GPUs where there are any."""
+    try:
+        return [CPUMonitor(), GPUMonitor()]
+    except (ImportError, RuntimeError):  # no driver, or no GPU
+        return [CPUMonitor()]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from mlflow.tracking import MlflowClient
 from bench.core.files import locked
 from bench.core.hashing import json_sha256
 from bench.errors import BenchError
-from bench.tracking.database import relocate_artifacts
-from bench.tracking.database_server import is_database_server, one_at_a_time
+from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
 from bench.tracking.ownership.heartbeat import Watch
 
 log = logging.getLogger(__name__)

@@ -6,16 +6,57 @@ compares it with; only the loop around it is ours, because theirs does not resum
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from bench.inference.device import Compute
 from bench.training.ahead import Feed, wait_for_batch
-from bench.training.objective import Objective
-from bench.training.self_training import make_self_training_loss
+from bench.training.objectives import Objective
 
 # From a teacher and its images to labels and accepted pixels, both (batch, channels, y, x).
 PseudoLabeller = Callable[[torch.nn.Module, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class Probability(torch.nn.Module):
+    """Makes probabilities of logits, in fp32: those of bf16 would all be 1 above 0.998."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        """Applies the sigmoid."""
+        return torch.sigmoid(logits.float())
+
+
+def make_pseudo_labeller(confidence: float) -> Any:
+    """Makes torch_em's pseudo-labeller, for a teacher that gives logits.
+
+    Args:
+        confidence: Pixels whose probability is at least this, or at most 1 less this, are
+            accepted.
+
+    Returns:
+        A callable from the teacher and images (batch, 1, y, x) to the teacher's probabilities,
+        which are the labels, and to the accepted pixels (0 or 1); both (batch, channels, y, x).
+    """
+    from torch_em.self_training import DefaultPseudoLabeler
+
+    return DefaultPseudoLabeler(
+        activation=Probability(), confidence_threshold=confidence, threshold_from_both_sides=True
+    )
+
+
+def make_self_training_loss() -> Any:
+    """Makes torch_em's self-training loss, for a student that gives logits.
+
+    It is the sum over channels of 1 - Dice (with squares) between the student's probabilities
+    and the labels, both set to 0 where a pixel is not accepted. Where no pixel of a channel is
+    accepted it is 1, without a gradient.
+
+    Returns:
+        A callable from the student, its images, the labels and the accepted pixels to a scalar.
+    """
+    from torch_em.self_training import DefaultSelfTrainingLoss
+
+    return DefaultSelfTrainingLoss(activation=Probability())
 
 
 @dataclass(frozen=True)

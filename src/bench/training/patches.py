@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bench.inference.normalise import normalise_section
+from bench.inference.feeding import normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
 from bench.training.targets import make_target, pack_channels, unpack_channels
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.training.self_training import Probability
+from bench.training.mean_teacher import Probability
 from bench.training.unlabelled import UnlabelledFeed
 
 # The scores are those of so many batches, which training does not see again.

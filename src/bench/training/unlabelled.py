@@ -8,7 +8,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.feeding import resize_section
-from bench.training.views import StrongView, make_strong_view
+from bench.training.augment import StrongView, make_strong_view
 
 # Edge (px) of the squares that an image is divided into to find where it shows something.
 CELL_PX = 32

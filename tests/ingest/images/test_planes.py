@@ -4,7 +4,7 @@ import pytest
 import tifffile
 
 from bench.errors import BenchError
-from bench.export.label_tiff import write_tiff
+from bench.export.label_images import write_tiff
 from bench.ingest.images.planes import check_readable, hash_planes, list_planes
 
 STACK = np.arange(3 * 40 * 50, dtype=np.uint16).reshape(3, 40, 50)

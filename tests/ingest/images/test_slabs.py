@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.ingest.images import chunks as slabs
-from bench.ingest.images import hdf5, zarr_arrays
+from bench.ingest.images import chunks, hdf5, zarr_arrays
 from bench.ingest.images.chunks import find_slab, read_through
 
 RAW = np.random.default_rng(0).integers(0, 200, (11, 20, 30)).astype("u1")
@@ -61,7 +60,7 @@ def test_raw_and_labels_in_turn_are_decoded_once(tmp_path, monkeypatch, module, 
 @BOTH
 @pytest.mark.parametrize("largest", [0, 600, 1500, 10**6])
 def test_any_order_and_size(tmp_path, monkeypatch, module, write, largest):
-    monkeypatch.setattr(slabs, "LARGEST_SLAB", largest)
+    monkeypatch.setattr(chunks, "LARGEST_SLAB", largest)
     path = write(tmp_path)
     for page in np.random.default_rng(0).integers(0, 11, 30).tolist():
         read = module.read_plane(path, page, "raw")
@@ -79,7 +78,7 @@ def test_a_file_that_was_written_again_is_read_again(tmp_path, module, write):
     np.testing.assert_array_equal(module.read_plane(path, 5, "raw"), RAW[::-1][5])
 
 
-@given(st.integers(1, 50), st.integers(1, 70), st.integers(1, slabs.LARGEST_SLAB * 2), st.data())
+@given(st.integers(1, 50), st.integers(1, 70), st.integers(1, chunks.LARGEST_SLAB * 2), st.data())
 def test_a_slab_lies_in_one_layer_of_chunks_and_fits(pages, chunk, plane_bytes, data):
     page = data.draw(st.integers(0, pages - 1))
     slab = find_slab(page, pages, chunk, plane_bytes)
@@ -88,11 +87,11 @@ def test_a_slab_lies_in_one_layer_of_chunks_and_fits(pages, chunk, plane_bytes, 
     assert slab[0] // chunk == slab[-1] // chunk
     assert slab[0] >= 0
     assert slab[-1] < pages
-    assert len(slab) == 1 or len(slab) * plane_bytes <= slabs.LARGEST_SLAB
+    assert len(slab) == 1 or len(slab) * plane_bytes <= chunks.LARGEST_SLAB
 
 
 def test_only_so_many_bytes_are_kept(monkeypatch):
-    monkeypatch.setattr(slabs, "MOST_BYTES", 250)
+    monkeypatch.setattr(chunks, "MOST_BYTES", 250)
     read: list[str] = []
 
     def take(key: str) -> None:
@@ -101,7 +100,7 @@ def test_only_so_many_bytes_are_kept(monkeypatch):
             return np.zeros((len(sections), 5, 10), "u1")
 
         read_through((Path("file"), key), 0, 1, range(2), load)
-        assert sum(slab.pixels.nbytes for slab in slabs.kept.values()) <= 250
+        assert sum(slab.pixels.nbytes for slab in chunks.kept.values()) <= 250
 
     for key in "aabbac":
         take(key)

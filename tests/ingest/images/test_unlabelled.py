@@ -5,7 +5,7 @@ import tifffile
 from bench.config.data import PrepareConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.ingest.images.unlabelled import hash_unlabelled, read_unlabelled
+from bench.ingest.images.planes import hash_unlabelled, read_unlabelled
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 

@@ -346,7 +346,7 @@ def test_absurd_shapes_are_refused(tmp_path, shape, chunks, message):
 
 @pytest.mark.parametrize("compressor", V2[1:])
 def test_chunk_that_unpacks_to_more_than_it_should(tmp_path, monkeypatch, compressor):
-    monkeypatch.setattr("bench.ingest.images.zarr_chunks.FREE_BYTES", 10**6)
+    monkeypatch.setattr("bench.ingest.images.chunks.FREE_BYTES", 10**6)
     path = save(tmp_path / "a.zarr", VOLUME, zarr_format=2, compressors=compressor)
     (path / "0.0.0").write_bytes(compressor.encode(bytes(2 * 10**6)))
     with pytest.raises(
@@ -385,7 +385,7 @@ def test_too_many_or_too_deep_folders(tmp_path, monkeypatch):
     zarr.open_group(tmp_path / "deep.zarr", mode="w")
     (tmp_path / "deep.zarr" / "/".join("a" * 40)).mkdir(parents=True)
     path = save(tmp_path / "wide.zarr", VOLUME, "a")
-    monkeypatch.setattr("bench.ingest.images.zarr_keys.MOST_FOLDERS", 9)
+    monkeypatch.setattr("bench.ingest.images.keys.MOST_FOLDERS", 9)
     assert list(list_arrays(path)) == ["a"]  # chunks do not count
     for number in range(9):
         (path / f"group{number}").mkdir()

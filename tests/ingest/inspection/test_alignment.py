@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from bench.ingest.inspection.alignment import Series, Shift, describe_shift, estimate_shift
+from bench.ingest.inspection.likeness import Series, Shift, describe_shift, estimate_shift
 
 
 def texture(seed: int) -> np.ndarray:

@@ -3,8 +3,8 @@ import pytest
 from skimage.measure import regionprops
 
 from bench.errors import BenchError
-from bench.ingest.inspection import instances
-from bench.ingest.inspection.instances import measure_instances
+from bench.ingest.inspection import measures
+from bench.ingest.inspection.measures import measure_instances
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def labels() -> np.ndarray:
 
 @pytest.mark.parametrize("band_px", [1, 200, 1 << 20])
 def test_instances_are_those_of_regionprops(labels, monkeypatch, band_px):
-    monkeypatch.setattr(instances, "BAND_PX", band_px)
+    monkeypatch.setattr(measures, "BAND_PX", band_px)
     found = measure_instances(labels, "mask.tif")
     expected = regionprops(labels)
     assert found.ids.tolist() == [region.label for region in expected] == [3, 4, 900, 70_000]
@@ -50,7 +50,7 @@ def test_a_mark_is_a_circle_of_the_instances_area():
 
 
 def test_more_instances_than_any_annotation_has(monkeypatch):
-    monkeypatch.setattr(instances, "MOST_INSTANCES", 99)
+    monkeypatch.setattr(measures, "MOST_INSTANCES", 99)
     labels = np.arange(1, 101, dtype=np.uint32).reshape(10, 10)
     with pytest.raises(BenchError, match=r"mask m\.tif must hold at most 99 instances.*\?$"):
         measure_instances(labels, "m.tif")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.report.figures.instance_figure import COLOUR, LONGEST_SIDE_PX, instance_figure
+from bench.report.figures.figures import COLOUR, LONGEST_SIDE_PX, instance_figure
 
 LABELS = np.zeros((300, 400), np.int32)
 LABELS[50:150, 60:260] = 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.report.figures.learning_curve import has_curve, learning_curve
+from bench.report.figures.charts import has_curve, learning_curve
 from bench.report.tables import TableRow
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.report.figures.ranked_sections import rank_sections, spread_sections, typical_sections
+from bench.report.figures.overlays import rank_sections, spread_sections, typical_sections
 
 
 def scores(*dice):

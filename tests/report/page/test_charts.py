@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from bench.report.figures.charts import COLOURS, score_chart
-from bench.report.page.charts import precision_recall_chart, to_svg, training_chart
+from bench.report.page.figures_section import precision_recall_chart, to_svg, training_chart
 from bench.report.page.records import Curve
 
 METHODS = [f"m{n}" for n in range(8)]

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.report.page.jpeg import LONGEST_SIDE_PX, PAGE_BYTES, encode_jpeg, picture_budget
+from bench.report.page.pictures_section import (
+    LONGEST_SIDE_PX,
+    PAGE_BYTES,
+    encode_jpeg,
+    picture_budget,
+)
 
 
 @pytest.fixture(scope="module")

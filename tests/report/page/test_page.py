@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from bench.report.comparisons import compare_pairs
-from bench.report.page.jpeg import encode_jpeg, picture_budget
 from bench.report.page.page import POLICY, benchmark_page
+from bench.report.page.pictures_section import encode_jpeg, picture_budget
 from bench.report.page.records import Curve, Picture, Setting, Shown
 from bench.report.table_formats import CAPTION
 from bench.report.tables import ScoreRecord, benchmark_table

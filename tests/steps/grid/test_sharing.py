@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.steps.grid import sharing
+from bench.steps.grid import cells as sharing
 from bench.tracking.ownership.claims import busy
 
 ENTRY = Path(__file__).parents[3] / "entrypoints" / "benchmark.py"

@@ -18,9 +18,8 @@ from bench.steps.segment import segment_here
 from bench.steps.serving import parts as segment_parts
 from bench.steps.serving.graph import choose_on_workers, count_finished, segment_on_workers
 from bench.steps.serving.parts import plan_tasks
-from bench.steps.serving.segment_handover import HANDOVER, SETTINGS, hand_over, take_over
 from bench.steps.serving.task import do_task
-from bench.steps.serving.work import Work
+from bench.steps.serving.work import HANDOVER, SETTINGS, Work, hand_over, take_over
 
 CPU = choose_compute("cpu", "auto")
 

@@ -14,8 +14,8 @@ from sklearn.metrics import precision_recall_curve
 from bench.config.scoring import CompareConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.steps.compare import compare
-from bench.steps.table.compare_page import read_precision_recall, read_training
-from bench.tracking.history import metric_history
+from bench.steps.table.report import read_precision_recall, read_training
+from bench.tracking.evaluations import metric_history
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.runs import Identity
 

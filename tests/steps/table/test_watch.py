@@ -17,8 +17,7 @@ from bench.config.scoring import CompareConfig
 from bench.errors import BenchError
 from bench.steps import compare as module
 from bench.steps.compare import compare
-from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, Beat
-from bench.tracking.ownership.holder import start_of, this_process
+from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, Beat, start_of, this_process
 
 PROJECT = Path(__file__).parents[3]
 SECONDS = 0.3

@@ -19,8 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from bench.errors import BenchError
-from bench.tracking.delivery import outbox
-from bench.tracking.delivery import spool_ as spool
+from bench.tracking.delivery import outbox, spool
 from bench.tracking.delivery.outbox import LATE_TAG
 from bench.tracking.delivery.send import send_all
 from bench.tracking.delivery.spool import batch, may_pass, send

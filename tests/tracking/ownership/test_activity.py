@@ -1,6 +1,6 @@
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
-from bench.tracking.ownership.activity import observe
+from bench.tracking.ownership.stale import observe
 
 
 def test_what_runs_and_what_ended_last(store, record):

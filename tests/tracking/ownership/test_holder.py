@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.tracking.ownership import holder as holders
-from bench.tracking.ownership.holder import is_running, start_of, this_process
+from bench.tracking.ownership import heartbeat
+from bench.tracking.ownership.heartbeat import is_running, start_of, this_process
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_another_process_with_the_same_pid_is_not_it(other):
 )
 def test_what_is_known_of_a_process_elsewhere(change, expected, monkeypatch):
     # A container has no id of its own.
-    _, *others = holders.this_machine()
-    monkeypatch.setattr(holders, "this_machine", lambda: ("an id", *others))
+    _, *others = heartbeat.this_machine()
+    monkeypatch.setattr(heartbeat, "this_machine", lambda: ("an id", *others))
     here = this_process()
     assert here.machine == "an id"
     assert is_running(replace(here, **change)) is expected

@@ -9,9 +9,15 @@ import numpy as np
 
 from bench.core.names import first_names
 from bench.errors import BenchError
-from bench.ingest.annotations.drawing import DrawnObject, Outline, Painted
-from bench.ingest.annotations.geojson import IS_GEOJSON
-from bench.ingest.annotations.json_files import (
+from bench.ingest.annotations.drawing import (
+    LARGEST_COORDINATE_PX,
+    DrawnObject,
+    Outline,
+    Painted,
+    check_coordinates,
+)
+from bench.ingest.annotations.geojson import (
+    IS_GEOJSON,
     expect,
     read_json,
     read_name,
@@ -19,9 +25,8 @@ from bench.ingest.annotations.json_files import (
     read_start,
     show,
 )
-from bench.ingest.annotations.rings import LARGEST_COORDINATE_PX, check_coordinates
+from bench.ingest.classes import UNCLASSIFIED, tidy_name, warn_of_left_out
 from bench.ingest.images.limits import check_decoded_size
-from bench.ingest.object_names import UNCLASSIFIED, tidy_name, warn_of_left_out
 
 IS_COCO = re.compile(rb'^\s*\{.*"(images|annotations|categories)"\s*:', re.DOTALL)
 # A compressed number is characters from "0" on, of six bits each: five of the number, the lowest

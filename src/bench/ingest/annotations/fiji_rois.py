@@ -1,22 +1,224 @@
 """Reads selections of ImageJ and Fiji: a .roi file, or a .zip of them by the ROI Manager."""
 
+import math
+import struct
 import zipfile
+from array import array
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+import numpy as np
+from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+from scipy.interpolate import CubicSpline
 
 from bench.errors import BenchError
-from bench.ingest.annotations.drawing import DrawnObject, Outline
-from bench.ingest.annotations.fiji_shapes import damaged, find_rings
+from bench.ingest.annotations.drawing import (
+    SMALLEST_SIDE_PX,
+    DrawnObject,
+    Outline,
+    check_coordinates,
+    oval_ring,
+)
+from bench.ingest.classes import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
 from bench.ingest.images.limits import ANNOTATION_BYTES
-from bench.ingest.object_names import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
 
+TALLEST_OVAL_PX = 2**16
+POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+MOVE, LINE, QUADRATIC, CUBIC, CLOSE = range(5)
+COORDINATES = {MOVE: 2, LINE: 2, QUADRATIC: 4, CUBIC: 6, CLOSE: 0}
+CURVE_TOLERANCE_PX = 0.01
+MOST_STEPS = 64
+MOST_CURVES = 100_000
+MOST_SPLINE_POINTS = 2**18
+ELLIPSE_CORNERS = 72
+ARC_STEPS = 64
 MOST_ROIS = 100_000
 ROI_BYTES = 8 * 2**20
 # Selections compress two- or threefold.
 FREE_ZIP_BYTES, LARGEST_RATIO = 8 * 2**20, 20
 MOST_CORNERS = 2**24
+
+
+def find_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
+    """Returns the rings (n, 2) around the area of a selection; none where it has no area.
+
+    Raises:
+        BenchError: If coordinates are not finite or far beyond any image.
+    """
+    if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
+        return []
+    if roi.roitype in POLYGONS:
+        ring = polygon_ring(roi)
+        check_coordinates(ring, where)
+        rings = [fit_spline(ring) if roi.options & ROI_OPTIONS.SPLINE_FIT else ring]
+    elif roi.roitype is ROI_TYPE.RECT and roi.multi_coordinates is not None:
+        check_coordinates(roi.multi_coordinates, where)
+        rings = path_rings(roi.multi_coordinates.tolist(), where)
+    elif roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
+        return box_rings(roi, where)
+    else:
+        return []
+    return [lean(ring) for ring in rings if len(ring) > 2]
+
+
+def box_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
+    """Returns the ring of a rectangle or oval, by left, top, width and height in px."""
+    box: list[float] = [roi.left, roi.top, roi.right - roi.left, roi.bottom - roi.top]
+    if roi.subpixelrect:
+        box = [roi.xd, roi.yd, roi.widthd, roi.heightd]
+    check_coordinates(np.array(box), where)
+    if min(box[2:]) < SMALLEST_SIDE_PX:
+        return []
+    if roi.roitype is ROI_TYPE.OVAL:
+        if box[3] > TALLEST_OVAL_PX:
+            raise BenchError(
+                f"{where} must be at most {TALLEST_OVAL_PX} px high, received {box[3]:g}: draw it "
+                "again, or remove it"
+            )
+        return [oval_ring(*box)]
+    if roi.rounded_rect_arc_size > 0:
+        return [lean(rounded_ring(roi.rounded_rect_arc_size, *box))]
+    return [rectangle_ring(*box)]
+
+
+def lean(ring: np.ndarray) -> np.ndarray:
+    """Moves a ring by far less than shows, so that edges on pixel centres go as in ImageJ.
+
+    ImageJ gives such a pixel to the side of smaller x, then y; `rasterise` to the other. What
+    ends on a whole pixel still does: it might be the border of the image.
+    """
+    leaned: np.ndarray = np.minimum(ring + np.array([1e-6, 1e-9]), np.ceil(ring.max(axis=0)))
+    return leaned
+
+
+def rectangle_ring(left: float, top: float, width: float, height: float) -> np.ndarray:
+    """Returns the corners of a rectangle."""
+    right, bottom = left + width, top + height
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+
+
+def rounded_ring(arc: float, left: float, top: float, width: float, height: float) -> np.ndarray:
+    """Returns a rectangle whose corners are quarters of an ellipse of a diameter."""
+    radii = np.minimum(arc, (width, height)) / 2
+    inner = rectangle_ring(
+        *(np.array((left, top)) + radii), *(np.array((width, height)) - 2 * radii)
+    )
+    angles = np.linspace(0, np.pi / 2, ARC_STEPS + 1)
+    starts = np.pi * np.array([1, 1.5, 0, 0.5])
+    turns = starts[:, None] + angles
+    arcs = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * radii
+    return (inner[:, None] + arcs).reshape(-1, 2)
+
+
+def polygon_ring(roi: ImagejRoi) -> np.ndarray:
+    """Returns the corners of a polygon; of ellipses and rotated rectangles by their axis."""
+    if roi.roitype is ROI_TYPE.FREEHAND and roi.subtype is ROI_SUBTYPE.ELLIPSE:
+        return ellipse_ring(*find_axis(roi))
+    if roi.roitype is ROI_TYPE.FREEHAND and roi.subtype is ROI_SUBTYPE.ROTATED_RECT:
+        return rotated_ring(*find_axis(roi))
+    if roi.subpixel_coordinates is not None:
+        return roi.subpixel_coordinates.astype(float)
+    if roi.integer_coordinates is None:
+        return np.empty((0, 2))
+    return np.add(roi.integer_coordinates, (roi.left, roi.top), dtype=float)
+
+
+def find_axis(roi: ImagejRoi) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns both ends of an axis, and the number by which the shape's width is known."""
+    # roifile takes this number for the three small ones that other selections have here.
+    packed = struct.pack(
+        ">BBh",
+        roi.arrow_style_or_aspect_ratio,
+        roi.arrow_head_size,
+        roi.rounded_rect_arc_size,
+    )
+    (parameter,) = struct.unpack(">f", packed)
+    return np.array([roi.x1, roi.y1]), np.array([roi.x2, roi.y2]), parameter
+
+
+def ellipse_ring(start: np.ndarray, end: np.ndarray, ratio: float) -> np.ndarray:
+    """Returns the polygon that ImageJ makes of an ellipse around an axis."""
+    half = (end - start) / 2
+    across = np.array([-half[1], half[0]]) * np.clip(ratio, 0, 1)
+    angles = np.arange(ELLIPSE_CORNERS)[:, None] * (2 * np.pi / ELLIPSE_CORNERS)
+    ring: np.ndarray = (start + end) / 2 + np.cos(angles) * half + np.sin(angles) * across
+    return ring
+
+
+def rotated_ring(start: np.ndarray, end: np.ndarray, width: float) -> np.ndarray:
+    """Returns the corners of a rectangle of a width in px around an axis."""
+    along = end - start
+    length = np.hypot(*along)
+    across = np.array([along[1], -along[0]]) * (width / 2 / length if length else 0)
+    return np.array([start + across, end + across, end - across, start - across])
+
+
+def fit_spline(ring: np.ndarray) -> np.ndarray:
+    """Returns the closed curve that ImageJ's "Fit Spline" draws through corners."""
+    if len(ring) < 3:
+        return ring
+    closed = np.concatenate([ring, ring[:1]])
+    steps = np.hypot(*np.diff(closed, axis=0).T)
+    knots = np.concatenate([[0], np.cumsum(np.maximum(np.sqrt(steps), 1e-3))])
+    count = max(100, min(int(steps.sum() / 2), MOST_STEPS * len(ring), MOST_SPLINE_POINTS))
+    curve = CubicSpline(knots, closed, bc_type="periodic")
+    return np.asarray(curve(np.linspace(0, knots[-1], count)))
+
+
+def path_rings(numbers: list[float], where: str) -> list[np.ndarray]:
+    """Returns the rings of a composite selection: segments, each its type and then its points."""
+    rings: list[np.ndarray] = []
+    ring = array("d")
+    place = curves = 0
+    while place < len(numbers):
+        segment = int(numbers[place])
+        count = COORDINATES.get(segment, -1)
+        values = numbers[place + 1 : place + 1 + count]
+        curves += segment in (QUADRATIC, CUBIC)
+        if count < 0 or len(values) < count or (segment != MOVE and not ring):
+            raise damaged(where, ValueError(f"segment {segment} at {place} of its path"))
+        if curves > MOST_CURVES:
+            raise damaged(where, ValueError(f"more than {MOST_CURVES} curves in its path"))
+        if segment in (MOVE, CLOSE):
+            rings.append(np.array(ring).reshape(-1, 2))
+            ring = array("d", values or ring[:2])
+        elif segment == LINE:
+            ring.extend(values)
+        else:
+            ring.frombytes(flatten_curve([*ring[-2:], *values]).tobytes())
+        place += 1 + count
+    rings.append(np.array(ring).reshape(-1, 2))
+    return rings
+
+
+def flatten_curve(numbers: list[float]) -> np.ndarray:
+    """Returns points (n, 2) on a quadratic or cubic Bezier curve, without its start."""
+    controls = np.array(numbers).reshape(-1, 2)
+    if len(controls) == 3:  # the cubic curve that is the same
+        first, middle, last = controls
+        controls = np.array([first, (first + 2 * middle) / 3, (last + 2 * middle) / 3, last])
+    # A chord is off by at most an eighth of its squared step times the second derivative.
+    bend = 6 * np.abs(controls[:-2] - 2 * controls[1:-1] + controls[2:]).max()
+    steps = math.sqrt(bend / (8 * CURVE_TOLERANCE_PX))
+    weights = cubic_weights(min(max(math.ceil(steps), 1), MOST_STEPS))
+    return np.asarray(weights @ controls)
+
+
+@cache
+def cubic_weights(steps: int) -> np.ndarray:
+    """Returns how much of each control point (steps, 4) is in the points of a cubic curve."""
+    t = np.linspace(0, 1, steps + 1)[1:, None]
+    return np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+
+
+def damaged(where: str, error: Exception) -> BenchError:
+    """Builds the error for a file that does not decode."""
+    reason = tidy_name(str(error)) or type(error).__name__
+    return BenchError(
+        f"{where} must be a selection saved by ImageJ, received one that does not decode "
+        f"({reason}): save it again"
+    )
 
 
 def read_rois(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:

@@ -23,12 +23,17 @@ from bench.ingest.images.axes import (
     index_plane,
     native,
 )
-from bench.ingest.images.chunks import find_slab, read_through, stamp_of
-from bench.ingest.images.hdf5_keys import elsewhere, follow_links, list_hdf5_keys
+from bench.ingest.images.chunks import (
+    GZIP_RATIO,
+    check_unpacked,
+    chunk_grid,
+    find_slab,
+    read_through,
+    stamp_of,
+)
 from bench.ingest.images.images import ImageHeader, decode
-from bench.ingest.images.keys import choose_key, no_array
+from bench.ingest.images.keys import choose_key, elsewhere, follow_links, list_hdf5_keys, no_array
 from bench.ingest.images.limits import FREE_BYTES, check_decoded_size
-from bench.ingest.images.unpacking import GZIP_RATIO, check_unpacked, chunk_grid
 
 LARGEST_ATTRIBUTE = 16
 

@@ -1,14 +1,22 @@
-"""Keys of arrays: which one is meant where none is given."""
+"""Which array of an HDF5 file or a Zarr folder is meant, found without leaving it."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
+import h5py
+
 from bench.core.names import first_names
 from bench.errors import BenchError
+from bench.ingest.images.axes import may_be_sections
+from bench.ingest.images.limits import check_inside
+from bench.ingest.images.zarr_metadata import Level, StoredArray, read_array, read_levels
 
 CREMI_RAW = "volumes/raw"
 # Levels of groups in a file or folder.
 LARGEST_DEPTH = 32
+MOST_NODES, MOST_LINKS = 10_000, 16
+MOST_FOLDERS = 2500
 
 
 def choose_key(path: Path, keys: Iterable[str], key: str = "") -> str:
@@ -28,3 +36,141 @@ def no_array(path: Path, key: str, keys: list[str]) -> BenchError:
         f"the key must name one array of sections in {path}, received {received} and the arrays "
         f"{first_names(keys) or '(none)'}: give its key"
     )
+
+
+def list_hdf5_keys(path: Path, file: h5py.File) -> list[str]:
+    """Returns the keys of the arrays that can be sections, without following a link."""
+    keys, waiting, seen, nodes = [], [("", file)], set(), 0
+    while waiting:
+        prefix, group = waiting.pop()
+        for name in group:
+            nodes += 1
+            if nodes > MOST_NODES or prefix.count("/") > LARGEST_DEPTH:
+                raise BenchError(
+                    f"{path} must hold no more than {MOST_NODES} arrays and groups in "
+                    f"{LARGEST_DEPTH} levels, received more: copy what is annotated to a new file"
+                )
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            node = group[name]
+            place = h5py.h5o.get_info(node.id).addr
+            if place in seen:  # a group may be linked from below itself
+                continue
+            seen.add(place)
+            if isinstance(node, h5py.Group):
+                waiting.append((f"{prefix}{name}/", node))
+            elif isinstance(node, h5py.Dataset) and may_be_sections(node.shape, node.dtype):
+                keys.append(prefix + name)
+    return sorted(keys)
+
+
+def follow_links(path: Path, file: h5py.File, key: str) -> h5py.Dataset | h5py.Group | None:
+    """Returns what a key names, soft links followed one by one; None if there is nothing.
+
+    HDF5 would follow a link into another file on the way.
+    """
+    node, waiting, links = file, split_key(key), 0
+    while waiting:
+        name = waiting.pop()
+        link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
+        if isinstance(link, h5py.SoftLink):
+            links += 1
+            node = file if link.path.startswith("/") else node
+            waiting += split_key(link.path)
+            if links > MOST_LINKS or len(waiting) > LARGEST_DEPTH:
+                raise BenchError(
+                    f"key {key!r} of {path} must lead to an array in {MOST_LINKS} links or less, "
+                    "received more: name the array itself"
+                )
+        elif isinstance(link, h5py.ExternalLink):
+            raise elsewhere(path, key, f"a link to {link.filename!r}")
+        elif link is None:
+            return None
+        else:
+            node = node[name]
+    return node
+
+
+def split_key(key: str) -> list[str]:
+    """Returns the names in a key, the last one first."""
+    return [name for name in key.split("/") if name not in ("", ".")][::-1]
+
+
+def elsewhere(path: Path, key: str, received: str) -> BenchError:
+    """Builds the error for an array that is not in the file itself."""
+    return BenchError(
+        f"array {key} of {path} must be stored in that file, received {received}: copy its values "
+        "into one file"
+    )
+
+
+def choose(root: Path, pixel_size_nm: float | None, key: str) -> str:
+    """Chooses an array as `choose_level` does."""
+    key = key.strip("/")
+    if read_array(root, key) is not None:
+        return key
+    levels = read_levels(root, key)
+    if not levels:
+        arrays = list_zarr_arrays(root)
+        inside = {name: arrays[name] for name in arrays if not key or name.startswith(f"{key}/")}
+        if not inside:
+            raise no_array(root, key, list(arrays))
+        images = [name for name, array in inside.items() if array.level.names]
+        images = [name for name in images if "labels" not in name.split("/")] or images
+        groups = {name.rpartition("/")[0] for name in images}
+        if len(groups) != 1:
+            return choose_key(root, inside, key)
+        levels = {name: inside[name].level for name in images}
+    present = {name: level for name, level in levels.items() if read_array(root, name) is not None}
+    if not present:
+        raise no_array(root, key, [])
+    return min(present, key=lambda name: distance(present[name], pixel_size_nm))
+
+
+def distance(level: Level, pixel_size_nm: float | None) -> tuple[float, float]:
+    """How far a level is from a pixel size, then how coarse it is."""
+    scale = level.scale[-1] if level.scale else 0.0
+    side = level.sides_nm[-1] if level.sides_nm else 0.0
+    if pixel_size_nm is None or side <= 0:
+        return 0.0, scale
+    return round(abs(math.log(side / pixel_size_nm)), 6), scale
+
+
+def find_array(root: Path, key: str) -> StoredArray:
+    """Returns the array of a key, or the finest level of the image that it names."""
+    array = read_array(root, choose(root, None, key))
+    if array is None:
+        raise no_array(root, key, list(list_zarr_arrays(root)))
+    return array
+
+
+def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
+    """Returns the arrays that can be sections, in the order of their keys."""
+    found: dict[str, StoredArray] = {}
+    waiting: list[tuple[str, dict[str, Level]]] = [("", {})]
+    seen, nodes = set(), 0
+    while waiting:
+        key, levels = waiting.pop()
+        nodes += 1
+        if nodes > MOST_FOLDERS or key.count("/") > LARGEST_DEPTH:
+            raise BenchError(
+                f"{root} must hold no more than {MOST_FOLDERS} folders beside chunks in "
+                f"{LARGEST_DEPTH} levels, received more: name the folder of the image itself"
+            )
+        folder = check_inside(root / key, (root,), str(root))
+        if folder in seen:
+            continue
+        seen.add(folder)
+        array = read_array(root, key, levels)
+        if array is None:
+            levels = {**levels, **read_levels(root, key)}
+            inner = [f"{key}/{path.name}" if key else path.name for path in visible_folders(folder)]
+            waiting += [(name, levels) for name in inner]
+        elif may_be_sections(array.shape, array.dtype):
+            found[key] = array
+    return dict(sorted(found.items()))
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Returns the folders in a folder but for hidden ones."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()]

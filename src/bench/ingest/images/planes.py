@@ -1,4 +1,4 @@
-"""The sections of the images that a model is applied to, listed before their pixels are read."""
+"""Images without annotation: the sections that a model is applied to, or adapted on."""
 
 import logging
 from dataclasses import dataclass
@@ -10,17 +10,18 @@ from bench.core.hashing import json_sha256, path_sha256
 from bench.core.memory import check_memory
 from bench.core.names import natural_key
 from bench.dataset.checks import check_finite
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.classes import parse_classes
 from bench.ingest.folders import list_images
 from bench.ingest.images.containers import choose_raw, find_labels, is_container
-from bench.ingest.images.formats import is_image, list_pages, stem_of
-from bench.ingest.pixel_size import agree
+from bench.ingest.images.formats import is_image, list_pages, read_header, read_plane, stem_of
+from bench.ingest.images.images import decode
 from bench.ingest.sources import SourceImage
+from bench.ingest.tree import agree
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
-
 # What a pixel of a section takes with its maps, labels and overlay: 12 measured on 7000 x 7000.
 BYTES_PER_PIXEL = 12
 
@@ -157,3 +158,76 @@ def hash_planes(planes: list[Plane]) -> str:
     """Hash of the files, and of what is read from them."""
     files = {plane.path: path_sha256(plane.path) for plane in planes}
     return json_sha256([[plane.name, files[plane.path], plane.pixel_size_nm] for plane in planes])
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledImage:
+    """An image.
+
+    Attributes:
+        name: Its file's name, or that of its section.
+        pixels: Grey values (y, x), at the depth of its file.
+        pixel_size_nm: Edge of a pixel in nm; None where that is not known.
+    """
+
+    name: str
+    pixels: np.ndarray
+    pixel_size_nm: float | None
+
+
+def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImage]:
+    """Reads unlabelled images into memory.
+
+    Args:
+        where: Folders or files of images, comma-separated; ``auto`` takes the
+            dataset's montages, or the raw images of its training sections where it has none.
+        dataset: The dataset. An image whose file does not state its pixel size counts as having
+            the dataset's: it shows the same tissue.
+
+    Raises:
+        BenchError: If something named is not there, or is no image.
+    """
+    size_nm = dataset.pixel_size_nm
+    if where == AUTO:
+        names = dataset.unlabelled() or dataset.sections("train")
+        return [UnlabelledImage(name, dataset.read_raw(name), size_nm) for name in names]
+    images = []
+    for path in find_unlabelled(where):
+        header = read_header(path)
+        sides_nm = header.pixel_sides_nm
+        stated_nm = sides_nm[0] if sides_nm else size_nm
+        images += [
+            UnlabelledImage(path.name, read_plane(path, page), stated_nm)
+            for page in range(header.pages)
+        ]
+    return images
+
+
+def hash_unlabelled(where: str, dataset: PreparedDataset) -> str:
+    """Hashes what ``read_unlabelled`` reads, whatever it is called and wherever it lies."""
+    if where == AUTO:
+        return json_sha256(["train", dataset.content_hash])
+    return json_sha256([decode(path, path_sha256) for path in find_unlabelled(where)])
+
+
+def find_unlabelled(where: str) -> list[Path]:
+    """Finds the image files of a comma-separated list, those of a folder in natural order."""
+    found: list[Path] = []
+    for path in (Path(part.strip()) for part in where.split(",") if part.strip()):
+        if is_image(path):
+            found.append(path)
+        elif path.is_dir():
+            images = list_images(path, "images", is_image).values()
+            found += sorted(images, key=lambda file: natural_key(file.name))
+        else:
+            state = "a file of another kind" if path.exists() else "nothing there"
+            raise BenchError(
+                f"unlabelled must name folders or files of images, received {path}, "
+                f"{state}: correct the path, or use unlabelled=auto"
+            )
+    if not found:
+        raise BenchError(
+            f"unlabelled must name a folder, received {where!r}: use unlabelled=auto for the "
+            "training sections"
+        )
+    return found

@@ -20,11 +20,17 @@ from bench.ingest.images.axes import (
     index_plane,
     native,
 )
-from bench.ingest.images.chunks import find_slab, read_through, stamp_of
+from bench.ingest.images.chunks import (
+    band_bytes,
+    check_chunks,
+    chunk_files,
+    find_slab,
+    read_through,
+    stamp_of,
+)
 from bench.ingest.images.images import ImageHeader, decode
+from bench.ingest.images.keys import choose, find_array, list_zarr_arrays
 from bench.ingest.images.limits import FREE_BYTES
-from bench.ingest.images.zarr_chunks import band_bytes, check_chunks, chunk_files
-from bench.ingest.images.zarr_keys import choose, find_array, list_zarr_arrays
 from bench.ingest.images.zarr_metadata import COMPRESSORS, StoredArray
 
 

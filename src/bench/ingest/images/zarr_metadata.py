@@ -1,4 +1,4 @@
-"""Reads what the metadata of a Zarr folder, version 2 or 3, say of an array."""
+"""What the metadata of a Zarr folder, version 2 or 3, say of its arrays and levels."""
 
 import json
 import re
@@ -10,9 +10,21 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
+from bench.ingest.images.axes import as_numbers
 from bench.ingest.images.limits import check_inside
-from bench.ingest.images.ome_levels import Level, find_levels
 
+MOST_LEVELS = 100
+UNIT_NM = {
+    "picometer": 1e-3,
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "um": 1e3,
+    "millimeter": 1e6,
+    "centimeter": 1e7,
+    "meter": 1e9,
+}
 LARGEST_METADATA = 16 * 2**20
 MOST_AXES = 8
 DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
@@ -20,6 +32,73 @@ DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 COMPRESSORS = {"gzip", "zlib", "zstd", "blosc", "lz4"}
+
+
+@dataclass(frozen=True)
+class Level:
+    """What OME metadata say of one array of a multiscale image; each tuple has all axes.
+
+    Attributes:
+        names: Names of the axes.
+        scale: Edge of an element in the unit of the axis; empty if unknown.
+        sides_nm: The same in nm, 0 where the unit is unknown.
+        offset_nm: Place of the first element in nm.
+    """
+
+    names: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    sides_nm: tuple[float, ...] = ()
+    offset_nm: tuple[float, ...] = ()
+
+
+def find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
+    """Returns the levels of the multiscale image that a group is by its attributes, by key."""
+    ome = attributes.get("ome", attributes)
+    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    if not isinstance(multiscales, list) or not multiscales:
+        return {}
+    image = multiscales[0]
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
+    names = tuple(str(axis.get("name")) for axis in axes)
+    units = tuple(UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
+    levels = {}
+    for dataset in image["datasets"][:MOST_LEVELS]:
+        scale, offset = compose(
+            [
+                *dataset.get("coordinateTransformations", ()),
+                *image.get("coordinateTransformations", ()),
+            ],
+            len(names),
+        )
+        levels["/".join(filter(None, [key, str(dataset["path"]).strip("/")]))] = Level(
+            names,
+            scale,
+            tuple(side * unit for side, unit in zip(scale, units, strict=False)),
+            tuple(place * unit for place, unit in zip(offset, units, strict=False)),
+        )
+    return levels
+
+
+def compose(
+    transforms: list[dict[str, Any]], axes: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the scale and translation of transforms applied in order; empty if unknown."""
+    scale, offset, known = np.ones(axes), np.zeros(axes), False
+    for transform in transforms:
+        kind = transform.get("type")
+        values = as_numbers(transform.get(str(kind), ()))
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation") or len(values) != axes:
+            return (), ()
+        known = True
+        if kind == "scale":
+            scale, offset = scale * values, offset * values
+        else:
+            offset = offset + values
+    if not known or not np.isfinite([*scale, *offset]).all() or (scale <= 0).any():
+        return (), ()
+    return tuple(scale.tolist()), tuple(offset.tolist())
 
 
 @dataclass(frozen=True)

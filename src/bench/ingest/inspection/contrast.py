@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.dataset.splits import SPLITS, UNLABELLED
+from bench.dataset.prepared import SPLITS, UNLABELLED
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.section_measures import SectionMeasures
+from bench.ingest.inspection.measures import SectionMeasures
 
 # In deviations of the raw image. Every structure of EPFL6, VNC and ISBI 2012 is 0.75 to 1.5
 # darker than the rest in every section.

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.dataset.summary import SUSPICIOUS_AREA_FACTOR
+from bench.dataset.section_file import SUSPICIOUS_AREA_FACTOR
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.section_measures import MaskMeasures, SectionMeasures
+from bench.ingest.inspection.measures import MaskMeasures, SectionMeasures
 from bench.structures import STRUCTURES
 
 # Fewer pixels are no object at any pixel size, and less than this share of the median is what

@@ -9,16 +9,19 @@ from bench.dataset.checks import check_raw, read_instances
 from bench.dataset.prepared import hash_pixels
 from bench.errors import BenchError
 from bench.ingest.annotations.rasterise import DrawnLabels
-from bench.ingest.inspection.instances import MOST_INSTANCES, measure_instances
 from bench.ingest.inspection.likeness import Look, take_windows
 from bench.ingest.inspection.measures import (
     LARGEST_VALUE,
+    MOST_INSTANCES,
+    MaskMeasures,
+    SectionMeasures,
+    SmallSection,
     cut_numbers,
     judge_raw,
+    measure_instances,
     measure_raw,
     sample_pixels,
 )
-from bench.ingest.inspection.section_measures import MaskMeasures, SectionMeasures, SmallSection
 from bench.ingest.sources import SourceImage, SourceSection
 
 # A mean over fewer sampled pixels says nothing about how bright a structure is.

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.dataset.summary import MaskCounts, summarise_structure
+from bench.dataset.section_file import MaskCounts, summarise_structure
 from bench.errors import BenchError
-from bench.ingest.inspection.alignment import Series, Shift, describe_shift
 from bench.ingest.inspection.contrast import judge_contrast
 from bench.ingest.inspection.findings import ERROR, Finding, group_findings, sort_findings
-from bench.ingest.inspection.likeness import judge_looks
+from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judge_looks
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
+from bench.ingest.inspection.measures import SectionMeasures
 from bench.ingest.inspection.reading import Show, measure_section
-from bench.ingest.inspection.section_measures import SectionMeasures
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
 

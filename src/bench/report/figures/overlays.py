@@ -1,4 +1,6 @@
-"""Pictures of one section as arrays: contrast, outlines and the error overlay."""
+"""Pictures of one section as arrays: outlines and errors; and which sections are shown."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -17,7 +19,6 @@ OKABE_ITO: dict[str, tuple[int, int, int]] = {
     "reddish purple": (204, 121, 167),
     "black": (0, 0, 0),
 }
-
 # Classes of a pixel (two bits: annotated, predicted), their names in legends and their tint.
 FALSE_POSITIVE, FALSE_NEGATIVE, TRUE_POSITIVE = 0b01, 0b10, 0b11
 ERROR_CLASSES: dict[int, tuple[str, tuple[int, int, int]]] = {
@@ -26,6 +27,7 @@ ERROR_CLASSES: dict[int, tuple[str, tuple[int, int, int]]] = {
     FALSE_NEGATIVE: ("missed (false negative)", OKABE_ITO["yellow"]),
 }
 TINT = np.float32(0.6)
+Scores = Mapping[str, Mapping[str, float]]
 
 
 def unit_colour(colour: tuple[int, int, int]) -> tuple[float, float, float]:
@@ -121,3 +123,35 @@ def check_section(section: np.ndarray, shape: tuple[int, ...]) -> None:
             f"raw, truth and prediction must be one section (y, x) of one shape, received "
             f"{section.shape} and {shape}: pass the same crop of each"
         )
+
+
+def rank_sections(scores: Scores) -> list[str]:
+    """Names of the sections from the worst to the best Dice; equal ones in the order given."""
+    scored = [name for name in scores if "dice" in scores[name]]
+    return sorted(scored, key=lambda name: scores[name]["dice"])
+
+
+def spread_sections(scores: Scores, number: int) -> list[str]:
+    """Up to ``number`` sections, evenly spaced from the worst to the best.
+
+    With an odd number the median is among them: of an even count of sections the lower one.
+    """
+    ranked = rank_sections(scores)
+    if len(ranked) <= number:
+        return ranked
+    return [ranked[place] for place in np.linspace(0, len(ranked) - 1, number).astype(int)]
+
+
+def typical_sections(scores: Scores) -> dict[str, str]:
+    """The worst, the median and the best section, by name, with what each is.
+
+    Two sections are the worst and the best, a single one is the only one.
+    """
+    ranked = rank_sections(scores)
+    if len(ranked) == 1:
+        return {ranked[0]: "only section"}
+    roles: dict[str, str] = {}
+    for place, role in ((0, "worst"), ((len(ranked) - 1) // 2, "median"), (-1, "best")):
+        if ranked:
+            roles.setdefault(ranked[place], role)
+    return roles

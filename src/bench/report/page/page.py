@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.report.comparisons import Comparison, MeanRank
-from bench.report.cost_formats import MEANING
-from bench.report.page.comparisons_section import comparisons_section
 from bench.report.page.elements import Markup, element, join
 from bench.report.page.figures_section import (
     LEARNING,
@@ -19,8 +17,8 @@ from bench.report.page.figures_section import (
 )
 from bench.report.page.pictures_section import PICTURES, anchor_of, pictures_section
 from bench.report.page.records import Setting, Shown
-from bench.report.page.score_table import score_table
-from bench.report.table_formats import CAPTION, shorten_dataset
+from bench.report.page.score_table import comparisons_section, score_table
+from bench.report.table_formats import CAPTION, MEANING, shorten_dataset
 from bench.report.tables import TableRow
 
 # A browser that honours it asks nobody for anything, whatever the page holds.

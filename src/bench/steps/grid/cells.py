@@ -1,6 +1,9 @@
-"""One cell of the benchmark: the stages of its method, then the evaluation; and the search."""
+"""One cell of the benchmark: its stages, and how several processes share the cells."""
 
 import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +20,18 @@ from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.training.source import source_of
 from bench.structures import Structure, find_structure
+from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
 from bench.words import NONE
 
 Config = TypeVar("Config", bound=StepConfig)
-
 # Settings that every stage shares with the benchmark, whatever else it is given.
 SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
 MODES = {"microsam_zero_shot": "zero_shot", "microsam_finetuned": "finetune"}
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+# Between two looks whether others are done.
+POLL_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -139,3 +146,28 @@ def search_structure(
         output=str(Path(config.output) / "best" / structure),
     )
     return optimize(search, store, parent)
+
+
+def take_turns(items: Iterable[Item], attempt: Callable[[Item], None]) -> None:
+    """Attempts every item; one that is busy is attempted again after the others, until it is not.
+
+    An item whose other process dies is free again, so this always ends.
+
+    Args:
+        items: The work.
+        attempt: Does an item, or raises BusyError.
+    """
+    pending, known = list(items), set()
+    while pending:
+        busy = []
+        for item in pending:
+            try:
+                attempt(item)
+            except BusyError as error:
+                busy.append(item)
+                if item not in known:
+                    log.info("%s: later: %s", item, error)
+                known.add(item)
+        if len(busy) == len(pending):
+            time.sleep(POLL_S)
+        pending = busy

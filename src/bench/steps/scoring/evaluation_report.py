@@ -1,7 +1,8 @@
 """What an evaluation leaves in its run: scores, tables and pictures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -12,20 +13,56 @@ from bench.postprocess.instances import Instances
 from bench.recipe.scores import SplitResult
 from bench.report.figures.charts import precision_recall_figure
 from bench.report.figures.figures import overlay_figure
-from bench.report.figures.overlays import draw_overlay
-from bench.report.figures.ranked_sections import spread_sections
-from bench.steps.scoring.score_tag import pack_scores
+from bench.report.figures.overlays import draw_overlay, spread_sections
 from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Run
 
+# What a store takes as the value of a tag.
+LIMIT = 8000
 # Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
 # shows the median too, which is among any odd number.
 SHOWN_SECTIONS = 9
 # Longest side of the overlays in the table, px.
 TABLE_SIDE_PX = 1100
-
 SCORES_FILE = "scores.json"
 PRECISION_RECALL_FILE = "precision_recall.csv"
+
+
+def pack_scores(
+    pooled: Mapping[str, float], sections: Mapping[str, Mapping[str, float]]
+) -> str | None:
+    """Packs scores, to the last digit.
+
+    Args:
+        pooled: Metric -> value, over the whole split.
+        sections: The same per section.
+
+    Returns:
+        The text; None where it is longer than a tag may be (about 40 sections).
+    """
+    names = list(dict.fromkeys(name for scores in (pooled, *sections.values()) for name in scores))
+    content = {
+        "metrics": names,
+        "pooled": [pooled.get(name) for name in names],
+        "sections": {
+            section: [scores.get(name) for name in names] for section, scores in sections.items()
+        },
+    }
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    return text if len(text) <= LIMIT else None
+
+
+def unpack_scores(text: str) -> dict[str, Any]:
+    """Returns ``pooled`` and ``sections`` as in scores.json."""
+    content = json.loads(text)
+    names = content["metrics"]
+
+    def named(values: list[float | None]) -> dict[str, float]:
+        pairs = zip(names, values, strict=True)
+        return {name: value for name, value in pairs if value is not None}
+
+    sections = {section: named(values) for section, values in content["sections"].items()}
+    return {"pooled": named(content["pooled"]), "sections": sections}
 
 
 def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:

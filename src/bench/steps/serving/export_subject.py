@@ -14,8 +14,7 @@ from bench.export.stack import LabelStack, make_stack
 from bench.inference.prediction_file import read_mean
 from bench.inference.symmetries import find_augmentations
 from bench.models.checkpoint import load_info
-from bench.postprocess.segmentation import PostprocessSettings
-from bench.postprocess.segmentation_ import segment_prediction
+from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.scores import threshold_level
 from bench.steps.training.source import fetch_weights

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from bench.core.files import write_json, write_text, write_whole
-from bench.export.label_images import write_image, write_ome_zarr
-from bench.export.label_tiff import as_label_type, write_tiff
+from bench.export.label_images import as_label_type, write_image, write_ome_zarr, write_tiff
 from bench.export.stack import make_stack
 from bench.inference.prediction import SectionPrediction
 from bench.ingest.images.planes import Plane
 from bench.metrics.morphometry import count_instances, measure_instances
-from bench.report.figures.instance_figure import instance_figure
+from bench.report.figures.figures import instance_figure
 
 INSTANCES, SECTIONS, OVERLAYS, PROBABILITY = (
     "instances.csv", "sections.csv", "overlays", "probability"

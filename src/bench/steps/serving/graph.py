@@ -16,13 +16,11 @@ from bench.config.running import SegmentConfig
 from bench.core.progress import show_progress
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
-from bench.inference.map_store import has_maps
-from bench.inference.tile_store import finished_tiles
+from bench.inference.tile_store import finished_tiles, has_maps
 from bench.ingest.images.planes import Plane
 from bench.recipe.predictor import Pass
 from bench.steps.serving.parts import plan_tasks
-from bench.steps.serving.segment_handover import check_alike, hand_over
-from bench.steps.serving.work import Work
+from bench.steps.serving.work import Work, check_alike, hand_over
 from bench.words import AUTO
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from bench.cluster.graph import Task
-from bench.inference.map_store import has_maps
 from bench.inference.resumable import has_own_instances
-from bench.inference.tile_store import finished_tiles
+from bench.inference.tile_store import finished_tiles, has_maps
 from bench.ingest.images.planes import Plane
 from bench.recipe.predictor import Pass
 from bench.steps.serving.work import Work

@@ -12,12 +12,11 @@ from bench.models.checkpoint import ModelInfo, load_info
 from bench.recipe.recipe import Recipe
 from bench.recipe.scores import threshold_level
 from bench.report.variants import combination_name
-from bench.steps.scoring.recipe_source import FoundRecipe, fetch_registered, fetch_searched
-from bench.steps.scoring.recipes import find_model
+from bench.steps.scoring.recipes import FoundRecipe, fetch_registered, fetch_searched, find_model
 from bench.structures import find_structure
+from bench.tracking.evaluations import SEARCH_STEP
 from bench.tracking.queries import step_of
 from bench.tracking.registry import SCHEME, champion_uri, list_champions
-from bench.tracking.searches import SEARCH_STEP
 from bench.tracking.store import Store
 from bench.words import AUTO
 

@@ -12,8 +12,7 @@ from bench.inference.device import choose_compute
 from bench.ingest.images.planes import Plane, list_planes
 from bench.recipe.predictor import Pass
 from bench.steps.serving.parts import Part
-from bench.steps.serving.segment_handover import Handover, describe_compute, take_over
-from bench.steps.serving.work import Work, segment_plane
+from bench.steps.serving.work import Handover, Work, describe_compute, segment_plane, take_over
 from bench.words import AUTO
 
 

@@ -10,8 +10,7 @@ from bench.inference.symmetries import find_augmentations
 from bench.methods import METHODS
 from bench.report.tables import ScoreRecord
 from bench.report.variants import variant_name
-from bench.steps.scoring.evaluation_report import SCORES_FILE
-from bench.steps.scoring.score_tag import unpack_scores
+from bench.steps.scoring.evaluation_report import SCORES_FILE, unpack_scores
 from bench.tracking.newest import (
     newest_combinations,
     newest_evaluations,

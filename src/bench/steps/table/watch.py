@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bench.steps.table.report import Findings, print_findings
-from bench.tracking.ownership.activity import Activity
+from bench.tracking.ownership.stale import Activity
 
 log = logging.getLogger(__name__)
 

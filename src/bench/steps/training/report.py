@@ -1,20 +1,22 @@
-"""What a training shows while it runs: curves, overlays, the best checkpoint."""
+"""What a training or adaptation shows while it runs: curves, overlays, the best checkpoint."""
 
 import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.prediction import foreground_channel
-from bench.inference.sections import predict_at_model_scale
+from bench.inference.prediction import foreground_channel, predict_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay
 from bench.tracking.runs import Run
+from bench.training.mean_teacher import MeanTeacher
+from bench.training.unlabelled import UnlabelledFeed
 
 # The probability, as stored, from which a pixel counts as foreground while training.
 HALF = 128
@@ -22,6 +24,12 @@ HALF = 128
 SHOWN_SECTIONS = 3
 SHOWN_PX = 512
 FLUSH_S = 5.0
+# Patches in the picture of the pseudo-labels.
+SHOWN_PATCHES = 4
+REMEDY = (
+    "try confidence=auto or a lower confidence, a source that knows the structure, and see that "
+    "the pixel sizes of source and dataset are right"
+)
 
 
 class TrainingReport:
@@ -135,3 +143,72 @@ def window_of_interest(labels: np.ndarray) -> tuple[slice, slice]:
         start = int(min(max(centre - SHOWN_PX // 2, 0), max(side - SHOWN_PX, 0)))
         slices.append(slice(start, start + SHOWN_PX))
     return slices[0], slices[1]
+
+
+class AdaptationReport(TrainingReport):
+    """A training report whose model is the teacher."""
+
+    def __init__(
+        self, *, pair: MeanTeacher, feed: UnlabelledFeed, warn_after: int, **others: Any
+    ) -> None:
+        """Starts a report.
+
+        Args:
+            pair: Student and teacher.
+            feed: Where the pictured patches come from.
+            warn_after: Iterations in a row without pseudo-foreground after which it warns.
+            others: As for ``TrainingReport``.
+        """
+        self.pair, self.feed, self.warn_after = pair, feed, warn_after
+        self.empty = 0
+        self.teacher_score: float | None = None
+        self.student_score = 0.0
+        super().__init__(**others)
+        history = self.run.client.get_metric_history(self.run.id, "val/dice")
+        self.validated = max((point.step for point in history), default=-1)
+
+    def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
+        """Collects the numbers of an iteration; warns where nothing is learned."""
+        super().on_iteration(iteration, numbers)
+        self.empty = 0 if numbers["accepted_foreground"] else self.empty + 1
+        if self.empty != self.warn_after:
+            return
+        if numbers["accepted"]:
+            state = "all accepted pseudo-labels are background: the model may forget the structure"
+        else:
+            state = "no pseudo-label is accepted: nothing is learned, the loss is constant"
+        warning = f"for {self.empty} iterations (until {iteration}) {state}. To mend it, {REMEDY}"
+        self.run.add_warning(warning)
+
+    def validate(self, network: torch.nn.Module) -> float:
+        """Predicts the validation sections; returns the teacher's Dice over all their pixels."""
+        self.student_score = super().validate(network)
+        self.teacher_score = super().validate(self.pair.teacher)
+        return self.teacher_score
+
+    def log_overlays(self, iteration: int) -> None:
+        """Logs the teacher's predictions, and its pseudo-labels on the same unlabelled patches."""
+        if not self.predictions:
+            return
+        self.series.append((iteration, {"val/student_dice": self.student_score}))
+        super().log_overlays(iteration)
+        self.run.log_image(self.draw_labels(), key="unlabelled/pseudo-labels", step=iteration)
+
+    @torch.no_grad()
+    def draw_labels(self) -> np.ndarray:
+        """Draws the pseudo-labels of a few patches, side by side; (y, x, 3) uint8.
+
+        In the colours of the other overlays: blue is accepted foreground, yellow foreground of
+        which the teacher is not sure enough, red background of which it is not.
+        """
+        patches, _ = self.feed.batch(0)
+        patches = patches[:SHOWN_PATCHES]
+        with self.compute.autocast():
+            labels, accepted = self.pair.labeller(self.pair.teacher, patches)
+        channel = self.pair.channel
+        planes = [patches[:, 0], labels[:, channel] >= 0.5, accepted[:, channel] > 0]
+        overlays = [
+            draw_overlay(patch, truth=foreground, prediction=foreground == sure)
+            for patch, foreground, sure in zip(*(p.cpu().numpy() for p in planes), strict=True)
+        ]
+        return np.concatenate(overlays, axis=1)

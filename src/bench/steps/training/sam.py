@@ -1,22 +1,37 @@
-"""Where the weights of a Segment Anything model come from."""
+"""A SAM's weights, the instances it may keep, and what its training shows."""
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from bench.config.training import MicrosamConfig
 from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
+from bench.inference.sam_masks import make_predictor
 from bench.methods import DEFAULT_SAM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.models.sam import SamNetwork
 from bench.models.sam_weights import PUBLISHED, read_published, read_torch_file
+from bench.postprocess.instances import Instances
+from bench.postprocess.segmentation import measure_areas, paper_settings, settings_from_annotations
+from bench.recipe.scores import SplitResult
+from bench.steps.training.data import TrainingData
+from bench.steps.training.report import HALF, TrainingReport, window_of_interest
 from bench.steps.training.source import fetch_checkpoint
+from bench.structures import Structure
 from bench.tracking.store import Store
 from bench.words import AUTO
 
 SUFFIXES = (".pt", ".pth")
+# Automatic segmentation by a grid of points takes minutes a window without a GPU.
+VALIDATED_SECTIONS = 4
+# An instance may be larger than the largest annotated one by this factor.
+LARGEST_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
@@ -80,3 +95,90 @@ def our_checkpoint(name: str, path: Path) -> SamSource:
             "microsam, a micro_sam model or a SAM file"
         )
     return SamSource(name, file_sha256(path), info, functools.partial(load_weights, path))
+
+
+class SamReport(TrainingReport):
+    """Callbacks of the training loop that score the instances SAM finds by itself."""
+
+    def __init__(
+        self, *, plain: Callable[[torch.nn.Module], torch.nn.Module], **arguments: Any
+    ) -> None:
+        """Starts a report.
+
+        Args:
+            plain: Makes of the trained network the one that is saved.
+            arguments: Those of TrainingReport; ``sections`` are windows, see choose_windows.
+        """
+        self.plain = plain
+        self.scores: dict[str, float] = {}
+        super().__init__(**arguments)
+
+    def validate(self, network: torch.nn.Module) -> float:
+        """Segments the windows; returns Dice over all their pixels."""
+        assert isinstance(network, SamNetwork)
+        predict = make_predictor(network, self.info)
+        result = SplitResult()
+        for name, (raw, labels) in self.sections.items():
+            prediction = predict(raw, self.pixel_size_nm)
+            assert prediction.instances is not None
+            self.predictions[name] = prediction.foreground >= HALF
+            found = int(np.count_nonzero(prediction.instances))
+            result.add(
+                name,
+                truth=labels,
+                probability=prediction.foreground,
+                instances=Instances(prediction.instances, found, found),
+            )
+        self.network = self.plain(network)
+        self.scores = result.scores()
+        return self.scores["dice"]
+
+    def on_epoch(self, iteration: int, score: float, best: bool) -> None:
+        """Keeps the best checkpoint; logs the scores and overlays."""
+        if iteration > self.validated:
+            self.series.append((iteration, {"val/instance_f1": self.scores["instance_f1"]}))
+        super().on_epoch(iteration, score, best)
+
+    def found_nothing(self) -> bool:
+        """Whether the last validation found no instance at all."""
+        return not any(prediction.any() for prediction in self.predictions.values())
+
+
+def choose_windows(
+    sections: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Cuts the window around the foreground out of the first few sections with any."""
+    annotated = {name: pair for name, pair in sections.items() if pair[1].any()}
+    windows = {}
+    for name, (raw, labels) in list(annotated.items())[:VALIDATED_SECTIONS]:
+        window = window_of_interest(labels)
+        windows[name] = raw[window], labels[window]
+    return windows
+
+
+def choose_areas(
+    config: MicrosamConfig, structure: Structure, data: TrainingData
+) -> tuple[int, int | None]:
+    """Areas of the smallest and largest instance, in px at the scale SAM is fed at.
+
+    By default they follow the annotated training instances, with room on both sides; under
+    ``size_filter=paper`` the minimum is the paper's and there is no maximum. What the user sets
+    comes before both.
+    """
+    high = None
+    scale = (data.dataset.pixel_size_nm or 1.0) / (data.fed_nm or 1.0)
+    if config.size_filter == "paper":
+        low = round(paper_settings(structure).min_area_px * scale**2)
+    else:
+        labels = [annotated for _, annotated in data.train()]
+        low = settings_from_annotations(labels).min_area_px
+        high = int(LARGEST_FACTOR * max(measure_areas(a).max(initial=0) for a in labels))
+    if config.min_area_px is not None:
+        low = round(config.min_area_px * scale**2)
+    if config.max_area_px is not None:
+        high = round(config.max_area_px * scale**2)
+    if high is not None and high < low:
+        raise BenchError(
+            f"max_area_px must be at least min_area_px, received {high} and {low}: change one"
+        )
+    return low, high

@@ -13,8 +13,7 @@ from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.foreign import convert_foreign
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
-from bench.recipe.recipe import Recipe
-from bench.recipe.recipe_folder import read_recipe_folder
+from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure
 from bench.tracking.queries import fetch_artifact, find_trained, get_trained
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered

@@ -4,16 +4,17 @@ import logging
 import re
 import time
 from pathlib import Path
+from typing import Any
 
-from mlflow.entities import RunTag
+from mlflow.entities import FileInfo, RunData, RunInfo, RunTag
+from mlflow.entities import Run as MlflowRun
+from mlflow.tracking import MlflowClient
 
 from bench.errors import BenchError
-from bench.tracking.delivery.spool import END, Write, batch, may_pass, send
-from bench.tracking.delivery.spool_ import Spool
+from bench.tracking.delivery.spool import END, Spool, Write, artifact, batch, may_pass, send
 from bench.tracking.store import Store, check_server, is_server, without_password
 
 log = logging.getLogger(__name__)
-
 LATE_TAG = "bench.sent_late"
 # Seconds until a store that failed is asked again: at first, and at most.
 FIRST_PAUSE_S = 2.0
@@ -161,3 +162,32 @@ def one_line(error: Exception | None) -> str:
     """What went wrong, in a line that can be read, without a password in the server's address."""
     shown = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
     return shown[:200] or type(error).__name__
+
+
+class Renderer(MlflowClient):
+    """A client whose files and tags go to an outbox, and which asks the store nothing.
+
+    mlflow names an image by the time and a random number: drawn once, sent as often as need be.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        """Renders for the run of an outbox."""
+        super().__init__(tracking_uri=outbox.store.uri)
+        self.outbox = outbox
+
+    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
+        """Takes a file that was drawn."""
+        self.outbox.deliver(artifact(local_path, artifact_path))
+
+    def set_tag(self, run_id: str, key: str, value: Any, synchronous: bool | None = None) -> None:
+        """Takes the tag by which the UI knows that a run has images or tables."""
+        self.outbox.deliver(batch(tags=[RunTag(key, str(value))]))
+
+    def list_artifacts(self, run_id: str, path: str | None = None) -> list[FileInfo]:
+        """Nothing: a table that is logged again replaces the one before."""
+        return []
+
+    def get_run(self, run_id: str) -> MlflowRun:
+        """The run without its tags, of which those of a table would be kept."""
+        info = RunInfo(run_id, "", "", "RUNNING", 0, None, "active")
+        return MlflowRun(info, RunData())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.tracking.delivery.outbox import LATE_TAG, Outbox
-from bench.tracking.delivery.spool_ import Spool
+from bench.tracking.delivery.spool import Spool
 from bench.tracking.store import Store, open_store, without_password
 
 log = logging.getLogger(__name__)

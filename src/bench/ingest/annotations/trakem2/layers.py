@@ -7,7 +7,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.ingest.annotations.rasterise import clip
 from bench.ingest.annotations.trakem2.geometry import compose, invert, transform_points
-from bench.ingest.annotations.trakem2.patches import ImagePatch, check_image
+from bench.ingest.annotations.trakem2.placing import ImagePatch, check_image
 from bench.ingest.annotations.trakem2.project import TrakEM2Project
 from bench.ingest.images.images import read_section
 from bench.ingest.images.limits import check_decoded_size

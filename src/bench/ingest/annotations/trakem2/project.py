@@ -1,21 +1,137 @@
 """A TrakEM2 project: layers with images, and the objects drawn over them."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.core.names import first_names
 from bench.errors import BenchError
-from bench.ingest.annotations.drawing import DrawnObject
-from bench.ingest.annotations.trakem2.calibration import read_pixel_sides
-from bench.ingest.annotations.trakem2.drawn import build_objects
-from bench.ingest.annotations.trakem2.elements import ProjectElements
+from bench.ingest.annotations.drawing import DrawnObject, Shape
+from bench.ingest.annotations.trakem2.elements import ProjectElements, ProjectTree, choose_kind
 from bench.ingest.annotations.trakem2.geometry import parse_number
-from bench.ingest.annotations.trakem2.parse import parse_xml
+from bench.ingest.annotations.trakem2.objects import ObjectElement
+from bench.ingest.annotations.trakem2.parse import parse_xml, read_text
 from bench.ingest.annotations.trakem2.placing import Layer, measure_distance, place_patches
+from bench.ingest.images.images import IMAGEJ_UNIT_NM, LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM
 
+UNIT_NM = IMAGEJ_UNIT_NM | {
+    "nanometers": 1.0,
+    "nanometre": 1.0,
+    "nanometres": 1.0,
+    "micrometers": 1e3,
+    "micrometre": 1e3,
+    "micrometres": 1e3,
+    "\u00c2\u00b5m".lower(): 1e3,  # the sign in UTF-8, in a file that says ISO-8859-1
+    "a": 0.1,
+    "\u00e5": 0.1,
+    "angstrom": 0.1,
+    "angstroms": 0.1,
+    "\u00e5ngstr\u00f6m": 0.1,
+    "mm": 1e6,
+    "millimeter": 1e6,
+    "millimetre": 1e6,
+    "cm": 1e7,
+    "centimeter": 1e7,
+    "centimetre": 1e7,
+    "m": 1e9,
+    "meter": 1e9,
+    "metre": 1e9,
+}
+NO_UNIT = ("", "pixel", "pixels", "px", "null")
+TITLE_CHARACTERS = 60
 # Fifty times the side of the largest montages.
 LARGEST_SIDE_PX = 10_000_000
+
+
+def read_pixel_sides(
+    calibration: dict[str, str],
+) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Reads the height and width of a pixel in nm, None where they are unknown, and warnings.
+
+    Args:
+        calibration: Attributes of the element t2_calibration; empty where there is none.
+    """
+    unit = read_text(calibration, "unit")
+    if unit.lower() in NO_UNIT:
+        return None, ()
+    width = read_text(calibration, "pixelWidth")
+    height = read_text(calibration, "pixelHeight") or width
+    stated = f"{width} x {height} {unit}"[:60]
+    unit_nm = UNIT_NM.get(unit.lower())
+    try:
+        width_nm = parse_number(width) * (unit_nm or 0)
+        height_nm = parse_number(height) * (unit_nm or 0)
+    except ValueError:
+        width_nm = height_nm = 0.0
+    if all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in (height_nm, width_nm)):
+        return (height_nm, width_nm), ()
+    return None, (
+        f"the pixel size is taken as unknown: the project states {stated}, and no micrograph has "
+        "such pixels",
+    )
+
+
+def build_objects(
+    elements: ProjectElements, numbers: Mapping[str, int]
+) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
+    """Gives objects their class and sections, and says what was left out.
+
+    Args:
+        elements: The project.
+        numbers: Numbers of the layers by their oid.
+    """
+    built, unplaced = [], []
+    dropped = elements.objects.dropped
+    for group in group_profiles(elements.objects.objects, elements.tree):
+        first = group[0]
+        shapes: dict[int, list[Shape]] = {}
+        for layer, drawn in (pair for element in group for pair in element.shapes.items()):
+            if layer in numbers:
+                shapes.setdefault(numbers[layer], []).extend(drawn)
+            else:
+                dropped["areas in layers that the project does not have"] += len(drawn)
+        if not shapes:
+            continue
+        place = elements.tree.leaves.get(first.oid)
+        kind = choose_kind(place, first.tag, first.title)
+        name = name_object(first)
+        if place is None:
+            unplaced.append(name)
+        visible = any(element.visible for element in group)
+        frozen = {number: tuple(drawn) for number, drawn in shapes.items()}
+        built.append(DrawnObject(name, kind, frozen, visible))
+    warnings = [f"left out: {count} {what}" for what, count in dropped.items()]
+    hidden = sum(not item.visible for item in built)
+    if hidden:
+        warnings.append(f"{hidden} objects are hidden in TrakEM2; they count all the same")
+    if unplaced:
+        warnings.append(
+            f"{len(unplaced)} objects are not in the project tree, so their titles are their "
+            f"classes: {first_names(unplaced)}"
+        )
+    return tuple(built), tuple(warnings)
+
+
+def group_profiles(
+    objects: Iterable[ObjectElement], tree: ProjectTree
+) -> Iterable[list[ObjectElement]]:
+    """Joins the profiles of a list: they are one object, drawn in several layers."""
+    groups: dict[object, list[ObjectElement]] = {}
+    for element in objects:
+        place = tree.leaves.get(element.oid) if element.tag == "profile" else None
+        profile_list = place.profile_list if place is not None else None
+        key = id(element) if profile_list is None else ("profile_list", profile_list)
+        groups.setdefault(key, []).append(element)
+    return groups.values()
+
+
+def name_object(element: ObjectElement) -> str:
+    """Names an object for messages, such as ``area_list 123 'vesicle 5'``."""
+    title = f" {element.title[:TITLE_CHARACTERS]!r}" if element.title else ""
+    part = f" part {element.part}" if element.part else ""
+    return f"{element.tag} {element.oid[:TITLE_CHARACTERS]}{title}{part}"
 
 
 @dataclass(frozen=True, eq=False)
