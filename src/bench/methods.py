@@ -12,8 +12,8 @@ RANDOM = "random"
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
 DEFAULT_SAM = "vit_b_em_organelles"
 
-FOREGROUND = ("foreground",)
-WITH_BOUNDARY = ("foreground", "boundary")
+_FOREGROUND = ("foreground",)
+_WITH_BOUNDARY = ("foreground", "boundary")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Method:
     step: str
     start: str
     loss: str = ""
-    outputs: tuple[str, ...] = FOREGROUND
+    outputs: tuple[str, ...] = _FOREGROUND
     confidence: float | None = None
     seeded: bool = True
 
@@ -68,7 +68,7 @@ METHODS: dict[str, Method] = {
             "finetune",
             "source",
             "focal_dice",
-            WITH_BOUNDARY,
+            _WITH_BOUNDARY,
         ),
         Method("microsam_zero_shot", "micro-SAM zero-shot", "microsam", "sam", seeded=False),
         Method("microsam_finetuned", "micro-SAM fine-tuned", "microsam", "sam"),
@@ -113,7 +113,7 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
         raise unknown_name("loss", loss, (AUTO, *LOSSES))
     if name == AUTO:
         start = RANDOM if source == RANDOM else "source"
-        wanted = (start, "focal_dice" if loss == AUTO else loss, FOREGROUND)
+        wanted = (start, "focal_dice" if loss == AUTO else loss, _FOREGROUND)
         method = next(m for m in METHODS.values() if (m.start, m.loss, m.outputs) == wanted)
     else:
         method = find_method(name)
@@ -122,7 +122,7 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
             f"finetune runs methods of its own ({', '.join(names_of('finetune'))}), received "
             f"method={name}: run {method.step or 'evaluate'} with it"
         )
-    check_source(method, source)
+    _check_source(method, source)
     if loss not in (AUTO, method.loss):
         raise BenchError(
             f"method {method.name} has the loss {method.loss}, received loss={loss}: "
@@ -132,7 +132,7 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
     return method, defaults.get(method.start, AUTO) if source == AUTO else source
 
 
-def check_source(method: Method, source: str) -> None:
+def _check_source(method: Method, source: str) -> None:
     """Raises BenchError where a method cannot start from a source."""
     if method.start == RANDOM and source not in (AUTO, RANDOM):
         raise BenchError(
@@ -140,7 +140,7 @@ def check_source(method: Method, source: str) -> None:
             "leave source out, or choose a fine-tuned method"
         )
     # Two outputs from random weights are how a source of SynapseNet's kind comes about.
-    if method.start != RANDOM and source == RANDOM and method.outputs == FOREGROUND:
+    if method.start != RANDOM and source == RANDOM and method.outputs == _FOREGROUND:
         raise BenchError(
             f"method {method.name} starts from a trained model, received source={source}: "
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"

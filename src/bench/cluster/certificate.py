@@ -12,10 +12,10 @@ from cryptography.x509.oid import NameOID
 if TYPE_CHECKING:
     from distributed.security import Security
 
-NAME = "synapse-bench"
+_NAME = "synapse-bench"
 # The key lies in the memory of one benchmark and ends with it. A certificate that begins now, as
 # dask's own does, lets no worker in after the clock was set back.
-FIRST, LAST = datetime(1970, 1, 1), datetime(9999, 12, 31)
+_FIRST, _LAST = datetime(1970, 1, 1), datetime(9999, 12, 31)
 
 
 def make_security() -> "Security":
@@ -23,13 +23,13 @@ def make_security() -> "Security":
     from distributed.security import Security
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     certificate = (
         x509.CertificateBuilder(issuer_name=name, subject_name=name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(FIRST)
-        .not_valid_after(LAST)
+        .not_valid_before(_FIRST)
+        .not_valid_after(_LAST)
         .sign(key, hashes.SHA256())
         .public_bytes(Encoding.PEM)
         .decode()

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).resolve().parents[2]
+_SOURCE = Path(__file__).resolve().parents[2]
 # The children of this worker, and whose they are: several may use it.
 RUNNING: dict["subprocess.Popen[str]", str] = {}
 # Given to a step to end its run; it saves nothing new, so it needs little.
-ENDING_S = 30.0
-PARENT_POLL_S = 0.5
+_ENDING_S = 30.0
+_PARENT_POLL_S = 0.5
 # dask sets them to 1 for its workers.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # The run is the parent's. The other dask sets, so that memory goes back to the system at once: with
 # it every layer of a network got its memory anew, and a montage took 1.6 times as long.
-NOT_INHERITED = ("MLFLOW_RUN_ID", "MALLOC_TRIM_THRESHOLD_")
+_NOT_INHERITED = ("MLFLOW_RUN_ID", "MALLOC_TRIM_THRESHOLD_")
 
 
 def run_child(module: str, payload: Any, threads: int | None = None, owner: str = "") -> Outcome:
@@ -49,9 +49,9 @@ def run_child(module: str, payload: Any, threads: int | None = None, owner: str 
     Returns:
         What it answered; a failure where it died, which is another thing than to be killed.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     count = str(threads or len(os.sched_getaffinity(0)))
-    path = os.pathsep.join(part for part in (str(SOURCE), kept.get("PYTHONPATH", "")) if part)
+    path = os.pathsep.join(part for part in (str(_SOURCE), kept.get("PYTHONPATH", "")) if part)
     process = subprocess.Popen(
         [sys.executable, "-m", module],
         env=kept | dict.fromkeys(THREADS, count) | {"PYTHONPATH": path},
@@ -79,7 +79,7 @@ def stop_children(owner: str = "") -> int:
         child.terminate()
     for child in children:
         try:
-            child.wait(ENDING_S)
+            child.wait(_ENDING_S)
         except subprocess.TimeoutExpired:
             child.kill()
     return len(children)
@@ -102,7 +102,7 @@ def answer_parent(do: Callable[[Any], Outcome]) -> None:
     Whatever else writes to stdout does no harm, the answer is the last line.
     """
     asked = json.loads(sys.stdin.read())
-    threading.Thread(target=follow, args=(asked["parent"],), daemon=True).start()
+    threading.Thread(target=_follow, args=(asked["parent"],), daemon=True).start()
     outcome = do(asked["payload"])
     sys.stdout.write("\n" + json.dumps(vars(outcome)) + "\n")
     sys.stdout.flush()
@@ -129,8 +129,8 @@ def attempt(
         return Outcome("failed", reason=f"{type(error).__name__}: {error}")
 
 
-def follow(parent: int) -> None:
+def _follow(parent: int) -> None:
     """Ends this process, as SIGTERM does, when its parent is gone."""
     while os.getppid() == parent:
-        time.sleep(PARENT_POLL_S)
+        time.sleep(_PARENT_POLL_S)
     os.kill(os.getpid(), signal.SIGTERM)

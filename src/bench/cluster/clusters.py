@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
-SOURCE = Path(__file__).resolve().parents[2]
+_SOURCE = Path(__file__).resolve().parents[2]
 CONNECT_S = 20.0
 # A worker that waits in a queue of jobs may start tomorrow: only here is it waited for.
-START_S = 60.0
-WORKER = "'PYTHONPATH=src dask worker --nthreads 1 --resources GPU=1 ADDRESS'"
-RESOURCES = ("--resources", f"{GPU}=1")
+_START_S = 60.0
+_WORKER = "'PYTHONPATH=src dask worker --nthreads 1 --resources GPU=1 ADDRESS'"
+_RESOURCES = ("--resources", f"{GPU}=1")
 # What jobs say, where the profile does not say it.
-JOB_LOGS = "mlruns/jobs"
+_JOB_LOGS = "mlruns/jobs"
 
 
 @contextlib.contextmanager
@@ -47,15 +47,15 @@ def open_cluster(kind: str, workers: int | None, profile: dict[str, Any]) -> "It
     Raises:
         BenchError: If there is no such cluster, it does not answer, or its profile does not fit.
     """
-    quieten_dask()
+    _quieten_dask()
     with contextlib.ExitStack() as stack:
         if "://" in kind:
-            client = stack.enter_context(connect(kind))
+            client = stack.enter_context(_connect(kind))
         else:
-            if kind not in CLUSTERS:
-                raise unknown_name("cluster", kind, [AUTO, NONE, *CLUSTERS, "tcp://HOST:8786"])
-            cluster = stack.enter_context(CLUSTERS[kind](workers, profile))
-            client = stack.enter_context(connect(cluster))
+            if kind not in _CLUSTERS:
+                raise unknown_name("cluster", kind, [AUTO, NONE, *_CLUSTERS, "tcp://HOST:8786"])
+            cluster = stack.enter_context(_CLUSTERS[kind](workers, profile))
+            client = stack.enter_context(_connect(cluster))
         yield client
 
 
@@ -70,7 +70,7 @@ def choose_cluster(kind: str, workers: int | None, device: str) -> str:
     return LOCAL if several else NONE
 
 
-def quieten_dask() -> None:
+def _quieten_dask() -> None:
     """Leaves of dask's messages the errors, here and in workers that are started from here."""
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     import distributed  # sets its levels when it is imported
@@ -78,7 +78,7 @@ def quieten_dask() -> None:
     logging.getLogger(distributed.__name__).setLevel(logging.ERROR)
 
 
-def connect(address: "str | Cluster") -> "Client":
+def _connect(address: "str | Cluster") -> "Client":
     """A client of a cluster; a scheduler that somebody else started has its workers already."""
     from distributed import Client
 
@@ -91,33 +91,33 @@ def connect(address: "str | Cluster") -> "Client":
         ) from error
     if isinstance(address, str):
         try:
-            check_workers(client)
+            _check_workers(client)
         except BaseException:
             client.close()
             raise
     return client
 
 
-def check_workers(client: "Client") -> None:
+def _check_workers(client: "Client") -> None:
     """Raises BenchError where no worker would ever take a task."""
     with contextlib.suppress(TimeoutError):
-        client.wait_for_workers(1, timeout=START_S)
+        client.wait_for_workers(1, timeout=_START_S)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     if not any(worker["resources"].get(GPU) for worker in workers):
         raise BenchError(
             f"a worker takes one task at a time by its resource {GPU}=1, none of {len(workers)} "
-            f"workers has it: start them by {WORKER}"
+            f"workers has it: start them by {_WORKER}"
         )
     try:
         client.run(pkgutil.resolve_name, "bench.cluster.child:__name__")
     except ImportError as error:
         raise BenchError(
             f"workers must find the package bench and what it needs, one does not ({error}): "
-            f"start them in the project's folder by {WORKER}"
+            f"start them in the project's folder by {_WORKER}"
         ) from error
 
 
-def local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
+def _local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
     """Workers on this machine, each with a GPU of its own where there are GPUs."""
     from distributed import Nanny, Scheduler, SpecCluster
 
@@ -140,17 +140,17 @@ def local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
             if gpus
             else options,
         }
-        for number in range(local_workers(workers))
+        for number in range(_local_workers(workers))
     }
     scheduler = {"cls": Scheduler, "options": shared | {"dashboard_address": "127.0.0.1:0"}}
     own = {"name": "synapse-bench", "security": security}
     try:
         return SpecCluster(spec, scheduler, **own | profile)
     except TypeError as error:
-        raise wrong_profile("distributed.SpecCluster", error) from error
+        raise _wrong_profile("distributed.SpecCluster", error) from error
 
 
-def local_workers(workers: int | None) -> int:
+def _local_workers(workers: int | None) -> int:
     """Workers on this machine: as many as asked for, else one per GPU, else one."""
     return workers or len(visible_gpus()) or 1
 
@@ -159,7 +159,7 @@ def threads_each(kind: str, workers: int | None) -> int | None:
     """Threads of a task where workers share this machine; None: all that its worker has."""
     if kind != LOCAL:
         return None
-    return max(1, len(os.sched_getaffinity(0)) // local_workers(workers))
+    return max(1, len(os.sched_getaffinity(0)) // _local_workers(workers))
 
 
 def wait_for_places(client: "Client") -> dict[str, int]:
@@ -185,7 +185,7 @@ def slurm_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ModuleNotFoundError as error:
-        raise not_installed("slurm", "dask-jobqueue") from error
+        raise _not_installed("slurm", "dask-jobqueue") from error
     if shutil.which("sbatch") is None:
         raise BenchError(
             "cluster=slurm submits jobs by sbatch, which is not found here: start the command on a "
@@ -193,40 +193,40 @@ def slurm_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
         )
     own = {
         "processes": 1,
-        "log_directory": profile.get("log_directory", JOB_LOGS),
-        "worker_extra_args": [*profile.get("worker_extra_args", ()), *RESOURCES],
+        "log_directory": profile.get("log_directory", _JOB_LOGS),
+        "worker_extra_args": [*profile.get("worker_extra_args", ()), *_RESOURCES],
         "job_script_prologue": [
             *profile.get("job_script_prologue", ()),
-            f"export PYTHONPATH={shlex.quote(str(SOURCE))}",
+            f"export PYTHONPATH={shlex.quote(str(_SOURCE))}",
         ],
     }
     try:
         cluster = SLURMCluster(**profile | own)
     except (TypeError, ValueError) as error:
-        raise wrong_profile("dask_jobqueue.SLURMCluster", error) from error
+        raise _wrong_profile("dask_jobqueue.SLURMCluster", error) from error
     # Not scale: a job that reaches its walltime would not be followed by another.
     jobs = workers or 1
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     return cluster
 
 
-def kubernetes_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
+def _kubernetes_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
     """Workers as pods, by the operator of dask-kubernetes."""
     try:
         from dask_kubernetes.operator import KubeCluster
     except ModuleNotFoundError as error:
-        raise not_installed("kubernetes", "dask-kubernetes") from error
+        raise _not_installed("kubernetes", "dask-kubernetes") from error
 
     try:
         cluster: Cluster = KubeCluster(**kubernetes_options(workers, profile))
     except (TypeError, ValueError) as error:
-        raise wrong_profile("dask_kubernetes.operator.KubeCluster", error) from error
+        raise _wrong_profile("dask_kubernetes.operator.KubeCluster", error) from error
     return cluster
 
 
 def kubernetes_options(workers: int | None, profile: dict[str, Any]) -> dict[str, Any]:
     """What a cluster of pods is made with: a profile's settings, and ours."""
-    command = ["dask", "worker", "--nthreads", "1", *RESOURCES]
+    command = ["dask", "worker", "--nthreads", "1", *_RESOURCES]
     own = {"name": "synapse-bench", "n_workers": workers or 1, "worker_command": command}
     return own | profile
 
@@ -254,18 +254,18 @@ def read_profile(path: str) -> dict[str, Any]:
     return profile
 
 
-def wrong_profile(where: str, error: Exception) -> BenchError:
+def _wrong_profile(where: str, error: Exception) -> BenchError:
     """The error of settings that a cluster does not take."""
     return BenchError(f"cluster_profile must hold settings of {where}, received others ({error})")
 
 
-def not_installed(kind: str, package: str) -> BenchError:
+def _not_installed(kind: str, package: str) -> BenchError:
     """The error of a cluster whose package is not there."""
     return BenchError(f"cluster={kind} needs {package}, which is not installed: pip install it")
 
 
-CLUSTERS: "dict[str, Callable[[int | None, dict[str, Any]], Cluster]]" = {
-    LOCAL: local_cluster,
+_CLUSTERS: "dict[str, Callable[[int | None, dict[str, Any]], Cluster]]" = {
+    LOCAL: _local_cluster,
     "slurm": slurm_cluster,
-    "kubernetes": kubernetes_cluster,
+    "kubernetes": _kubernetes_cluster,
 }

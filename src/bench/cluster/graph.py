@@ -22,7 +22,7 @@ GPU = "GPU"
 # Until a task is tried again that a process outside of the cluster does now.
 AGAIN_S = 3.0
 # How often a task is begun whose process is killed; dask does the same where a worker is lost.
-ATTEMPTS = 3
+_ATTEMPTS = 3
 LOOK_S = 0.5
 
 
@@ -59,11 +59,11 @@ class Outcome:
     reason: str = ""
 
 
-Report = Callable[[Task, Outcome], None]
+_Report = Callable[[Task, Outcome], None]
 
 
 @dataclass
-class Progress:
+class _Progress:
     """How far a graph has come.
 
     Attributes:
@@ -82,7 +82,7 @@ class Progress:
     again: dict[str, float] = field(default_factory=dict)
     killed: Counter[str] = field(default_factory=Counter)
 
-    def end(self, task: Task, outcome: Outcome, report: Report) -> None:
+    def end(self, task: Task, outcome: Outcome, report: _Report) -> None:
         """Keeps what became of a task; whatever needs a failed one is not tried."""
         self.outcomes[task.name] = outcome
         report(task, outcome)
@@ -92,19 +92,19 @@ class Progress:
                 reason = f"skipped, its {task.name} failed: {outcome.reason}"
                 self.end(other, Outcome("failed", reason=reason), report)
 
-    def take(self, task: Task, outcome: Outcome, report: Report) -> None:
+    def take(self, task: Task, outcome: Outcome, report: _Report) -> None:
         """Takes what a worker says of a task: it has ended, or is to be tried again."""
         if outcome.state == "busy":
             if task.name not in self.again:
                 log.info("%s: later: %s", task.name, outcome.reason)
             self.again[task.name] = time.monotonic() + AGAIN_S
             self.waiting[task.name] = task
-        elif outcome.state == "killed" and self.killed[task.name] + 1 < ATTEMPTS:
+        elif outcome.state == "killed" and self.killed[task.name] + 1 < _ATTEMPTS:
             log.warning("%s: again: %s", task.name, outcome.reason)
             self.killed[task.name] += 1
             self.waiting[task.name] = task
         elif outcome.state == "killed":
-            reason = f"{outcome.reason}, {ATTEMPTS} times over"
+            reason = f"{outcome.reason}, {_ATTEMPTS} times over"
             self.end(task, Outcome("failed", reason=reason), report)
         else:
             self.end(task, outcome, report)
@@ -124,7 +124,7 @@ def run_graph(
     tasks: Iterable[Task],
     client: "Client",
     call: Callable[[Any], Outcome],
-    report: Report = lambda task, outcome: None,
+    report: _Report = lambda task, outcome: None,
     look: Callable[[], None] = lambda: None,
 ) -> dict[str, Outcome]:
     """Runs a graph; a task that fails does not stop those that do not need it.
@@ -143,9 +143,9 @@ def run_graph(
     Returns:
         What became of each task, by name.
     """
-    progress = Progress({task.name: task for task in longest_first(list(tasks))})
+    progress = _Progress({task.name: task for task in longest_first(list(tasks))})
     try:
-        go_on(progress, client, call, report, look)
+        _go_on(progress, client, call, report, look)
     except BaseException:
         # Without a scheduler there is nothing to cancel.
         with contextlib.suppress(Exception):
@@ -168,26 +168,26 @@ def longest_first(tasks: list[Task]) -> list[Task]:
     return sorted(tasks, key=lambda task: -length(task.name))
 
 
-def go_on(
-    progress: Progress,
+def _go_on(
+    progress: _Progress,
     client: "Client",
     call: Callable[[Any], Outcome],
-    report: Report,
+    report: _Report,
     look: Callable[[], None],
 ) -> None:
     """Gives workers what is ready, and takes what they ended, until all has ended."""
     while progress.waiting or progress.running:
         look()
-        for task in progress.ready()[: free_places(client, progress)]:
+        for task in progress.ready()[: _free_places(client, progress)]:
             del progress.waiting[task.name]
-            future = submit(task, progress, client, call)
+            future = _submit(task, progress, client, call)
             progress.running[future] = task
             future.add_done_callback(progress.ended.put)
-        for task, future in finished(progress):
-            progress.take(task, outcome_of(future), report)
+        for task, future in _finished(progress):
+            progress.take(task, _outcome_of(future), report)
 
 
-def free_places(client: "Client", progress: Progress) -> int:
+def _free_places(client: "Client", progress: _Progress) -> int:
     """How many workers have no task: more than they can take would wait at the wrong ones.
 
     Raises:
@@ -209,8 +209,8 @@ def count_places(client: "Client") -> dict[str, int]:
     return {name: count for name, count in places.items() if count}
 
 
-def submit(
-    task: Task, progress: Progress, client: "Client", call: Callable[[Any], Outcome]
+def _submit(
+    task: Task, progress: _Progress, client: "Client", call: Callable[[Any], Outcome]
 ) -> "Future[Any]":
     """Gives a task to the cluster, with the results of those before it."""
     before = {name: progress.outcomes[name] for name in task.needs + task.wants}
@@ -219,7 +219,7 @@ def submit(
     return client.submit(call, given, key=f"{task.name} {time.time_ns()}", resources={GPU: 1})
 
 
-def finished(progress: Progress) -> "list[tuple[Task, Future[Any]]]":
+def _finished(progress: _Progress) -> "list[tuple[Task, Future[Any]]]":
     """Waits until a task ends, or a moment; returns those that did."""
     futures = []
     with contextlib.suppress(queue.Empty):
@@ -229,7 +229,7 @@ def finished(progress: Progress) -> "list[tuple[Task, Future[Any]]]":
     return [(progress.running.pop(future), future) for future in futures]
 
 
-def outcome_of(future: "Future[Any]") -> Outcome:
+def _outcome_of(future: "Future[Any]") -> Outcome:
     """What became of a task; an error of its worker, or too many of its deaths, is a failure."""
     if future.status == "finished":
         outcome: Outcome = future.result()

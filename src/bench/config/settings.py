@@ -17,7 +17,7 @@ from bench.words import AUTO, NONE
 STALE_MIN = 10.0
 # Choices of symmetries under which sections are predicted.
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
-BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+_BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
 def setting(
@@ -56,7 +56,7 @@ class StepConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check_setting(field, getattr(self, field.name))
+            _check_setting(field, getattr(self, field.name))
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the result, by name."""
@@ -67,7 +67,7 @@ class StepConfig:
         }
 
 
-def check_setting(field: "dataclasses.Field[Any]", value: Any) -> None:
+def _check_setting(field: "dataclasses.Field[Any]", value: Any) -> None:
     """Raises BenchError where a value is outside its field's choices or bounds."""
     limits = field.metadata
     if value is None:
@@ -107,19 +107,19 @@ def parse_settings(config_type: type[StepConfig], text: str) -> dict[str, Any]:
             )
         if name not in hints:
             raise unknown_name(f"setting of {config_type.__name__}", name, hints)
-        settings[name] = parse_value(name, value, hints[name])
+        settings[name] = _parse_value(name, value, hints[name])
     return settings
 
 
-def parse_value(name: str, value: str, hint: Any) -> Any:
+def _parse_value(name: str, value: str, hint: Any) -> Any:
     """Reads the text of a setting as its type."""
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
     if value == AUTO and type(None) in get_args(hint):
         return None
     if kinds == [bool]:
-        if value.lower() not in BOOLEANS:
+        if value.lower() not in _BOOLEANS:
             raise BenchError(f"{name} must be true or false, received {value!r}")
-        return BOOLEANS[value.lower()]
+        return _BOOLEANS[value.lower()]
     try:
         return kinds[0](value)
     except ValueError as error:

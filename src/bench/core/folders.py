@@ -16,13 +16,13 @@ from pathlib import Path
 from bench.errors import BenchError
 
 # renameat2(2): relative to the working directory, and swap the two.
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 # Folders that this process is writing; others under its process id are of one that ended.
-writing: set[Path] = set()
+_writing: set[Path] = set()
 log = logging.getLogger(__name__)
-STATE = "unfinished"
-LOCK = "lock"
+_STATE = "unfinished"
+_LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -35,15 +35,15 @@ def partial_folder(target: Path) -> Iterator[Path]:
         target: The folder to be; its parents are made.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(target)
-    folder = sibling(target, "partial")
-    writing.add(folder)
+    _clear_leftovers(target)
+    folder = _sibling(target, "partial")
+    _writing.add(folder)
     try:
         folder.mkdir()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        writing.discard(folder)
+        _writing.discard(folder)
 
 
 def move_to_free(folder: Path, target: Path) -> bool:
@@ -65,8 +65,8 @@ def replace_folder(folder: Path, target: Path) -> None:
     leaves it aside, and the next `partial_folder` puts it back.
     """
     if not exchange(folder, target):
-        aside = sibling(target, "previous")
-        writing.add(aside)
+        aside = _sibling(target, "previous")
+        _writing.add(aside)
         target.rename(aside)
         try:
             folder.rename(target)
@@ -74,7 +74,7 @@ def replace_folder(folder: Path, target: Path) -> None:
             aside.rename(target)
             raise
         finally:
-            writing.discard(aside)
+            _writing.discard(aside)
         shutil.rmtree(aside)
     sync_folder(target.parent)
 
@@ -87,23 +87,27 @@ def exchange(first: Path, second: Path) -> bool:
     if renameat2 is None:
         return False
     done = renameat2(
-        AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), ctypes.c_uint(RENAME_EXCHANGE)
+        _AT_FDCWD,
+        os.fsencode(first),
+        _AT_FDCWD,
+        os.fsencode(second),
+        ctypes.c_uint(_RENAME_EXCHANGE),
     )
     return bool(done == 0)
 
 
-def sibling(target: Path, state: str) -> Path:
+def _sibling(target: Path, state: str) -> Path:
     """Returns a new hidden name beside target that tells which process it belongs to."""
     owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}-{socket.gethostname()}"
     return target.with_name(f".{target.name}.{state}-{owner}")
 
 
-def clear_leftovers(target: Path) -> None:
+def _clear_leftovers(target: Path) -> None:
     """Removes what killed processes left beside target, and puts target back if it is aside."""
     for state in ("previous", "partial"):
         prefix = f".{target.name}.{state}-"
         for path in sorted(target.parent.iterdir()):
-            if not path.name.startswith(prefix) or is_owned(path, path.name.removeprefix(prefix)):
+            if not path.name.startswith(prefix) or _is_owned(path, path.name.removeprefix(prefix)):
                 continue
             if state == "previous" and not target.exists():
                 path.rename(target)
@@ -111,14 +115,14 @@ def clear_leftovers(target: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def is_owned(path: Path, owner: str) -> bool:
+def _is_owned(path: Path, owner: str) -> bool:
     """Whether the process in a sibling's name may still work on it."""
     pid, _, rest = owner.partition("-")
     host = rest.partition("-")[2]
     if not pid.isdecimal() or host not in ("", socket.gethostname()):
         return True
     if int(pid) == os.getpid():
-        return path in writing
+        return path in _writing
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -151,10 +155,10 @@ def unfinished_folder(target: Path, fingerprint: str) -> Iterator[Path]:
     Raises:
         BenchError: If another process is writing it, or it cannot be written.
     """
-    folder = target.with_name(f".{target.name}.{STATE}-{fingerprint[:12]}")
+    folder = target.with_name(f".{target.name}.{_STATE}-{fingerprint[:12]}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / LOCK).open("a")
+        lock = (folder / _LOCK).open("a")
     except OSError as error:
         raise BenchError(
             f"{target.parent} must be a folder that can be written, received {error.strerror!r} "
@@ -168,7 +172,7 @@ def unfinished_folder(target: Path, fingerprint: str) -> Iterator[Path]:
                 f"only one process at a time may write {target}, another does now: wait for it, "
                 "or choose another output"
             ) from error
-        for other in sorted(target.parent.glob(f".{target.name}.{STATE}-*")):
+        for other in sorted(target.parent.glob(f".{target.name}.{_STATE}-*")):
             if other != folder:
                 log.info("%s is left of other settings: remove it if you need it no more", other)
         yield folder

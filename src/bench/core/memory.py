@@ -11,7 +11,7 @@ from bench.errors import BenchError
 # Where a container's limit is.
 CGROUP = Path("/sys/fs/cgroup")
 # What torch says where the memory of the machine, not of a GPU, does not suffice.
-CPU_SAYS = ("can't allocate memory", "not enough memory")
+_CPU_SAYS = ("can't allocate memory", "not enough memory")
 
 
 @contextlib.contextmanager
@@ -25,14 +25,14 @@ def explain_out_of_memory(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise too_little(what, remedy, error) from error
+        raise _too_little(what, remedy, error) from error
     except RuntimeError as error:
-        if not any(words in str(error) for words in CPU_SAYS):
+        if not any(words in str(error) for words in _CPU_SAYS):
             raise
-        raise too_little(what, remedy, error) from error
+        raise _too_little(what, remedy, error) from error
 
 
-def too_little(what: str, remedy: str, error: BaseException) -> BenchError:
+def _too_little(what: str, remedy: str, error: BaseException) -> BenchError:
     """Builds the error."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return BenchError(f"{what} must fit into the memory, it does not ({first}): {remedy}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-NAMES_IN_A_MESSAGE = 3
+_NAMES_IN_A_MESSAGE = 3
 
 
 def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
@@ -19,6 +19,6 @@ def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
 def first_names(names: Sequence[str]) -> str:
     """Returns the first few names in natural order and how many more there are."""
     ordered = sorted(names, key=natural_key)
-    listed = ", ".join(ordered[:NAMES_IN_A_MESSAGE])
-    rest = len(ordered) - NAMES_IN_A_MESSAGE
+    listed = ", ".join(ordered[:_NAMES_IN_A_MESSAGE])
+    rest = len(ordered) - _NAMES_IN_A_MESSAGE
     return f"{listed} and {rest} more" if rest > 0 else listed

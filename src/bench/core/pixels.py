@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-CONTRAST_PERCENTILES = (0.5, 99.5)
-CONTRAST_SAMPLE_PX = 1_000_000
+_CONTRAST_PERCENTILES = (0.5, 99.5)
+_CONTRAST_SAMPLE_PX = 1_000_000
 # Small, so that few of them hold something: half the side halves the time that labels take.
 BLOCK_PX = 128
 # Rows and columns.
@@ -26,12 +26,12 @@ def stretch_contrast(raw: np.ndarray) -> np.ndarray:
     Returns:
         Section (y, x), uint8.
     """
-    step = max(1, math.ceil(math.sqrt(raw.size / CONTRAST_SAMPLE_PX)))
+    step = max(1, math.ceil(math.sqrt(raw.size / _CONTRAST_SAMPLE_PX)))
     sample = raw[::step, ::step].astype(float_type(raw.dtype))
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         return np.zeros(raw.shape, dtype=np.uint8)
-    low, high = (float(value) for value in np.percentile(sample, CONTRAST_PERCENTILES))
+    low, high = (float(value) for value in np.percentile(sample, _CONTRAST_PERCENTILES))
     if low == high:
         low, high = float(sample.min()), float(sample.max())
     scaled = raw.astype(float_type(raw.dtype))

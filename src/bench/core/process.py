@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 # Seconds after which a lost signal is repeated.
-REPEAT_S = 0.01
+_REPEAT_S = 0.01
 
 
 def set_up_process() -> None:
@@ -22,7 +22,7 @@ def set_up_process() -> None:
         # A signal that arrives while Python clears an object away is lost: the exception can go
         # nowhere. The step would run on for ever, so the signal is repeated a moment later.
         if unraisable.exc_type is KeyboardInterrupt:
-            signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
+            signal.setitimer(signal.ITIMER_REAL, _REPEAT_S)
         else:
             sys.__unraisablehook__(unraisable)
 

@@ -11,18 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 log = logging.getLogger(__name__)
 
 # Seconds between lines where there is no terminal to draw a bar on.
-LINE_EVERY_S = 30
+_LINE_EVERY_S = 30
 
 # Takes what is done, of how much, and a remark ("loss 0.12").
-Advance = Callable[[int, int, str], None]
+_Advance = Callable[[int, int, str], None]
 
 
 @contextlib.contextmanager
-def show_progress(what: str) -> Iterator[Advance]:
+def show_progress(what: str) -> Iterator[_Advance]:
     """Shows the progress of the block; call what it yields as work gets done."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lines_of_progress(what)
+        yield _lines_of_progress(what)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -40,14 +40,14 @@ def show_progress(what: str) -> Iterator[Advance]:
         yield advance
 
 
-def lines_of_progress(what: str) -> Advance:
-    """Reports progress as log lines, at most one every LINE_EVERY_S and one at the end."""
+def _lines_of_progress(what: str) -> _Advance:
+    """Reports progress as log lines, at most one every _LINE_EVERY_S and one at the end."""
     last = time.monotonic()
 
     def advance(done: int, total: int, remark: str = "") -> None:
         nonlocal last
         now = time.monotonic()
-        if done == total or now - last >= LINE_EVERY_S:
+        if done == total or now - last >= _LINE_EVERY_S:
             last = now
             log.info("%s: %d of %d %s", what, done, total, remark)
 

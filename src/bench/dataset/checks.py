@@ -8,7 +8,7 @@ from bench.core.pixels import occupied_blocks
 from bench.errors import BenchError
 from bench.postprocess.instances import label_mask
 
-LARGEST_ID = np.iinfo(np.uint32).max
+_LARGEST_ID = np.iinfo(np.uint32).max
 
 
 def check_raw(raw: np.ndarray, file: str) -> np.ndarray:
@@ -45,7 +45,7 @@ def read_instances(mask: np.ndarray, file: str, *, ids: bool = False) -> tuple[n
     Raises:
         BenchError: If the mask holds anything but whole numbers from 0 to 2**32 - 1.
     """
-    check_ids(mask, file)
+    _check_ids(mask, file)
     largest = mask.max()
     if not largest:
         return np.zeros(mask.shape, np.uint8), "empty"
@@ -54,7 +54,7 @@ def read_instances(mask: np.ndarray, file: str, *, ids: bool = False) -> tuple[n
     return labels.astype(np.min_scalar_type(int(labels.max())), copy=False), kind
 
 
-def check_ids(mask: np.ndarray, file: str) -> None:
+def _check_ids(mask: np.ndarray, file: str) -> None:
     """Raises BenchError unless a mask holds whole numbers from 0 to 2**32 - 1."""
     check_finite(mask, file)
     if mask.dtype.kind == "f" and (mask != np.floor(mask)).any():
@@ -67,7 +67,7 @@ def check_ids(mask: np.ndarray, file: str) -> None:
             f"mask {file} must not be negative, received {mask.min()}: 0 is background, instances "
             "count from 1"
         )
-    if float(mask.max()) > LARGEST_ID:
+    if float(mask.max()) > _LARGEST_ID:
         raise BenchError(
             f"ids of mask {file} must fit in 32 bits, received {mask.max()}: number them from 1"
         )

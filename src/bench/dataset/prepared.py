@@ -24,7 +24,7 @@ PAPER = "paper"
 KIND = "synapse-bench prepared dataset"
 SCHEMA = 1
 MANIFEST = "manifest.json"
-REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
+_REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
         newer = isinstance(schema, int) and schema > SCHEMA
         action = "update synapse-bench, or prepare again" if newer else "prepare again"
         raise BenchError(f"{path} must have schema {SCHEMA}, received {schema}: {action}")
-    missing = [key for key in REQUIRED_KEYS if key not in manifest]
+    missing = [key for key in _REQUIRED_KEYS if key not in manifest]
     if missing:
         raise BenchError(f"{path} must be whole, received no {', '.join(missing)}: {remedy}")
     return manifest

@@ -16,12 +16,12 @@ from bench.core.pixels import BLOCK_PX, Block, all_blocks, occupied_blocks
 from bench.dataset.prepared import SPLITS
 
 # Level 4 takes 1.4 times as long and saves 0.5 % more of EM images.
-GZIP_LEVEL = 1
-RAW_CHUNK_PX = 256
+_GZIP_LEVEL = 1
+_RAW_CHUNK_PX = 256
 # Raw that compression would not make a fifth smaller is stored as it is. EM images shrink to 0.86
 # (EPFL6) to 0.96 (VNC), at 60 MB/s on the way in and 200 on the way out.
-LARGEST_SHARE = 0.8
-SAMPLES = 16
+_LARGEST_SHARE = 0.8
+_SAMPLES = 16
 SUSPICIOUS_AREA_FACTOR = 3
 INSTANCES_RULE = (
     "masks with one foreground value: 4-connected components; masks with several: their ids"
@@ -54,7 +54,7 @@ def write_section(
         if pixel_size_nm is not None:
             file.attrs["pixel_size_nm"] = pixel_size_nm
         for key, pixels in arrays.items():
-            dataset = write_raw(file, pixels) if key == "raw" else write_labels(file, key, pixels)
+            dataset = _write_raw(file, pixels) if key == "raw" else _write_labels(file, key, pixels)
             dataset.attrs.update(entry["datasets"][key])
     with path.open("wb") as target:
         target.write(content.getbuffer())
@@ -62,22 +62,22 @@ def write_section(
         os.fsync(target.fileno())
 
 
-def write_raw(file: h5py.File, raw: np.ndarray) -> h5py.Dataset:
+def _write_raw(file: h5py.File, raw: np.ndarray) -> h5py.Dataset:
     """Writes a raw image, compressed in blocks if a sample of them says that it pays."""
-    blocks = all_blocks(raw.shape, RAW_CHUNK_PX)
-    sample = [raw[block] for block in blocks[:: -(-len(blocks) // SAMPLES)]]
-    packed = sum(len(compress(pixels)) for pixels in sample)
-    if packed > LARGEST_SHARE * sum(pixels.nbytes for pixels in sample):
+    blocks = all_blocks(raw.shape, _RAW_CHUNK_PX)
+    sample = [raw[block] for block in blocks[:: -(-len(blocks) // _SAMPLES)]]
+    packed = sum(len(_compress(pixels)) for pixels in sample)
+    if packed > _LARGEST_SHARE * sum(pixels.nbytes for pixels in sample):
         return file.create_dataset("raw", data=raw)
-    return write_blocks(file, "raw", raw, blocks, RAW_CHUNK_PX)
+    return _write_blocks(file, "raw", raw, blocks, _RAW_CHUNK_PX)
 
 
-def write_labels(file: h5py.File, key: str, labels: np.ndarray) -> h5py.Dataset:
+def _write_labels(file: h5py.File, key: str, labels: np.ndarray) -> h5py.Dataset:
     """Writes ids; blocks of background alone are left out, which reads as 0."""
-    return write_blocks(file, key, labels, occupied_blocks(labels), BLOCK_PX)
+    return _write_blocks(file, key, labels, occupied_blocks(labels), BLOCK_PX)
 
 
-def write_blocks(
+def _write_blocks(
     file: h5py.File, key: str, pixels: np.ndarray, blocks: Sequence[Block], side: int
 ) -> h5py.Dataset:
     """Writes some blocks of an image as gzip chunks, compressed by libdeflate instead of HDF5."""
@@ -88,7 +88,7 @@ def write_blocks(
         dtype=pixels.dtype,
         chunks=chunks,
         compression="gzip",
-        compression_opts=GZIP_LEVEL,
+        compression_opts=_GZIP_LEVEL,
     )
     for rows, columns in blocks:
         block = pixels[rows, columns]
@@ -96,13 +96,13 @@ def write_blocks(
             # Chunks at the ends are stored whole.
             beyond = [(0, whole - side) for whole, side in zip(chunks, block.shape, strict=True)]
             block = np.pad(block, beyond)
-        dataset.id.write_direct_chunk((rows.start, columns.start), compress(block))
+        dataset.id.write_direct_chunk((rows.start, columns.start), _compress(block))
     return dataset
 
 
-def compress(pixels: np.ndarray) -> bytes:
+def _compress(pixels: np.ndarray) -> bytes:
     """Compresses pixels as HDF5's gzip filter does, in zlib's format."""
-    return bytes(imagecodecs.deflate_encode(pixels.tobytes(), GZIP_LEVEL))
+    return bytes(imagecodecs.deflate_encode(pixels.tobytes(), _GZIP_LEVEL))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from bench.export.trakem2 import write_trakem2
 
 
 @dataclass(frozen=True)
-class Format:
+class _Format:
     """A way to write labels.
 
     Attributes:
@@ -24,21 +24,21 @@ class Format:
     opening: str
 
 
-FORMATS: dict[str, Format] = {
-    "trakem2": Format(
+FORMATS: dict[str, _Format] = {
+    "trakem2": _Format(
         write_trakem2,
         "in Fiji choose File > Open..., {folder}/project.xml, then double-click the first layer",
     ),
-    "imod": Format(write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
-    "imod_spheres": Format(write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
-    "rois": Format(
+    "imod": _Format(write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
+    "imod_spheres": _Format(write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
+    "rois": _Format(
         write_rois, "in Fiji open {folder}/raw.tif, then drop {folder}/RoiSet.zip on it"
     ),
-    "tiff": Format(
+    "tiff": _Format(
         write_label_tiff,
         "in napari or Fiji open {folder}/raw and the folder of a structure as an image sequence",
     ),
-    "ome_zarr": Format(
+    "ome_zarr": _Format(
         write_ome_zarr,
         "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr",
     ),

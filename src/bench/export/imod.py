@@ -21,29 +21,29 @@ from bench.export.instances import Instance, list_instances
 from bench.export.label_images import viewable
 from bench.export.stack import LabelStack, colour_of
 
-ANGSTROM_PER_NM = 10
-UNIT_PX, UNIT_NM = 0, -9
+_ANGSTROM_PER_NM = 10
+_UNIT_PX, _UNIT_NM = 0, -9
 # What 3dmod sets in the models it writes: among others, that z counts from the centre of the
 # first section and that MINX holds the image's origin.
-MODEL_FLAGS = 0xF600
+_MODEL_FLAGS = 0xF600
 # Scattered points, which 3dmod marks as open too; spheres drawn in their own section only.
-SPHERE_FLAGS = 1 << 9 | 1 << 3 | 1 << 7
-LARGEST_SURFACE = np.iinfo(np.int32).max
+_SPHERE_FLAGS = 1 << 9 | 1 << 3 | 1 << 7
+_LARGEST_SURFACE = np.iinfo(np.int32).max
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def write_imod(stack: LabelStack, folder: Path) -> None:
     """Writes ``labels.mod`` with closed contours, and ``raw.mrc`` of the image below it."""
     write_whole(folder / "labels.mod", make_model(stack).to_file)
-    write_mrc(stack, folder)
+    _write_mrc(stack, folder)
 
 
 def write_imod_spheres(stack: LabelStack, folder: Path) -> None:
     """Writes the same with a sphere per instance; its outline is lost, which is warned of."""
-    logger.warning("spheres keep centre and area of an instance, not its outline: use imod for it")
+    _logger.warning("spheres keep centre and area of an instance, not its outline: use imod for it")
     write_whole(folder / "labels.mod", make_model(stack, spheres=True).to_file)
-    write_mrc(stack, folder)
+    _write_mrc(stack, folder)
 
 
 def make_model(stack: LabelStack, *, spheres: bool = False) -> ImodModel:
@@ -67,32 +67,32 @@ def make_model(stack: LabelStack, *, spheres: bool = False) -> ImodModel:
         xmax=width,
         ymax=height,
         zmax=sections,
-        flags=MODEL_FLAGS,
+        flags=_MODEL_FLAGS,
         zscale=stack.section_px,
         pixelsize=stack.pixel_size_nm or 1.0,
-        units=UNIT_NM if known else UNIT_PX,
+        units=_UNIT_NM if known else _UNIT_PX,
     )
     objects = [
-        make_object(structure, labels, spheres=spheres)
+        _make_object(structure, labels, spheres=spheres)
         for structure, labels in stack.labels.items()
     ]
-    return ImodModel(header=header, objects=objects, minx=make_reference(stack) if known else None)
+    return ImodModel(header=header, objects=objects, minx=_make_reference(stack) if known else None)
 
 
-def make_object(structure: str, labels: np.ndarray, *, spheres: bool) -> Object:
+def _make_object(structure: str, labels: np.ndarray, *, spheres: bool) -> Object:
     """Makes the object of a structure from its ids (z, y, x)."""
-    if labels.max(initial=0) > LARGEST_SURFACE:
+    if labels.max(initial=0) > _LARGEST_SURFACE:
         raise BenchError(
-            f"ids of {structure} must be at most {LARGEST_SURFACE} for IMOD, received "
+            f"ids of {structure} must be at most {_LARGEST_SURFACE} for IMOD, received "
             f"{labels.max()}: number the instances from 1"
         )
     found = list_instances(labels)
-    contours = [make_points(list(found))] if spheres else make_contours(list(found))
+    contours = [_make_points(list(found))] if spheres else _make_contours(list(found))
     contours = [contour for contour in contours if len(contour.points)]
     red, green, blue = (channel / 255 for channel in colour_of(structure))
     header = ObjectHeader(
         name=structure[:63],
-        flags=SPHERE_FLAGS if spheres else 0,
+        flags=_SPHERE_FLAGS if spheres else 0,
         red=red,
         green=green,
         blue=blue,
@@ -101,7 +101,7 @@ def make_object(structure: str, labels: np.ndarray, *, spheres: bool) -> Object:
     return Object(header=header, contours=contours)
 
 
-def make_contours(instances: list[Instance]) -> list[Contour]:
+def _make_contours(instances: list[Instance]) -> list[Contour]:
     """Makes a closed contour per ring."""
     return [
         Contour(
@@ -114,7 +114,7 @@ def make_contours(instances: list[Instance]) -> list[Contour]:
     ]
 
 
-def make_points(instances: list[Instance]) -> Contour:
+def _make_points(instances: list[Instance]) -> Contour:
     """Makes one contour with a point and its radius per instance."""
     points, radii = [], []
     for instance in instances:
@@ -130,14 +130,14 @@ def make_points(instances: list[Instance]) -> Contour:
     )
 
 
-def make_reference(stack: LabelStack) -> MINX:
+def _make_reference(stack: LabelStack) -> MINX:
     """Makes the record of the image's scale; without it 3dmod takes coordinates as they are."""
     zero = (0.0, 0.0, 0.0)
-    scale = voxel_angstrom(stack)
+    scale = _voxel_angstrom(stack)
     return MINX(oscale=scale, otrans=zero, orot=zero, cscale=scale, ctrans=zero, crot=zero)
 
 
-def write_mrc(stack: LabelStack, folder: Path) -> None:
+def _write_mrc(stack: LabelStack, folder: Path) -> None:
     """Writes the image, if there is one; its rows are in the order of the model's y."""
     raw = stack.raw
     if raw is None:
@@ -148,12 +148,12 @@ def write_mrc(stack: LabelStack, folder: Path) -> None:
             file.set_data(viewable(raw))
             file.set_volume()
             if stack.pixel_size_nm is not None:
-                file.voxel_size = voxel_angstrom(stack)
+                file.voxel_size = _voxel_angstrom(stack)
 
     write_whole(folder / "raw.mrc", write)
 
 
-def voxel_angstrom(stack: LabelStack) -> tuple[float, float, float]:
+def _voxel_angstrom(stack: LabelStack) -> tuple[float, float, float]:
     """Width, height and depth of a voxel in Angstrom; as deep as wide if the depth is unknown."""
-    pixel = (stack.pixel_size_nm or 0.0) * ANGSTROM_PER_NM
+    pixel = (stack.pixel_size_nm or 0.0) * _ANGSTROM_PER_NM
     return pixel, pixel, pixel * stack.section_px

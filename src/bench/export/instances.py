@@ -16,20 +16,20 @@ def trace_outlines(mask: np.ndarray) -> list[np.ndarray]:
         Closed polygons, each (n, 2) as x, y of pixel corners, in px from the corner of the mask.
         None for an empty mask.
     """
-    starts, ends = list_edges(np.pad(mask.astype(bool), 1))
+    starts, ends = _list_edges(np.pad(mask.astype(bool), 1))
     # As many edges end as start at every corner: pair them in order.
     following = np.empty(len(starts), dtype=np.intp)
     following[np.argsort(ends, kind="stable")] = np.argsort(starts, kind="stable")
     straight = (ends - starts) == (ends - starts)[following]
     width = mask.shape[1] + 3
     outlines = []
-    for loop in list_cycles(following):
+    for loop in _list_cycles(following):
         corners = ends[loop[~straight[loop]]]
         outlines.append(np.column_stack([corners % width - 1, corners // width - 1]))
     return outlines
 
 
-def list_edges(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _list_edges(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pixel edges around a mask with an empty border, with the mask on their right.
 
     Returns:
@@ -50,7 +50,7 @@ def list_edges(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return starts, ends
 
 
-def list_cycles(following: np.ndarray) -> list[np.ndarray]:
+def _list_cycles(following: np.ndarray) -> list[np.ndarray]:
     """Splits a permutation into its cycles."""
     successor = following.tolist()
     seen = [False] * len(successor)
@@ -100,7 +100,7 @@ class Instance:
 
 def list_instances(labels: np.ndarray) -> Iterator[Instance]:
     """Yields the instances of an array of ids (z, y, x), in ascending order of id."""
-    ids = np.arange(1, int(labels.max(initial=0)) + 1) if has_dense_ids(labels) else None
+    ids = np.arange(1, int(labels.max(initial=0)) + 1) if _has_dense_ids(labels) else None
     if ids is None:
         # A box is found for every number up to the largest: count the ids that there are.
         ids = np.unique(labels[labels != 0])
@@ -113,6 +113,6 @@ def list_instances(labels: np.ndarray) -> Iterator[Instance]:
             yield Instance(identifier, (z, y, x), labels[box] == identifier)
 
 
-def has_dense_ids(labels: np.ndarray) -> bool:
+def _has_dense_ids(labels: np.ndarray) -> bool:
     """Whether the largest id is not beyond what one box per id can be kept for."""
     return int(labels.max(initial=0)) <= min(labels.size, np.iinfo(np.int32).max)

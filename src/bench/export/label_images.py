@@ -12,14 +12,14 @@ from bench.core.files import write_whole
 from bench.export.stack import LabelStack
 
 # What ImageJ's own TIFF can hold; the rest goes into a plain TIFF, where ids open as 32 bit.
-IMAGEJ_TYPES = ("uint8", "uint16", "float32")
-LARGEST_IMAGEJ_BYTES = 2**32 - 2**25
-NM_PER_CM = 1e7
-VERSION = "0.4"
-AXES = ("z", "y", "x")
-CHUNK_PX = 512
+_IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+_LARGEST_IMAGEJ_BYTES = 2**32 - 2**25
+_NM_PER_CM = 1e7
+_VERSION = "0.4"
+_AXES = ("z", "y", "x")
+_CHUNK_PX = 512
 # No level is made below this.
-SMALLEST_SIDE_PX = 256
+_SMALLEST_SIDE_PX = 256
 
 
 def write_label_tiff(stack: LabelStack, folder: Path) -> None:
@@ -54,12 +54,12 @@ def write_tiff(
         pixel_size_nm: Edge of a pixel in nm.
         section_nm: Distance of two sections in nm.
     """
-    imagej = str(pixels.dtype) in IMAGEJ_TYPES and pixels.nbytes <= LARGEST_IMAGEJ_BYTES
+    imagej = str(pixels.dtype) in _IMAGEJ_TYPES and pixels.nbytes <= _LARGEST_IMAGEJ_BYTES
     metadata: dict[str, Any] = {"axes": "ZYX"[-pixels.ndim :]}
     scale: dict[str, Any] = {}
     if pixel_size_nm is not None:
         # ImageJ counts pixels per unit of its own, others per centimetre.
-        per_unit = (1 if imagej else NM_PER_CM) / pixel_size_nm
+        per_unit = (1 if imagej else _NM_PER_CM) / pixel_size_nm
         scale["resolution"] = (per_unit, per_unit)
         if imagej:
             metadata["unit"] = "nm"
@@ -88,7 +88,7 @@ def as_label_type(labels: np.ndarray) -> np.ndarray:
 
 def viewable(raw: np.ndarray) -> np.ndarray:
     """Returns an image in a type that the programs open: uint8, uint16, or float32 of others."""
-    if str(raw.dtype) in IMAGEJ_TYPES:
+    if str(raw.dtype) in _IMAGEJ_TYPES:
         return raw
     return raw.astype(np.float32)
 
@@ -101,22 +101,22 @@ def write_ome_zarr(stack: LabelStack, folder: Path) -> None:
     """
     root = zarr.open_group(folder / "image.ome.zarr", mode="w-", zarr_format=2)
     if stack.raw is not None:
-        write_levels(root, stack.raw, stack, "image", average_fours)
+        _write_levels(root, stack.raw, stack, "image", average_fours)
     labels = root.create_group("labels")
     labels.attrs["labels"] = list(stack.labels)
     for structure, ids in stack.labels.items():
         group = labels.create_group(structure)
-        write_levels(group, as_label_type(ids), stack, structure, take_first)
-        group.attrs["image-label"] = {"version": VERSION, "source": {"image": "../../"}}
+        _write_levels(group, as_label_type(ids), stack, structure, take_first)
+        group.attrs["image-label"] = {"version": _VERSION, "source": {"image": "../../"}}
 
 
 def write_image(pixels: np.ndarray, stack: LabelStack, path: Path) -> None:
     """Writes another image (z, y, x) of a stack's sections, named as its file."""
     group = zarr.open_group(path, mode="w-", zarr_format=2)
-    write_levels(group, pixels, stack, path.name.partition(".")[0], average_fours)
+    _write_levels(group, pixels, stack, path.name.partition(".")[0], average_fours)
 
 
-def write_levels(
+def _write_levels(
     group: zarr.Group,
     pixels: np.ndarray,
     stack: LabelStack,
@@ -127,7 +127,7 @@ def write_levels(
     datasets: list[Any] = []
     while True:
         level = len(datasets)
-        chunks = (1, *(min(CHUNK_PX, side) for side in pixels.shape[1:]))
+        chunks = (1, *(min(_CHUNK_PX, side) for side in pixels.shape[1:]))
         array = group.create_array(
             str(level),
             shape=pixels.shape,
@@ -136,27 +136,27 @@ def write_levels(
             chunk_key_encoding={"name": "v2", "separator": "/"},
         )
         array[:] = pixels
-        datasets.append({"path": str(level), "coordinateTransformations": place(stack, level)})
-        if max(pixels.shape[1:]) < 2 * SMALLEST_SIDE_PX:
+        datasets.append({"path": str(level), "coordinateTransformations": _place(stack, level)})
+        if max(pixels.shape[1:]) < 2 * _SMALLEST_SIDE_PX:
             break
         pixels = halve(pixels)
-    axes: list[Any] = describe_axes(stack)
+    axes: list[Any] = _describe_axes(stack)
     group.attrs["multiscales"] = [
-        {"version": VERSION, "name": name, "axes": axes, "datasets": datasets}
+        {"version": _VERSION, "name": name, "axes": axes, "datasets": datasets}
     ]
 
 
-def describe_axes(stack: LabelStack) -> list[dict[str, str]]:
+def _describe_axes(stack: LabelStack) -> list[dict[str, str]]:
     """The axes, in nm where the size is known."""
     known = {"z": stack.section_nm is not None, "y": stack.pixel_size_nm is not None}
     known["x"] = known["y"]
     return [
         {"name": axis, "type": "space"} | ({"unit": "nanometer"} if known[axis] else {})
-        for axis in AXES
+        for axis in _AXES
     ]
 
 
-def place(stack: LabelStack, level: int) -> list[dict[str, Any]]:
+def _place(stack: LabelStack, level: int) -> list[dict[str, Any]]:
     """The size of a level's pixels: in nm where it is known, else in those of the first level."""
     side = (stack.pixel_size_nm or 1.0) * 2**level
     return [{"type": "scale", "scale": [stack.section_nm or 1.0, side, side]}]

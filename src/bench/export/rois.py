@@ -16,12 +16,12 @@ from bench.export.stack import LabelStack, colour_of, object_name
 # The bounds of a ROI are signed 16-bit numbers.
 LARGEST_SIDE = np.iinfo(np.int16).max
 # Segments of a composite ROI's path.
-MOVE, LINE, CLOSE = 0, 1, 4
+_MOVE, _LINE, _CLOSE = 0, 1, 4
 
 
 def write_rois(stack: LabelStack, folder: Path) -> None:
     """Writes ``RoiSet.zip``, and ``raw.tif`` of the image below it as a stack."""
-    write_whole(folder / "RoiSet.zip", lambda temporary: pack_rois(temporary, make_rois(stack)))
+    write_whole(folder / "RoiSet.zip", lambda temporary: _pack_rois(temporary, make_rois(stack)))
     if stack.raw is not None:
         write_tiff(
             folder / "raw.tif",
@@ -49,14 +49,14 @@ def make_rois(stack: LabelStack) -> Iterator[ImagejRoi]:
         )
     for structure, labels in stack.labels.items():
         for instance in list_instances(labels):
-            yield from make_instance_rois(instance, structure)
+            yield from _make_instance_rois(instance, structure)
 
 
-def make_instance_rois(instance: Instance, structure: str) -> Iterator[ImagejRoi]:
+def _make_instance_rois(instance: Instance, structure: str) -> Iterator[ImagejRoi]:
     """Yields the ROIs of an instance, one per section."""
     sections = list(instance.rings())
     for number, rings in sections:
-        roi = make_polygon(rings[0]) if len(rings) == 1 else make_composite(rings)
+        roi = _make_polygon(rings[0]) if len(rings) == 1 else _make_composite(rings)
         # ImageJ takes the name of the file in the archive for that of the ROI: both are unique.
         roi.name = f"{object_name(structure)}-{instance.id:04d}"
         if len(sections) > 1:
@@ -66,35 +66,35 @@ def make_instance_rois(instance: Instance, structure: str) -> Iterator[ImagejRoi
         yield roi
 
 
-def make_polygon(ring: np.ndarray) -> ImagejRoi:
+def _make_polygon(ring: np.ndarray) -> ImagejRoi:
     """Makes a traced polygon from the corners (n, 2) of a ring."""
-    roi = bounded(ROI_TYPE.TRACED, ring)
+    roi = _bounded(ROI_TYPE.TRACED, ring)
     roi.n_coordinates = len(ring)
     roi.integer_coordinates = (ring - (roi.left, roi.top)).astype(np.int32)
     return roi
 
 
-def make_composite(rings: list[np.ndarray]) -> ImagejRoi:
+def _make_composite(rings: list[np.ndarray]) -> ImagejRoi:
     """Makes a composite from several rings; it is what is inside of an odd number of them."""
-    roi = bounded(ROI_TYPE.RECT, np.concatenate(rings))
+    roi = _bounded(ROI_TYPE.RECT, np.concatenate(rings))
     path = []
     for ring in rings:
-        steps = np.column_stack([np.full(len(ring), LINE), ring]).astype(np.float32)
-        steps[0, 0] = MOVE
-        path += [steps.ravel(), np.array([CLOSE], np.float32)]
+        steps = np.column_stack([np.full(len(ring), _LINE), ring]).astype(np.float32)
+        steps[0, 0] = _MOVE
+        path += [steps.ravel(), np.array([_CLOSE], np.float32)]
     roi.multi_coordinates = np.concatenate(path)
     roi.shape_roi_size = len(roi.multi_coordinates)
     return roi
 
 
-def bounded(kind: ROI_TYPE, corners: np.ndarray) -> ImagejRoi:
+def _bounded(kind: ROI_TYPE, corners: np.ndarray) -> ImagejRoi:
     """Makes a ROI with the bounds of its corners (n, 2)."""
     left, top = (int(value) for value in corners.min(axis=0))
     right, bottom = (int(value) for value in corners.max(axis=0))
     return ImagejRoi(roitype=kind, left=left, top=top, right=right, bottom=bottom)
 
 
-def pack_rois(path: Path, rois: Iterator[ImagejRoi]) -> None:
+def _pack_rois(path: Path, rois: Iterator[ImagejRoi]) -> None:
     """Writes an archive of ROIs; equal ROIs give equal bytes."""
     with zipfile.ZipFile(path, "w") as archive:
         for roi in rois:

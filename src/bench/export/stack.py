@@ -8,13 +8,13 @@ import numpy as np
 
 from bench.errors import BenchError
 
-LARGEST_ID = np.iinfo(np.uint32).max
+_LARGEST_ID = np.iinfo(np.uint32).max
 
 # Singular names, as people title single objects; other structures go by their own name.
-OBJECT_NAMES = {"vesicles": "vesicle"}
+_OBJECT_NAMES = {"vesicles": "vesicle"}
 # Red, green, blue.
-COLOURS = {"vesicles": (0, 255, 0), "mitochondria": (255, 0, 0), "membrane": (0, 0, 255)}
-OTHER_COLOUR = (255, 255, 0)
+_COLOURS = {"vesicles": (0, 255, 0), "mitochondria": (255, 0, 0), "membrane": (0, 0, 255)}
+_OTHER_COLOUR = (255, 255, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +72,12 @@ def make_stack(
     """
     if not labels:
         raise BenchError("an export needs labels of a structure, received none: choose one")
-    arrays = {name: as_sections(ids, name) for name, ids in labels.items()}
+    arrays = {name: _as_sections(ids, name) for name, ids in labels.items()}
     for name, ids in arrays.items():
-        check_file_name(name, "structure")
-        check_ids(ids, name)
+        _check_file_name(name, "structure")
+        _check_ids(ids, name)
     if raw is not None:
-        raw = as_sections(raw, "raw")
+        raw = _as_sections(raw, "raw")
     shapes = {name: array.shape for name, array in [*arrays.items(), ("raw", raw)]
               if array is not None}  # fmt: skip
     if len(set(shapes.values())) > 1:
@@ -86,11 +86,11 @@ def make_stack(
         )
     sections = next(iter(shapes.values()))[0]
     names = names or tuple(f"section{number:04d}" for number in range(sections))
-    check_names(names, sections)
+    _check_names(names, sections)
     return LabelStack(arrays, raw, names, pixel_size_nm, section_nm)
 
 
-def as_sections(pixels: np.ndarray, name: str) -> np.ndarray:
+def _as_sections(pixels: np.ndarray, name: str) -> np.ndarray:
     """Returns (y, x) as a stack of one section, and (z, y, x) as it is."""
     if pixels.ndim == 2:
         pixels = pixels[None]
@@ -102,7 +102,7 @@ def as_sections(pixels: np.ndarray, name: str) -> np.ndarray:
     return pixels
 
 
-def check_names(names: tuple[str, ...], sections: int) -> None:
+def _check_names(names: tuple[str, ...], sections: int) -> None:
     """Raises BenchError unless each section has a name of its own that a file can have."""
     if len(names) != sections or len(set(names)) != sections:
         raise BenchError(
@@ -110,10 +110,10 @@ def check_names(names: tuple[str, ...], sections: int) -> None:
             f"{len(set(names))} different ones: name them, or leave names out"
         )
     for name in names:
-        check_file_name(name, "section")
+        _check_file_name(name, "section")
 
 
-def check_file_name(name: str, what: str) -> None:
+def _check_file_name(name: str, what: str) -> None:
     """Raises BenchError if a file of that name could not be written, or lie elsewhere."""
     if Path(name).name != name or not name.strip(".") or not name.isprintable():
         raise BenchError(
@@ -121,25 +121,25 @@ def check_file_name(name: str, what: str) -> None:
         )
 
 
-def check_ids(ids: np.ndarray, name: str) -> None:
+def _check_ids(ids: np.ndarray, name: str) -> None:
     """Raises BenchError unless an array holds whole numbers from 0 to 2**32 - 1."""
     if ids.dtype.kind not in "ui":
         raise BenchError(
             f"labels of {name} must be whole numbers, received {ids.dtype}: convert them"
         )
     low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high > LARGEST_ID:
+    if low < 0 or high > _LARGEST_ID:
         raise BenchError(
-            f"labels of {name} must lie in 0 to {LARGEST_ID}, received {low} to {high}: number "
+            f"labels of {name} must lie in 0 to {_LARGEST_ID}, received {low} to {high}: number "
             "the instances from 1"
         )
 
 
 def object_name(structure: str) -> str:
     """The name of one object of a structure."""
-    return OBJECT_NAMES.get(structure, structure)
+    return _OBJECT_NAMES.get(structure, structure)
 
 
 def colour_of(structure: str) -> tuple[int, int, int]:
     """The colour of a structure: red, green, blue."""
-    return COLOURS.get(structure, OTHER_COLOUR)
+    return _COLOURS.get(structure, _OTHER_COLOUR)

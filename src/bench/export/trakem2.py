@@ -14,11 +14,11 @@ from bench.export.instances import Instance, list_instances
 from bench.export.label_images import viewable, write_sections
 from bench.export.stack import LabelStack, colour_of, object_name
 
-ENCODING = "ISO-8859-1"
-LAYER_SET_ID = 3
-FIRST_ID = 10
+_ENCODING = "ISO-8859-1"
+_LAYER_SET_ID = 3
+_FIRST_ID = 10
 # A patch's type by the image's: gray8, gray16, gray32.
-PATCH_TYPES = {"uint8": 0, "uint16": 1, "float32": 2}
+_PATCH_TYPES = {"uint8": 0, "uint16": 1, "float32": 2}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Patch:
 
     Attributes:
         file: Its path from the project file.
-        kind: Its type, of PATCH_TYPES.
+        kind: Its type, of _PATCH_TYPES.
         low: Grey value shown as black.
         high: Grey value shown as white.
     """
@@ -65,7 +65,7 @@ def write_trakem2(stack: LabelStack, folder: Path) -> None:
     if stack.raw is not None:
         raw = viewable(stack.raw)
         write_sections(stack, raw, folder / "images")
-        patches = [make_patch(name, s) for name, s in zip(stack.names, raw, strict=True)]
+        patches = [_make_patch(name, s) for name, s in zip(stack.names, raw, strict=True)]
     region = Region(
         title="region",
         labels=stack.labels,
@@ -81,12 +81,12 @@ def write_trakem2(stack: LabelStack, folder: Path) -> None:
     write_text(folder / "project.xml", text.encode("ascii", "xmlcharrefreplace").decode())
 
 
-def make_patch(name: str, section: np.ndarray) -> Patch:
+def _make_patch(name: str, section: np.ndarray) -> Patch:
     """Describes a section (y, x) that is written as an image."""
     low, high = 0.0, 255.0
     if section.dtype != np.uint8:
         low, high = float(section.min()), float(section.max())
-    return Patch(f"images/{name}.tif", PATCH_TYPES[str(section.dtype)], low, high)
+    return Patch(f"images/{name}.tif", _PATCH_TYPES[str(section.dtype)], low, high)
 
 
 def format_project(
@@ -102,21 +102,21 @@ def format_project(
     """
     thickness = section_nm / pixel_size_nm if section_nm and pixel_size_nm else 1.0
     structures = list(dict.fromkeys(name for region in regions for name in region.labels))
-    tree, areas, layers = format_regions(regions, thickness)
+    tree, areas, layers = _format_regions(regions, thickness)
     height, width = (max(region.size_px[axis] for region in regions) for axis in (0, 1))
     lines = [
-        f'<?xml version="1.0" encoding="{ENCODING}"?>',
-        *format_dtd(kind, [tag_of(structure) for structure in structures]),
+        f'<?xml version="1.0" encoding="{_ENCODING}"?>',
+        *_format_dtd(kind, [tag_of(structure) for structure in structures]),
         "<trakem2>",
         f'<project id="0" title="{kind}" unuid="0" mipmaps_folder="" storage_folder="">',
         f'<{kind} id="1" title="{kind}" expanded="true">',
         *tree,
         f"</{kind}>",
         "</project>",
-        f'<t2_layer_set oid="{LAYER_SET_ID}" width="20.0" height="20.0" '
-        f'transform="{format_matrix(0, 0)}" title="Top Level" links="" '
+        f'<t2_layer_set oid="{_LAYER_SET_ID}" width="20.0" height="20.0" '
+        f'transform="{_format_matrix(0, 0)}" title="Top Level" links="" '
         f'layer_width="{width}.0" layer_height="{height}.0">',
-        format_calibration(pixel_size_nm, section_nm),
+        _format_calibration(pixel_size_nm, section_nm),
         *areas,
         *layers,
         "</t2_layer_set>",
@@ -125,24 +125,24 @@ def format_project(
     return "\n".join(lines) + "\n"
 
 
-def format_regions(
+def _format_regions(
     regions: list[Region], thickness: float
 ) -> tuple[list[str], list[str], list[str]]:
     """Project tree, area lists and layers; every object has an id of its own."""
     tree, areas, layers = [], [], []
-    ids = count(FIRST_ID)
+    ids = count(_FIRST_ID)
     for region in regions:
         layer_ids = [next(ids) for _ in region.patches]
         for oid, patch, number in zip(layer_ids, region.patches, region.numbers, strict=True):
             depth_px = number * thickness, thickness
-            image = "" if patch is None else format_patch(patch, next(ids), region.size_px)
-            layers.append(format_layer(oid, depth_px, image))
+            image = "" if patch is None else _format_patch(patch, next(ids), region.size_px)
+            layers.append(_format_layer(oid, depth_px, image))
         tree.append(f'<region id="{next(ids)}" title="{escape(region.title)}" expanded="true">')
         for structure, labels in region.labels.items():
             tag = tag_of(structure)
             for instance in list_instances(labels):
                 oid, title = next(ids), f"{tag} {instance.id}"
-                areas += format_area_list(instance, oid, title, structure, region, layer_ids)
+                areas += _format_area_list(instance, oid, title, structure, region, layer_ids)
                 tree.append(
                     f'<{tag} id="{next(ids)}" title="{title}" expanded="false">'
                     f'<area_list id="{next(ids)}" oid="{oid}"/></{tag}>'
@@ -151,16 +151,16 @@ def format_regions(
     return tree, areas, layers
 
 
-def format_dtd(kind: str, tags: list[str]) -> list[str]:
+def _format_dtd(kind: str, tags: list[str]) -> list[str]:
     """The inline document type, from which TrakEM2 makes the template of the project's tree."""
     lines = [f"<!DOCTYPE trakem2_{kind} ["]
-    for name, content, attributes in list_elements(kind, tags):
+    for name, content, attributes in _list_elements(kind, tags):
         lines.append(f"\t<!ELEMENT {name} {content}>")
         lines += [f"\t<!ATTLIST {name} {item} NMTOKEN #REQUIRED>" for item in attributes.split()]
     return [*lines, "] >", ""]
 
 
-def list_elements(kind: str, tags: list[str]) -> Iterator[tuple[str, str, str]]:
+def _list_elements(kind: str, tags: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yields the project's elements: name, what they contain, and their attributes."""
     yield kind, "(region)", "id title expanded"
     yield "region", f"({','.join(tags)})", "id title expanded"
@@ -194,7 +194,7 @@ def list_elements(kind: str, tags: list[str]) -> Iterator[tuple[str, str, str]]:
     )
 
 
-def format_calibration(pixel_size_nm: float | None, section_nm: float | None) -> str:
+def _format_calibration(pixel_size_nm: float | None, section_nm: float | None) -> str:
     """The scale; TrakEM2's own default where the pixel size is not known."""
     side = pixel_size_nm or 1.0
     depth, unit = (section_nm or side, "nm") if pixel_size_nm else (1.0, "pixel")
@@ -205,7 +205,7 @@ def format_calibration(pixel_size_nm: float | None, section_nm: float | None) ->
     )
 
 
-def format_area_list(
+def _format_area_list(
     instance: Instance, oid: int, title: str, structure: str, region: Region, layer_ids: list[int]
 ) -> list[str]:
     """The area list of an instance, at the place of its box."""
@@ -215,42 +215,42 @@ def format_area_list(
     colour = "".join(f"{channel:02x}" for channel in colour_of(structure))
     text = [
         f'<t2_area_list oid="{oid}" width="{width}.0" height="{height}.0" '
-        f'transform="{format_matrix(x, y)}" title="{title}" links="" '
-        f'layer_set_id="{LAYER_SET_ID}" visible="true" '
+        f'transform="{_format_matrix(x, y)}" title="{title}" links="" '
+        f'layer_set_id="{_LAYER_SET_ID}" visible="true" '
         f'style="stroke:none;fill-opacity:0.4;fill:#{colour};">'
     ]
     for section, outlines in instance.outlines():
         text.append(f'<t2_area layer_id="{layer_ids[section]}">')
-        text += [format_path(outline) for outline in outlines]
+        text += [_format_path(outline) for outline in outlines]
         text.append("</t2_area>")
     return [*text, "</t2_area_list>"]
 
 
-def format_path(outline: np.ndarray) -> str:
+def _format_path(outline: np.ndarray) -> str:
     """One closed polygon (n, 2) as x, y."""
     points = " L ".join(f"{x} {y}" for x, y in outline.tolist())
     return f'<t2_path d="M {points} z"/>'
 
 
-def format_layer(oid: int, depth_px: tuple[float, float], patch: str) -> str:
+def _format_layer(oid: int, depth_px: tuple[float, float], patch: str) -> str:
     """A layer at z and with a thickness, both in px, with its image."""
     z, thickness = depth_px
     return f'<t2_layer oid="{oid}" thickness="{thickness}" z="{z}" title="">\n{patch}</t2_layer>'
 
 
-def format_patch(patch: Patch, oid: int, size_px: tuple[int, int]) -> str:
+def _format_patch(patch: Patch, oid: int, size_px: tuple[int, int]) -> str:
     """An image of a size (height, width), at the corner of its layer."""
     height, width = size_px
     title = escape(patch.file.rsplit("/", 1)[-1])
     return (
         f'<t2_patch oid="{oid}" width="{width}.0" height="{height}.0" '
-        f'transform="{format_matrix(0, 0)}" title="{title}" links="" type="{patch.kind}" '
+        f'transform="{_format_matrix(0, 0)}" title="{title}" links="" type="{patch.kind}" '
         f'file_path="{escape(patch.file)}" style="fill-opacity:1.0;stroke:#ffff00;" '
         f'o_width="{width}" o_height="{height}" min="{patch.low}" max="{patch.high}"></t2_patch>\n'
     )
 
 
-def format_matrix(x: int, y: int) -> str:
+def _format_matrix(x: int, y: int) -> str:
     """A translation."""
     return f"matrix(1.0,0.0,0.0,1.0,{x}.0,{y}.0)"
 

@@ -18,7 +18,7 @@ def round_mean(total: np.ndarray, count: int) -> np.ndarray:
     return np.asarray((total + count // 2) // count, dtype=np.uint8)
 
 
-def highest(members: Sequence[np.ndarray]) -> np.ndarray:
+def _highest(members: Sequence[np.ndarray]) -> np.ndarray:
     """The highest level: foreground where any model finds it."""
     return np.asarray(np.maximum.reduce(members))
 
@@ -36,10 +36,10 @@ def majority(members: Sequence[np.ndarray]) -> np.ndarray:
 # From the mean level of each model over augmentations to one map. The mean is not among them:
 # it is of all maps at once, rounded once.
 RANKS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
-    MAXIMUM: highest,
+    MAXIMUM: _highest,
     VOTE: majority,
 }
-ENSEMBLES = (MEAN, *RANKS)
+_ENSEMBLES = (MEAN, *RANKS)
 
 
 def combine_levels(
@@ -59,8 +59,8 @@ def combine_levels(
     Raises:
         BenchError: If there is no such ensemble, or a weighted one is not a mean.
     """
-    if ensemble not in ENSEMBLES:
-        raise unknown_name("ensemble", ensemble, ENSEMBLES)
+    if ensemble not in _ENSEMBLES:
+        raise unknown_name("ensemble", ensemble, _ENSEMBLES)
     if ensemble == MEAN:
         total = sum_levels(
             [level for member in maps for level in member],
@@ -93,7 +93,7 @@ class Blend:
     Attributes:
         members: Names of the models.
         augmentations: Names of symmetries, the same for every model.
-        ensemble: Row of ENSEMBLES; a single model is its own mean.
+        ensemble: Row of _ENSEMBLES; a single model is its own mean.
         weights: Weight of each model in a mean, whole numbers.
     """
 
@@ -233,18 +233,18 @@ def mean_prediction(predictions: Iterable[SectionPrediction]) -> SectionPredicti
     """
     iterator = iter(predictions)
     first = next(iterator)
-    sums = [pixels.astype(np.uint16) for pixels in levels_of(first)]
+    sums = [pixels.astype(np.uint16) for pixels in _levels_of(first)]
     count = 1
     for prediction in iterator:
         count += 1
-        for total, pixels in zip(sums, levels_of(prediction), strict=True):
+        for total, pixels in zip(sums, _levels_of(prediction), strict=True):
             total += pixels
     if count == 1:
         return first
     return SectionPrediction(*(round_mean(total, count) for total in sums))
 
 
-def levels_of(prediction: SectionPrediction) -> list[np.ndarray]:
+def _levels_of(prediction: SectionPrediction) -> list[np.ndarray]:
     """The maps of probability: the foreground, and the boundary where there is one."""
     maps = (prediction.foreground, prediction.boundary)
     return [pixels for pixels in maps if pixels is not None]

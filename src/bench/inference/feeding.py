@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 # Pixels of the section that are held in floating point at a time, and some copies of them.
 BAND_PX = 2**23
 # Gaussians are cut off at so many deviations.
-TRUNCATE = 4.0
+_TRUNCATE = 4.0
 
 
 class Rows(Protocol):
@@ -36,7 +36,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class _Places:
     """Where the pixels of a resized side lie between those of the old one.
 
     Attributes:
@@ -50,7 +50,7 @@ class Places:
     weight: np.ndarray
 
     @classmethod
-    def of(cls, old: int, new: int) -> "Places":
+    def of(cls, old: int, new: int) -> "_Places":
         """Lays out a side of ``old`` px as one of ``new`` px."""
         centres = np.abs((np.arange(new) + 0.5) * old / new - 0.5)
         centres = np.minimum(centres, np.maximum(2 * (old - 1) - centres, 0))
@@ -58,13 +58,13 @@ class Places:
         upper = np.minimum(lower + 1, old - 1)
         return cls(lower, upper, (centres - lower).astype(np.float32))
 
-    def take(self, chosen: np.ndarray | slice) -> "Places":
+    def take(self, chosen: np.ndarray | slice) -> "_Places":
         """The places of some of the new pixels."""
-        return Places(self.lower[chosen], self.upper[chosen], self.weight[chosen])
+        return _Places(self.lower[chosen], self.upper[chosen], self.weight[chosen])
 
-    def shift(self, first: int) -> "Places":
+    def shift(self, first: int) -> "_Places":
         """The same places in a part of the side that begins at ``first``."""
-        return Places(self.lower - first, self.upper - first, self.weight)
+        return _Places(self.lower - first, self.upper - first, self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +73,18 @@ class EnlargedSection:
 
     Attributes:
         raw: The section (y, x).
-        rows: Places of the rows.
-        columns: Places of the columns.
+        rows: _Places of the rows.
+        columns: _Places of the columns.
     """
 
     raw: np.ndarray
-    rows: Places
-    columns: Places
+    rows: _Places
+    columns: _Places
 
     @classmethod
     def of(cls, raw: np.ndarray, shape: tuple[int, ...]) -> "EnlargedSection":
         """Lays out a section at a shape no smaller than its own."""
-        rows, columns = (Places.of(*sides) for sides in zip(raw.shape, shape, strict=True))
+        rows, columns = (_Places.of(*sides) for sides in zip(raw.shape, shape, strict=True))
         return cls(raw, rows, columns)
 
     @property
@@ -99,14 +99,14 @@ class EnlargedSection:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Rows of it, float32."""
-        return interpolate(self.raw, self.rows.take(rows), self.columns)
+        return _interpolate(self.raw, self.rows.take(rows), self.columns)
 
     def window(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The pixels at rows and columns, float32."""
-        return interpolate(self.raw, self.rows.take(rows), self.columns.take(columns))
+        return _interpolate(self.raw, self.rows.take(rows), self.columns.take(columns))
 
 
-def interpolate(section: np.ndarray, rows: Places, columns: Places) -> np.ndarray:
+def _interpolate(section: np.ndarray, rows: _Places, columns: _Places) -> np.ndarray:
     """Bilinear interpolation at all crossings of rows and columns, float32."""
     first, end = int(rows.lower.min()), int(rows.upper.max()) + 1
     band = section[first:end]
@@ -139,8 +139,8 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     deviations = [
         max(0.0, (old / new - 1) / 2) for old, new in zip(section.shape, shape, strict=True)
     ]
-    margin = int(TRUNCATE * deviations[0] + 0.5) if any(deviations) else 0
-    rows, columns = Places.of(old_height, height), Places.of(old_width, width)
+    margin = int(_TRUNCATE * deviations[0] + 0.5) if any(deviations) else 0
+    rows, columns = _Places.of(old_height, height), _Places.of(old_width, width)
     step = max(1, BAND_PX * height // (old_height * max(old_width, width)))
     for start in range(0, height, step):
         places = rows.take(slice(start, start + step))
@@ -149,9 +149,9 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         band = np.asarray(section[first:end])
         if any(deviations):
             band = gaussian_filter(
-                band.astype(np.float32), deviations, mode="mirror", truncate=TRUNCATE
+                band.astype(np.float32), deviations, mode="mirror", truncate=_TRUNCATE
             )
-        yield interpolate(band, places.shift(first), columns)
+        yield _interpolate(band, places.shift(first), columns)
 
 
 def resize_labels(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -173,8 +173,8 @@ class Moments:
     @classmethod
     def of(cls, raw: Rows) -> "Moments":
         """Measures a section (y, x) in double precision, a band of rows at a time."""
-        mean = sum(float(band.sum(dtype=np.float64)) for band in bands(raw)) / raw.size
-        squares = (float(np.square(band - np.float64(mean)).sum()) for band in bands(raw))
+        mean = sum(float(band.sum(dtype=np.float64)) for band in _bands(raw)) / raw.size
+        squares = (float(np.square(band - np.float64(mean)).sum()) for band in _bands(raw))
         return cls(mean, float(np.sqrt(sum(squares) / raw.size)))
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
@@ -185,7 +185,7 @@ class Moments:
         return centred
 
 
-def bands(raw: Rows) -> Iterator[np.ndarray]:
+def _bands(raw: Rows) -> Iterator[np.ndarray]:
     """Cuts a section (y, x) into bands of rows."""
     height, width = raw.shape
     rows = max(1, BAND_PX // max(1, width))

@@ -157,10 +157,10 @@ def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predic
         from bench.inference.sam_masks import open_sam
 
         return open_sam(path, info, compute), info
-    return open_unet(path, compute, structure), info
+    return _open_unet(path, compute, structure), info
 
 
-def open_unet(path: Path, compute: Compute, structure: str) -> Predictor:
+def _open_unet(path: Path, compute: Compute, structure: str) -> Predictor:
     """Reads a U-Net."""
     network, info = load_checkpoint(path)
     network.to(compute.device)

@@ -14,15 +14,15 @@ from bench.inference.blends import mean_prediction
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY, SYMMETRIES
 
-FORMAT = "synapse-bench-prediction"
-VERSION = 1
+_FORMAT = "synapse-bench-prediction"
+_VERSION = 1
 # Beside the probability of the structure a model may say more of a section.
-BOUNDARY = ".boundary"
-INSTANCES = ".instances"
+_BOUNDARY = ".boundary"
+_INSTANCES = ".instances"
 
 
 @dataclass(frozen=True)
-class PredictionWriter:
+class _PredictionWriter:
     """An open prediction file."""
 
     file: h5py.File
@@ -38,8 +38,8 @@ class PredictionWriter:
         """
         maps = {
             "": prediction.foreground,
-            BOUNDARY: prediction.boundary,
-            INSTANCES: prediction.instances,
+            _BOUNDARY: prediction.boundary,
+            _INSTANCES: prediction.instances,
         }
         for kind, pixels in maps.items():
             if pixels is not None:
@@ -53,7 +53,7 @@ class PredictionWriter:
 
 
 @contextmanager
-def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[PredictionWriter]:
+def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[_PredictionWriter]:
     """Opens a new prediction file, for a block that fills it.
 
     Args:
@@ -61,8 +61,8 @@ def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[Predic
         attributes: What it is: structure, run, dataset, split, pixel size.
     """
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, **attributes})
-        yield PredictionWriter(file)
+        file.attrs.update({"format": _FORMAT, "version": _VERSION, **attributes})
+        yield _PredictionWriter(file)
 
 
 def read_prediction(path: Path, section: str, augmentation: str = IDENTITY) -> SectionPrediction:
@@ -80,7 +80,7 @@ def read_prediction(path: Path, section: str, augmentation: str = IDENTITY) -> S
             )
         others = (
             np.asarray(file[name + kind]) if name + kind in file else None
-            for kind in (BOUNDARY, INSTANCES)
+            for kind in (_BOUNDARY, _INSTANCES)
         )
         return SectionPrediction(np.asarray(file[name]), *others)
 
@@ -93,7 +93,7 @@ def list_stored(path: Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") != _FORMAT:
                 raise BenchError(f"{path} must be a prediction file of this suite: evaluate again")
             shapes = {name: next(iter(group.values())).shape for name, group in file.items()}
             stored = [set(group) for group in file.values()]

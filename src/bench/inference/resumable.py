@@ -23,7 +23,7 @@ from bench.inference.tile_store import TileStore
 from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batches
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 
-ALL_BATCHES = slice(None)
+_ALL_BATCHES = slice(None)
 # Takes how many tiles more are done.
 Advance = Callable[[int], None]
 # From a section (y, x), its pixel size in nm (None: feed it as it is) and the folder of its tiles.
@@ -106,7 +106,7 @@ class TiledModel:
         pixel_size_nm: float | None,
         folder: Path,
         advance: Advance,
-        batches: slice = ALL_BATCHES,
+        batches: slice = _ALL_BATCHES,
     ) -> TileStore:
         """Predicts the tiles that are left; several processes may do batches of their own."""
         store = self.open_store(raw.shape, pixel_size_nm, folder)
@@ -141,10 +141,10 @@ def count_steps(info: ModelInfo, shape: tuple[int, ...], pixel_size_nm: float | 
     """How often a section advances: once per tile at the model's pixel size, or once in all."""
     if has_own_instances(info):
         return 1
-    return count_tiles(info, model_shape(shape, info.input_pixel_size_nm, pixel_size_nm))
+    return _count_tiles(info, model_shape(shape, info.input_pixel_size_nm, pixel_size_nm))
 
 
-def count_tiles(info: ModelInfo, shape: tuple[int, ...]) -> int:
+def _count_tiles(info: ModelInfo, shape: tuple[int, ...]) -> int:
     """Tiles of a section as it is fed."""
     height, width = (-(-side // info.tile_px) for side in shape)
     return height * width

@@ -25,13 +25,13 @@ from bench.models.sam import SamNetwork
 
 log = logging.getLogger(__name__)
 
-AMG, AIS = "amg", "ais"
+_AMG, _AIS = "amg", "ais"
 # Logits of one batch of points, in pixels of all of their masks: 200 MB.
-LOGITS_PER_BATCH = 50_000_000
-MASKS_PER_POINT = 3
-MOST_POINTS = 64
+_LOGITS_PER_BATCH = 50_000_000
+_MASKS_PER_POINT = 3
+_MOST_POINTS = 64
 # An instance that was kept counts as foreground at the threshold of 0.5, whatever its score.
-LEAST_SCORE = 0.5
+_LEAST_SCORE = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def choose_segmentation(wanted: str, *, decoder: bool) -> str:
     Raises:
         BenchError: If ais is wanted of a checkpoint without a decoder.
     """
-    if wanted == AIS and not decoder:
+    if wanted == _AIS and not decoder:
         raise BenchError(
             "segmentation=ais needs a checkpoint with micro_sam's decoder, the source has none: "
             "use segmentation=amg, or a source such as vit_b_em_organelles"
         )
-    if wanted in (AMG, AIS):
+    if wanted in (_AMG, _AIS):
         return wanted
-    return AIS if decoder else AMG
+    return _AIS if decoder else _AMG
 
 
 def open_sam(path: Path, info: ModelInfo, compute: Compute) -> Predictor:
@@ -135,30 +135,30 @@ def segment_section(
     image = stretch_contrast(raw)
     windows = place_windows(image.shape, tile_px=tile_px, halo_px=halo_px)
     generator = make_generator(network, settings, max(windows[0].shape))
-    foreground = np.zeros(image.shape if settings.segmentation == AIS else (0, 0), dtype=np.uint8)
+    foreground = np.zeros(image.shape if settings.segmentation == _AIS else (0, 0), dtype=np.uint8)
     masks = []
     for window in windows:
         embedding = embed_window(generator._predictor, image[window.slices])
-        if settings.segmentation == AIS:
+        if settings.segmentation == _AIS:
             found, probability = find_by_decoder(generator, embedding, window, settings)
             foreground[window.slices] = probability
         else:
             found = find_by_points(generator, embedding, window, settings)
-        masks.append([mask for mask in found if may_count(mask, settings)])
+        masks.append([mask for mask in found if _may_count(mask, settings)])
     labels, scores = paint_masks(
         join_masks(windows, masks),
         image.shape,
         min_area_px=settings.min_area_px,
         max_area_px=settings.max_area_px,
     )
-    if settings.segmentation == AMG:
+    if settings.segmentation == _AMG:
         levels = np.round(255 * scores.clip(0, 1)).astype(np.uint8)
         foreground = levels[labels]
-    least = np.uint8(np.ceil(255 * LEAST_SCORE))
+    least = np.uint8(np.ceil(255 * _LEAST_SCORE))
     return labels, np.where(labels, np.maximum(foreground, least), 0).astype(np.uint8)
 
 
-def may_count(mask: Mask, settings: MaskSettings) -> bool:
+def _may_count(mask: Mask, settings: MaskSettings) -> bool:
     """Whether a mask may be part of an instance: it can only grow when it is joined."""
     return settings.max_area_px is None or mask.area <= settings.max_area_px
 
@@ -169,13 +169,13 @@ def make_generator(network: SamNetwork, settings: MaskSettings, edge_px: int) ->
     from segment_anything import SamPredictor
 
     predictor = SamPredictor(network.sam)
-    if settings.segmentation == AIS:
+    if settings.segmentation == _AIS:
         return micro_sam.InstanceSegmentationWithDecoder(predictor, network.instance_decoder)
-    points = LOGITS_PER_BATCH // (MASKS_PER_POINT * edge_px**2)
+    points = _LOGITS_PER_BATCH // (_MASKS_PER_POINT * edge_px**2)
     return micro_sam.AutomaticMaskGenerator(
         predictor,
         points_per_side=settings.points_per_side,
-        points_per_batch=min(max(points, 1), MOST_POINTS),
+        points_per_batch=min(max(points, 1), _MOST_POINTS),
     )
 
 
@@ -202,7 +202,7 @@ def find_by_points(
     height, width = window.shape
     # Only the shape of the image is looked at: its embedding is there.
     generator.initialize(np.zeros((height, width, 3), np.uint8), image_embeddings=embedding)
-    drop_early(generator, settings)
+    _drop_early(generator, settings)
     found = generator.generate(
         pred_iou_thresh=settings.pred_iou_thresh,
         stability_score_thresh=settings.stability_score_thresh,
@@ -222,7 +222,7 @@ def find_by_points(
     return masks
 
 
-def drop_early(generator: Any, settings: MaskSettings) -> None:
+def _drop_early(generator: Any, settings: MaskSettings) -> None:
     """Drops masks that ``generate`` would drop, before it copies all of them."""
     for masks in generator.crop_list:
         kept = masks["stability_score"] >= settings.stability_score_thresh

@@ -12,7 +12,7 @@ import numpy as np
 from skimage.measure import label
 
 # Masks of two windows are the same instance if they agree so well where both windows see.
-SAME_IOU = 0.5
+_SAME_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class Mask:
         pixels = np.zeros(box.shape, dtype=bool)
         shared = self.box.overlap(box)
         if not shared.is_empty():
-            pixels[shift(shared, box).slices] = self.pixels()[shift(shared, self.box).slices]
+            pixels[_shift(shared, box).slices] = self.pixels()[_shift(shared, self.box).slices]
         return pixels
 
 
-def shift(box: Box, origin: Box) -> Box:
+def _shift(box: Box, origin: Box) -> Box:
     """A box in the coordinates of another one's corner."""
     dy, dx = origin.y0, origin.x0
     return Box(box.y0 - dy, box.x0 - dx, box.y1 - dy, box.x1 - dx)
@@ -136,15 +136,15 @@ def join_masks(windows: Sequence[Box], masks: Sequence[Sequence[Mask]]) -> list[
             shared = windows[first].overlap(windows[second])
             if shared.is_empty():
                 continue
-            for i, j in match_masks(masks[first], masks[second], shared):
+            for i, j in _match_masks(masks[first], masks[second], shared):
                 parent[find(int(starts[second]) + j)] = find(int(starts[first]) + i)
     groups: dict[int, list[Mask]] = {}
     for index, mask in enumerate(flat):
         groups.setdefault(find(index), []).append(mask)
-    return [unite(group) for group in groups.values()]
+    return [_unite(group) for group in groups.values()]
 
 
-def match_masks(
+def _match_masks(
     first: Sequence[Mask], second: Sequence[Mask], shared: Box
 ) -> list[tuple[int, int]]:
     """Finds the pairs of two windows' masks that agree within the rectangle both windows see."""
@@ -161,15 +161,15 @@ def match_masks(
         for j, box_j, pixels_j in cuts[1]:
             if box_i.overlap(box_j).is_empty():
                 continue
-            both = shift(box_i.around(box_j), shared).slices
+            both = _shift(box_i.around(box_j), shared).slices
             union = np.count_nonzero(pixels_i[both] | pixels_j[both])
             common = np.count_nonzero(pixels_i[both] & pixels_j[both])
-            if union and common >= SAME_IOU * union:
+            if union and common >= _SAME_IOU * union:
                 pairs.append((i, j))
     return pairs
 
 
-def unite(group: Sequence[Mask]) -> Mask:
+def _unite(group: Sequence[Mask]) -> Mask:
     """The union of masks."""
     if len(group) == 1:
         return group[0]
@@ -178,7 +178,7 @@ def unite(group: Sequence[Mask]) -> Mask:
         box = box.around(mask.box)
     pixels = np.zeros(box.shape, dtype=bool)
     for mask in group:
-        pixels[shift(mask.box, box).slices] |= mask.pixels()
+        pixels[_shift(mask.box, box).slices] |= mask.pixels()
     weights = [mask.area for mask in group]
     score = float(np.average([mask.score for mask in group], weights=weights))
     return Mask.pack(pixels, box.y0, box.x0, score)
@@ -202,7 +202,7 @@ def paint_masks(
     Returns:
         Ids 1, 2 .. (y, x) int32, 0 background, and the score of every id, float32; that of 0 is 0.
     """
-    kept = [m for m in masks if is_within(m.area, min_area_px, max_area_px)]
+    kept = [m for m in masks if _is_within(m.area, min_area_px, max_area_px)]
     kept.sort(key=lambda mask: mask.area, reverse=True)
     painted = np.zeros(shape, dtype=np.int32)
     for number, mask in enumerate(kept, start=1):
@@ -212,12 +212,12 @@ def paint_masks(
     areas = np.bincount(parts.reshape(-1))
     numbers = np.zeros(areas.size, dtype=np.int32)
     numbers[parts] = painted
-    wanted = np.array([is_within(int(area), min_area_px, max_area_px) for area in areas])
+    wanted = np.array([_is_within(int(area), min_area_px, max_area_px) for area in areas])
     wanted[0] = False
     ids = np.where(wanted, np.cumsum(wanted), 0).astype(np.int32)
     return ids[parts], np.concatenate([scores[:1], scores[numbers[wanted]]])
 
 
-def is_within(area: int, min_area_px: int, max_area_px: int | None) -> bool:
+def _is_within(area: int, min_area_px: int, max_area_px: int | None) -> bool:
     """Whether an area is in the range."""
     return area >= max(min_area_px, 1) and (max_area_px is None or area <= max_area_px)

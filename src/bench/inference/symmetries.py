@@ -13,7 +13,7 @@ IDENTITY = "identity"
 
 
 @dataclass(frozen=True)
-class Symmetry:
+class _Symmetry:
     """One symmetry, of images (.., y, x) of any height and width.
 
     Attributes:
@@ -27,57 +27,57 @@ class Symmetry:
     inverse: Callable[[np.ndarray], np.ndarray]
 
 
-def keep(image: np.ndarray) -> np.ndarray:
+def _keep(image: np.ndarray) -> np.ndarray:
     """Returns the image as it is."""
     return image
 
 
-def turn(image: np.ndarray) -> np.ndarray:
+def _turn(image: np.ndarray) -> np.ndarray:
     """Rotates by 90 degrees, counter-clockwise as the image is shown."""
     return np.rot90(image, 1, axes=(-2, -1))
 
 
-def turn_half(image: np.ndarray) -> np.ndarray:
+def _turn_half(image: np.ndarray) -> np.ndarray:
     """Rotates by 180 degrees."""
     return image[..., ::-1, ::-1]
 
 
-def turn_back(image: np.ndarray) -> np.ndarray:
+def _turn_back(image: np.ndarray) -> np.ndarray:
     """Rotates by 90 degrees, clockwise as the image is shown."""
     return np.rot90(image, -1, axes=(-2, -1))
 
 
-def flip_y(image: np.ndarray) -> np.ndarray:
+def _flip_y(image: np.ndarray) -> np.ndarray:
     """Exchanges top and bottom."""
     return image[..., ::-1, :]
 
 
-def flip_x(image: np.ndarray) -> np.ndarray:
+def _flip_x(image: np.ndarray) -> np.ndarray:
     """Exchanges left and right."""
     return image[..., ::-1]
 
 
-def transpose(image: np.ndarray) -> np.ndarray:
+def _transpose(image: np.ndarray) -> np.ndarray:
     """Exchanges y and x."""
     return image.swapaxes(-2, -1)
 
 
-def antitranspose(image: np.ndarray) -> np.ndarray:
+def _antitranspose(image: np.ndarray) -> np.ndarray:
     """Mirrors at the other diagonal."""
     return image[..., ::-1, ::-1].swapaxes(-2, -1)
 
 
-SYMMETRIES: dict[str, Symmetry] = {
+SYMMETRIES: dict[str, _Symmetry] = {
     row.name: row
     for row in (
-        Symmetry(IDENTITY, keep, keep),
-        Symmetry("rot90", turn, turn_back),
-        Symmetry("rot180", turn_half, turn_half),
-        Symmetry("rot270", turn_back, turn),
-        Symmetry("flip_y", flip_y, flip_y),
-        Symmetry("flip_x", flip_x, flip_x),
-        Symmetry("transpose", transpose, transpose),
-        Symmetry("antitranspose", antitranspose, antitranspose),
+        _Symmetry(IDENTITY, _keep, _keep),
+        _Symmetry("rot90", _turn, _turn_back),
+        _Symmetry("rot180", _turn_half, _turn_half),
+        _Symmetry("rot270", _turn_back, _turn),
+        _Symmetry("flip_y", _flip_y, _flip_y),
+        _Symmetry("flip_x", _flip_x, _flip_x),
+        _Symmetry("transpose", _transpose, _transpose),
+        _Symmetry("antitranspose", _antitranspose, _antitranspose),
     )
 }
 
@@ -101,7 +101,7 @@ def find_augmentations(choice: str) -> tuple[str, ...]:
     return AUGMENTATIONS[choice]
 
 
-def find_symmetries(names: Iterable[str]) -> list[Symmetry]:
+def find_symmetries(names: Iterable[str]) -> list[_Symmetry]:
     """Returns the symmetries of these names.
 
     Raises:

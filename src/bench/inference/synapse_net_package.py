@@ -13,7 +13,7 @@ from bench.inference.prediction import SAME_SCALE, Predictor, SectionPrediction,
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 
 # What their segmentation of a structure is called, and what it needs in 2D.
-SEGMENTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+_SEGMENTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "vesicles": ("vesicles_2d", {}),
     "mitochondria": ("mitochondria", {"ws_block_shape": (256, 256), "ws_halo": (48, 48)}),
 }
@@ -33,16 +33,16 @@ def open_synapse_net(path: Path, info: ModelInfo, compute: Compute, structure: s
     Raises:
         BenchError: If the package is not installed, or has no segmentation for it.
     """
-    check_installed("segmentation=synapse_net")
+    _check_installed("segmentation=synapse_net")
     from synapse_net.inference.inference import run_segmentation
 
-    if structure not in SEGMENTATIONS or info.outputs != ("foreground", "boundary"):
+    if structure not in _SEGMENTATIONS or info.outputs != ("foreground", "boundary"):
         raise BenchError(
-            f"segmentation=synapse_net separates {' and '.join(SEGMENTATIONS)} of models with "
+            f"segmentation=synapse_net separates {' and '.join(_SEGMENTATIONS)} of models with "
             f"foreground and boundary, received {structure} of a model with "
             f"{', '.join(info.outputs)}: use segmentation=own"
         )
-    name, settings = SEGMENTATIONS[structure]
+    name, settings = _SEGMENTATIONS[structure]
     network: Any = load_checkpoint(path)[0].to(compute.device).eval()
     # Ours ends with logits.
     network.final_activation = torch.nn.Sigmoid()
@@ -52,7 +52,7 @@ def open_synapse_net(path: Path, info: ModelInfo, compute: Compute, structure: s
             raw,
             network,
             name,
-            tiling=describe_tiles(info),
+            tiling=_describe_tiles(info),
             scale=choose_scale(info.input_pixel_size_nm, pixel_size_nm),
             return_predictions=True,
             **settings,
@@ -63,7 +63,7 @@ def open_synapse_net(path: Path, info: ModelInfo, compute: Compute, structure: s
     return predict_one_by_one(predict)
 
 
-def describe_tiles(info: ModelInfo) -> dict[str, dict[str, int]]:
+def _describe_tiles(info: ModelInfo) -> dict[str, dict[str, int]]:
     """A model's tiles in their terms: the tile includes the halo."""
     edge, halo = info.tile_px + 2 * info.halo_px, info.halo_px
     return {"tile": {"x": edge, "y": edge, "z": 1}, "halo": {"x": halo, "y": halo, "z": 0}}
@@ -76,7 +76,7 @@ def choose_scale(model_nm: float | None, section_nm: float | None) -> list[float
     return [section_nm / model_nm] * 2
 
 
-def check_installed(wanted: str) -> None:
+def _check_installed(wanted: str) -> None:
     """Raises BenchError where the package is missing."""
     if importlib.util.find_spec("synapse_net") is None:
         raise BenchError(

@@ -17,10 +17,10 @@ from bench.inference.feeding import Moments
 from bench.inference.prediction import SectionPrediction
 from bench.inference.tiles import Corner, Pixels
 
-PROBABILITY = "probability"
-FINISHED = "finished"
-MOMENTS = "moments.json"
-FOREGROUND, BOUNDARY = "foreground.npy", "boundary.npy"
+_PROBABILITY = "probability"
+_FINISHED = "finished"
+_MOMENTS = "moments.json"
+_FOREGROUND, _BOUNDARY = "foreground.npy", "boundary.npy"
 # Pixels of every map that are held at a time.
 BAND_PX = 2**22
 
@@ -54,12 +54,12 @@ class TileStore:
             folder,
             tile_px,
             root.require_array(
-                PROBABILITY,
+                _PROBABILITY,
                 shape=(channels, *shape),
                 chunks=(1, *(min(tile_px, side) for side in shape)),
                 dtype="uint8",
             ),
-            root.require_array(FINISHED, shape=(tiles,), chunks=(1,), dtype="uint8"),
+            root.require_array(_FINISHED, shape=(tiles,), chunks=(1,), dtype="uint8"),
         )
 
     def unfinished(
@@ -76,7 +76,7 @@ class TileStore:
 
     def moments_of(self, fed: Pixels) -> Moments:
         """Mean and deviation of the section, measured once: every process needs them."""
-        path = self.folder / MOMENTS
+        path = self.folder / _MOMENTS
         if path.exists():
             return Moments(**json.loads(path.read_text(encoding="utf-8")))
         moments = Moments.of(fed)
@@ -91,13 +91,13 @@ class TileStore:
             self.probability[:, y:bottom, x:right] = tile[:, : bottom - y, : right - x]
         self.finished[first : first + len(batch)] = 1
 
-    def channel(self, number: int) -> "Channel":
+    def channel(self, number: int) -> "_Channel":
         """The probabilities (y, x) of a channel, read where they are sliced."""
-        return Channel(self.probability, number)
+        return _Channel(self.probability, number)
 
 
 @dataclass(frozen=True, eq=False)
-class Channel:
+class _Channel:
     """A channel on disk.
 
     Attributes:
@@ -129,7 +129,7 @@ def finished_tiles(folder: Path) -> set[int]:
     A flag is a file, so they are listed: reading each would take longer than a GPU predicts.
     """
     try:
-        names = [path.name for path in (folder / FINISHED).iterdir()]
+        names = [path.name for path in (folder / _FINISHED).iterdir()]
     except FileNotFoundError:
         return set()
     return {int(name) for name in names if name.isdigit()}
@@ -141,8 +141,8 @@ def store_maps(folder: Path, prediction: SectionPrediction) -> None:
     Instances that a model found itself are not kept: ids of several passes have no mean.
     """
     if prediction.boundary is not None:
-        write_map(folder / BOUNDARY, prediction.boundary)
-    write_map(folder / FOREGROUND, prediction.foreground)
+        write_map(folder / _BOUNDARY, prediction.boundary)
+    write_map(folder / _FOREGROUND, prediction.foreground)
 
 
 def write_map(path: Path, pixels: np.ndarray) -> None:
@@ -157,7 +157,7 @@ def write_map(path: Path, pixels: np.ndarray) -> None:
 
 def has_maps(folder: Path) -> bool:
     """Whether the maps of a pass are whole."""
-    return (folder / FOREGROUND).exists()
+    return (folder / _FOREGROUND).exists()
 
 
 def blend_maps(
@@ -177,17 +177,17 @@ def blend_maps(
     maps: dict[str, np.ndarray] = {}
     for start in range(0, height, rows):
         band = slice(start, start + rows)
-        part = blend.apply([[read_band(folder, band) for folder in each] for each in folders])
+        part = blend.apply([[_read_band(folder, band) for folder in each] for each in folders])
         for name, pixels in (("foreground", part.foreground), ("boundary", part.boundary)):
             if pixels is not None:
                 maps.setdefault(name, np.empty(shape, dtype=np.uint8))[band] = pixels
     return SectionPrediction(**maps)
 
 
-def read_band(folder: Path, rows: slice) -> SectionPrediction:
+def _read_band(folder: Path, rows: slice) -> SectionPrediction:
     """Reads rows of the maps of a pass. Mapped anew for every band, they do not pile up."""
-    boundary = folder / BOUNDARY
+    boundary = folder / _BOUNDARY
     return SectionPrediction(
-        np.array(np.load(folder / FOREGROUND, mmap_mode="r")[rows]),
+        np.array(np.load(folder / _FOREGROUND, mmap_mode="r")[rows]),
         np.array(np.load(boundary, mmap_mode="r")[rows]) if boundary.exists() else None,
     )

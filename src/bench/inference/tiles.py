@@ -14,22 +14,22 @@ import torch
 from bench.inference.device import Compute
 from bench.inference.feeding import EnlargedSection, Moments
 
-Item = TypeVar("Item")
-END = object()
+_Item = TypeVar("_Item")
+_END = object()
 # Pixels of all tiles that a network is given at a time, halo included: memory depends on it. A
 # CPU computes four tiles of 512 px in a fifth more time than one after the other: its cache.
-BATCH_PX = {"cpu": 2**18, "cuda": 2**20}
-MOST_TILES = 4
+_BATCH_PX = {"cpu": 2**18, "cuda": 2**20}
+_MOST_TILES = 4
 # Batches that a device has been given when the oldest is asked for: a GPU then never waits.
 IN_FLIGHT = {"cpu": 1, "cuda": 2}
-Key = TypeVar("Key")
+_Key = TypeVar("_Key")
 Corner = tuple[int, int]
 # A section (y, x), or one that is computed where it is read.
 Pixels = np.ndarray | EnlargedSection
 
 
 @contextmanager
-def read_ahead(items: Iterable[Item], *, enabled: bool = True) -> Iterator[Iterator[Item]]:
+def read_ahead(items: Iterable[_Item], *, enabled: bool = True) -> Iterator[Iterator[_Item]]:
     """Reads the next item in a thread while the caller has the last one.
 
     Within the context come the same items in the same order, and what reading raises; after it,
@@ -45,10 +45,10 @@ def read_ahead(items: Iterable[Item], *, enabled: bool = True) -> Iterator[Itera
     iterator = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as thread:
 
-        def take() -> Iterator[Item]:
-            coming = thread.submit(next, iterator, END)
-            while (item := coming.result()) is not END:
-                coming = thread.submit(next, iterator, END)
+        def take() -> Iterator[_Item]:
+            coming = thread.submit(next, iterator, _END)
+            while (item := coming.result()) is not _END:
+                coming = thread.submit(next, iterator, _END)
                 yield item  # type: ignore[misc]
 
         yield take()
@@ -98,7 +98,9 @@ class TiledSection:
         )
         return np.stack(
             [
-                self.moments.apply(read_window(self.raw, rows[y : y + edge], columns[x : x + edge]))
+                self.moments.apply(
+                    _read_window(self.raw, rows[y : y + edge], columns[x : x + edge])
+                )
                 for y, x in corners
             ]
         )
@@ -157,9 +159,9 @@ def predict_sections(
     """
     network.eval()
     size = batch_size or fit_batch(compute, tile_px + 2 * halo_px)
-    tiles = itertools.chain.from_iterable(cut_tiles(raw, tile_px, halo_px) for raw in sections)
+    tiles = itertools.chain.from_iterable(_cut_tiles(raw, tile_px, halo_px) for raw in sections)
 
-    def batches() -> Iterator[tuple[list[Tile], np.ndarray]]:
+    def batches() -> Iterator[tuple[list[_Tile], np.ndarray]]:
         while batch := list(itertools.islice(tiles, size)):
             yield batch, np.stack([tile.pixels for tile in batch])
 
@@ -172,11 +174,11 @@ def predict_sections(
 
 def fit_batch(compute: Compute, edge: int) -> int:
     """How many tiles of an edge (px, with halo) a device is given at a time."""
-    return max(1, min(MOST_TILES, BATCH_PX.get(compute.device.type, 2**20) // edge**2))
+    return max(1, min(_MOST_TILES, _BATCH_PX.get(compute.device.type, 2**20) // edge**2))
 
 
 @dataclass(eq=False)
-class Canvas:
+class _Canvas:
     """The map of a section of a shape (y, x), painted tile by tile."""
 
     shape: tuple[int, ...]
@@ -193,32 +195,32 @@ class Canvas:
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class _Tile:
     """A tile with its halo (y, x), where its inside belongs, and whether it is the last there."""
 
     pixels: np.ndarray
-    canvas: Canvas
+    canvas: _Canvas
     corner: Corner
     last: bool
 
 
-def cut_tiles(raw: Pixels, tile_px: int, halo_px: int) -> Iterator[Tile]:
+def _cut_tiles(raw: Pixels, tile_px: int, halo_px: int) -> Iterator[_Tile]:
     """Yields the tiles of a section (y, x), normalised."""
     section = TiledSection.cut(raw, tile_px, halo_px)
-    canvas = Canvas(raw.shape)
+    canvas = _Canvas(raw.shape)
     corners = section.corners()
     for corner in corners:
-        yield Tile(section.read([corner])[0], canvas, corner, corner == corners[-1])
+        yield _Tile(section.read([corner])[0], canvas, corner, corner == corners[-1])
 
 
-def read_window(raw: Pixels, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _read_window(raw: Pixels, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The pixels of a section at all crossings of rows and columns."""
     if isinstance(raw, EnlargedSection):
         return raw.window(rows, columns)
-    return np.asarray(raw[as_slice(rows)][:, as_slice(columns)])
+    return np.asarray(raw[_as_slice(rows)][:, _as_slice(columns)])
 
 
-def as_slice(indices: np.ndarray) -> slice | np.ndarray:
+def _as_slice(indices: np.ndarray) -> slice | np.ndarray:
     """Indices as a slice where nothing is mirrored: it copies nothing."""
     first, last = int(indices[0]), int(indices[-1])
     return slice(first, last + 1) if last - first == len(indices) - 1 else indices
@@ -231,10 +233,10 @@ def mirror_indices(side: int, tile_px: int, halo_px: int) -> np.ndarray:
 
 def predict_batches(
     network: torch.nn.Module,
-    batches: Iterable[tuple[Key, np.ndarray]],
+    batches: Iterable[tuple[_Key, np.ndarray]],
     halo_px: int,
     compute: Compute,
-) -> Iterator[tuple[Key, np.ndarray]]:
+) -> Iterator[tuple[_Key, np.ndarray]]:
     """Predicts batches of tiles (tiles, edge, edge), each with a key of the caller's.
 
     While a GPU computes, the next batch is read and earlier ones are handed back.
@@ -243,7 +245,7 @@ def predict_batches(
         The key and probabilities (tiles, channels, y, x) as uint8, without the halo, in order.
     """
     in_flight = IN_FLIGHT.get(compute.device.type, 1)
-    started: deque[tuple[Key, torch.Tensor]] = deque()
+    started: deque[tuple[_Key, torch.Tensor]] = deque()
     with read_ahead(batches, enabled=in_flight > 1) as read:
         for key, tiles in read:
             started.append((key, start_tiles(network, tiles, halo_px, compute)))

@@ -11,12 +11,12 @@ from bench.core.names import first_names, natural_key
 from bench.errors import BenchError
 from bench.structures import STRUCTURES, find_structure, split_names
 
-EXAMPLE = "structures='vesicle=vesicles,mito*=mitochondria'"
-LISTED_CLASSES = 20
+_EXAMPLE = "structures='vesicle=vesicles,mito*=mitochondria'"
+_LISTED_CLASSES = 20
 UNCLASSIFIED = "unclassified"
-LONGEST_NAME = 200
-NUMBERS_AT_END = re.compile(r"([\s_.#:-]+[0-9]+)+$")
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_LONGEST_NAME = 200
+_NUMBERS_AT_END = re.compile(r"([\s_.#:-]+[0-9]+)+$")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class ClassMap:
         """
         kinds = sorted(set(found), key=natural_key)
         taken = {self.find(kind) for kind in kinds}
-        listed = ", ".join(repr(kind) for kind in kinds[:LISTED_CLASSES]) or "none"
+        listed = ", ".join(repr(kind) for kind in kinds[:_LISTED_CLASSES]) or "none"
         missing = [name for name in self.wanted or () if name not in taken]
         if missing or not any(taken):
             wanted = ", ".join(missing) if missing else "any structure"
             raise BenchError(
                 f"{where} must have a class for {wanted}, received the classes {listed}: "
-                f"map them as in -P {EXAMPLE}"
+                f"map them as in -P {_EXAMPLE}"
             )
         return tuple(name for name in STRUCTURES if name in taken)
 
@@ -84,7 +84,7 @@ def parse_classes(text: str) -> ClassMap:
         BenchError: If it names an unknown structure, or nothing.
     """
     if text.strip().lower() == "all":
-        return ClassMap(known_classes(STRUCTURES))
+        return ClassMap(_known_classes(STRUCTURES))
     rules: list[tuple[str, str]] = []
     wanted: list[str] = []
     for part in split_names(text):
@@ -94,20 +94,20 @@ def parse_classes(text: str) -> ClassMap:
         if sign:
             rules.append((pattern.lower(), structure))
         else:
-            rules += known_classes([structure])
+            rules += _known_classes([structure])
     if not wanted:
         raise BenchError(f"structures must name a structure, received {text!r}: use all, or names")
     return ClassMap(tuple(rules), tuple(dict.fromkeys(wanted)))
 
 
-def known_classes(structures: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def _known_classes(structures: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """The rules that take a structure's own name and aliases."""
     return tuple((kind, name) for name in structures for kind in (name, *STRUCTURES[name].aliases))
 
 
 def tidy_name(name: str) -> str:
     """Returns a name as one short line of characters that can be printed."""
-    shortened = name[:LONGEST_NAME]
+    shortened = name[:_LONGEST_NAME]
     return " ".join("".join(c if c.isprintable() else " " for c in shortened).split())
 
 
@@ -116,8 +116,8 @@ def class_of_name(name: str) -> str:
 
     ImageJ's own names are positions (``0012-0345``), those of roifile are UUIDs.
     """
-    text = NUMBERS_AT_END.sub("", name).strip()
-    return text if any(map(str.isalpha, text)) and not UUID.fullmatch(name) else ""
+    text = _NUMBERS_AT_END.sub("", name).strip()
+    return text if any(map(str.isalpha, text)) and not _UUID.fullmatch(name) else ""
 
 
 def warn_of_left_out(path: Path, left_out: list[str]) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_ta
 from bench.words import AUTO
 
 # What may follow the image's name in that of its annotation, where that says no class.
-LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "rois", "roiset", "annotations")
-SEPARATORS = "_-. "
-PAIRING = (
+_LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "rois", "roiset", "annotations")
+_SEPARATORS = "_-. "
+_PAIRING = (
     "name the annotation of a.tif a.zip (Fiji), a.mod (IMOD), a.geojson (QuPath), a_labels.tif or "
     "a_mitochondria.tif, or give one COCO file"
 )
@@ -44,7 +44,7 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
         and (volume := read_container(root, path, classes, config.pixel_size_nm, config.raw_key))
     }
     others = [path for path in files if path not in volumes]
-    pairs = pair_files(root, others, classes) if others or not volumes else {}
+    pairs = _pair_files(root, others, classes) if others or not volumes else {}
     images = {
         image: [open_label_file(root, path, image, kind) for path, kind in partners]
         for image, partners in pairs.items()
@@ -52,16 +52,16 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     drawn = drawn_structures((file for found in images.values() for file in found), classes)
     found = FoundImages(root, [])
     for path, (pages, labels) in volumes.items():
-        add_image(found, path, pages, labels)
+        _add_image(found, path, pages, labels)
     for image, label_files in images.items():
         named = is_container(image) and config.raw_key != AUTO
         pages = list_pages(root, image, config.raw_key if named else "")
-        add_image(found, image, pages, label_by_class(label_files, root, pages, classes, drawn))
+        _add_image(found, image, pages, label_by_class(label_files, root, pages, classes, drawn))
     taken = {structure for section in found.sections for structure in section.labels}
     return build_tree(found, choose_taken(taken, found.kinds, classes, root), classes, config)
 
 
-def add_image(
+def _add_image(
     found: FoundImages, image: Path, pages: list[SourceImage], labels: ImageLabels
 ) -> None:
     """Adds the sections of an image with their labels; those of a stack are a region."""
@@ -74,7 +74,7 @@ def add_image(
     found.section_nm = found.section_nm or pages[0].header.section_nm
 
 
-def pair_files(
+def _pair_files(
     root: Path, files: list[Path], classes: ClassMap
 ) -> dict[Path, list[tuple[Path, str]]]:
     """Finds the annotation of every image, and the class that its name says.
@@ -87,7 +87,7 @@ def pair_files(
     for_all, partners, strangers = [], [], []
     for path in sorted(files, key=lambda file: natural_key(file.name)):
         owner, rest = find_owner(path, candidates)
-        kind = "" if rest.lower() in LABEL_WORDS else rest
+        kind = "" if rest.lower() in _LABEL_WORDS else rest
         if is_image(path):
             if owner and (not kind or classes.find(kind)):
                 partners.append((candidates[owner], path, kind))
@@ -109,7 +109,7 @@ def pair_files(
         found[image] += [(path, "") for path in for_all]
     alone = [image.name for image, paths in found.items() if not paths]
     if strangers or alone or not found:
-        raise pairing_error(root, strangers, alone)
+        raise _pairing_error(root, strangers, alone)
     return found
 
 
@@ -121,13 +121,13 @@ def find_owner(path: Path, images: dict[str, Path]) -> tuple[str, str]:
     owners = [
         name
         for name in images
-        if stem.startswith(name) and len(stem) > len(name) + 1 and stem[len(name)] in SEPARATORS
+        if stem.startswith(name) and len(stem) > len(name) + 1 and stem[len(name)] in _SEPARATORS
     ]
     owner = max(owners, key=len, default="")
     return owner, stem[len(owner) + 1 :] if owner else ""
 
 
-def pairing_error(root: Path, strangers: list[str], alone: list[str]) -> BenchError:
+def _pairing_error(root: Path, strangers: list[str], alone: list[str]) -> BenchError:
     """Builds the error for files that do not pair up."""
     received = []
     if strangers:
@@ -136,5 +136,5 @@ def pairing_error(root: Path, strangers: list[str], alone: list[str]) -> BenchEr
         received.append(f"images without annotation: {first_names(alone)}")
     return BenchError(
         f"every image in {root} must have annotation of its name, received "
-        f"{'; '.join(received) or 'no images'}: {PAIRING}"
+        f"{'; '.join(received) or 'no images'}: {_PAIRING}"
     )

@@ -24,11 +24,11 @@ from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_ta
 from bench.structures import STRUCTURES, find_structure
 
 # The folder of files that annotate several structures.
-ANNOTATIONS = "annotations"
+_ANNOTATIONS = "annotations"
 RAW = "raw"
-LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
+_LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 # What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
-IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
+_IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
 
 
 def read_folder(config: PrepareConfig) -> SourceTree:
@@ -48,30 +48,32 @@ def read_folder(config: PrepareConfig) -> SourceTree:
     root = Path(config.input)
     classes = parse_classes(config.structures)
     found = FoundImages(root, [])
-    groups = find_groups(root, classes)
+    groups = _find_groups(root, classes)
     if all(folders.keys() == {RAW} for folders in groups.values()):
         raise BenchError(
             f"input must hold a folder of masks for a structure ({', '.join(STRUCTURES)}), "
-            f"received only raw: arrange images as {LAYOUT}"
+            f"received only raw: arrange images as {_LAYOUT}"
         )
     for split, folders in groups.items():
-        add_split(found, split, folders, classes)
+        _add_split(found, split, folders, classes)
     taken = {structure for section in found.sections for structure in section.labels}
     names = Counter(name for folders in groups.values() for name in folders if name != RAW)
     structures = choose_taken(taken, found.kinds + names, classes, root)
     return build_tree(found, structures, classes, config)
 
 
-def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
+def _find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
     """Finds the folders of a tree by split (NO_SPLIT where it has none) and by raw or structure."""
     if not root.is_dir():
         state = "a file" if root.exists() else "nothing there"
-        raise BenchError(f"input {root} must be a folder {LAYOUT}, received {state}: correct input")
+        raise BenchError(
+            f"input {root} must be a folder {_LAYOUT}, received {state}: correct input"
+        )
     folders = visible_folders(root)
     if not folders:
-        raise BenchError(f"input {root} must hold folders {LAYOUT}, received none: fill it")
+        raise BenchError(f"input {root} must hold folders {_LAYOUT}, received none: fill it")
     if not any(name in SPLITS for name in folders):
-        return {NO_SPLIT: name_folders(root, folders, classes)}
+        return {NO_SPLIT: _name_folders(root, folders, classes)}
     strangers = [name for name in folders if name not in SPLITS]
     if strangers:
         raise BenchError(
@@ -79,7 +81,7 @@ def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
             f"{first_names(strangers)}: move or rename it"
         )
     return {
-        split: name_folders(folders[split], visible_folders(folders[split]), classes)
+        split: _name_folders(folders[split], visible_folders(folders[split]), classes)
         for split in SPLITS
         if split in folders
     }
@@ -96,21 +98,21 @@ def visible_folders(folder: Path) -> dict[str, Path]:
 
 def is_ignored(path: Path) -> bool:
     """Whether a name is hidden or one of those that say nothing about the data."""
-    return path.name.startswith(".") or path.name.lower() in IGNORED
+    return path.name.startswith(".") or path.name.lower() in _IGNORED
 
 
-def name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:
+def _name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:
     """Returns folders by raw, annotations, or the structure that their names stand for."""
     if RAW not in folders:
         raise BenchError(
             f"{parent} must hold a folder raw beside its masks, received "
-            f"{first_names(list(folders)) or 'no folders'}: arrange images as {LAYOUT}"
+            f"{first_names(list(folders)) or 'no folders'}: arrange images as {_LAYOUT}"
         )
-    named = {name: path for name, path in folders.items() if name in (RAW, ANNOTATIONS)}
+    named = {name: path for name, path in folders.items() if name in (RAW, _ANNOTATIONS)}
     for name, path in folders.items():
-        if name in (RAW, ANNOTATIONS):
+        if name in (RAW, _ANNOTATIONS):
             continue
-        structure = find_class(path, name, classes)
+        structure = _find_class(path, name, classes)
         if structure in named:
             raise BenchError(
                 f"{parent} must hold one folder of {structure}, received "
@@ -121,7 +123,7 @@ def name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> d
     return named
 
 
-def find_class(path: Path, name: str, classes: ClassMap) -> str:
+def _find_class(path: Path, name: str, classes: ClassMap) -> str:
     """The structure that a folder's name stands for; empty where it is known, but not wanted."""
     if structure := classes.find(name):
         return structure
@@ -135,17 +137,17 @@ def find_class(path: Path, name: str, classes: ClassMap) -> str:
     return ""
 
 
-def add_split(found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap) -> None:
+def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap) -> None:
     """Pairs the raw images of a split folder with their annotation by file stem, and adds them."""
     raw = list_images(folders[RAW], "raw images", is_image)
     masks = {
-        name: list_images(path, "masks", is_mask)
+        name: list_images(path, "masks", _is_mask)
         for name, path in folders.items()
-        if name not in (RAW, ANNOTATIONS)
+        if name not in (RAW, _ANNOTATIONS)
     }
     for structure, files in masks.items():
-        check_pairs(folders[structure], raw, files)
-    by_class = pair_annotations(found.root, folders.get(ANNOTATIONS), raw)
+        _check_pairs(folders[structure], raw, files)
+    by_class = _pair_annotations(found.root, folders.get(_ANNOTATIONS), raw)
     drawn = drawn_structures((file for files in by_class.values() for file in files), classes)
     for stem in sorted(raw, key=natural_key):
         pages = list_pages(found.root, raw[stem])
@@ -162,24 +164,24 @@ def add_split(found: FoundImages, split: str, folders: dict[str, Path], classes:
         found.section_nm = found.section_nm or pages[0].header.section_nm
 
 
-def pair_annotations(
+def _pair_annotations(
     root: Path, folder: Path | None, raw: dict[str, Path]
 ) -> dict[str, list[LabelFile]]:
     """The files of a folder ``annotations``, which hold several classes, by image."""
     if folder is None:
         return {}
-    files = list_images(folder, "annotation files", is_mask)
+    files = list_images(folder, "annotation files", _is_mask)
     coco = [path for path in files.values() if path.suffix.lower() == ".json" and is_coco(path)]
     if coco:
         return {
             stem: [open_label_file(root, path, image) for path in coco]
             for stem, image in raw.items()
         }
-    check_pairs(folder, raw, files)
+    _check_pairs(folder, raw, files)
     return {stem: [open_label_file(root, files[stem], raw[stem])] for stem in raw}
 
 
-def is_mask(path: Path) -> bool:
+def _is_mask(path: Path) -> bool:
     """Whether a path is a label image or an annotation file."""
     return is_image(path) or is_annotation(path)
 
@@ -213,7 +215,7 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
     return images
 
 
-def check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> None:
+def _check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> None:
     """Raises BenchError unless every raw image has a mask and every mask a raw image."""
     without_mask = [stem for stem in raw if stem not in masks]
     without_raw = [stem for stem in masks if stem not in raw]

@@ -27,11 +27,11 @@ def read_input(config: PrepareConfig) -> SourceTree:
         if is_project(path):
             return read_project_tree(config, path)
         if is_image(path):
-            beside = [file for file in list_files(path.parent) if belongs_to(file, path)]
+            beside = [file for file in _list_files(path.parent) if _belongs_to(file, path)]
             return read_flat(config, path.parent, [path, *beside])
-        if not path.is_dir() or is_folder_tree(path):
+        if not path.is_dir() or _is_folder_tree(path):
             return read_folder(config)
-        files = list_files(path)
+        files = _list_files(path)
         projects = [file for file in files if is_project(file)]
         if not projects:
             return read_flat(config, path, files)
@@ -48,7 +48,7 @@ def read_input(config: PrepareConfig) -> SourceTree:
     return read_project_tree(config, projects[0])
 
 
-def list_files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     """The files of a folder, Zarr folders among them, but for what systems leave."""
     return [
         path
@@ -57,12 +57,12 @@ def list_files(folder: Path) -> list[Path]:
     ]
 
 
-def belongs_to(file: Path, image: Path) -> bool:
+def _belongs_to(file: Path, image: Path) -> bool:
     """Whether a file is named as annotation of an image."""
     return file != image and bool(find_owner(file, {stem_of(image): image})[0])
 
 
-def is_folder_tree(path: Path) -> bool:
+def _is_folder_tree(path: Path) -> bool:
     """Whether a folder has folders of splits or of raw images, or nothing to go by."""
     folders = visible_folders(path)
-    return bool({RAW, *SPLITS} & folders.keys()) or not list_files(path)
+    return bool({RAW, *SPLITS} & folders.keys()) or not _list_files(path)

@@ -82,8 +82,8 @@ def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> Labe
 def label_structure(file: LabelFile, root: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
     """The labels of a file all of whose annotation is of one structure."""
     if file.annotation is None:
-        return list_masks(root, file.path, raw)
-    check_sections(file, raw)
+        return _list_masks(root, file.path, raw)
+    _check_sections(file, raw)
     return draw_pages(file.annotation.objects, raw, {file.name: file.path})
 
 
@@ -108,17 +108,17 @@ def label_by_class(
     labels = ImageLabels()
     for file in files:
         if file.annotation is not None:
-            check_sections(file, raw)
+            _check_sections(file, raw)
             labels.kinds += file.annotation.kinds()
             labels.warnings += file.annotation.warnings
             for structure in drawn:
                 objects = [o for o in file.annotation.objects if classes.find(o.kind) == structure]
                 labels.add(structure, draw_pages(objects, raw, {file.name: file.path}))
         elif named := classes.find(file.kind):
-            labels.add(named, list_masks(root, file.path, raw))
+            labels.add(named, _list_masks(root, file.path, raw))
             labels.painted.append(f"{file.name}: label image, taken as {named}")
         else:
-            add_painted(labels, list_masks(root, file.path, raw), classes)
+            _add_painted(labels, _list_masks(root, file.path, raw), classes)
     return labels
 
 
@@ -129,12 +129,12 @@ def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> list[str]
     return [name for name in STRUCTURES if name in found]
 
 
-def add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap) -> None:
+def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap) -> None:
     """Adds a label image whose name says no class: semantic values, or ids of one structure."""
-    values = value_map(classes)
+    values = _value_map(classes)
     if values:
         for structure, wanted in values.items():
-            labels.add(structure, [take_values(mask, wanted) for mask in masks])
+            labels.add(structure, [_take_values(mask, wanted) for mask in masks])
             numbers = ", ".join(map(str, wanted))
             labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
         return
@@ -149,7 +149,7 @@ def add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap
     labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
 
 
-def value_map(classes: ClassMap) -> dict[str, list[int]]:
+def _value_map(classes: ClassMap) -> dict[str, list[int]]:
     """The values of a semantic label image by structure, from patterns that are numbers."""
     values: dict[str, list[int]] = {}
     for pattern, structure in classes.rules:
@@ -158,17 +158,17 @@ def value_map(classes: ClassMap) -> dict[str, list[int]]:
     return values
 
 
-def take_values(mask: SourceImage, values: list[int]) -> SourceImage:
+def _take_values(mask: SourceImage, values: list[int]) -> SourceImage:
     """The mask of some values of a label image."""
-    return replace(mask, read=partial(read_values, mask, values))
+    return replace(mask, read=partial(_read_values, mask, values))
 
 
-def read_values(mask: SourceImage, values: list[int]) -> np.ndarray:
+def _read_values(mask: SourceImage, values: list[int]) -> np.ndarray:
     """Reads where a label image has one of some values (y, x), as 0 and 1."""
     return np.isin(mask.read(), values).astype(np.uint8)
 
 
-def list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
+def _list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
     """Lists the sections of a label image, which must be like those of the raw image."""
     if file.suffix.lower() in JPEG_SUFFIXES:
         raise BenchError(
@@ -199,7 +199,7 @@ def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
     return masks
 
 
-def check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
+def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
     """Raises BenchError where annotation is drawn in a section that its image does not have."""
     objects = file.annotation.objects if file.annotation else ()
     sections = [section for item in objects for section in item.shapes]

@@ -21,12 +21,12 @@ from bench.ingest.sources import SourceImage, SourceSection, SourceTree
 from bench.ingest.tree import FoundImages, build_tree
 from bench.structures import split_names
 
-SUFFIXES = (".xml", ".xml.gz")
+_SUFFIXES = (".xml", ".xml.gz")
 
 
 def is_project(path: Path) -> bool:
     """Whether a path looks like a TrakEM2 project."""
-    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+    return path.name.lower().endswith(_SUFFIXES) and path.is_file()
 
 
 def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
@@ -53,7 +53,7 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
     found = FoundImages(
         path.parent,
         [
-            cut_section(project, region, f"region{number}", layer, objects)
+            _cut_section(project, region, f"region{number}", layer, objects)
             for number, region in enumerate(regions)
             for layer in region.layers
         ],
@@ -62,11 +62,11 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
         section_nm=project.section_nm,
     )
     tree = build_tree(found, structures, classes, config)
-    montages, warnings = choose_montages(project, regions, tree)
+    montages, warnings = _choose_montages(project, regions, tree)
     return replace(tree, unlabelled=montages, warnings=(*tree.warnings, *warnings))
 
 
-def cut_section(
+def _cut_section(
     project: TrakEM2Project,
     region: Region,
     name: str,
@@ -81,29 +81,29 @@ def cut_section(
         structure: drawn_image(items, layer, shape, (region.left, region.top), drawn_in)
         for structure, items in objects.items()
     }
-    raw = layer_image(project, layer, window)
+    raw = _layer_image(project, layer, window)
     return SourceSection(NO_SPLIT, f"{name}_section{layer:03}", raw, labels, name, layer)
 
 
-def layer_image(
+def _layer_image(
     project: TrakEM2Project, layer: int, window: tuple[int, int, int, int]
 ) -> SourceImage:
     """A window (top, left, height, width) of a layer."""
     paths = [
         check_image(patch, project.roots, project.path) for patch in project.layers[layer].patches
     ]
-    files = {name_image(project, path): path for path in paths}
+    files = {_name_image(project, path): path for path in paths}
     header = ImageHeader(window[2:], 1, project.pixel_sides_nm, project.section_nm)
     return SourceImage(files, layer, header, partial(read_layer, project, layer, *window))
 
 
-def name_image(project: TrakEM2Project, path: Path) -> str:
+def _name_image(project: TrakEM2Project, path: Path) -> str:
     """The path of an image relative to the first of the project's folders that it lies in."""
     root = next(root for root in project.roots if path.is_relative_to(root))
     return path.relative_to(root).as_posix()
 
 
-def choose_montages(
+def _choose_montages(
     project: TrakEM2Project, regions: Sequence[Region], tree: SourceTree
 ) -> tuple[tuple[SourceSection, ...], tuple[str, ...]]:
     """The whole layers as unlabelled images, but for those that validation or test looks at."""
@@ -113,7 +113,7 @@ def choose_montages(
     whole = (0, 0, *project.size)
     montages = tuple(
         SourceSection(
-            UNLABELLED, f"layer{number:03}", layer_image(project, number, whole), {}, "", number
+            UNLABELLED, f"layer{number:03}", _layer_image(project, number, whole), {}, "", number
         )
         for number in kept
     )

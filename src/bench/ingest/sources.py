@@ -12,7 +12,7 @@ from bench.ingest.annotations.rasterise import DrawnLabels
 from bench.ingest.images.images import ImageHeader, decode
 
 # Hashing lets other threads run, and disks like to be asked for several files.
-HASHED_AT_ONCE = 4
+_HASHED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def source_hashes(tree: SourceTree) -> dict[str, str]:
     """Returns the SHA-256 of every file of a tree by its path relative to the root."""
     paths = source_files(tree)
     files = sorted(paths)
-    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
         hashes = pool.map(lambda file: decode(paths[file], path_sha256), files)
         return dict(zip(files, hashes, strict=True))
 

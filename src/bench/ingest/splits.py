@@ -12,8 +12,8 @@ from bench.errors import BenchError, unknown_name
 from bench.ingest.sources import SourceSection
 from bench.words import AUTO
 
-EXAMPLE = "train=0-15;val=16,17;test=18-20"
-OTHER_RULES = " (or regions:train=0,1;val=2;test=3, kfold=5/0, paper)"
+_EXAMPLE = "train=0-15;val=16,17;test=18-20"
+_OTHER_RULES = " (or regions:train=0,1;val=2;test=3, kfold=5/0, paper)"
 
 
 def parse_splits(rule: str, count: int) -> dict[int, str]:
@@ -35,7 +35,7 @@ def parse_splits(rule: str, count: int) -> dict[int, str]:
     for part in filter(None, (part.strip() for part in rule.split(";"))):
         split, equals, numbers = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise BenchError(f"splits must read like {EXAMPLE}, received {part!r}: correct it")
+            raise BenchError(f"splits must read like {_EXAMPLE}, received {part!r}: correct it")
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
         if split in seen:
@@ -43,10 +43,10 @@ def parse_splits(rule: str, count: int) -> dict[int, str]:
         if not numbers:
             raise BenchError(
                 f"split {split} must have sections, received none in {rule!r}: number them as in "
-                f"{EXAMPLE}, or leave {split} out"
+                f"{_EXAMPLE}, or leave {split} out"
             )
         seen.add(split)
-        for number in parse_numbers(numbers, count):
+        for number in _parse_numbers(numbers, count):
             if number in assigned:
                 raise BenchError(
                     f"a section must be in one split, received section {number} in "
@@ -56,13 +56,13 @@ def parse_splits(rule: str, count: int) -> dict[int, str]:
     return assigned
 
 
-def parse_numbers(numbers: str, count: int) -> list[int]:
+def _parse_numbers(numbers: str, count: int) -> list[int]:
     """Reads section numbers such as ``0-15,18``; each must be below count."""
     found: list[int] = []
     for piece in numbers.split(","):
         match = re.fullmatch(r"([0-9]+)(?:\s*-\s*([0-9]+))?", piece.strip())
         if match is None:
-            raise BenchError(f"splits must read like {EXAMPLE}, received {piece!r}: correct it")
+            raise BenchError(f"splits must read like {_EXAMPLE}, received {piece!r}: correct it")
         first = int(match[1])
         last = int(match[2] or first)
         if last < first:
@@ -83,7 +83,7 @@ def assign_splits(
 
     Args:
         found: The sections, with the splits of their folders.
-        rule: ``auto`` keeps those; else a rule of `RULES`.
+        rule: ``auto`` keeps those; else a rule of `_RULES`.
 
     Returns:
         The sections by split, each in natural order; and warnings.
@@ -96,13 +96,13 @@ def assign_splits(
         if any(section.split == NO_SPLIT for section in found):
             raise BenchError(
                 "sections without folders train and val must be split by a rule, received "
-                f"splits=auto for {len(found)} sections: give -P 'splits={EXAMPLE}'{OTHER_RULES}"
+                f"splits=auto for {len(found)} sections: give -P 'splits={_EXAMPLE}'{_OTHER_RULES}"
             )
         named = found
     else:
-        found = sorted(found, key=series_order)
-        name = next((name for name in RULES if rule.startswith(name)), "")
-        splits = RULES[name](found, rule.removeprefix(name).strip())
+        found = sorted(found, key=_series_order)
+        name = next((name for name in _RULES if rule.startswith(name)), "")
+        splits = _RULES[name](found, rule.removeprefix(name).strip())
         named = [
             replace(section, split=split)
             for section, of_section in zip(found, splits, strict=True)
@@ -118,17 +118,17 @@ def assign_splits(
             f"sections of a split must have different names, received {first_names(repeated)} "
             "more than once: rename the files"
         )
-    named = sorted(named, key=lambda section: (SPLITS.index(section.split), series_order(section)))
-    return named, (*warnings, *warn_of_sharing(named))
+    named = sorted(named, key=lambda section: (SPLITS.index(section.split), _series_order(section)))
+    return named, (*warnings, *_warn_of_sharing(named))
 
 
-def series_order(section: SourceSection) -> tuple[object, ...]:
+def _series_order(section: SourceSection) -> tuple[object, ...]:
     """The order of sections: by region, within it by number, else by name."""
     number = -1 if section.number is None else section.number
     return natural_key(section.region), number, natural_key(section.stem)
 
 
-def split_by_number(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
+def _split_by_number(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
     """``train=0-15;val=16``: by number of the section in its region, else among all."""
     if any(section.number is None for section in found):
         numbers = list(range(len(found)))
@@ -138,19 +138,19 @@ def split_by_number(found: list[SourceSection], rule: str) -> list[tuple[str, ..
     return [(splits[number],) if number in splits else () for number in numbers]
 
 
-def split_by_region(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
+def _split_by_region(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
     """``regions:train=0,1;val=2``: by number of the region, or volume, in natural order."""
     regions = sorted({section.region for section in found}, key=natural_key)
     if regions == [""]:
         raise BenchError(
-            f"splits=regions: needs regions or volumes, received single images: use {EXAMPLE}"
+            f"splits=regions: needs regions or volumes, received single images: use {_EXAMPLE}"
         )
     splits = parse_splits(rule, len(regions))
     numbers = [regions.index(section.region) for section in found]
     return [(splits[number],) if number in splits else () for number in numbers]
 
 
-def split_in_folds(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
+def _split_in_folds(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
     """``kfold=5/0``: of 5 parts of neighbours, part 0 is test, the next one val, the rest train.
 
     The parts are whole regions if there are enough of them, else runs of neighbouring sections.
@@ -174,7 +174,7 @@ def split_in_folds(found: list[SourceSection], rule: str) -> list[tuple[str, ...
     return [(named.get(part, "train"),) for part in parts]
 
 
-def split_like_the_paper(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
+def _split_like_the_paper(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
     """``paper``: sections 0 and 1 of a region train, 1 validates as well, the others test."""
     if rule:
         raise BenchError(f"splits=paper takes nothing more, received {rule!r}: remove it")
@@ -187,18 +187,18 @@ def split_like_the_paper(found: list[SourceSection], rule: str) -> list[tuple[st
     return splits
 
 
-Rule = Callable[[list[SourceSection], str], list[tuple[str, ...]]]
-# By how a rule begins; it gets the sections in `series_order`, and what follows. The empty name
+_Rule = Callable[[list[SourceSection], str], list[tuple[str, ...]]]
+# By how a rule begins; it gets the sections in `_series_order`, and what follows. The empty name
 # is last: every rule begins with it.
-RULES: dict[str, Rule] = {
-    "regions:": split_by_region,
-    "kfold=": split_in_folds,
-    PAPER: split_like_the_paper,
-    "": split_by_number,
+_RULES: dict[str, _Rule] = {
+    "regions:": _split_by_region,
+    "kfold=": _split_in_folds,
+    PAPER: _split_like_the_paper,
+    "": _split_by_number,
 }
 
 
-def warn_of_sharing(sections: list[SourceSection]) -> tuple[str, ...]:
+def _warn_of_sharing(sections: list[SourceSection]) -> tuple[str, ...]:
     """Says which sections are in two splits, as the paper's rule has it."""
     splits: dict[str, set[str]] = {}
     for section in sections:
@@ -229,7 +229,7 @@ def warn_of_neighbours(
     placed = sorted(
         (section.region, place, section.name, section.split)
         for section in sections
-        if (place := find_place(section)) is not None
+        if (place := _find_place(section)) is not None
     )
     close = [
         f"{first[2]} / {second[2]}"
@@ -247,7 +247,7 @@ def warn_of_neighbours(
     )
 
 
-def find_place(section: SourceSection) -> int | None:
+def _find_place(section: SourceSection) -> int | None:
     """The place of a section in its series: its number, else the last number in its name."""
     if section.number is not None:
         return section.number
@@ -270,7 +270,7 @@ def check_splits(sections: list[SourceSection], structures: tuple[str, ...]) -> 
         elif not members:
             raise BenchError(
                 f"splits train and val must have sections, received none for {split}: add a "
-                f"folder {split}, or give -P 'splits={EXAMPLE}'"
+                f"folder {split}, or give -P 'splits={_EXAMPLE}'"
             )
         for structure in structures if members else ():
             without = [section.stem for section in members if structure not in section.labels]

@@ -15,12 +15,12 @@ from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
 from bench.structures import STRUCTURES
 from bench.words import AUTO
 
-REMEDY = "give -P pixel_size_nm=..."
+_REMEDY = "give -P pixel_size_nm=..."
 # Programs round resolution tags; 1 per mille of a section 2000 px wide is 2 px.
-RELATIVE_TOLERANCE = 1e-3
+_RELATIVE_TOLERANCE = 1e-3
 
 
-def choose_pixel_size(
+def _choose_pixel_size(
     raw: Mapping[str, ImageHeader], masks: Mapping[str, ImageHeader], option: float | None
 ) -> tuple[float | None, tuple[str, ...]]:
     """Chooses the pixel size of a dataset; it is never guessed.
@@ -47,30 +47,32 @@ def choose_pixel_size(
         )
     silent = [file for file in raw if file not in stated]
     if not stated or len(silent) == len(raw):
-        return None, (f"pixel size is unknown, so lengths stay in px and resampling off: {REMEDY}",)
+        return None, (
+            f"pixel size is unknown, so lengths stay in px and resampling off: {_REMEDY}",
+        )
     size = next(iter(stated.values()))[0]
     for file, (y_nm, x_nm) in stated.items():
         if not agree(y_nm, x_nm):
             raise BenchError(
                 f"pixels of {file} must be square, received {y_nm:g} x {x_nm:g} nm: resample the "
-                f"image, or {REMEDY}"
+                f"image, or {_REMEDY}"
             )
         if not agree(size, y_nm):
             raise BenchError(
                 f"files must have one pixel size, received {size:g} nm in {next(iter(stated))} "
-                f"and {y_nm:g} nm in {file}: correct the files, or {REMEDY}"
+                f"and {y_nm:g} nm in {file}: correct the files, or {_REMEDY}"
             )
     if silent:
         return None, (
             f"pixel size is taken as unknown: {len(silent)} of {len(raw)} raw images state none "
-            f"({first_names(silent)}), the others {size:g} nm: {REMEDY}",
+            f"({first_names(silent)}), the others {size:g} nm: {_REMEDY}",
         )
     return size, ()
 
 
 def agree(first_nm: float, second_nm: float) -> bool:
     """Whether two lengths are the same but for rounding in the files."""
-    return abs(first_nm - second_nm) <= RELATIVE_TOLERANCE * first_nm
+    return abs(first_nm - second_nm) <= _RELATIVE_TOLERANCE * first_nm
 
 
 @dataclass
@@ -110,9 +112,9 @@ def build_tree(
     """
     sections, split_warnings = assign_splits(found.sections, config.splits)
     coverage_warnings = check_splits(sections, tuple(structures))
-    pixel_size_nm, pixel_warnings = choose_pixel_size(
-        headers(section.raw for section in sections),
-        headers(mask for section in sections for mask in section.labels.values()),
+    pixel_size_nm, pixel_warnings = _choose_pixel_size(
+        _headers(section.raw for section in sections),
+        _headers(mask for section in sections for mask in section.labels.values()),
         config.pixel_size_nm,
     )
     section_nm = config.section_nm or found.section_nm
@@ -149,7 +151,7 @@ def choose_taken(
     return tuple(name for name in STRUCTURES if name in found)
 
 
-def headers(images: Iterable[SourceImage]) -> dict[str, ImageHeader]:
+def _headers(images: Iterable[SourceImage]) -> dict[str, ImageHeader]:
     """The headers of images by file; annotation that is drawn has none of its own."""
     return {image.file: image.header for image in images if image.drawn is None}
 
@@ -174,7 +176,7 @@ def build_sections(
     return [
         SourceSection(
             split=split,
-            stem=name_page(stem, page, len(pages)),
+            stem=_name_page(stem, page, len(pages)),
             raw=image,
             labels={structure: images[page] for structure, images in labels.items()},
             region=region,
@@ -184,7 +186,7 @@ def build_sections(
     ]
 
 
-def name_page(stem: str, page: int, pages: int) -> str:
+def _name_page(stem: str, page: int, pages: int) -> str:
     """Names a section of a stack ``stem_zNN``; a file with a single section lends its stem."""
     digits = max(2, len(str(pages - 1)))
     return stem if pages == 1 else f"{stem}_z{page:0{digits}}"
@@ -195,12 +197,12 @@ def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: 
     if (raw.header.shape, pages) == (mask.header.shape, mask_pages):
         return
     raise BenchError(
-        f"{mask.file} must have the size of {raw.file}, {describe(raw.header, pages)}, received "
-        f"{describe(mask.header, mask_pages)}: export the mask again at full size"
+        f"{mask.file} must have the size of {raw.file}, {_describe(raw.header, pages)}, received "
+        f"{_describe(mask.header, mask_pages)}: export the mask again at full size"
     )
 
 
-def describe(header: ImageHeader, pages: int) -> str:
+def _describe(header: ImageHeader, pages: int) -> str:
     """Returns the size of an image in words."""
     height, width = header.shape
     sections = f" in {pages} sections" if pages > 1 else ""

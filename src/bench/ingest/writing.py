@@ -39,13 +39,13 @@ from bench.ingest.images.images import decode
 from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
-BYTES_PER_SOURCE_BYTE = 1.6
-OVERHEAD_BYTES = 64 * 1024
+_BYTES_PER_SOURCE_BYTE = 1.6
+_OVERHEAD_BYTES = 64 * 1024
 # Images of a section that are hashed at a time: hashing lets other threads run.
-HASHED_AT_ONCE = 2
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HASHED_AT_ONCE = 2
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def write_prepared(
@@ -74,24 +74,24 @@ def write_prepared(
         BenchError: If the pixels fail a check, an image is in two splits, output may not be
             written, or there is no space.
     """
-    needed = estimate_bytes(tree)
+    needed = _estimate_bytes(tree)
     try:
-        output = check_output(tree.given, output)
+        output = _check_output(tree.given, output)
         with partial_folder(output) as folder:
             check_space(folder, needed)
-            manifest = write_sections(tree, folder, progress)
+            manifest = _write_sections(tree, folder, progress)
             write_json(folder / MANIFEST, manifest)
             sync_folder(folder)
-            place_dataset(folder, output, overwrite)
+            _place_dataset(folder, output, overwrite)
     except OSError as error:
-        raise storage_error(error, output.parent, needed) from error
+        raise _storage_error(error, output.parent, needed) from error
     dataset = PreparedDataset.open(output)
     for warning in dataset.manifest["warnings"]:
-        logger.warning(warning)
+        _logger.warning(warning)
     return dataset
 
 
-def check_output(given: Path, output: Path) -> Path:
+def _check_output(given: Path, output: Path) -> Path:
     """Returns the real path of output if a dataset may be written there."""
     source, output = given.resolve(), Path(output).resolve()
     if source == output or source in output.parents or output in source.parents:
@@ -99,11 +99,11 @@ def check_output(given: Path, output: Path) -> Path:
             f"output must lie outside of input {source}, received {output}: choose another output"
         )
     if output.exists():
-        check_ours(output)
+        _check_ours(output)
     return output
 
 
-def check_ours(output: Path) -> None:
+def _check_ours(output: Path) -> None:
     """Raises BenchError unless what is in output is a prepared dataset, whole or not."""
     try:
         read_manifest(output)
@@ -114,14 +114,14 @@ def check_ours(output: Path) -> None:
         ) from error
 
 
-def place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
+def _place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
     """Moves a finished folder to output, unless the same content is there."""
     if not output.exists() and move_to_free(folder, output):
         return
-    check_ours(output)
+    _check_ours(output)
     wanted = read_manifest(folder)["content_hash"]
-    if whole_content(output) == wanted:
-        logger.info("%s is unchanged: it has this content already", output)
+    if _whole_content(output) == wanted:
+        _logger.info("%s is unchanged: it has this content already", output)
         return
     if not overwrite:
         raise BenchError(
@@ -131,7 +131,7 @@ def place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
     replace_folder(folder, output)
 
 
-def whole_content(output: Path) -> str | None:
+def _whole_content(output: Path) -> str | None:
     """Returns the content hash of a prepared dataset; None if it is damaged."""
     try:
         dataset = PreparedDataset.open(output)
@@ -141,7 +141,7 @@ def whole_content(output: Path) -> str | None:
     return dataset.content_hash
 
 
-def write_sections(
+def _write_sections(
     tree: SourceTree, folder: Path, progress: Callable[[int, int], None] | None
 ) -> dict[str, Any]:
     """Writes the file of every section and returns the manifest.
@@ -160,15 +160,15 @@ def write_sections(
         entry, image = written.result()
         first = split_of_image.setdefault(image, section)
         if not may_share(tree.splits_rule, {section.split, first.split}):
-            check_leak(section, first)
+            _check_leak(section, first)
         entries.append(entry)
         if progress is not None:
             progress(len(entries), total)
 
-    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(HASHED_AT_ONCE) as hasher:
+    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_HASHED_AT_ONCE) as hasher:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            arrays, kinds = read_arrays(section)
+            arrays, kinds = _read_arrays(section)
             for structure, kind in kinds.items():
                 labels = arrays[f"labels/{structure}"]
                 areas = instance_areas(labels)
@@ -178,7 +178,7 @@ def write_sections(
             before = (
                 section,
                 writer.submit(
-                    hash_and_write,
+                    _hash_and_write,
                     folder,
                     section,
                     arrays,
@@ -191,10 +191,10 @@ def write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return build_manifest(tree, entries, counts)
+    return _build_manifest(tree, entries, counts)
 
 
-def hash_and_write(
+def _hash_and_write(
     folder: Path,
     section: SourceSection,
     arrays: Mapping[str, np.ndarray],
@@ -205,13 +205,13 @@ def hash_and_write(
 ) -> tuple[dict[str, Any], str]:
     """Writes the file of a section; returns its entry and the hash of its raw image."""
     pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
-    entry = describe_section(section, arrays, kinds, sources)
+    entry = _describe_section(section, arrays, kinds, sources)
     entry["content_hash"] = hash_section(section.name, section.split, pixels)
     write_section(folder / entry["file"], entry, arrays, pixel_size_nm)
     return entry, pixels["raw"]
 
 
-def read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads and checks the images of a section, by HDF5 dataset; and the kind of each mask."""
     raw = check_raw(section.raw.read(), section.raw.file)
     arrays, kinds = {"raw": raw}, {}
@@ -229,7 +229,7 @@ def may_share(rule: str, splits: set[str]) -> bool:
     return rule == PAPER and "test" not in splits
 
 
-def check_leak(section: SourceSection, first: SourceSection) -> None:
+def _check_leak(section: SourceSection, first: SourceSection) -> None:
     """Raises BenchError if a section has the same raw image as one of another split."""
     if section.split != first.split:
         raise BenchError(
@@ -238,7 +238,7 @@ def check_leak(section: SourceSection, first: SourceSection) -> None:
         )
 
 
-def describe_section(
+def _describe_section(
     section: SourceSection,
     arrays: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
@@ -266,7 +266,7 @@ def describe_section(
     }
 
 
-def build_manifest(
+def _build_manifest(
     tree: SourceTree, entries: list[dict[str, Any]], counts: Mapping[str, list[MaskCounts]]
 ) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
@@ -291,13 +291,13 @@ def build_manifest(
     }
 
 
-def estimate_bytes(tree: SourceTree) -> int:
+def _estimate_bytes(tree: SourceTree) -> int:
     """Estimates a dataset's size from that of its source files, with a reserve."""
-    sizes = [decode(path, measure_bytes) for path in source_files(tree).values()]
-    return int(sum(sizes) * BYTES_PER_SOURCE_BYTE) + OVERHEAD_BYTES * len(tree.sections)
+    sizes = [decode(path, _measure_bytes) for path in source_files(tree).values()]
+    return int(sum(sizes) * _BYTES_PER_SOURCE_BYTE) + _OVERHEAD_BYTES * len(tree.sections)
 
 
-def measure_bytes(path: Path) -> int:
+def _measure_bytes(path: Path) -> int:
     """The bytes of a file, or of all files below a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
@@ -307,20 +307,20 @@ def check_space(folder: Path, needed: int) -> None:
     """Raises BenchError unless a folder's disk has the bytes needed."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise space_error(folder.parent, needed, f"{free} bytes free")
+        raise _space_error(folder.parent, needed, f"{free} bytes free")
 
 
-def storage_error(error: OSError, folder: Path, needed: int) -> BenchError:
+def _storage_error(error: OSError, folder: Path, needed: int) -> BenchError:
     """Builds the error for a folder that cannot be written."""
-    if error.errno in NO_SPACE:
-        return space_error(folder, needed, os.strerror(error.errno or 0))
+    if error.errno in _NO_SPACE:
+        return _space_error(folder, needed, os.strerror(error.errno or 0))
     return BenchError(
         f"{folder} must be a folder that can be written, received {error.strerror!r} for "
         f"{error.filename}: give yourself permission, or choose another output"
     )
 
 
-def space_error(folder: Path, needed: int, received: str) -> BenchError:
+def _space_error(folder: Path, needed: int, received: str) -> BenchError:
     """Builds the error for a disk without space for a dataset."""
     return BenchError(
         f"{folder} must have space for about {needed} bytes, received {received}: free some, or "

@@ -64,7 +64,7 @@ def histogram_scores(*, truth: np.ndarray, probability: np.ndarray) -> ScoreHist
     return ScoreHistogram(foreground=counts[LEVELS:], background=counts[:LEVELS])
 
 
-def count_by_threshold(histogram: ScoreHistogram) -> list[PixelCounts]:
+def _count_by_threshold(histogram: ScoreHistogram) -> list[PixelCounts]:
     """Counts the pixels by agreement at each threshold 0 .. 255.
 
     A pixel is foreground at threshold t if its probability is t or more: everything is at 0.
@@ -91,7 +91,7 @@ def precision_recall(histogram: ScoreHistogram) -> tuple[np.ndarray, np.ndarray,
         The thresholds 0 .. 255, and the precision and the recall at each, arrays of length 256.
         Where nothing reaches a threshold, precision is 0, or 1 if the truth is empty too.
     """
-    counts = count_by_threshold(histogram)
+    counts = _count_by_threshold(histogram)
     precision = np.array([precision_score(count) for count in counts])
     recall = np.array([recall_score(count) for count in counts])
     return np.arange(LEVELS), precision, recall
@@ -99,7 +99,7 @@ def precision_recall(histogram: ScoreHistogram) -> tuple[np.ndarray, np.ndarray,
 
 def dice_by_threshold(histogram: ScoreHistogram) -> np.ndarray:
     """Dice at each threshold 0 .. 255, an array of length 256."""
-    return np.array([dice_score(count) for count in count_by_threshold(histogram)])
+    return np.array([dice_score(count) for count in _count_by_threshold(histogram)])
 
 
 def average_precision(histogram: ScoreHistogram) -> float:

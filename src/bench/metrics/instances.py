@@ -68,7 +68,7 @@ class Matching:
 
 
 @dataclass(frozen=True, eq=False)
-class Contingency:
+class _Contingency:
     """Areas of the instances of two label images and of their overlaps, without background.
 
     Attributes:
@@ -107,8 +107,8 @@ def match_instances(*, truth: np.ndarray, prediction: np.ndarray) -> Matching:
         (2, 2, 1)
     """
     check_same_shape(truth=truth, prediction=prediction)
-    check_labels("truth", truth)
-    check_labels("prediction", prediction)
+    _check_labels("truth", truth)
+    _check_labels("prediction", prediction)
     found = count_overlaps(truth, prediction)
     unions = (
         found.truth_areas[found.truth_index]
@@ -157,25 +157,25 @@ def instance_scores(matching: Matching) -> dict[str, float]:
     }
 
 
-def count_overlaps(truth: np.ndarray, prediction: np.ndarray) -> Contingency:
+def count_overlaps(truth: np.ndarray, prediction: np.ndarray) -> _Contingency:
     """Measures the instances of two label images and the pixels they share."""
     of_truth, of_prediction, pixels = count_pairs(truth.reshape(-1), prediction.reshape(-1))
     truth_ids, truth_index = np.unique(of_truth, return_inverse=True)
     predicted_ids, predicted_index = np.unique(of_prediction, return_inverse=True)
-    truth_areas = sum_pixels(truth_index, pixels, len(truth_ids))
-    predicted_areas = sum_pixels(predicted_index, pixels, len(predicted_ids))
+    truth_areas = _sum_pixels(truth_index, pixels, len(truth_ids))
+    predicted_areas = _sum_pixels(predicted_index, pixels, len(predicted_ids))
     shared = (of_truth != 0) & (of_prediction != 0)
     codes = truth_index[shared] * len(predicted_ids) + predicted_index[shared]
     pairs, pair_index = np.unique(codes, return_inverse=True)
     # Ids ascend, so background, where there is any, is the first.
     truth_background = int(truth_ids[:1].tolist() == [0])
     predicted_background = int(predicted_ids[:1].tolist() == [0])
-    return Contingency(
+    return _Contingency(
         truth_areas=truth_areas[truth_background:],
         predicted_areas=predicted_areas[predicted_background:],
         truth_index=pairs // max(len(predicted_ids), 1) - truth_background,
         predicted_index=pairs % max(len(predicted_ids), 1) - predicted_background,
-        intersections=sum_pixels(pair_index, pixels[shared], len(pairs)),
+        intersections=_sum_pixels(pair_index, pixels[shared], len(pairs)),
     )
 
 
@@ -192,8 +192,8 @@ def count_pairs(
         The true ids, the predicted ids and the pixels of each pair, background included. Where
         ids exceed 32 bits, a pair is there once for each run over which neither id changes.
     """
-    if not (has_32_bits(truth) and has_32_bits(prediction)):
-        return find_runs(truth, prediction)
+    if not (_has_32_bits(truth) and _has_32_bits(prediction)):
+        return _find_runs(truth, prediction)
     # numba is imported where instances are matched, and not by all that imports this module.
     from bench.metrics.overlap import add_pairs, new_table
 
@@ -201,23 +201,23 @@ def count_pairs(
     for start in range(0, truth.size, PIXELS_AT_ONCE):
         block = slice(start, start + PIXELS_AT_ONCE)
         keys, counts = add_pairs(
-            as_uint32(truth[block]), as_uint32(prediction[block]), keys, counts
+            _as_uint32(truth[block]), _as_uint32(prediction[block]), keys, counts
         )
     taken = np.flatnonzero(counts)
     return keys[taken] >> np.uint64(32), keys[taken] & np.uint64(2**32 - 1), counts[taken]
 
 
-def has_32_bits(ids: np.ndarray) -> bool:
+def _has_32_bits(ids: np.ndarray) -> bool:
     """Whether all ids, 0 and above, fit into 32 bits."""
     return ids.dtype.itemsize <= 4 or int(ids.max(initial=0)) < 2**32
 
 
-def as_uint32(ids: np.ndarray) -> np.ndarray:
+def _as_uint32(ids: np.ndarray) -> np.ndarray:
     """Ids as uint32, aligned and in the machine's order of bytes; copied where they are not."""
     return np.require(ids.view(np.uint32) if ids.dtype == np.int32 else ids, np.uint32, ["C", "A"])
 
 
-def find_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _find_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the two values and the length of each run over which neither changes."""
     is_start = np.ones(first.size, dtype=bool)
     is_start[1:] = first[1:] != first[:-1]
@@ -226,12 +226,12 @@ def find_runs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.nda
     return first[starts], second[starts], np.diff(starts, append=first.size)
 
 
-def sum_pixels(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
+def _sum_pixels(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
     """Adds up pixels by index; exact, as a double holds every count of them."""
     return np.bincount(index, weights=pixels, minlength=size).astype(np.int64)
 
 
-def check_labels(name: str, labels: np.ndarray) -> None:
+def _check_labels(name: str, labels: np.ndarray) -> None:
     """Raises BenchError for an array that does not hold instance ids."""
     if labels.dtype.kind not in "iu":
         raise BenchError(

@@ -5,14 +5,14 @@ import pandas as pd
 from skimage.measure import regionprops_table
 
 # By the name that they have in scikit-image: ours, and the power of length that it is.
-MEASURES = {
+_MEASURES = {
     "area": ("area", 2),
     "equivalent_diameter_area": ("equivalent_diameter", 1),
     "centroid-0": ("centroid_y", 1),
     "centroid-1": ("centroid_x", 1),
     "perimeter": ("perimeter", 1),
 }
-NM2_PER_UM2 = 1e6
+_NM2_PER_UM2 = 1e6
 
 
 def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> pd.Dat
     found = regionprops_table(labels, properties=properties)
     unit, scale = ("px", 1.0) if pixel_size_nm is None else ("nm", pixel_size_nm)
     columns = {"id": found["label"].astype(np.int64)}
-    for name, (ours, power) in MEASURES.items():
+    for name, (ours, power) in _MEASURES.items():
         suffix = f"{unit}2" if power == 2 and unit != "px" else unit
         columns[f"{ours}_{suffix}"] = found[name] * scale**power
     return pd.DataFrame(columns)
@@ -54,6 +54,6 @@ def count_instances(labels: np.ndarray, pixel_size_nm: float | None) -> dict[str
     fraction = np.count_nonzero(labels) / labels.size
     counts: dict[str, float | int] = {"instances": instances, "foreground_fraction": fraction}
     if pixel_size_nm is not None:
-        area = labels.size * pixel_size_nm**2 / NM2_PER_UM2
+        area = labels.size * pixel_size_nm**2 / _NM2_PER_UM2
         counts |= {"area_um2": area, "density_per_um2": instances / area}
     return counts

@@ -13,10 +13,10 @@ PIXELS_AT_ONCE = 1 << 20
 PAIRS_AT_ONCE = 1 << 14
 FIRST_SLOTS = 1 << 12
 # Fibonacci hashing: Knuth, The Art of Computer Programming 3, section 6.4.
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-HALF = np.uint64(32)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
 # Compiled once for ids that may and that may not be written to.
-IDS = numba.types.Array(numba.uint32, 1, "C", readonly=True)
+_IDS = numba.types.Array(numba.uint32, 1, "C", readonly=True)
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,16 @@ def dice_score(counts: PixelCounts) -> float:
     Both empty is 1, one empty is 0. Dice, Ecology 26 (1945) 297.
     """
     wrong = counts.false_positive + counts.false_negative
-    return ratio(2 * counts.true_positive, 2 * counts.true_positive + wrong, counts)
+    return _ratio(2 * counts.true_positive, 2 * counts.true_positive + wrong, counts)
 
 
-def iou_score(counts: PixelCounts) -> float:
+def _iou_score(counts: PixelCounts) -> float:
     """Intersection over union, TP / (TP + FP + FN), the Jaccard index.
 
     Both empty is 1, one empty is 0.
     """
     wrong = counts.false_positive + counts.false_negative
-    return ratio(counts.true_positive, counts.true_positive + wrong, counts)
+    return _ratio(counts.true_positive, counts.true_positive + wrong, counts)
 
 
 def precision_score(counts: PixelCounts) -> float:
@@ -107,7 +107,7 @@ def precision_score(counts: PixelCounts) -> float:
 
     Both empty is 1; an empty prediction of a truth that is not empty is 0.
     """
-    return ratio(counts.true_positive, counts.true_positive + counts.false_positive, counts)
+    return _ratio(counts.true_positive, counts.true_positive + counts.false_positive, counts)
 
 
 def recall_score(counts: PixelCounts) -> float:
@@ -115,20 +115,20 @@ def recall_score(counts: PixelCounts) -> float:
 
     Both empty is 1; a prediction where the truth is empty is 0.
     """
-    return ratio(counts.true_positive, counts.true_positive + counts.false_negative, counts)
+    return _ratio(counts.true_positive, counts.true_positive + counts.false_negative, counts)
 
 
 def overlap_scores(counts: PixelCounts) -> dict[str, float]:
     """All scores of this module, by their names in ``METRICS``."""
     return {
         "dice": dice_score(counts),
-        "iou": iou_score(counts),
+        "iou": _iou_score(counts),
         "precision": precision_score(counts),
         "recall": recall_score(counts),
     }
 
 
-def ratio(part: int, whole: int, counts: PixelCounts) -> float:
+def _ratio(part: int, whole: int, counts: PixelCounts) -> float:
     """Divides, with the one rule for nothing to divide by: both empty is 1, one empty is 0."""
     if whole == 0:
         return 1.0 if counts.both_empty else 0.0
@@ -158,7 +158,7 @@ def new_table() -> tuple[np.ndarray, np.ndarray]:
 
 
 @numba.njit(cache=True, nogil=True)
-def find_starts(
+def _find_starts(
     first: np.ndarray, second: np.ndarray, changed: np.ndarray, starts: np.ndarray
 ) -> int:
     """Writes where runs begin among the pixels of a block, its first included; their number.
@@ -189,27 +189,27 @@ def find_starts(
 
 
 @numba.njit(cache=True, nogil=True)
-def find_slot(keys: np.ndarray, counts: np.ndarray, key: np.uint64) -> np.intp:
+def _find_slot(keys: np.ndarray, counts: np.ndarray, key: np.uint64) -> np.intp:
     """The slot of a key, or the free one where it belongs; there are 2^n slots, not all taken."""
     last = keys.size - 1
-    slot = np.intp((key * GOLDEN) >> HALF) & last
+    slot = np.intp((key * _GOLDEN) >> _HALF) & last
     while keys[slot] != key and counts[slot] != 0:
         slot = (slot + 1) & last
     return slot
 
 
 @numba.njit(cache=True, nogil=True)
-def enlarge(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _enlarge(keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Moves pairs into a table of four times as many slots."""
     more_keys, more_counts = np.zeros(4 * keys.size, np.uint64), np.zeros(4 * keys.size, np.int64)
     for slot in range(keys.size):
         if counts[slot] != 0:
-            place = find_slot(more_keys, more_counts, keys[slot])
+            place = _find_slot(more_keys, more_counts, keys[slot])
             more_keys[place], more_counts[place] = keys[slot], counts[slot]
     return more_keys, more_counts
 
 
-@numba.njit((IDS, IDS, numba.uint64[::1], numba.int64[::1]), cache=True, nogil=True)
+@numba.njit((_IDS, _IDS, numba.uint64[::1], numba.int64[::1]), cache=True, nogil=True)
 def add_pairs(
     first: np.ndarray, second: np.ndarray, keys: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -228,17 +228,17 @@ def add_pairs(
     changed, starts = np.empty(PAIRS_AT_ONCE, np.uint8), np.empty(PAIRS_AT_ONCE + 1, np.int64)
     for block in range(0, first.size, PAIRS_AT_ONCE):
         ones, twos = first[block : block + PAIRS_AT_ONCE], second[block : block + PAIRS_AT_ONCE]
-        found = find_starts(ones, twos, changed, starts)
+        found = _find_starts(ones, twos, changed, starts)
         starts[found] = ones.size
         for run in range(found):
             start = starts[run]
-            key = (np.uint64(ones[start]) << HALF) | np.uint64(twos[start])
-            slot = find_slot(keys, counts, key)
+            key = (np.uint64(ones[start]) << _HALF) | np.uint64(twos[start])
+            slot = _find_slot(keys, counts, key)
             if counts[slot] == 0:
                 # Half of the slots stay free, so that a search ends soon.
                 if 2 * used >= keys.size:
-                    keys, counts = enlarge(keys, counts)
-                    slot = find_slot(keys, counts, key)
+                    keys, counts = _enlarge(keys, counts)
+                    slot = _find_slot(keys, counts, key)
                 keys[slot] = key
                 used += 1
             counts[slot] += starts[run + 1] - start

@@ -12,7 +12,7 @@ from bench.errors import unknown_name
 
 
 @dataclass(frozen=True)
-class Metric:
+class _Metric:
     """How a score is shown and compared.
 
     Attributes:
@@ -27,31 +27,31 @@ class Metric:
 
 
 # A new metric is one row here and one function in a module of this package.
-METRICS: dict[str, Metric] = {
-    "dice": Metric("Dice", "higher", "2 TP / (2 TP + FP + FN) over pixels."),
-    "iou": Metric("IoU", "higher", "TP / (TP + FP + FN) over pixels."),
-    "precision": Metric("Precision", "higher", "TP / (TP + FP) over pixels."),
-    "recall": Metric("Recall", "higher", "TP / (TP + FN) over pixels."),
-    "average_precision": Metric(
+METRICS: dict[str, _Metric] = {
+    "dice": _Metric("Dice", "higher", "2 TP / (2 TP + FP + FN) over pixels."),
+    "iou": _Metric("IoU", "higher", "TP / (TP + FP + FN) over pixels."),
+    "precision": _Metric("Precision", "higher", "TP / (TP + FP) over pixels."),
+    "recall": _Metric("Recall", "higher", "TP / (TP + FN) over pixels."),
+    "average_precision": _Metric(
         "Average precision", "higher", "Precision over pixels, averaged over recall."
     ),
-    "instance_precision": Metric(
+    "instance_precision": _Metric(
         "Inst. precision", "higher", "Predicted instances with a match at IoU > 0.5."
     ),
-    "instance_recall": Metric(
+    "instance_recall": _Metric(
         "Inst. recall", "higher", "Instances of the truth with a match at IoU > 0.5."
     ),
-    "instance_f1": Metric("Inst. F1", "higher", "F1 of instances matched at IoU > 0.5."),
-    "instance_f1_mean": Metric(
+    "instance_f1": _Metric("Inst. F1", "higher", "F1 of instances matched at IoU > 0.5."),
+    "instance_f1_mean": _Metric(
         "Inst. F1 (mean)", "higher", "Instance F1, mean over IoU > 0.50, 0.55 .. 0.95."
     ),
-    "panoptic_quality": Metric(
+    "panoptic_quality": _Metric(
         "PQ", "higher", "Instance F1 at IoU > 0.5 times the mean IoU of the matches."
     ),
 }
 
 
-def find_metric(name: str) -> Metric:
+def find_metric(name: str) -> _Metric:
     """Returns the metric of a name.
 
     Raises:

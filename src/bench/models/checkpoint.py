@@ -19,10 +19,10 @@ from bench.models.sam import build_sam
 from bench.models.unet2d import build_unet2d
 from bench.models.unet3d import build_unet3d_planes
 
-FORMAT = "synapse-bench-checkpoint"
-VERSION = 1
+_FORMAT = "synapse-bench-checkpoint"
+_VERSION = 1
 # A new network is one row and one adapter file.
-MODELS: dict[str, Callable[..., Any]] = {
+_MODELS: dict[str, Callable[..., Any]] = {
     "unet2d": build_unet2d,
     "unet3d_planes": build_unet3d_planes,
     "sam": build_sam,
@@ -35,7 +35,7 @@ class ModelInfo:
     """What a model is, apart from its weights.
 
     Attributes:
-        architecture: Row of MODELS.
+        architecture: Row of _MODELS.
         arguments: Arguments of the row's builder.
         outputs: Meaning of every output channel, such as ``foreground``.
         structure: The structure that it segments.
@@ -62,10 +62,10 @@ class ModelInfo:
 
 
 def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
-    """Builds the network of a row of MODELS, with random weights."""
-    if architecture not in MODELS:
-        raise unknown_name("model", architecture, MODELS)
-    network: torch.nn.Module = MODELS[architecture](**arguments)
+    """Builds the network of a row of _MODELS, with random weights."""
+    if architecture not in _MODELS:
+        raise unknown_name("model", architecture, _MODELS)
+    network: torch.nn.Module = _MODELS[architecture](**arguments)
     return network
 
 
@@ -80,8 +80,8 @@ def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> No
     write_json(
         path.with_suffix(".json"),
         {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": _FORMAT,
+            "version": _VERSION,
             "weights_sha256": file_sha256(path),
             **dataclasses.asdict(info),
         },
@@ -101,7 +101,7 @@ def load_info(path: Path) -> ModelInfo:
                 f"a checkpoint is a .safetensors file and a .json file of the same name, "
                 f"{needed} is missing: copy both"
             )
-    content = read_description(description)
+    content = _read_description(description)
     try:
         weights_sha256 = content.pop("weights_sha256")
         info = ModelInfo(**{**content, "outputs": tuple(content["outputs"])})
@@ -115,7 +115,7 @@ def load_info(path: Path) -> ModelInfo:
     return info
 
 
-def read_description(path: Path) -> dict[str, Any]:
+def _read_description(path: Path) -> dict[str, Any]:
     """Reads the JSON file of a checkpoint, without its format and version, which are checked."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -123,9 +123,9 @@ def read_description(path: Path) -> dict[str, Any]:
         raise BenchError(f"{path} is not readable JSON ({error}): copy it again") from error
     content = content if isinstance(content, dict) else {}
     found, version = content.pop("format", None), content.pop("version", None)
-    if found != FORMAT or version != VERSION:
+    if found != _FORMAT or version != _VERSION:
         raise BenchError(
-            f"{path} must have format {FORMAT!r} version {VERSION}, received "
+            f"{path} must have format {_FORMAT!r} version {_VERSION}, received "
             f"{found!r} version {version!r}: use a checkpoint written by this release"
         )
     return content
@@ -153,7 +153,7 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
 
 
 @dataclass(frozen=True)
-class Transfer:
+class _Transfer:
     """How many of a network's tensors came from the source.
 
     Attributes:
@@ -167,7 +167,7 @@ class Transfer:
     reinitialised: tuple[str, ...]
 
 
-def transfer_weights(network: torch.nn.Module, source: dict[str, torch.Tensor]) -> Transfer:
+def transfer_weights(network: torch.nn.Module, source: dict[str, torch.Tensor]) -> _Transfer:
     """Copies every tensor of the same name and shape into the network, in place.
 
     A source with another number of outputs differs in ``out_conv.weight`` and ``out_conv.bias``
@@ -182,7 +182,7 @@ def transfer_weights(network: torch.nn.Module, source: dict[str, torch.Tensor]) 
         for name, tensor in target.items()
         if name in source and source[name].shape == tensor.shape
     }
-    result = Transfer(len(fitting), len(target), tuple(sorted(set(target) - set(fitting))))
+    result = _Transfer(len(fitting), len(target), tuple(sorted(set(target) - set(fitting))))
     if 2 * result.transferred < result.total:
         raise BenchError(
             f"the source must be the same network, only {result.transferred} of {result.total} "

@@ -18,9 +18,11 @@ from bench.models.unet2d import build_torch_em_unet2d
 from bench.models.unet3d import needed_planes
 
 log = logging.getLogger(__name__)
-UNETS = frozenset(f"torch_em.model.unet.{name}" for name in ("UNet2d", "AnisotropicUNet", "UNet3d"))
+_UNETS = frozenset(
+    f"torch_em.model.unet.{name}" for name in ("UNet2d", "AnisotropicUNet", "UNet3d")
+)
 # What such a U-Net is made of; with other parts, equal tensors would predict something else.
-PARTS = frozenset(
+_PARTS = frozenset(
     [f"torch_em.model.unet.{name}" for name in ("Encoder", "Decoder")]
     + [f"torch_em.model.unet.{name}{n}d" for name in ("ConvBlock", "Upsampler") for n in (2, 3)]
     + [f"torch.nn.modules.conv.Conv{n}d" for n in (2, 3)]
@@ -30,14 +32,14 @@ PARTS = frozenset(
     + [f"torch.nn.modules.activation.{name}" for name in ("ReLU", "Sigmoid")]
 )
 # The class that a checkpoint names after a training on many GPUs.
-ON_MANY_GPUS = "torch_em.multi_gpu_training.DDP"
+_ON_MANY_GPUS = "torch_em.multi_gpu_training.DDP"
 # Before the names of tensors, where a network was trained on many GPUs or compiled.
-PREFIXES = ("module.", "_orig_mod.")
-SIGMOID = (None, "Sigmoid", "torch.nn.modules.activation.Sigmoid")
+_PREFIXES = ("module.", "_orig_mod.")
+_SIGMOID = (None, "Sigmoid", "torch.nn.modules.activation.Sigmoid")
 
 
 @dataclass(frozen=True)
-class Content:
+class _Content:
     """What a file holds: tensors by name, the name of the last activation, poolings (z, y, x)."""
 
     weights: dict[str, Any]
@@ -45,7 +47,7 @@ class Content:
     scale_factors: list[Any]
 
 
-def find_file(path: Path) -> Path:
+def _find_file(path: Path) -> Path:
     """Returns the file of a checkpoint that may be given as its folder."""
     if path.is_file():
         return path
@@ -61,54 +63,54 @@ def find_file(path: Path) -> Path:
     )
 
 
-def read_checkpoint(file: Path, content: dict[Any, Any]) -> Content:
+def _read_checkpoint(file: Path, content: dict[Any, Any]) -> _Content:
     """Finds the model in the checkpoint of a torch_em trainer."""
     weights = content.get("model_state")
     if not isinstance(weights, dict):
         keys = ", ".join(sorted(map(str, content))[:9])
-        raise refuse(file, f"has the entries {keys} and no model_state")
+        raise _refuse(file, f"has the entries {keys} and no model_state")
     if "teacher_state" in content:
         log.info("%s holds a student and its teacher: the student is read", file)
     init = content.get("init")
     init = init if isinstance(init, dict) else {}
     settings = init.get("model_kwargs")
     kind = str(init.get("model_class"))
-    if kind not in (*UNETS, ON_MANY_GPUS) or not isinstance(settings, dict):
-        raise refuse(file, f"holds a network of class {kind}")
+    if kind not in (*_UNETS, _ON_MANY_GPUS) or not isinstance(settings, dict):
+        raise _refuse(file, f"holds a network of class {kind}")
     strange = {key: name_of(value) for key, value in settings.items() if key.endswith("_impl")}
     for key, name in strange.items():
-        if name not in PARTS:
-            raise refuse(file, f"has the {key} {name}")
+        if name not in _PARTS:
+            raise _refuse(file, f"has the {key} {name}")
     if settings.get("postprocessing") is not None or settings.get("return_side_outputs"):
-        raise refuse(file, "has more than one output or a postprocessing")
+        raise _refuse(file, "has more than one output or a postprocessing")
     activation = settings.get("final_activation")
-    for prefix in PREFIXES:
+    for prefix in _PREFIXES:
         if all(str(name).startswith(prefix) for name in weights):
             weights = {str(name).removeprefix(prefix): t for name, t in weights.items()}
-    return Content(
+    return _Content(
         weights=weights,
         activation=activation if isinstance(activation, str | None) else name_of(activation),
         scale_factors=settings.get("scale_factors") or [2] * int(settings.get("depth", 0)),
     )
 
 
-def read_module(file: Path, module: Any) -> Content:
+def _read_module(file: Path, module: Any) -> _Content:
     """Finds the model in a pickled module."""
-    if name_of(module) not in UNETS:
-        raise refuse(file, f"is a {name_of(module)}")
+    if name_of(module) not in _UNETS:
+        raise _refuse(file, f"is a {name_of(module)}")
     attributes = attributes_of(module)
     children = attributes.get("_modules", {})
     if attributes.get("postprocessing") or children.get("postprocessing"):
-        raise refuse(file, "has a postprocessing")
+        raise _refuse(file, "has a postprocessing")
     activation = children.get("final_activation", attributes.get("final_activation"))
     weights: dict[str, Any] = {}
-    collect_tensors(file, module, "", weights)
+    _collect_tensors(file, module, "", weights)
     poolers = attributes_of(attributes_of(children["encoder"])["_modules"]["poolers"])
     factors = [attributes_of(pooler)["kernel_size"] for pooler in poolers["_modules"].values()]
-    return Content(weights, None if activation is None else name_of(activation), factors)
+    return _Content(weights, None if activation is None else name_of(activation), factors)
 
 
-def collect_tensors(file: Path, module: Any, prefix: str, weights: dict[str, Any]) -> None:
+def _collect_tensors(file: Path, module: Any, prefix: str, weights: dict[str, Any]) -> None:
     """Collects the tensors of a pickled module and its children under their full names."""
     attributes = attributes_of(module)
     for values in (attributes["_parameters"], attributes["_buffers"]):
@@ -117,12 +119,12 @@ def collect_tensors(file: Path, module: Any, prefix: str, weights: dict[str, Any
         if child is None:
             continue
         # The last activation has a check of its own, with a message of its own.
-        if f"{prefix}{name}" != "final_activation" and name_of(child) not in PARTS:
-            raise refuse(file, f"has a {name_of(child)} as {prefix}{name}")
-        collect_tensors(file, child, f"{prefix}{name}.", weights)
+        if f"{prefix}{name}" != "final_activation" and name_of(child) not in _PARTS:
+            raise _refuse(file, f"has a {name_of(child)} as {prefix}{name}")
+        _collect_tensors(file, child, f"{prefix}{name}.", weights)
 
 
-def refuse(file: Path, reason: str) -> BenchError:
+def _refuse(file: Path, reason: str) -> BenchError:
     """Builds the error for a file that holds something else than we can use."""
     return BenchError(
         f"a model must be a U-Net of torch_em from one channel to probabilities, {file} "
@@ -131,7 +133,7 @@ def refuse(file: Path, reason: str) -> BenchError:
 
 
 @dataclass(frozen=True)
-class ForeignModel:
+class _ForeignModel:
     """A model of another program.
 
     Attributes:
@@ -145,7 +147,7 @@ class ForeignModel:
     weights: dict[str, torch.Tensor]
 
 
-def read_foreign(path: Path, *, trust: bool = False) -> ForeignModel:
+def read_foreign(path: Path, *, trust: bool = False) -> _ForeignModel:
     """Reads a module file as SynapseNet publishes, or a checkpoint of torch_em.
 
     Args:
@@ -160,31 +162,31 @@ def read_foreign(path: Path, *, trust: bool = False) -> ForeignModel:
         BenchError: If the file is missing or damaged, names what no checkpoint does, or does not
             hold a U-Net of torch_em from one channel to probabilities.
     """
-    file = find_file(path)
+    file = _find_file(path)
     content = read_trusted(file) if trust else read_inert(file)
     try:
         if isinstance(content, dict):
-            return interpret(file, read_checkpoint(file, content))
-        return interpret(file, read_module(file, content))
+            return _interpret(file, _read_checkpoint(file, content))
+        return _interpret(file, _read_module(file, content))
     except BenchError:
         raise
     except Exception as error:  # Whatever a damaged or malicious file leads to.
-        raise refuse(file, f"is damaged ({type(error).__name__})") from error
+        raise _refuse(file, f"is damaged ({type(error).__name__})") from error
 
 
-def interpret(file: Path, content: Content) -> ForeignModel:
+def _interpret(file: Path, content: _Content) -> _ForeignModel:
     """Derives the builder's arguments from tensors, and checks that it builds these tensors."""
-    if content.activation not in SIGMOID:
-        raise refuse(file, f"ends in a {content.activation} where a Sigmoid is needed")
+    if content.activation not in _SIGMOID:
+        raise _refuse(file, f"ends in a {content.activation} where a Sigmoid is needed")
     weights = content.weights
     if not all(isinstance(t, torch.Tensor) and t.is_floating_point() for t in weights.values()):
-        raise refuse(file, "has something else than numbers among its weights")
+        raise _refuse(file, "has something else than numbers among its weights")
     try:
         first, last = weights["encoder.blocks.0.block.1.weight"], weights["out_conv.weight"]
     except KeyError as error:
-        raise refuse(file, f"has no tensor {error}") from error
+        raise _refuse(file, f"has no tensor {error}") from error
     if first.shape[1] != 1:
-        raise refuse(file, f"takes {first.shape[1]} channels where sections have one")
+        raise _refuse(file, f"takes {first.shape[1]} channels where sections have one")
     arguments = {"in_channels": 1, "out_channels": last.shape[0], "features": first.shape[0]}
     if first.ndim == 4:
         architecture = "unet2d"
@@ -193,11 +195,11 @@ def interpret(file: Path, content: Content) -> ForeignModel:
         architecture = "unet3d_planes"
         factors = [[f] * 3 if isinstance(f, int) else list(f) for f in content.scale_factors]
         arguments |= {"scale_factors": factors, "planes": needed_planes(factors)}
-    check_tensors(file, architecture, arguments, weights)
-    return ForeignModel(architecture, arguments, {n: t.float() for n, t in weights.items()})
+    _check_tensors(file, architecture, arguments, weights)
+    return _ForeignModel(architecture, arguments, {n: t.float() for n, t in weights.items()})
 
 
-def check_tensors(
+def _check_tensors(
     file: Path, architecture: str, arguments: dict[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> None:
     """Refuses tensors that are not those of the network, by name and shape."""
@@ -206,7 +208,7 @@ def check_tensors(
     for name in sorted(expected.keys() | weights.keys()):
         shapes = [tuple(t[name].shape) if name in t else None for t in (expected, weights)]
         if shapes[0] != shapes[1]:
-            raise refuse(file, f"has {name} of shape {shapes[1]} where it is {shapes[0]}")
+            raise _refuse(file, f"has {name} of shape {shapes[1]} where it is {shapes[0]}")
 
 
 def convert_foreign(
@@ -238,11 +240,11 @@ def convert_foreign(
         BenchError: As of read_foreign; if it has more channels than outputs; if the folder cannot
             be written to.
     """
-    file = find_file(path)
+    file = _find_file(path)
     sha256 = file_sha256(file)
     settings = json_sha256([outputs, input_pixel_size_nm, tile_px, halo_px])
     target = folder / f"{sha256}-{settings[:8]}.safetensors"
-    if is_whole(target):
+    if _is_whole(target):
         return target
     model = read_foreign(file, trust=trust)
     network = build_model(model.architecture, model.arguments)
@@ -251,7 +253,7 @@ def convert_foreign(
     info = ModelInfo(
         architecture=model.architecture,
         arguments=model.arguments,
-        outputs=name_outputs(file, outputs, model.arguments["out_channels"]),
+        outputs=_name_outputs(file, outputs, model.arguments["out_channels"]),
         structure="",
         input_pixel_size_nm=input_pixel_size_nm,
         normalisation="section",
@@ -270,7 +272,7 @@ def convert_foreign(
     return target
 
 
-def is_whole(checkpoint: Path) -> bool:
+def _is_whole(checkpoint: Path) -> bool:
     """Whether a converted model is there; one that was damaged is made again."""
     try:
         load_info(checkpoint)
@@ -279,13 +281,13 @@ def is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def name_outputs(file: Path, outputs: tuple[str, ...] | None, channels: int) -> tuple[str, ...]:
+def _name_outputs(file: Path, outputs: tuple[str, ...] | None, channels: int) -> tuple[str, ...]:
     """Names a model's output channels; where nothing is said and they are many, by number."""
     if outputs is None and channels > len(FOREGROUND_BOUNDARY):
         return tuple(f"channel_{number}" for number in range(channels))
     outputs = outputs or FOREGROUND_BOUNDARY
     if channels > len(outputs):
-        raise refuse(file, f"has {channels} output channels where {len(outputs)} are known")
+        raise _refuse(file, f"has {channels} output channels where {len(outputs)} are known")
     return outputs[:channels]
 
 

@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 # What a torch_em checkpoint names: its datasets, transforms, losses. __main__ is the script that
 # trained it. Nothing of them runs; another name means that the file is not what we take it for.
-KNOWN = re.compile(
+_KNOWN = re.compile(
     r"(__main__|bioimage_cpp|collections|elf|functools|kornia|micro_sam|numpy|pathlib|scipy|"
     r"skimage|synapse_net|torch|torch_em|torchvision)\..+|"
     r"builtins\.(bool|dict|float|frozenset|getattr|int|list|object|range|slice|str|tuple|type)"
 )
 
 
-class StandIn:
+class _StandIn:
     """Holds the place of an object that a pickle describes.
 
     Attributes:
@@ -39,7 +39,7 @@ class StandIn:
 
     name = ""
 
-    def __new__(cls, *_: Any) -> "StandIn":  # noqa: D102 (takes any arguments)
+    def __new__(cls, *_: Any) -> "_StandIn":
         return super().__new__(cls)
 
     def __init__(self, *_: Any) -> None:
@@ -50,17 +50,17 @@ class StandIn:
 
 
 def read_inert(path: Path) -> Any:
-    """Reads a file of torch.save: plain values and tensors, and a StandIn for all else.
+    """Reads a file of torch.save: plain values and tensors, and a _StandIn for all else.
 
     Raises:
-        BenchError: If it is none, is not whole, or names something that KNOWN does not have.
+        BenchError: If it is none, is not whole, or names something that _KNOWN does not have.
     """
     try:
-        with no_safe_globals():
+        with _no_safe_globals():
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception as error:
-        raise unreadable(path, error) from error
-    strange = [modern_name(name) for name in names if not KNOWN.fullmatch(name)]
+        raise _unreadable(path, error) from error
+    strange = [_modern_name(name) for name in names if not _KNOWN.fullmatch(name)]
     if strange:
         raise BenchError(
             f"a checkpoint must name nothing but what a model is made of, {path} names "
@@ -68,12 +68,12 @@ def read_inert(path: Path) -> Any:
             "trust where it comes from"
         )
     try:
-        with no_safe_globals():
-            stand_ins = [(type("Named", (StandIn,), {"name": name}), name) for name in names]
+        with _no_safe_globals():
+            stand_ins = [(type("Named", (_StandIn,), {"name": name}), name) for name in names]
             torch.serialization.add_safe_globals(stand_ins)  # type: ignore[arg-type]
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
 
 
 def read_trusted(path: Path) -> Any:
@@ -86,17 +86,17 @@ def read_trusted(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def modern_name(name: str) -> str:
+def _modern_name(name: str) -> str:
     """What Python 3 calls something: torch.save writes some modules' names of Python 2."""
     module, _, last = name.rpartition(".")
     return f"{IMPORT_MAPPING.get(module, module)}.{last}"
 
 
 @contextmanager
-def no_safe_globals() -> Iterator[None]:
+def _no_safe_globals() -> Iterator[None]:
     """Takes back, meanwhile, what other libraries allow pickles to call: mlflow does."""
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -107,7 +107,7 @@ def no_safe_globals() -> Iterator[None]:
         torch.serialization.add_safe_globals(allowed)
 
 
-def unreadable(path: Path, error: Exception) -> BenchError:
+def _unreadable(path: Path, error: Exception) -> BenchError:
     """Builds the error for a file that torch cannot read: anything may go wrong in one."""
     # torch puts a page of advice for programmers around the reason.
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
@@ -122,12 +122,12 @@ def unreadable(path: Path, error: Exception) -> BenchError:
 def name_of(value: Any) -> str:
     """Full name of a value's class, or of the value if it is a class; StandIns as they say."""
     kind = value if isinstance(value, type) else type(value)
-    if issubclass(kind, StandIn):
+    if issubclass(kind, _StandIn):
         return kind.name
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Attributes of an object; of a StandIn, those that the pickle gives it."""
-    state = value.state if isinstance(value, StandIn) else getattr(value, "__dict__", None)
+    """Attributes of an object; of a _StandIn, those that the pickle gives it."""
+    state = value.state if isinstance(value, _StandIn) else getattr(value, "__dict__", None)
     return state if isinstance(state, dict) else {}

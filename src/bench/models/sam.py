@@ -15,13 +15,13 @@ from bench.core.files import write_whole
 from bench.errors import BenchError
 
 SAM, DECODER = "sam.", "instance_decoder."
-ENCODER = f"{SAM}image_encoder."
+_ENCODER = f"{SAM}image_encoder."
 # What Segment Anything fixes for its networks of all sizes.
-NECK_CHANNELS, PROMPT_LAYERS, PROMPT_MLP, PROMPT_HEADS, MASK_CHANNELS = 256, 2, 2048, 8, 16
-PIXEL_MEAN, PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_NECK_CHANNELS, _PROMPT_LAYERS, _PROMPT_MLP, _PROMPT_HEADS, _MASK_CHANNELS = 256, 2, 2048, 8, 16
+_PIXEL_MEAN, _PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # micro_sam's decoder predicts foreground, distance to the centre, and to the boundary.
-DECODER_CHANNELS = 3
-DEFAULT_WINDOW = 14
+_DECODER_CHANNELS = 3
+_DEFAULT_WINDOW = 14
 
 
 class SamNetwork(torch.nn.Module):
@@ -103,34 +103,34 @@ def build_sam(
             use_rel_pos=True,
             window_size=window,
             global_attn_indexes=tuple(global_blocks),
-            out_chans=NECK_CHANNELS,
+            out_chans=_NECK_CHANNELS,
         ),
         prompt_encoder=PromptEncoder(
-            embed_dim=NECK_CHANNELS,
+            embed_dim=_NECK_CHANNELS,
             image_embedding_size=(grid, grid),
             input_image_size=(image_px, image_px),
-            mask_in_chans=MASK_CHANNELS,
+            mask_in_chans=_MASK_CHANNELS,
         ),
         mask_decoder=MaskDecoder(
             num_multimask_outputs=masks,
             transformer=TwoWayTransformer(
-                depth=PROMPT_LAYERS,
-                embedding_dim=NECK_CHANNELS,
-                mlp_dim=PROMPT_MLP,
-                num_heads=PROMPT_HEADS,
+                depth=_PROMPT_LAYERS,
+                embedding_dim=_NECK_CHANNELS,
+                mlp_dim=_PROMPT_MLP,
+                num_heads=_PROMPT_HEADS,
             ),
-            transformer_dim=NECK_CHANNELS,
+            transformer_dim=_NECK_CHANNELS,
             iou_head_depth=3,
-            iou_head_hidden_dim=NECK_CHANNELS,
+            iou_head_hidden_dim=_NECK_CHANNELS,
         ),
-        pixel_mean=list(PIXEL_MEAN),
-        pixel_std=list(PIXEL_STD),
+        pixel_mean=list(_PIXEL_MEAN),
+        pixel_std=list(_PIXEL_STD),
     )
-    unetr = build_unetr(sam.image_encoder, decoder_features, transposed)
+    unetr = _build_unetr(sam.image_encoder, decoder_features, transposed)
     return SamNetwork(sam, unetr)
 
 
-def build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
+def _build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
     """Builds micro_sam's decoder behind SAM's image encoder."""
     if not features:
         return None
@@ -140,7 +140,7 @@ def build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
     return UNETR(
         backbone="sam",
         encoder=encoder,
-        out_channels=DECODER_CHANNELS,
+        out_channels=_DECODER_CHANNELS,
         use_sam_stats=True,
         final_activation="Sigmoid",
         use_skip_connection=False,
@@ -160,12 +160,12 @@ def derive_arguments(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises:
         KeyError: If a tensor is missing.
     """
-    projection = weights[f"{ENCODER}patch_embed.proj.weight"]
+    projection = weights[f"{_ENCODER}patch_embed.proj.weight"]
     embed_dim, patch_px = projection.shape[0], projection.shape[2]
-    grid = weights[f"{ENCODER}pos_embed"].shape[1]
+    grid = weights[f"{_ENCODER}pos_embed"].shape[1]
     tables: list[torch.Size] = []
-    while f"{ENCODER}blocks.{len(tables)}.norm1.weight" in weights:
-        tables.append(weights[f"{ENCODER}blocks.{len(tables)}.attn.rel_pos_h"].shape)
+    while f"{_ENCODER}blocks.{len(tables)}.norm1.weight" in weights:
+        tables.append(weights[f"{_ENCODER}blocks.{len(tables)}.attn.rel_pos_h"].shape)
     spans = [(rows + 1) // 2 for rows, _ in tables]
     head = weights.get(f"{DECODER}out_conv.weight")
     return {
@@ -174,8 +174,8 @@ def derive_arguments(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "depth": len(tables),
         "embed_dim": embed_dim,
         "heads": embed_dim // tables[0][1],
-        "mlp_dim": weights[f"{ENCODER}blocks.0.mlp.lin1.weight"].shape[0],
-        "window": min([span for span in spans if span != grid], default=DEFAULT_WINDOW),
+        "mlp_dim": weights[f"{_ENCODER}blocks.0.mlp.lin1.weight"].shape[0],
+        "window": min([span for span in spans if span != grid], default=_DEFAULT_WINDOW),
         "global_blocks": [block for block, span in enumerate(spans) if span == grid],
         "masks": weights[f"{SAM}mask_decoder.mask_tokens.weight"].shape[0] - 1,
         "decoder_features": 0 if head is None else head.shape[1],
@@ -257,7 +257,7 @@ def write_tiny_sam(
             embed_dim=768,
             heads=12,
             mlp_dim=768,
-            window=DEFAULT_WINDOW,
+            window=_DEFAULT_WINDOW,
             global_blocks=[0],
             masks=3,
             decoder_features=decoder_features,

@@ -19,8 +19,8 @@ from bench.models.sam import DECODER, SAM, merge_lora
 
 log = logging.getLogger(__name__)
 
-META = "https://dl.fbaipublicfiles.com/segment_anything"
-BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"
+_META = "https://dl.fbaipublicfiles.com/segment_anything"
+_BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"
 
 
 @dataclass(frozen=True)
@@ -45,64 +45,64 @@ PUBLISHED: dict[str, tuple[PublishedFile, ...]] = {
         (
             PublishedFile(
                 "vit_b_em_organelles",
-                f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt",
+                f"{_BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt",
                 "f3bf2ed83d691456bae2c3f9a05fb438",
             ),
             PublishedFile(
                 "vit_b_em_organelles_decoder",
-                f"{BIOIMAGE}/noisy-ox/1.2/files/vit_b_decoder.pt",
+                f"{_BIOIMAGE}/noisy-ox/1.2/files/vit_b_decoder.pt",
                 "bb6398956a6b0132c26b631c14f95ce2",
             ),
         ),
         (
             PublishedFile(
                 "vit_l_em_organelles",
-                f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt",
+                f"{_BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt",
                 "810b084b6e51acdbf760a993d8619f2d",
             ),
             PublishedFile(
                 "vit_l_em_organelles_decoder",
-                f"{BIOIMAGE}/humorous-crab/1.2/files/vit_l_decoder.pt",
+                f"{_BIOIMAGE}/humorous-crab/1.2/files/vit_l_decoder.pt",
                 "334877640bfdaaabce533e3252a17294",
             ),
         ),
         (
             PublishedFile(
                 "vit_b_lm",
-                f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt",
+                f"{_BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt",
                 "fe9252a29f3f4ea53c15a06de471e186",
             ),
             PublishedFile(
                 "vit_b_lm_decoder",
-                f"{BIOIMAGE}/diplomatic-bug/1.2/files/vit_b_decoder.pt",
+                f"{_BIOIMAGE}/diplomatic-bug/1.2/files/vit_b_decoder.pt",
                 "708b15ac620e235f90bb38612c4929ba",
             ),
         ),
         (
             PublishedFile(
                 "vit_l_lm",
-                f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt",
+                f"{_BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt",
                 "017f20677997d628426dec80a8018f9d",
             ),
             PublishedFile(
                 "vit_l_lm_decoder",
-                f"{BIOIMAGE}/idealistic-rat/1.2/files/vit_l_decoder.pt",
+                f"{_BIOIMAGE}/idealistic-rat/1.2/files/vit_l_decoder.pt",
                 "2faeafa03819dfe03e7c46a44aaac64a",
             ),
         ),
         (
             PublishedFile(
-                "vit_b", f"{META}/sam_vit_b_01ec64.pth", "6923c33df3637b6a922d7682bfc9a86b"
+                "vit_b", f"{_META}/sam_vit_b_01ec64.pth", "6923c33df3637b6a922d7682bfc9a86b"
             ),
         ),
         (
             PublishedFile(
-                "vit_l", f"{META}/sam_vit_l_0b3195.pth", "a82beb3c660661e3dd38d999cc860e9a"
+                "vit_l", f"{_META}/sam_vit_l_0b3195.pth", "a82beb3c660661e3dd38d999cc860e9a"
             ),
         ),
         (
             PublishedFile(
-                "vit_h", f"{META}/sam_vit_h_4b8939.pth", "97698fac30bd929c2e6d8d8cc15933c2"
+                "vit_h", f"{_META}/sam_vit_h_4b8939.pth", "97698fac30bd929c2e6d8d8cc15933c2"
             ),
         ),
     )
@@ -133,15 +133,15 @@ def read_published(name: str, table: Mapping[str, Any] = PUBLISHED) -> dict[str,
     if name not in table:
         raise unknown_name("SAM", name, table)
     files = table[name]
-    paths = [fetch_file(name, file, cache_folder()) for file in files]
+    paths = [_fetch_file(name, file, cache_folder()) for file in files]
     content = read_inert(paths[0])
     content = dict(content) if "model_state" in content else {"model_state": content}
     if len(paths) > 1:
         content["decoder_state"] = read_inert(paths[1])
-    return name_tensors(paths[0], content)
+    return _name_tensors(paths[0], content)
 
 
-def fetch_file(model: str, file: PublishedFile, folder: Path) -> Path:
+def _fetch_file(model: str, file: PublishedFile, folder: Path) -> Path:
     """Returns the path of a published file with the right content.
 
     A file of other content is not touched: it may be the user's own.
@@ -189,10 +189,10 @@ def read_torch_file(path: Path, *, trust: bool) -> dict[str, torch.Tensor]:
         BenchError: If it is damaged, names what no checkpoint does, or holds no SAM.
     """
     content = read_trusted(path) if trust else read_inert(path)
-    return name_tensors(path, content)
+    return _name_tensors(path, content)
 
 
-def name_tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
+def _name_tensors(path: Path, content: Any) -> dict[str, torch.Tensor]:
     """Finds the tensors in the content of a file, and gives them the names of SamNetwork."""
     content = content if isinstance(content, dict) else {}
     states = [(SAM, content.get("model_state", content))]

@@ -203,12 +203,12 @@ def fetch_synapsenet(name: str, table: Mapping[str, PublishedModel] = SYNAPSENET
             f"a source takes one channel, the image; {name} takes {model.in_channels}: "
             "choose another model"
         )
-    path = cache_folder() / name
+    path = _cache_folder() / name
     try:
         if path.exists():
-            check_cached(path, model)
+            _check_cached(path, model)
         else:
-            download(model, path)
+            _download(model, path)
     except OSError as error:
         raise BenchError(
             f"{path} must be a file that can be read and written, received: {error}; set "
@@ -238,14 +238,14 @@ def fetch_by_package(name: str) -> tuple[Path, PublishedModel]:
     return path, model
 
 
-def cache_folder() -> Path:
+def _cache_folder() -> Path:
     """Where synapse_net keeps models; XDG_CACHE_HOME moves it."""
     import pooch
 
     return Path(pooch.os_cache("synapse-net")) / "models"
 
 
-def check_cached(path: Path, model: PublishedModel) -> None:
+def _check_cached(path: Path, model: PublishedModel) -> None:
     """Refuses a file that is not the model's; it may be the user's own, so it is left there."""
     received = file_sha256(path)
     if received != model.sha256:
@@ -255,7 +255,7 @@ def check_cached(path: Path, model: PublishedModel) -> None:
         )
 
 
-def download(model: PublishedModel, path: Path) -> None:
+def _download(model: PublishedModel, path: Path) -> None:
     """Fetches a model's file to a path; it appears there only whole and with the right hash."""
     import pooch
     from requests.exceptions import RequestException
@@ -266,7 +266,7 @@ def download(model: PublishedModel, path: Path) -> None:
         if received != model.sha256:
             raise BenchError(
                 f"{model.name} must have the SHA-256 {model.sha256}, {address} gave a file with "
-                f"{received}: {remedy_without_network(model, path)}"
+                f"{received}: {_remedy_without_network(model, path)}"
             )
 
     pooch.get_logger().setLevel(logging.WARNING)
@@ -280,13 +280,13 @@ def download(model: PublishedModel, path: Path) -> None:
     except RequestException as error:
         raise BenchError(
             f"{model.name} must be fetched from {model.address}, which cannot be reached "
-            f"({type(error).__name__}): {remedy_without_network(model, path)}"
+            f"({type(error).__name__}): {_remedy_without_network(model, path)}"
         ) from error
     size_mb = path.stat().st_size / 1e6
     log.info("fetched %s: %.1f MB in %.0f s", model.name, size_mb, time.monotonic() - start)
 
 
-def remedy_without_network(model: PublishedModel, path: Path) -> str:
+def _remedy_without_network(model: PublishedModel, path: Path) -> str:
     """What a user without a connection can do, with all that is needed to do it."""
     return (
         f"fetch it elsewhere and put it at {path} (file name {model.name}, SHA-256 "

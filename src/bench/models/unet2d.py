@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 
-class ChannelNorm(torch.autograd.Function):
+class _ChannelNorm(torch.autograd.Function):
     """Shifts and scales every channel of every image to mean 0 and variance 1, on a CPU.
 
     Both ways by kernels of torch that take channels_last: forward that of a group norm of as many
@@ -58,7 +58,7 @@ class InstanceNorm(torch.nn.InstanceNorm2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Normalises every channel of every image (batch, channels, y, x) by itself."""
         if input.device.type == "cpu":
-            normalised: torch.Tensor = ChannelNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
+            normalised: torch.Tensor = _ChannelNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
             return normalised
         return super().forward(input)
 
@@ -79,7 +79,7 @@ def build_unet2d(*, in_channels: int, out_channels: int, depth: int, features: i
         A ``torch.nn.Module`` from (batch, in_channels, y, x) to (batch, out_channels, y, x).
     """
     network = build_torch_em_unet2d(in_channels, out_channels, depth, features, activation=None)
-    replace_norms(network)
+    _replace_norms(network)
     return network
 
 
@@ -99,7 +99,7 @@ def build_torch_em_unet2d(
     return network
 
 
-def replace_norms(network: torch.nn.Module) -> None:
+def _replace_norms(network: torch.nn.Module) -> None:
     """Replaces torch's InstanceNorm by ours, within all modules; neither has weights."""
     for module in list(network.modules()):
         for name, child in module.named_children():

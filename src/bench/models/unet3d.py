@@ -14,7 +14,7 @@ import torch
 from bench.errors import BenchError
 
 # Planes that a section is repeated to, at least: what SynapseNet's own smallest tile has in z.
-PLANES = 16
+_PLANES = 16
 
 
 def build_unet3d_planes(
@@ -59,8 +59,8 @@ def build_unet3d_planes(
         final_activation=None,
     )
     # Hooks, because a module around it would change the names of the tensors.
-    network.register_forward_pre_hook(partial(repeat_section, planes))
-    network.register_forward_hook(take_middle_plane)
+    network.register_forward_pre_hook(partial(_repeat_section, planes))
+    network.register_forward_hook(_take_middle_plane)
     return network
 
 
@@ -70,18 +70,18 @@ def pool_planes(scale_factors: list[list[int]]) -> int:
 
 
 def needed_planes(scale_factors: list[list[int]]) -> int:
-    """The smallest multiple of the pooling along z that has PLANES planes or more."""
+    """The smallest multiple of the pooling along z that has _PLANES planes or more."""
     pooling = pool_planes(scale_factors)
-    return -(-PLANES // pooling) * pooling
+    return -(-_PLANES // pooling) * pooling
 
 
-def repeat_section(
+def _repeat_section(
     planes: int, _: torch.nn.Module, inputs: tuple[torch.Tensor]
 ) -> tuple[torch.Tensor]:
     """From (batch, channels, y, x) to (batch, channels, planes, y, x)."""
     return (inputs[0].unsqueeze(2).repeat(1, 1, planes, 1, 1),)
 
 
-def take_middle_plane(_: torch.nn.Module, __: Any, volume: torch.Tensor) -> torch.Tensor:
+def _take_middle_plane(_: torch.nn.Module, __: Any, volume: torch.Tensor) -> torch.Tensor:
     """From (batch, channels, planes, y, x) to (batch, channels, y, x)."""
     return volume[:, :, volume.shape[2] // 2]

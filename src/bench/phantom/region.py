@@ -78,18 +78,18 @@ def make_region(
         render_section(stain_section(scene, section), DOMAINS[domain], pixel_size_nm, rng)
         for section in scene.sections
     ]
-    truth = [label_section(scene, section) for section in scene.sections]
+    truth = [_label_section(scene, section) for section in scene.sections]
     labels = {name: np.stack([section[name] for section in truth]) for name in truth[0]}
     region = Region(np.stack(raw), labels, pixel_size_nm, section_nm, domain, scene.drift_nm)
     return region.crop(slice(None), slice(None))
 
 
-def label_section(scene: Scene, section: Section) -> dict[str, np.ndarray]:
+def _label_section(scene: Scene, section: Section) -> dict[str, np.ndarray]:
     """The truth of a section: instance ids (y, x) per structure, none of which overlap."""
     boundary = section.cells.boundary_nm
     membrane = boundary < membrane_half_nm(section, scene.pixel_nm)
     mitochondria = np.where(membrane, 0, section.mitochondria.number)
-    vesicles = np.where(membrane | (mitochondria > 0), 0, label_vesicles(scene, section))
+    vesicles = np.where(membrane | (mitochondria > 0), 0, _label_vesicles(scene, section))
     return {
         "vesicles": vesicles.astype(np.uint32),
         "mitochondria": mitochondria.astype(np.uint32),
@@ -97,7 +97,7 @@ def label_section(scene: Scene, section: Section) -> dict[str, np.ndarray]:
     }
 
 
-def label_vesicles(scene: Scene, section: Section) -> np.ndarray:
+def _label_vesicles(scene: Scene, section: Section) -> np.ndarray:
     """Ids (y, x) of the vesicles' profiles: the pixels whose centre lies inside."""
     shape = section.cells.owner.shape
     profiles = scene.spheres.cut(section.z_nm, section.drift_nm)

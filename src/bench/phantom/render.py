@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 
 @dataclass(frozen=True)
-class Domain:
+class _Domain:
     """How a microscope shows density.
 
     Attributes:
@@ -34,32 +34,32 @@ class Domain:
     shading: float
 
 
-DOMAINS: dict[str, Domain] = {
-    "resin": Domain(205.0, 168.0, 0.115, 7.0, 3.0, 10.0, 2.0, 0.0, 4.0),
-    "cryo": Domain(152.0, 66.0, 0.06, 9.0, 3.5, 12.5, 5.5, 38.0, 6.0),
+DOMAINS: dict[str, _Domain] = {
+    "resin": _Domain(205.0, 168.0, 0.115, 7.0, 3.0, 10.0, 2.0, 0.0, 4.0),
+    "cryo": _Domain(152.0, 66.0, 0.06, 9.0, 3.5, 12.5, 5.5, 38.0, 6.0),
 }
 
 
 def render_section(
-    density: np.ndarray, domain: Domain, pixel_nm: float, rng: np.random.Generator
+    density: np.ndarray, domain: _Domain, pixel_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Makes an image of a density (y, x); uint8."""
-    grain = colour_noise(rng, density.shape, domain.grain_nm / pixel_nm)
+    grain = _colour_noise(rng, density.shape, domain.grain_nm / pixel_nm)
     specks = grain + 0.5 * np.maximum(grain, 0) ** 2 - 0.25
     stained = density + domain.grain * specks * np.clip(1.15 - density, 0, 1)
     stained = gaussian_filter(stained, domain.blur_nm / pixel_nm)
     if domain.fringe_nm:
-        stained = apply_transfer(stained, domain.fringe_nm / pixel_nm)
+        stained = _apply_transfer(stained, domain.fringe_nm / pixel_nm)
     gain, offset = rng.normal(1, 0.05), rng.normal(0, 4)
     image = domain.bright + offset - gain * domain.contrast * stained
-    image += domain.noise * colour_noise(rng, density.shape, domain.noise_nm / pixel_nm)
+    image += domain.noise * _colour_noise(rng, density.shape, domain.noise_nm / pixel_nm)
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in density.shape)
     slopes = rng.normal(0, domain.shading, 3).astype(np.float32)
     image += slopes[0] * y[:, None] + slopes[1] * x + slopes[2] * (y[:, None] ** 2 + x**2 - 0.67)
     return np.asarray(np.clip(np.rint(image), 0, 255).astype(np.uint8))
 
 
-def colour_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_px: float) -> np.ndarray:
+def _colour_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_px: float) -> np.ndarray:
     """Gaussian noise of unit variance, correlated over a length; float32."""
     white = rng.standard_normal(shape, dtype=np.float32)
     if sigma_px < 0.3:
@@ -68,7 +68,7 @@ def colour_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma_px: flo
     return np.asarray(smooth / max(float(smooth.std()), 1e-6))
 
 
-def apply_transfer(stained: np.ndarray, period_px: float) -> np.ndarray:
+def _apply_transfer(stained: np.ndarray, period_px: float) -> np.ndarray:
     """Filters like a defocused phase-contrast transfer function: fringes along every edge.
 
     The first zero lies at half the period; amplitude contrast keeps some of the mean, and an

@@ -17,9 +17,9 @@ from bench.phantom.synapses import Synapse, find_synapses
 from bench.phantom.vesicles import Spheres, place_vesicles
 
 # Standard deviation of the step between sections that alignment left over, nm.
-DRIFT_NM = 9.0
+_DRIFT_NM = 9.0
 # Lattice spacings of the functions that decide what fills cells, nm.
-FILLINGS_NM = {"coarse": 420.0, "medium": 170.0, "fine": 75.0}
+_FILLINGS_NM = {"coarse": 420.0, "medium": 170.0, "fine": 75.0}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Section:
         cells: The neurites.
         mitochondria: The mitochondria.
         synapses: The synapses.
-        fillings: Smooth functions (y, x) per name of ``FILLINGS_NM``.
+        fillings: Smooth functions (y, x) per name of ``_FILLINGS_NM``.
     """
 
     z_nm: float
@@ -84,18 +84,18 @@ def build_scene(
     ellipsoids = place_mitochondria(rng, neurites, depth, middle)
     fields = {
         name: make_field(rng, (depth, height, width), spacing)
-        for name, spacing in FILLINGS_NM.items()
+        for name, spacing in _FILLINGS_NM.items()
     }
-    drift = draw_drift(rng, shape[0])
-    tone = draw_tones(rng, neurites)
+    drift = _draw_drift(rng, shape[0])
+    tone = _draw_tones(rng, neurites)
 
     cells, organelles, fillings = [], [], []
     for index in range(shape[0]):
         z = index * section_nm
-        y, x = pixel_axes(shape, pixel_nm, drift[index])
+        y, x = _pixel_axes(shape, pixel_nm, drift[index])
         cells.append(cut_cells(neurites, z, y, x))
         organelles.append(cut_mitochondria(ellipsoids, neurites, cells[-1], z, pixel_nm))
-        fillings.append(evaluate(fields, z, y, x))
+        fillings.append(_evaluate(fields, z, y, x))
     stack = neurites, cells, organelles
     synapses = find_synapses(rng, *stack, drift, pixel_nm, section_nm)
     spheres = place_vesicles(rng, *stack, synapses, drift, pixel_nm, section_nm)
@@ -107,13 +107,13 @@ def build_scene(
     return Scene(neurites, sections, spheres, tone, drift, pixel_nm)
 
 
-def draw_drift(rng: np.random.Generator, sections: int) -> np.ndarray:
+def _draw_drift(rng: np.random.Generator, sections: int) -> np.ndarray:
     """A random walk (n, 2) as y, x in nm, zero in the middle section."""
-    drift = np.cumsum(rng.normal(0, DRIFT_NM, (sections, 2)), axis=0)
+    drift = np.cumsum(rng.normal(0, _DRIFT_NM, (sections, 2)), axis=0)
     return np.asarray(drift - drift[sections // 2])
 
 
-def pixel_axes(
+def _pixel_axes(
     shape: tuple[int, int, int], pixel_nm: float, drift_nm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the pixel centres y and x of a displaced section, nm."""
@@ -121,14 +121,14 @@ def pixel_axes(
     return y - drift_nm[0], x - drift_nm[1]
 
 
-def evaluate(
+def _evaluate(
     fields: dict[str, SmoothField], z_nm: float, y_nm: np.ndarray, x_nm: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Evaluates smooth functions in a plane."""
     return {name: field.plane(z_nm, y_nm, x_nm) for name, field in fields.items()}
 
 
-def draw_tones(rng: np.random.Generator, neurites: Neurites) -> np.ndarray:
+def _draw_tones(rng: np.random.Generator, neurites: Neurites) -> np.ndarray:
     """Stain of every neurite's cytoplasm: terminals grey, a few glial profiles dark."""
     count = len(neurites.number)
     tone = rng.uniform(0.06, 0.22, count)

@@ -6,28 +6,28 @@ from bench.phantom.scene import Scene, Section
 from bench.phantom.synapses import RIBBON_HALF_NM, Synapse, cut_box
 from bench.phantom.vesicles import list_disk_pixels
 
-CLEFT_HALF_NM = 3.0
-CLEFT_VARIATION_NM = 1.5
-LEAFLET_NM = 9.0
-CRISTA_PERIOD_NM = 42.0
-CRISTA_HALF_NM = 5.5
-RIM_NM = 7.0
-DENSITY_NM = 26.0
-TETHER_HALF_NM = 2.5
+_CLEFT_HALF_NM = 3.0
+_CLEFT_VARIATION_NM = 1.5
+_LEAFLET_NM = 9.0
+_CRISTA_PERIOD_NM = 42.0
+_CRISTA_HALF_NM = 5.5
+_RIM_NM = 7.0
+_DENSITY_NM = 26.0
+_TETHER_HALF_NM = 2.5
 
 
-def cleft_half_nm(section: Section) -> np.ndarray:
+def _cleft_half_nm(section: Section) -> np.ndarray:
     """Half width of the space between neurites (y, x), nm."""
     variation = np.clip(section.fillings["coarse"], -1.5, 1.5)
-    return np.asarray(CLEFT_HALF_NM + CLEFT_VARIATION_NM * variation)
+    return np.asarray(_CLEFT_HALF_NM + _CLEFT_VARIATION_NM * variation)
 
 
 def membrane_half_nm(section: Section, pixel_nm: float) -> np.ndarray:
     """Half width of a boundary with both membranes (y, x), at least 0.8 px so that it closes."""
-    return np.maximum(cleft_half_nm(section) + LEAFLET_NM, 0.8 * pixel_nm)
+    return np.maximum(_cleft_half_nm(section) + _LEAFLET_NM, 0.8 * pixel_nm)
 
 
-def cover(depth_nm: np.ndarray, pixel_nm: float) -> np.ndarray:
+def _cover(depth_nm: np.ndarray, pixel_nm: float) -> np.ndarray:
     """Share of a pixel (0 to 1) inside a surface at the given distance, positive inside."""
     share = depth_nm / np.float32(max(pixel_nm, 2.5)) + np.float32(0.5)
     return np.asarray(np.clip(share, 0, 1))
@@ -39,23 +39,23 @@ def stain_section(scene: Scene, section: Section) -> np.ndarray:
     cells = section.cells
     density = np.asarray(scene.tone[cells.owner])
     density += 0.025 * section.fillings["medium"] + 0.03 * section.fillings["fine"]
-    add_reticulum(density, section, pixel)
-    add_membranes(density, section, pixel)
+    _add_reticulum(density, section, pixel)
+    _add_membranes(density, section, pixel)
     for synapse in section.synapses:
-        add_densities(density, section, synapse, pixel)
-    add_mitochondria(density, section, pixel)
+        _add_densities(density, section, synapse, pixel)
+    _add_mitochondria(density, section, pixel)
     for synapse in section.synapses:
-        add_ribbon(density, synapse, pixel)
-    add_vesicles(density, scene, section)
+        _add_ribbon(density, synapse, pixel)
+    _add_vesicles(density, scene, section)
     return density
 
 
-def lay(density: np.ndarray, share: np.ndarray, level: float | np.ndarray) -> None:
+def _lay(density: np.ndarray, share: np.ndarray, level: float | np.ndarray) -> None:
     """Replaces a share of every pixel by a level, in place."""
     density += share * (np.asarray(level, dtype=np.float32) - density)
 
 
-def add_reticulum(density: np.ndarray, section: Section, pixel_nm: float) -> None:
+def _add_reticulum(density: np.ndarray, section: Section, pixel_nm: float) -> None:
     """Endoplasmic reticulum: thin cisterns, cut out of smooth functions."""
     sheet = section.fillings["medium"]
     slope = np.hypot(*np.gradient(sheet, pixel_nm)) + np.float32(1e-3)
@@ -63,67 +63,69 @@ def add_reticulum(density: np.ndarray, section: Section, pixel_nm: float) -> Non
     room = np.minimum(section.cells.boundary_nm - 45, -section.mitochondria.depth_nm - 25)
     extent = np.minimum(room, (section.fillings["coarse"] - 0.75) * 120)
     depth = np.minimum(depth, extent)
-    lay(density, cover(depth, pixel_nm) * 0.8, 0.75)
-    lay(density, cover(depth - 8, pixel_nm), 0.06)
+    _lay(density, _cover(depth, pixel_nm) * 0.8, 0.75)
+    _lay(density, _cover(depth - 8, pixel_nm), 0.06)
 
 
-def add_membranes(density: np.ndarray, section: Section, pixel_nm: float) -> None:
+def _add_membranes(density: np.ndarray, section: Section, pixel_nm: float) -> None:
     """The two membranes along every boundary, and the space between them."""
-    cleft = cleft_half_nm(section)
+    cleft = _cleft_half_nm(section)
     boundary = section.cells.boundary_nm
     oblique = 6 + 26 * np.maximum(section.fillings["coarse"] - 0.6, 0)
     outside = boundary - membrane_half_nm(section, pixel_nm)
-    lay(density, np.exp(-np.maximum(outside, 0) / oblique) * 0.45, 0.8)
-    lay(density, cover(-outside, pixel_nm), 0.95)
-    lay(density, cover(cleft - boundary, pixel_nm), 0.6)
+    _lay(density, np.exp(-np.maximum(outside, 0) / oblique) * 0.45, 0.8)
+    _lay(density, _cover(-outside, pixel_nm), 0.95)
+    _lay(density, _cover(cleft - boundary, pixel_nm), 0.6)
 
 
-def add_densities(density: np.ndarray, section: Section, synapse: Synapse, pixel_nm: float) -> None:
+def _add_densities(
+    density: np.ndarray, section: Section, synapse: Synapse, pixel_nm: float
+) -> None:
     """The dark material on both sides of an active zone, thicker on the postsynaptic side."""
     reach = (synapse.zone_nm + 60) / pixel_nm
     box, _ = cut_box(density.shape, synapse.anchor_px, reach)
     cells = section.cells
     y, x = np.ogrid[box]
     distance = pixel_nm * np.hypot(y - synapse.anchor_px[0], x - synapse.anchor_px[1])
-    within = cover((synapse.zone_nm - distance) / 4, pixel_nm)
+    within = _cover((synapse.zone_nm - distance) / 4, pixel_nm)
     boundary = cells.boundary_nm[box]
     pair = (synapse.terminal, synapse.partner)
     for own, other, thick in ((*pair, 0.45), (*pair[::-1], 1.0)):
         side = (cells.owner[box] == own) & (cells.partner[box] == other)
-        fall = np.exp(-np.maximum(boundary - 12, 0) / (DENSITY_NM * thick))
-        lay(density[box], side * within * fall * 0.85, 0.95)
+        fall = np.exp(-np.maximum(boundary - 12, 0) / (_DENSITY_NM * thick))
+        _lay(density[box], side * within * fall * 0.85, 0.95)
 
 
-def add_mitochondria(density: np.ndarray, section: Section, pixel_nm: float) -> None:
+def _add_mitochondria(density: np.ndarray, section: Section, pixel_nm: float) -> None:
     """Outer and inner membrane, a grey matrix and lamellar cristae."""
     depth = section.mitochondria.depth_nm
-    lay(density, cover(depth, pixel_nm), 0.88)
-    lay(density, cover(depth - 7, pixel_nm), 0.45)
-    lay(density, cover(depth - 11, pixel_nm), 0.8)
+    _lay(density, _cover(depth, pixel_nm), 0.88)
+    _lay(density, _cover(depth - 7, pixel_nm), 0.45)
+    _lay(density, _cover(depth - 11, pixel_nm), 0.8)
     matrix = 0.5 + 0.05 * section.fillings["medium"]
-    lay(density, cover(depth - 17, pixel_nm), matrix)
+    _lay(density, _cover(depth - 17, pixel_nm), matrix)
     rows, columns = np.nonzero(depth > 10)
     inner = depth[rows, columns]
-    phase = section.mitochondria.along[rows, columns] / np.float32(CRISTA_PERIOD_NM)
+    phase = section.mitochondria.along[rows, columns] / np.float32(_CRISTA_PERIOD_NM)
     phase += np.float32(0.55) * section.fillings["fine"][rows, columns]
-    line = np.abs(phase - np.rint(phase)) * np.float32(CRISTA_PERIOD_NM)
+    line = np.abs(phase - np.rint(phase)) * np.float32(_CRISTA_PERIOD_NM)
     broken = (section.fillings["medium"][rows, columns] + np.float32(0.9)) * 25
-    crista = np.minimum(np.minimum(CRISTA_HALF_NM - line, inner - 12), broken)
+    crista = np.minimum(np.minimum(_CRISTA_HALF_NM - line, inner - 12), broken)
     values = density[rows, columns]
-    lay(values, cover(crista, pixel_nm), 0.82)
+    _lay(values, _cover(crista, pixel_nm), 0.82)
     density[rows, columns] = values
 
 
-def add_ribbon(density: np.ndarray, synapse: Synapse, pixel_nm: float) -> None:
+def _add_ribbon(density: np.ndarray, synapse: Synapse, pixel_nm: float) -> None:
     """The ribbon: a rounded bar that stands on the active zone."""
     if not synapse.ribbon_nm:
         return
     foot, top = synapse.ribbon_ends_nm
-    lay_bar(density, synapse.anchor_px, (foot, top), RIBBON_HALF_NM, 0.98, pixel_nm)
-    lay_bar(density, synapse.anchor_px, (foot * 0.3, foot), RIBBON_HALF_NM * 0.6, 0.8, pixel_nm)
+    _lay_bar(density, synapse.anchor_px, (foot, top), RIBBON_HALF_NM, 0.98, pixel_nm)
+    _lay_bar(density, synapse.anchor_px, (foot * 0.3, foot), RIBBON_HALF_NM * 0.6, 0.8, pixel_nm)
 
 
-def lay_bar(
+def _lay_bar(
     density: np.ndarray,
     origin_px: np.ndarray,
     ends_nm: tuple[np.ndarray, np.ndarray],
@@ -140,28 +142,28 @@ def lay_bar(
     length = max(float(span @ span), 1e-6)
     position = np.clip(((y - start[0]) * span[0] + (x - start[1]) * span[1]) / length, 0, 1)
     distance = np.hypot(y - start[0] - position * span[0], x - start[1] - position * span[1])
-    lay(density[box], cover(half_nm - pixel_nm * distance, pixel_nm), level)
+    _lay(density[box], _cover(half_nm - pixel_nm * distance, pixel_nm), level)
 
 
-def add_vesicles(density: np.ndarray, scene: Scene, section: Section) -> None:
+def _add_vesicles(density: np.ndarray, scene: Scene, section: Section) -> None:
     """Tethers, then vesicles with a dark rim and a clear lumen."""
     pixel = scene.pixel_nm
     profiles = scene.spheres.cut(section.z_nm, section.drift_nm)
     seen = profiles.radius_nm > 0
     for row in np.flatnonzero(seen & np.isfinite(profiles.tether_nm[:, 0])):
         ends = profiles.tether_nm[row], profiles.centre_nm[row]
-        lay_bar(density, np.zeros(2), ends, TETHER_HALF_NM, 0.55, pixel)
-    inner = np.maximum(scene.spheres.radius_nm - RIM_NM, 0)
+        _lay_bar(density, np.zeros(2), ends, _TETHER_HALF_NM, 0.55, pixel)
+    inner = np.maximum(scene.spheres.radius_nm - _RIM_NM, 0)
     lumen = np.sqrt(np.maximum(inner**2 - profiles.off_nm**2, 0))
     outer_depth, lumen_depth = (
-        measure_disks(density.shape, profiles.centre_nm[seen], radius[seen], pixel)
+        _measure_disks(density.shape, profiles.centre_nm[seen], radius[seen], pixel)
         for radius in (profiles.radius_nm, lumen)
     )
-    lay(density, cover(outer_depth, pixel), 0.95)
-    lay(density, cover(lumen_depth, pixel) * (lumen_depth > -10), 0.1)
+    _lay(density, _cover(outer_depth, pixel), 0.95)
+    _lay(density, _cover(lumen_depth, pixel) * (lumen_depth > -10), 0.1)
 
 
-def measure_disks(
+def _measure_disks(
     shape: tuple[int, ...], centre_nm: np.ndarray, radius_nm: np.ndarray, pixel_nm: float
 ) -> np.ndarray:
     """Distance into the deepest of some disks (y, x), nm; far outside all of them -1e4."""

@@ -8,16 +8,16 @@ import numpy as np
 from bench.phantom.mitochondria import Mitochondria
 from bench.phantom.neurites import Cells, Neurites
 
-RIBBON_SHARE = 0.5
-SECOND_SYNAPSE_SHARE = 0.3
+_RIBBON_SHARE = 0.5
+_SECOND_SYNAPSE_SHARE = 0.3
 RIBBON_HALF_NM = 16.0
 RIBBON_FOOT_NM = 35.0
-MIN_RIBBON_NM = 80.0
+_MIN_RIBBON_NM = 80.0
 # The synapse in the middle of a region runs through all of its sections.
-MIDDLE: dict[str, Any] = {"half_nm": 1e6, "ribbon_nm": 165.0, "vesicles": 500, "central": True}
-FOLLOW_NM = 250.0
-NEIGHBOURHOOD_NM = 70.0
-MIN_PROFILE_NM2 = 60000.0
+_MIDDLE: dict[str, Any] = {"half_nm": 1e6, "ribbon_nm": 165.0, "vesicles": 500, "central": True}
+_FOLLOW_NM = 250.0
+_NEIGHBOURHOOD_NM = 70.0
+_MIN_PROFILE_NM2 = 60000.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Synapse:
 
 
 @dataclass(frozen=True)
-class Plan:
+class _Plan:
     """A synapse before it is followed through the sections.
 
     Attributes:
@@ -94,44 +94,44 @@ def find_synapses(
         section_nm: Distance of sections in nm.
     """
     found = []
-    for plan in plan_synapses(rng, neurites, len(cells)):
-        start = pick_anchor(rng, cells[plan.section], plan, pixel_nm)
+    for plan in _plan_synapses(rng, neurites, len(cells)):
+        start = _pick_anchor(rng, cells[plan.section], plan, pixel_nm)
         if start is None:
             continue
         reach = int(plan.half_nm // section_nm)
-        for index, anchor in follow(cells, plan, start, drift_nm, pixel_nm):
+        for index, anchor in _follow(cells, plan, start, drift_nm, pixel_nm):
             away = abs(index - plan.section) / (reach + 1)
             if away < 1:
                 here = cells[index], mitochondria[index]
                 size = float(np.sqrt(1 - away**2))
-                found.append(cut_synapse(*here, plan, index, anchor, size, pixel_nm))
+                found.append(_cut_synapse(*here, plan, index, anchor, size, pixel_nm))
     return found
 
 
-def plan_synapses(rng: np.random.Generator, neurites: Neurites, sections: int) -> list[Plan]:
+def _plan_synapses(rng: np.random.Generator, neurites: Neurites, sections: int) -> list[_Plan]:
     """Draws one synapse or two for every terminal."""
     plans = []
     for terminal in np.unique(neurites.number[neurites.terminal]).tolist():
-        for turn in range(1 + int(rng.random() < SECOND_SYNAPSE_SHARE)):
-            drawn = Plan(
+        for turn in range(1 + int(rng.random() < _SECOND_SYNAPSE_SHARE)):
+            drawn = _Plan(
                 terminal=terminal,
                 section=int(rng.integers(sections)),
                 half_nm=rng.uniform(100, 350),
                 zone_nm=rng.uniform(90, 170),
-                ribbon_nm=rng.uniform(150, 230) * (rng.random() < RIBBON_SHARE),
+                ribbon_nm=rng.uniform(150, 230) * (rng.random() < _RIBBON_SHARE),
                 vesicles=int(rng.integers(180, 480)),
                 central=False,
             )
             if terminal == 0 and turn == 0:
-                drawn = replace(drawn, section=sections // 2, **MIDDLE)
+                drawn = replace(drawn, section=sections // 2, **_MIDDLE)
             plans.append(drawn)
     return plans
 
 
-def cut_synapse(
+def _cut_synapse(
     cells: Cells,
     mitochondria: Mitochondria,
-    plan: Plan,
+    plan: _Plan,
     index: int,
     anchor: np.ndarray,
     size: float,
@@ -143,20 +143,20 @@ def cut_synapse(
         partner=int(cells.partner[tuple(anchor)]),
         section=index,
         anchor_px=anchor,
-        inward=point_inward(cells, plan.terminal, anchor, pixel_nm),
+        inward=_point_inward(cells, plan.terminal, anchor, pixel_nm),
         zone_nm=plan.zone_nm * size,
         ribbon_nm=plan.ribbon_nm * size,
         vesicles=int(plan.vesicles * size),
     )
-    return replace(synapse, ribbon_nm=fit_ribbon(cells, mitochondria, synapse, pixel_nm))
+    return replace(synapse, ribbon_nm=_fit_ribbon(cells, mitochondria, synapse, pixel_nm))
 
 
-def pick_anchor(
-    rng: np.random.Generator, cells: Cells, plan: Plan, pixel_nm: float
+def _pick_anchor(
+    rng: np.random.Generator, cells: Cells, plan: _Plan, pixel_nm: float
 ) -> np.ndarray | None:
     """Picks a pixel (y, x) on the terminal's boundary, at random or nearest to the middle."""
     inside = cells.owner == plan.terminal
-    if inside.sum() * pixel_nm**2 < MIN_PROFILE_NM2 and not plan.central:
+    if inside.sum() * pixel_nm**2 < _MIN_PROFILE_NM2 and not plan.central:
         return None
     edge = np.argwhere(inside & (cells.boundary_nm < pixel_nm))
     if not len(edge):
@@ -167,8 +167,8 @@ def pick_anchor(
     return np.asarray(edge[rng.integers(len(edge))])
 
 
-def follow(
-    cells: list[Cells], plan: Plan, start: np.ndarray, drift_nm: np.ndarray, pixel_nm: float
+def _follow(
+    cells: list[Cells], plan: _Plan, start: np.ndarray, drift_nm: np.ndarray, pixel_nm: float
 ) -> list[tuple[int, np.ndarray]]:
     """Follows a pixel of a boundary up and down the sections, until the boundary ends."""
     track = [(plan.section, start)]
@@ -178,7 +178,7 @@ def follow(
         while 0 <= index < len(cells):
             moved = (drift_nm[index] - drift_nm[index - direction]) / pixel_nm
             anchor = anchor + moved
-            box, corner = cut_box(cells[index].owner.shape, anchor, FOLLOW_NM / pixel_nm)
+            box, corner = cut_box(cells[index].owner.shape, anchor, _FOLLOW_NM / pixel_nm)
             here = cells[index]
             edge = np.argwhere(
                 (here.owner[box] == plan.terminal)
@@ -203,16 +203,16 @@ def cut_box(
     return (slice(low[0], high[0]), slice(low[1], high[1])), low
 
 
-def point_inward(cells: Cells, terminal: int, anchor: np.ndarray, pixel_nm: float) -> np.ndarray:
+def _point_inward(cells: Cells, terminal: int, anchor: np.ndarray, pixel_nm: float) -> np.ndarray:
     """Unit vector from a boundary pixel towards the inside of the terminal."""
-    box, corner = cut_box(cells.owner.shape, anchor, NEIGHBOURHOOD_NM / pixel_nm)
+    box, corner = cut_box(cells.owner.shape, anchor, _NEIGHBOURHOOD_NM / pixel_nm)
     inside = np.argwhere(cells.owner[box] == terminal) + corner
     vector = inside.mean(axis=0) - anchor
     length = float(np.hypot(*vector))
     return np.asarray(vector / length) if length > 0 else np.array([1.0, 0.0])
 
 
-def fit_ribbon(
+def _fit_ribbon(
     cells: Cells, mitochondria: Mitochondria, synapse: Synapse, pixel_nm: float
 ) -> float:
     """Height of a ribbon that there is room for; 0 where there is none for a recognisable one."""
@@ -225,4 +225,4 @@ def fit_ribbon(
         if cells.owner[y, x] != synapse.terminal or not clear:
             break
         room = float(height)
-    return room if room > MIN_RIBBON_NM else 0.0
+    return room if room > _MIN_RIBBON_NM else 0.0

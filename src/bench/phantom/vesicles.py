@@ -9,17 +9,17 @@ from bench.phantom.mitochondria import Mitochondria
 from bench.phantom.neurites import Cells, Neurites
 from bench.phantom.synapses import RIBBON_FOOT_NM, RIBBON_HALF_NM, Synapse
 
-RADII_NM = (15.0, 20.0)
+_RADII_NM = (15.0, 20.0)
 # A cap with a smaller profile shows no lumen: it is neither drawn nor part of the truth.
-MIN_PROFILE_RADIUS_NM = 6.0
-SPACING_NM = 3.0
-TETHER_NM = 9.0
-POOL_WIDTH_NM = 120.0
-POOL_HEIGHT_NM = 380.0
-MEMBRANE_CLEARANCE_NM = 19.0
-MITOCHONDRION_CLEARANCE_NM = 10.0
+_MIN_PROFILE_RADIUS_NM = 6.0
+_SPACING_NM = 3.0
+_TETHER_NM = 9.0
+_POOL_WIDTH_NM = 120.0
+_POOL_HEIGHT_NM = 380.0
+_MEMBRANE_CLEARANCE_NM = 19.0
+_MITOCHONDRION_CLEARANCE_NM = 10.0
 # Vesicles outside pools, per square micrometre of section.
-SCATTERED = 12.0
+_SCATTERED = 12.0
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Spheres:
             self.centre_nm[keep], self.radius_nm[keep], self.neurite[keep], self.tether_nm[keep]
         )
 
-    def cut(self, z_nm: float, drift_nm: np.ndarray) -> "Profiles":
+    def cut(self, z_nm: float, drift_nm: np.ndarray) -> "_Profiles":
         """Cuts the vesicles with a plane displaced by (y, x)."""
         square = self.radius_nm**2 - (self.centre_nm[:, 0] - z_nm) ** 2
         radii = np.sqrt(np.maximum(square, 0))
-        return Profiles(
+        return _Profiles(
             self.centre_nm[:, 1:] + drift_nm,
-            np.where(radii >= MIN_PROFILE_RADIUS_NM, radii, 0.0),
+            np.where(radii >= _MIN_PROFILE_RADIUS_NM, radii, 0.0),
             np.abs(self.centre_nm[:, 0] - z_nm),
             self.tether_nm + drift_nm,
         )
 
 
 @dataclass(frozen=True)
-class Profiles:
+class _Profiles:
     """All vesicles as one section sees them, relative to the centre of its first pixel.
 
     Attributes:
@@ -96,10 +96,11 @@ def place_vesicles(
         pixel_nm: Pixel size in nm.
         section_nm: Distance of sections in nm.
     """
-    rows = [tether_vesicles(rng, s, pixel_nm, section_nm) for s in synapses if s.ribbon_nm]
-    rows += [fill_pool(rng, s, pixel_nm, section_nm) for s in synapses]
+    rows = [_tether_vesicles(rng, s, pixel_nm, section_nm) for s in synapses if s.ribbon_nm]
+    rows += [_fill_pool(rng, s, pixel_nm, section_nm) for s in synapses]
     rows += [
-        scatter_vesicles(rng, here, index, pixel_nm, section_nm) for index, here in enumerate(cells)
+        _scatter_vesicles(rng, here, index, pixel_nm, section_nm)
+        for index, here in enumerate(cells)
     ]
     origin = [s.section for s in synapses if s.ribbon_nm] + [s.section for s in synapses]
     origin += range(len(cells))
@@ -107,7 +108,7 @@ def place_vesicles(
     table = np.concatenate(rows)
     spheres = Spheres(
         centre_nm=table[:, :3] - np.pad(displaced, [(0, 0), (1, 0)]),
-        radius_nm=rng.uniform(*RADII_NM, len(table)),
+        radius_nm=rng.uniform(*_RADII_NM, len(table)),
         neurite=table[:, 3].astype(np.intp),
         tether_nm=table[:, 4:] - displaced,
     )
@@ -115,19 +116,19 @@ def place_vesicles(
     for index, (here, organelles) in enumerate(zip(cells, mitochondria, strict=True)):
         profiles = spheres.cut(index * section_nm, drift_nm[index])
         ribbons = [s for s in synapses if s.section == index and s.ribbon_nm]
-        clear = find_clear(profiles, spheres.neurite, here, organelles, pixel_nm)
+        clear = _find_clear(profiles, spheres.neurite, here, organelles, pixel_nm)
         missed = profiles.radius_nm == 0
-        keep &= missed | (clear & miss_ribbons(profiles, ribbons, pixel_nm))
+        keep &= missed | (clear & _miss_ribbons(profiles, ribbons, pixel_nm))
         cut |= ~missed
     spheres = spheres.take(keep & cut)
-    spheres = spheres.take(find_free(spheres))
+    spheres = spheres.take(_find_free(spheres))
     for index, organelles in enumerate(mitochondria):
         profiles = spheres.cut(index * section_nm, drift_nm[index])
-        spheres = spheres.take(~find_hits(profiles, organelles.number > 0, pixel_nm))
+        spheres = spheres.take(~_find_hits(profiles, organelles.number > 0, pixel_nm))
     return spheres
 
 
-def tether_vesicles(
+def _tether_vesicles(
     rng: np.random.Generator, synapse: Synapse, pixel_nm: float, section_nm: float
 ) -> np.ndarray:
     """Vesicles on both sides of a ribbon and on its top: rows z, y, x, neurite, foot y, foot x."""
@@ -138,43 +139,43 @@ def tether_vesicles(
     for side in (-1, 1):
         for height in heights + rng.normal(0, 3, len(heights)):
             foot = start + synapse.inward * height + side * RIBBON_HALF_NM * aside
-            centre = foot + side * aside * (TETHER_NM + RADII_NM[1] + rng.uniform(-2, 3))
+            centre = foot + side * aside * (_TETHER_NM + _RADII_NM[1] + rng.uniform(-2, 3))
             rows.append((*centre, *foot))
     top = start + synapse.inward * (synapse.ribbon_nm + RIBBON_HALF_NM)
-    rows.append((*(top + synapse.inward * (TETHER_NM + RADII_NM[1])), *top))
+    rows.append((*(top + synapse.inward * (_TETHER_NM + _RADII_NM[1])), *top))
     table = np.array(rows)
     z = synapse.section * section_nm + rng.uniform(-1, 1, len(table)) * min(15, section_nm / 2)
-    return assemble(z, table[:, :2], synapse.terminal, table[:, 2:])
+    return _assemble(z, table[:, :2], synapse.terminal, table[:, 2:])
 
 
-def fill_pool(
+def _fill_pool(
     rng: np.random.Generator, synapse: Synapse, pixel_nm: float, section_nm: float
 ) -> np.ndarray:
     """Candidates for the pool over an active zone, dense near the membrane."""
     count = int(synapse.vesicles * section_nm / 50) + 1
     aside = np.array([-synapse.inward[1], synapse.inward[0]])
-    height = 36 + POOL_HEIGHT_NM * rng.beta(1, 1.7, count)
-    lateral = rng.normal(0, POOL_WIDTH_NM, count) * (0.6 + height / 400)
+    height = 36 + _POOL_HEIGHT_NM * rng.beta(1, 1.7, count)
+    lateral = rng.normal(0, _POOL_WIDTH_NM, count) * (0.6 + height / 400)
     centre = (
         synapse.anchor_px * pixel_nm + height[:, None] * synapse.inward + lateral[:, None] * aside
     )
     z = (synapse.section + rng.uniform(-0.5, 0.5, count)) * section_nm
-    return assemble(z, centre, synapse.terminal)
+    return _assemble(z, centre, synapse.terminal)
 
 
-def scatter_vesicles(
+def _scatter_vesicles(
     rng: np.random.Generator, cells: Cells, section: int, pixel_nm: float, section_nm: float
 ) -> np.ndarray:
     """Candidates anywhere in a section."""
     shape = np.array(cells.owner.shape)
-    count = int(SCATTERED * np.prod(shape * pixel_nm / 1000) * section_nm / 50)
+    count = int(_SCATTERED * np.prod(shape * pixel_nm / 1000) * section_nm / 50)
     centre = rng.uniform(0, 1, (count, 2)) * (shape - 1)
     y, x = np.rint(centre).astype(int).T
     z = (section + rng.uniform(-0.5, 0.5, count)) * section_nm
-    return assemble(z, centre * pixel_nm, cells.owner[y, x])
+    return _assemble(z, centre * pixel_nm, cells.owner[y, x])
 
 
-def assemble(
+def _assemble(
     z: np.ndarray, centre: np.ndarray, neurite: int | np.ndarray, foot: np.ndarray | None = None
 ) -> np.ndarray:
     """Joins columns to rows z, y, x, neurite, foot y, foot x."""
@@ -182,8 +183,8 @@ def assemble(
     return np.column_stack([z, centre, np.broadcast_to(neurite, len(z)), feet])
 
 
-def find_clear(
-    profiles: Profiles,
+def _find_clear(
+    profiles: _Profiles,
     neurite: np.ndarray,
     cells: Cells,
     mitochondria: Mitochondria,
@@ -194,47 +195,47 @@ def find_clear(
     shape = np.array(cells.owner.shape)
     inside = np.all((pixel >= 0) & (pixel < shape), axis=1)
     y, x = np.clip(pixel, 0, shape - 1).T
-    room = cells.boundary_nm[y, x] - MEMBRANE_CLEARANCE_NM
+    room = cells.boundary_nm[y, x] - _MEMBRANE_CLEARANCE_NM
     room = np.minimum(room, -mitochondria.depth_nm[y, x])
     clear = room > profiles.radius_nm + pixel_nm / 2
     return np.asarray(inside & (cells.owner[y, x] == neurite) & clear)
 
 
-def find_hits(profiles: Profiles, taken: np.ndarray, pixel_nm: float) -> np.ndarray:
+def _find_hits(profiles: _Profiles, taken: np.ndarray, pixel_nm: float) -> np.ndarray:
     """Whether each profile (n,) comes too close to a mask (y, x), pixel by pixel."""
     cut = np.flatnonzero(profiles.radius_nm)
     pixels, rows, depth = list_disk_pixels(
         taken.shape, profiles.centre_nm[cut], profiles.radius_nm[cut], pixel_nm
     )
-    near = depth > -max(MITOCHONDRION_CLEARANCE_NM, 1.5 * pixel_nm)
+    near = depth > -max(_MITOCHONDRION_CLEARANCE_NM, 1.5 * pixel_nm)
     hits = np.zeros(len(profiles.radius_nm), bool)
     hits[cut[rows[near & taken.ravel()[pixels]]]] = True
     return hits
 
 
-def miss_ribbons(profiles: Profiles, ribbons: list[Synapse], pixel_nm: float) -> np.ndarray:
+def _miss_ribbons(profiles: _Profiles, ribbons: list[Synapse], pixel_nm: float) -> np.ndarray:
     """Whether each profile (n,) stays off the ribbons of its section."""
     free = np.ones(len(profiles.radius_nm), bool)
     for synapse in ribbons:
         relative = profiles.centre_nm - synapse.anchor_px * pixel_nm
         height = np.clip(relative @ synapse.inward, 0, synapse.ribbon_nm)
         distance = np.hypot(*(relative - height[:, None] * synapse.inward).T)
-        free &= distance > RIBBON_HALF_NM + profiles.radius_nm + SPACING_NM
+        free &= distance > RIBBON_HALF_NM + profiles.radius_nm + _SPACING_NM
     return free
 
 
-def find_free(spheres: Spheres) -> np.ndarray:
+def _find_free(spheres: Spheres) -> np.ndarray:
     """Indices of the vesicles that overlap none before them, in order."""
     free = np.ones(len(spheres.radius_nm), bool)
     if not len(free):
         return np.flatnonzero(free)
     pairs = cKDTree(spheres.centre_nm).query_pairs(
-        2 * RADII_NM[1] + SPACING_NM, output_type="ndarray"
+        2 * _RADII_NM[1] + _SPACING_NM, output_type="ndarray"
     )
     gaps = np.linalg.norm(
         spheres.centre_nm[pairs[:, 0]] - spheres.centre_nm[pairs[:, 1]], axis=1
     ) - spheres.radius_nm[pairs].sum(axis=1)
-    pairs = pairs[gaps < SPACING_NM]
+    pairs = pairs[gaps < _SPACING_NM]
     for first, second in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:
         if free[first]:
             free[second] = False

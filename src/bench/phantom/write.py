@@ -15,19 +15,19 @@ from bench.errors import BenchError
 from bench.export import trakem2
 from bench.phantom.region import Region, make_region
 
-STRUCTURES = ("vesicles", "mitochondria", "membrane")
+_STRUCTURES = ("vesicles", "mitochondria", "membrane")
 log = logging.getLogger(__name__)
 # Changes whenever the same settings would give other files.
-PHANTOM_VERSION = 1
-MARK = "phantom.json"
-SECTION_NM = 50.0
+_PHANTOM_VERSION = 1
+_MARK = "phantom.json"
+_SECTION_NM = 50.0
 # Sections left out between two regions of the series, so that regions share no neighbours.
-GAP_SECTIONS = 10
-NM_PER_CM = 1e7
+_GAP_SECTIONS = 10
+_NM_PER_CM = 1e7
 
 
 @dataclass(frozen=True)
-class Annotation:
+class _Annotation:
     """An annotated region of the project.
 
     Attributes:
@@ -45,8 +45,8 @@ class Annotation:
     numbers: list[int]
 
 
-def format_project(
-    annotations: list[Annotation], *, montage_px: int, pixel_size_nm: float, section_nm: float
+def _format_project(
+    annotations: list[_Annotation], *, montage_px: int, pixel_size_nm: float, section_nm: float
 ) -> str:
     """Writes the text of a project: one layer per montage and one area list per instance.
 
@@ -59,7 +59,7 @@ def format_project(
     regions = [
         trakem2.Region(
             annotation.title,
-            {name: annotation.labels[name] for name in STRUCTURES},
+            {name: annotation.labels[name] for name in _STRUCTURES},
             annotation.corner_px,
             (montage_px, montage_px),
             [trakem2.Patch(file) for file in annotation.files],
@@ -100,30 +100,30 @@ def write_phantom(
             f"{config.size_px}: enlarge montage_px"
         )
     output = Path(config.output)
-    if find_phantom(output, config):
+    if _find_phantom(output, config):
         log.info("reusing the phantom in %s", output)
         return output
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".phantom-") as staging:
         folder = Path(staging) / "phantom"
-        fill_folder(folder, config, progress)
+        _fill_folder(folder, config, progress)
         try:
             folder.rename(output)
         except OSError:
-            if not find_phantom(output, config):
+            if not _find_phantom(output, config):
                 raise
     return output
 
 
-def find_phantom(output: Path, config: PhantomConfig) -> bool:
+def _find_phantom(output: Path, config: PhantomConfig) -> bool:
     """Whether a folder is the phantom of these settings; False where it is absent or empty.
 
     Raises:
         BenchError: If there is something else.
     """
-    mark = output / MARK
+    mark = output / _MARK
     if mark.is_file():
-        if mark.read_text() == describe(config):
+        if mark.read_text() == _describe(config):
             return True
     elif not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return False
@@ -133,13 +133,13 @@ def find_phantom(output: Path, config: PhantomConfig) -> bool:
     )
 
 
-def describe(config: PhantomConfig) -> str:
+def _describe(config: PhantomConfig) -> str:
     """The text of the mark."""
-    mark = {"version": PHANTOM_VERSION, "settings": config.identity()}
+    mark = {"version": _PHANTOM_VERSION, "settings": config.identity()}
     return json.dumps(mark, indent=2, sort_keys=True) + "\n"
 
 
-def fill_folder(
+def _fill_folder(
     folder: Path, config: PhantomConfig, progress: Callable[[int, int], None] | None
 ) -> None:
     """Writes everything into a new folder."""
@@ -149,47 +149,47 @@ def fill_folder(
     middle = slice(low, low + config.size_px)
     annotations = []
     for index in range(config.regions):
-        montage = make_montage(config, index)
+        montage = _make_montage(config, index)
         region = montage.crop(middle, middle)
-        numbers = [index * (config.sections + GAP_SECTIONS) + z for z in range(config.sections)]
+        numbers = [index * (config.sections + _GAP_SECTIONS) + z for z in range(config.sections)]
         names = [f"region{index}_section{number:03d}.tif" for number in numbers]
         for z, name in enumerate(names):
-            write_image(folder / "montages" / name, montage.raw[z], config.pixel_size_nm)
-            write_section(folder / choose_split(config, index, z), name, region, z)
+            _write_image(folder / "montages" / name, montage.raw[z], config.pixel_size_nm)
+            _write_section(folder / _choose_split(config, index, z), name, region, z)
             if progress is not None:
                 progress(index * config.sections + z + 1, total)
         files = [f"montages/{name}" for name in names]
-        annotations.append(Annotation(f"region{index}", region.labels, (low, low), files, numbers))
-    text = format_project(
+        annotations.append(_Annotation(f"region{index}", region.labels, (low, low), files, numbers))
+    text = _format_project(
         annotations,
         montage_px=config.montage_px,
         pixel_size_nm=config.pixel_size_nm,
-        section_nm=SECTION_NM,
+        section_nm=_SECTION_NM,
     )
     (folder / "project.xml").write_text(text, encoding="latin-1")
-    (folder / MARK).write_text(describe(config))
+    (folder / _MARK).write_text(_describe(config))
 
 
-def make_montage(config: PhantomConfig, index: int) -> Region:
+def _make_montage(config: PhantomConfig, index: int) -> Region:
     """Makes the montages of a region, all of them with truth."""
     seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
     return make_region(
         shape=(config.sections, config.montage_px, config.montage_px),
         pixel_size_nm=config.pixel_size_nm,
-        section_nm=SECTION_NM,
+        section_nm=_SECTION_NM,
         domain=config.domain,
         seed=seed,
     )
 
 
-def choose_split(config: PhantomConfig, region: int, section: int) -> str:
+def _choose_split(config: PhantomConfig, region: int, section: int) -> str:
     """The split of a section: by region where there are three or more, else by section."""
     by_region = config.regions >= 3
     left = config.regions - region if by_region else config.sections - section
     return {1: "test", 2: "val"}.get(left, "train")
 
 
-def write_section(folder: Path, name: str, region: Region, z: int) -> None:
+def _write_section(folder: Path, name: str, region: Region, z: int) -> None:
     """Writes image and labels of a section into the folders of a split."""
     images = {"raw": region.raw[z]}
     for structure, ids in region.labels.items():
@@ -197,12 +197,12 @@ def write_section(folder: Path, name: str, region: Region, z: int) -> None:
         images[structure] = ids[z].astype(dtype)
     for kind, image in images.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)
-        write_image(folder / kind / name, image, region.pixel_size_nm)
+        _write_image(folder / kind / name, image, region.pixel_size_nm)
 
 
-def write_image(path: Path, image: np.ndarray, pixel_size_nm: float) -> None:
+def _write_image(path: Path, image: np.ndarray, pixel_size_nm: float) -> None:
     """Writes a TIFF with its pixel size in the resolution tags."""
-    resolution = NM_PER_CM / pixel_size_nm
+    resolution = _NM_PER_CM / pixel_size_nm
     tifffile.imwrite(
         path,
         image,

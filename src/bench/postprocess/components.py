@@ -24,16 +24,16 @@ def label_components(mask: np.ndarray, *, min_area_px: int) -> tuple[np.ndarray,
         the pixels of all kept.
     """
     foreground = np.ascontiguousarray(mask).view(np.uint8)
-    first_of_row, runs, parent = find_runs(foreground)
-    ids, kept_px = number_runs(runs, parent, min_area_px)
+    first_of_row, runs, parent = _find_runs(foreground)
+    ids, kept_px = _number_runs(runs, parent, min_area_px)
     # Memory that comes zeroed from the system is cheaper than zeros written here.
     labels = np.zeros(mask.shape, np.int32)
-    write_runs(labels, first_of_row, runs, ids)
+    _write_runs(labels, first_of_row, runs, ids)
     return labels, kept_px
 
 
 @numba.njit(cache=True, nogil=True)
-def find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Finds the runs of a mask and unites those that touch from row to row.
 
     Args:
@@ -53,9 +53,9 @@ def find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for row in range(rows):
         first_of_row[row] = found
         above, above_end = above_end, found
-        in_row = find_edges(mask[row], changed, edges) // 2 if columns else 0
+        in_row = _find_edges(mask[row], changed, edges) // 2 if columns else 0
         if found + in_row > parent.size:
-            runs, parent = enlarge(runs, parent, 2 * (found + in_row))
+            runs, parent = _enlarge(runs, parent, 2 * (found + in_row))
         for run in range(found, found + in_row):
             start, stop = edges[2 * (run - found)], edges[2 * (run - found) + 1]
             runs[run, 0], runs[run, 1], parent[run] = start, stop, run
@@ -63,7 +63,7 @@ def find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 above += 1
             touching = above
             while touching < above_end and runs[touching, 0] < stop:
-                unite(parent, touching, run)
+                _unite(parent, touching, run)
                 touching += 1
         found += in_row
     first_of_row[rows] = found
@@ -71,7 +71,7 @@ def find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @numba.njit(cache=True, nogil=True)
-def enlarge(runs: np.ndarray, parent: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _enlarge(runs: np.ndarray, parent: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Copies runs and their parents to the front of longer arrays."""
     more_runs, more_parents = np.empty((size, 2), np.int32), np.empty(size, np.intp)
     more_runs[: parent.size] = runs
@@ -80,7 +80,7 @@ def enlarge(runs: np.ndarray, parent: np.ndarray, size: int) -> tuple[np.ndarray
 
 
 @numba.njit(cache=True, nogil=True)
-def find_edges(row: np.ndarray, changed: np.ndarray, edges: np.ndarray) -> int:
+def _find_edges(row: np.ndarray, changed: np.ndarray, edges: np.ndarray) -> int:
     """Writes the columns where runs begin and end, in turns; returns their number, which is even.
 
     Args:
@@ -107,7 +107,7 @@ def find_edges(row: np.ndarray, changed: np.ndarray, edges: np.ndarray) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def unite(parent: np.ndarray, first: int, second: int) -> None:
+def _unite(parent: np.ndarray, first: int, second: int) -> None:
     """Makes two runs one component, which is named by its first run."""
     while parent[first] != first:
         parent[first] = parent[parent[first]]
@@ -119,7 +119,7 @@ def unite(parent: np.ndarray, first: int, second: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def number_runs(runs: np.ndarray, parent: np.ndarray, min_area_px: int) -> tuple[np.ndarray, int]:
+def _number_runs(runs: np.ndarray, parent: np.ndarray, min_area_px: int) -> tuple[np.ndarray, int]:
     """The id of each run, 0 where its component is too small, int32; and the pixels of the rest."""
     areas = np.zeros(parent.size, np.intp)
     for run in range(parent.size):
@@ -139,7 +139,7 @@ def number_runs(runs: np.ndarray, parent: np.ndarray, min_area_px: int) -> tuple
 
 
 @numba.njit(cache=True, nogil=True)
-def write_runs(
+def _write_runs(
     labels: np.ndarray, first_of_row: np.ndarray, runs: np.ndarray, ids: np.ndarray
 ) -> None:
     """Writes the ids of runs into labels of zeros."""

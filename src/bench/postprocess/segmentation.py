@@ -13,9 +13,9 @@ from bench.postprocess.watershed import WatershedSettings, separate_instances
 from bench.structures import Structure
 
 # Share of the annotated foreground that has to be kept, by the opening and by the smallest area.
-KEPT_FRACTION = 0.99
+_KEPT_FRACTION = 0.99
 # Room below the annotated areas for predictions that come out smaller.
-AREA_SHARE = 0.5
+_AREA_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def settings_from_annotations(
         )
     areas = np.concatenate(areas_of_sections)
     kept = [pixels / annotated_px for pixels in kept_px]
-    radius = max(r for r, share in enumerate(kept) if share >= KEPT_FRACTION)
-    needed_px = find_needed_area(areas)
-    min_area_px = max(1, int(AREA_SHARE * needed_px))
+    radius = max(r for r, share in enumerate(kept) if share >= _KEPT_FRACTION)
+    needed_px = _find_needed_area(areas)
+    min_area_px = max(1, int(_AREA_SHARE * needed_px))
     in_nm2 = "" if pixel_size_nm is None else f" ({min_area_px * pixel_size_nm**2:.0f} nm²)"
     return PostprocessSettings(
         opening_radius_px=radius,
@@ -97,11 +97,11 @@ def settings_from_annotations(
     )
 
 
-def find_needed_area(areas: np.ndarray) -> int:
+def _find_needed_area(areas: np.ndarray) -> int:
     """The area (px) such that all smaller instances hold less than 1 % of the foreground."""
     ascending = np.sort(areas)
     held = np.cumsum(ascending)
-    return int(ascending[np.searchsorted(held, (1 - KEPT_FRACTION) * held[-1])])
+    return int(ascending[np.searchsorted(held, (1 - _KEPT_FRACTION) * held[-1])])
 
 
 def measure_areas(labels: np.ndarray) -> np.ndarray:

@@ -40,11 +40,11 @@ COMPONENTS = WatershedSettings(0.0, 0.0, 0, 0, "Connected components, nothing is
 # probability of boundary inside of a seed is at most 0.5, 0.3, 0.175 and 0.0875. Depth closes
 # gaps that these leave in an outline. The area, a share of the smallest instance's, keeps specks
 # from cutting instances up.
-SEED_RULES = ((0.5, 1.0), (0.7, 1.0), (0.65, 2.0), (0.65, 4.0))
-SEED_DEPTHS_PX = (0, 2, 4, 8)
-SEED_AREA_SHARES = (0.75, 0.25)
+_SEED_RULES = ((0.5, 1.0), (0.7, 1.0), (0.65, 2.0), (0.65, 4.0))
+_SEED_DEPTHS_PX = (0, 2, 4, 8)
+_SEED_AREA_SHARES = (0.75, 0.25)
 # Of these, the setting where nothing is annotated.
-DEFAULT_RULE, DEFAULT_DEPTH_PX, DEFAULT_AREA_SHARE = (0.65, 2.0), 4, 0.25
+_DEFAULT_RULE, _DEFAULT_DEPTH_PX, _DEFAULT_AREA_SHARE = (0.65, 2.0), 4, 0.25
 
 
 def separate_instances(
@@ -72,10 +72,10 @@ def separate_instances(
     Raises:
         BenchError: If the shapes differ, or an array has another type.
     """
-    check_probabilities(foreground=foreground, boundary=boundary, mask=mask)
+    _check_probabilities(foreground=foreground, boundary=boundary, mask=mask)
     components = label_mask(mask)
     depth = measure_depth(foreground, boundary, components=components, settings=settings)
-    return grow_seeds(components, find_seeds(depth, settings), boundary)
+    return _grow_seeds(components, _find_seeds(depth, settings), boundary)
 
 
 def measure_depth(
@@ -106,13 +106,13 @@ def measure_depth(
     return depth
 
 
-def find_seeds(depth_px: np.ndarray, settings: WatershedSettings) -> np.ndarray:
+def _find_seeds(depth_px: np.ndarray, settings: WatershedSettings) -> np.ndarray:
     """Labels the seeds in a map of depths: ids 1, 2 .. int32 (y, x)."""
     deep = label_mask(depth_px > settings.seed_depth_px)
     return drop_small_instances(deep, min_area_px=settings.min_seed_area_px)
 
 
-def grow_seeds(components: np.ndarray, seeds: np.ndarray, boundary: np.ndarray) -> np.ndarray:
+def _grow_seeds(components: np.ndarray, seeds: np.ndarray, boundary: np.ndarray) -> np.ndarray:
     """Divides the components that hold several seeds among these.
 
     Args:
@@ -172,20 +172,20 @@ def choose_watershed(
     tried = [COMPONENTS, *list_settings(min_area_px)]
     matchings = {settings: Matching() for settings in tried}
     for truth, foreground, boundary in sections:
-        check_probabilities(foreground=foreground, boundary=boundary, mask=truth)
+        _check_probabilities(foreground=foreground, boundary=boundary, mask=truth)
         components = clean_mask(
             foreground >= threshold_level,
             opening_radius_px=opening_radius_px,
             min_area_px=min_area_px,
         ).labels
-        for settings, labels in separate_by_all(components, foreground, boundary, tried):
+        for settings, labels in _separate_by_all(components, foreground, boundary, tried):
             matchings[settings] += match_instances(truth=truth, prediction=labels)
     annotated = matchings[COMPONENTS].truth_instances
     if not annotated:
         return default_settings(min_area_px), []
     scores = {settings: instance_scores(matching) for settings, matching in matchings.items()}
     best = find_best(scores)
-    rows = [describe(each, scores[each], chosen=each == best) for each in tried]
+    rows = [_describe(each, scores[each], chosen=each == best) for each in tried]
     origin = (
         f"The best of {len(tried)} settings on {annotated} instances of validation sections: "
         f"instance F1 {scores[best]['instance_f1']:.3f}, without separation "
@@ -205,7 +205,7 @@ def find_best(scores: dict[WatershedSettings, dict[str, float]]) -> WatershedSet
     return separating[len(separating) // 2] if separating else COMPONENTS
 
 
-def describe(
+def _describe(
     settings: WatershedSettings, scores: dict[str, float], *, chosen: bool
 ) -> dict[str, float | int | str]:
     """A row of the table of what was tried."""
@@ -217,27 +217,27 @@ def describe(
 def list_settings(min_area_px: int) -> list[WatershedSettings]:
     """The settings tried, the gentler first; without the repeats of a small ``min_area_px``."""
     tried = [
-        WatershedSettings(*rule, depth, share_of_area(share, min_area_px), "")
-        for rule in SEED_RULES
-        for depth in SEED_DEPTHS_PX
-        for share in SEED_AREA_SHARES
+        WatershedSettings(*rule, depth, _share_of_area(share, min_area_px), "")
+        for rule in _SEED_RULES
+        for depth in _SEED_DEPTHS_PX
+        for share in _SEED_AREA_SHARES
     ]
     return list(dict.fromkeys(tried))
 
 
 def default_settings(min_area_px: int) -> WatershedSettings:
     """The settings where there is no annotated instance to choose them on."""
-    area = share_of_area(DEFAULT_AREA_SHARE, min_area_px)
+    area = _share_of_area(_DEFAULT_AREA_SHARE, min_area_px)
     origin = "The default, as validation has no annotated instance to choose on."
-    return WatershedSettings(*DEFAULT_RULE, DEFAULT_DEPTH_PX, area, origin)
+    return WatershedSettings(*_DEFAULT_RULE, _DEFAULT_DEPTH_PX, area, origin)
 
 
-def share_of_area(share: float, min_area_px: int) -> int:
+def _share_of_area(share: float, min_area_px: int) -> int:
     """The smallest area of a seed (px) that is a share of the smallest instance's."""
     return max(1, int(share * min_area_px))
 
 
-def separate_by_all(
+def _separate_by_all(
     components: np.ndarray,
     foreground: np.ndarray,
     boundary: np.ndarray,
@@ -248,10 +248,10 @@ def separate_by_all(
         group = list(alike)
         depth = measure_depth(foreground, boundary, components=components, settings=group[0])
         for settings in group:
-            yield settings, grow_seeds(components, find_seeds(depth, settings), boundary)
+            yield settings, _grow_seeds(components, _find_seeds(depth, settings), boundary)
 
 
-def check_probabilities(*, foreground: np.ndarray, boundary: np.ndarray, mask: np.ndarray) -> None:
+def _check_probabilities(*, foreground: np.ndarray, boundary: np.ndarray, mask: np.ndarray) -> None:
     """Raises BenchError for what is not one section's probabilities and mask or labels."""
     check_mask(mask)
     for name, probability in (("foreground", foreground), ("boundary", boundary)):

@@ -28,9 +28,9 @@ from bench.models.checkpoint import ModelInfo, load_info
 from bench.recipe.recipe import Recipe
 
 # Pixel sizes that differ by more are reported: one of them is probably wrong.
-REPORTED_FACTOR = 2
+_REPORTED_FACTOR = 2
 log = logging.getLogger(__name__)
-NAMES = ("instances", "probability")
+_NAMES = ("instances", "probability")
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,10 @@ def find_scale_warnings(
     trained = sorted({info.input_pixel_size_nm for info in infos if info.input_pixel_size_nm})
     return [
         f"the image has pixels of {size:g} nm and the model was trained at {model_nm:g} nm, "
-        f"a factor over {REPORTED_FACTOR}: {remedy}"
+        f"a factor over {_REPORTED_FACTOR}: {remedy}"
         for size in sorted(set(sizes))
         for model_nm in trained
-        if not 1 / REPORTED_FACTOR <= size / model_nm <= REPORTED_FACTOR
+        if not 1 / _REPORTED_FACTOR <= size / model_nm <= _REPORTED_FACTOR
     ]
 
 
@@ -222,9 +222,9 @@ def segment_array(
     Raises:
         BenchError: If the images are not grey sections, or the pixel size is no length.
     """
-    images = check_images(np.asarray(images))
-    check_size(pixel_size_nm)
-    for warning in find_warnings(predictor, pixel_size_nm):
+    images = _check_images(np.asarray(images))
+    _check_size(pixel_size_nm)
+    for warning in _find_warnings(predictor, pixel_size_nm):
         log.warning("warning: %s", warning)
     instances = np.empty(images.shape, dtype=np.int32)
     probability = np.empty(images.shape, dtype=np.float32)
@@ -232,17 +232,17 @@ def segment_array(
     for number, raw in enumerate(sections):
         place = number if images.ndim == 3 else ...
         with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
-            maps = predictor.predict(raw, pixel_size_nm, Path(folder) / "tiles", ignore_steps)
+            maps = predictor.predict(raw, pixel_size_nm, Path(folder) / "tiles", _ignore_steps)
         instances[place] = predictor.recipe.segment(maps, pixel_size_nm).labels
         probability[place] = maps.foreground.astype(np.float32) / TOP_LEVEL
-    return dict(zip(NAMES, (instances, probability), strict=True))
+    return dict(zip(_NAMES, (instances, probability), strict=True))
 
 
-def ignore_steps(more: int) -> None:
+def _ignore_steps(more: int) -> None:
     """Nobody watches."""
 
 
-def find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> list[str]:
+def _find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> list[str]:
     """What is suspicious about the pixel size."""
     if pixel_size_nm is None:
         return [
@@ -253,7 +253,7 @@ def find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> li
     return find_scale_warnings(predictor.infos, [pixel_size_nm], rescale=rescale)
 
 
-def check_size(pixel_size_nm: float | None) -> None:
+def _check_size(pixel_size_nm: float | None) -> None:
     """Raises BenchError for a pixel size that is no length."""
     if pixel_size_nm is not None and not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
         raise BenchError(
@@ -262,7 +262,7 @@ def check_size(pixel_size_nm: float | None) -> None:
         )
 
 
-def check_images(images: np.ndarray) -> np.ndarray:
+def _check_images(images: np.ndarray) -> np.ndarray:
     """Checks images, and gives whole numbers that came as JSON the depth that they need.
 
     Raises:

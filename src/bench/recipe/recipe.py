@@ -18,8 +18,8 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.watershed import WatershedSettings
 
-FORMAT = "synapse-bench-recipe"
-VERSION = 1
+_FORMAT = "synapse-bench-recipe"
+_VERSION = 1
 RECIPE_FILE = "recipe.json"
 
 
@@ -139,7 +139,7 @@ class Recipe:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values."""
-    return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(recipe)}
+    return {"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(recipe)}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -154,9 +154,9 @@ def read_recipe(path: Path) -> Recipe:
         raise BenchError(f"{path} is not a readable recipe ({error}): write it again") from error
     content = content if isinstance(content, dict) else {}
     found, version = content.pop("format", None), content.pop("version", None)
-    if (found, version) != (FORMAT, VERSION):
+    if (found, version) != (_FORMAT, _VERSION):
         raise BenchError(
-            f"{path} must have format {FORMAT!r} version {VERSION}, received {found!r} version "
+            f"{path} must have format {_FORMAT!r} version {_VERSION}, received {found!r} version "
             f"{version!r}: run optimize again"
         )
     try:
@@ -182,7 +182,7 @@ def write_recipe_folder(folder: Path, recipe: Recipe, weights: Sequence[Path]) -
     folder.mkdir(parents=True)
     for number, path in enumerate(weights):
         for part in (path, path.with_suffix(".json")):
-            shutil.copyfile(part, (folder / member_file(number)).with_suffix(part.suffix))
+            shutil.copyfile(part, (folder / _member_file(number)).with_suffix(part.suffix))
     write_json(folder / RECIPE_FILE, recipe_to_json(recipe))
 
 
@@ -193,12 +193,12 @@ def read_recipe_folder(folder: Path) -> tuple[Recipe, tuple[Path, ...]]:
         BenchError: If something of it is missing or was changed.
     """
     recipe = read_recipe(folder / RECIPE_FILE)
-    weights = tuple(folder / member_file(number) for number in range(len(recipe.members)))
+    weights = tuple(folder / _member_file(number) for number in range(len(recipe.members)))
     check_weights(recipe, weights)
     return recipe, weights
 
 
-def member_file(number: int) -> str:
+def _member_file(number: int) -> str:
     """The checkpoint of a recipe's model, by its place in the recipe."""
     return f"member{number}.safetensors"
 

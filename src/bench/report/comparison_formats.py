@@ -14,7 +14,7 @@ from bench.report.statistics import ALPHA, Significance
 from bench.report.table_formats import MISSING, escape_markdown, shorten_dataset
 from bench.report.variants import variant_label
 
-COLUMNS = (
+_COLUMNS = (
     *("dataset", "structure", "first", "second", "sections", "difference", "low", "high"),
     *("p", "p_holm", "smallest_p_holm", "rank_biserial", "differing_sections"),
     *("seeds", "seeds_p", "seeds_p_holm", "seeds_smallest_p_holm", "cliffs_delta"),
@@ -41,7 +41,7 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
     """Writes the comparisons as CSV: full precision, empty where there is no value."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(_COLUMNS)
     for pair in comparisons:
         low, high = pair.interval or (None, None)
         sections, seeds = pair.over_sections, pair.over_seeds
@@ -74,7 +74,7 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
     if not comparisons:
         parts.append("No structure has two scored methods: there is nothing to compare.")
     if ranks:
-        parts += ["## Mean ranks over structures", *rank_tables(ranks)]
+        parts += ["## Mean ranks over structures", *_rank_tables(ranks)]
     return "\n\n".join([*parts, CAPTION]) + "\n"
 
 
@@ -84,28 +84,28 @@ def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
     cells.append(MISSING if pair.difference is None else f"{pair.difference:+.3f}")
     cells.append("{:+.3f} to {:+.3f}".format(*pair.interval) if pair.interval else MISSING)
     cells.append(f"{pair.over_sections.p:.3g}" if pair.over_sections else MISSING)
-    cells.append(p_text(pair.p_holm, pair.smallest_p_holm))
-    cells.append(effect_text(pair.over_sections))
+    cells.append(_p_text(pair.p_holm, pair.smallest_p_holm))
+    cells.append(_effect_text(pair.over_sections))
     if seeds:
         cells.append(str(pair.over_seeds.n) if pair.over_seeds else MISSING)
-        cells.append(p_text(pair.seeds_p_holm, pair.seeds_smallest_p_holm))
-        cells.append(effect_text(pair.over_seeds))
+        cells.append(_p_text(pair.seeds_p_holm, pair.seeds_smallest_p_holm))
+        cells.append(_effect_text(pair.over_seeds))
     return cells
 
 
-def p_text(p: float | None, smallest: float | None) -> str:
+def _p_text(p: float | None, smallest: float | None) -> str:
     """A corrected p, and in brackets the smallest it could be where that is not significant."""
     if p is None or smallest is None:
         return MISSING
     return f"{p:.3g}" if smallest <= ALPHA else f"{p:.3g} [{smallest:.3g}]"
 
 
-def effect_text(test: Significance | None) -> str:
+def _effect_text(test: Significance | None) -> str:
     """The effect size of a test."""
     return MISSING if test is None else f"{test.effect:+.2f}"
 
 
-def rank_tables(ranks: Sequence[MeanRank]) -> list[str]:
+def _rank_tables(ranks: Sequence[MeanRank]) -> list[str]:
     """A Markdown table of mean ranks per dataset."""
     tables = []
     for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):
@@ -143,8 +143,8 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
     pairs = [pair for pair in comparisons if pair.first == best]
     lines = [f"highest mean Dice of a section: {variant_label(best)}"]
     blind = [pair for pair in pairs if not pair.testable]
-    for limit in dict.fromkeys(map(describe_limit, blind)):
-        few = [variant_label(pair.second) for pair in blind if describe_limit(pair) == limit]
+    for limit in dict.fromkeys(map(_describe_limit, blind)):
+        few = [variant_label(pair.second) for pair in blind if _describe_limit(pair) == limit]
         lines.append(f"{limit}: {'; '.join(few)}")
     if alike := [pair for pair in pairs if pair.testable and not pair.distinguishable]:
         names = "; ".join(f"{variant_label(p.second)} (p = {p.p_holm:.2g})" for p in alike)
@@ -155,7 +155,7 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
     return lines
 
 
-def describe_limit(pair: Comparison) -> str:
+def _describe_limit(pair: Comparison) -> str:
     """Why no outcome of a pair could be significant."""
     test = pair.over_sections
     if test is None:

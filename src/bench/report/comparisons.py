@@ -12,7 +12,7 @@ from bench.report.tables import ScoreRecord, TableRow, bootstrap_interval, group
 
 
 @dataclass(frozen=True)
-class MethodScores:
+class _MethodScores:
     """The Dice of a method on one structure of one dataset.
 
     Attributes:
@@ -105,13 +105,13 @@ def compare_pairs(
         members.setdefault((dataset, structure), {})[method] = found
     for dataset, structure in product(datasets, structures_order):
         methods = members.get((dataset, structure), {})
-        scored = sorted(collect_scores(methods), key=lambda scores: -scores.mean)
-        pairs = [compare_pair(dataset, structure, a, b) for a, b in combinations(scored, 2)]
-        comparisons += correct(pairs)
+        scored = sorted(_collect_scores(methods), key=lambda scores: -scores.mean)
+        pairs = [_compare_pair(dataset, structure, a, b) for a, b in combinations(scored, 2)]
+        comparisons += _correct(pairs)
     return comparisons
 
 
-def collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[MethodScores]:
+def _collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[_MethodScores]:
     """The Dice per section and seed of every method with any; one structure and dataset."""
     collected = []
     for method, records in methods.items():
@@ -125,12 +125,12 @@ def collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[MethodS
                     sections.setdefault(section, []).append(scores["dice"])
         if sections:
             means = {section: float(np.mean(values)) for section, values in sections.items()}
-            collected.append(MethodScores(method, means, seeds))
+            collected.append(_MethodScores(method, means, seeds))
     return collected
 
 
-def compare_pair(
-    dataset: str, structure: str, first: MethodScores, second: MethodScores
+def _compare_pair(
+    dataset: str, structure: str, first: _MethodScores, second: _MethodScores
 ) -> Comparison:
     """Compares two methods; no p is corrected yet."""
     common = [section for section in first.sections if section in second.sections]
@@ -149,14 +149,14 @@ def compare_pair(
     )
 
 
-def correct(pairs: Sequence[Comparison]) -> list[Comparison]:
+def _correct(pairs: Sequence[Comparison]) -> list[Comparison]:
     """Corrects the p values of the pairs of one structure and dataset.
 
     The smallest p of every test, corrected together, bound the corrected p from below: the
     correction never lowers a value when another rises.
     """
-    of_sections = correct_tests([pair.over_sections for pair in pairs])
-    of_seeds = correct_tests([pair.over_seeds for pair in pairs])
+    of_sections = _correct_tests([pair.over_sections for pair in pairs])
+    of_seeds = _correct_tests([pair.over_seeds for pair in pairs])
     return [
         replace(
             pair,
@@ -171,7 +171,7 @@ def correct(pairs: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def correct_tests(
+def _correct_tests(
     tests: Sequence[Significance | None],
 ) -> list[tuple[float, float] | tuple[None, None]]:
     """The corrected p of each test, and the smallest it could have; None where there is none."""

@@ -11,9 +11,9 @@ from bench.report.table_formats import METRIC_COLUMNS
 from bench.report.tables import TableRow, mark_best
 from bench.structures import find_structure
 
-NAMES = ("method", "structure")
+_NAMES = ("method", "structure")
 NO_NUMBER = "no number was published"
-OTHER_DATA = "published scores, of other data: not compared with ours"
+_OTHER_DATA = "published scores, of other data: not compared with ours"
 
 
 def read_reference(path: Path) -> list[TableRow]:
@@ -39,8 +39,8 @@ def read_reference(path: Path) -> list[TableRow]:
         raise BenchError(
             f"reference must be a CSV table of published scores, {path} cannot be read: {reason}"
         ) from error
-    check_columns(path, columns)
-    rows = [read_line(path, number, line) for number, line in enumerate(lines, start=2)]
+    _check_columns(path, columns)
+    rows = [_read_line(path, number, line) for number, line in enumerate(lines, start=2)]
     twice = [cell for cell, n in Counter((r.method, r.structure) for r in rows).items() if n > 1]
     if twice:
         raise BenchError(
@@ -52,22 +52,22 @@ def read_reference(path: Path) -> list[TableRow]:
     return mark_best(rows)
 
 
-def check_columns(path: Path, columns: list[str]) -> None:
+def _check_columns(path: Path, columns: list[str]) -> None:
     """Raises BenchError where the columns are not those of published scores."""
-    for name in NAMES:
+    for name in _NAMES:
         if name not in columns:
             raise BenchError(
                 f"{path} must have the columns method and structure, received "
                 f"{', '.join(columns) or 'none'}: add {name}"
             )
     for name in columns:
-        if name not in (*NAMES, *METRIC_COLUMNS):
-            raise unknown_name(f"column of {path}", name, (*NAMES, *METRIC_COLUMNS))
+        if name not in (*_NAMES, *METRIC_COLUMNS):
+            raise unknown_name(f"column of {path}", name, (*_NAMES, *METRIC_COLUMNS))
     if len(set(columns)) < len(columns):
         raise BenchError(f"{path} must name a column once, received {', '.join(columns)}")
 
 
-def read_line(path: Path, number: int, line: Mapping[str, str | None]) -> TableRow:
+def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> TableRow:
     """Reads one line of a reference as a row."""
     if "" in line or None in line.values():
         raise BenchError(f"line {number} of {path} must have as many cells as the first line")
@@ -75,7 +75,7 @@ def read_line(path: Path, number: int, line: Mapping[str, str | None]) -> TableR
     if not cells["method"]:
         raise BenchError(f"line {number} of {path} must name a method, received an empty cell")
     metrics = [metric for metric in METRIC_COLUMNS if cells.get(metric)]
-    scores = {metric: read_score(path, number, metric, cells[metric]) for metric in metrics}
+    scores = {metric: _read_score(path, number, metric, cells[metric]) for metric in metrics}
     return TableRow(
         method=cells["method"],
         label=f"{cells['method']} (published)",
@@ -88,12 +88,12 @@ def read_line(path: Path, number: int, line: Mapping[str, str | None]) -> TableR
         interval=None,
         sections=0,
         reason=None if scores else NO_NUMBER,
-        warnings=(OTHER_DATA,),
+        warnings=(_OTHER_DATA,),
         published=True,
     )
 
 
-def read_score(path: Path, number: int, metric: str, text: str) -> float:
+def _read_score(path: Path, number: int, metric: str, text: str) -> float:
     """Reads a score."""
     try:
         score = float(text)

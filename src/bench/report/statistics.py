@@ -11,11 +11,11 @@ from bench.errors import BenchError
 
 ALPHA = 0.05
 # Differences closer than this are the same: floating point makes 0.3 - 0.1 and 0.4 - 0.2 differ.
-DECIMALS = 12
+_DECIMALS = 12
 # As many arrangements are tried one by one; scipy does so where a sample has ties.
-ARRANGEMENTS = 9999
+_ARRANGEMENTS = 9999
 # Up to so many pairs of values the exact distribution of U is made; its cost grows faster still.
-EXACT_PAIRS = 2500
+_EXACT_PAIRS = 2500
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def wilcoxon_signed_rank(differences: Sequence[float]) -> Significance:
         Wilcoxon, Biometrics Bulletin 1 (1945) 80. Kerby, Comprehensive
         Psychology 3 (2014) 1.
     """
-    values = np.round(_finite("differences", differences), DECIMALS)
+    values = np.round(_finite("differences", differences), _DECIMALS)
     nonzero = values[values != 0]
     n = len(nonzero)
     if n == 0:
@@ -89,7 +89,7 @@ def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significa
         Mann and Whitney, Annals of Mathematical Statistics 18 (1947) 50. Cliff, Psychological
         Bulletin 114 (1993) 494.
     """
-    a, b = (np.round(_finite("samples", values), DECIMALS) for values in (first, second))
+    a, b = (np.round(_finite("samples", values), _DECIMALS) for values in (first, second))
     if not len(a) or not len(b):
         raise BenchError(
             f"both samples must have a value, received {len(a)} and {len(b)}: score more seeds"
@@ -97,9 +97,9 @@ def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significa
     tied = len(np.unique(np.concatenate([a, b]))) < len(a) + len(b)
     ways = math.comb(len(a) + len(b), len(a))
     method = "exact"
-    if tied and ways <= ARRANGEMENTS:
-        method = stats.PermutationMethod(n_resamples=ARRANGEMENTS)
-    elif tied or len(a) * len(b) > EXACT_PAIRS:
+    if tied and ways <= _ARRANGEMENTS:
+        method = stats.PermutationMethod(n_resamples=_ARRANGEMENTS)
+    elif tied or len(a) * len(b) > _EXACT_PAIRS:
         method = "asymptotic"
     result = stats.mannwhitneyu(a, b, method=method)
     delta = 2 * float(result.statistic) / (len(a) * len(b)) - 1

@@ -32,7 +32,7 @@ COST_COLUMNS: dict[str, str] = {
 }
 SCORE_COLUMNS = (*METRIC_COLUMNS.values(), "95 % interval", "Seeds")
 # Line breaks that let the table fit a terminal of 80 columns.
-TERMINAL_COLUMNS = ("Dice", "IoU", "Prec.", "Recall", "Inst.\nF1", "95 %\ninterval", "Seeds")
+_TERMINAL_COLUMNS = ("Dice", "IoU", "Prec.", "Recall", "Inst.\nF1", "95 %\ninterval", "Seeds")
 CAPTION = (
     "Scores are computed once over the pooled pixels and instances of all sections of the split, "
     "then averaged over seeds (± standard deviation where there are several). The interval is "
@@ -40,7 +40,7 @@ CAPTION = (
     "and column is marked, ties included."
 )
 MISSING = "–"
-LATEX_ESCAPES = {
+_LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -55,11 +55,11 @@ MEANING = (
     "Training is the time in the training loop, that of the stage it started from included; GPU "
     "memory is the peak of the tensors in training, empty on a CPU."
 )
-COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
+_COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 
 
 @dataclass(frozen=True)
-class Cell:
+class _Cell:
     """Text of a cell, and whether it is the best of its column."""
 
     text: str
@@ -72,7 +72,7 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
     notes = number_notes(rows)
     lines = [[*names, *SCORE_COLUMNS], ["---"] * len(names) + ["---:"] * len(SCORE_COLUMNS)]
     for row in rows:
-        cells = [Cell(text) for text in name_cells(row, names)]
+        cells = [_Cell(text) for text in name_cells(row, names)]
         cells += score_cells(row, notes, deviations=METRIC_COLUMNS)
         texts = [escape_markdown(cell.text) for cell in cells]
         lines.append(
@@ -122,7 +122,7 @@ def to_latex(rows: Sequence[TableRow]) -> str:
     for _, group in groupby(rows, key=lambda row: (row.dataset, row.method)):
         lines.append(r"\midrule")
         for row in group:
-            cells = [Cell(text) for text in name_cells(row, names)]
+            cells = [_Cell(text) for text in name_cells(row, names)]
             cells += score_cells(row, notes, deviations=("dice",))
             texts = [escape_latex(cell.text) for cell in cells]
             lines.append(
@@ -161,11 +161,11 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
         table.add_column("Method", overflow="fold")
         table.add_column("Structure", no_wrap=True)
-        for name in TERMINAL_COLUMNS:
+        for name in _TERMINAL_COLUMNS:
             table.add_column(name, justify="right", no_wrap=True)
         for _, group in groupby(of_dataset, key=lambda row: row.method):
             members = list(group)
-            columns = zip(*(terminal_cells(row, notes) for row in members), strict=True)
+            columns = zip(*(_terminal_cells(row, notes) for row in members), strict=True)
             table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in columns))
             table.add_section()
         console.print(table)
@@ -174,7 +174,7 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
     console.print(Text(CAPTION, style="dim"))
 
 
-def terminal_cells(row: TableRow, notes: Mapping[str, int]) -> list[Text]:
+def _terminal_cells(row: TableRow, notes: Mapping[str, int]) -> list[Text]:
     """The structure of a row and its scores, as narrow as they can be read."""
     return [Text(row.structure.capitalize())] + [
         Text(cell.text.replace(" ± ", "±"), style="bold green" if cell.best else "")
@@ -202,7 +202,7 @@ def name_cells(row: TableRow, columns: Sequence[str]) -> list[str]:
 
 def score_cells(
     row: TableRow, notes: Mapping[str, int], *, deviations: Container[str]
-) -> list[Cell]:
+) -> list[_Cell]:
     """The cells after the names: scores, interval, and number of seeds with the notes.
 
     Args:
@@ -215,12 +215,12 @@ def score_cells(
         text = f"{row.scores[metric]:.3f}" if metric in row.scores else MISSING
         if metric in row.deviations and metric in deviations:
             text += f" ± {row.deviations[metric]:.3f}"
-        cells.append(Cell(text, best=metric in row.best))
+        cells.append(_Cell(text, best=metric in row.best))
     interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
     numbers = ",".join(str(notes[note]) for note in row.notes if note in notes)
     seeds = MISSING if row.published else str(row.n)
     seeds += f" [{numbers}]" if numbers else ""
-    return [*cells, Cell(interval), Cell(seeds)]
+    return [*cells, _Cell(interval), _Cell(seeds)]
 
 
 def shorten_dataset(dataset: str) -> str:
@@ -231,7 +231,7 @@ def shorten_dataset(dataset: str) -> str:
 
 def escape_latex(text: str) -> str:
     """Escapes the characters that have a meaning of their own in LaTeX text."""
-    return "".join(LATEX_ESCAPES.get(character, character) for character in text)
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
 
 
 def escape_markdown(text: str) -> str:
@@ -256,7 +256,7 @@ def cost_table(rows: Sequence[TableRow]) -> str:
             cells.append(format_cost(float(np.mean(known))) if known else MISSING)
         lines.append([escape_markdown(dataset), escape_markdown(variant_label(method)), *cells])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## Cost\n\n{table}\n\n{COST_CAPTION}\n"
+    return f"## Cost\n\n{table}\n\n{_COST_CAPTION}\n"
 
 
 def format_cost(value: float) -> str:

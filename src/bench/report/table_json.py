@@ -7,7 +7,7 @@ from typing import Any
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.tables import ScoreRecord, TableRow, group_records
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 
 def to_json(
@@ -27,9 +27,9 @@ def to_json(
     """
     members = group_records(records)
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "rows": [
-            describe_row(row, members.get((row.method, row.structure, row.dataset), []))
+            _describe_row(row, members.get((row.method, row.structure, row.dataset), []))
             for row in rows
         ],
         "comparisons": [
@@ -40,14 +40,14 @@ def to_json(
     }
 
 
-def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any]:
+def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any]:
     """A row with the runs it is the mean of, which are among its records."""
     runs = [
         {
             "seed": record.seed,
             "run_id": record.run_id,
             "scores": dict(record.scores),
-            "sections": plain(record.section_scores),
+            "sections": _plain(record.section_scores),
             "costs": dict(record.costs),
         }
         for record in sorted(records, key=lambda record: record.seed)
@@ -63,6 +63,6 @@ def describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any
     }
 
 
-def plain(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+def _plain(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Scores per section as dictionaries."""
     return {section: dict(values) for section, values in scores.items()}

@@ -188,14 +188,14 @@ def benchmark_table(
     Raises:
         BenchError: If two records share method, structure, dataset and seed.
     """
-    check_unique(records)
+    _check_unique(records)
     methods = list(dict.fromkeys([*methods_order, *(record.method for record in records)]))
     structures = list(dict.fromkeys([*structures_order, *(record.structure for record in records)]))
     datasets = list(dict.fromkeys(record.dataset for record in records)) or [""]
     annotated = {(record.dataset, record.structure) for record in records}
     members = group_records(records)
     rows = [
-        summarise_cell(members.get((method, structure, data), []), method, structure, data)
+        _summarise_cell(members.get((method, structure, data), []), method, structure, data)
         for data in datasets
         for method in methods
         for structure in structures
@@ -215,7 +215,7 @@ def group_records(
     return members
 
 
-def check_unique(records: Sequence[ScoreRecord]) -> None:
+def _check_unique(records: Sequence[ScoreRecord]) -> None:
     """Raises BenchError where two records are the same cell and seed."""
     seen: dict[tuple[str, str, str, int], str] = {}
     for record in records:
@@ -229,7 +229,7 @@ def check_unique(records: Sequence[ScoreRecord]) -> None:
         seen[key] = record.run_id
 
 
-def summarise_cell(
+def _summarise_cell(
     records: Sequence[ScoreRecord], method: str, structure: str, dataset: str
 ) -> TableRow:
     """Averages the records of one cell over seeds; no best value is marked yet."""

@@ -4,7 +4,7 @@ from bench.methods import METHODS
 from bench.metrics.table import METRICS
 
 # Before the metric that chose a combination of methods.
-COMBINATION = "best_by_"
+_COMBINATION = "best_by_"
 
 
 # A method trained on fewer annotated sections than there are is a row of its own in the table.
@@ -17,13 +17,13 @@ def variant_name(method: str, labelled: int | None) -> str:
 
 def combination_name(metric: str) -> str:
     """Name of the best combination of methods by a metric, which is a row of the table too."""
-    return f"{COMBINATION}{metric}"
+    return f"{_COMBINATION}{metric}"
 
 
 def variant_label(name: str) -> str:
     """How the benchmark table calls a method or variant; other names stay as they are."""
-    metric = METRICS.get(name.removeprefix(COMBINATION))
-    if name.startswith(COMBINATION) and metric is not None:
+    metric = METRICS.get(name.removeprefix(_COMBINATION))
+    if name.startswith(_COMBINATION) and metric is not None:
         return f"Best combination by {metric.label}"
     method, _, labelled = name.partition(":")
     if method not in METHODS:

@@ -60,13 +60,13 @@ def ablate(
     by_radius = count_blend(evidence, plain.blend, opened, (plain.min_area_px,))
     found: dict[str, Candidate | None] = {
         "plain model": plain,
-        "threshold": best_threshold(plain, by_radius, metric),
-        "augmentation": swap_blend(evidence, plain, histograms, alone=True),
-        "ensemble": swap_blend(evidence, plain, histograms, alone=False),
+        "threshold": _best_threshold(plain, by_radius, metric),
+        "augmentation": _swap_blend(evidence, plain, histograms, alone=True),
+        "ensemble": _swap_blend(evidence, plain, histograms, alone=False),
         "opening": best_of(
             [with_scores(evidence, replace(plain, opening_radius_px=r)) for r in by_radius], metric
         ),
-        "minimum area": best_area(evidence, plain, winner, metric),
+        "minimum area": _best_area(evidence, plain, winner, metric),
         "separation": separate(evidence, plain),
         "all together": winner,
     }
@@ -78,7 +78,7 @@ def ablate(
     ]
 
 
-def best_threshold(
+def _best_threshold(
     plain: Candidate, by_radius: Mapping[int, ThresholdCounts], metric: str
 ) -> Candidate | None:
     """The plain model with the best threshold.
@@ -93,7 +93,7 @@ def best_threshold(
     return best
 
 
-def swap_blend(
+def _swap_blend(
     evidence: Evidence, plain: Candidate, histograms: Histograms, *, alone: bool
 ) -> Candidate | None:
     """The plain model with the best augmentations, or in the best ensemble without any.
@@ -117,7 +117,7 @@ def swap_blend(
     return with_scores(evidence, replace(plain, blend=best))
 
 
-def best_area(evidence: Evidence, plain: Candidate, winner: Candidate, metric: str) -> Candidate:
+def _best_area(evidence: Evidence, plain: Candidate, winner: Candidate, metric: str) -> Candidate:
     """The plain model with its own minimum area, none, or the winner's."""
     areas = dict.fromkeys((plain.min_area_px, 0, winner.min_area_px))
     tried = [with_scores(evidence, replace(plain, min_area_px=area)) for area in areas]

@@ -21,7 +21,7 @@ PIXEL_METRICS = ("dice", "iou", "precision", "recall")
 # Average precision is of all thresholds, so none is the best by it.
 SEARCHABLE = tuple(name for name in METRICS if name != "average_precision")
 # Where the metric says nothing of instances, they decide between equals, and the other way round.
-SECOND = {True: "instance_f1", False: "dice"}
+_SECOND = {True: "instance_f1", False: "dice"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def check_metric(metric: str) -> None:
         )
 
 
-def pixel_counts(histogram: ScoreHistogram) -> ThresholdCounts:
+def _pixel_counts(histogram: ScoreHistogram) -> ThresholdCounts:
     """The counts of a histogram: of pixels only, for one minimum area of nothing."""
     found, wrong = (
         np.cumsum(part[::-1])[::-1][None] for part in (histogram.foreground, histogram.background)
@@ -90,7 +90,7 @@ def pixel_counts(histogram: ScoreHistogram) -> ThresholdCounts:
 
 def pixel_curve(histogram: ScoreHistogram, metric: str) -> np.ndarray:
     """A pixel metric at every threshold, (256,)."""
-    return np.asarray(pixel_counts(histogram).score(metric)[0])
+    return np.asarray(_pixel_counts(histogram).score(metric)[0])
 
 
 def middle_of_best(scores: np.ndarray) -> int:
@@ -120,7 +120,7 @@ def preference(candidate: Candidate, metric: str) -> tuple[float, ...]:
     scores = candidate.scores
     return (
         round(scores[metric], 10),
-        round(scores[SECOND[metric in PIXEL_METRICS]], 10),
+        round(scores[_SECOND[metric in PIXEL_METRICS]], 10),
         -candidate.blend.passes,
         -len(candidate.blend.members),
         -candidate.opening_radius_px,
@@ -171,17 +171,17 @@ def score_candidate(evidence: Evidence, candidate: Candidate) -> SplitResult:
             section,
             truth=evidence.read_truth(section),
             probability=prediction.foreground,
-            instances=segment_as(candidate, prediction),
+            instances=_segment_as(candidate, prediction),
         )
     return result
 
 
 def segment_section(evidence: Evidence, candidate: Candidate, section: str) -> Instances:
     """Segments a section as the candidate says."""
-    return segment_as(candidate, evidence.blend(candidate.blend, section))
+    return _segment_as(candidate, evidence.blend(candidate.blend, section))
 
 
-def segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instances:
+def _segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instances:
     """Makes instances of a section's maps as the candidate says."""
     return segment_prediction(
         prediction,

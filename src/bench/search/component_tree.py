@@ -154,7 +154,7 @@ def build_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         both int32. The root, which is the last in order, is its own parent.
     """
     pixels = levels.size
-    order = sort_descending(levels)
+    order = _sort_descending(levels)
     parent = np.empty(pixels, np.int32)
     root = np.full(pixels, -1, np.int32)
     flooded = pixels - np.count_nonzero(levels == 0)
@@ -208,7 +208,7 @@ def build_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @numba.njit(cache=True, nogil=True)
-def sort_descending(levels: np.ndarray) -> np.ndarray:
+def _sort_descending(levels: np.ndarray) -> np.ndarray:
     """Places of the pixels from the highest level to the lowest, equal ones in reading order."""
     counts = np.zeros(LEVELS + 1, np.int64)
     for level in levels:

@@ -17,7 +17,7 @@ from bench.search.map_search import RANKED_BY, Histograms, rank
 from bench.search.threshold_counts import DENOMINATOR, NUMERATORS, ThresholdCounts, count_thresholds
 
 # Sections counted at once: each takes about 40 bytes a pixel.
-WORKERS = 2
+_WORKERS = 2
 
 
 def count_own_instances(
@@ -38,12 +38,12 @@ def count_own_instances(
     # Between two levels that are there nothing changes.
     reached = np.searchsorted(present, np.arange(LEVELS))
     steps = [
-        count_level(
+        _count_level(
             np.where(prediction.foreground >= level, prediction.instances, 0), truth, min_areas
         )
         for level in present
     ]
-    steps.append(count_level(np.zeros_like(prediction.instances), truth, min_areas))
+    steps.append(_count_level(np.zeros_like(prediction.instances), truth, min_areas))
     instances, predicted_px, true_px, ious = (
         np.stack([step[kind] for step in steps], axis=-1)[..., reached] for kind in range(4)
     )
@@ -59,7 +59,7 @@ def count_own_instances(
     )
 
 
-def count_level(
+def _count_level(
     labels: np.ndarray, truth: np.ndarray, min_areas: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Instances, their pixels, the true ones among them, the sum of IoU, and the matches.
@@ -122,7 +122,7 @@ def count_blend(
         )
         return {radius: count_thresholds(levels, truth, min_areas) for radius, levels in opened}
 
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         counted = list(pool.map(count, evidence.sections))
     return {radius: reduce(add, (each[radius] for each in counted)) for radius in counted[0]}
 

@@ -14,13 +14,13 @@ from bench.search.candidates import PIXEL_METRICS, Evidence, pixel_curve
 
 Histograms = dict[Blend, ScoreHistogram]
 Report = Callable[[int, int, str], None]
-WEIGHTED = "weighted"
+_WEIGHTED = "weighted"
 # Weights of the models of a weighted mean.
-WEIGHTS = (1, 2, 3)
+_WEIGHTS = (1, 2, 3)
 # Where instances are wanted, maps are ranked by this all the same: instances cost more.
 RANKED_BY = "dice"
 # What the setting ``ensembles`` may name.
-ENSEMBLE_MODES = (MEAN, WEIGHTED, MAXIMUM, VOTE)
+ENSEMBLE_MODES = (MEAN, _WEIGHTED, MAXIMUM, VOTE)
 
 
 class SectionPixels:
@@ -135,11 +135,13 @@ class MapSettings:
 
 def search_maps(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
     """Scores the models alone, then ensembles of the best, then weights of the best means."""
-    found = score_singles(evidence, settings, report)
+    found = _score_singles(evidence, settings, report)
     if settings.ensembles and len(evidence.members) > 1:
-        found |= score_all(evidence, plan_ensembles(evidence, found, settings), report, "ensembles")
-        if WEIGHTED in settings.ensembles:
-            found |= score_all(evidence, plan_weights(found, settings), report, "weights")
+        found |= _score_all(
+            evidence, _plan_ensembles(evidence, found, settings), report, "ensembles"
+        )
+        if _WEIGHTED in settings.ensembles:
+            found |= _score_all(evidence, _plan_weights(found, settings), report, "weights")
     return found
 
 
@@ -149,10 +151,10 @@ def rank(found: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
     return sorted(best, key=lambda blend: (-best[blend], blend.passes, len(blend.members)))
 
 
-def score_singles(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
+def _score_singles(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
     """Scores every model alone, under the augmentations that the settings say."""
     if settings.augmentations == "subsets":
-        return score_every_subset(evidence, report)
+        return _score_every_subset(evidence, report)
     plans: list[Blend] = []
     for member, stored in evidence.members.items():
         subsets: set[tuple[str, ...]] = {(IDENTITY,)}
@@ -160,16 +162,16 @@ def score_singles(evidence: Evidence, settings: MapSettings, report: Report) -> 
             subsets.add(stored)
         if settings.augmentations == "best_k":
             alone = [Blend((member,), (name,)) for name in stored]
-            scored = score_all(evidence, alone, report, f"augmentations of {member}")
+            scored = _score_all(evidence, alone, report, f"augmentations of {member}")
             order = [blend.augmentations[0] for blend in rank(scored, settings.ranked_by)]
             prefixes = [order[: k + 1] for k in range(len(order))]
             # In the table's order, by which equal sets are equal.
             subsets |= {tuple(n for n in stored if n in chosen) for chosen in prefixes}
         plans += [Blend((member,), subset) for subset in sorted(subsets)]
-    return score_all(evidence, plans, report, "models alone")
+    return _score_all(evidence, plans, report, "models alone")
 
 
-def score_every_subset(evidence: Evidence, report: Report) -> Histograms:
+def _score_every_subset(evidence: Evidence, report: Report) -> Histograms:
     """Scores every model alone, under every subset of its augmentations."""
     found: Histograms = {}
     total = len(evidence.sections) * len(evidence.members)
@@ -177,48 +179,50 @@ def score_every_subset(evidence: Evidence, report: Report) -> Histograms:
         for place, (member, stored) in enumerate(evidence.members.items()):
             # A model at a time: the maps of all would not fit where there are many.
             pixels = SectionPixels(evidence, section)
-            add_up(found, score_subsets(pixels, member, stored))
+            _add_up(found, score_subsets(pixels, member, stored))
             report(number * len(evidence.members) + place + 1, total, f"{section}, {member}")
     return found
 
 
-def score_all(evidence: Evidence, blends: Iterable[Blend], report: Report, what: str) -> Histograms:
+def _score_all(
+    evidence: Evidence, blends: Iterable[Blend], report: Report, what: str
+) -> Histograms:
     """Scores blends on all sections."""
     planned = sorted(set(blends), key=lambda blend: blend.augmentations)
     found: Histograms = {}
     for number, section in enumerate(evidence.sections, start=1):
         for _, alike in groupby(planned, key=lambda blend: blend.augmentations):
-            add_up(found, score_blends(SectionPixels(evidence, section), alike))
+            _add_up(found, score_blends(SectionPixels(evidence, section), alike))
         report(number, len(evidence.sections), f"{what}, {section}")
     return found
 
 
-def add_up(found: Histograms, more: Iterable[tuple[Blend, ScoreHistogram]]) -> None:
+def _add_up(found: Histograms, more: Iterable[tuple[Blend, ScoreHistogram]]) -> None:
     """Adds the histograms of a section."""
     for blend, histogram in more:
         found[blend] = found[blend] + histogram if blend in found else histogram
 
 
-def plan_ensembles(evidence: Evidence, found: Histograms, settings: MapSettings) -> list[Blend]:
+def _plan_ensembles(evidence: Evidence, found: Histograms, settings: MapSettings) -> list[Blend]:
     """Ensembles of the best models under the best augmentations.
 
     A vote of two is their minimum; it is tried like every other number.
     """
     ranked = rank(found, settings.ranked_by)
     members = list(dict.fromkeys(blend.members[0] for blend in ranked))[: settings.pool]
-    modes = [mode for mode in settings.ensembles if mode != WEIGHTED]
-    if WEIGHTED in settings.ensembles and MEAN not in modes:
+    modes = [mode for mode in settings.ensembles if mode != _WEIGHTED]
+    if _WEIGHTED in settings.ensembles and MEAN not in modes:
         modes.append(MEAN)
     planned = []
     for size in range(2, min(settings.largest_ensemble, len(members)) + 1):
         for chosen in combinations(members, size):
             shared = evidence.shared_augmentations(chosen)
-            for subset in shortlist(ranked, chosen, shared, settings):
+            for subset in _shortlist(ranked, chosen, shared, settings):
                 planned += [Blend(chosen, subset, mode) for mode in modes]
     return planned
 
 
-def shortlist(
+def _shortlist(
     ranked: Sequence[Blend],
     chosen: Sequence[str],
     shared: tuple[str, ...],
@@ -238,7 +242,7 @@ def shortlist(
     return list(dict.fromkeys(best))
 
 
-def plan_weights(found: Histograms, settings: MapSettings) -> list[Blend]:
+def _plan_weights(found: Histograms, settings: MapSettings) -> list[Blend]:
     """The best means with every choice of weights; multiples of the same weights once."""
     means = [
         blend
@@ -248,6 +252,6 @@ def plan_weights(found: Histograms, settings: MapSettings) -> list[Blend]:
     return [
         Blend(blend.members, blend.augmentations, MEAN, weights)
         for blend in means
-        for weights in product(WEIGHTS, repeat=len(blend.members))
+        for weights in product(_WEIGHTS, repeat=len(blend.members))
         if gcd(*weights) == 1 and len(set(weights)) > 1
     ]

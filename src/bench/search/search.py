@@ -23,7 +23,7 @@ from bench.search.finalists import choose_finalists, count_all
 from bench.search.map_search import Histograms, MapSettings, Report, search_maps
 
 # Blends whose touching instances are separated, where the metric is of instances.
-SEPARATED = 3
+_SEPARATED = 3
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def search_combinations(
         BenchError: If nothing can be chosen: a metric without a threshold, or no foreground.
     """
     check_metric(settings.metric)
-    check_foreground(evidence)
+    _check_foreground(evidence)
     histograms = search_maps(evidence, settings.maps, report)
     finalists = choose_finalists(histograms, settings.finalists, settings.metric)
     counted = count_all(evidence, finalists, settings.radii, settings.min_areas, report)
@@ -103,7 +103,7 @@ def search_combinations(
         for radius, counts in by_radius.items()
         for candidate in best_by_area(blend, counts, radius, settings.min_areas, settings.metric)
     ]
-    candidates += separate_best(evidence, candidates, settings.metric)
+    candidates += _separate_best(evidence, candidates, settings.metric)
     single, plain = best_plain(evidence, defaults, settings.metric)
     candidates.sort(key=lambda each: preference(each, settings.metric), reverse=True)
     # Nothing that was searched may be worse than what needs no search.
@@ -132,23 +132,23 @@ def search_combinations(
     )
 
 
-def separate_best(
+def _separate_best(
     evidence: Evidence, candidates: Sequence[Candidate], metric: str
 ) -> list[Candidate]:
     """The best candidates again, with touching instances separated.
 
     A separation changes no pixel, so only the best is separated where the metric is of pixels;
-    else the best of each of the first SEPARATED blends whose models predict a boundary.
+    else the best of each of the first _SEPARATED blends whose models predict a boundary.
     """
     ordered = sorted(candidates, key=lambda each: preference(each, metric), reverse=True)
     best: dict[Blend, Candidate] = {}
     for candidate in ordered[:1] if metric in PIXEL_METRICS else ordered:
         best.setdefault(candidate.blend, candidate)
     separated = (separate(evidence, candidate) for candidate in best.values())
-    return list(islice((each for each in separated if each is not None), SEPARATED))
+    return list(islice((each for each in separated if each is not None), _SEPARATED))
 
 
-def check_foreground(evidence: Evidence) -> None:
+def _check_foreground(evidence: Evidence) -> None:
     """Raises BenchError where no section has foreground, so that nothing can be chosen by it."""
     if not any(evidence.read_truth(section).any() for section in evidence.sections):
         raise BenchError(

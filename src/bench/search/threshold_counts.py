@@ -93,8 +93,8 @@ def count_thresholds(
     flat, flat_truth = np.ascontiguousarray(levels).reshape(-1), truth.reshape(-1)
     order, parent = build_tree(flat, levels.shape[1])
     area, found = measure_nodes(order, parent, flat_truth > 0)
-    counted = accumulate(count_components(flat, parent, area, found, areas))
-    pixels, ends = group_instances(flat_truth)
+    counted = _accumulate(count_components(flat, parent, area, found, areas))
+    pixels, ends = _group_instances(flat_truth)
     matched, ious = match_components(
         flat, parent, area, pixels, ends, areas, NUMERATORS, DENOMINATOR
     )
@@ -104,12 +104,12 @@ def count_thresholds(
         instances=counted[0],
         predicted_px=counted[1],
         true_px=counted[2],
-        matched=accumulate(matched),
-        matched_iou=accumulate(ious),
+        matched=_accumulate(matched),
+        matched_iou=_accumulate(ious),
     )
 
 
-def group_instances(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _group_instances(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pixels of a flat label image's instances, one after the other, and where each ends."""
     foreground = np.flatnonzero(truth)
     ids = truth[foreground]
@@ -118,7 +118,7 @@ def group_instances(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.cumsum(sizes)
 
 
-def accumulate(changes: np.ndarray) -> np.ndarray:
+def _accumulate(changes: np.ndarray) -> np.ndarray:
     """From changes (.., areas, 257) to values (.., areas, 256).
 
     What is kept at an area is kept at every smaller one; a change holds from its threshold on.

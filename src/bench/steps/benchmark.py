@@ -27,7 +27,7 @@ from bench.words import NONE
 
 log = logging.getLogger(__name__)
 
-ALL = "all"
+_ALL = "all"
 
 
 def benchmark(config: BenchmarkConfig) -> str:
@@ -52,7 +52,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
     with open_run(store, identity, reuse=False) as run:
         describe_run(run, dataset, vars(config), config.split)
-        failures = run_grid(cells, config, store, run)
+        failures = _run_grid(cells, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(
                 output=config.output,
@@ -90,9 +90,9 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     Raises:
         BenchError: If a name is unknown, a structure is not in the dataset, or nothing is named.
     """
-    named = FIRST_RELEASE if config.methods == ALL else split_names(config.methods)
+    named = FIRST_RELEASE if config.methods == _ALL else split_names(config.methods)
     methods = [find_method(name) for name in dict.fromkeys(named)]
-    names = ",".join(dataset.structures) if config.structures == ALL else config.structures
+    names = ",".join(dataset.structures) if config.structures == _ALL else config.structures
     structures = find_structures(names)
     for structure in structures:
         dataset.instances(config.split, structure.name)
@@ -102,12 +102,12 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
             "a benchmark needs methods, and seeds that are whole numbers, received "
             f"methods={config.methods!r} and seeds={config.seeds!r}"
         )
-    if not (labelled and all(number == ALL or number.isdecimal() for number in labelled)):
+    if not (labelled and all(number == _ALL or number.isdecimal() for number in labelled)):
         raise BenchError(
             "labelled must be numbers of annotated training sections, or all, received "
             f"{config.labelled!r}"
         )
-    numbers = [None if number == ALL else int(number) for number in labelled]
+    numbers = [None if number == _ALL else int(number) for number in labelled]
     grid = [
         GridCell(
             method,
@@ -122,7 +122,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     return list(dict.fromkeys(grid))
 
 
-def run_grid(
+def _run_grid(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
 ) -> dict[GridCell, str]:
     """Runs the grid, here one cell after the other, or on a cluster.
@@ -134,13 +134,13 @@ def run_grid(
         from bench.steps.grid.graph import run_on_cluster
 
         return run_on_cluster(cells, config, store, run)
-    evaluations, failures = run_cells(cells, config, store, run)
+    evaluations, failures = _run_cells(cells, config, store, run)
     if config.optimize:
-        search_all(evaluations, config, store, run)
+        _search_all(evaluations, config, store, run)
     return failures
 
 
-def run_cells(
+def _run_cells(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
 ) -> tuple[dict[GridCell, dict[str, str]], dict[GridCell, str]]:
     """Trains and evaluates every cell; those that another benchmark does now are waited for.
@@ -171,7 +171,7 @@ def run_cells(
     return evaluations, failures
 
 
-def search_all(
+def _search_all(
     evaluations: dict[GridCell, dict[str, str]], config: BenchmarkConfig, store: Store, run: Run
 ) -> None:
     """Searches the best combination of every structure, over models that saw all annotations.

@@ -22,40 +22,40 @@ from bench.report.figures.inspection import choose_colours, draw_section_outline
 from bench.structures import STRUCTURES
 
 # Structures with larger areas are given in um^2.
-LARGE_AREA_NM2 = 1e6
-STYLES = {ERROR: "bold red"}
-MISSING = "-"
-FINDINGS_FILE = "findings.json"
+_LARGE_AREA_NM2 = 1e6
+_STYLES = {ERROR: "bold red"}
+_MISSING = "-"
+_FINDINGS_FILE = "findings.json"
 
 
-def print_report(report: Report, console: Console) -> None:
+def _print_report(report: Report, console: Console) -> None:
     """Prints the sections, the structures, and what was found."""
     size = report.pixel_size_nm
     known = f"{size:g} nm per pixel" if size else "pixel size not known, areas are in px"
-    console.print(Text(f"{count(len(report.sections), 'section')}, {known}", style="bold"))
-    console.print(tabulate_sections(report))
+    console.print(Text(f"{_count(len(report.sections), 'section')}, {known}", style="bold"))
+    console.print(_tabulate_sections(report))
     if report.counts:
-        console.print(tabulate_structures(report))
-        console.print(Text(describe_balance(report), style="dim"))
+        console.print(_tabulate_structures(report))
+        console.print(Text(_describe_balance(report), style="dim"))
     console.print()
     for group in group_findings(report.findings):
-        line = Text(f"{group.level.upper():8}", style=STYLES.get(group.level, "yellow"))
+        line = Text(f"{group.level.upper():8}", style=_STYLES.get(group.level, "yellow"))
         console.print(line + Text(group.sentence), soft_wrap=not console.is_terminal)
     console.print(
-        f"{count(report.errors, 'error')} and {count(report.warnings, 'warning')}", style="bold"
+        f"{_count(report.errors, 'error')} and {_count(report.warnings, 'warning')}", style="bold"
     )
 
 
-def tabulate_sections(report: Report) -> Table:
+def _tabulate_sections(report: Report) -> Table:
     """Lists the raw images, a line per split, size and type."""
-    table = simple_table(
+    table = _simple_table(
         "Split", "Sections", "Height x width", "Type", "Mean", "Deviation", "At ends"
     )
     groups: dict[tuple[str, str, str], list[SectionMeasures]] = defaultdict(list)
     for section in report.sections:
         raw = section.raw
-        shape = MISSING if raw is None else f"{raw.shape[0]} x {raw.shape[1]}"
-        groups[section.split, shape, MISSING if raw is None else raw.dtype].append(section)
+        shape = _MISSING if raw is None else f"{raw.shape[0]} x {raw.shape[1]}"
+        groups[section.split, shape, _MISSING if raw is None else raw.dtype].append(section)
     for (split, shape, dtype), members in groups.items():
         raws = [section.raw for section in members if section.raw is not None]
         ends = max((max(raw.share_lowest, raw.share_highest) for raw in raws), default=0.0)
@@ -64,51 +64,51 @@ def tabulate_sections(report: Report) -> Table:
             str(len(members)),
             shape,
             dtype,
-            describe_range([raw.mean for raw in raws]),
-            describe_range([raw.deviation for raw in raws]),
-            f"{ends:.2%}" if raws else MISSING,
+            _describe_range([raw.mean for raw in raws]),
+            _describe_range([raw.deviation for raw in raws]),
+            f"{ends:.2%}" if raws else _MISSING,
         )
     return table
 
 
-def tabulate_structures(report: Report) -> Table:
+def _tabulate_structures(report: Report) -> Table:
     """Lists the structures by split: instances, their areas, and the share of foreground."""
-    table = simple_table(
+    table = _simple_table(
         "Structure", "Split", "Inst.", "Foregr.", "Unit", "min", "5 %", "median", "95 %", "max"
     )
     for structure in dict.fromkeys(counts.structure for counts in report.counts):
         members = [counts for counts in report.counts if counts.structure == structure]
-        unit, factor = choose_unit(members, report.pixel_size_nm)
+        unit, factor = _choose_unit(members, report.pixel_size_nm)
         for counts in members:
             areas = counts.areas_px or ()
-            numbers = [format_area(area * factor) for area in areas]
+            numbers = [_format_area(area * factor) for area in areas]
             table.add_row(
                 structure,
                 counts.split,
                 str(counts.instances),
                 f"{counts.foreground:.2%}",
                 unit,
-                *(numbers or [MISSING] * 5),
+                *(numbers or [_MISSING] * 5),
             )
     return table
 
 
-def choose_unit(counts: list[StructureCounts], pixel_size_nm: float | None) -> tuple[str, float]:
+def _choose_unit(counts: list[StructureCounts], pixel_size_nm: float | None) -> tuple[str, float]:
     """The unit in which a structure's areas read well, and how many of it a pixel has."""
     if pixel_size_nm is None:
         return "px", 1.0
     largest = max((max(entry.areas_px) for entry in counts if entry.areas_px), default=0.0)
-    if largest * pixel_size_nm**2 >= LARGE_AREA_NM2:
+    if largest * pixel_size_nm**2 >= _LARGE_AREA_NM2:
         return "um²", pixel_size_nm**2 / 1e6
     return "nm²", pixel_size_nm**2
 
 
-def format_area(area: float) -> str:
+def _format_area(area: float) -> str:
     """An area of three digits or more, in at most eight characters."""
     return f"{area:.0f}" if 1000 <= area < 1e6 else f"{area:.3g}"
 
 
-def describe_balance(report: Report) -> str:
+def _describe_balance(report: Report) -> str:
     """Says which foreground weight would balance the training masks, and which is the default."""
     parts = []
     for counts in report.counts:
@@ -117,10 +117,10 @@ def describe_balance(report: Report) -> str:
             if counts.structure in STRUCTURES:
                 part += f" (default {STRUCTURES[counts.structure].foreground_weight:g})"
             parts.append(part)
-    return f"Foreground weight that balances train: {', '.join(parts) or MISSING}"
+    return f"Foreground weight that balances train: {', '.join(parts) or _MISSING}"
 
 
-def simple_table(*columns: str) -> Table:
+def _simple_table(*columns: str) -> Table:
     """A table without frame, its words to the left and its numbers to the right."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for column in columns:
@@ -129,15 +129,15 @@ def simple_table(*columns: str) -> Table:
     return table
 
 
-def describe_range(values: list[float]) -> str:
+def _describe_range(values: list[float]) -> str:
     """The smallest and largest of some numbers, one where they read the same."""
     if not values:
-        return MISSING
+        return _MISSING
     ends = dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values)))
     return " to ".join(ends)
 
 
-def count(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     """A number with its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -153,17 +153,17 @@ def check(tree: SourceTree, output: Path | None = None, console: Console | None 
     Returns:
         The report; `fail_on_errors` ends the command with it.
     """
-    album = None if output is None else Album(output, tree)
+    album = None if output is None else _Album(output, tree)
     with show_progress("check") as advance:
         report = inspect_tree(
             tree,
             show=None if album is None else album.add,
             progress=lambda done, total: advance(done, total, ""),
         )
-    print_report(report, console or Console())
+    _print_report(report, console or Console())
     if output is not None and album is not None:
         album.finish(report)
-        write_json(output / FINDINGS_FILE, report.as_record())
+        write_json(output / _FINDINGS_FILE, report.as_record())
     return report
 
 
@@ -172,12 +172,12 @@ def fail_on_errors(report: Report) -> None:
     if not report.errors:
         return
     raise BenchError(
-        f"annotated images must be free of errors, received {count(report.errors, 'error')} and "
-        f"{count(report.warnings, 'warning')}: correct what is listed, or leave those sections out"
+        f"annotated images must be free of errors, received {_count(report.errors, 'error')} and "
+        f"{_count(report.warnings, 'warning')}: correct what is listed, or leave those sections out"
     )
 
 
-class Album:
+class _Album:
     """The pictures of a check: written as sections are read, completed when all is known."""
 
     def __init__(self, folder: Path, tree: SourceTree) -> None:

@@ -74,7 +74,7 @@ def compare(
     published = [] if config.reference == NONE else read_reference(Path(config.reference))
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
-    digest = find_digest(config.dataset)
+    digest = _find_digest(config.dataset)
     if parent is None:
         reap(store, experiment)
     scope = Scope(config, store, experiment, digest, published, failures or {})
@@ -82,9 +82,9 @@ def compare(
         return watch(scope, parent)
     findings = find_scores(scope)
     if findings is None:
-        raise nothing_evaluated(config)
+        raise _nothing_evaluated(config)
     print_findings(findings, Console())
-    return keep_findings(scope, findings, parent)
+    return _keep_findings(scope, findings, parent)
 
 
 def watch(scope: Scope, parent: str | None) -> str:
@@ -105,14 +105,14 @@ def watch(scope: Scope, parent: str | None) -> str:
         watching.run(scope.config.watch_seconds)
     except KeyboardInterrupt:
         if watching.findings:
-            keep_findings(scope, watching.findings, parent)
+            _keep_findings(scope, watching.findings, parent)
         raise
     if watching.findings is None:
-        raise nothing_evaluated(scope.config)
-    return keep_findings(scope, watching.findings, parent)
+        raise _nothing_evaluated(scope.config)
+    return _keep_findings(scope, watching.findings, parent)
 
 
-def nothing_evaluated(config: CompareConfig) -> BenchError:
+def _nothing_evaluated(config: CompareConfig) -> BenchError:
     """The error of a table that would be empty."""
     return BenchError(
         f"there must be an evaluation to tabulate, the experiment has none of split "
@@ -128,7 +128,7 @@ def find_scores(scope: Scope) -> Findings | None:
     )
     if not any(record.scores for record in records):
         return None
-    structures = order_names(STRUCTURES, {record.structure for record in records})
+    structures = _order_names(STRUCTURES, {record.structure for record in records})
     methods = sorted({record.method for record in records}, key=variant_order)
     rows = benchmark_table(records, methods, structures)
     return Findings(
@@ -136,7 +136,7 @@ def find_scores(scope: Scope) -> Findings | None:
     )
 
 
-def keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
+def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
     """Writes the files, and keeps them in a run, whose id is returned."""
     files = write_findings(findings, Path(scope.config.output))
     files.append(write_page(scope.store, scope.experiment, scope.config, findings))
@@ -150,7 +150,7 @@ def keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
     return run.id
 
 
-def find_digest(dataset: str) -> str:
+def _find_digest(dataset: str) -> str:
     """The content hash of a dataset given by its folder or (start of its) hash; empty for auto."""
     if dataset == AUTO:
         return ""
@@ -159,7 +159,7 @@ def find_digest(dataset: str) -> str:
     return PreparedDataset.open(dataset).content_hash
 
 
-def order_names(table: Iterable[str], found: set[str]) -> list[str]:
+def _order_names(table: Iterable[str], found: set[str]) -> list[str]:
     """The names found, those of a literal table first and in its order."""
     known = [name for name in table if name in found]
     return known + sorted(found - set(known))

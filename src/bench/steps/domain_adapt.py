@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class _Task:
     """What is adapted, resolved from the config."""
 
     config: DomainAdaptConfig
@@ -87,18 +87,18 @@ def domain_adapt(
         BenchError: If the settings, the dataset, the images or the source do not fit together.
     """
     store = store or open_store()
-    task = resolve_task(config, store)
-    run = open_run(store, identify(task), parent=parent)
+    task = _resolve_task(config, store)
+    run = open_run(store, _identify(task), parent=parent)
     if run.reused:
         return run.id
     with run:
-        describe_run(run, task.dataset, resolved_settings(task), "adaptation")
-        progress = adapt(task, run)
+        describe_run(run, task.dataset, _resolved_settings(task), "adaptation")
+        progress = _adapt(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
 
 
-def resolve_task(config: DomainAdaptConfig, store: Store) -> Task:
+def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
     named = "domain_adapted_auto" if config.confidence is None else "domain_adapted"
@@ -127,10 +127,10 @@ def resolve_task(config: DomainAdaptConfig, store: Store) -> Task:
     for setting, value in (("patch_px", config.patch_px), ("tile_px + 2 halo_px", edge)):
         if value % multiple:
             raise BenchError(f"{setting} must be a multiple of {multiple}, received {value}")
-    return Task(config, dataset, structure, method, source, info, compute)
+    return _Task(config, dataset, structure, method, source, info, compute)
 
 
-def identify(task: Task) -> Identity:
+def _identify(task: _Task) -> Identity:
     """The identity of an adaptation."""
     settings = task.config.identity()
     for resolved in ("method", "structure", "seed", "source", "tile_px", "halo_px"):
@@ -148,7 +148,7 @@ def identify(task: Task) -> Identity:
     )
 
 
-def resolved_settings(task: Task) -> dict[str, object]:
+def _resolved_settings(task: _Task) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     settings = dataclasses.asdict(task.config)
     settings |= vars(loop_settings(task.config))
@@ -168,15 +168,15 @@ def resolved_settings(task: Task) -> dict[str, object]:
     return settings
 
 
-def adapt(task: Task, run: Run) -> Progress:
+def _adapt(task: _Task, run: Run) -> Progress:
     """Adapts, or goes on with it, and logs the checkpoints; returns how the best came about."""
     settings = loop_settings(task.config)
     torch.manual_seed(task.config.seed)
-    feed = make_feed(task)
-    trainee = make_networks(task, settings, feed)
+    feed = _make_feed(task)
+    trainee = _make_networks(task, settings, feed)
     measure_network(run, trainee.network, task.compute)
     assert trainee.teacher is not None
-    labeller = make_labeller(task, trainee.teacher, feed, run)
+    labeller = _make_labeller(task, trainee.teacher, feed, run)
     channel = foreground_channel(task.info, task.structure.name)
     pair = MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
     data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
@@ -198,7 +198,7 @@ def adapt(task: Task, run: Run) -> Progress:
         )
         state = run.work / "state.safetensors"
         if not state.exists():
-            score_source(report, trainee, state)
+            _score_source(report, trainee, state)
         progress = train(
             trainee,
             self_training(pair, batches, task.compute),
@@ -208,10 +208,10 @@ def adapt(task: Task, run: Run) -> Progress:
                 report.on_iteration, report.validate, report.on_epoch, report.on_saving
             ),
         )
-    return log_models(task, run, report, progress)
+    return _log_models(task, run, report, progress)
 
 
-def make_feed(task: Task) -> UnlabelledFeed:
+def _make_feed(task: _Task) -> UnlabelledFeed:
     """Reads the unlabelled images; says where they are smaller than a patch."""
     config, fed_nm = task.config, task.info.input_pixel_size_nm
     images = read_unlabelled(config.unlabelled, task.dataset)
@@ -224,7 +224,7 @@ def make_feed(task: Task) -> UnlabelledFeed:
             seed=config.seed,
         ),
         task.compute.device,
-        [feeding_scale(image, fed_nm) if config.rescale else 1.0 for image in images],
+        [_feeding_scale(image, fed_nm) if config.rescale else 1.0 for image in images],
     )
     if feed.mirrored:
         log.warning(
@@ -237,7 +237,7 @@ def make_feed(task: Task) -> UnlabelledFeed:
     return feed
 
 
-def feeding_scale(image: UnlabelledImage, fed_nm: float | None) -> float:
+def _feeding_scale(image: UnlabelledImage, fed_nm: float | None) -> float:
     """Pixels that the network sees per pixel of an image; 1 where a pixel size is not known."""
     size_nm = image.pixel_size_nm
     if fed_nm is None or size_nm is None or abs(size_nm / fed_nm - 1) < SAME_SCALE:
@@ -245,7 +245,7 @@ def feeding_scale(image: UnlabelledImage, fed_nm: float | None) -> float:
     return size_nm / fed_nm
 
 
-def make_networks(task: Task, settings: LoopSettings, feed: UnlabelledFeed) -> Trainee:
+def _make_networks(task: _Task, settings: LoopSettings, feed: UnlabelledFeed) -> Trainee:
     """Builds student and teacher, both with all weights of the source."""
     student = build_model(task.info.architecture, task.info.arguments)
     try:
@@ -258,12 +258,12 @@ def make_networks(task: Task, settings: LoopSettings, feed: UnlabelledFeed) -> T
         ) from error
     student.to(task.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if task.config.confidence is None:
-        centre_outputs(student, task, feed)
+        _centre_outputs(student, task, feed)
     teacher = copy.deepcopy(student).requires_grad_(False)
     return make_trainee(student, settings, task.compute, teacher=teacher)
 
 
-def centre_outputs(network: torch.nn.Module, task: Task, feed: UnlabelledFeed) -> None:
+def _centre_outputs(network: torch.nn.Module, task: _Task, feed: UnlabelledFeed) -> None:
     """Makes a source that calls hardly anything foreground call the best-ranked pixels so."""
     centres = find_centres(network, feed, task.compute)
     centre = centres[foreground_channel(task.info, task.structure.name)]
@@ -277,8 +277,8 @@ def centre_outputs(network: torch.nn.Module, task: Task, feed: UnlabelledFeed) -
     shift_outputs(network, centres)
 
 
-def make_labeller(
-    task: Task, teacher: torch.nn.Module, feed: UnlabelledFeed, run: Run
+def _make_labeller(
+    task: _Task, teacher: torch.nn.Module, feed: UnlabelledFeed, run: Run
 ) -> PseudoLabeller:
     """Makes what accepts pseudo-labels, and logs its thresholds.
 
@@ -299,7 +299,7 @@ def make_labeller(
     return ThresholdLabeller(thresholds, task.compute.device)
 
 
-def score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> None:
+def _score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> None:
     """Validates the source: the first candidate, and the first point of the curves."""
     score = report.validate(trainee.network)
     report.on_epoch(0, score, True)
@@ -307,7 +307,7 @@ def score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> Non
     save_state(state, trainee, Progress(best_score=score))
 
 
-def log_models(task: Task, run: Run, report: AdaptationReport, progress: Progress) -> Progress:
+def _log_models(task: _Task, run: Run, report: AdaptationReport, progress: Progress) -> Progress:
     """Logs the teacher that is kept, and teacher and student as they are at the end."""
     pair, best, end = report.pair, report.best, progress.iteration
     if task.config.select == "last":

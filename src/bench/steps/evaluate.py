@@ -38,11 +38,11 @@ from bench.words import AUTO, NONE
 log = logging.getLogger(__name__)
 
 # A prediction that loses more than this share to post-processing is reported.
-REPORTED_LOSS = 0.5
+_REPORTED_LOSS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class _Task:
     """What is evaluated, resolved from the config."""
 
     config: EvaluateConfig
@@ -71,11 +71,11 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     task = resolve_task(config, store)
-    run = open_run(store, identify(task), parent=parent)
+    run = open_run(store, _identify(task), parent=parent)
     if run.reused:
         return run.id
     with run, scratch_folder() as folder:
-        describe_run(run, task.dataset, resolved_settings(task), config.split)
+        describe_run(run, task.dataset, _resolved_settings(task), config.split)
         run.set_tags(
             {
                 "bench.split": config.split,
@@ -86,9 +86,9 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         )
         run.keep_warnings(task.subject.warnings)
         predictions = Path(folder) / "predictions.h5"
-        predict_split(task, run, predictions)
-        result = score_split(task, predictions)
-        report_removal(task, run, result)
+        _predict_split(task, run, predictions)
+        result = _score_split(task, predictions)
+        _report_removal(task, run, result)
         log_scores(run, result, config.split, threshold_level(config.threshold))
         log_pictures(
             run,
@@ -101,26 +101,26 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def resolve_task(config: EvaluateConfig, store: Store) -> Task:
+def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     subject = find_subject(config, dataset, store)
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
-    check_augmentations(config, subject, info)
+    _check_augmentations(config, subject, info)
     watershed = info.inference.get("watershed") if config.separation == AUTO else None
-    return Task(
+    return _Task(
         config=config,
         dataset=dataset,
         subject=subject,
         structure=structure,
-        settings=choose_settings(config, dataset, structure, subject),
+        settings=_choose_settings(config, dataset, structure, subject),
         watershed=WatershedSettings(**watershed) if watershed else None,
     )
 
 
-def check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
+def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
     """Raises BenchError where instances would have to be averaged, whose ids have no mean."""
     finds_instances = info.architecture == "sam" or config.segmentation != "own"
     if config.augmentations != NONE and finds_instances:
@@ -131,7 +131,7 @@ def check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInf
         )
 
 
-def choose_settings(
+def _choose_settings(
     config: EvaluateConfig, dataset: PreparedDataset, structure: Structure, subject: Subject
 ) -> PostprocessSettings:
     """Post-processing by protocol, with what the user set himself."""
@@ -161,7 +161,7 @@ def choose_settings(
     return dataclasses.replace(settings, **given, origin=origin)
 
 
-def identify(task: Task) -> Identity:
+def _identify(task: _Task) -> Identity:
     """The identity of an evaluation: the model's weights, and how they are applied."""
     return Identity(
         step="evaluate",
@@ -185,7 +185,7 @@ def identify(task: Task) -> Identity:
     )
 
 
-def resolved_settings(task: Task) -> dict[str, object]:
+def _resolved_settings(task: _Task) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     return dataclasses.asdict(task.config) | {
         "run_id": task.subject.run_id or "none",
@@ -203,10 +203,10 @@ def resolved_settings(task: Task) -> dict[str, object]:
     }
 
 
-def predict_split(task: Task, run: Run, path: Path) -> None:
+def _predict_split(task: _Task, run: Run, path: Path) -> None:
     """Applies the model to every section of the split, into a prediction file."""
     compute = choose_compute(task.config.device, AUTO)
-    predict, info = open_model(task, compute)
+    predict, info = _open_model(task, compute)
     fed_nm = task.dataset.pixel_size_nm if task.config.rescale else None
     names = task.dataset.sections(task.config.split)
     attributes = {
@@ -237,7 +237,7 @@ def predict_split(task: Task, run: Run, path: Path) -> None:
     run.log_params({"device": str(compute.device), "precision": compute.precision})
 
 
-def open_model(task: Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
+def _open_model(task: _Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
     """Reads the model, applied our way or synapse_net's."""
     path, structure = task.subject.weights, task.structure.name
     if task.config.segmentation == "synapse_net":
@@ -246,7 +246,7 @@ def open_model(task: Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
     return open_predictor(path, compute, structure)
 
 
-def clean(task: Task, prediction: SectionPrediction) -> Instances:
+def clean(task: _Task, prediction: SectionPrediction) -> Instances:
     """From the stored maps of a section to instances."""
     return segment_prediction(
         prediction,
@@ -256,7 +256,7 @@ def clean(task: Task, prediction: SectionPrediction) -> Instances:
     )
 
 
-def score_split(task: Task, predictions: Path) -> SplitResult:
+def _score_split(task: _Task, predictions: Path) -> SplitResult:
     """Scores every section of the split, from the stored predictions."""
     result = SplitResult()
     for name in task.dataset.sections(task.config.split):
@@ -267,12 +267,12 @@ def score_split(task: Task, predictions: Path) -> SplitResult:
     return result
 
 
-def report_removal(task: Task, run: Run, result: SplitResult) -> None:
+def _report_removal(task: _Task, run: Run, result: SplitResult) -> None:
     """Says what post-processing removed, and warns where it is more than half."""
     removed = result.removed_fraction()
     run.log_metrics({f"{task.config.split}/postprocess_removed_fraction": removed})
     log.info("post-processing: %s", task.settings.origin)
-    if removed > REPORTED_LOSS:
+    if removed > _REPORTED_LOSS:
         warning = (
             f"post-processing (opening {task.settings.opening_radius_px} px, smallest area "
             f"{task.settings.min_area_px} px) removed {100 * removed:.0f} % of the predicted "

@@ -22,8 +22,8 @@ from bench.tracking.store import Store, open_store
 log = logging.getLogger(__name__)
 
 # An export of more than this stays where it was written.
-LARGEST_ARTIFACTS_BYTES = 64 * 2**20
-ARTIFACTS = "export"
+_LARGEST_ARTIFACTS_BYTES = 64 * 2**20
+_ARTIFACTS = "export"
 
 
 def export(config: ExportConfig, store: Store | None = None) -> str:
@@ -37,18 +37,18 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     check_free(output)
     subject = find_subject(config, store)
     with contextlib.ExitStack() as stack:
-        with explain_unwritable(output):
+        with _explain_unwritable(output):
             folder = stack.enter_context(partial_folder(output))
-            counts = write_labels(subject, config.format, folder)
+            counts = _write_labels(subject, config.format, folder)
         # The run ends before the folder appears, so that what is killed between can be repeated.
-        run = open_run(store, identify(config, subject))
+        run = open_run(store, _identify(config, subject))
         if not run.reused:
             with run:
-                log_export(run, config, subject, counts, folder)
-        with explain_unwritable(output):
+                _log_export(run, config, subject, counts, folder)
+        with _explain_unwritable(output):
             if not move_to_free(folder, output):
                 check_free(output)
-    log_opening(subject, config.format, counts, output)
+    _log_opening(subject, config.format, counts, output)
     return run.id
 
 
@@ -62,7 +62,7 @@ def check_free(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def explain_unwritable(output: Path) -> Iterator[None]:
+def _explain_unwritable(output: Path) -> Iterator[None]:
     """Raises BenchError where there is no permission to write an output."""
     try:
         yield
@@ -75,7 +75,7 @@ def explain_unwritable(output: Path) -> Iterator[None]:
         ) from error
 
 
-def write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]:
+def _write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]:
     """Writes the labels to a folder, and returns the instances by structure.
 
     Sections of several sizes go into folders named by them.
@@ -84,7 +84,7 @@ def write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]:
     sizes = subject.sizes()
     with show_progress("export") as advance:
         for done, (size, names) in enumerate(sizes.items(), start=1):
-            part = folder_of(folder, size, several=len(sizes) > 1)
+            part = _folder_of(folder, size, several=len(sizes) > 1)
             part.mkdir(exist_ok=True)
             stack = subject.read_stack(names)
             FORMATS[format].write(stack, part)
@@ -95,22 +95,22 @@ def write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]:
     return counts
 
 
-def log_opening(subject: Subject, format: str, counts: dict[str, int], output: Path) -> None:
+def _log_opening(subject: Subject, format: str, counts: dict[str, int], output: Path) -> None:
     """Says what was exported, and how to open it."""
     found = ", ".join(f"{count} {structure}" for structure, count in counts.items())
     log.info("exported %s of %s to %s", found, subject.split, output)
     sizes = subject.sizes()
     for size in sizes:
-        part = folder_of(output, size, several=len(sizes) > 1)
+        part = _folder_of(output, size, several=len(sizes) > 1)
         log.info("to correct them, %s", FORMATS[format].opening.format(folder=part))
 
 
-def folder_of(folder: Path, size: tuple[int, int], *, several: bool) -> Path:
+def _folder_of(folder: Path, size: tuple[int, int], *, several: bool) -> Path:
     """The folder of the sections of a size (height, width)."""
     return folder / f"{size[1]}x{size[0]}" if several else folder
 
 
-def identify(config: ExportConfig, subject: Subject) -> Identity:
+def _identify(config: ExportConfig, subject: Subject) -> Identity:
     """The identity of an export: the labels and the format."""
     return Identity(
         "export",
@@ -122,7 +122,7 @@ def identify(config: ExportConfig, subject: Subject) -> Identity:
     )
 
 
-def log_export(
+def _log_export(
     run: Run, config: ExportConfig, subject: Subject, counts: dict[str, int], folder: Path
 ) -> None:
     """Logs what was exported, with the files themselves where they are small."""
@@ -134,8 +134,8 @@ def log_export(
     describe_run(run, subject.dataset, settings, subject.split)
     run.log_metrics({f"{subject.split}/{name}/instances": n for name, n in counts.items()})
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if sum(path.stat().st_size for path in files) > LARGEST_ARTIFACTS_BYTES:
+    if sum(path.stat().st_size for path in files) > _LARGEST_ARTIFACTS_BYTES:
         log.info("the run has no copy of the files: they are larger than 64 MB")
         return
     for path in files:
-        run.log_file(path, str(Path(ARTIFACTS) / path.parent.relative_to(folder)))
+        run.log_file(path, str(Path(_ARTIFACTS) / path.parent.relative_to(folder)))

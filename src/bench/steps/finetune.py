@@ -35,11 +35,11 @@ from bench.training.patches import PatchFeed, PatchSettings
 from bench.words import AUTO
 
 # Depth of the U-Net of SynapseNet and of the paper.
-DEPTH = 4
+_DEPTH = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class _Task:
     """What is trained, resolved from the config."""
 
     config: FinetuneConfig
@@ -63,33 +63,33 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         BenchError: If the settings, the dataset or the source do not fit together.
     """
     store = store or open_store()
-    task = resolve_task(config, store)
+    task = _resolve_task(config, store)
     with_source = {"source": task.source.sha256}
-    run = open_run(store, identify(task, with_source), parent=parent)
+    run = open_run(store, _identify(task, with_source), parent=parent)
     if run.reused:
         return run.id
     with run:
-        describe_run(run, task.dataset, resolved_settings(task), "training")
+        describe_run(run, task.dataset, _resolved_settings(task), "training")
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
-        progress = train_task(task, run)
+        progress = _train_task(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
 
 
-def resolve_task(config: FinetuneConfig, store: Store) -> Task:
+def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
     method, source = choose_method(config.method, source=given, loss=config.loss)
-    tile_px, halo_px = training_geometry(config)
+    tile_px, halo_px = _training_geometry(config)
     for name, value in (
         ("patch_px", config.patch_px),
         ("tile_px + 2 halo_px", tile_px + 2 * halo_px),
     ):
-        if value % 2**DEPTH:
-            raise BenchError(f"{name} must be a multiple of {2**DEPTH}, received {value}")
+        if value % 2**_DEPTH:
+            raise BenchError(f"{name} must be a multiple of {2**_DEPTH}, received {value}")
     compute = choose_compute(config.device, config.precision)
     dataset = PreparedDataset.open(config.dataset)
     for split in ("train", "val"):
@@ -103,7 +103,7 @@ def resolve_task(config: FinetuneConfig, store: Store) -> Task:
             seed=config.seed,
         )
     resolved = resolve_source(store, source, trust=config.trust_checkpoint)
-    check_architecture(resolved)
+    _check_architecture(resolved)
     data = TrainingData.choose(
         dataset,
         structure.name,
@@ -111,10 +111,10 @@ def resolve_task(config: FinetuneConfig, store: Store) -> Task:
         seed=config.seed,
         fed_nm=fed_pixel_size(resolved.info, dataset, rescale=config.rescale),
     )
-    return Task(config, dataset, structure, method, resolved, compute, data)
+    return _Task(config, dataset, structure, method, resolved, compute, data)
 
 
-def check_architecture(source: Source) -> None:
+def _check_architecture(source: Source) -> None:
     """Raises BenchError where the source is no 2D U-Net."""
     if source.info and source.info.architecture != "unet2d":
         raise BenchError(
@@ -124,7 +124,7 @@ def check_architecture(source: Source) -> None:
         )
 
 
-def training_geometry(config: FinetuneConfig) -> tuple[int, int]:
+def _training_geometry(config: FinetuneConfig) -> tuple[int, int]:
     """Tile and halo (px) of the validations in training, and of the model if one is given."""
     tile_px, halo_px = GEOMETRIES[0]
     return (
@@ -133,7 +133,7 @@ def training_geometry(config: FinetuneConfig) -> tuple[int, int]:
     )
 
 
-def identify(task: Task, inputs: dict[str, str]) -> Identity:
+def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
     """The identity of a training."""
     config = task.config.identity()
     for resolved in ("method", "structure", "seed", "source", "loss", "labelled"):
@@ -150,7 +150,7 @@ def identify(task: Task, inputs: dict[str, str]) -> Identity:
     )
 
 
-def resolved_settings(task: Task) -> dict[str, object]:
+def _resolved_settings(task: _Task) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     settings = dataclasses.asdict(task.config)
     settings |= vars(loop_settings(task.config))
@@ -160,7 +160,7 @@ def resolved_settings(task: Task) -> dict[str, object]:
         "source": task.source.name,
         "source_sha256": task.source.sha256 or "none",
         "loss": task.method.loss,
-        "foreground_weight": foreground_weight(task),
+        "foreground_weight": _foreground_weight(task),
         "device": str(task.compute.device),
         "precision": task.compute.precision,
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
@@ -170,25 +170,25 @@ def resolved_settings(task: Task) -> dict[str, object]:
     return settings
 
 
-def foreground_weight(task: Task) -> float:
+def _foreground_weight(task: _Task) -> float:
     """Weight of foreground in the focal term."""
     if task.config.foreground_weight is None:
         return task.structure.foreground_weight
     return task.config.foreground_weight
 
 
-def train_task(task: Task, run: Run) -> Progress:
+def _train_task(task: _Task, run: Run) -> Progress:
     """Trains, or goes on with it, and logs the checkpoints."""
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
-    network, info = start_network(task, run)
+    network, info = _start_network(task, run)
     measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
     feed = PatchFeed(
-        task.data.train(), patch_settings(config), task.compute.device, task.method.outputs
+        task.data.train(), _patch_settings(config), task.compute.device, task.method.outputs
     )
     loss = make_loss(
-        task.method.loss, gamma=config.focal_gamma, foreground_weight=foreground_weight(task)
+        task.method.loss, gamma=config.focal_gamma, foreground_weight=_foreground_weight(task)
     )
     best, last = (run.work / f"{name}.safetensors" for name in ("best", "last"))
     with (
@@ -224,11 +224,11 @@ def train_task(task: Task, run: Run) -> Progress:
     return progress
 
 
-def start_network(task: Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
+def _start_network(task: _Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
     """Builds the network, with the source's weights where there is one; says how many fitted."""
     config, source, outputs = task.config, task.source, task.method.outputs
-    tile_px, halo_px = training_geometry(config)
-    arguments = {"in_channels": 1, "depth": DEPTH, "features": config.features}
+    tile_px, halo_px = _training_geometry(config)
+    arguments = {"in_channels": 1, "depth": _DEPTH, "features": config.features}
     arguments = (source.info.arguments if source.info else arguments) | {
         "out_channels": len(outputs)
     }
@@ -253,7 +253,7 @@ def start_network(task: Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
     return network, info
 
 
-def patch_settings(config: FinetuneConfig) -> PatchSettings:
+def _patch_settings(config: FinetuneConfig) -> PatchSettings:
     """How patches are drawn."""
     return PatchSettings(
         patch_px=config.patch_px,

@@ -39,22 +39,22 @@ from bench.training.sam_training import (
 
 log = logging.getLogger(__name__)
 
-ZERO_SHOT, FINETUNE = "zero_shot", "finetune"
-METHOD_OF = {ZERO_SHOT: "microsam_zero_shot", FINETUNE: "microsam_finetuned"}
+_ZERO_SHOT, _FINETUNE = "zero_shot", "finetune"
+_METHOD_OF = {_ZERO_SHOT: "microsam_zero_shot", _FINETUNE: "microsam_finetuned"}
 # What a run without training does not depend on.
-TRAINING_SETTINGS = (
+_TRAINING_SETTINGS = (
     *("iterations", "lr", "schedule", "batch_size", "patch_px", "precision", "epoch_iterations"),
     *("sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
 )
 # micro_sam's schedule.
-PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 3
-CHECKPOINT_ITERATIONS = 25
+_PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.9, 3
+_CHECKPOINT_ITERATIONS = 25
 # Of the image encoder of vit_b.
-PUBLISHED_BLOCKS = 12
+_PUBLISHED_BLOCKS = 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class _Task:
     """What is done, resolved from the config."""
 
     config: MicrosamConfig
@@ -79,16 +79,16 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     task = resolve_task(config, store)
-    run = open_run(store, identify(task), parent=parent)
+    run = open_run(store, _identify(task), parent=parent)
     if run.reused:
         return run.id
     with run:
         torch.manual_seed(config.seed)
-        network, info = start_network(task)
+        network, info = _start_network(task)
         measure_network(run, network, task.compute)
-        describe_run(run, task.dataset, resolved_settings(task, info), "training")
-        warn_of_toy(run, info)
-        make = train_network if config.mode == FINETUNE else preview_network
+        describe_run(run, task.dataset, _resolved_settings(task, info), "training")
+        _warn_of_toy(run, info)
+        make = _train_network if config.mode == _FINETUNE else _preview_network
         progress = make(task, run, network, info)
         found_by = info.inference["segmentation"]
         what = f"{task.method.name} {task.structure.name} by {found_by}"
@@ -96,10 +96,10 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def resolve_task(config: MicrosamConfig, store: Store) -> Task:
+def resolve_task(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
-    precision = config.precision if config.mode == FINETUNE else "fp32"
+    precision = config.precision if config.mode == _FINETUNE else "fp32"
     compute = choose_compute(config.device, precision)
     dataset = PreparedDataset.open(config.dataset)
     for split in ("train", "val"):
@@ -113,14 +113,16 @@ def resolve_task(config: MicrosamConfig, store: Store) -> Task:
         seed=config.seed,
         fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
-    return Task(config, dataset, structure, METHODS[METHOD_OF[config.mode]], source, compute, data)
+    return _Task(
+        config, dataset, structure, METHODS[_METHOD_OF[config.mode]], source, compute, data
+    )
 
 
-def identify(task: Task) -> Identity:
+def _identify(task: _Task) -> Identity:
     """The identity of the run; without training, its settings are no part of it."""
     config = task.config.identity()
     resolved = ("structure", "seed", "source", "labelled")
-    for name in resolved if task.config.mode == FINETUNE else (*resolved, *TRAINING_SETTINGS):
+    for name in resolved if task.config.mode == _FINETUNE else (*resolved, *_TRAINING_SETTINGS):
         del config[name]
     return Identity(
         step="microsam",
@@ -134,7 +136,7 @@ def identify(task: Task) -> Identity:
     )
 
 
-def start_network(task: Task) -> tuple[SamNetwork, ModelInfo]:
+def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
     """Builds the source's network, and says how its masks become instances."""
     config = task.config
     network, arguments = load_sam(task.source.read())
@@ -168,13 +170,13 @@ def start_network(task: Task) -> tuple[SamNetwork, ModelInfo]:
     return network, info
 
 
-def resolved_settings(task: Task, info: ModelInfo) -> dict[str, object]:
+def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     settings: dict[str, object] = dataclasses.asdict(task.config)
-    if task.config.mode == FINETUNE:
-        settings |= vars(sam_loop_settings(task.config))
+    if task.config.mode == _FINETUNE:
+        settings |= vars(_sam_loop_settings(task.config))
     else:
-        settings = {n: v for n, v in settings.items() if n not in TRAINING_SETTINGS}
+        settings = {n: v for n, v in settings.items() if n not in _TRAINING_SETTINGS}
     settings |= info.inference
     settings |= {
         "structure": task.structure.name,
@@ -190,24 +192,24 @@ def resolved_settings(task: Task, info: ModelInfo) -> dict[str, object]:
     return settings
 
 
-def sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
+def _sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
     """Resolves the settings of the loop that may be ``auto``."""
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
         iterations=config.iterations,
         epoch_iterations=epoch,
-        checkpoint_iterations=config.checkpoint_iterations or min(CHECKPOINT_ITERATIONS, epoch),
+        checkpoint_iterations=config.checkpoint_iterations or min(_CHECKPOINT_ITERATIONS, epoch),
         lr=config.lr,
         schedule=config.schedule,
-        plateau_factor=PLATEAU_FACTOR,
-        plateau_patience=PLATEAU_PATIENCE,
+        plateau_factor=_PLATEAU_FACTOR,
+        plateau_patience=_PLATEAU_PATIENCE,
     )
 
 
-def make_report(task: Task, run: Run, info: ModelInfo, advance: Any) -> SamReport:
+def _make_report(task: _Task, run: Run, info: ModelInfo, advance: Any) -> SamReport:
     """Makes the report of a run."""
     return SamReport(
-        plain=lambda network: merge_network(network, info),
+        plain=lambda network: _merge_network(network, info),
         run=run,
         sections=choose_windows(task.data.validation()),
         pixel_size_nm=task.dataset.pixel_size_nm,
@@ -218,7 +220,7 @@ def make_report(task: Task, run: Run, info: ModelInfo, advance: Any) -> SamRepor
     )
 
 
-def merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module:
+def _merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module:
     """The network itself, or a copy in which LoRA's updates are part of the matrices."""
     weights = network.state_dict()
     merged = merge_lora(weights)
@@ -229,22 +231,22 @@ def merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module:
     return copy
 
 
-def preview_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
     """Scores SAM as it is on validation windows, and logs the checkpoint."""
     network.to(task.compute.device)
-    report = make_report(task, run, info, advance=lambda *_: None)
+    report = _make_report(task, run, info, advance=lambda *_: None)
     score = report.validate(network)
     # The overlays of step 0 are those before anything was found.
     report.on_epoch(1, score, best=False)
     save_checkpoint(report.best, network, report.describe(0, score))
-    warn_of_nothing(run, report)
+    _warn_of_nothing(run, report)
     log_checkpoints(run, ("best",))
     return Progress(best_score=score)
 
 
-def train_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
     """Trains, or goes on with it, and logs the checkpoints."""
-    config, settings = task.config, sam_loop_settings(task.config)
+    config, settings = task.config, _sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
@@ -260,7 +262,7 @@ def train_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) ->
     )
     sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
-        report = make_report(
+        report = _make_report(
             task, run, info, lambda done, remark: advance(done, settings.iterations, remark)
         )
         progress = train(
@@ -272,24 +274,25 @@ def train_network(task: Task, run: Run, network: SamNetwork, info: ModelInfo) ->
                 report.on_iteration, report.validate, report.on_epoch, report.on_saving
             ),
         )
-    warn_of_nothing(run, report)
+    _warn_of_nothing(run, report)
     last = run.work / "last.safetensors"
-    save_checkpoint(last, merge_network(network, info), report.describe(progress.iteration, None))
+    save_checkpoint(last, _merge_network(network, info), report.describe(progress.iteration, None))
     log_checkpoints(run, ("best", "last"))
     return progress
 
 
-def warn_of_toy(run: Run, info: ModelInfo) -> None:
+def _warn_of_toy(run: Run, info: ModelInfo) -> None:
     """Says that a SAM is smaller than any that was published."""
     blocks = int(info.arguments["depth"])
-    if blocks < PUBLISHED_BLOCKS:
+    if blocks < _PUBLISHED_BLOCKS:
         run.add_warning(
             f"this SAM has {blocks} transformer block(s), the smallest of micro-SAM that can be "
-            f"used here {PUBLISHED_BLOCKS}: its scores show that it runs, not what micro-SAM can do"
+            f"used here {_PUBLISHED_BLOCKS}: its scores show that it runs, not what micro-SAM can "
+            "do"
         )
 
 
-def warn_of_nothing(run: Run, report: SamReport) -> None:
+def _warn_of_nothing(run: Run, report: SamReport) -> None:
     """Says what to do where no instance was found."""
     if not report.predictions or not report.found_nothing():
         return

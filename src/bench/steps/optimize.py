@@ -55,11 +55,11 @@ from bench.words import AUTO, NONE
 log = logging.getLogger(__name__)
 
 # Factors of the minimum areas of the evaluations that are tried.
-AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+_AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Task:
+class _Task:
     """What is searched, resolved from the config."""
 
     config: OptimizeConfig
@@ -83,33 +83,33 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     check_output(Path(config.output))
-    task = resolve_task(config, store)
-    run = open_run(store, identify(task), parent=parent)
+    task = _resolve_task(config, store)
+    run = open_run(store, _identify(task), parent=parent)
     if run.reused:
         restore_output(store, run.id, Path(config.output))
         return run.id
     with run:
-        describe_run(run, task.dataset, resolved_settings(task), "val")
-        evidence = gather(task, "val", store)
+        describe_run(run, task.dataset, _resolved_settings(task), "val")
+        evidence = _gather(task, "val", store)
         with show_progress(f"optimize {task.structure.name}") as advance:
             result = search_combinations(evidence, task.defaults, task.settings, advance)
-        recipe = make_recipe(task, result)
+        recipe = _make_recipe(task, result)
         log_search(run, result, recipe, Path(config.output))
-        log_costs(run, task, recipe, store)
+        _log_costs(run, task, recipe, store)
         # The test split is read here and nowhere before: nothing is chosen any more.
-        on_test = gather(task, "test", store)
-        test = score_test(on_test, run, result)
+        on_test = _gather(task, "test", store)
+        test = _score_test(on_test, run, result)
         if test is None:
-            log_split(task, run, result.winner, score_candidate(evidence, result.winner), evidence)
+            _log_split(task, run, result.winner, score_candidate(evidence, result.winner), evidence)
         else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
-            log_split(task, run, result.winner, test.winner, on_test)
+            _log_split(task, run, result.winner, test.winner, on_test)
         log_recipe(run, recipe, test, Path(config.output))
         show(result, recipe, test)
     return run.id
 
 
-def resolve_task(config: OptimizeConfig, store: Store) -> Task:
+def _resolve_task(config: OptimizeConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     check_metric(config.metric)
     dataset = PreparedDataset.open(config.dataset)
@@ -117,17 +117,17 @@ def resolve_task(config: OptimizeConfig, store: Store) -> Task:
     dataset.instances("val", structure.name)
     members = find_members(config, dataset, structure.name, store)
     defaults = {member.name: plain_candidate(member, store) for member in members}
-    return Task(
+    return _Task(
         config=config,
         dataset=dataset,
         structure=structure,
         members=members,
         defaults=defaults,
-        settings=read_settings(config, structure, list(defaults.values())),
+        settings=_read_settings(config, structure, list(defaults.values())),
     )
 
 
-def read_settings(
+def _read_settings(
     config: OptimizeConfig, structure: Structure, plain: Sequence[Candidate]
 ) -> SearchSettings:
     """What is searched, from the config and what the evaluations used."""
@@ -135,7 +135,7 @@ def read_settings(
     for mode in modes:
         if mode not in ENSEMBLE_MODES:
             raise unknown_name("ensemble", mode, (*ENSEMBLE_MODES, NONE))
-    radii = read_numbers("opening_radii_px", config.opening_radii_px)
+    radii = _read_numbers("opening_radii_px", config.opening_radii_px)
     if max(radii) > LARGEST_FOOTPRINT_RADIUS_PX:
         raise BenchError(
             f"opening_radii_px must be 0 to {LARGEST_FOOTPRINT_RADIUS_PX}, received "
@@ -153,21 +153,21 @@ def read_settings(
         ),
         finalists=config.finalists,
         radii=sorted(radii),
-        min_areas=sorted(choose_areas(config, structure, plain)),
+        min_areas=sorted(_choose_areas(config, structure, plain)),
     )
 
 
-def choose_areas(
+def _choose_areas(
     config: OptimizeConfig, structure: Structure, plain: Sequence[Candidate]
 ) -> set[int]:
     """The smallest areas that are tried, px."""
     if config.min_areas_px != AUTO:
-        return read_numbers("min_areas_px", config.min_areas_px)
-    scaled = {round(factor * each.min_area_px) for each in plain for factor in AREA_FACTORS}
+        return _read_numbers("min_areas_px", config.min_areas_px)
+    scaled = {round(factor * each.min_area_px) for each in plain for factor in _AREA_FACTORS}
     return {0, structure.paper_min_area_px} | scaled
 
 
-def read_numbers(name: str, text: str) -> set[int]:
+def _read_numbers(name: str, text: str) -> set[int]:
     """Reads a comma-separated list of whole numbers from 0 on."""
     parts = split_names(text)
     if not parts or not all(part.isdecimal() for part in parts):
@@ -178,7 +178,7 @@ def read_numbers(name: str, text: str) -> set[int]:
     return {int(part) for part in parts}
 
 
-def identify(task: Task) -> Identity:
+def _identify(task: _Task) -> Identity:
     """The identity of a search: predictions, and how they are combined."""
     return Identity(
         step="optimize",
@@ -195,7 +195,7 @@ def identify(task: Task) -> Identity:
     )
 
 
-def resolved_settings(task: Task) -> dict[str, object]:
+def _resolved_settings(task: _Task) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     return dataclasses.asdict(task.config) | {
         "structure": task.structure.name,
@@ -206,11 +206,11 @@ def resolved_settings(task: Task) -> dict[str, object]:
     }
 
 
-def gather(task: Task, split: str, store: Store) -> Evidence:
+def _gather(task: _Task, split: str, store: Store) -> Evidence:
     """The stored predictions of a split; its annotations are read when they are asked for."""
     files, stored = {}, {}
     for member in task.members:
-        evaluation = evaluation_of(member, split)
+        evaluation = _evaluation_of(member, split)
         if evaluation is not None:
             files[member.name], stored[member.name] = predictions_of(
                 evaluation, task.dataset, store
@@ -227,12 +227,12 @@ def gather(task: Task, split: str, store: Store) -> Evidence:
     )
 
 
-def evaluation_of(member: Member, split: str) -> Evaluation | None:
+def _evaluation_of(member: Member, split: str) -> Evaluation | None:
     """A model's evaluation on a split."""
     return member.validation if split == "val" else member.test
 
 
-def make_recipe(task: Task, result: SearchResult) -> Recipe:
+def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
     """The winner as a recipe."""
     winner, members = result.winner, {member.name: member for member in task.members}
     chosen = [members[name] for name in winner.blend.members]
@@ -254,8 +254,8 @@ def make_recipe(task: Task, result: SearchResult) -> Recipe:
     )
 
 
-def log_split(
-    task: Task, run: Run, winner: Candidate, result: SplitResult, evidence: Evidence
+def _log_split(
+    task: _Task, run: Run, winner: Candidate, result: SplitResult, evidence: Evidence
 ) -> None:
     """Logs the winner's scores and pictures of a split, as those of an evaluation."""
     split = "val" if evidence.sections == task.dataset.sections("val") else "test"
@@ -270,7 +270,7 @@ def log_split(
     )
 
 
-def log_costs(run: Run, task: Task, recipe: Recipe, store: Store) -> None:
+def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
     """Logs what the winner's models cost together, and how fast it predicts."""
     members = {member.name: member for member in task.members}
     found = [read_run(store.client.get_run(m.evaluation)) for m in recipe.members]
@@ -288,7 +288,7 @@ def log_costs(run: Run, task: Task, recipe: Recipe, store: Store) -> None:
     run.log_metrics(metrics)
 
 
-def score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScores | None:
+def _score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScores | None:
     """Scores the winner on the test split, once, and the best model alone beside it.
 
     Returns:

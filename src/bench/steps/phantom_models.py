@@ -20,8 +20,8 @@ from bench.tracking.store import Store, open_store
 log = logging.getLogger(__name__)
 
 # What the small SAM sees at once, px, and how it is cut.
-SAM_PX = 128
-SAM_SETTINGS: dict[str, Any] = {
+_SAM_PX = 128
+_SAM_SETTINGS: dict[str, Any] = {
     "freeze": "none",
     "schedule": "cosine",
     "patch_px": 64,
@@ -48,13 +48,13 @@ def phantom_models(config: PhantomModelsConfig) -> Path:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     for structure in PreparedDataset.open(config.dataset).structures:
-        write_source(config, structure, store, output / f"{structure}.pt")
-        write_sam(config, structure, store, output / f"{structure}_sam.pt")
+        _write_source(config, structure, store, output / f"{structure}.pt")
+        _write_sam(config, structure, store, output / f"{structure}_sam.pt")
     log.info("written: models of %s in %s", config.dataset, output)
     return output
 
 
-def write_source(config: PhantomModelsConfig, structure: str, store: Store, path: Path) -> None:
+def _write_source(config: PhantomModelsConfig, structure: str, store: Store, path: Path) -> None:
     """Trains both channels from random weights and writes them as SynapseNet would."""
     shared = {field.name for field in dataclasses.fields(FinetuneConfig)}
     settings = {name: value for name, value in vars(config).items() if name in shared}
@@ -72,11 +72,11 @@ def write_source(config: PhantomModelsConfig, structure: str, store: Store, path
     write_synapsenet_file(path, load_weights(checkpoint), load_info(checkpoint).arguments)
 
 
-def write_sam(config: PhantomModelsConfig, structure: str, store: Store, path: Path) -> None:
+def _write_sam(config: PhantomModelsConfig, structure: str, store: Store, path: Path) -> None:
     """Trains a small SAM from random weights, all of it, and writes it as micro_sam would."""
     with scratch_folder() as folder:
         start = Path(folder) / "random.pt"
-        write_tiny_sam(start, config.seed, image_px=SAM_PX)
+        write_tiny_sam(start, config.seed, image_px=_SAM_PX)
         run_id = microsam(
             MicrosamConfig(
                 dataset=config.dataset,
@@ -87,7 +87,7 @@ def write_sam(config: PhantomModelsConfig, structure: str, store: Store, path: P
                 epoch_iterations=config.sam_iterations,
                 lr=config.sam_lr,
                 seed=config.seed,
-                **SAM_SETTINGS,
+                **_SAM_SETTINGS,
             ),
             store,
         )

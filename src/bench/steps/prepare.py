@@ -25,9 +25,9 @@ from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-PHANTOM = "phantom"
+_PHANTOM = "phantom"
 # Sections of each split on the contact sheet.
-SHOWN_PER_SPLIT = 3
+_SHOWN_PER_SPLIT = 3
 
 
 def prepare(config: PrepareConfig) -> str:
@@ -39,12 +39,12 @@ def prepare(config: PrepareConfig) -> str:
         BenchError: If something is wrong with the input, or the output is something else.
     """
     store = open_store()
-    if config.input == PHANTOM:
+    if config.input == _PHANTOM:
         folder = write_phantom(PhantomConfig())
         config = dataclasses.replace(config, input=str(folder))
     tree = read_input(config)
     if config.check:
-        return check_input(config, tree, store)
+        return _check_input(config, tree, store)
     with show_progress("prepare") as advance:
         dataset = write_prepared(
             tree,
@@ -52,7 +52,7 @@ def prepare(config: PrepareConfig) -> str:
             overwrite=config.overwrite,
             progress=lambda done, total: advance(done, total, ""),
         )
-    describe(dataset)
+    _describe(dataset)
     identity = Identity(
         "prepare", config.identity(), source_hashes(tree), dataset=dataset.content_hash
     )
@@ -61,11 +61,11 @@ def prepare(config: PrepareConfig) -> str:
         return run.id
     with run:
         run.log_params(vars(config))
-        log_prepared(run, dataset)
+        _log_prepared(run, dataset)
     return run.id
 
 
-def check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
+def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
     """Reports on a tree; the pictures and the findings become artifacts of a run.
 
     Raises:
@@ -88,7 +88,7 @@ def check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
     return run.id
 
 
-def describe(dataset: PreparedDataset) -> None:
+def _describe(dataset: PreparedDataset) -> None:
     """Prints what the dataset holds."""
     size = dataset.pixel_size_nm
     known = f"{size:g} nm per pixel" if size else "pixel size not known, areas stay in px"
@@ -110,7 +110,7 @@ def describe(dataset: PreparedDataset) -> None:
     Console().print(table)
 
 
-def log_prepared(run: Run, dataset: PreparedDataset) -> None:
+def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
     """Logs the dataset, its manifest, counts, and a picture of some sections."""
     run.set_tags({"bench.dataset_name": dataset.root.name})
     run.keep_warnings(dataset.manifest["warnings"])
@@ -125,21 +125,21 @@ def log_prepared(run: Run, dataset: PreparedDataset) -> None:
         for key in ("instances", "suspicious", "foreground_fraction"):
             counts = {f"{split}/{name}/{key}": value for split, value in summary[key].items()}
             run.log_metrics(counts)
-    run.log_figure(contact_sheet(shown_panels(dataset)), "contact_sheet.png")
+    run.log_figure(contact_sheet(_shown_panels(dataset)), "contact_sheet.png")
 
 
-def shown_panels(dataset: PreparedDataset) -> list[ContactPanel]:
+def _shown_panels(dataset: PreparedDataset) -> list[ContactPanel]:
     """The first, middle and last section of every split, small enough for the contact sheet."""
     panels = []
     for split in dict.fromkeys(entry["split"] for entry in dataset.manifest["sections"]):
         names = dataset.sections(split)
-        shown = np.linspace(0, len(names) - 1, min(len(names), SHOWN_PER_SPLIT)).astype(int)
+        shown = np.linspace(0, len(names) - 1, min(len(names), _SHOWN_PER_SPLIT)).astype(int)
         for name in (names[index] for index in shown):
-            panels.append(shrink_panel(make_panel(dataset, split, name)))
+            panels.append(shrink_panel(_make_panel(dataset, split, name)))
     return panels
 
 
-def make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPanel:
+def _make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPanel:
     """One section of the contact sheet, with all structures that are annotated in it."""
     keys = dataset.find(section)["datasets"]
     structures = [name for name in dataset.structures if f"labels/{name}" in keys]

@@ -30,11 +30,11 @@ from bench.tracking.store import Store, experiment_id_of, open_store
 from bench.words import AUTO
 
 # What the store takes of a tag of a version.
-LONGEST_TAG = 4000
+_LONGEST_TAG = 4000
 log = logging.getLogger(__name__)
 
 
-def list_scores(recipe: Recipe) -> dict[str, float]:
+def _list_scores(recipe: Recipe) -> dict[str, float]:
     """The scores of a recipe, by split and name."""
     splits = {"val": recipe.validation, "test": recipe.test}
     return {
@@ -44,7 +44,7 @@ def list_scores(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
+def _version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
     """The tags of a registered version.
 
     Args:
@@ -60,20 +60,20 @@ def version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
         "bench.search": found.run_id,
         "bench.members": ",".join(m.trained_run or m.source for m in recipe.members),
         "bench.code": code_version(),
-        "bench.warning": "\n".join(found.warnings)[:LONGEST_TAG],
+        "bench.warning": "\n".join(found.warnings)[:_LONGEST_TAG],
     }
-    tags |= {name: repr(value) for name, value in list_scores(recipe).items()}
+    tags |= {name: repr(value) for name, value in _list_scores(recipe).items()}
     return {name: value for name, value in tags.items() if value}
 
 
-def write_description(recipe: Recipe, search: str) -> str:
+def _write_description(recipe: Recipe, search: str) -> str:
     """What readers of the registry see first, as Markdown.
 
     Args:
         recipe: The recipe.
         search: The run that found it.
     """
-    scores = list_scores(recipe)
+    scores = _list_scores(recipe)
     metrics = dict.fromkeys((recipe.metric, "dice"))
     shown = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
     size = "unknown" if recipe.pixel_size_nm is None else f"{recipe.pixel_size_nm:g} nm"
@@ -91,7 +91,7 @@ def write_description(recipe: Recipe, search: str) -> str:
 
 
 @dataclass(frozen=True)
-class Task:
+class _Task:
     """What is promoted, and against whom.
 
     Attributes:
@@ -126,22 +126,22 @@ def promote(config: PromoteConfig, store: Store | None = None, parent: str | Non
         BenchError: If there is no recipe, its weights are gone, or the champion is better.
     """
     store = store or open_store()
-    task = resolve_task(config, store)
-    check_challenge(task, replace=config.replace)
-    run = open_run(store, identify(task), parent=parent)
+    task = _resolve_task(config, store)
+    _check_challenge(task, replace=config.replace)
+    run = open_run(store, _identify(task), parent=parent)
     if run.reused and task.registered is None:
         # Its version was deleted from the registry.
-        run = open_run(store, identify(task), parent=parent, reuse=False)
+        run = open_run(store, _identify(task), parent=parent, reuse=False)
     if run.reused:
-        crown(store, task, task.registered)
+        _crown(store, task, task.registered)
         return run.id
     with run:
-        describe(run, task)
-        crown(store, task, task.registered or register(run, task))
+        _describe(run, task)
+        _crown(store, task, task.registered or _register(run, task))
     return run.id
 
 
-def resolve_task(config: PromoteConfig, store: Store) -> Task:
+def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure).name
     run_id = config.run_id
@@ -155,14 +155,14 @@ def resolve_task(config: PromoteConfig, store: Store) -> Task:
             f"{structure}: give structure={found.recipe.structure}, or another run"
         )
     sha256 = json_sha256(recipe_to_json(found.recipe))
-    return Task(
+    return _Task(
         found, sha256, find_version(store, structure, sha256), find_champion(store, structure)
     )
 
 
-def check_challenge(task: Task, *, replace: bool) -> None:
+def _check_challenge(task: _Task, *, replace: bool) -> None:
     """Raises BenchError where the champion is better by the same metric on the same dataset."""
-    scores = compare_scores(task)
+    scores = _compare_scores(task)
     if scores is None:
         return
     ours, theirs = scores
@@ -176,7 +176,7 @@ def check_challenge(task: Task, *, replace: bool) -> None:
         )
 
 
-def compare_scores(task: Task) -> tuple[float, float] | None:
+def _compare_scores(task: _Task) -> tuple[float, float] | None:
     """Validation scores of challenger and champion; None where they cannot be compared."""
     champion, recipe = task.champion, task.recipe
     key = f"val/{recipe.metric}"
@@ -188,7 +188,7 @@ def compare_scores(task: Task) -> tuple[float, float] | None:
     return float(recipe.validation[recipe.metric]), float(champion.tags[key])
 
 
-def identify(task: Task) -> Identity:
+def _identify(task: _Task) -> Identity:
     """The identity of a promotion: the recipe."""
     return Identity(
         step="promote",
@@ -200,7 +200,7 @@ def identify(task: Task) -> Identity:
     )
 
 
-def describe(run: Run, task: Task) -> None:
+def _describe(run: Run, task: _Task) -> None:
     """Logs what is promoted."""
     found, recipe = task.found, task.recipe
     run.log_params(
@@ -215,13 +215,13 @@ def describe(run: Run, task: Task) -> None:
     run.set_tags({"bench.search": found.run_id, "bench.recipe.recipe": recipe.describe()})
     run.log_datasets_of(found.run_id, "champion")
     run.keep_warnings(found.warnings)
-    scores = compare_scores(task)
+    scores = _compare_scores(task)
     if scores is not None:
         names = ("promote/challenger", "promote/champion")
         run.log_metrics(dict(zip(names, scores, strict=True)))
 
 
-def register(run: Run, task: Task) -> RegisteredModel:
+def _register(run: Run, task: _Task) -> RegisteredModel:
     """Logs and registers the model."""
     recipe = task.recipe
     infos = [load_info(path) for path in task.found.weights]
@@ -234,13 +234,13 @@ def register(run: Run, task: Task) -> RegisteredModel:
             structure=recipe.structure,
             pixel_size_nm=recipe.pixel_size_nm,
             sam=any(info.architecture == "sam" for info in infos),
-            scores=list_scores(recipe),
-            tags=version_tags(task.found, task.sha256),
-            description=write_description(recipe, task.found.run_id),
+            scores=_list_scores(recipe),
+            tags=_version_tags(task.found, task.sha256),
+            description=_write_description(recipe, task.found.run_id),
         )
 
 
-def crown(store: Store, task: Task, model: RegisteredModel | None) -> None:
+def _crown(store: Store, task: _Task, model: RegisteredModel | None) -> None:
     """Makes a version the champion, and says what became of it."""
     assert model is not None
     same = task.champion is not None and task.champion.version == model.version

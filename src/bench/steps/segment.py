@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Kept in the run beside what is in the output.
-LARGEST_ARTIFACT_BYTES = 64 * 2**20
-SHOWN_SECTIONS = 9
-DESCRIPTION = "segmentation.json"
+_LARGEST_ARTIFACT_BYTES = 64 * 2**20
+_SHOWN_SECTIONS = 9
+_DESCRIPTION = "segmentation.json"
 
 
 @dataclass(frozen=True)
-class Task:
+class _Task:
     """What is segmented, resolved from the config.
 
     Attributes:
@@ -83,34 +83,34 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
     output = Path(config.output).absolute()
     check_free(output)
     with contextlib.ExitStack() as stack:
-        task = resolve_task(config, store, stack)
-        identity = identify(task)
+        task = _resolve_task(config, store, stack)
+        identity = _identify(task)
         folder = stack.enter_context(unfinished_folder(output, identity.fingerprint()))
         run = open_run(store, identity)
         if run.reused:
             log.info("the run is kept, its files are written again to %s", output)
-            segment_planes(task, folder)
+            _segment_planes(task, folder)
         else:
             with run:
-                record(run, task, folder)
+                _record(run, task, folder)
         # Last: killed before it, a finished run finds its sections in the folder.
-        finish_output(folder, output)
+        _finish_output(folder, output)
     log.info("segmented %d sections into %s, run %s", len(task.planes), output, run.id)
     return run.id
 
 
-def record(run: Run, task: Task, folder: Path) -> None:
+def _record(run: Run, task: _Task, folder: Path) -> None:
     """Segments, and logs what with and to what result."""
-    describe(run, task)
-    for warning in find_warnings(task):
+    _describe(run, task)
+    for warning in _find_warnings(task):
         run.add_warning(warning)
     started = time.monotonic()
-    sections = segment_planes(task, folder)
+    sections = _segment_planes(task, folder)
     run.log_metrics({"segment/seconds": time.monotonic() - started})
-    log_result(run, sections, folder / CONTENT)
+    _log_result(run, sections, folder / CONTENT)
 
 
-def resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStack) -> Task:
+def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStack) -> _Task:
     """Finds and checks everything that a config names; what it opens ends with the stack."""
     subject = find_subject(config, store)
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
@@ -119,14 +119,14 @@ def resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStac
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     config = dataclasses.replace(config, cluster=cluster)
     if config.cluster == NONE:
-        return Task(config, subject, planes, choose_compute(config.device, AUTO), images_sha256)
+        return _Task(config, subject, planes, choose_compute(config.device, AUTO), images_sha256)
     profile = read_profile(config.cluster_profile)
     client = stack.enter_context(open_cluster(config.cluster, config.workers, profile))
     compute = choose_on_workers(config, client)
-    return Task(config, subject, planes, compute, images_sha256, client)
+    return _Task(config, subject, planes, compute, images_sha256, client)
 
 
-def identify(task: Task) -> Identity:
+def _identify(task: _Task) -> Identity:
     """The identity of a segmentation: images, weights, and how they are applied."""
     subject = task.subject
     # What it scored elsewhere changes no pixel.
@@ -149,7 +149,7 @@ def identify(task: Task) -> Identity:
     )
 
 
-def find_warnings(task: Task) -> list[str]:
+def _find_warnings(task: _Task) -> list[str]:
     """What is suspicious about the pixel sizes."""
     unknown = sum(plane.pixel_size_nm is None for plane in task.planes)
     warnings = []
@@ -163,16 +163,16 @@ def find_warnings(task: Task) -> list[str]:
     return warnings + find_scale_warnings(task.subject.infos, sizes, rescale=rescale)
 
 
-def describe(run: Run, task: Task) -> None:
+def _describe(run: Run, task: _Task) -> None:
     """Logs what the run works with."""
-    run.log_params(vars(task.config) | describe_task(task))
+    run.log_params(vars(task.config) | _describe_task(task))
     run.set_tags({"bench.model_run": task.subject.model})
     run.log_datasets_of(task.subject.trained_on, "model")
     run.keep_warnings(task.subject.warnings)
     log.info("post-processing: %s", task.subject.origin)
 
 
-def describe_task(task: Task) -> dict[str, object]:
+def _describe_task(task: _Task) -> dict[str, object]:
     """How the result was made, as far as it matters to it."""
     subject, recipe = task.subject, task.subject.recipe
     # Lengths of the recipe are scaled to each image, where both pixel sizes are known.
@@ -201,7 +201,7 @@ def describe_task(task: Task) -> dict[str, object]:
     }
 
 
-def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
+def _segment_planes(task: _Task, folder: Path) -> pd.DataFrame:
     """Segments the sections that are left and returns the table of all."""
     subject = task.subject
     predictor = RecipePredictor.open(subject.recipe, subject.weights, task.compute)
@@ -210,7 +210,7 @@ def segment_planes(task: Task, folder: Path) -> pd.DataFrame:
         segment_on_workers(work, task.planes, task.config, subject.weights, task.client)
     else:
         segment_here(work, task.planes)
-    write_json(work.content / DESCRIPTION, describe_task(task))
+    write_json(work.content / _DESCRIPTION, _describe_task(task))
     return write_tables([work.part_of(plane) for plane in task.planes], work.content)
 
 
@@ -233,13 +233,13 @@ def segment_here(work: Work, planes: Sequence[Plane]) -> None:
                 done += count
 
 
-def finish_output(folder: Path, output: Path) -> None:
+def _finish_output(folder: Path, output: Path) -> None:
     """Puts the finished files in their place."""
     if not publish(folder, folder / CONTENT, output):
         check_free(output)
 
 
-def log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
+def _log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
     """Logs counts, the tables and some of the pictures."""
     metrics = {"segment/instances": float(sections["instances"].sum())}
     if "density_per_um2" in sections and sections["area_um2"].notna().all():
@@ -247,10 +247,10 @@ def log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
             metrics["segment/instances"] / sections["area_um2"].sum()
         )
     run.log_metrics(metrics)
-    for name in (SECTIONS, INSTANCES, DESCRIPTION):
-        if (content / name).stat().st_size <= LARGEST_ARTIFACT_BYTES:
+    for name in (SECTIONS, INSTANCES, _DESCRIPTION):
+        if (content / name).stat().st_size <= _LARGEST_ARTIFACT_BYTES:
             run.log_file(content / name)
-    shown = np.unique(np.linspace(0, len(sections) - 1, SHOWN_SECTIONS).astype(int))
+    shown = np.unique(np.linspace(0, len(sections) - 1, _SHOWN_SECTIONS).astype(int))
     for number in shown:
         name = sections["section"].iloc[number]
         run.log_file(content / OVERLAYS / f"{name}.png", OVERLAYS)

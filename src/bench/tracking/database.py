@@ -15,17 +15,17 @@ from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
 # mlflow keeps the artifacts' places as absolute paths, in these columns.
-COLUMNS = (
+_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-POSTGRESQL = "postgresql"
+_POSTGRESQL = "postgresql"
 # Names our lock among those of a database; any number that others do not take.
-LOCK = 7_381_240_519
-CONNECT_S = 10
+_LOCK = 7_381_240_519
+_CONNECT_S = 10
 
 
 def relocate_artifacts(database: Path, home: Path) -> int:
@@ -44,7 +44,7 @@ def relocate_artifacts(database: Path, home: Path) -> int:
     """
     rewritten = 0
     with sqlite3.connect(database, timeout=60) as connection:
-        for table, column in COLUMNS:
+        for table, column in _COLUMNS:
             # LIKE would take my_data for my-data, and Bench for bench.
             query = f"SELECT rowid, {column} FROM {table} WHERE instr({column}, ?) != 1"  # noqa: S608
             rows = connection.execute(query, (f"{home}/",)).fetchall()
@@ -72,7 +72,7 @@ def moved_path(old: str | None, home: Path) -> str | None:
 
 def is_database_server(uri: str) -> bool:
     """Whether an address is that of a database which mlflow knows, other than SQLite."""
-    kind = kind_of(uri)
+    kind = _kind_of(uri)
     return kind in DATABASE_ENGINES and kind != SQLITE
 
 
@@ -90,8 +90,8 @@ def one_at_a_time(uri: str, shown: str) -> Iterator[None]:
     Raises:
         BenchError: If the database does not answer. mlflow itself would try for minutes.
     """
-    postgresql = kind_of(uri) == POSTGRESQL
-    options: dict[str, Any] = {"connect_timeout": CONNECT_S} if postgresql else {}
+    postgresql = _kind_of(uri) == _POSTGRESQL
+    options: dict[str, Any] = {"connect_timeout": _CONNECT_S} if postgresql else {}
     with contextlib.ExitStack() as stack:
         try:
             engine = sqlalchemy.create_engine(
@@ -100,7 +100,7 @@ def one_at_a_time(uri: str, shown: str) -> Iterator[None]:
             connection = stack.enter_context(engine.begin())
             if postgresql:
                 # Of the transaction: a pool in between may give each one to another connection.
-                connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(LOCK)))
+                connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_LOCK)))
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(error).splitlines()[0]
             raise BenchError(
@@ -110,6 +110,6 @@ def one_at_a_time(uri: str, shown: str) -> Iterator[None]:
         yield
 
 
-def kind_of(uri: str) -> str:
+def _kind_of(uri: str) -> str:
     """``postgresql`` of ``postgresql+psycopg://host/name``."""
     return urlsplit(uri).scheme.partition("+")[0]

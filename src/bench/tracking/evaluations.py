@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.tracking.queries import get_finished, search, step_of
 from bench.tracking.store import Store
 
-EVALUATION_STEP = "evaluate"
+_EVALUATION_STEP = "evaluate"
 SEARCH_STEP = "optimize"
 
 
@@ -48,15 +48,15 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
     Raises:
         BenchError: If the run does not exist, is not finished, or is of another step.
     """
-    return read_evaluation(get_finished(store, run_id, (EVALUATION_STEP,), "hold predictions"))
+    return _read_evaluation(get_finished(store, run_id, (_EVALUATION_STEP,), "hold predictions"))
 
 
 def find_evaluation_of(store: Store, trained_run: str) -> Evaluation | None:
     """Returns the newest finished evaluation of a trained model; None without one."""
     experiment = str(store.client.get_run(trained_run).info.experiment_id)
-    wanted = {"bench.step": EVALUATION_STEP, "bench.trained_run": trained_run}
+    wanted = {"bench.step": _EVALUATION_STEP, "bench.trained_run": trained_run}
     found = next(search(store, experiment, wanted, finished=True), None)
-    return read_evaluation(found) if found else None
+    return _read_evaluation(found) if found else None
 
 
 def list_evaluations(
@@ -64,13 +64,13 @@ def list_evaluations(
 ) -> Iterator[Evaluation]:
     """Yields the finished evaluations of a structure on a split, newest first."""
     wanted = {
-        "bench.step": EVALUATION_STEP,
+        "bench.step": _EVALUATION_STEP,
         "bench.structure": structure,
         "bench.dataset": dataset,
         "bench.split": split,
     }
     for run in search(store, experiment_id, wanted, finished=True):
-        yield read_evaluation(run)
+        yield _read_evaluation(run)
 
 
 def is_evaluation(store: Store, run_id: str) -> bool:
@@ -79,10 +79,10 @@ def is_evaluation(store: Store, run_id: str) -> bool:
     Raises:
         BenchError: If the run does not exist.
     """
-    return step_of(store, run_id) == EVALUATION_STEP
+    return step_of(store, run_id) == _EVALUATION_STEP
 
 
-def read_evaluation(run: MlflowRun) -> Evaluation:
+def _read_evaluation(run: MlflowRun) -> Evaluation:
     """Reads a run's tags and parameters."""
     tags = run.data.tags
     trained = tags.get("bench.trained_run", "none")

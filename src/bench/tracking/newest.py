@@ -28,7 +28,7 @@ IDS = 900
 # Ids in one search: mlflow takes long to read a long condition.
 IDS_PER_SEARCH = 200
 # The tags by which cells, and scores of a cell that stand for themselves, are told apart.
-KEY_TAGS = (
+_KEY_TAGS = (
     "bench.method",
     "bench.structure",
     "bench.dataset",
@@ -44,7 +44,7 @@ def engine_of(store: Store) -> Engine | None:
     return behind.engine if isinstance(behind, SqlAlchemyStore) else None
 
 
-def list_runs(
+def _list_runs(
     engine: Engine,
     experiment_id: str,
     wanted: Mapping[str, str],
@@ -62,7 +62,7 @@ def list_runs(
         shown: Names of the tags whose values are yielded, None where a run has no such tag.
     """
     columns: list[Any] = []
-    question: Any = select(SqlRun.run_uuid).where(*present(experiment_id))
+    question: Any = select(SqlRun.run_uuid).where(*_present(experiment_id))
     if status is not None:
         question = question.where(SqlRun.status == status)
     for name, value in wanted.items():
@@ -81,7 +81,7 @@ def list_runs(
             yield run_id, tuple(values)
 
 
-def read_runs(
+def _read_runs(
     engine: Engine,
     experiment_id: str,
     ids: Sequence[str],
@@ -95,21 +95,21 @@ def read_runs(
         for start in range(0, len(ids), IDS):
             part = ids[start : start + IDS]
             tables = [
-                read_values(connection, SqlTag, part, tags),
-                read_values(connection, SqlLatestMetric, part, metrics),
-                read_values(connection, SqlParam, part, params),
+                _read_values(connection, SqlTag, part, tags),
+                _read_values(connection, SqlLatestMetric, part, metrics),
+                _read_values(connection, SqlParam, part, params),
             ]
-            question = select(SqlRun).where(SqlRun.run_uuid.in_(part), *present(experiment_id))
+            question = select(SqlRun).where(SqlRun.run_uuid.in_(part), *_present(experiment_id))
             rows = {row.run_uuid: row for row in connection.execute(question)}
-            yield from (make_run(rows[run_id], *tables) for run_id in part if run_id in rows)
+            yield from (_make_run(rows[run_id], *tables) for run_id in part if run_id in rows)
 
 
-def present(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
+def _present(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
     """The condition of a run that is in an experiment, and was not deleted."""
     return SqlRun.experiment_id == int(experiment_id), SqlRun.lifecycle_stage == "active"
 
 
-def read_values(
+def _read_values(
     connection: Connection, table: Any, ids: Sequence[str], names: Sequence[str]
 ) -> dict[str, list[tuple[str, Any]]]:
     """The named tags, metrics or parameters of some runs: run -> (name, value)."""
@@ -126,7 +126,7 @@ def read_values(
     return found
 
 
-def make_run(
+def _make_run(
     row: Any,
     tags: Mapping[str, list[tuple[str, Any]]],
     metrics: Mapping[str, list[tuple[str, Any]]],
@@ -157,13 +157,13 @@ def newest_evaluations(
 ) -> list[FoundRun]:
     """The newest finished evaluation of every cell and choice of augmentations, newest first."""
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
-    return find_newest(store, experiment_id, wanted, finished=True)
+    return _find_newest(store, experiment_id, wanted, finished=True)
 
 
 def newest_combinations(store: Store, experiment_id: str, split: str) -> list[FoundRun]:
     """The newest finished search of every structure, dataset and metric that is scored so."""
     wanted = {"bench.step": "optimize", "bench.split": split}
-    return find_newest(store, experiment_id, wanted, finished=True)
+    return _find_newest(store, experiment_id, wanted, finished=True)
 
 
 def newest_trainings(store: Store, experiment_id: str) -> list[FoundRun]:
@@ -171,11 +171,11 @@ def newest_trainings(store: Store, experiment_id: str) -> list[FoundRun]:
     return [
         run
         for step in TRAINING_STEPS
-        for run in find_newest(store, experiment_id, {"bench.step": step}, finished=False)
+        for run in _find_newest(store, experiment_id, {"bench.step": step}, finished=False)
     ]
 
 
-def find_newest(
+def _find_newest(
     store: Store, experiment_id: str, wanted: Mapping[str, str], *, finished: bool
 ) -> list[FoundRun]:
     """The newest of the runs with these tags, of every cell and choice of augmentations.
@@ -184,15 +184,15 @@ def find_newest(
     """
     engine = engine_of(store)
     if engine is None:
-        return keep_newest(map(read_run, search(store, experiment_id, wanted, finished=finished)))
+        return _keep_newest(map(read_run, search(store, experiment_id, wanted, finished=finished)))
     ids: dict[tuple[str | None, ...], str] = {}
     status = "FINISHED" if finished else None
-    for run_id, tags in list_runs(engine, experiment_id, wanted, status=status, shown=KEY_TAGS):
+    for run_id, tags in _list_runs(engine, experiment_id, wanted, status=status, shown=_KEY_TAGS):
         ids.setdefault(tags, run_id)
-    return keep_newest(select_runs(store, experiment_id, ids.values()))
+    return _keep_newest(select_runs(store, experiment_id, ids.values()))
 
 
-def keep_newest(runs: Iterable[FoundRun]) -> list[FoundRun]:
+def _keep_newest(runs: Iterable[FoundRun]) -> list[FoundRun]:
     """The first run of every cell and choice of augmentations."""
     newest: dict[tuple[Cell, str], FoundRun] = {}
     for run in runs:
@@ -203,18 +203,18 @@ def keep_newest(runs: Iterable[FoundRun]) -> list[FoundRun]:
 def select_runs(store: Store, experiment_id: str, ids: Iterable[str]) -> Iterator[FoundRun]:
     """Yields the runs of these ids that are in the experiment, in any order."""
     wanted = [run_id for run_id in dict.fromkeys(ids) if run_id.isalnum()]
-    for run in select_found(store, experiment_id, wanted):
+    for run in _select_found(store, experiment_id, wanted):
         # What `mlflow run` made for a run that was there already has no seed.
         if "bench.seed" in run.data.tags:
             yield read_run(run)
 
 
-def select_found(store: Store, experiment_id: str, ids: Sequence[str]) -> Iterator[MlflowRun]:
+def _select_found(store: Store, experiment_id: str, ids: Sequence[str]) -> Iterator[MlflowRun]:
     """Yields the runs of these ids as mlflow has them."""
     engine = engine_of(store)
     if engine is not None:
         names = {"tags": RUN_TAGS, "metrics": RUN_METRICS, "params": RUN_PARAMS}
-        yield from read_runs(engine, experiment_id, ids, **names)
+        yield from _read_runs(engine, experiment_id, ids, **names)
         return
     for start in range(0, len(ids), IDS_PER_SEARCH):
         named = ", ".join(f"'{run_id}'" for run_id in ids[start : start + IDS_PER_SEARCH])

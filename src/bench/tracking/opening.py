@@ -44,24 +44,24 @@ def open_run(
     hold = take_hold(store, work, identity.name())
     try:
         if not reuse:
-            return new_run(store, identity, adopted, parent, work, hold)
-        found = find_same(store, fingerprint)
+            return _new_run(store, identity, adopted, parent, work, hold)
+        found = _find_same(store, fingerprint)
         if found is None or found.info.status != "FINISHED":
             hold.claim(fingerprint, identity.name())
             # Whoever had the claim before may have finished it.
-            found = find_same(store, fingerprint)
+            found = _find_same(store, fingerprint)
         if found is not None:
-            found = send_left(store, found, work)
+            found = _send_left(store, found, work)
         if found is None or (found.info.status != "FINISHED" and not store.resume):
-            clear_work(work)
-            return new_run(store, identity, adopted, parent, work, hold)
-        return same_run(store, identity, found, adopted, work, hold)
+            _clear_work(work)
+            return _new_run(store, identity, adopted, parent, work, hold)
+        return _same_run(store, identity, found, adopted, work, hold)
     except BaseException:
         hold.close()
         raise
 
 
-def same_run(
+def _same_run(
     store: Store,
     identity: Identity,
     found: MlflowRun,
@@ -72,7 +72,7 @@ def same_run(
     """Takes the run of an identity as it is if it is finished, else goes on with it."""
     run_id = str(found.info.run_id)
     if adopted and adopted != run_id:
-        point_to(store, adopted, run_id, identity)
+        _point_to(store, adopted, run_id, identity)
     if found.info.status == "FINISHED":
         hold.close()
         shutil.rmtree(work, ignore_errors=True)
@@ -86,7 +86,7 @@ def same_run(
     return run
 
 
-def send_left(store: Store, found: MlflowRun, work: Path) -> MlflowRun:
+def _send_left(store: Store, found: MlflowRun, work: Path) -> MlflowRun:
     """Sends what an earlier process of a run could not; returns the run as it is then."""
     run_id = str(found.info.run_id)
     outbox = Outbox(store, run_id, work, found.data.tags.get(LATE_TAG, ""))
@@ -100,7 +100,7 @@ def send_left(store: Store, found: MlflowRun, work: Path) -> MlflowRun:
     return store.client.get_run(run_id)
 
 
-def new_run(
+def _new_run(
     store: Store,
     identity: Identity,
     adopted: str | None,
@@ -123,7 +123,7 @@ def new_run(
     return Run(store, run_id, "new", work, hold)
 
 
-def clear_work(work: Path) -> None:
+def _clear_work(work: Path) -> None:
     """Removes the state of a run that is no longer in the store; the lock stays."""
     for path in work.iterdir():
         if path.is_dir():
@@ -132,7 +132,7 @@ def clear_work(work: Path) -> None:
             path.unlink()
 
 
-def find_same(store: Store, fingerprint: str) -> MlflowRun | None:
+def _find_same(store: Store, fingerprint: str) -> MlflowRun | None:
     """The finished run of a fingerprint, else the newest unfinished one, else None."""
     runs = store.client.search_runs(
         [store.experiment_id],
@@ -143,7 +143,7 @@ def find_same(store: Store, fingerprint: str) -> MlflowRun | None:
     return next(iter(finished + list(runs)), None)
 
 
-def point_to(store: Store, adopted: str, run_id: str, identity: Identity) -> None:
+def _point_to(store: Store, adopted: str, run_id: str, identity: Identity) -> None:
     """Marks the run that `mlflow run` made as a pointer to the run that has the result."""
     store.client.update_run(adopted, name=f"see {identity.name()}")
     note = f"The same {identity.step} is kept as run {run_id}."

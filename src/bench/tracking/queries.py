@@ -18,7 +18,7 @@ from bench.words import NONE
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")
 # What a method costs, by the metric or tag that has it.
-COSTS = {
+_COSTS = {
     "train_seconds": "bench.train_seconds",
     "parameters": "model/parameters",
     "peak_gpu_mib": "train/peak_gpu_mib",
@@ -30,13 +30,13 @@ SCORES_TAG = "bench.scores"
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, *COSTS.values()),
+    *(WARNING_TAG, SCORES_TAG, *_COSTS.values()),
 )
-RUN_METRICS = tuple(COSTS.values())
+RUN_METRICS = tuple(_COSTS.values())
 RUN_PARAMS = ("cfg.source",)
 PAGE = 1000
 # Artifacts copied from a server at once.
-COPIES_AT_ONCE = 8
+_COPIES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class FoundRun:
         cell: Method, structure, content hash of the dataset, and seed.
         dataset_label: Name and short hash of the dataset, for people.
         warnings: What a reader of its score must know.
-        costs: Those of COSTS that it has.
+        costs: Those of _COSTS that it has.
         trained_run: Of an evaluation, the run that made the model; empty for a source as it is.
         source_run: Of a training, the run whose model it started from; empty if none.
         augmentations: Of an evaluation, the choice of symmetries whose mean it scored.
@@ -110,7 +110,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         ),
         dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
         warnings=read_warnings(run),
-        costs={name: float(known[key]) for name, key in COSTS.items() if key in known},
+        costs={name: float(known[key]) for name, key in _COSTS.items() if key in known},
         trained_run=tags.get("bench.trained_run", "").removesuffix("none"),
         source_run=source.removeprefix("runs:/") if source.startswith("runs:/") else "",
         # Runs of an earlier version have no such tag, and no augmentation.
@@ -242,26 +242,26 @@ def fetch_artifact(store: Store, run_id: str, path: str) -> Path:
     try:
         folder = str(store.client.get_run(run_id).info.artifact_uri)
     except MlflowException as error:
-        raise missing_artifact(run_id, path, error) from error
-    local = local_path(folder, path)
-    return local if local.exists() else copy_file(store, run_id, path)
+        raise _missing_artifact(run_id, path, error) from error
+    local = _local_path(folder, path)
+    return local if local.exists() else _copy_file(store, run_id, path)
 
 
-def local_path(folder: str, path: str) -> Path:
+def _local_path(folder: str, path: str) -> Path:
     """Where an artifact is, if its folder is on this machine: mlflow would copy it even then."""
     return Path(folder.removeprefix("file://")) / path
 
 
-def copy_file(store: Store, run_id: str, path: str) -> Path:
+def _copy_file(store: Store, run_id: str, path: str) -> Path:
     """Copies an artifact here."""
     copies = Path(copies_folder().name) / run_id
     try:
         return Path(store.client.download_artifacts(run_id, path, str(copies)))
     except (MlflowException, OSError) as error:
-        raise missing_artifact(run_id, path, error) from error
+        raise _missing_artifact(run_id, path, error) from error
 
 
-def missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
+def _missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
     """The error of an artifact that cannot be had."""
     return BenchError(
         f"run {run_id} must have the artifact {path}, it cannot be read ({error}): "
@@ -274,20 +274,20 @@ def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[P
 
     In the place of an artifact that a run no longer has stands the error that says so.
     """
-    pool = ThreadPoolExecutor(COPIES_AT_ONCE)
+    pool = ThreadPoolExecutor(_COPIES_AT_ONCE)
     try:
         for start in range(0, len(runs), PAGE):
             found: list[Path | Future[Path]] = []
             for run in runs[start : start + PAGE]:
-                local = local_path(run.artifacts, path)
+                local = _local_path(run.artifacts, path)
                 far = not local.exists()
-                found.append(pool.submit(copy_file, store, run.id, path) if far else local)
-            yield from (file if isinstance(file, Path) else await_copy(file) for file in found)
+                found.append(pool.submit(_copy_file, store, run.id, path) if far else local)
+            yield from (file if isinstance(file, Path) else _await_copy(file) for file in found)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def await_copy(copy: "Future[Path]") -> Path | BenchError:
+def _await_copy(copy: "Future[Path]") -> Path | BenchError:
     """The copied file, or why there is none."""
     try:
         return copy.result()

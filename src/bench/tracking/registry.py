@@ -24,13 +24,13 @@ from bench.tracking.store import Store, without_password
 from bench.words import AUTO
 
 SCHEME = "models:/"
-PREFIX = "synapse-bench-"
+_PREFIX = "synapse-bench-"
 CHAMPION = "champion"
 RECIPE_TAG = "bench.recipe_sha256"
-PACKAGE = Path(__file__).parents[1]
-MODEL_CODE = Path(__file__).with_name("champion_model.py")
+_PACKAGE = Path(__file__).parents[1]
+_MODEL_CODE = Path(__file__).with_name("champion_model.py")
 # What a prediction imports; micro_sam only where a model is a SAM.
-REQUIREMENTS = (
+_REQUIREMENTS = (
     "h5py",
     "mlflow",
     "numba",
@@ -44,7 +44,7 @@ REQUIREMENTS = (
     "torch_em",
     "zarr",
 )
-EXAMPLE_PX = 64
+_EXAMPLE_PX = 64
 
 
 @dataclass(frozen=True)
@@ -71,37 +71,37 @@ class RegisteredModel:
         return f"{SCHEME}{self.name}/{self.version}"
 
 
-def model_name(structure: str) -> str:
+def _model_name(structure: str) -> str:
     """The name under which a structure's models are registered."""
-    return f"{PREFIX}{structure}"
+    return f"{_PREFIX}{structure}"
 
 
 def champion_uri(structure: str) -> str:
     """The address of a structure's champion."""
-    return f"{SCHEME}{model_name(structure)}@{CHAMPION}"
+    return f"{SCHEME}{_model_name(structure)}@{CHAMPION}"
 
 
 def find_champion(store: Store, structure: str) -> RegisteredModel | None:
     """The champion of a structure; None without one."""
     if structure not in list_champions(store):
         return None
-    found = store.client.get_model_version_by_alias(model_name(structure), CHAMPION)
-    return read_version(store, found)
+    found = store.client.get_model_version_by_alias(_model_name(structure), CHAMPION)
+    return _read_version(store, found)
 
 
 def list_champions(store: Store) -> list[str]:
     """The structures that have a champion."""
-    found = store.client.search_registered_models(f"name LIKE '{PREFIX}%'")
-    return sorted(model.name.removeprefix(PREFIX) for model in found if CHAMPION in model.aliases)
+    found = store.client.search_registered_models(f"name LIKE '{_PREFIX}%'")
+    return sorted(model.name.removeprefix(_PREFIX) for model in found if CHAMPION in model.aliases)
 
 
 def find_version(store: Store, structure: str, recipe_sha256: str) -> RegisteredModel | None:
     """The newest version of a structure's model that has a recipe; None without one."""
-    name = model_name(structure)
+    name = _model_name(structure)
     found = store.client.search_model_versions(f"name = '{name}'")
     same = [version for version in found if version.tags.get(RECIPE_TAG) == recipe_sha256]
     newest = max(same, key=lambda version: int(version.version), default=None)
-    return read_version(store, newest) if newest else None
+    return _read_version(store, newest) if newest else None
 
 
 def get_registered(store: Store, uri: str) -> RegisteredModel:
@@ -123,10 +123,10 @@ def get_registered(store: Store, uri: str) -> RegisteredModel:
             f"first, or write {SCHEME}NAME@{CHAMPION} or {SCHEME}NAME/VERSION of one that is "
             "(the Models page of the MLflow UI lists them)"
         ) from error
-    return read_version(store, found)
+    return _read_version(store, found)
 
 
-def read_version(store: Store, version: ModelVersion) -> RegisteredModel:
+def _read_version(store: Store, version: ModelVersion) -> RegisteredModel:
     """Reads a version of a model."""
     number = str(version.version)
     return RegisteredModel(
@@ -150,7 +150,7 @@ def fetch_model(store: Store, model: RegisteredModel) -> Path:
     try:
         if local.is_absolute():
             raise OSError("no such folder")
-        return copy_model(store.uri, model.uri)
+        return _copy_model(store.uri, model.uri)
     except (MlflowException, OSError) as error:
         raise BenchError(
             f"the files of {model.uri} must be at {model.location}, they cannot be read "
@@ -159,7 +159,7 @@ def fetch_model(store: Store, model: RegisteredModel) -> Path:
 
 
 @functools.cache
-def copy_model(store_uri: str, model_uri: str) -> Path:
+def _copy_model(store_uri: str, model_uri: str) -> Path:
     """Copies a model's files here, once in a process."""
     target = Path(copies_folder().name) / model_uri.removeprefix(SCHEME)
     target.mkdir(parents=True)
@@ -178,7 +178,7 @@ def set_champion(store: Store, model: RegisteredModel) -> None:
     store.client.set_registered_model_alias(model.name, CHAMPION, model.version)
 
 
-def champion_signature() -> ModelSignature:
+def _champion_signature() -> ModelSignature:
     """What a champion takes and returns.
 
     The images are not in it: mlflow would fix their type and number of dimensions, and they may
@@ -193,12 +193,12 @@ def champion_signature() -> ModelSignature:
 
 def pin_requirements(*, sam: bool) -> list[str]:
     """The packages that a champion needs, at the versions that are installed here."""
-    names = (*REQUIREMENTS, *(["micro_sam"] if sam else []))
+    names = (*_REQUIREMENTS, *(["micro_sam"] if sam else []))
     # A version such as 2.13.0+cpu says where it was built, and is on no index.
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
-def save_champion(
+def _save_champion(
     path: Path, recipe_folder: Path, *, pixel_size_nm: float | None, sam: bool, model: Model
 ) -> None:
     """Writes a champion as an MLflow model that needs nothing else of this suite.
@@ -210,13 +210,13 @@ def save_champion(
         sam: Whether one of the models is a SAM.
         model: Where it is logged.
     """
-    example = np.random.default_rng(0).integers(0, 256, (EXAMPLE_PX, EXAMPLE_PX), dtype=np.uint8)
+    example = np.random.default_rng(0).integers(0, 256, (_EXAMPLE_PX, _EXAMPLE_PX), dtype=np.uint8)
     mlflow.pyfunc.save_model(
         str(path),
-        python_model=str(MODEL_CODE),
+        python_model=str(_MODEL_CODE),
         artifacts={"recipe": str(recipe_folder)},
-        code_paths=[str(PACKAGE)],
-        signature=champion_signature(),
+        code_paths=[str(_PACKAGE)],
+        signature=_champion_signature(),
         # mlflow has no type for a parameter of an example that is None.
         input_example=(example, {"pixel_size_nm": pixel_size_nm}) if pixel_size_nm else example,
         pip_requirements=pin_requirements(sam=sam),
@@ -248,7 +248,7 @@ def register_champion(
         tags: Of the version.
         description: Of the version, for readers of the UI.
     """
-    client, name = run.client, model_name(structure)
+    client, name = run.client, _model_name(structure)
     experiment = run.client.get_run(run.id).info.experiment_id
     logged = client.create_logged_model(
         experiment, name=name, source_run_id=run.id, tags=dict(tags), model_type="recipe"
@@ -256,7 +256,7 @@ def register_champion(
     described = Model(run_id=run.id, model_uuid=logged.model_id, model_id=logged.model_id)
     with scratch_folder() as scratch:
         path = Path(scratch) / "model"
-        save_champion(path, recipe_folder, pixel_size_nm=pixel_size_nm, sam=sam, model=described)
+        _save_champion(path, recipe_folder, pixel_size_nm=pixel_size_nm, sam=sam, model=described)
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, step=0)])

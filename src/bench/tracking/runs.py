@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 INTERVAL_S = 10.0
 log = logging.getLogger(__name__)
 # What the store takes in one call.
-METRICS_PER_CALL = 1000
-PARAMS_PER_CALL = 100
+_METRICS_PER_CALL = 1000
+_PARAMS_PER_CALL = 100
 WARNING_TAG = "bench.warning"
 STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
-FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
+_FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
 
 
 class SystemMetrics:
@@ -57,7 +57,7 @@ class SystemMetrics:
         if time.monotonic() - self._measured < INTERVAL_S:
             return {}
         self._measured = time.monotonic()
-        self._monitors = self._monitors or open_monitors()
+        self._monitors = self._monitors or _open_monitors()
         found: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
@@ -68,7 +68,7 @@ class SystemMetrics:
         return found
 
 
-def open_monitors() -> list[BaseMetricsMonitor]:
+def _open_monitors() -> list[BaseMetricsMonitor]:
     """The monitors of this machine: that of GPUs where there are any."""
     try:
         return [CPUMonitor(), GPUMonitor()]
@@ -174,8 +174,8 @@ class Run:
             if f"cfg.{name}" not in self._params
         ]
         self._params.update(param.key for param in new)
-        for start in range(0, len(new), PARAMS_PER_CALL):
-            self.outbox.deliver(batch(params=new[start : start + PARAMS_PER_CALL]))
+        for start in range(0, len(new), _PARAMS_PER_CALL):
+            self.outbox.deliver(batch(params=new[start : start + _PARAMS_PER_CALL]))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics of one step."""
@@ -191,8 +191,8 @@ class Run:
             for step, values in series
             for name, value in values.items()
         ]
-        for start in range(0, len(metrics), METRICS_PER_CALL):
-            self.outbox.deliver(batch(metrics[start : start + METRICS_PER_CALL]))
+        for start in range(0, len(metrics), _METRICS_PER_CALL):
+            self.outbox.deliver(batch(metrics[start : start + _METRICS_PER_CALL]))
 
     def last_step(self, metric: str) -> int:
         """The last step that a metric was logged at; 0 if never."""
@@ -220,7 +220,7 @@ class Run:
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Logs a figure as an artifact."""
-        self._renderer.log_figure(self.id, figure, name, save_kwargs=FIGURE)
+        self._renderer.log_figure(self.id, figure, name, save_kwargs=_FIGURE)
 
     def log_text(self, text: str, name: str) -> None:
         """Logs a text as an artifact."""
@@ -276,7 +276,7 @@ class Run:
                 self.outbox.wait(self.store.patience_s)
             elif self.outbox.spool.waiting:
                 log.warning("the tracking store is away: %s", self.outbox.describe_left())
-            if status == "FINISHED" or not has_state(self.work):
+            if status == "FINISHED" or not _has_state(self.work):
                 shutil.rmtree(self.work, ignore_errors=True)
         finally:
             self.close()
@@ -306,7 +306,7 @@ class Run:
             self.finish("FAILED", f"{error}" or type(error).__name__)
 
 
-def has_state(work: Path) -> bool:
+def _has_state(work: Path) -> bool:
     """Whether a work folder holds more than its lock."""
     return any(path.name != "lock" for path in work.iterdir())
 

@@ -23,26 +23,26 @@ from bench.tracking.ownership.heartbeat import Watch
 
 log = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parents[3]
+_PROJECT = Path(__file__).resolve().parents[3]
 # The embedded store; `mlflow run .` finds it through the link mlflow.db in the project's folder,
 # which is mlflow's own default.
 # Absolute without links: in the container it lies on a volume.
-HOME = (PROJECT / "mlruns").resolve()
-DATABASE = HOME / "mlflow.db"
+_HOME = (_PROJECT / "mlruns").resolve()
+_DATABASE = _HOME / "mlflow.db"
 SQLITE = "sqlite:///"
 HEALTH_TIMEOUT_S = 10.0
 # Between two looks whether a server is back.
 SERVER_POLL_S = 5.0
 # How the user, or `mlflow run`, says where runs go.
-VARIABLES = (
+_VARIABLES = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_RUN_ID",
     "MLFLOW_EXPERIMENT_ID",
     "MLFLOW_EXPERIMENT_NAME",
 )
 # Seconds that the end of a run waits for a store that went away, and where the user says it.
-PATIENCE_S = 600.0
-PATIENCE = "BENCH_STORE_PATIENCE_S"
+_PATIENCE_S = 600.0
+_PATIENCE = "BENCH_STORE_PATIENCE_S"
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Store:
     uri: str
     experiment_id: str
     adopted: str | None
-    patience_s: float = PATIENCE_S
+    patience_s: float = _PATIENCE_S
     watch: Watch = field(default_factory=Watch)
     resume: bool = True
 
@@ -79,7 +79,7 @@ class Store:
     @property
     def work(self) -> Path:
         """Where work folders are: beside the SQLite database, or in the project for a server."""
-        return (self._database.parent if self._database else HOME) / "work"
+        return (self._database.parent if self._database else _HOME) / "work"
 
     def work_folder(self, fingerprint: str) -> Path:
         """Where the state of an unfinished run is kept, and the lock of its process.
@@ -101,15 +101,15 @@ def open_store(*, patient: bool = False) -> Store:
             environment names cannot be used.
     """
     uri = tracking_uri()
-    patience_s = read_patience()
+    patience_s = _read_patience()
     if is_server(uri):
         wait_for_server(uri, patience_s if patient else 0)
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
         client = connect(uri)
-        return Store(client, uri, find_experiment(client, adopted), adopted, patience_s)
+        return Store(client, uri, _find_experiment(client, adopted), adopted, patience_s)
     except MlflowException as error:
-        given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+        given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         named = " ".join(f"{name}={without_password(value)}" for name, value in given.items())
         raise BenchError(
             f"the environment must name a store, run and experiment that are there, received "
@@ -131,9 +131,9 @@ def connect(uri: str) -> MlflowClient:
         return client
 
 
-def embedded_uri() -> str:
+def _embedded_uri() -> str:
     """Address of the embedded store."""
-    return f"{SQLITE}{DATABASE}"
+    return f"{SQLITE}{_DATABASE}"
 
 
 def tracking_uri() -> str:
@@ -143,7 +143,7 @@ def tracking_uri() -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        return embedded_uri()
+        return _embedded_uri()
     if uri.startswith(SQLITE):
         return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}"
     return uri
@@ -155,15 +155,15 @@ def without_password(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
-def read_patience() -> float:
+def _read_patience() -> float:
     """Seconds that the end of a run waits for a store that went away."""
-    given = os.environ.get(PATIENCE) or str(PATIENCE_S)
+    given = os.environ.get(_PATIENCE) or str(_PATIENCE_S)
     try:
         patience_s = float(given)
     except ValueError:
         patience_s = math.nan
     if not 0 <= patience_s < math.inf:
-        raise BenchError(f"{PATIENCE} must be a number of seconds from 0, received {given!r}")
+        raise BenchError(f"{_PATIENCE} must be a number of seconds from 0, received {given!r}")
     return patience_s
 
 
@@ -213,25 +213,25 @@ def prepare_database(database: Path) -> None:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     # mlflow puts the artifacts into ./mlruns.
-    folder = PROJECT if database == DATABASE else database.parent
+    folder = _PROJECT if database == _DATABASE else database.parent
     with locked(database.with_name(f".{database.name}.lock")), contextlib.chdir(folder):
         if not database.exists():
             fresh = database.with_name(f".{database.name}.new")
             fresh.unlink(missing_ok=True)
             MlflowClient(tracking_uri=f"{SQLITE}{fresh}").search_experiments(max_results=1)
             fresh.rename(database)
-        if database == DATABASE:
-            relocate_artifacts(DATABASE, HOME)
+        if database == _DATABASE:
+            relocate_artifacts(_DATABASE, _HOME)
 
 
-def find_experiment(client: MlflowClient, adopted: str | None) -> str:
+def _find_experiment(client: MlflowClient, adopted: str | None) -> str:
     """The experiment of the adopted run, else the one that the environment names, else Default."""
     if adopted:
         return str(client.get_run(adopted).info.experiment_id)
     experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if name and not experiment_id:
-        experiment_id = find_or_make(client, name)
+        experiment_id = _find_or_make(client, name)
     experiment = client.get_experiment(experiment_id or "0")
     if experiment.lifecycle_stage != "active":
         raise BenchError(
@@ -242,7 +242,7 @@ def find_experiment(client: MlflowClient, adopted: str | None) -> str:
     return str(experiment.experiment_id)
 
 
-def find_or_make(client: MlflowClient, name: str) -> str:
+def _find_or_make(client: MlflowClient, name: str) -> str:
     """The experiment of a name, which other processes may be making at this moment."""
     named = client.get_experiment_by_name(name)
     if named is None:
@@ -273,4 +273,4 @@ def experiment_id_of(store: Store, name: str) -> str:
 
 
 if __name__ == "__main__":
-    prepare_database(DATABASE)
+    prepare_database(_DATABASE)

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import torch
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+_Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-class BatchSettings(Protocol):
+class _BatchSettings(Protocol):
     """What an objective must know of the batches."""
 
     @property
@@ -27,10 +27,10 @@ class Feed(Protocol):
     """Batches that are functions of the iteration alone."""
 
     @property
-    def settings(self) -> BatchSettings:
+    def settings(self) -> _BatchSettings:
         """How they are drawn."""
 
-    def batch(self, iteration: int) -> Batch:
+    def batch(self, iteration: int) -> _Batch:
         """Draws the batch of an iteration."""
 
 
@@ -58,7 +58,7 @@ class OneAhead:
         self.feed, self.settings = feed, feed.settings
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="next batch")
-        self.coming: tuple[int, Future[Batch]] | None = None
+        self.coming: tuple[int, Future[_Batch]] | None = None
 
     def __enter__(self) -> "OneAhead":
         """Draws nothing before it is asked."""
@@ -68,7 +68,7 @@ class OneAhead:
         """Waits for the batch that is being drawn; no thread is left."""
         self.thread.shutdown(wait=True, cancel_futures=True)
 
-    def batch(self, iteration: int) -> Batch:
+    def batch(self, iteration: int) -> _Batch:
         """Hands out the batch of an iteration, and begins with the next one."""
         coming, self.coming = self.coming, None
         if coming is None or coming[0] != iteration:
@@ -81,7 +81,7 @@ class OneAhead:
         self.coming = iteration + 1, self.thread.submit(self.draw, iteration + 1)
         return batch
 
-    def draw(self, iteration: int) -> Batch:
+    def draw(self, iteration: int) -> _Batch:
         """Draws a batch and waits until it is there."""
         if self.stream is None:
             return self.feed.batch(iteration)
@@ -91,7 +91,7 @@ class OneAhead:
         return batch
 
 
-def wait_for_batch(feed: Feed, iteration: int) -> tuple[Batch, float]:
+def wait_for_batch(feed: Feed, iteration: int) -> tuple[_Batch, float]:
     """Returns a batch, and the seconds that it took to get it."""
     asked = time.monotonic()
     return feed.batch(iteration), time.monotonic() - asked

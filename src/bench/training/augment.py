@@ -121,7 +121,7 @@ def place_samples(
     """
     turn, coarse = torch.from_numpy(matrices).to(device), torch.from_numpy(points).to(device)
     axis = torch.arange(patch_px, device=device, dtype=torch.float32) - (patch_px - 1) / 2
-    spread = interpolation_weights(patch_px, coarse.shape[-1], device)
+    spread = _interpolation_weights(patch_px, coarse.shape[-1], device)
     of_y = torch.cat(
         [
             spread @ coarse,
@@ -134,7 +134,7 @@ def place_samples(
     return (scale * of_y @ of_x).permute(0, 2, 3, 1)
 
 
-def interpolation_weights(patch_px: int, points: int, device: torch.device) -> torch.Tensor:
+def _interpolation_weights(patch_px: int, points: int, device: torch.device) -> torch.Tensor:
     """The share of each control point in each pixel along an axis, bicubic, (patch_px, points)."""
     if not points:
         return torch.zeros(patch_px, 0, device=device)

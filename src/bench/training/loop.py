@@ -205,7 +205,7 @@ def train(
         last = progress.iteration == settings.iterations
         epoch_ends = last or progress.iteration % settings.epoch_iterations == 0
         if epoch_ends:
-            finish_epoch(trainee, progress, reports)
+            _finish_epoch(trainee, progress, reports)
         if epoch_ends or progress.iteration % settings.checkpoint_iterations == 0:
             reports.on_saving(progress.iteration)
             progress.elapsed_s = time.monotonic() - started
@@ -236,7 +236,7 @@ def train_batch(
     return {"loss": number, "lr": trainee.optimizer.param_groups[0]["lr"], **numbers}
 
 
-def finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> None:
+def _finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> None:
     """Validates, lets the schedule see the score, and reports whether it is the best."""
     score = reports.validate(trainee.network)
     if trainee.plateau:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from bench.inference.device import Compute
 from bench.training.ahead import Feed, wait_for_batch
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+_Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # Weight of a boundary pixel in the focal term, 1 as background's: few as they are, the boundary's
 # own Dice keeps them from being ignored, and what threshold separates best is chosen on validation.
 # On a phantom, a weight of 5 gave the same instance F1 (0.856 against 0.854).
@@ -69,7 +69,7 @@ def focal_loss(
     return torch.stack(losses).mean()
 
 
-def make_loss(name: str, *, gamma: float, foreground_weight: float) -> Loss:
+def make_loss(name: str, *, gamma: float, foreground_weight: float) -> _Loss:
     """Returns the loss of a name: ``dice``, or ``focal_dice``, the sum of both."""
 
     def focal_dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -79,7 +79,7 @@ def make_loss(name: str, *, gamma: float, foreground_weight: float) -> Loss:
     return {"dice": dice_loss, "focal_dice": focal_dice}[name]
 
 
-def nothing() -> None:
+def _nothing() -> None:
     """Does nothing."""
 
 
@@ -100,10 +100,10 @@ class Objective:
     compute: Callable[[int], tuple[torch.Tensor, dict[str, float]]]
     images: int
     remedy: str
-    after_step: Callable[[], None] = nothing
+    after_step: Callable[[], None] = _nothing
 
 
-def supervised(network: torch.nn.Module, feed: Feed, loss: Loss, compute: Compute) -> Objective:
+def supervised(network: torch.nn.Module, feed: Feed, loss: _Loss, compute: Compute) -> Objective:
     """The loss of a network's logits on patches with targets."""
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:

@@ -70,10 +70,10 @@ class PatchFeed:
         self.window_px = window_edge(settings.patch_px, settings.augmentation)
         pad = self.window_px // 2
         self.shapes = [raw.shape for raw, _ in sections]
-        self.images = [mirror(normalise_section(raw), pad) for raw, _ in sections]
+        self.images = [_mirror(normalise_section(raw), pad) for raw, _ in sections]
         self.channels = len(outputs)
         self.targets = [
-            mirror(pack_channels(make_target(labels, outputs)), pad) for _, labels in sections
+            _mirror(pack_channels(make_target(labels, outputs)), pad) for _, labels in sections
         ]
         self.centres = [
             (index, centres)
@@ -128,7 +128,7 @@ def window_edge(patch_px: int, augmentation: Augmentation) -> int:
     return 2 * math.ceil(patch_px * diagonal / 2 + reach + 1)
 
 
-def mirror(section: np.ndarray, pad: int) -> torch.Tensor:
+def _mirror(section: np.ndarray, pad: int) -> torch.Tensor:
     """Mirrors a section (.., y, x) beyond its border by ``pad`` px on every side."""
     widths = [(0, 0)] * (section.ndim - 2) + [(pad, pad)] * 2
     return torch.from_numpy(np.pad(section, widths, mode="symmetric"))

@@ -18,12 +18,12 @@ from bench.training.patches import clip_centre, instance_centres
 
 # Parts of an instance smaller than this, cut off by the patch's border, are no instances: as in
 # micro_sam's loaders.
-MIN_PART_PX = 25
-MOST_ATTEMPTS = 100
-NOTHING = "none"
-PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+_MIN_PART_PX = 25
+_MOST_ATTEMPTS = 100
+_NOTHING = "none"
+_PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 # As micro_sam trains: how far boxes are distorted, and how often a mask is a prompt.
-BOX_DISTORTION, MASK_PROBABILITY = 0.025, 0.5
+_BOX_DISTORTION, _MASK_PROBABILITY = 0.025, 0.5
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class InstancePatchFeed:
             BenchError: If there is no instance.
         """
         self.settings = settings
-        self.images = [pad_to(stretch_contrast(raw), settings.patch_px) for raw, _ in sections]
-        self.labels = [pad_to(labels, settings.patch_px) for _, labels in sections]
+        self.images = [_pad_to(stretch_contrast(raw), settings.patch_px) for raw, _ in sections]
+        self.labels = [_pad_to(labels, settings.patch_px) for _, labels in sections]
         self.centres = [
             (index, centres)
             for index, labels in enumerate(self.labels)
@@ -97,7 +97,7 @@ class InstancePatchFeed:
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws a patch with instances and background: image (y, x) uint8, ids (y, x) int32."""
         patch = self.settings.patch_px
-        for _ in range(MOST_ATTEMPTS):
+        for _ in range(_MOST_ATTEMPTS):
             section, centres = self.centres[rng.integers(len(self.centres))]
             y, x = centres[rng.integers(len(centres))] + rng.integers(-patch // 3, patch // 3, 2)
             height, width = self.images[section].shape
@@ -107,10 +107,10 @@ class InstancePatchFeed:
             labels = label_parts(self.labels[section][window])
             if labels.any() and not labels.all():
                 turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-                image = turn(self.images[section][window], turns, mirrored)
-                return image, turn(labels, turns, mirrored)
+                image = _turn(self.images[section][window], turns, mirrored)
+                return image, _turn(labels, turns, mirrored)
         raise BenchError(
-            f"a patch of {patch} px must hold an instance and background, {MOST_ATTEMPTS} places "
+            f"a patch of {patch} px must hold an instance and background, {_MOST_ATTEMPTS} places "
             "do not: change patch_px"
         )
 
@@ -131,7 +131,7 @@ def label_parts(labels: np.ndarray) -> np.ndarray:
     """
     parts = label(labels, background=0, connectivity=1)
     areas = np.bincount(parts.reshape(-1))
-    kept = areas >= MIN_PART_PX
+    kept = areas >= _MIN_PART_PX
     kept[0] = False
     if not kept.any():
         return np.asarray(parts, dtype=np.int32)
@@ -139,13 +139,13 @@ def label_parts(labels: np.ndarray) -> np.ndarray:
     return np.asarray(ids[parts], dtype=np.int32)
 
 
-def pad_to(section: np.ndarray, edge_px: int) -> np.ndarray:
+def _pad_to(section: np.ndarray, edge_px: int) -> np.ndarray:
     """Adds zeros below and to the right of a section (y, x) that is smaller than an edge."""
     widths = [(0, max(0, edge_px - side)) for side in section.shape]
     return np.pad(section, widths)
 
 
-def turn(patch: np.ndarray, quarters: int, mirrored: bool) -> np.ndarray:
+def _turn(patch: np.ndarray, quarters: int, mirrored: bool) -> np.ndarray:
     """Turns a patch (y, x) by quarters, then mirrors it."""
     turned = np.rot90(patch, quarters)
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
@@ -169,13 +169,13 @@ def prepare_network(network: SamNetwork, *, freeze: str, lora_rank: int) -> None
 
     Args:
         network: The network; it is changed in place.
-        freeze: Parts that are not trained, comma-separated, of PARTS; ``none`` trains all.
+        freeze: Parts that are not trained, comma-separated, of _PARTS; ``none`` trains all.
         lora_rank: Rank of the updates that are trained in place of the image encoder; 0 is none.
 
     Raises:
         BenchError: If a part is unknown, or nothing is left to train.
     """
-    frozen = split_parts(freeze)
+    frozen = _split_parts(freeze)
     if lora_rank:
         # micro_sam's updates freeze the rest of the encoder themselves.
         add_lora(network, lora_rank)
@@ -186,12 +186,12 @@ def prepare_network(network: SamNetwork, *, freeze: str, lora_rank: int) -> None
         raise BenchError(f"something must be trained, received freeze={freeze}: leave a part out")
 
 
-def split_parts(freeze: str) -> set[str]:
+def _split_parts(freeze: str) -> set[str]:
     """The parts of a list that is separated by commas or plus signs."""
-    parts = {part.strip() for part in freeze.replace("+", ",").split(",")} - {NOTHING, ""}
-    if unknown := parts - set(PARTS):
+    parts = {part.strip() for part in freeze.replace("+", ",").split(",")} - {_NOTHING, ""}
+    if unknown := parts - set(_PARTS):
         raise BenchError(
-            f"freeze must be none or some of {', '.join(PARTS)}, received {', '.join(unknown)}: "
+            f"freeze must be none or some of {', '.join(_PARTS)}, received {', '.join(unknown)}: "
             "correct the name"
         )
     return parts
@@ -210,11 +210,11 @@ def make_trainer(network: SamNetwork, settings: SamTrainingSettings, compute: Co
         "name": "synapse-bench",
         "model": model,
         "convert_inputs": ConvertToSamInputs(
-            transform=model.transform, box_distortion_factor=BOX_DISTORTION
+            transform=model.transform, box_distortion_factor=_BOX_DISTORTION
         ),
         "n_sub_iteration": settings.sub_iterations,
         "n_objects_per_batch": settings.objects_per_batch,
-        "mask_prob": MASK_PROBABILITY,
+        "mask_prob": _MASK_PROBABILITY,
         "device": compute.device,
         # Its loop is not run: loaders, optimiser and files are ours.
         "train_loader": None,
@@ -250,7 +250,7 @@ def interactive(
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
         images, targets = feed.batch(iteration)
-        seed_everything(feed.settings.seed, iteration)
+        _seed_everything(feed.settings.seed, iteration)
         # Even iterations prompt with a point, odd ones with a box.
         trainer._iteration = iteration
         with compute.autocast():
@@ -270,7 +270,7 @@ def interactive(
     return Objective(compute_loss, feed.settings.batch_size, remedy)
 
 
-def seed_everything(seed: int, iteration: int) -> None:
+def _seed_everything(seed: int, iteration: int) -> None:
     """Sets the random states of Python, numpy and torch by seed and iteration."""
     numbers = np.random.SeedSequence((seed, iteration)).generate_state(3)
     random.seed(int(numbers[0]))

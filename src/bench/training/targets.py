@@ -8,7 +8,7 @@ import torch
 from bench.errors import BenchError, unknown_name
 
 
-def find_foreground(labels: np.ndarray) -> np.ndarray:
+def _find_foreground(labels: np.ndarray) -> np.ndarray:
     """Marks the pixels of all instances; bool of the labels' shape."""
     return np.asarray(labels != 0)
 
@@ -41,8 +41,8 @@ def find_boundaries(labels: np.ndarray) -> np.ndarray:
 
 
 # What each output of a network is trained on.
-TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "foreground": find_foreground,
+_TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "foreground": _find_foreground,
     "boundary": find_boundaries,
 }
 
@@ -56,7 +56,7 @@ def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
 
     Args:
         labels: Instance ids (y, x), 0 background.
-        outputs: Names of the network's outputs, of ``TARGETS``, foreground first.
+        outputs: Names of the network's outputs, of ``_TARGETS``, foreground first.
 
     Returns:
         0 or 1, uint8 (channels, y, x).
@@ -65,14 +65,14 @@ def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
         BenchError: If an output is unknown, or the first is not the foreground.
     """
     for name in outputs:
-        if name not in TARGETS:
-            raise unknown_name("output", name, TARGETS)
+        if name not in _TARGETS:
+            raise unknown_name("output", name, _TARGETS)
     if outputs[:1] != ("foreground",):
         raise BenchError(
             f"the first output must be foreground, received outputs {outputs}: put it first, the "
             "loss weighs it and instances are cut out of it"
         )
-    return np.stack([TARGETS[name](labels).astype(np.uint8) for name in outputs])
+    return np.stack([_TARGETS[name](labels).astype(np.uint8) for name in outputs])
 
 
 def pack_channels(target: np.ndarray) -> np.ndarray:

@@ -10,14 +10,14 @@ from bench.training.mean_teacher import Probability
 from bench.training.unlabelled import UnlabelledFeed
 
 # The scores are those of so many batches, which training does not see again.
-BATCHES = 8
+_BATCHES = 8
 BINS = 1000
 # Share of either side of 0.5 whose labels are accepted, at least.
-ACCEPTED_SHARE = 0.5
+_ACCEPTED_SHARE = 0.5
 # Never stricter than the paper: surer pixels are accepted whatever their share.
-PAPER_CONFIDENCE = 0.9
+_PAPER_CONFIDENCE = 0.9
 # With a smaller share of pixels on one side of 0.5 a teacher does not tell two classes apart.
-SMALLEST_SIDE = 0.001
+_SMALLEST_SIDE = 0.001
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def shift_outputs(network: torch.nn.Module, centres: tuple[float, ...]) -> None:
 
 @torch.inference_mode()
 def count_scores(teacher: torch.nn.Module, feed: UnlabelledFeed, compute: Compute) -> np.ndarray:
-    """Counts the teacher's probabilities on BATCHES batches; (channels, BINS) of 0 to 1."""
+    """Counts the teacher's probabilities on _BATCHES batches; (channels, BINS) of 0 to 1."""
     teacher.eval()
     probability, counts = Probability(), []
-    for batch in range(BATCHES):
+    for batch in range(_BATCHES):
         # Iterations that no training reaches.
         weak, _ = feed.batch(2**40 + batch)
         with compute.autocast():
@@ -108,7 +108,7 @@ def find_centre(histogram: np.ndarray) -> float:
     """Finds the score that parts the two classes in a histogram of scores from 0 to 1."""
     half = len(histogram) // 2
     sides = np.array([histogram[:half].sum(), histogram[half:].sum()])
-    if sides.min() >= SMALLEST_SIDE * histogram.sum() or np.count_nonzero(histogram) < 2:
+    if sides.min() >= _SMALLEST_SIDE * histogram.sum() or np.count_nonzero(histogram) < 2:
         return 0.5
     return otsu_bin(histogram) / len(histogram)
 
@@ -123,15 +123,15 @@ def part_scores(histogram: np.ndarray) -> Thresholds:
         Thresholds(lower=0.1, upper=0.64)
     """
     bins, half = len(histogram), len(histogram) // 2
-    lower, upper = round(1 - PAPER_CONFIDENCE, 6), PAPER_CONFIDENCE
+    lower, upper = round(1 - _PAPER_CONFIDENCE, 6), _PAPER_CONFIDENCE
     if histogram[:half].any():
-        lower = max(lower, (first_at(histogram[:half], ACCEPTED_SHARE) + 1) / bins)
+        lower = max(lower, (_first_at(histogram[:half], _ACCEPTED_SHARE) + 1) / bins)
     if histogram[half:].any():
-        upper = min(upper, (half + first_at(histogram[half:], 1 - ACCEPTED_SHARE)) / bins)
+        upper = min(upper, (half + _first_at(histogram[half:], 1 - _ACCEPTED_SHARE)) / bins)
     return Thresholds(lower, upper)
 
 
-def first_at(histogram: np.ndarray, share: float) -> int:
+def _first_at(histogram: np.ndarray, share: float) -> int:
     """The first bin at which a share of the counts is reached."""
     return int(np.searchsorted(np.cumsum(histogram), share * histogram.sum(), side="left"))
 

@@ -11,7 +11,7 @@ from bench.inference.feeding import resize_section
 from bench.training.augment import StrongView, make_strong_view
 
 # Edge (px) of the squares that an image is divided into to find where it shows something.
-CELL_PX = 32
+_CELL_PX = 32
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class UnlabelledFeed:
 
 def cell_edge(window_px: int) -> int:
     """Edge of the squares of an image that patches of an edge are cut from."""
-    return max(1, min(CELL_PX, window_px // 2))
+    return max(1, min(_CELL_PX, window_px // 2))
 
 
 def find_content(image: np.ndarray, cell: int) -> np.ndarray:

@@ -36,20 +36,20 @@ class Annotation:
         return Counter(item.kind for item in self.objects)
 
 
-def read_json(path: Path, image: Path) -> Annotation:
+def _read_json(path: Path, image: Path) -> Annotation:
     """Reads a file that is either GeoJSON or COCO."""
     if is_geojson(path):
         return Annotation(*read_geojson(path))
     if is_coco(path):
-        return read_coco_of(path, image)
+        return _read_coco_of(path, image)
     raise BenchError(
         f"{path} must be COCO or GeoJSON, received JSON of another kind: export it as one of them"
     )
 
 
-def read_coco_of(path: Path, image: Path) -> Annotation:
+def _read_coco_of(path: Path, image: Path) -> Annotation:
     """Reads the objects that a COCO file has for an image, which it names."""
-    by_file, warnings = read_coco_once(path, path.stat().st_mtime_ns)
+    by_file, warnings = _read_coco_once(path, path.stat().st_mtime_ns)
     found = [objects for file, objects in by_file.items() if Path(file).name == image.name]
     if len(found) != 1:
         raise BenchError(
@@ -60,14 +60,14 @@ def read_coco_of(path: Path, image: Path) -> Annotation:
 
 
 @lru_cache(maxsize=2)
-def read_coco_once(
+def _read_coco_once(
     path: Path, changed: int
 ) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str, ...]]:
     """Reads a COCO file, which every image that it describes asks for; ``changed`` is its time."""
     return read_coco(path)
 
 
-def read_imod(path: Path, image: Path) -> Annotation:
+def _read_imod(path: Path, image: Path) -> Annotation:
     """Reads an IMOD model; over a stack that is not MRC it counts in px of the stack."""
     geometry = read_geometry(image) if image.suffix.lower() in MRC_SUFFIXES else None
     model = read_model(path, geometry)
@@ -75,18 +75,18 @@ def read_imod(path: Path, image: Path) -> Annotation:
 
 
 # From an annotation file and its image to the objects, by the ending of the file's name.
-ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
+_ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
     ".roi": lambda path, _: Annotation(*read_rois(path)),
     ".zip": lambda path, _: Annotation(*read_rois(path)),
-    ".mod": read_imod,
+    ".mod": _read_imod,
     ".geojson": lambda path, _: Annotation(*read_geojson(path)),
-    ".json": read_json,
+    ".json": _read_json,
 }
 
 
 def is_annotation(path: Path) -> bool:
     """Whether a path looks like an annotation file."""
-    return path.suffix.lower() in ANNOTATION_FORMATS and path.is_file()
+    return path.suffix.lower() in _ANNOTATION_FORMATS and path.is_file()
 
 
 def read_annotation(path: Path, image: Path) -> Annotation:
@@ -99,7 +99,7 @@ def read_annotation(path: Path, image: Path) -> Annotation:
     Raises:
         BenchError: If the file cannot be read, or is about other images.
     """
-    return ANNOTATION_FORMATS[path.suffix.lower()](path, image)
+    return _ANNOTATION_FORMATS[path.suffix.lower()](path, image)
 
 
 def draw_pages(

@@ -28,15 +28,15 @@ from bench.ingest.annotations.geojson import (
 from bench.ingest.classes import UNCLASSIFIED, tidy_name, warn_of_left_out
 from bench.ingest.images.limits import check_decoded_size
 
-IS_COCO = re.compile(rb'^\s*\{.*"(images|annotations|categories)"\s*:', re.DOTALL)
+_IS_COCO = re.compile(rb'^\s*\{.*"(images|annotations|categories)"\s*:', re.DOTALL)
 # A compressed number is characters from "0" on, of six bits each: five of the number, the lowest
 # first, and one that says whether more follow. Seven hold more than any image has pixels.
-LARGEST_COUNT = LARGEST_COORDINATE_PX**2
-FIRST_CHARACTER, MOST_CHARACTERS = 48, 7
+_LARGEST_COUNT = LARGEST_COORDINATE_PX**2
+_FIRST_CHARACTER, _MOST_CHARACTERS = 48, 7
 
 
 @dataclass(frozen=True)
-class CocoImage:
+class _CocoImage:
     """An image that a file annotates: its name, and height and width in px where they are given."""
 
     file_name: str
@@ -44,7 +44,7 @@ class CocoImage:
 
 
 @dataclass
-class PaintedPixels:
+class _PaintedPixels:
     """How many pixels were painted by the annotation of a file, which may not be too many."""
 
     path: Path
@@ -63,7 +63,7 @@ def is_coco(path: Path) -> bool:
         BenchError: If it is unreadable.
     """
     start = read_start(path)
-    return bool(IS_COCO.search(start)) and not IS_GEOJSON.search(start)
+    return bool(_IS_COCO.search(start)) and not IS_GEOJSON.search(start)
 
 
 def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str, ...]]:
@@ -82,16 +82,16 @@ def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str
             image or category of it.
     """
     document = expect(read_json(path), dict, "content", path)
-    images = index_images(document, path)
-    categories = index_categories(document, path)
+    images = _index_images(document, path)
+    categories = _index_categories(document, path)
     objects: dict[str, list[DrawnObject]] = {image.file_name: [] for image in images.values()}
-    left_out, crowds, painted = [], [], PaintedPixels(path)
-    for item in list_items(document, "annotations", path):
+    left_out, crowds, painted = [], [], _PaintedPixels(path)
+    for item in _list_items(document, "annotations", path):
         name = f"annotation {read_name(item.get('id'))}"
         where = f"{path} ({name})"
-        image = look_up(images, item, "image_id", where)
-        kind = look_up(categories, item, "category_id", where) if categories else UNCLASSIFIED
-        shapes = find_shapes(item.get("segmentation"), image, painted, where)
+        image = _look_up(images, item, "image_id", where)
+        kind = _look_up(categories, item, "category_id", where) if categories else UNCLASSIFIED
+        shapes = _find_shapes(item.get("segmentation"), image, painted, where)
         if not shapes:
             left_out.append(name)
             continue
@@ -104,16 +104,16 @@ def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str
     return {name: tuple(found) for name, found in objects.items()}, warnings
 
 
-def list_items(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+def _list_items(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     """Returns a list of objects in a document."""
     return [expect(item, dict, key, path) for item in expect(document.get(key), list, key, path)]
 
 
-def index_images(document: dict[str, Any], path: Path) -> dict[Any, CocoImage]:
+def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _CocoImage]:
     """Returns the images of a document by their id."""
-    images: dict[Any, CocoImage] = {}
+    images: dict[Any, _CocoImage] = {}
     names = set()
-    for item in list_items(document, "images", path):
+    for item in _list_items(document, "images", path):
         name = expect(item.get("file_name"), str, "file_name", path)
         if not name.isprintable() or name in names:
             raise BenchError(
@@ -121,23 +121,23 @@ def index_images(document: dict[str, Any], path: Path) -> dict[Any, CocoImage]:
                 f"{show(name)}: rename it"
             )
         names.add(name)
-        images[new_id(images, item, "images", path)] = CocoImage(
+        images[_new_id(images, item, "images", path)] = _CocoImage(
             name, (item.get("height"), item.get("width"))
         )
     return images
 
 
-def index_categories(document: dict[str, Any], path: Path) -> dict[Any, str]:
+def _index_categories(document: dict[str, Any], path: Path) -> dict[Any, str]:
     """Returns the names of a document's categories by their id; none if it has none."""
     categories: dict[Any, str] = {}
     if document.get("categories") is not None:
-        for item in list_items(document, "categories", path):
+        for item in _list_items(document, "categories", path):
             name = tidy_name(expect(item.get("name"), str, "name", path))
-            categories[new_id(categories, item, "categories", path)] = name or UNCLASSIFIED
+            categories[_new_id(categories, item, "categories", path)] = name or UNCLASSIFIED
     return categories
 
 
-def new_id(table: dict[Any, Any], item: dict[str, Any], key: str, path: Path) -> int | str:
+def _new_id(table: dict[Any, Any], item: dict[str, Any], key: str, path: Path) -> int | str:
     """Returns the id of an item, which no other has."""
     identifier = item.get("id")
     if not isinstance(identifier, int | str) or identifier in table:
@@ -148,7 +148,7 @@ def new_id(table: dict[Any, Any], item: dict[str, Any], key: str, path: Path) ->
     return identifier
 
 
-def look_up(table: dict[Any, Any], item: dict[str, Any], key: str, where: str) -> Any:
+def _look_up(table: dict[Any, Any], item: dict[str, Any], key: str, where: str) -> Any:
     """Returns what an annotation refers to by an id."""
     identifier = item.get(key)
     if not isinstance(identifier, int | str) or identifier not in table:
@@ -159,12 +159,12 @@ def look_up(table: dict[Any, Any], item: dict[str, Any], key: str, where: str) -
     return table[identifier]
 
 
-def find_shapes(
-    segmentation: Any, image: CocoImage, painted: PaintedPixels, where: str
+def _find_shapes(
+    segmentation: Any, image: _CocoImage, painted: _PaintedPixels, where: str
 ) -> tuple[Outline | Painted, ...]:
     """Returns the polygons or the pixels of an annotation; none where it has no area."""
     if isinstance(segmentation, dict):
-        return decode_runs(segmentation, image, painted, where)
+        return _decode_runs(segmentation, image, painted, where)
     outlines = []
     for polygon in expect(segmentation or [], list, "segmentation", where):
         numbers = read_numbers(expect(polygon, list, "segmentation", where), where)
@@ -179,15 +179,15 @@ def find_shapes(
     return tuple(outlines)
 
 
-def decode_runs(
-    runs: dict[str, Any], image: CocoImage, painted: PaintedPixels, where: str
+def _decode_runs(
+    runs: dict[str, Any], image: _CocoImage, painted: _PaintedPixels, where: str
 ) -> tuple[Painted, ...]:
     """Returns the pixels of runs down the columns of an image, background and object in turn.
 
     Nothing is handed to the decoder in C of pycocotools, which trusts them.
     """
-    height, width = read_size(runs.get("size"), image, where)
-    counts = read_counts(runs.get("counts"), where)
+    height, width = _read_size(runs.get("size"), image, where)
+    counts = _read_counts(runs.get("counts"), where)
     # None alone may be so large that sums overflow unseen.
     fitting = ((counts >= 0) & (counts <= height * width)).all()
     ends = np.cumsum(counts)
@@ -198,10 +198,10 @@ def decode_runs(
         )
     starts, ends = ends[:-1:2], ends[1::2]
     filled = starts < ends
-    return paint_runs(starts[filled], ends[filled], height, painted)
+    return _paint_runs(starts[filled], ends[filled], height, painted)
 
 
-def read_size(size: Any, image: CocoImage, where: str) -> tuple[int, int]:
+def _read_size(size: Any, image: _CocoImage, where: str) -> tuple[int, int]:
     """Returns height and width of the image that runs belong to."""
     sides = expect(size, list, "size", where)
     given = [own for own in image.shape if own is not None]
@@ -217,12 +217,12 @@ def read_size(size: Any, image: CocoImage, where: str) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def read_counts(counts: Any, where: str) -> np.ndarray:
+def _read_counts(counts: Any, where: str) -> np.ndarray:
     """Returns the lengths of runs, as numbers or compressed."""
     if isinstance(counts, str):
-        return decompress(counts, where)
+        return _decompress(counts, where)
     numbers = read_numbers(expect(counts, list, "counts", where), where)
-    whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_COUNT)
+    whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= _LARGEST_COUNT)
     if numbers.ndim != 1 or not whole.all():
         raise BenchError(
             f"counts of {where} must be whole numbers, received {show(counts)}: export it again"
@@ -230,20 +230,20 @@ def read_counts(counts: Any, where: str) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def decompress(text: str, where: str) -> np.ndarray:
+def _decompress(text: str, where: str) -> np.ndarray:
     """Returns the lengths of runs from pycocotools' text.
 
     From the fourth on, a number is the difference to that before the last.
     """
     codes = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int64)
-    codes -= FIRST_CHARACTER
+    codes -= _FIRST_CHARACTER
     last = (codes & 32) == 0
     firsts = np.flatnonzero(np.concatenate([[True], last[:-1]])) if codes.size else codes
     lengths = np.diff(np.append(firsts, codes.size))
     if (
         ((codes < 0) | (codes > 63)).any()
         or (codes.size and not last[-1])
-        or (lengths > MOST_CHARACTERS).any()
+        or (lengths > _MOST_CHARACTERS).any()
     ):
         raise BenchError(
             f"counts of {where} must be runs as pycocotools compresses them, received "
@@ -259,8 +259,8 @@ def decompress(text: str, where: str) -> np.ndarray:
     return numbers
 
 
-def paint_runs(
-    starts: np.ndarray, ends: np.ndarray, height: int, painted: PaintedPixels
+def _paint_runs(
+    starts: np.ndarray, ends: np.ndarray, height: int, painted: _PaintedPixels
 ) -> tuple[Painted, ...]:
     """Paints the pixels of runs, no larger than the box around them."""
     if not starts.size:

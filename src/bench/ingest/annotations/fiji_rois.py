@@ -23,24 +23,24 @@ from bench.ingest.annotations.drawing import (
 from bench.ingest.classes import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
 from bench.ingest.images.limits import ANNOTATION_BYTES
 
-TALLEST_OVAL_PX = 2**16
-POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
-MOVE, LINE, QUADRATIC, CUBIC, CLOSE = range(5)
-COORDINATES = {MOVE: 2, LINE: 2, QUADRATIC: 4, CUBIC: 6, CLOSE: 0}
-CURVE_TOLERANCE_PX = 0.01
-MOST_STEPS = 64
-MOST_CURVES = 100_000
-MOST_SPLINE_POINTS = 2**18
-ELLIPSE_CORNERS = 72
-ARC_STEPS = 64
-MOST_ROIS = 100_000
-ROI_BYTES = 8 * 2**20
+_TALLEST_OVAL_PX = 2**16
+_POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+_MOVE, _LINE, _QUADRATIC, _CUBIC, _CLOSE = range(5)
+_COORDINATES = {_MOVE: 2, _LINE: 2, _QUADRATIC: 4, _CUBIC: 6, _CLOSE: 0}
+_CURVE_TOLERANCE_PX = 0.01
+_MOST_STEPS = 64
+_MOST_CURVES = 100_000
+_MOST_SPLINE_POINTS = 2**18
+_ELLIPSE_CORNERS = 72
+_ARC_STEPS = 64
+_MOST_ROIS = 100_000
+_ROI_BYTES = 8 * 2**20
 # Selections compress two- or threefold.
-FREE_ZIP_BYTES, LARGEST_RATIO = 8 * 2**20, 20
-MOST_CORNERS = 2**24
+_FREE_ZIP_BYTES, _LARGEST_RATIO = 8 * 2**20, 20
+_MOST_CORNERS = 2**24
 
 
-def find_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
+def _find_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
     """Returns the rings (n, 2) around the area of a selection; none where it has no area.
 
     Raises:
@@ -48,21 +48,21 @@ def find_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
     """
     if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
         return []
-    if roi.roitype in POLYGONS:
-        ring = polygon_ring(roi)
+    if roi.roitype in _POLYGONS:
+        ring = _polygon_ring(roi)
         check_coordinates(ring, where)
-        rings = [fit_spline(ring) if roi.options & ROI_OPTIONS.SPLINE_FIT else ring]
+        rings = [_fit_spline(ring) if roi.options & ROI_OPTIONS.SPLINE_FIT else ring]
     elif roi.roitype is ROI_TYPE.RECT and roi.multi_coordinates is not None:
         check_coordinates(roi.multi_coordinates, where)
-        rings = path_rings(roi.multi_coordinates.tolist(), where)
+        rings = _path_rings(roi.multi_coordinates.tolist(), where)
     elif roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
-        return box_rings(roi, where)
+        return _box_rings(roi, where)
     else:
         return []
-    return [lean(ring) for ring in rings if len(ring) > 2]
+    return [_lean(ring) for ring in rings if len(ring) > 2]
 
 
-def box_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
+def _box_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
     """Returns the ring of a rectangle or oval, by left, top, width and height in px."""
     box: list[float] = [roi.left, roi.top, roi.right - roi.left, roi.bottom - roi.top]
     if roi.subpixelrect:
@@ -71,18 +71,18 @@ def box_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
     if min(box[2:]) < SMALLEST_SIDE_PX:
         return []
     if roi.roitype is ROI_TYPE.OVAL:
-        if box[3] > TALLEST_OVAL_PX:
+        if box[3] > _TALLEST_OVAL_PX:
             raise BenchError(
-                f"{where} must be at most {TALLEST_OVAL_PX} px high, received {box[3]:g}: draw it "
+                f"{where} must be at most {_TALLEST_OVAL_PX} px high, received {box[3]:g}: draw it "
                 "again, or remove it"
             )
         return [oval_ring(*box)]
     if roi.rounded_rect_arc_size > 0:
-        return [lean(rounded_ring(roi.rounded_rect_arc_size, *box))]
-    return [rectangle_ring(*box)]
+        return [_lean(_rounded_ring(roi.rounded_rect_arc_size, *box))]
+    return [_rectangle_ring(*box)]
 
 
-def lean(ring: np.ndarray) -> np.ndarray:
+def _lean(ring: np.ndarray) -> np.ndarray:
     """Moves a ring by far less than shows, so that edges on pixel centres go as in ImageJ.
 
     ImageJ gives such a pixel to the side of smaller x, then y; `rasterise` to the other. What
@@ -92,31 +92,31 @@ def lean(ring: np.ndarray) -> np.ndarray:
     return leaned
 
 
-def rectangle_ring(left: float, top: float, width: float, height: float) -> np.ndarray:
+def _rectangle_ring(left: float, top: float, width: float, height: float) -> np.ndarray:
     """Returns the corners of a rectangle."""
     right, bottom = left + width, top + height
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 
 
-def rounded_ring(arc: float, left: float, top: float, width: float, height: float) -> np.ndarray:
+def _rounded_ring(arc: float, left: float, top: float, width: float, height: float) -> np.ndarray:
     """Returns a rectangle whose corners are quarters of an ellipse of a diameter."""
     radii = np.minimum(arc, (width, height)) / 2
-    inner = rectangle_ring(
+    inner = _rectangle_ring(
         *(np.array((left, top)) + radii), *(np.array((width, height)) - 2 * radii)
     )
-    angles = np.linspace(0, np.pi / 2, ARC_STEPS + 1)
+    angles = np.linspace(0, np.pi / 2, _ARC_STEPS + 1)
     starts = np.pi * np.array([1, 1.5, 0, 0.5])
     turns = starts[:, None] + angles
     arcs = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * radii
     return (inner[:, None] + arcs).reshape(-1, 2)
 
 
-def polygon_ring(roi: ImagejRoi) -> np.ndarray:
+def _polygon_ring(roi: ImagejRoi) -> np.ndarray:
     """Returns the corners of a polygon; of ellipses and rotated rectangles by their axis."""
     if roi.roitype is ROI_TYPE.FREEHAND and roi.subtype is ROI_SUBTYPE.ELLIPSE:
-        return ellipse_ring(*find_axis(roi))
+        return _ellipse_ring(*_find_axis(roi))
     if roi.roitype is ROI_TYPE.FREEHAND and roi.subtype is ROI_SUBTYPE.ROTATED_RECT:
-        return rotated_ring(*find_axis(roi))
+        return _rotated_ring(*_find_axis(roi))
     if roi.subpixel_coordinates is not None:
         return roi.subpixel_coordinates.astype(float)
     if roi.integer_coordinates is None:
@@ -124,7 +124,7 @@ def polygon_ring(roi: ImagejRoi) -> np.ndarray:
     return np.add(roi.integer_coordinates, (roi.left, roi.top), dtype=float)
 
 
-def find_axis(roi: ImagejRoi) -> tuple[np.ndarray, np.ndarray, float]:
+def _find_axis(roi: ImagejRoi) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns both ends of an axis, and the number by which the shape's width is known."""
     # roifile takes this number for the three small ones that other selections have here.
     packed = struct.pack(
@@ -137,16 +137,16 @@ def find_axis(roi: ImagejRoi) -> tuple[np.ndarray, np.ndarray, float]:
     return np.array([roi.x1, roi.y1]), np.array([roi.x2, roi.y2]), parameter
 
 
-def ellipse_ring(start: np.ndarray, end: np.ndarray, ratio: float) -> np.ndarray:
+def _ellipse_ring(start: np.ndarray, end: np.ndarray, ratio: float) -> np.ndarray:
     """Returns the polygon that ImageJ makes of an ellipse around an axis."""
     half = (end - start) / 2
     across = np.array([-half[1], half[0]]) * np.clip(ratio, 0, 1)
-    angles = np.arange(ELLIPSE_CORNERS)[:, None] * (2 * np.pi / ELLIPSE_CORNERS)
+    angles = np.arange(_ELLIPSE_CORNERS)[:, None] * (2 * np.pi / _ELLIPSE_CORNERS)
     ring: np.ndarray = (start + end) / 2 + np.cos(angles) * half + np.sin(angles) * across
     return ring
 
 
-def rotated_ring(start: np.ndarray, end: np.ndarray, width: float) -> np.ndarray:
+def _rotated_ring(start: np.ndarray, end: np.ndarray, width: float) -> np.ndarray:
     """Returns the corners of a rectangle of a width in px around an axis."""
     along = end - start
     length = np.hypot(*along)
@@ -154,45 +154,45 @@ def rotated_ring(start: np.ndarray, end: np.ndarray, width: float) -> np.ndarray
     return np.array([start + across, end + across, end - across, start - across])
 
 
-def fit_spline(ring: np.ndarray) -> np.ndarray:
+def _fit_spline(ring: np.ndarray) -> np.ndarray:
     """Returns the closed curve that ImageJ's "Fit Spline" draws through corners."""
     if len(ring) < 3:
         return ring
     closed = np.concatenate([ring, ring[:1]])
     steps = np.hypot(*np.diff(closed, axis=0).T)
     knots = np.concatenate([[0], np.cumsum(np.maximum(np.sqrt(steps), 1e-3))])
-    count = max(100, min(int(steps.sum() / 2), MOST_STEPS * len(ring), MOST_SPLINE_POINTS))
+    count = max(100, min(int(steps.sum() / 2), _MOST_STEPS * len(ring), _MOST_SPLINE_POINTS))
     curve = CubicSpline(knots, closed, bc_type="periodic")
     return np.asarray(curve(np.linspace(0, knots[-1], count)))
 
 
-def path_rings(numbers: list[float], where: str) -> list[np.ndarray]:
+def _path_rings(numbers: list[float], where: str) -> list[np.ndarray]:
     """Returns the rings of a composite selection: segments, each its type and then its points."""
     rings: list[np.ndarray] = []
     ring = array("d")
     place = curves = 0
     while place < len(numbers):
         segment = int(numbers[place])
-        count = COORDINATES.get(segment, -1)
+        count = _COORDINATES.get(segment, -1)
         values = numbers[place + 1 : place + 1 + count]
-        curves += segment in (QUADRATIC, CUBIC)
-        if count < 0 or len(values) < count or (segment != MOVE and not ring):
-            raise damaged(where, ValueError(f"segment {segment} at {place} of its path"))
-        if curves > MOST_CURVES:
-            raise damaged(where, ValueError(f"more than {MOST_CURVES} curves in its path"))
-        if segment in (MOVE, CLOSE):
+        curves += segment in (_QUADRATIC, _CUBIC)
+        if count < 0 or len(values) < count or (segment != _MOVE and not ring):
+            raise _damaged(where, ValueError(f"segment {segment} at {place} of its path"))
+        if curves > _MOST_CURVES:
+            raise _damaged(where, ValueError(f"more than {_MOST_CURVES} curves in its path"))
+        if segment in (_MOVE, _CLOSE):
             rings.append(np.array(ring).reshape(-1, 2))
             ring = array("d", values or ring[:2])
-        elif segment == LINE:
+        elif segment == _LINE:
             ring.extend(values)
         else:
-            ring.frombytes(flatten_curve([*ring[-2:], *values]).tobytes())
+            ring.frombytes(_flatten_curve([*ring[-2:], *values]).tobytes())
         place += 1 + count
     rings.append(np.array(ring).reshape(-1, 2))
     return rings
 
 
-def flatten_curve(numbers: list[float]) -> np.ndarray:
+def _flatten_curve(numbers: list[float]) -> np.ndarray:
     """Returns points (n, 2) on a quadratic or cubic Bezier curve, without its start."""
     controls = np.array(numbers).reshape(-1, 2)
     if len(controls) == 3:  # the cubic curve that is the same
@@ -200,19 +200,19 @@ def flatten_curve(numbers: list[float]) -> np.ndarray:
         controls = np.array([first, (first + 2 * middle) / 3, (last + 2 * middle) / 3, last])
     # A chord is off by at most an eighth of its squared step times the second derivative.
     bend = 6 * np.abs(controls[:-2] - 2 * controls[1:-1] + controls[2:]).max()
-    steps = math.sqrt(bend / (8 * CURVE_TOLERANCE_PX))
-    weights = cubic_weights(min(max(math.ceil(steps), 1), MOST_STEPS))
+    steps = math.sqrt(bend / (8 * _CURVE_TOLERANCE_PX))
+    weights = _cubic_weights(min(max(math.ceil(steps), 1), _MOST_STEPS))
     return np.asarray(weights @ controls)
 
 
 @cache
-def cubic_weights(steps: int) -> np.ndarray:
+def _cubic_weights(steps: int) -> np.ndarray:
     """Returns how much of each control point (steps, 4) is in the points of a cubic curve."""
     t = np.linspace(0, 1, steps + 1)[1:, None]
     return np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
 
 
-def damaged(where: str, error: Exception) -> BenchError:
+def _damaged(where: str, error: Exception) -> BenchError:
     """Builds the error for a file that does not decode."""
     reason = tidy_name(str(error)) or type(error).__name__
     return BenchError(
@@ -236,29 +236,29 @@ def read_rois(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
         BenchError: If the file is unreadable, damaged or beyond the limits.
     """
     objects, left_out, corners = [], [], 0
-    for entry, data in read_entries(path):
+    for entry, data in _read_entries(path):
         if data is None:
             left_out.append(f"{tidy_name(entry)!r} (not a .roi file)")
             continue
         where = f"{path} ({tidy_name(entry)!r})" if path.suffix.lower() == ".zip" else str(path)
-        roi = parse_roi(data, where)
+        roi = _parse_roi(data, where)
         name = tidy_name(roi.name) or tidy_name(Path(entry).stem)
-        rings = tuple(ring for ring in find_rings(roi, where) if len(ring) > 2)
+        rings = tuple(ring for ring in _find_rings(roi, where) if len(ring) > 2)
         corners += sum(map(len, rings))
-        if corners > MOST_CORNERS:
+        if corners > _MOST_CORNERS:
             raise BenchError(
-                f"selections of {path} must not have more than {MOST_CORNERS} corners, received "
+                f"selections of {path} must not have more than {_MOST_CORNERS} corners, received "
                 "more: save them in several files"
             )
         if not rings:
-            left_out.append(f"{name!r} ({describe_type(roi)})")
+            left_out.append(f"{name!r} ({_describe_type(roi)})")
             continue
         kind = class_of_name(name) or (f"group {roi.group}" if roi.group else UNCLASSIFIED)
-        objects.append(DrawnObject(name, kind, {find_section(roi): (Outline(rings),)}))
+        objects.append(DrawnObject(name, kind, {_find_section(roi): (Outline(rings),)}))
     return tuple(objects), warn_of_left_out(path, left_out)
 
 
-def read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
+def _read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
     """Reads the selections of a file, by name; None stands for an entry that is none.
 
     Names within a .zip are text only: nothing is opened by them.
@@ -266,13 +266,13 @@ def read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
     zipped = path.suffix.lower() == ".zip"
     try:
         stored = path.stat().st_size
-        if stored > (ANNOTATION_BYTES if zipped else ROI_BYTES):
+        if stored > (ANNOTATION_BYTES if zipped else _ROI_BYTES):
             raise BenchError(f"{path} must hold selections of ImageJ, received {stored} bytes")
         if not zipped:
             yield path.name, path.read_bytes()
             return
         with zipfile.ZipFile(path) as archive:
-            yield from read_archive(path, archive, max(FREE_ZIP_BYTES, LARGEST_RATIO * stored))
+            yield from _read_archive(path, archive, max(_FREE_ZIP_BYTES, _LARGEST_RATIO * stored))
     except (BenchError, MemoryError):
         raise
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -280,17 +280,17 @@ def read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
             f"{path} must be readable, received {error.strerror!r}: check its path and permissions"
         ) from error
     except Exception as error:  # zipfile and zlib have no common class of errors
-        raise damaged(str(path), error) from error
+        raise _damaged(str(path), error) from error
 
 
-def read_archive(
+def _read_archive(
     path: Path, archive: zipfile.ZipFile, allowed: int
 ) -> Iterator[tuple[str, bytes | None]]:
     """Reads the selections in an open .zip, no more than so many bytes of them."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(entries) > MOST_ROIS:
+    if len(entries) > _MOST_ROIS:
         raise BenchError(
-            f"{path} must hold at most {MOST_ROIS} selections, received {len(entries)}: save them "
+            f"{path} must hold at most {_MOST_ROIS} selections, received {len(entries)}: save them "
             "in several files"
         )
     for entry in entries:
@@ -301,7 +301,7 @@ def read_archive(
             continue
         plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         allowed -= entry.file_size
-        if not plain or entry.flag_bits & 1 or entry.file_size > ROI_BYTES or allowed < 0:
+        if not plain or entry.flag_bits & 1 or entry.file_size > _ROI_BYTES or allowed < 0:
             raise BenchError(
                 f"selections in {path} must be packed as ImageJ does, received "
                 f"{tidy_name(entry.filename)!r}, which is encrypted, packed otherwise or unpacks "
@@ -310,25 +310,25 @@ def read_archive(
         yield entry.filename, archive.read(entry)
 
 
-def parse_roi(data: bytes, where: str) -> ImagejRoi:
+def _parse_roi(data: bytes, where: str) -> ImagejRoi:
     """Decodes a selection."""
     try:
         roi = ImagejRoi.frombytes(data)
     except MemoryError:
         raise
     except Exception as error:  # whatever its parts raise on damaged bytes
-        raise damaged(where, error) from error
+        raise _damaged(where, error) from error
     if roi.roitype is ROI_TYPE.UNKNOWN:
-        raise damaged(where, ValueError(f"unknown type {roi.roitype.value}"))
+        raise _damaged(where, ValueError(f"unknown type {roi.roitype.value}"))
     return roi
 
 
-def find_section(roi: ImagejRoi) -> int:
+def _find_section(roi: ImagejRoi) -> int:
     """Returns the section, from 0, of a selection whose positions start at 1."""
     return max(roi.position, roi.z_position, roi.t_position, 1) - 1
 
 
-def describe_type(roi: ImagejRoi) -> str:
+def _describe_type(roi: ImagejRoi) -> str:
     """Names the type of a selection that has no area."""
     if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
         return roi.subtype.name.lower()

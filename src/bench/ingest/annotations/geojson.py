@@ -21,12 +21,12 @@ from bench.ingest.classes import UNCLASSIFIED, class_of_name, tidy_name, warn_of
 from bench.ingest.images.images import decode
 from bench.ingest.images.limits import ANNOTATION_BYTES
 
-SNIFFED_BYTES = 64 * 2**10
-JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
-T = TypeVar("T")
+_SNIFFED_BYTES = 64 * 2**10
+_JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
+_T = TypeVar("_T")
 IS_GEOJSON = re.compile(rb'"type"\s*:\s*"Feature(Collection)?"|"geometry"\s*:')
 # Above, the polygon that QuPath writes of an ellipse is as good, and not as long.
-LARGEST_EXACT_ELLIPSE_PX = 256
+_LARGEST_EXACT_ELLIPSE_PX = 256
 
 
 def read_json(path: Path) -> Any:
@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
     Raises:
         BenchError: If it is unreadable, damaged, too large or nested too deeply.
     """
-    return decode(path, lambda file: json.loads(read_whole(file)), "JSON file")
+    return decode(path, lambda file: json.loads(_read_whole(file)), "JSON file")
 
 
 def read_start(path: Path) -> bytes:
@@ -47,12 +47,12 @@ def read_start(path: Path) -> bytes:
 
     def read(file: Path) -> bytes:
         with file.open("rb") as content:
-            return content.read(SNIFFED_BYTES)
+            return content.read(_SNIFFED_BYTES)
 
     return decode(path, read, "JSON file")
 
 
-def read_whole(path: Path) -> bytes:
+def _read_whole(path: Path) -> bytes:
     """Reads a file if it is not too large."""
     size = path.stat().st_size
     if size > ANNOTATION_BYTES:
@@ -63,7 +63,7 @@ def read_whole(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def expect(value: Any, kind: type[T], what: str, where: Path | str) -> T:
+def expect(value: Any, kind: type[_T], what: str, where: Path | str) -> _T:
     """Returns a value of a document if it is of its type.
 
     Args:
@@ -77,7 +77,8 @@ def expect(value: Any, kind: type[T], what: str, where: Path | str) -> T:
     """
     if not isinstance(value, kind) or isinstance(value, bool):
         raise BenchError(
-            f"{what} of {where} must be {JSON_NAMES[kind]}, received {show(value)}: export it again"
+            f"{what} of {where} must be {_JSON_NAMES[kind]}, received {show(value)}: "
+            "export it again"
         )
     return value
 
@@ -130,27 +131,27 @@ def read_geojson(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
         BenchError: If the file is unreadable, damaged or no such GeoJSON.
     """
     objects, left_out = [], []
-    for number, feature in enumerate(find_features(read_json(path), path)):
+    for number, feature in enumerate(_find_features(read_json(path), path)):
         properties = expect(feature.get("properties") or {}, dict, "properties", path)
-        kind, name = name_feature(properties)
+        kind, name = _name_feature(properties)
         name = name or read_name(feature.get("id")) or f"feature {number}"
         where = f"{path} ({name!r})"
         geometry = expect(feature.get("geometry") or {}, dict, "geometry", where)
         outlines, others = [], []
-        for part in flatten_geometry(geometry, where):
-            found = find_outlines(part, where)
+        for part in _flatten_geometry(geometry, where):
+            found = _find_outlines(part, where)
             outlines += found
             others += [] if found else [show(part.get("type"))]
         if others or not outlines:
             kinds = tidy_name(", ".join(sorted(set(others))))
             left_out.append(f"{name!r} ({kinds or 'no geometry'})")
         if outlines:
-            section = find_section(geometry, where)
+            section = _find_section(geometry, where)
             objects.append(DrawnObject(name, kind, {section: tuple(outlines)}))
     return tuple(objects), warn_of_left_out(path, left_out)
 
 
-def find_features(document: Any, path: Path) -> list[dict[str, Any]]:
+def _find_features(document: Any, path: Path) -> list[dict[str, Any]]:
     """Returns the features of a document."""
     kind = document.get("type") if isinstance(document, dict) else None
     if kind == "FeatureCollection":
@@ -167,7 +168,7 @@ def find_features(document: Any, path: Path) -> list[dict[str, Any]]:
     return [expect(feature, dict, "features", path) for feature in features]
 
 
-def name_feature(properties: dict[str, Any]) -> tuple[str, str]:
+def _name_feature(properties: dict[str, Any]) -> tuple[str, str]:
     """Returns class and name of a feature; the name may be empty."""
     name = read_name(properties.get("name"))
     classification = properties.get("classification")
@@ -179,13 +180,13 @@ def name_feature(properties: dict[str, Any]) -> tuple[str, str]:
     return next(filter(None, kinds), UNCLASSIFIED), name
 
 
-def find_section(geometry: dict[str, Any], where: str) -> int:
+def _find_section(geometry: dict[str, Any], where: str) -> int:
     """Returns the z of a geometry's plane."""
     plane = expect(geometry.get("plane") or {}, dict, "plane", where)
     return max(expect(plane.get("z") or 0, int, "z", where), 0)
 
 
-def flatten_geometry(geometry: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
+def _flatten_geometry(geometry: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
     """Yields the geometries of a collection, and of those in it; a single one is itself."""
     waiting = [geometry] if geometry else []
     while waiting:
@@ -196,7 +197,7 @@ def flatten_geometry(geometry: dict[str, Any], where: str) -> Iterator[dict[str,
             yield part
 
 
-def find_outlines(geometry: dict[str, Any], where: str) -> list[Outline]:
+def _find_outlines(geometry: dict[str, Any], where: str) -> list[Outline]:
     """Returns the areas of a geometry; none where it is a point, a line or empty."""
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if kind == "Polygon":
@@ -207,25 +208,25 @@ def find_outlines(geometry: dict[str, Any], where: str) -> list[Outline]:
         return []
     outlines = []
     for polygon in polygons:
-        rings = [read_ring(ring, where) for ring in expect(polygon, list, "coordinates", where)]
+        rings = [_read_ring(ring, where) for ring in expect(polygon, list, "coordinates", where)]
         rings = [ring for ring in rings if len(ring) > 2]
         if len(rings) == 1 and geometry.get("isEllipse") is True:
-            rings = [find_ellipse(rings[0])]
+            rings = [_find_ellipse(rings[0])]
         if rings:
             outlines.append(Outline(tuple(rings)))
     return outlines
 
 
-def find_ellipse(ring: np.ndarray) -> np.ndarray:
+def _find_ellipse(ring: np.ndarray) -> np.ndarray:
     """Returns the border of the pixels of the ellipse that a ring stands for."""
     low, high = ring.min(axis=0), ring.max(axis=0)
     width, height = high - low
-    if min(width, height) < SMALLEST_SIDE_PX or height > LARGEST_EXACT_ELLIPSE_PX:
+    if min(width, height) < SMALLEST_SIDE_PX or height > _LARGEST_EXACT_ELLIPSE_PX:
         return ring
     return oval_ring(low[0], low[1], width, height)
 
 
-def read_ring(corners: Any, where: str) -> np.ndarray:
+def _read_ring(corners: Any, where: str) -> np.ndarray:
     """Returns a ring (n, 2) without the repeated corner that closes it."""
     ring = read_numbers(expect(corners, list, "coordinates", where), where)
     if not ring.size:

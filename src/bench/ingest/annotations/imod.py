@@ -24,14 +24,14 @@ from bench.ingest.images.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, deco
 from bench.ingest.images.limits import ANNOTATION_BYTES
 from bench.ingest.images.mrc import MrcGeometry
 
-CENTRAL = 1 << 7  # flag of an object whose spheres show in their own section only
-HIDDEN, SCATTERED = 1 << 1, 1 << 9  # flags of an object
-UNIT_NM = {-12: 1e-3, -10: 0.1, -9: 1.0, -6: 1e3, -3: 1e6, -2: 1e7, 1: 1e9}
+_CENTRAL = 1 << 7  # flag of an object whose spheres show in their own section only
+_HIDDEN, _SCATTERED = 1 << 1, 1 << 9  # flags of an object
+_UNIT_NM = {-12: 1e-3, -10: 0.1, -9: 1.0, -6: 1e3, -3: 1e6, -2: 1e7, 1: 1e9}
 MOST_SHAPES = 500_000
 
 
 @dataclass(frozen=True, eq=False)
-class Spheres:
+class _Spheres:
     """The scattered points of an object.
 
     Attributes:
@@ -49,7 +49,7 @@ class Spheres:
     central: bool
 
 
-def find_spheres(item: ImodObject, scale: np.ndarray, z_scale: float) -> Spheres:
+def _find_spheres(item: ImodObject, scale: np.ndarray, z_scale: float) -> _Spheres:
     """Returns the scattered points of an object.
 
     Args:
@@ -66,21 +66,21 @@ def find_spheres(item: ImodObject, scale: np.ndarray, z_scale: float) -> Spheres
             radii[start : start + len(own)] = own
     contours = np.repeat(np.arange(len(lengths)), lengths)
     points = np.arange(len(radii)) - starts[contours]
-    return Spheres(
+    return _Spheres(
         np.column_stack([contours, points]) + 1,
         np.concatenate([np.empty((0, 3)), *(contour.points for contour in item.contours)]),
         radii * float(scale[0]),
         # Sections of the image are closer by the z of scale, and its pixels smaller by the x.
         (z_scale if 0 < z_scale < math.inf else 1.0) * float(scale[0] / scale[2]),
-        bool(item.flags & CENTRAL),
+        bool(item.flags & _CENTRAL),
     )
 
 
-def cut_spheres(
-    spheres: Spheres, sections: range
+def _cut_spheres(
+    spheres: _Spheres, sections: range
 ) -> Iterator[tuple[str, dict[int, tuple[Shape, ...]]]]:
     """Yields the name of every sphere that reaches a section, and its disc in each of them."""
-    first, last = find_sections(spheres, sections)
+    first, last = _find_sections(spheres, sections)
     # Of millions of points without a radius none is looked at by itself.
     cut = np.flatnonzero(first <= last)
     rows = zip(
@@ -96,7 +96,7 @@ def cut_spheres(
         yield f"contour {contour} point {point}", shapes
 
 
-def find_sections(spheres: Spheres, sections: range) -> tuple[np.ndarray, np.ndarray]:
+def _find_sections(spheres: _Spheres, sections: range) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first and last section (n,) of spheres; a last before the first is none."""
     z, radii = spheres.centres[:, 2], spheres.radii
     if spheres.central:
@@ -114,12 +114,12 @@ def find_sections(spheres: Spheres, sections: range) -> tuple[np.ndarray, np.nda
 
 
 @dataclass(frozen=True)
-class ImodModel:
+class _ImodModel:
     """What is annotated in a model.
 
     Attributes:
         objects: Every instance: a closed contour, a surface of closed contours, or a sphere.
-        pixel_size_nm: Edge of a pixel by the model's header; None if it does not say it.
+        _pixel_size_nm: Edge of a pixel by the model's header; None if it does not say it.
         warnings: What was left out, or is read otherwise than it is stored.
     """
 
@@ -128,7 +128,7 @@ class ImodModel:
     warnings: tuple[str, ...]
 
 
-def read_model(path: Path, image: MrcGeometry | None = None) -> ImodModel:
+def read_model(path: Path, image: MrcGeometry | None = None) -> _ImodModel:
     """Reads a binary IMOD model.
 
     A closed contour lies in the section nearest to its z and is an instance, unless the object has
@@ -149,7 +149,7 @@ def read_model(path: Path, image: MrcGeometry | None = None) -> ImodModel:
         BenchError: If the file is damaged or too large, a coordinate is no position in an image,
             or the spheres have too many discs.
     """
-    model = decode(path, load_model, "binary IMOD model")
+    model = decode(path, _load_model, "binary IMOD model")
     scale, shift, warnings = place_model(path, model, image)
     sections = range(MOST_SECTIONS if image is None else image.size[2])
     left_out: dict[str, int] = {}
@@ -158,21 +158,21 @@ def read_model(path: Path, image: MrcGeometry | None = None) -> ImodModel:
     for number, item in enumerate(model.objects, start=1):
         place_contours(path, item.contours, model, scale, shift)
         if not item.contours and item.meshes:
-            count(left_out, "objects with a mesh only")
-        if item.flags & SCATTERED:
-            spheres = find_spheres(item, scale, model.z_scale)
-            instances = draw_spheres(number, item, spheres, sections, left_out)
+            _count(left_out, "objects with a mesh only")
+        if item.flags & _SCATTERED:
+            spheres = _find_spheres(item, scale, model.z_scale)
+            instances = _draw_spheres(number, item, spheres, sections, left_out)
         else:
-            instances = draw_areas(number, item, left_out)
+            instances = _draw_areas(number, item, left_out)
         for instance in instances:
             shapes += sum(map(len, instance.shapes.values()))
-            check_shapes(path, shapes)
+            _check_shapes(path, shapes)
             drawn.append(instance)
     warnings += [f"{path.name} has {n} {what}: left out" for what, n in left_out.items()]
-    return ImodModel(tuple(drawn), pixel_size_nm(model), tuple(warnings))
+    return _ImodModel(tuple(drawn), _pixel_size_nm(model), tuple(warnings))
 
 
-def load_model(path: Path) -> StoredModel:
+def _load_model(path: Path) -> StoredModel:
     """Loads the chunks of a model file that is not too large."""
     size = path.stat().st_size
     if size > ANNOTATION_BYTES:
@@ -183,55 +183,55 @@ def load_model(path: Path) -> StoredModel:
     return parse_model(path.read_bytes())
 
 
-def pixel_size_nm(model: StoredModel) -> float | None:
+def _pixel_size_nm(model: StoredModel) -> float | None:
     """Returns the edge of a pixel in nm; None if the model's unit is px or the size absurd."""
-    size = model.pixel_size * UNIT_NM.get(model.unit, 0.0)
+    size = model.pixel_size * _UNIT_NM.get(model.unit, 0.0)
     return float(f"{size:.6g}") if SMALLEST_PIXEL_NM <= size < LARGEST_PIXEL_NM else None
 
 
-def draw_areas(number: int, item: ImodObject, left_out: dict[str, int]) -> Iterator[DrawnObject]:
+def _draw_areas(number: int, item: ImodObject, left_out: dict[str, int]) -> Iterator[DrawnObject]:
     """Yields the instances of an object of closed contours; counts what is left out."""
     by_surface = any(contour.surface for contour in item.contours)
     surfaces: dict[str, list[ImodContour]] = {}
     for place, contour in enumerate(item.contours, start=1):
         if item.flags & OPEN or contour.is_open:
-            count(left_out, "open contours (an area must be closed)")
+            _count(left_out, "open contours (an area must be closed)")
         elif len(contour.points) < 3:
-            count(left_out, "closed contours of less than 3 points")
-        elif len(set(nearest_section(contour.points[:, 2]).tolist())) > 1:
-            count(left_out, "closed contours through several sections")
+            _count(left_out, "closed contours of less than 3 points")
+        elif len(set(_nearest_section(contour.points[:, 2]).tolist())) > 1:
+            _count(left_out, "closed contours through several sections")
         else:
             name = f"surface {contour.surface}" if by_surface else f"contour {place}"
             surfaces.setdefault(name, []).append(contour)
     for name, contours in surfaces.items():
-        yield build_object(number, item, name, outline_sections(contours))
+        yield _build_object(number, item, name, _outline_sections(contours))
 
 
-def outline_sections(contours: Sequence[ImodContour]) -> dict[int, tuple[Shape, ...]]:
+def _outline_sections(contours: Sequence[ImodContour]) -> dict[int, tuple[Shape, ...]]:
     """Returns the outline in every section of the contours of one instance."""
     rings: dict[int, list[np.ndarray]] = {}
     for contour in contours:
-        section = int(nearest_section(contour.points[0, 2]))
+        section = int(_nearest_section(contour.points[0, 2]))
         rings.setdefault(section, []).append(contour.points[:, :2])
     return {section: (Outline(tuple(found)),) for section, found in rings.items()}
 
 
-def draw_spheres(
-    number: int, item: ImodObject, spheres: Spheres, sections: range, left_out: dict[str, int]
+def _draw_spheres(
+    number: int, item: ImodObject, spheres: _Spheres, sections: range, left_out: dict[str, int]
 ) -> Iterator[DrawnObject]:
     """Yields the instances of an object of scattered points; counts what is left out."""
     drawn = 0
-    for name, shapes in cut_spheres(spheres, sections):
+    for name, shapes in _cut_spheres(spheres, sections):
         drawn += 1
-        yield build_object(number, item, name, shapes)
-    count(
+        yield _build_object(number, item, name, shapes)
+    _count(
         left_out,
         "scattered points without a radius that reaches a section",
         len(spheres.radii) - drawn,
     )
 
 
-def build_object(
+def _build_object(
     number: int, item: ImodObject, name: str, shapes: dict[int, tuple[Shape, ...]]
 ) -> DrawnObject:
     """Builds an instance of an object; number is the object's, from 1."""
@@ -239,16 +239,16 @@ def build_object(
         name=f"object {number} {name}",
         kind=item.name or f"object {number}",
         shapes=shapes,
-        visible=not item.flags & HIDDEN,
+        visible=not item.flags & _HIDDEN,
     )
 
 
-def nearest_section(z: np.ndarray) -> np.ndarray:
+def _nearest_section(z: np.ndarray) -> np.ndarray:
     """Returns the sections that are nearest; a section's centre has a whole z."""
     return np.floor(z + 0.5)
 
 
-def check_shapes(path: Path, shapes: int) -> None:
+def _check_shapes(path: Path, shapes: int) -> None:
     """Raises BenchError if a model has too many shapes to hold."""
     if shapes > MOST_SHAPES:
         raise BenchError(
@@ -257,7 +257,7 @@ def check_shapes(path: Path, shapes: int) -> None:
         )
 
 
-def count(counts: dict[str, int], what: str, number: int = 1) -> None:
+def _count(counts: dict[str, int], what: str, number: int = 1) -> None:
     """Adds to a count, which is there only if it is not 0."""
     if number:
         counts[what] = counts.get(what, 0) + number

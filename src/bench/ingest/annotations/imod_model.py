@@ -16,18 +16,18 @@ from bench.ingest.images.mrc import MrcGeometry
 
 MODEL_HEADER = struct.Struct(">128s3iiI4i3f3f5ffii3f")
 OBJECT_HEADER = struct.Struct(">64s64xiIii3fi8Bii")
-CONTOUR_HEADER = struct.Struct(">iIii")
-MESH_HEADER = struct.Struct(">iiIhh")
-MINX = struct.Struct(">18f")
-POINT_BYTES = 12
+_CONTOUR_HEADER = struct.Struct(">iIii")
+_MESH_HEADER = struct.Struct(">iiIhh")
+_MINX = struct.Struct(">18f")
+_POINT_BYTES = 12
 OPEN = 1 << 3  # flag of an object or a contour
 # No image is as wide, and no model has as much in it.
 LARGEST_COORDINATE = 1e7
-MOST_CONTOURS, MOST_POINTS = 250_000, 10_000_000
-NO_SIZES = np.empty(0)
-HAS_ORIGIN, FLIPPED = 1 << 14, 1 << 16  # flags of a model
-LARGEST_SCALE = 1e3
-SAME = 1e-3
+_MOST_CONTOURS, MOST_POINTS = 250_000, 10_000_000
+_NO_SIZES = np.empty(0)
+_HAS_ORIGIN, _FLIPPED = 1 << 14, 1 << 16  # flags of a model
+_LARGEST_SCALE = 1e3
+_SAME = 1e-3
 
 
 @dataclass(eq=False, slots=True)
@@ -95,39 +95,39 @@ def parse_model(content: bytes) -> StoredModel:
     """Reads the chunks of a model; ValueError or struct.error if it is damaged."""
     if content[:4] != b"IMOD":
         raise ValueError("no IMOD model" if content[:4] != b"imod" else "an ASCII model")
-    if (contours := content.count(b"CONT")) > MOST_CONTOURS:
-        raise ValueError(f"{contours} contours, more than {MOST_CONTOURS}")
+    if (contours := content.count(b"CONT")) > _MOST_CONTOURS:
+        raise ValueError(f"{contours} contours, more than {_MOST_CONTOURS}")
     stated = MODEL_HEADER.unpack_from(content, 8)
     model = StoredModel(stated[1:4], stated[5], stated[15], stated[21], stated[22])
     place = 8 + MODEL_HEADER.size
     while (kind := content[place : place + 4]) != b"IEOF":
         if len(kind) < 4:
             raise ValueError("it ends without its end mark")
-        place = parse_chunk(model, kind, content, place + 4)
+        place = _parse_chunk(model, kind, content, place + 4)
     return model
 
 
-def parse_chunk(model: StoredModel, kind: bytes, content: bytes, place: int) -> int:
+def _parse_chunk(model: StoredModel, kind: bytes, content: bytes, place: int) -> int:
     """Reads a chunk into a model and returns where the next one starts."""
     if kind == b"OBJT":
         stated = OBJECT_HEADER.unpack_from(content, place)
-        radius = check_radii(np.array([stated[8]]))[0]
-        model.objects.append(ImodObject(decode_name(stated[0]), stated[2], float(radius)))
+        radius = _check_radii(np.array([stated[8]]))[0]
+        model.objects.append(ImodObject(_decode_name(stated[0]), stated[2], float(radius)))
         return place + OBJECT_HEADER.size
     if kind == b"CONT":
-        points, flags, _, surface = map(int, CONTOUR_HEADER.unpack_from(content, place))
-        place += CONTOUR_HEADER.size
-        values = read_floats(content, place, 3 * points)
+        points, flags, _, surface = map(int, _CONTOUR_HEADER.unpack_from(content, place))
+        place += _CONTOUR_HEADER.size
+        values = _read_floats(content, place, 3 * points)
         model.points += points
         if model.points > MOST_POINTS:
             raise ValueError(f"{model.points} points or more, more than {MOST_POINTS}")
-        contour = ImodContour(values.reshape(-1, 3), bool(flags & OPEN), surface, NO_SIZES)
-        last_object(model).contours.append(contour)
-        return place + POINT_BYTES * points
+        contour = ImodContour(values.reshape(-1, 3), bool(flags & OPEN), surface, _NO_SIZES)
+        _last_object(model).contours.append(contour)
+        return place + _POINT_BYTES * points
     if kind == b"MESH":
-        vertices, indices, *_ = map(int, MESH_HEADER.unpack_from(content, place))
-        last_object(model).meshes += 1
-        length = MESH_HEADER.size + POINT_BYTES * vertices + 4 * indices
+        vertices, indices, *_ = map(int, _MESH_HEADER.unpack_from(content, place))
+        _last_object(model).meshes += 1
+        length = _MESH_HEADER.size + _POINT_BYTES * vertices + 4 * indices
         if vertices < 0 or indices < 0 or length > len(content) - place:
             raise ValueError(f"a mesh of {vertices} vertices")
         return place + length
@@ -136,36 +136,36 @@ def parse_chunk(model: StoredModel, kind: bytes, content: bytes, place: int) -> 
     if length > len(content) - place:
         raise ValueError(f"chunk {kind!r} of {length} bytes")
     if kind == b"SIZE":
-        contour = last_object(model).contours[-1]
-        contour.sizes = check_radii(read_floats(content, place, len(contour.points)))
+        contour = _last_object(model).contours[-1]
+        contour.sizes = _check_radii(_read_floats(content, place, len(contour.points)))
     elif kind == b"MINX":
-        rows = np.array(MINX.unpack_from(content, place)).reshape(6, 3)
+        rows = np.array(_MINX.unpack_from(content, place)).reshape(6, 3)
         model.minx = rows[[1, 3, 4]]
     return place + length
 
 
-def last_object(model: StoredModel) -> ImodObject:
+def _last_object(model: StoredModel) -> ImodObject:
     """Returns the object that a chunk belongs to."""
     if not model.objects:
         raise ValueError("a contour without an object")
     return model.objects[-1]
 
 
-def read_floats(content: bytes, place: int, number: int) -> np.ndarray:
+def _read_floats(content: bytes, place: int, number: int) -> np.ndarray:
     """Returns numbers in single precision as doubles."""
     if not 0 <= 4 * number <= len(content) - place:
         raise ValueError(f"{number} numbers in {len(content) - place} bytes")
     return np.frombuffer(content, ">f4", number, place).astype(np.float64)
 
 
-def check_radii(radii: np.ndarray) -> np.ndarray:
+def _check_radii(radii: np.ndarray) -> np.ndarray:
     """Returns radii in px; ValueError if one is none."""
     if not (radii <= LARGEST_COORDINATE).all():
         raise ValueError(f"a point of radius {radii.max():g} px")
     return radii
 
 
-def decode_name(name: bytes) -> str:
+def _decode_name(name: bytes) -> str:
     """Returns a name as a line of text."""
     name = name.split(b"\0")[0]
     try:
@@ -179,7 +179,7 @@ def place_model(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Returns the scale and shift (x, y, z) from points of a model to its image in px.
 
-    3dmod notes in MINX where what it had loaded lay (ctrans), where the whole image lies (otrans)
+    3dmod notes in _MINX where what it had loaded lay (ctrans), where the whole image lies (otrans)
     and the sides of a voxel (cscale). A model of another image goes by what both say of space.
 
     Returns:
@@ -196,34 +196,34 @@ def place_model(
     whole, spacing, loaded = model.minx
     if (spacing <= 0).any():
         return scale, shift, []
-    if image is not None and is_of_another_image(model, image):
+    if image is not None and _is_of_another_image(model, image):
         sides = np.where(np.array(image.spacing) > 0, image.spacing, spacing)
         scale, shift = spacing / sides, (np.array(image.origin) - loaded) / sides
         moved = ", ".join(f"{value:g}" for value in shift)
         moved = f"scaled by {scale[0]:g} and moved by {moved} px (x, y, z)"
-        if not ((scale > 1 / LARGEST_SCALE) & (scale < LARGEST_SCALE)).all():
+        if not ((scale > 1 / _LARGEST_SCALE) & (scale < _LARGEST_SCALE)).all():
             raise BenchError(
                 f"model {path} must fit its image, received voxels that want it {moved}: correct "
                 "the pixel size of the image"
             )
         return scale, shift, [f"{path.name} was drawn on another image: it is {moved}"]
-    if model.flags & HAS_ORIGIN:
+    if model.flags & _HAS_ORIGIN:
         shift = (whole - loaded) / spacing
     return scale, shift, []
 
 
-def is_of_another_image(model: StoredModel, image: MrcGeometry) -> bool:
+def _is_of_another_image(model: StoredModel, image: MrcGeometry) -> bool:
     """Whether a model with MINX was drawn on an image of another size and another place."""
     size = np.array(model.size)
-    if model.flags & FLIPPED:
+    if model.flags & _FLIPPED:
         size = size[[0, 2, 1]]
     if model.minx is None or (size <= 0).any() or (size == image.size).all():
         return False
     whole, spacing, _ = model.minx
     sides = np.where(np.array(image.spacing) > 0, image.spacing, spacing)
-    near = np.abs(sides - spacing) <= SAME * spacing
-    placed = np.abs(np.array(image.origin) - whole) <= SAME * spacing
-    return not (near.all() and (placed.all() or not model.flags & HAS_ORIGIN))
+    near = np.abs(sides - spacing) <= _SAME * spacing
+    placed = np.abs(np.array(image.origin) - whole) <= _SAME * spacing
+    return not (near.all() and (placed.all() or not model.flags & _HAS_ORIGIN))
 
 
 def place_contours(
@@ -237,18 +237,18 @@ def place_contours(
     if not contours:
         return
     points = np.concatenate([contour.points for contour in contours])
-    points = place_points(path, points, model, scale, shift)
+    points = _place_points(path, points, model, scale, shift)
     start = 0
     for contour in contours:
         end = start + len(contour.points)
         contour.points, start = points[start:end], end
 
 
-def place_points(
+def _place_points(
     path: Path, points: np.ndarray, model: StoredModel, scale: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
     """Returns points (n, 3) in px of the image, y and z of a flipped model exchanged."""
-    if model.flags & FLIPPED:
+    if model.flags & _FLIPPED:
         points = points[:, [0, 2, 1]]
     points = points * scale + shift
     # NaN is not within either.

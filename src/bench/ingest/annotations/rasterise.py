@@ -49,7 +49,7 @@ def draw_labels(
         patches = [p for p in (draw_shape(s, shape, origin) for s in shapes) if p is not None]
         if shapes and not patches:
             drawn.outside.append(identifier)
-        elif any(reaches_beyond(s, shape, origin) for s in shapes):
+        elif any(_reaches_beyond(s, shape, origin) for s in shapes):
             drawn.cut.append(identifier)
         for patch in patches:
             height, width = patch.mask.shape
@@ -73,13 +73,13 @@ def draw_shape(
     that of two shapes with a common edge one has it.
     """
     if isinstance(shape, Disc):
-        return draw_disc(shape, size, origin)
+        return _draw_disc(shape, size, origin)
     if isinstance(shape, Painted):
-        return crop_painted(shape, size, origin)
-    return draw_outline(shape, size, origin)
+        return _crop_painted(shape, size, origin)
+    return _draw_outline(shape, size, origin)
 
 
-def crop_painted(
+def _crop_painted(
     painted: Painted, size: tuple[int, int], origin: tuple[float, float]
 ) -> Painted | None:
     """Takes the part of painted pixels that lies in an image; fractions of a pixel are dropped."""
@@ -93,7 +93,7 @@ def crop_painted(
     return Painted(first_row, first_column, mask) if mask.any() else None
 
 
-def draw_disc(disc: Disc, size: tuple[int, int], origin: tuple[float, float]) -> Painted | None:
+def _draw_disc(disc: Disc, size: tuple[int, int], origin: tuple[float, float]) -> Painted | None:
     """Draws a circle; a centre at the radius itself is inside."""
     x, y = disc.x - origin[0] - 0.5, disc.y - origin[1] - 0.5
     top, bottom = clip(math.ceil(y - disc.radius), math.floor(y + disc.radius) + 1, size[0])
@@ -105,7 +105,7 @@ def draw_disc(disc: Disc, size: tuple[int, int], origin: tuple[float, float]) ->
     return Painted(top, left, mask) if mask.any() else None
 
 
-def draw_outline(
+def _draw_outline(
     outline: Outline, size: tuple[int, int], origin: tuple[float, float]
 ) -> Painted | None:
     """Draws rings by the even-odd rule.
@@ -124,14 +124,14 @@ def draw_outline(
         return None
     starts = np.concatenate(rings)
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    rows, columns = find_crossings(starts, ends, top, bottom)
+    rows, columns = _find_crossings(starts, ends, top, bottom)
     flips = np.zeros((bottom - top, right - left + 1), np.uint8)
     np.bitwise_xor.at(flips, (rows - top, np.clip(columns, left, right) - left), 1)
     mask = np.bitwise_xor.accumulate(flips[:, :-1], axis=1).astype(bool)
     return Painted(top, left, mask) if mask.any() else None
 
 
-def find_crossings(
+def _find_crossings(
     starts: np.ndarray, ends: np.ndarray, top: int, bottom: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where edges cross the centre lines of rows.
@@ -159,7 +159,7 @@ def find_crossings(
     return rows, np.ceil(x - 0.5).astype(np.int64)
 
 
-def reaches_beyond(shape: Shape, size: tuple[int, int], origin: tuple[float, float]) -> bool:
+def _reaches_beyond(shape: Shape, size: tuple[int, int], origin: tuple[float, float]) -> bool:
     """Whether a shape has parts outside of an image of a size (height, width)."""
     low, high = find_bounds(shape)
     return bool((low < origin).any() or (high > np.add(origin, size[::-1])).any())

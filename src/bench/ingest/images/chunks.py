@@ -26,12 +26,12 @@ from bench.ingest.images.zarr_metadata import StoredArray
 LARGEST_SLAB, MOST_BYTES = 64 * 2**20, 256 * 2**20
 # The most that a byte of gzip or zlib can become.
 GZIP_RATIO = 1032
-MOST_CHUNKS = 250_000
-HEADER_BYTES = 32
+_MOST_CHUNKS = 250_000
+_HEADER_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Slab:
+class _Slab:
     """Sections of an array that were read together.
 
     Attributes:
@@ -46,7 +46,7 @@ class Slab:
 
 
 # The last slab of each array, the one used longest ago first.
-kept: dict[tuple[Path, str], Slab] = {}
+kept: dict[tuple[Path, str], _Slab] = {}
 
 
 def find_slab(page: int, pages: int, chunk: int, plane_bytes: int) -> range:
@@ -88,8 +88,8 @@ def read_through(
     slab = kept.pop(array, None)
     if slab is None or slab.stamp != stamp or slab.sections != sections:
         slab = None  # its memory is free before the next one is read
-        slab = Slab(stamp, sections, read(sections))
-        make_room(slab.pixels.nbytes)
+        slab = _Slab(stamp, sections, read(sections))
+        _make_room(slab.pixels.nbytes)
     kept[array] = slab
     # A copy, as the caller may change it, and as a view would keep the slab.
     copied: np.ndarray = slab.pixels[page - sections.start].copy()
@@ -102,7 +102,7 @@ def stamp_of(file: Path) -> Hashable:
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
-def make_room(wanted: int) -> None:
+def _make_room(wanted: int) -> None:
     """Drops the slabs used longest ago until there is room for some bytes."""
     while kept and sum(slab.pixels.nbytes for slab in kept.values()) + wanted > MOST_BYTES:
         del kept[next(iter(kept))]
@@ -119,9 +119,9 @@ def chunk_grid(
     for side, chunk, part in zip(shape, chunks, index, strict=True):
         place = None if isinstance(part, slice) else part // chunk
         grid.append(range(-(-side // chunk)) if place is None else range(place, place + 1))
-    if math.prod(map(len, grid)) > MOST_CHUNKS:
+    if math.prod(map(len, grid)) > _MOST_CHUNKS:
         raise BenchError(
-            f"a section of {path} must lie in no more than {MOST_CHUNKS} chunks, received chunks "
+            f"a section of {path} must lie in no more than {_MOST_CHUNKS} chunks, received chunks "
             f"of {chunks} in {shape}: save it with larger chunks"
         )
     return grid
@@ -142,7 +142,7 @@ def check_unpacked(path: Path, compressor: str, packed: bytes, expected: int) ->
     elif compressor == "blosc":
         unpacked = int.from_bytes(packed[4:8], "little")
     elif compressor == "zstd":
-        unpacked = unpacked_by_zstd(packed, expected)
+        unpacked = _unpacked_by_zstd(packed, expected)
     elif packed.startswith(b"\x1f\x8b"):
         unpacked = len(gzip.GzipFile(fileobj=io.BytesIO(packed)).read(expected + 1))
     else:
@@ -154,7 +154,7 @@ def check_unpacked(path: Path, compressor: str, packed: bytes, expected: int) ->
         )
 
 
-def unpacked_by_zstd(packed: bytes, expected: int) -> int:
+def _unpacked_by_zstd(packed: bytes, expected: int) -> int:
     """Returns how many bytes a frame of zstd becomes, by its header or by unpacking it."""
     flags = packed[4] if packed[:4] == b"\x28\xb5\x2f\xfd" and len(packed) > 4 else 0
     single_segment, width = flags & 0x20, (0, 2, 4, 8)[flags >> 6]
@@ -176,18 +176,18 @@ def check_chunks(
         if not array.compressor:
             continue
         with file.open("rb") as content:
-            for start, length in chunks_in_file(root, array, content, size):
+            for start, length in _chunks_in_file(root, array, content, size):
                 content.seek(start)
                 unstated = array.compressor in ("gzip", "zlib", "zstd")
                 if array.compressor in ("gzip", "zlib") and length * GZIP_RATIO <= FREE_BYTES:
                     continue
-                packed = content.read(length if unstated else HEADER_BYTES)
+                packed = content.read(length if unstated else _HEADER_BYTES)
                 check_unpacked(root, array.compressor, packed, expected)
     check_size(root, array.key or "/", array.shape, array.dtype, axes, stored)
     check_decoded_size(root, band_bytes(array, axes), stored)
 
 
-def chunks_in_file(
+def _chunks_in_file(
     root: Path, array: StoredArray, content: Any, size: int
 ) -> Iterator[tuple[int, int]]:
     """Yields where the chunks in a file start and how many bytes they have."""

@@ -15,16 +15,16 @@ from bench.ingest.labels import ImageLabels, mark_ids
 from bench.ingest.sources import SourceImage
 from bench.words import AUTO
 
-ZARR = ".zarr"
-SUFFIXES = (".h5", ".hdf", ".hdf5", ZARR)
+_ZARR = ".zarr"
+_SUFFIXES = (".h5", ".hdf", ".hdf5", _ZARR)
 # Names of arrays that hold raw sections, where the layout does not say it.
-RAW_NAMES = ("raw", "image", "images", "em", "volume", "data")
+_RAW_NAMES = ("raw", "image", "images", "em", "volume", "data")
 # CREMI's label of nothing.
-NOTHING = np.iinfo(np.uint64).max
+_NOTHING = np.iinfo(np.uint64).max
 
 
 @dataclass(frozen=True)
-class Part:
+class _Part:
     """An array of a container, and where it lies in the raw volume.
 
     Attributes:
@@ -45,7 +45,7 @@ class Part:
 
 def is_container(path: Path) -> bool:
     """Whether a path may hold several arrays."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in _SUFFIXES
 
 
 def read_container(
@@ -72,7 +72,9 @@ def read_container(
         raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
     raw = read_header(path, raw_key)
     parts = {
-        structure: find_part(path, raw_key, raw, choose_level(path, keys, structure, pixel_size_nm))
+        structure: _find_part(
+            path, raw_key, raw, _choose_level(path, keys, structure, pixel_size_nm)
+        )
         for structure, keys in found.items()
     }
     first = next(iter(parts.values()))
@@ -87,14 +89,14 @@ def read_container(
     for structure, part in parts.items():
         labels.pages[structure] = mark_ids(
             [
-                SourceImage(files, page, part.header, partial(read_labels, path, page, part.key))
+                SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
                 for page in range(part.header.pages)
             ]
         )
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
     header = ImageHeader(first.header.shape, first.header.pages, raw.pixel_sides_nm, raw.section_nm)
     pages = [
-        SourceImage(files, page, header, partial(read_part, path, raw_key, page, first))
+        SourceImage(files, page, header, partial(_read_part, path, raw_key, page, first))
         for page in range(header.pages)
     ]
     return pages, labels
@@ -102,23 +104,23 @@ def read_container(
 
 def find_labels(path: Path, classes: ClassMap) -> dict[str, list[str]]:
     """The arrays of a container by the structure that their names, or whole keys, say."""
-    arrays = list_arrays(path)
+    arrays = _list_arrays(path)
     found: dict[str, list[str]] = {}
     for key in arrays:
-        structure = classes.find(kind_of(key)) or classes.find(key.strip("/"))
+        structure = classes.find(_kind_of(key)) or classes.find(key.strip("/"))
         if structure:
             found.setdefault(structure, []).append(key)
     return found
 
 
-def list_arrays(path: Path) -> dict[str, ImageHeader]:
+def _list_arrays(path: Path) -> dict[str, ImageHeader]:
     """The arrays of a container that can be sections."""
-    if path.suffix.lower() == ZARR:
+    if path.suffix.lower() == _ZARR:
         return zarr_arrays.list_arrays(path)
     return hdf5.list_arrays(path)
 
 
-def kind_of(key: str) -> str:
+def _kind_of(key: str) -> str:
     """The class that a key says: ``labels/mito/0`` (a level) and ``volumes/labels/mito`` mito."""
     parts = key.strip("/").split("/")
     return parts[-2] if len(parts) > 1 and parts[-1].isdecimal() else parts[-1]
@@ -126,13 +128,13 @@ def kind_of(key: str) -> str:
 
 def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str:
     """The key of the raw array: by the layout, by its name, or as the only one that is left."""
-    keys = [key for key in list_arrays(path) if key not in labels]
-    if path.suffix.lower() == ZARR:
+    keys = [key for key in _list_arrays(path) if key not in labels]
+    if path.suffix.lower() == _ZARR:
         images = [key for key in keys if "labels" not in key.strip("/").split("/")]
         groups = {key.rpartition("/")[0] for key in images if key.split("/")[-1].isdecimal()}
         if len(groups) == 1:
             return zarr_arrays.choose_level(path, pixel_size_nm, groups.pop())
-    named = [key for key in keys if kind_of(key).lower() in RAW_NAMES]
+    named = [key for key in keys if _kind_of(key).lower() in _RAW_NAMES]
     if len(named) == 1 or len(keys) == 1:
         return (named or keys)[0]
     raise BenchError(
@@ -141,12 +143,12 @@ def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> st
     )
 
 
-def choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: float | None) -> str:
+def _choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: float | None) -> str:
     """The label array of a structure; of several levels the one nearest in pixel size."""
     if len(keys) == 1:
         return keys[0]
     groups = {key.rpartition("/")[0] for key in keys}
-    if path.suffix.lower() == ZARR and len(groups) == 1:
+    if path.suffix.lower() == _ZARR and len(groups) == 1:
         return zarr_arrays.choose_level(path, pixel_size_nm, groups.pop())
     raise BenchError(
         f"{path} must have one array of {structure}, received {', '.join(keys)}: name the one "
@@ -154,10 +156,10 @@ def choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: flo
     )
 
 
-def find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> Part:
+def _find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> _Part:
     """Finds where an array lies in the raw volume, by the offsets of both in nm."""
     header = read_header(path, key)
-    read_offset = zarr_arrays.read_offset if path.suffix.lower() == ZARR else hdf5.read_offset
+    read_offset = zarr_arrays.read_offset if path.suffix.lower() == _ZARR else hdf5.read_offset
     offsets_nm = np.subtract(read_offset(path, key), read_offset(path, raw_key))
     corner = (0, 0, 0)
     if offsets_nm.any():
@@ -169,7 +171,7 @@ def find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> Part:
             )
         steps = [o / side if side else 0.0 for o, side in zip(offsets_nm, sides_nm, strict=True)]
         corner = (round(steps[0]), round(steps[1]), round(steps[2]))
-    part = Part(key, header, corner)
+    part = _Part(key, header, corner)
     ends = np.add(corner, (header.pages, *header.shape))
     if min(corner) < 0 or (ends > (raw.pages, *raw.shape)).any():
         raise BenchError(
@@ -180,16 +182,16 @@ def find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> Part:
     return part
 
 
-def read_part(path: Path, key: str, page: int, part: Part) -> np.ndarray:
+def _read_part(path: Path, key: str, page: int, part: _Part) -> np.ndarray:
     """Reads a section (y, x) of the raw volume where a part of it is labelled."""
     section, top, left = part.corner
     height, width = part.header.shape
     return read_plane(path, section + page, key)[top : top + height, left : left + width]
 
 
-def read_labels(path: Path, page: int, key: str) -> np.ndarray:
+def _read_labels(path: Path, page: int, key: str) -> np.ndarray:
     """Reads a section (y, x) of a label array; CREMI's label of nothing becomes background."""
     labels = read_plane(path, page, key)
     if labels.dtype == np.uint64:
-        labels = np.where(labels == NOTHING, 0, labels)
+        labels = np.where(labels == _NOTHING, 0, labels)
     return labels

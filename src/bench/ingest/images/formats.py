@@ -13,7 +13,7 @@ from bench.ingest.sources import SourceImage
 
 
 @dataclass(frozen=True)
-class ImageFormat:
+class _ImageFormat:
     """How a format is read.
 
     Attributes:
@@ -28,30 +28,30 @@ class ImageFormat:
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
 
-PLAIN = ImageFormat(
+_PLAIN = _ImageFormat(
     lambda path, _: images.read_header(path), lambda path, page, _: images.read_section(path, page)
 )
-MRC = ImageFormat(mrc.read_header, mrc.read_plane)
-HDF5 = ImageFormat(hdf5.read_header, hdf5.read_plane)
-ZARR = ImageFormat(zarr_arrays.read_header, zarr_arrays.read_plane)
+_MRC = _ImageFormat(mrc.read_header, mrc.read_plane)
+_HDF5 = _ImageFormat(hdf5.read_header, hdf5.read_plane)
+_ZARR = _ImageFormat(zarr_arrays.read_header, zarr_arrays.read_plane)
 
-IMAGE_FORMATS: dict[str, ImageFormat] = {
-    ".png": PLAIN,
-    ".tif": PLAIN,
-    ".tiff": PLAIN,
-    **dict.fromkeys(images.JPEG_SUFFIXES, PLAIN),
-    **dict.fromkeys(MRC_SUFFIXES, MRC),
-    ".h5": HDF5,
-    ".hdf": HDF5,
-    ".hdf5": HDF5,
-    ".zarr": ZARR,
+_IMAGE_FORMATS: dict[str, _ImageFormat] = {
+    ".png": _PLAIN,
+    ".tif": _PLAIN,
+    ".tiff": _PLAIN,
+    **dict.fromkeys(images.JPEG_SUFFIXES, _PLAIN),
+    **dict.fromkeys(MRC_SUFFIXES, _MRC),
+    ".h5": _HDF5,
+    ".hdf": _HDF5,
+    ".hdf5": _HDF5,
+    ".zarr": _ZARR,
 }
 
 
 def is_image(path: Path) -> bool:
     """Whether a path looks like an image: a file, or a folder for Zarr."""
     suffix = path.suffix.lower()
-    return suffix in IMAGE_FORMATS and path.is_dir() == (suffix == ".zarr")
+    return suffix in _IMAGE_FORMATS and path.is_dir() == (suffix == ".zarr")
 
 
 def stem_of(path: Path) -> str:
@@ -65,7 +65,7 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
     Raises:
         BenchError: If it cannot be read.
     """
-    return IMAGE_FORMATS[path.suffix.lower()].read_header(path, key)
+    return _IMAGE_FORMATS[path.suffix.lower()].read_header(path, key)
 
 
 def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
@@ -74,7 +74,7 @@ def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
     Raises:
         BenchError: If it cannot be read.
     """
-    return IMAGE_FORMATS[path.suffix.lower()].read_plane(path, page, key)
+    return _IMAGE_FORMATS[path.suffix.lower()].read_plane(path, page, key)
 
 
 def list_pages(root: Path, path: Path, key: str = "") -> list[SourceImage]:

@@ -35,14 +35,14 @@ from bench.ingest.images.images import ImageHeader, decode
 from bench.ingest.images.keys import choose_key, elsewhere, follow_links, list_hdf5_keys, no_array
 from bench.ingest.images.limits import FREE_BYTES, check_decoded_size
 
-LARGEST_ATTRIBUTE = 16
+_LARGEST_ATTRIBUTE = 16
 
 # Filters that are part of every HDF5 library, so that none is loaded from elsewhere.
-COMPRESSORS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SZIP: "szip", 32000: "lzf"}
-FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, *COMPRESSORS}
-CHECKSUM_BYTES = 4
+_COMPRESSORS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SZIP: "szip", 32000: "lzf"}
+_FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, *_COMPRESSORS}
+_CHECKSUM_BYTES = 4
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def read_header(path: Path, key: str = "") -> ImageHeader:
@@ -56,7 +56,7 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
         BenchError: If the file is damaged, the key names no array that can be sections, or the
             array cannot be read safely.
     """
-    return decode(path, lambda file: with_array(file, key, describe_array), "HDF5 file")
+    return decode(path, lambda file: _with_array(file, key, _describe_array), "HDF5 file")
 
 
 def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
@@ -74,10 +74,10 @@ def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
     def read(file: Path, dataset: h5py.Dataset) -> np.ndarray:
         axes = find_section_axes(file, dataset.name, dataset.shape)
         index = index_plane(file, dataset.shape, axes, page)
-        check_dataset(file, dataset, axes)
-        return read_sections(file, dataset, axes, page, index)
+        _check_dataset(file, dataset, axes)
+        return _read_sections(file, dataset, axes, page, index)
 
-    return decode(path, lambda file: with_array(file, key, read), "HDF5 file")
+    return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
 
 
 def read_offset(path: Path, key: str) -> tuple[float, float, float]:
@@ -87,9 +87,9 @@ def read_offset(path: Path, key: str) -> tuple[float, float, float]:
     """
 
     def read(_file: Path, dataset: h5py.Dataset) -> tuple[float, float, float]:
-        return find_offset({"offset": read_numbers(dataset, "offset")})
+        return find_offset({"offset": _read_numbers(dataset, "offset")})
 
-    return decode(path, lambda file: with_array(file, key, read), "HDF5 file")
+    return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
 
 
 def list_arrays(path: Path) -> dict[str, ImageHeader]:
@@ -102,13 +102,13 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
     def read(file: Path) -> dict[str, ImageHeader]:
         with h5py.File(file, "r", locking=False) as content:
             return {
-                key: describe_array(file, content[key]) for key in list_hdf5_keys(file, content)
+                key: _describe_array(file, content[key]) for key in list_hdf5_keys(file, content)
             }
 
     return decode(path, read, "HDF5 file")
 
 
-def with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], T]) -> T:
+def _with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
     """Calls a reader with an array of a file."""
     with h5py.File(path, "r", locking=False) as file:
         node = follow_links(path, file, key or choose_key(path, list_hdf5_keys(path, file)))
@@ -117,7 +117,7 @@ def with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], T]) ->
         return read(path, node)
 
 
-def read_sections(
+def _read_sections(
     path: Path,
     dataset: h5py.Dataset,
     axes: SectionAxes,
@@ -127,11 +127,11 @@ def read_sections(
     """Reads a section of an array, with others of its chunks for those asked for next."""
     z = axes.z
     if z is None or dataset.chunks is None:
-        check_chunks(path, dataset, index)
+        _check_chunks(path, dataset, index)
         return native(dataset[index])
 
     def read(sections: range) -> np.ndarray:
-        check_chunks(path, dataset, index)
+        _check_chunks(path, dataset, index)
         return native(dataset[cut_sections(index, z, sections)])
 
     plane_bytes = dataset.shape[axes.y] * dataset.shape[axes.x] * dataset.dtype.itemsize
@@ -139,34 +139,34 @@ def read_sections(
     return read_through((path, dataset.name), stamp_of(path), page, slab, read)
 
 
-def describe_array(path: Path, dataset: h5py.Dataset) -> ImageHeader:
+def _describe_array(path: Path, dataset: h5py.Dataset) -> ImageHeader:
     """Returns the header of an array."""
     axes = find_section_axes(path, dataset.name, dataset.shape)
-    check_dataset(path, dataset, axes)
-    stated = {name: read_numbers(dataset, name) for name in SIDES_NM}
+    _check_dataset(path, dataset, axes)
+    stated = {name: _read_numbers(dataset, name) for name in SIDES_NM}
     return build_header(dataset.shape, axes, find_sides(stated))
 
 
-def read_numbers(dataset: h5py.Dataset, name: str) -> tuple[float, ...]:
+def _read_numbers(dataset: h5py.Dataset, name: str) -> tuple[float, ...]:
     """Returns the numbers of an attribute; none if it is missing, long or something else."""
     if name not in dataset.attrs:
         return ()
     attribute = dataset.attrs.get_id(name)
-    if attribute.dtype.kind not in "uif" or math.prod(attribute.shape) > LARGEST_ATTRIBUTE:
+    if attribute.dtype.kind not in "uif" or math.prod(attribute.shape) > _LARGEST_ATTRIBUTE:
         return ()
     return as_numbers(dataset.attrs[name])
 
 
-def check_dataset(path: Path, dataset: h5py.Dataset, axes: SectionAxes) -> None:
+def _check_dataset(path: Path, dataset: h5py.Dataset, axes: SectionAxes) -> None:
     """Refuses an array that is stored elsewhere, or cannot be read without a foreign filter."""
     if dataset.is_virtual:
         raise elsewhere(path, dataset.name, "a view of other arrays")
     if dataset.external:
         raise elsewhere(path, dataset.name, f"values in {dataset.external[0][0]!r}")
     check_size(path, dataset.name, dataset.shape, dataset.dtype, axes, path.stat().st_size)
-    codes = filter_codes(dataset)
-    foreign = [code for code in codes if code not in FILTERS]
-    packed = [place for place, code in enumerate(codes) if code in COMPRESSORS]
+    codes = _filter_codes(dataset)
+    foreign = [code for code in codes if code not in _FILTERS]
+    packed = [place for place, code in enumerate(codes) if code in _COMPRESSORS]
     # Shuffled after compression, the bytes would not say what they become.
     twisted = packed and h5py.h5z.FILTER_SHUFFLE in codes[packed[0] :]
     if foreign or len(packed) > 1 or twisted:
@@ -176,13 +176,13 @@ def check_dataset(path: Path, dataset: h5py.Dataset, axes: SectionAxes) -> None:
         )
 
 
-def filter_codes(dataset: h5py.Dataset) -> list[int]:
+def _filter_codes(dataset: h5py.Dataset) -> list[int]:
     """Returns the registered numbers of an array's filters, in the order they were applied."""
     properties = dataset.id.get_create_plist()
     return [properties.get_filter(place)[0] for place in range(properties.get_nfilters())]
 
 
-def check_chunks(path: Path, dataset: h5py.Dataset, index: tuple[int | slice, ...]) -> None:
+def _check_chunks(path: Path, dataset: h5py.Dataset, index: tuple[int | slice, ...]) -> None:
     """Refuses chunks of a section that would be far larger in memory than they should.
 
     HDF5 lets a chunk's compressed bytes say how much they become, whatever the chunk's size.
@@ -194,8 +194,8 @@ def check_chunks(path: Path, dataset: h5py.Dataset, index: tuple[int | slice, ..
     grid = chunk_grid(path, dataset.shape, dataset.chunks, index)
     if dataset.compression not in ("gzip", "szip"):
         return
-    codes = filter_codes(dataset)
-    place_of_compressor = next(n for n, code in enumerate(codes) if code in COMPRESSORS)
+    codes = _filter_codes(dataset)
+    place_of_compressor = next(n for n, code in enumerate(codes) if code in _COMPRESSORS)
     for place in product(*grid):
         start = tuple(step * side for step, side in zip(place, dataset.chunks, strict=True))
         stored = dataset.id.get_chunk_info_by_coord(start)
@@ -203,4 +203,4 @@ def check_chunks(path: Path, dataset: h5py.Dataset, index: tuple[int | slice, ..
         if stored.byte_offset is not None and risky:
             skipped, packed = dataset.id.read_direct_chunk(start)
             if not skipped >> place_of_compressor & 1:
-                check_unpacked(path, dataset.compression, packed, size + CHECKSUM_BYTES)
+                check_unpacked(path, dataset.compression, packed, size + _CHECKSUM_BYTES)

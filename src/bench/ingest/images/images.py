@@ -15,16 +15,16 @@ import tifffile
 from bench.errors import BenchError
 from bench.ingest.images.limits import check_decoded_size
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 # By the colour type of the header: colour, grey with alpha, colour with alpha; else one.
-PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
 
 # TIFF ResolutionUnit: 2 is the inch, 3 the centimetre; 1 says that there is no unit.
-RESOLUTION_UNIT_NM = {2: 2.54e7, 3: 1e7}
+_RESOLUTION_UNIT_NM = {2: 2.54e7, 3: 1e7}
 IMAGEJ_UNIT_NM = {
     "nm": 1.0,
     "nanometer": 1.0,
@@ -41,9 +41,9 @@ IMAGEJ_UNIT_NM = {
 SMALLEST_PIXEL_NM, LARGEST_PIXEL_NM = 0.01, 1000.0
 
 # Some decoders repeat the file in their message.
-LONGEST_REASON = 200
+_LONGEST_REASON = 200
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def read_header(path: Path) -> ImageHeader:
             its pages differ in size.
     """
     if path.suffix.lower() == ".png":
-        return decode(path, read_png_header)
+        return decode(path, _read_png_header)
     if path.suffix.lower() in JPEG_SUFFIXES:
-        return decode(path, read_jpeg_header, "JPEG file")
-    return decode(path, read_tiff_header)
+        return decode(path, _read_jpeg_header, "JPEG file")
+    return decode(path, _read_tiff_header)
 
 
 def read_section(path: Path, page: int = 0) -> np.ndarray:
@@ -96,15 +96,15 @@ def read_section(path: Path, page: int = 0) -> np.ndarray:
         BenchError: If the file is unreadable, damaged, or in colour.
     """
     if path.suffix.lower() == ".png":
-        decode(path, read_png_header)
+        decode(path, _read_png_header)
         pixels = decode(path, lambda file: imagecodecs.png_decode(file.read_bytes()))
     elif path.suffix.lower() in JPEG_SUFFIXES:
-        decode(path, read_jpeg_header, "JPEG file")
+        decode(path, _read_jpeg_header, "JPEG file")
         pixels = decode(path, lambda file: imagecodecs.jpeg8_decode(file.read_bytes()), "JPEG file")
     else:
-        pixels = decode(path, lambda file: read_tiff_page(file, page))
+        pixels = decode(path, lambda file: _read_tiff_page(file, page))
     if pixels.ndim == 3:
-        pixels = grey_of_colour(path, pixels)
+        pixels = _grey_of_colour(path, pixels)
     if pixels.ndim != 2:
         raise BenchError(
             f"{path} must hold grey sections, received axes of {pixels.shape} px: save a single "
@@ -117,7 +117,7 @@ def read_section(path: Path, page: int = 0) -> np.ndarray:
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def decode(path: Path, read: Callable[[Path], T], kind: str = "PNG or TIFF file") -> T:
+def decode(path: Path, read: Callable[[Path], _T], kind: str = "PNG or TIFF file") -> _T:
     """Calls a reader and turns whatever a decoder raises on a bad file into a BenchError.
 
     Args:
@@ -136,26 +136,26 @@ def decode(path: Path, read: Callable[[Path], T], kind: str = "PNG or TIFF file"
             f"{path} must be readable, received {reason!r}: check its path and permissions"
         ) from error
     except Exception as error:  # the decoders' own exceptions have no common class
-        reason = " ".join(str(error)[:LONGEST_REASON].split()) or type(error).__name__
+        reason = " ".join(str(error)[:_LONGEST_REASON].split()) or type(error).__name__
         raise BenchError(
             f"{path} must be a whole {kind}, received one that does not decode ({reason}): "
             "save or copy it again"
         ) from error
 
 
-def read_png_header(path: Path) -> ImageHeader:
+def _read_png_header(path: Path) -> ImageHeader:
     """Reads the header chunk of a PNG, which always comes first."""
     with path.open("rb") as file:
         start = file.read(26)
-    if not start.startswith(PNG_SIGNATURE) or start[12:16] != b"IHDR" or len(start) < 26:
+    if not start.startswith(_PNG_SIGNATURE) or start[12:16] != b"IHDR" or len(start) < 26:
         raise ValueError("no PNG header")
     width, height, depth, colour = struct.unpack(">IIBB", start[16:26])
-    decoded = width * height * PNG_CHANNELS.get(colour, 1) * max(depth // 8, 1)
+    decoded = width * height * _PNG_CHANNELS.get(colour, 1) * max(depth // 8, 1)
     check_decoded_size(path, decoded, path.stat().st_size)
     return ImageHeader((height, width), 1, None)
 
 
-def read_jpeg_header(path: Path) -> ImageHeader:
+def _read_jpeg_header(path: Path) -> ImageHeader:
     """Reads the size that a JPEG states; its pixels are bounded as those of a PNG."""
     with PIL.Image.open(path, formats=["JPEG"]) as image:
         width, height = image.size
@@ -164,7 +164,7 @@ def read_jpeg_header(path: Path) -> ImageHeader:
     return ImageHeader((height, width), 1, None)
 
 
-def read_tiff_header(path: Path) -> ImageHeader:
+def _read_tiff_header(path: Path) -> ImageHeader:
     """Reads the first page's tags and the shape of a TIFF's only series."""
     with tifffile.TiffFile(path) as file:
         if len(file.series) != 1:
@@ -176,30 +176,30 @@ def read_tiff_header(path: Path) -> ImageHeader:
         sides = dict(zip(series.axes, series.shape, strict=True))
         others = [axis for axis in series.axes if axis not in "YX"]
         imagej = file.imagej_metadata or {}
-        if len(others) > 1 or is_composite(imagej):
+        if len(others) > 1 or _is_composite(imagej):
             raise BenchError(
                 f"{path} must be a section or a stack of grey sections, received axes "
                 f"{series.axes} of {series.shape}: save a single channel as (z, y, x)"
             )
-        in_colour = "S" in others and not is_stack_in_planes(series)
+        in_colour = "S" in others and not _is_stack_in_planes(series)
         pages = 1 if in_colour or not others else sides[others[0]]
-        check_tiff_size(path, series)
-        pixel_sides = read_pixel_sides(file.pages.first, imagej)
+        _check_tiff_size(path, series)
+        pixel_sides = _read_pixel_sides(file.pages.first, imagej)
         return ImageHeader((sides["Y"], sides["X"]), pages, pixel_sides)
 
 
-def check_tiff_size(path: Path, series: tifffile.TiffPageSeries) -> None:
+def _check_tiff_size(path: Path, series: tifffile.TiffPageSeries) -> None:
     """Refuses a TIFF of which a section, or what is read with it, is absurdly large."""
     together = series.size if "S" in series.axes else series.keyframe.size
     check_decoded_size(path, together * series.dtype.itemsize, path.stat().st_size)
 
 
-def is_composite(imagej: dict[str, object]) -> bool:
+def _is_composite(imagej: dict[str, object]) -> bool:
     """Whether ImageJ's metadata calls the pages channels that are shown together."""
     return imagej.get("mode") in ("color", "composite") and imagej.get("channels", 1) != 1
 
 
-def is_stack_in_planes(series: tifffile.TiffPageSeries) -> bool:
+def _is_stack_in_planes(series: tifffile.TiffPageSeries) -> bool:
     """Whether a file is a stack that tifffile stored as colour, in planes one after the other.
 
     It does so with arrays of three or four sections unless told otherwise.
@@ -207,12 +207,12 @@ def is_stack_in_planes(series: tifffile.TiffPageSeries) -> bool:
     return bool(series.kind == "shaped" and series.axes == "SYX")
 
 
-def read_tiff_page(path: Path, page: int) -> np.ndarray:
+def _read_tiff_page(path: Path, page: int) -> np.ndarray:
     """Reads one section of a TIFF; a long ImageJ stack has one tag page for all its sections."""
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        check_tiff_size(path, series)
-        if is_stack_in_planes(series):
+        _check_tiff_size(path, series)
+        if _is_stack_in_planes(series):
             return np.array(file.asarray(series=0)[page])
         if "S" in series.axes:
             return np.moveaxis(file.asarray(series=0), series.axes.index("S"), -1)
@@ -221,7 +221,7 @@ def read_tiff_page(path: Path, page: int) -> np.ndarray:
     return np.array(tifffile.memmap(path, mode="r")[page])
 
 
-def grey_of_colour(path: Path, pixels: np.ndarray) -> np.ndarray:
+def _grey_of_colour(path: Path, pixels: np.ndarray) -> np.ndarray:
     """Takes the grey (y, x) of colour pixels (y, x, channel) whose channels agree."""
     channels = pixels.shape[-1]
     # Two channels are grey and alpha, four are red, green, blue and alpha.
@@ -234,11 +234,11 @@ def grey_of_colour(path: Path, pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(colours[..., 0])
 
 
-def read_pixel_sides(
+def _read_pixel_sides(
     page: tifffile.TiffPage, imagej: dict[str, object]
 ) -> tuple[float, float] | None:
     """Returns the pixel's height and width in nm by a TIFF's tags; None for a mere default."""
-    unit_nm = RESOLUTION_UNIT_NM.get(int(page.resolutionunit))
+    unit_nm = _RESOLUTION_UNIT_NM.get(int(page.resolutionunit))
     if "unit" in imagej:
         unit_nm = IMAGEJ_UNIT_NM.get(str(imagej["unit"]).strip().lower())
     x_resolution, y_resolution = page.resolution

@@ -12,18 +12,18 @@ from bench.ingest.images.axes import may_be_sections
 from bench.ingest.images.limits import check_inside
 from bench.ingest.images.zarr_metadata import Level, StoredArray, read_array, read_levels
 
-CREMI_RAW = "volumes/raw"
+_CREMI_RAW = "volumes/raw"
 # Levels of groups in a file or folder.
-LARGEST_DEPTH = 32
-MOST_NODES, MOST_LINKS = 10_000, 16
+_LARGEST_DEPTH = 32
+_MOST_NODES, _MOST_LINKS = 10_000, 16
 MOST_FOLDERS = 2500
 
 
 def choose_key(path: Path, keys: Iterable[str], key: str = "") -> str:
     """Returns the usual one of the arrays below a key: CREMI's raw volume, or the only one."""
     keys = list(keys)
-    if CREMI_RAW in keys:
-        return CREMI_RAW
+    if _CREMI_RAW in keys:
+        return _CREMI_RAW
     if len(keys) != 1:
         raise no_array(path, key, keys)
     return keys[0]
@@ -45,10 +45,10 @@ def list_hdf5_keys(path: Path, file: h5py.File) -> list[str]:
         prefix, group = waiting.pop()
         for name in group:
             nodes += 1
-            if nodes > MOST_NODES or prefix.count("/") > LARGEST_DEPTH:
+            if nodes > _MOST_NODES or prefix.count("/") > _LARGEST_DEPTH:
                 raise BenchError(
-                    f"{path} must hold no more than {MOST_NODES} arrays and groups in "
-                    f"{LARGEST_DEPTH} levels, received more: copy what is annotated to a new file"
+                    f"{path} must hold no more than {_MOST_NODES} arrays and groups in "
+                    f"{_LARGEST_DEPTH} levels, received more: copy what is annotated to a new file"
                 )
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue
@@ -69,17 +69,17 @@ def follow_links(path: Path, file: h5py.File, key: str) -> h5py.Dataset | h5py.G
 
     HDF5 would follow a link into another file on the way.
     """
-    node, waiting, links = file, split_key(key), 0
+    node, waiting, links = file, _split_key(key), 0
     while waiting:
         name = waiting.pop()
         link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
         if isinstance(link, h5py.SoftLink):
             links += 1
             node = file if link.path.startswith("/") else node
-            waiting += split_key(link.path)
-            if links > MOST_LINKS or len(waiting) > LARGEST_DEPTH:
+            waiting += _split_key(link.path)
+            if links > _MOST_LINKS or len(waiting) > _LARGEST_DEPTH:
                 raise BenchError(
-                    f"key {key!r} of {path} must lead to an array in {MOST_LINKS} links or less, "
+                    f"key {key!r} of {path} must lead to an array in {_MOST_LINKS} links or less, "
                     "received more: name the array itself"
                 )
         elif isinstance(link, h5py.ExternalLink):
@@ -91,7 +91,7 @@ def follow_links(path: Path, file: h5py.File, key: str) -> h5py.Dataset | h5py.G
     return node
 
 
-def split_key(key: str) -> list[str]:
+def _split_key(key: str) -> list[str]:
     """Returns the names in a key, the last one first."""
     return [name for name in key.split("/") if name not in ("", ".")][::-1]
 
@@ -124,10 +124,10 @@ def choose(root: Path, pixel_size_nm: float | None, key: str) -> str:
     present = {name: level for name, level in levels.items() if read_array(root, name) is not None}
     if not present:
         raise no_array(root, key, [])
-    return min(present, key=lambda name: distance(present[name], pixel_size_nm))
+    return min(present, key=lambda name: _distance(present[name], pixel_size_nm))
 
 
-def distance(level: Level, pixel_size_nm: float | None) -> tuple[float, float]:
+def _distance(level: Level, pixel_size_nm: float | None) -> tuple[float, float]:
     """How far a level is from a pixel size, then how coarse it is."""
     scale = level.scale[-1] if level.scale else 0.0
     side = level.sides_nm[-1] if level.sides_nm else 0.0
@@ -152,10 +152,10 @@ def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
     while waiting:
         key, levels = waiting.pop()
         nodes += 1
-        if nodes > MOST_FOLDERS or key.count("/") > LARGEST_DEPTH:
+        if nodes > MOST_FOLDERS or key.count("/") > _LARGEST_DEPTH:
             raise BenchError(
                 f"{root} must hold no more than {MOST_FOLDERS} folders beside chunks in "
-                f"{LARGEST_DEPTH} levels, received more: name the folder of the image itself"
+                f"{_LARGEST_DEPTH} levels, received more: name the folder of the image itself"
             )
         folder = check_inside(root / key, (root,), str(root))
         if folder in seen:
@@ -164,13 +164,15 @@ def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
         array = read_array(root, key, levels)
         if array is None:
             levels = {**levels, **read_levels(root, key)}
-            inner = [f"{key}/{path.name}" if key else path.name for path in visible_folders(folder)]
+            inner = [
+                f"{key}/{path.name}" if key else path.name for path in _visible_folders(folder)
+            ]
             waiting += [(name, levels) for name in inner]
         elif may_be_sections(array.shape, array.dtype):
             found[key] = array
     return dict(sorted(found.items()))
 
 
-def visible_folders(folder: Path) -> list[Path]:
+def _visible_folders(folder: Path) -> list[Path]:
     """Returns the folders in a folder but for hidden ones."""
     return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()]

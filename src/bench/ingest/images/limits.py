@@ -7,7 +7,7 @@ from bench.errors import BenchError
 # An image in memory may be this large whatever its file; beyond, no more than so many times its
 # file. Micrographs hardly compress, and masks of this size are rare: 22000 x 22000 px in 8 bit.
 FREE_BYTES = 512 * 2**20
-LARGEST_RATIO = 100
+_LARGEST_RATIO = 100
 # An annotation file; the largest known TrakEM2 projects have a few hundred megabytes.
 ANNOTATION_BYTES = 512 * 2**20
 
@@ -23,9 +23,9 @@ def check_decoded_size(path: Path, decoded: int, stored: int) -> None:
     Raises:
         BenchError: If it is beyond the bounds.
     """
-    if decoded > max(FREE_BYTES, LARGEST_RATIO * stored):
+    if decoded > max(FREE_BYTES, _LARGEST_RATIO * stored):
         raise BenchError(
-            f"{path} must not decode to more than {FREE_BYTES >> 20} MB or {LARGEST_RATIO} times "
+            f"{path} must not decode to more than {FREE_BYTES >> 20} MB or {_LARGEST_RATIO} times "
             f"its file, received {decoded >> 20} MB from {stored} bytes: if it is what it should "
             "be, save it without compression"
         )

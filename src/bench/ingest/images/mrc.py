@@ -12,15 +12,15 @@ from bench.ingest.images.axes import MOST_SECTIONS
 from bench.ingest.images.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, ImageHeader, decode
 
 # Modes of real numbers; 3 and 4 are complex, 16 is colour, 101 has two pixels in a byte.
-DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-OTHER_MODES = {3: "complex", 4: "complex", 16: "colour", 101: "4-bit"}
-NM_PER_ANGSTROM = 0.1
+_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_OTHER_MODES = {3: "complex", 4: "complex", 16: "colour", 101: "4-bit"}
+_NM_PER_ANGSTROM = 0.1
 
 # IMOD marks its files in a part of the header that the standard leaves free.
-IMOD_STAMP = int.from_bytes(b"IMOD", "little")
-IMOD_STAMP_AT, IMOD_FLAGS_AT = 40, 44  # in the field extra2
-SIGNED_FLAG, INVERTED_ORIGIN_FLAG, HALF_BYTES_FLAG = 1, 4, 16
-STANDARD_OF_2014 = 20140
+_IMOD_STAMP = int.from_bytes(b"IMOD", "little")
+_IMOD_STAMP_AT, _IMOD_FLAGS_AT = 40, 44  # in the field extra2
+_SIGNED_FLAG, _INVERTED_ORIGIN_FLAG, _HALF_BYTES_FLAG = 1, 4, 16
+_STANDARD_OF_2014 = 20140
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
     """
     geometry = read_geometry(path, key)
     width, height, pages = geometry.size
-    x_nm, y_nm, z_nm = (NM_PER_ANGSTROM * side for side in geometry.spacing)
+    x_nm, y_nm, z_nm = (_NM_PER_ANGSTROM * side for side in geometry.spacing)
     known = all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in (x_nm, y_nm))
     return ImageHeader(
         shape=(height, width),
         pages=pages,
-        pixel_sides_nm=(round_side(y_nm), round_side(x_nm)) if known else None,
-        section_nm=round_side(z_nm) if known and pages > 1 and z_nm > 0 else None,
+        pixel_sides_nm=(_round_side(y_nm), _round_side(x_nm)) if known else None,
+        section_nm=_round_side(z_nm) if known and pages > 1 and z_nm > 0 else None,
     )
 
 
@@ -76,12 +76,12 @@ def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
     Raises:
         BenchError: As for `read_header`, or if there is no such section.
     """
-    check_key(path, key)
+    _check_key(path, key)
 
     def read(file: Path) -> np.ndarray:
-        header = load_header(file)
-        dtype, start = check_pixels(file, header)
-        width, height, pages = sizes(header)
+        header = _load_header(file)
+        dtype, start = _check_pixels(file, header)
+        width, height, pages = _sizes(header)
         if not 0 <= page < pages:
             raise BenchError(
                 f"section must be 0 to {pages - 1} in {path}, received {page}: correct the section"
@@ -99,23 +99,23 @@ def read_geometry(path: Path, key: str = "") -> MrcGeometry:
     Raises:
         BenchError: As for `read_header`.
     """
-    check_key(path, key)
+    _check_key(path, key)
 
     def read(file: Path) -> MrcGeometry:
-        header = load_header(file)
-        check_pixels(file, header)
-        axes = axis_order(header)
+        header = _load_header(file)
+        _check_pixels(file, header)
+        axes = _axis_order(header)
         cell = [float(header["cella"][name]) for name in "xyz"]
         intervals = [int(header[name]) for name in ("mx", "my", "mz")]
         spacing = [
             side / count if count > 0 and 0 < side < math.inf else 0.0
             for side, count in zip(cell, intervals, strict=True)
         ]
-        sign = -1.0 if origin_is_inverted(header) else 1.0
+        sign = -1.0 if _origin_is_inverted(header) else 1.0
         origin = [sign * float(header["origin"][name]) for name in "xyz"]
         x, y, z = axes
         return MrcGeometry(
-            sizes(header),
+            _sizes(header),
             (spacing[x], spacing[y], spacing[z]),
             (origin[x], origin[y], origin[z]),
         )
@@ -123,13 +123,13 @@ def read_geometry(path: Path, key: str = "") -> MrcGeometry:
     return decode(path, read, "MRC file")
 
 
-def check_key(path: Path, key: str) -> None:
+def _check_key(path: Path, key: str) -> None:
     """Raises BenchError if a key is given."""
     if key:
         raise BenchError(f"{path} holds a single array, received key {key!r}: leave the key out")
 
 
-def load_header(path: Path) -> np.void:
+def _load_header(path: Path) -> np.void:
     """Loads the header in the byte order in which its mode makes sense.
 
     The machine stamp, which should say it, is wrong in many files.
@@ -139,7 +139,7 @@ def load_header(path: Path) -> np.void:
     if len(content) < HEADER_DTYPE.itemsize:
         raise ValueError(f"{len(content)} bytes are shorter than a header")
     headers = [np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0] for order in "<>"]
-    headers = [h for h in headers if int(h["mode"]) in DTYPES | OTHER_MODES and h["nx"] > 0]
+    headers = [h for h in headers if int(h["mode"]) in _DTYPES | _OTHER_MODES and h["nx"] > 0]
     if not headers:
         raise ValueError("no MRC header")
     # Mode 0 is the same either way, but a width in the wrong order is beyond 65535.
@@ -147,34 +147,34 @@ def load_header(path: Path) -> np.void:
     return header
 
 
-def sizes(header: np.void) -> tuple[int, int, int]:
+def _sizes(header: np.void) -> tuple[int, int, int]:
     """Returns columns, rows and sections."""
     return int(header["nx"]), int(header["ny"]), int(header["nz"])
 
 
-def axis_order(header: np.void) -> list[int]:
+def _axis_order(header: np.void) -> list[int]:
     """Returns which of x, y, z columns, rows and sections run along, from 0."""
     axes = [int(header[name]) - 1 for name in ("mapc", "mapr", "maps")]
     return axes if sorted(axes) == [0, 1, 2] else [0, 1, 2]
 
 
-def check_pixels(path: Path, header: np.void) -> tuple[np.dtype, int]:
+def _check_pixels(path: Path, header: np.void) -> tuple[np.dtype, int]:
     """Returns the type of the pixels and the byte they start at, if the file holds them."""
-    mode, flags = int(header["mode"]), imod_flags(header)
-    if mode not in DTYPES or (mode == 0 and flags & HALF_BYTES_FLAG):
-        kind = OTHER_MODES.get(mode, "4-bit")
+    mode, flags = int(header["mode"]), _imod_flags(header)
+    if mode not in _DTYPES or (mode == 0 and flags & _HALF_BYTES_FLAG):
+        kind = _OTHER_MODES.get(mode, "4-bit")
         raise BenchError(
             f"{path} must hold real numbers (mode 0, 1, 2, 6 or 12), received {kind} pixels (mode "
             f"{mode}): convert it"
         )
-    width, height, pages = sizes(header)
+    width, height, pages = _sizes(header)
     if min(width, height, pages) < 1 or pages > MOST_SECTIONS:
         raise BenchError(
             f"{path} must have 1 to {MOST_SECTIONS} sections with pixels, received a size of "
             f"{width} x {height} x {pages}: save it again"
         )
-    dtype = np.dtype(DTYPES[mode]).newbyteorder(header.dtype["mode"].byteorder)
-    if mode == 0 and not bytes_are_signed(header):
+    dtype = np.dtype(_DTYPES[mode]).newbyteorder(header.dtype["mode"].byteorder)
+    if mode == 0 and not _bytes_are_signed(header):
         dtype = np.dtype("u1")
     start = HEADER_DTYPE.itemsize + max(0, int(header["nsymbt"]))
     needed, stored = width * height * pages * dtype.itemsize, path.stat().st_size - start
@@ -186,39 +186,39 @@ def check_pixels(path: Path, header: np.void) -> tuple[np.dtype, int]:
     return dtype, start
 
 
-def bytes_are_signed(header: np.void) -> bool:
+def _bytes_are_signed(header: np.void) -> bool:
     """Whether mode 0 means -128 to 127.
 
     IMOD's flag says it in its files. The standard says yes for others, which is wrong where the
     header's own range needs unsigned bytes.
     """
-    if has_imod_stamp(header):
-        return bool(imod_flags(header) & SIGNED_FLAG)
+    if _has_imod_stamp(header):
+        return bool(_imod_flags(header) & _SIGNED_FLAG)
     return not (float(header["dmin"]) >= 0 and 127 < float(header["dmax"]) <= 255)
 
 
-def origin_is_inverted(header: np.void) -> bool:
+def _origin_is_inverted(header: np.void) -> bool:
     """Whether the origin has the standard's sign, which is the opposite of IMOD's."""
-    marked = has_imod_stamp(header) and imod_flags(header) & INVERTED_ORIGIN_FLAG
-    return bool(marked) or STANDARD_OF_2014 <= int(header["nversion"]) < STANDARD_OF_2014 + 10
+    marked = _has_imod_stamp(header) and _imod_flags(header) & _INVERTED_ORIGIN_FLAG
+    return bool(marked) or _STANDARD_OF_2014 <= int(header["nversion"]) < _STANDARD_OF_2014 + 10
 
 
-def has_imod_stamp(header: np.void) -> bool:
+def _has_imod_stamp(header: np.void) -> bool:
     """Whether IMOD wrote the file."""
-    return extra_number(header, IMOD_STAMP_AT) == IMOD_STAMP
+    return _extra_number(header, _IMOD_STAMP_AT) == _IMOD_STAMP
 
 
-def imod_flags(header: np.void) -> int:
+def _imod_flags(header: np.void) -> int:
     """Returns IMOD's flags; none in a file that IMOD did not write."""
-    return extra_number(header, IMOD_FLAGS_AT) if has_imod_stamp(header) else 0
+    return _extra_number(header, _IMOD_FLAGS_AT) if _has_imod_stamp(header) else 0
 
 
-def extra_number(header: np.void, place: int) -> int:
+def _extra_number(header: np.void, place: int) -> int:
     """Returns a whole number from the free part of the header."""
     content = bytes(header["extra2"].tobytes())[place : place + 4]
     return int(np.frombuffer(content, header.dtype["mode"])[0])
 
 
-def round_side(side_nm: float) -> float:
+def _round_side(side_nm: float) -> float:
     """Rounds a length in nm, which a cell in single precision divided by its size gives."""
     return float(f"{side_nm:.6g}")

@@ -23,7 +23,7 @@ from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 # What a pixel of a section takes with its maps, labels and overlay: 12 measured on 7000 x 7000.
-BYTES_PER_PIXEL = 12
+_BYTES_PER_PIXEL = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +71,19 @@ def list_planes(where: str, pixel_size_nm: float | None, raw_key: str = AUTO) ->
             cannot be read.
     """
     planes: list[Plane] = []
-    for path in find_files(Path(where)):
-        key = choose_key(path, pixel_size_nm, raw_key)
+    for path in _find_files(Path(where)):
+        key = _choose_key(path, pixel_size_nm, raw_key)
         pages = list_pages(path.parent, path, key)
         digits = len(str(len(pages) - 1))
         for page, image in enumerate(pages):
             stem = stem_of(path)
             name = stem if len(pages) == 1 else f"{stem}_z{page:0{digits}}"
-            planes.append(Plane(name, path, image, choose_size(path, image, pixel_size_nm)))
-    check_names(planes)
+            planes.append(Plane(name, path, image, _choose_size(path, image, pixel_size_nm)))
+    _check_names(planes)
     return planes
 
 
-def find_files(path: Path) -> list[Path]:
+def _find_files(path: Path) -> list[Path]:
     """The image itself, or those of a folder in natural order."""
     if is_image(path):
         return [path]
@@ -102,7 +102,7 @@ def find_files(path: Path) -> list[Path]:
     return sorted(images.values(), key=lambda file: natural_key(file.name))
 
 
-def choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
+def _choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
     """The array of raw sections in a container; empty for plain images."""
     if not is_container(path):
         return ""
@@ -112,7 +112,7 @@ def choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
     return choose_raw(path, pixel_size_nm, labels)
 
 
-def choose_size(path: Path, image: SourceImage, option: float | None) -> float | None:
+def _choose_size(path: Path, image: SourceImage, option: float | None) -> float | None:
     """The pixel size of a section: the option's, else what its file states, else unknown."""
     sides = image.header.pixel_sides_nm
     if option is not None or sides is None:
@@ -125,7 +125,7 @@ def choose_size(path: Path, image: SourceImage, option: float | None) -> float |
     return sides[0]
 
 
-def check_names(planes: list[Plane]) -> None:
+def _check_names(planes: list[Plane]) -> None:
     """Raises BenchError where two sections would write the same files."""
     seen: dict[str, Path] = {}
     for plane in planes:
@@ -146,7 +146,7 @@ def check_readable(planes: list[Plane]) -> None:
     for plane in planes:
         height, width = plane.shape
         check_memory(
-            height * width * BYTES_PER_PIXEL,
+            height * width * _BYTES_PER_PIXEL,
             f"{plane.name} of {height} x {width} px",
             "cut it into pieces, or use a machine with more",
         )
@@ -192,7 +192,7 @@ def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImag
         names = dataset.unlabelled() or dataset.sections("train")
         return [UnlabelledImage(name, dataset.read_raw(name), size_nm) for name in names]
     images = []
-    for path in find_unlabelled(where):
+    for path in _find_unlabelled(where):
         header = read_header(path)
         sides_nm = header.pixel_sides_nm
         stated_nm = sides_nm[0] if sides_nm else size_nm
@@ -207,10 +207,10 @@ def hash_unlabelled(where: str, dataset: PreparedDataset) -> str:
     """Hashes what ``read_unlabelled`` reads, whatever it is called and wherever it lies."""
     if where == AUTO:
         return json_sha256(["train", dataset.content_hash])
-    return json_sha256([decode(path, path_sha256) for path in find_unlabelled(where)])
+    return json_sha256([decode(path, path_sha256) for path in _find_unlabelled(where)])
 
 
-def find_unlabelled(where: str) -> list[Path]:
+def _find_unlabelled(where: str) -> list[Path]:
     """Finds the image files of a comma-separated list, those of a folder in natural order."""
     found: list[Path] = []
     for path in (Path(part.strip()) for part in where.split(",") if part.strip()):

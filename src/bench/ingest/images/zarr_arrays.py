@@ -46,7 +46,7 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
         BenchError: If the metadata are damaged, the key names no array of sections, or the array
             cannot be read safely.
     """
-    return decode(path, lambda root: describe_array(root, find_array(root, key)), "Zarr folder")
+    return decode(path, lambda root: _describe_array(root, find_array(root, key)), "Zarr folder")
 
 
 def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
@@ -60,7 +60,7 @@ def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
     Raises:
         BenchError: As for `read_header`, or if there is no such section.
     """
-    return decode(path, lambda root: read_stored(root, find_array(root, key), page), "Zarr folder")
+    return decode(path, lambda root: _read_stored(root, find_array(root, key), page), "Zarr folder")
 
 
 def read_offset(path: Path, key: str) -> tuple[float, float, float]:
@@ -71,7 +71,7 @@ def read_offset(path: Path, key: str) -> tuple[float, float, float]:
 
     def read(root: Path) -> tuple[float, float, float]:
         array = find_array(root, key)
-        axes = axes_of(root, array)
+        axes = _axes_of(root, array)
         level = array.level.offset_nm
         if level:
             z = 0.0 if axes.z is None else level[axes.z]
@@ -85,7 +85,7 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
     """Returns the arrays of a folder that can be sections, by key; labels of OME-Zarr as well."""
 
     def read(root: Path) -> dict[str, ImageHeader]:
-        return {key: describe_array(root, array) for key, array in list_zarr_arrays(root).items()}
+        return {key: _describe_array(root, array) for key, array in list_zarr_arrays(root).items()}
 
     return decode(path, read, "Zarr folder")
 
@@ -111,7 +111,7 @@ def choose_level(path: Path, pixel_size_nm: float | None, key: str = "") -> str:
     return decode(path, lambda root: choose(root, pixel_size_nm, key), "Zarr folder")
 
 
-def axes_of(root: Path, array: StoredArray) -> SectionAxes:
+def _axes_of(root: Path, array: StoredArray) -> SectionAxes:
     """Returns the axes of sections of an array that can be decoded."""
     if array.foreign:
         raise BenchError(
@@ -122,9 +122,9 @@ def axes_of(root: Path, array: StoredArray) -> SectionAxes:
     return find_section_axes(root, array.key or "/", array.shape, array.level.names)
 
 
-def describe_array(root: Path, array: StoredArray) -> ImageHeader:
+def _describe_array(root: Path, array: StoredArray) -> ImageHeader:
     """Returns the header of an array."""
-    axes = axes_of(root, array)
+    axes = _axes_of(root, array)
     plane = array.shape[axes.y] * array.shape[axes.x] * array.dtype.itemsize
     stored = 0
     if plane > FREE_BYTES:
@@ -135,18 +135,18 @@ def describe_array(root: Path, array: StoredArray) -> ImageHeader:
     return build_header(array.shape, axes, array.level.sides_nm or find_sides(stated))
 
 
-def read_stored(root: Path, array: StoredArray, page: int) -> np.ndarray:
+def _read_stored(root: Path, array: StoredArray, page: int) -> np.ndarray:
     """Reads a section of an array, with others of its chunks for those asked for next."""
-    axes = axes_of(root, array)
+    axes = _axes_of(root, array)
     index = index_plane(root, array.shape, axes, page)
     z = axes.z
     if z is None:
         check_chunks(root, array, axes, index)
-        return read_bands(root, array, axes, index)
+        return _read_bands(root, array, axes, index)
 
     def read(sections: range) -> np.ndarray:
         check_chunks(root, array, axes, index)
-        return read_bands(root, array, axes, cut_sections(index, z, sections))
+        return _read_bands(root, array, axes, cut_sections(index, z, sections))
 
     plane_bytes = array.shape[axes.y] * array.shape[axes.x] * array.dtype.itemsize
     slab = find_slab(page, array.shape[z], array.chunks[z], plane_bytes)
@@ -154,7 +154,7 @@ def read_stored(root: Path, array: StoredArray, page: int) -> np.ndarray:
     return read_through((root, array.key), stamp, page, slab, read)
 
 
-def read_bands(
+def _read_bands(
     root: Path, array: StoredArray, axes: SectionAxes, index: tuple[int | slice, ...]
 ) -> np.ndarray:
     """Reads a part of an array (y, x) or (z, y, x), a band of chunks after the other."""

@@ -13,8 +13,8 @@ from bench.errors import BenchError
 from bench.ingest.images.axes import as_numbers
 from bench.ingest.images.limits import check_inside
 
-MOST_LEVELS = 100
-UNIT_NM = {
+_MOST_LEVELS = 100
+_UNIT_NM = {
     "picometer": 1e-3,
     "angstrom": 0.1,
     "nanometer": 1.0,
@@ -26,9 +26,9 @@ UNIT_NM = {
     "meter": 1e9,
 }
 LARGEST_METADATA = 16 * 2**20
-MOST_AXES = 8
-DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
-DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
+_MOST_AXES = 8
+_DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
+_DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
     f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
 }
 COMPRESSORS = {"gzip", "zlib", "zstd", "blosc", "lz4"}
@@ -51,7 +51,7 @@ class Level:
     offset_nm: tuple[float, ...] = ()
 
 
-def find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
+def _find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
     """Returns the levels of the multiscale image that a group is by its attributes, by key."""
     ome = attributes.get("ome", attributes)
     multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
@@ -60,10 +60,10 @@ def find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
     image = multiscales[0]
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
     names = tuple(str(axis.get("name")) for axis in axes)
-    units = tuple(UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
+    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
     levels = {}
-    for dataset in image["datasets"][:MOST_LEVELS]:
-        scale, offset = compose(
+    for dataset in image["datasets"][:_MOST_LEVELS]:
+        scale, offset = _compose(
             [
                 *dataset.get("coordinateTransformations", ()),
                 *image.get("coordinateTransformations", ()),
@@ -79,7 +79,7 @@ def find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
     return levels
 
 
-def compose(
+def _compose(
     transforms: list[dict[str, Any]], axes: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns the scale and translation of transforms applied in order; empty if unknown."""
@@ -145,11 +145,13 @@ def read_array(
     check_inside(root / key, (root,), str(root))
     if not (root / key).is_dir():
         return None
-    if (metadata := read_metadata(root, f"{key}/.zarray")) is not None:
-        stated = parse_v2(metadata)
-        attributes = read_metadata(root, f"{key}/.zattrs") or {}
-    elif (metadata := read_metadata(root, f"{key}/zarr.json")) and metadata["node_type"] == "array":
-        stated = parse_v3(metadata)
+    if (metadata := _read_metadata(root, f"{key}/.zarray")) is not None:
+        stated = _parse_v2(metadata)
+        attributes = _read_metadata(root, f"{key}/.zattrs") or {}
+    elif (metadata := _read_metadata(root, f"{key}/zarr.json")) and metadata[
+        "node_type"
+    ] == "array":
+        stated = _parse_v3(metadata)
         attributes = metadata.get("attributes") or {}
     else:
         return None
@@ -160,35 +162,35 @@ def read_array(
             levels = {**levels, **read_levels(root, "/".join(parts[:end]))}
     array = StoredArray(key, attributes=attributes, level=levels.get(key, Level()), **stated)
     ranks = {len(array.shape), len(array.files), len(array.chunks)}
-    if len(ranks) != 1 or max(ranks) > MOST_AXES or min((*array.files, *array.chunks, 1)) < 1:
+    if len(ranks) != 1 or max(ranks) > _MOST_AXES or min((*array.files, *array.chunks, 1)) < 1:
         raise ValueError(f"chunks of {array.files} and {array.chunks} in shape {array.shape}")
     return array
 
 
-def parse_v2(metadata: dict[str, Any]) -> dict[str, Any]:
+def _parse_v2(metadata: dict[str, Any]) -> dict[str, Any]:
     """Returns what the metadata of version 2 say of an array, by field of StoredArray."""
     compressor = (metadata["compressor"] or {}).get("id", "")
     dtype = metadata["dtype"]
-    known = isinstance(dtype, str) and DTYPE_V2.fullmatch(dtype)
+    known = isinstance(dtype, str) and _DTYPE_V2.fullmatch(dtype)
     usual = known and not metadata.get("filters") and compressor in COMPRESSORS | {""}
     return {
-        "shape": sides(metadata["shape"]),
+        "shape": _sides(metadata["shape"]),
         "dtype": np.dtype(dtype if known else "O"),
-        "files": sides(metadata["chunks"]),
-        "chunks": sides(metadata["chunks"]),
+        "files": _sides(metadata["chunks"]),
+        "chunks": _sides(metadata["chunks"]),
         "compressor": compressor,
-        "name_chunk": ("", separator(metadata.get("dimension_separator", "."))),
+        "name_chunk": ("", _separator(metadata.get("dimension_separator", "."))),
         "foreign": "" if usual else f"{dtype!r}, {metadata.get('filters')!r}, {compressor!r}",
     }
 
 
-def parse_v3(metadata: dict[str, Any]) -> dict[str, Any]:
+def _parse_v3(metadata: dict[str, Any]) -> dict[str, Any]:
     """Returns what the metadata of version 3 say of an array, by field of StoredArray."""
-    files = chunks = sides(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    files = chunks = _sides(metadata["chunk_grid"]["configuration"]["chunk_shape"])
     codecs, index, plain = metadata["codecs"], "", True
     if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
         settings = codecs[0]["configuration"]
-        chunks, codecs = sides(settings["chunk_shape"]), settings["codecs"]
+        chunks, codecs = _sides(settings["chunk_shape"]), settings["codecs"]
         index = settings.get("index_location", "end")
         plain = [codec["name"] for codec in settings["index_codecs"]] == ["bytes", "crc32c"]
         if index not in ("start", "end"):
@@ -197,30 +199,30 @@ def parse_v3(metadata: dict[str, Any]) -> dict[str, Any]:
     compressor = names[1] if len(names) == 2 else ""
     dtype = metadata["data_type"]
     fits = names[:1] == ["bytes"] and len(names) <= 2 and compressor in COMPRESSORS | {""}
-    known = isinstance(dtype, str) and dtype in DTYPES_V3
+    known = isinstance(dtype, str) and dtype in _DTYPES_V3
     encoding = metadata["chunk_key_encoding"]
     modern = encoding["name"] == "default"
     stated = (encoding.get("configuration") or {}).get("separator", "/" if modern else ".")
     return {
-        "shape": sides(metadata["shape"]),
+        "shape": _sides(metadata["shape"]),
         "dtype": np.dtype(dtype if known else "O"),
         "files": files,
         "chunks": chunks,
         "compressor": compressor,
-        "name_chunk": ("c" if modern else "", separator(stated)),
+        "name_chunk": ("c" if modern else "", _separator(stated)),
         "index": index,
         "foreign": "" if known and fits and plain else f"{dtype!r}, {codecs!r}",
     }
 
 
-def sides(value: Any) -> tuple[int, ...]:
+def _sides(value: Any) -> tuple[int, ...]:
     """Returns the sides of a shape; ValueError unless they are whole numbers from 0."""
     if not isinstance(value, list) or not all(type(side) is int and side >= 0 for side in value):
         raise ValueError(f"shape {str(value)[:80]}")
     return tuple(value)
 
 
-def separator(value: Any) -> str:
+def _separator(value: Any) -> str:
     """Returns what separates the numbers in the name of a chunk."""
     if value not in (".", "/"):
         raise ValueError(f"separator {value!r}")
@@ -229,18 +231,18 @@ def separator(value: Any) -> str:
 
 def read_levels(root: Path, key: str) -> dict[str, Level]:
     """Returns the levels of the multiscale image that a group is, by key."""
-    return find_levels(read_attributes(root, key), key)
+    return _find_levels(_read_attributes(root, key), key)
 
 
-def read_attributes(root: Path, key: str) -> dict[str, Any]:
+def _read_attributes(root: Path, key: str) -> dict[str, Any]:
     """Returns the attributes of a group or array; none where it has no metadata."""
-    attributes = (read_metadata(root, f"{key}/zarr.json") or {}).get("attributes")
+    attributes = (_read_metadata(root, f"{key}/zarr.json") or {}).get("attributes")
     if attributes is None:
-        attributes = read_metadata(root, f"{key}/.zattrs")
+        attributes = _read_metadata(root, f"{key}/.zattrs")
     return attributes if isinstance(attributes, dict) else {}
 
 
-def read_metadata(root: Path, name: str) -> dict[str, Any] | None:
+def _read_metadata(root: Path, name: str) -> dict[str, Any] | None:
     """Reads a metadata file; None if it is missing."""
     file = root / name.strip("/")
     if not file.is_file():

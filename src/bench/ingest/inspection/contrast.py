@@ -11,18 +11,18 @@ from bench.ingest.inspection.measures import SectionMeasures
 
 # In deviations of the raw image. Every structure of EPFL6, VNC and ISBI 2012 is 0.75 to 1.5
 # darker than the rest in every section.
-CLEAR_CONTRAST = 0.3
+_CLEAR_CONTRAST = 0.3
 # A mask with less of the usual contrast is not of this image; in the same data at least 0.65.
-CONTRAST_SHARE = 1 / 3
-FEWEST_SECTIONS = 3
+_CONTRAST_SHARE = 1 / 3
+_FEWEST_SECTIONS = 3
 # Neighbours of VNC correlate with 0.32 or more, of ISBI 2012 with 0.05 to 0.34.
-CLEAR_CORRELATION = 0.2
+_CLEAR_CORRELATION = 0.2
 # In deviations of the raw image: at most 0.2 between the splits of EPFL6, VNC and ISBI 2012, and
 # 0.8 between a section of the latter and the others.
-SPLIT_DRIFT = 0.5
-SECTION_DRIFT = 1.5
-SPLIT_SPREAD = 1.5
-SECTION_SPREAD = 2.0
+_SPLIT_DRIFT = 0.5
+_SECTION_DRIFT = 1.5
+_SPLIT_SPREAD = 1.5
+_SECTION_SPREAD = 2.0
 
 
 def judge_contrast(
@@ -37,13 +37,13 @@ def judge_contrast(
         correlations: Of each with the one before; None where they cannot be compared.
         inverted_masks: Section and structure of masks that are inverted themselves.
     """
-    usual = usual_contrasts(sections, inverted_masks)
-    inverted = find_inverted_raw(sections, correlations, usual, inverted_masks)
-    elsewhere = find_foreign_masks(sections, usual, inverted_masks)
-    return [*inverted, *elsewhere, *judge_depths(sections), *judge_grey(sections)]
+    usual = _usual_contrasts(sections, inverted_masks)
+    inverted = _find_inverted_raw(sections, correlations, usual, inverted_masks)
+    elsewhere = _find_foreign_masks(sections, usual, inverted_masks)
+    return [*inverted, *elsewhere, *_judge_depths(sections), *_judge_grey(sections)]
 
 
-def usual_contrasts(
+def _usual_contrasts(
     sections: Sequence[SectionMeasures], leave_out: set[tuple[str, str]]
 ) -> dict[str, float]:
     """The median contrast of every structure that is clearly darker or brighter than the rest."""
@@ -53,10 +53,10 @@ def usual_contrasts(
             if mask.contrast is not None and (section.name, structure) not in leave_out:
                 found.setdefault(structure, []).append(mask.contrast)
     medians = {structure: float(np.median(values)) for structure, values in found.items()}
-    return {key: value for key, value in medians.items() if abs(value) >= CLEAR_CONTRAST}
+    return {key: value for key, value in medians.items() if abs(value) >= _CLEAR_CONTRAST}
 
 
-def find_inverted_raw(
+def _find_inverted_raw(
     sections: Sequence[SectionMeasures],
     correlations: Sequence[float | None],
     usual: dict[str, float],
@@ -77,11 +77,11 @@ def find_inverted_raw(
             and (section.name, structure) not in leave_out
         }
         structure = max(clear, key=lambda name: abs(clear[name]), default="")
-        if clear and abs(clear[structure]) >= CLEAR_CONTRAST:
+        if clear and abs(clear[structure]) >= _CLEAR_CONTRAST:
             signs.append(int(np.sign(clear[structure])))
             bright = "brighter" if (section.masks[structure].contrast or 0) > 0 else "darker"
             reasons.append(f"{structure} is {bright} than the rest, elsewhere the contrary")
-        elif correlation is not None and abs(correlation) >= CLEAR_CORRELATION and signs:
+        elif correlation is not None and abs(correlation) >= _CLEAR_CORRELATION and signs:
             signs.append(signs[-1] * int(np.sign(correlation)))
             reasons.append(f"it correlates with {correlation:.2f} with the section before")
         else:
@@ -102,7 +102,7 @@ def find_inverted_raw(
     ]
 
 
-def find_foreign_masks(
+def _find_foreign_masks(
     sections: Sequence[SectionMeasures], usual: dict[str, float], leave_out: set[tuple[str, str]]
 ) -> list[Finding]:
     """Finds masks under which the raw image hardly differs from the rest of it."""
@@ -113,10 +113,10 @@ def find_foreign_masks(
             if (
                 mask.contrast is None
                 or structure not in usual
-                or counts[structure] < FEWEST_SECTIONS
+                or counts[structure] < _FEWEST_SECTIONS
             ):
                 continue
-            if abs(mask.contrast) >= CONTRAST_SHARE * abs(usual[structure]):
+            if abs(mask.contrast) >= _CONTRAST_SHARE * abs(usual[structure]):
                 continue
             if (section.name, structure) in leave_out:
                 continue
@@ -135,7 +135,7 @@ def find_foreign_masks(
     return findings
 
 
-def judge_depths(sections: Sequence[SectionMeasures]) -> list[Finding]:
+def _judge_depths(sections: Sequence[SectionMeasures]) -> list[Finding]:
     """Finds images of more than one pixel type."""
     counts = Counter(section.raw.dtype for section in sections if section.raw is not None)
     if len(counts) < 2:
@@ -145,7 +145,7 @@ def judge_depths(sections: Sequence[SectionMeasures]) -> list[Finding]:
     return [Finding("depth", f"there are {received}", remedy)]
 
 
-def judge_grey(sections: Sequence[SectionMeasures]) -> list[Finding]:
+def _judge_grey(sections: Sequence[SectionMeasures]) -> list[Finding]:
     """Finds splits and sections whose brightness or spread is far from that of the others."""
     measured = [s for s in sections if s.raw is not None and s.look is not None]
     if not measured:
@@ -159,7 +159,7 @@ def judge_grey(sections: Sequence[SectionMeasures]) -> list[Finding]:
     }
     findings = []
     for section, values in zip(measured, grey, strict=True):
-        fact = describe_drift(values, medians[section.split], SECTION_DRIFT, SECTION_SPREAD)
+        fact = _describe_drift(values, medians[section.split], _SECTION_DRIFT, _SECTION_SPREAD)
         if fact:
             findings.append(
                 Finding(
@@ -173,14 +173,14 @@ def judge_grey(sections: Sequence[SectionMeasures]) -> list[Finding]:
             )
     first, *others = medians
     for split in others:
-        fact = describe_drift(medians[split], medians[first], SPLIT_DRIFT, SPLIT_SPREAD)
+        fact = _describe_drift(medians[split], medians[first], _SPLIT_DRIFT, _SPLIT_SPREAD)
         if fact:
             remedy = "expect lower scores there, or take every split from all recordings"
             findings.append(Finding("drift", f"{fact} of {first}", remedy, split=split))
     return findings
 
 
-def describe_drift(
+def _describe_drift(
     values: Sequence[float], usual: Sequence[float], drift: float, spread: float
 ) -> str:
     """Says how mean and deviation differ from usual ones, if they do; else is empty."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core.names import first_names, natural_key
 
-ERROR, WARNING = "error", "warning"
+ERROR, _WARNING = "error", "warning"
 
 # Of each kind its level and its title. An error is what prepare refuses, or what makes a model
 # learn something false for sure; the most severe come first.
@@ -19,28 +19,28 @@ KINDS: dict[str, tuple[str, str]] = {
     "leak": (ERROR, "the same image in two splits"),
     "mask-inverted": (ERROR, "mask is inverted"),
     "raw-inverted": (ERROR, "grey values are inverted"),
-    "mask-elsewhere": (WARNING, "mask does not fit its image"),
-    "mostly-foreground": (WARNING, "mask covers most of the image"),
-    "no-test": (WARNING, "nothing is annotated in the test split"),
-    "neighbours": (WARNING, "neighbouring sections in two splits"),
-    "copy": (WARNING, "the same image twice"),
-    "misaligned": (WARNING, "section is shifted"),
-    "empty": (WARNING, "nothing is annotated"),
-    "outside": (WARNING, "objects lie outside of the image"),
-    "hidden": (WARNING, "objects are wholly covered by others"),
-    "overlap": (WARNING, "objects overlap"),
-    "cut": (WARNING, "objects reach beyond the image"),
-    "large": (WARNING, "suspiciously large instances"),
-    "tiny": (WARNING, "tiny fragments"),
-    "depth": (WARNING, "images differ in bit depth"),
-    "saturated": (WARNING, "grey values are cut off"),
-    "few-levels": (WARNING, "few grey levels"),
-    "contrast": (WARNING, "contrast differs from the rest of the split"),
-    "drift": (WARNING, "contrast differs between splits"),
-    "weight": (WARNING, "foreground weight does not suit the data"),
-    "noticed": (WARNING, "noticed"),
+    "mask-elsewhere": (_WARNING, "mask does not fit its image"),
+    "mostly-foreground": (_WARNING, "mask covers most of the image"),
+    "no-test": (_WARNING, "nothing is annotated in the test split"),
+    "neighbours": (_WARNING, "neighbouring sections in two splits"),
+    "copy": (_WARNING, "the same image twice"),
+    "misaligned": (_WARNING, "section is shifted"),
+    "empty": (_WARNING, "nothing is annotated"),
+    "outside": (_WARNING, "objects lie outside of the image"),
+    "hidden": (_WARNING, "objects are wholly covered by others"),
+    "overlap": (_WARNING, "objects overlap"),
+    "cut": (_WARNING, "objects reach beyond the image"),
+    "large": (_WARNING, "suspiciously large instances"),
+    "tiny": (_WARNING, "tiny fragments"),
+    "depth": (_WARNING, "images differ in bit depth"),
+    "saturated": (_WARNING, "grey values are cut off"),
+    "few-levels": (_WARNING, "few grey levels"),
+    "contrast": (_WARNING, "contrast differs from the rest of the split"),
+    "drift": (_WARNING, "contrast differs between splits"),
+    "weight": (_WARNING, "foreground weight does not suit the data"),
+    "noticed": (_WARNING, "noticed"),
 }
-ORDER = {kind: place for place, kind in enumerate(KINDS)}
+_ORDER = {kind: place for place, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class FindingGroup:
+class _FindingGroup:
     """Findings of one kind and structure.
 
     Attributes:
@@ -124,22 +124,22 @@ class FindingGroup:
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Returns findings with the most severe kind first, each kind by structure and section."""
-    return tuple(sorted(findings, key=sort_key))
+    return tuple(sorted(findings, key=_sort_key))
 
 
-def sort_key(finding: Finding) -> tuple[Any, ...]:
+def _sort_key(finding: Finding) -> tuple[Any, ...]:
     """Places a finding: by its kind, then by what it concerns."""
     name = finding.section or finding.split or ""
-    return ORDER[finding.kind], finding.structure or "", natural_key(name), finding.fact
+    return _ORDER[finding.kind], finding.structure or "", natural_key(name), finding.fact
 
 
-def group_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
+def group_findings(findings: Iterable[Finding]) -> list[_FindingGroup]:
     """Returns findings grouped by kind and structure, the most severe first."""
-    groups = groupby(sort_findings(findings), key=group_key)
-    return [FindingGroup(tuple(members)) for _, members in groups]
+    groups = groupby(sort_findings(findings), key=_group_key)
+    return [_FindingGroup(tuple(members)) for _, members in groups]
 
 
-def group_key(finding: Finding) -> tuple[str, ...]:
+def _group_key(finding: Finding) -> tuple[str, ...]:
     """Tells which findings go on one line: those that concern no section stay alone."""
     alone = "" if finding.section else finding.fact
     return finding.kind, finding.structure or "", alone

@@ -10,29 +10,29 @@ from bench.dataset.prepared import UNLABELLED
 from bench.ingest.inspection.findings import Finding
 from bench.ingest.writing import may_share
 
-WINDOWS_PER_SIDE = 4
-WINDOW_PX = 32
+_WINDOWS_PER_SIDE = 4
+_WINDOW_PX = 32
 # With fewer windows of any contrast two images cannot be told apart.
-FEWEST_WINDOWS = 4
+_FEWEST_WINDOWS = 4
 # A copy has the noise of its original, a neighbour has its own. Mean correlation of the windows,
 # at full resolution: neighbours of EPFL6, 5 nm apart, at most 0.83, of VNC and ISBI 2012, 50 nm
 # apart, 0.29; JPEG copies of the same 0.936 (quality 50) to 0.999, and 0.98 or more with changed
 # gamma, bit depth or a little noise.
-SURE_COPY = 0.999
-LIKELY_COPY = 0.95
+_SURE_COPY = 0.999
+_LIKELY_COPY = 0.95
 # Images with less noise have neighbours that are more alike: a copy must differ less than they.
-COPY_DIFFERENCE = 1 / 3
+_COPY_DIFFERENCE = 1 / 3
 # Between the splits of EPFL6, 130 nm apart or more, at most 0.18.
-NEIGHBOURS = 0.6
-SMALL_SIDE_PX = 512
+_NEIGHBOURS = 0.6
+_SMALL_SIDE_PX = 512
 # Of the longer side. Between aligned sections of VNC, 50 nm apart, tissue moves by 0.4 % at most.
-LEAST_SHIFT = 0.01
+_LEAST_SHIFT = 0.01
 # A shift is believed if the sections then correlate, and clearly better than without it. True
 # neighbours correlate with 0.35 (VNC) to 0.96 (EPFL6), others with less than 0.2.
-LEAST_CORRELATION = 0.2
-LEAST_GAIN = 0.15
+_LEAST_CORRELATION = 0.2
+_LEAST_GAIN = 0.15
 # Of either side; with less in common, correlation says little.
-LEAST_OVERLAP = 0.5
+_LEAST_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ class Look:
 
 def take_windows(raw: np.ndarray) -> np.ndarray:
     """Takes the windows of a look from a section (y, x) of finite numbers."""
-    side = max(1, min(WINDOW_PX, *(length // WINDOWS_PER_SIDE for length in raw.shape)))
+    side = max(1, min(_WINDOW_PX, *(length // _WINDOWS_PER_SIDE for length in raw.shape)))
     tops, lefts = (
-        (np.arange(WINDOWS_PER_SIDE) * 2 + 1) * length // (2 * WINDOWS_PER_SIDE) - side // 2
+        (np.arange(_WINDOWS_PER_SIDE) * 2 + 1) * length // (2 * _WINDOWS_PER_SIDE) - side // 2
         for length in raw.shape
     )
     windows = np.array(
@@ -71,7 +71,7 @@ def take_windows(raw: np.ndarray) -> np.ndarray:
             for left in lefts.clip(0)
         ],
         np.float64,
-    ).reshape(WINDOWS_PER_SIDE**2, -1)
+    ).reshape(_WINDOWS_PER_SIDE**2, -1)
     windows -= windows.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(windows, axis=1, keepdims=True)
     return np.asarray(windows / np.where(lengths > 0, lengths, 1), np.float32)
@@ -89,7 +89,7 @@ def compare_looks(looks: Sequence[Look]) -> np.ndarray:
     for window, seen in zip(windows, visible, strict=True):
         total += window @ window.T
         counted += seen[:, None] | seen[None, :]
-    return np.where(counted >= FEWEST_WINDOWS, total / np.maximum(counted, 1), 0)
+    return np.where(counted >= _FEWEST_WINDOWS, total / np.maximum(counted, 1), 0)
 
 
 def judge_looks(looks: Sequence[Look], rule: str) -> list[Finding]:
@@ -103,10 +103,10 @@ def judge_looks(looks: Sequence[Look], rule: str) -> list[Finding]:
     for shape in dict.fromkeys(look.shape for look in looks):
         alike = [look for look in looks if look.shape == shape]
         likeness = np.abs(compare_looks(alike))
-        least = least_likeness(alike, likeness)
+        least = _least_likeness(alike, likeness)
         copied: set[int] = set()
         nearest: dict[tuple[str, str], tuple[float, Look, Look]] = {}
-        for first, second in close_pairs(likeness, alike):
+        for first, second in _close_pairs(likeness, alike):
             one, other, found = alike[first], alike[second], float(likeness[first, second])
             if one.split != other.split and may_share(rule, {one.split, other.split}):
                 continue
@@ -114,30 +114,32 @@ def judge_looks(looks: Sequence[Look], rule: str) -> list[Finding]:
             if same or found >= least:
                 # The third of three copies is a copy of the first; once is enough.
                 if second not in copied:
-                    findings.append(report_copy(one, other, 1.0 if same else found))
+                    findings.append(_report_copy(one, other, 1.0 if same else found))
                 copied.add(second)
             elif one.split != other.split and UNLABELLED not in (one.split, other.split):
                 key = (one.split, other.split)
-                nearest[key] = max(nearest.get(key, (0.0, one, other)), (found, one, other), key=by)
-        findings += [report_neighbours(*nearest[key]) for key in nearest]
+                nearest[key] = max(
+                    nearest.get(key, (0.0, one, other)), (found, one, other), key=_by
+                )
+        findings += [_report_neighbours(*nearest[key]) for key in nearest]
     return findings
 
 
-def by(candidate: tuple[float, Look, Look]) -> float:
+def _by(candidate: tuple[float, Look, Look]) -> float:
     """Orders pairs by their correlation."""
     return candidate[0]
 
 
-def close_pairs(likeness: np.ndarray, looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
+def _close_pairs(likeness: np.ndarray, looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
     """Pairs of sections, the earlier first, that look alike or have the same pixels."""
     number = {look.content: place for place, look in enumerate(looks)}
     contents = np.array([number[look.content] for look in looks])
-    close = (likeness >= NEIGHBOURS) | (contents[:, None] == contents[None, :])
+    close = (likeness >= _NEIGHBOURS) | (contents[:, None] == contents[None, :])
     for first, second in zip(*np.nonzero(np.triu(close, 1)), strict=True):
         yield int(first), int(second)
 
 
-def least_likeness(looks: Sequence[Look], likeness: np.ndarray) -> float:
+def _least_likeness(looks: Sequence[Look], likeness: np.ndarray) -> float:
     """The correlation from which sections are copies, by how alike neighbours are."""
     following = [
         float(likeness[place, place + 1])
@@ -145,10 +147,10 @@ def least_likeness(looks: Sequence[Look], likeness: np.ndarray) -> float:
         if looks[place].split == looks[place + 1].split
     ]
     usual = float(np.median(following)) if following else 0.0
-    return min(SURE_COPY, max(LIKELY_COPY, 1 - COPY_DIFFERENCE * (1 - usual)))
+    return min(_SURE_COPY, max(_LIKELY_COPY, 1 - _COPY_DIFFERENCE * (1 - usual)))
 
 
-def report_copy(first: Look, second: Look, likeness: float) -> Finding:
+def _report_copy(first: Look, second: Look, likeness: float) -> Finding:
     """Builds the finding of two sections that are the same image."""
     across = first.split != second.split
     how = "the same pixels" if likeness == 1 else f"a correlation of {likeness:.3f}"
@@ -164,7 +166,7 @@ def report_copy(first: Look, second: Look, likeness: float) -> Finding:
     )
 
 
-def report_neighbours(likeness: float, first: Look, second: Look) -> Finding:
+def _report_neighbours(likeness: float, first: Look, second: Look) -> Finding:
     """Builds the finding of two splits that share neighbouring sections."""
     return Finding(
         kind="neighbours",
@@ -195,19 +197,19 @@ class Shift:
     @property
     def is_real(self) -> bool:
         """Whether the sections correlate so much better that they must be shifted."""
-        moved = max(abs(self.y), abs(self.x)) >= LEAST_SHIFT * self.side
-        better = self.after >= max(LEAST_CORRELATION, self.correlation + LEAST_GAIN)
+        moved = max(abs(self.y), abs(self.x)) >= _LEAST_SHIFT * self.side
+        better = self.after >= max(_LEAST_CORRELATION, self.correlation + _LEAST_GAIN)
         return moved and better
 
     def undoes(self, other: "Shift") -> bool:
         """Whether it leads back from another shift."""
         away = max(abs(self.y + other.y), abs(self.x + other.x))
-        return away < LEAST_SHIFT * self.side
+        return away < _LEAST_SHIFT * self.side
 
 
-def shrink_section(raw: np.ndarray) -> np.ndarray:
+def _shrink_section(raw: np.ndarray) -> np.ndarray:
     """A small copy (y, x) of a section of finite numbers, float32."""
-    small = shrink_image(raw, shrink_factor(raw.shape, SMALL_SIDE_PX))
+    small = shrink_image(raw, shrink_factor(raw.shape, _SMALL_SIDE_PX))
     return np.asarray(small, np.float32)
 
 
@@ -230,10 +232,10 @@ class Series:
             self.small if raw is not None and (name, raw.shape) == (self.name, self.shape) else None
         )
         self.name, self.shape = name, () if raw is None else raw.shape
-        self.small = None if raw is None else shrink_section(raw)
+        self.small = None if raw is None else _shrink_section(raw)
         if raw is None or self.small is None or before is None:
             return None
-        return estimate_shift(before, self.small, shrink_factor(raw.shape, SMALL_SIDE_PX))
+        return estimate_shift(before, self.small, shrink_factor(raw.shape, _SMALL_SIDE_PX))
 
 
 def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
@@ -258,25 +260,25 @@ def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
     return Shift(
         y=y * factor,
         x=x * factor,
-        correlation=correlate(first, second),
-        after=correlate_shifted(first, second, y, x),
+        correlation=_correlate(first, second),
+        after=_correlate_shifted(first, second, y, x),
         side=max(height, width) * factor,
     )
 
 
-def correlate_shifted(first: np.ndarray, second: np.ndarray, y: int, x: int) -> float:
+def _correlate_shifted(first: np.ndarray, second: np.ndarray, y: int, x: int) -> float:
     """Correlates what two images show in common after a shift in px; 0 if that is little."""
     height, width = first.shape
-    if abs(y) > (1 - LEAST_OVERLAP) * height or abs(x) > (1 - LEAST_OVERLAP) * width:
+    if abs(y) > (1 - _LEAST_OVERLAP) * height or abs(x) > (1 - _LEAST_OVERLAP) * width:
         return 0.0
     rows, columns = height - abs(y), width - abs(x)
     top, left = max(-y, 0), max(-x, 0)
     of_first = first[top : top + rows, left : left + columns]
     top, left = max(y, 0), max(x, 0)
-    return correlate(of_first, second[top : top + rows, left : left + columns])
+    return _correlate(of_first, second[top : top + rows, left : left + columns])
 
 
-def correlate(first: np.ndarray, second: np.ndarray) -> float:
+def _correlate(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's correlation of two images; 0 where one has no contrast."""
     first, second = first - first.mean(dtype=float), second - second.mean(dtype=float)
     lengths = float(np.linalg.norm(first)) * float(np.linalg.norm(second))

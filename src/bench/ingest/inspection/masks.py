@@ -12,18 +12,18 @@ from bench.structures import STRUCTURES
 
 # Fewer pixels are no object at any pixel size, and less than this share of the median is what
 # a slip of the brush leaves.
-FEWEST_PX = 4
-TINY_SHARE = 0.05
+_FEWEST_PX = 4
+_TINY_SHARE = 0.05
 # A structure most of whose foreground is in pieces so much larger than its median is a network,
 # such as membrane: its pieces are no objects, so none is too large.
-NETWORK_FACTOR = 10
-MOSTLY_FOREGROUND = 0.5
+_NETWORK_FACTOR = 10
+_MOSTLY_FOREGROUND = 0.5
 # An inverted mask has about as much foreground as the others have background. A small crop that
 # one object fills has not, but for a rare case. In EPFL6, VNC and ISBI 2012 the share of a
 # structure differs by at most 0.11 between sections.
-INVERTED_TOLERANCE = 0.15
+_INVERTED_TOLERANCE = 0.15
 # By how much the default may be off; 2.3 for the mitochondria of EPFL6.
-WEIGHT_FACTOR = 4
+_WEIGHT_FACTOR = 4
 
 
 def judge_masks(
@@ -38,14 +38,14 @@ def judge_masks(
     """
     masked = [section for section in sections if structure in section.masks]
     return [
-        *judge_foreground(structure, summary),
-        *find_inverted(structure, masked),
-        *judge_areas(structure, masked, summary["median_area_px"]),
-        *judge_weight(structure, summary),
+        *_judge_foreground(structure, summary),
+        *_find_inverted(structure, masked),
+        *_judge_areas(structure, masked, summary["median_area_px"]),
+        *_judge_weight(structure, summary),
     ]
 
 
-def judge_foreground(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
+def _judge_foreground(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
     """Finds splits without foreground, and splits full of it."""
     findings = []
     for split, share in summary["foreground_fraction"].items():
@@ -58,7 +58,7 @@ def judge_foreground(structure: str, summary: Mapping[str, Any]) -> list[Finding
             findings.append(
                 Finding("no-foreground", fact, remedy, split=split, structure=structure)
             )
-        elif share > MOSTLY_FOREGROUND:
+        elif share > _MOSTLY_FOREGROUND:
             fact, remedy = f"{share:.1%} is foreground", "are its masks inverted?"
             findings.append(
                 Finding("mostly-foreground", fact, remedy, split=split, structure=structure)
@@ -66,22 +66,22 @@ def judge_foreground(structure: str, summary: Mapping[str, Any]) -> list[Finding
     return findings
 
 
-def find_inverted(structure: str, masked: Sequence[SectionMeasures]) -> list[Finding]:
+def _find_inverted(structure: str, masked: Sequence[SectionMeasures]) -> list[Finding]:
     """Finds masks whose foreground is as large as the background of the others."""
     shares = np.array([section.masks[structure].foreground for section in masked])
     findings = []
-    for place in np.flatnonzero(shares > MOSTLY_FOREGROUND).tolist():
+    for place in np.flatnonzero(shares > _MOSTLY_FOREGROUND).tolist():
         usual = float(np.median(np.delete(shares, place))) if len(shares) > 1 else 1.0
-        if usual > MOSTLY_FOREGROUND or abs(1 - usual - shares[place]) > INVERTED_TOLERANCE:
+        if usual > _MOSTLY_FOREGROUND or abs(1 - usual - shares[place]) > _INVERTED_TOLERANCE:
             continue
         section = masked[place]
         fact = f"{shares[place]:.1%} of it is foreground, of the other masks {usual:.1%}"
         remedy = "save it with 0 for background"
-        findings.append(locate("mask-inverted", fact, remedy, structure, section))
+        findings.append(_locate("mask-inverted", fact, remedy, structure, section))
     return findings
 
 
-def judge_areas(
+def _judge_areas(
     structure: str, masked: Sequence[SectionMeasures], training_median: float | None
 ) -> list[Finding]:
     """Finds instances that are far smaller or larger than the others, section by section.
@@ -91,12 +91,12 @@ def judge_areas(
     `summarise_structure` calls suspicious; a network has none.
     """
     areas = np.concatenate([np.empty(0), *(s.masks[structure].instances.areas for s in masked)])
-    objects = areas[areas >= FEWEST_PX]
-    smallest = float(FEWEST_PX)
+    objects = areas[areas >= _FEWEST_PX]
+    smallest = float(_FEWEST_PX)
     if objects.size:
-        smallest = max(smallest, TINY_SHARE * float(np.median(objects)))
+        smallest = max(smallest, _TINY_SHARE * float(np.median(objects)))
     largest = np.inf
-    if training_median is not None and not is_network(objects):
+    if training_median is not None and not _is_network(objects):
         largest = SUSPICIOUS_AREA_FACTOR * training_median
     findings = []
     for section in masked:
@@ -106,30 +106,30 @@ def judge_areas(
         if tiny.any():
             fact = f"{tiny.sum()} of {tiny.size} are smaller than {smallest:.0f} px"
             remedy = "delete them in the annotation if they are slips"
-            findings.append(locate("tiny", fact, remedy, structure, section, tiny))
+            findings.append(_locate("tiny", fact, remedy, structure, section, tiny))
         if large.any():
             fact = f"{large.sum()} of {large.size} are larger than {largest:.0f} px, "
             fact += f"{SUSPICIOUS_AREA_FACTOR} times the training median"
             remedy = "if they are touching objects in one, annotate instances with ids of their own"
-            findings.append(locate("large", fact, remedy, structure, section, large))
+            findings.append(_locate("large", fact, remedy, structure, section, large))
     return findings
 
 
-def is_network(areas: np.ndarray) -> bool:
+def _is_network(areas: np.ndarray) -> bool:
     """Whether most of a structure's foreground is in pieces far larger than its median."""
     if not areas.size:
         return False
-    huge = areas[areas > NETWORK_FACTOR * np.median(areas)]
+    huge = areas[areas > _NETWORK_FACTOR * np.median(areas)]
     return bool(huge.sum() > areas.sum() / 2)
 
 
-def judge_weight(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
+def _judge_weight(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
     """Finds a default foreground weight that is far from the balance of the training masks."""
     balance = balancing_weight(summary["foreground_fraction"].get("train", 0.0))
     if structure not in STRUCTURES or balance is None:
         return []
     weight = STRUCTURES[structure].foreground_weight
-    if 1 / WEIGHT_FACTOR <= balance / weight <= WEIGHT_FACTOR:
+    if 1 / _WEIGHT_FACTOR <= balance / weight <= _WEIGHT_FACTOR:
         return []
     return [
         Finding(
@@ -148,7 +148,7 @@ def balancing_weight(foreground: float) -> float | None:
     return (1 - foreground) / foreground if 0 < foreground < 1 else None
 
 
-def locate(
+def _locate(
     kind: str,
     fact: str,
     remedy: str,

@@ -12,11 +12,11 @@ from bench.ingest.inspection.findings import Finding
 from bench.ingest.inspection.likeness import Look
 
 # Means and percentiles from about a million pixels on a regular grid are good to a thousandth.
-SAMPLE_PX = 1_000_000
+_SAMPLE_PX = 1_000_000
 # EPFL6, VNC and ISBI 2012 have at most 0.2 % of their pixels at an end.
-MOST_SATURATED = 0.01
+_MOST_SATURATED = 0.01
 # EPFL6, VNC and ISBI 2012 use more than 140 levels.
-FEWEST_LEVELS = 32
+_FEWEST_LEVELS = 32
 # Squares of larger numbers leave the range of single precision, which networks compute in.
 LARGEST_VALUE = 1e18
 # Rows are measured in bands of about so many pixels, which bounds the memory.
@@ -26,7 +26,7 @@ MOST_INSTANCES = 1_000_000
 
 
 @dataclass(frozen=True)
-class RawMeasures:
+class _RawMeasures:
     """Grey values of a section.
 
     Attributes:
@@ -52,7 +52,7 @@ class RawMeasures:
     levels: int
 
 
-def measure_raw(raw: np.ndarray) -> RawMeasures | None:
+def measure_raw(raw: np.ndarray) -> _RawMeasures | None:
     """Measures a raw section (y, x); None if no pixel of it is a number.
 
     Pixels that are not finite are left out, and numbers are cut at 1e18.
@@ -65,7 +65,7 @@ def measure_raw(raw: np.ndarray) -> RawMeasures | None:
     lowest, highest = pixels.min(), pixels.max()
     sample = sample_pixels(pixels).astype(np.float64)
     low, high = np.percentile(sample, (0.5, 99.5))
-    return RawMeasures(
+    return _RawMeasures(
         shape=(raw.shape[0], raw.shape[1]),
         dtype=str(raw.dtype),
         mean=float(sample.mean()),
@@ -85,18 +85,18 @@ def cut_numbers(pixels: np.ndarray) -> np.ndarray:
 
 
 def sample_pixels(image: np.ndarray) -> np.ndarray:
-    """Takes at most about SAMPLE_PX pixels of an image (y, x) or of a list, on a regular grid."""
-    step = max(1, math.ceil((image.size / SAMPLE_PX) ** (1 / image.ndim)))
+    """Takes at most about _SAMPLE_PX pixels of an image (y, x) or of a list, on a regular grid."""
+    step = max(1, math.ceil((image.size / _SAMPLE_PX) ** (1 / image.ndim)))
     return image[(slice(None, None, step),) * image.ndim]
 
 
-def judge_raw(measures: RawMeasures) -> tuple[str, str, str] | None:
+def judge_raw(measures: _RawMeasures) -> tuple[str, str, str] | None:
     """Judges the grey values of a section.
 
     Returns:
         Kind of a finding, fact and remedy: few levels, or values cut off at an end; or None.
     """
-    if measures.levels < FEWEST_LEVELS:
+    if measures.levels < _FEWEST_LEVELS:
         return (
             "few-levels",
             f"its pixels have {measures.levels} values from {measures.lowest:g} to "
@@ -110,14 +110,14 @@ def judge_raw(measures: RawMeasures) -> tuple[str, str, str] | None:
     facts = [
         f"{share:.1%} of its pixels have the {end} value {value:g}"
         for share, end, value in ends
-        if share > MOST_SATURATED
+        if share > _MOST_SATURATED
     ]
     remedy = "export it again without stretching its contrast; crop an empty border"
     return ("saturated", " and ".join(facts), remedy) if facts else None
 
 
 @dataclass(frozen=True, eq=False)
-class Instances:
+class _Instances:
     """The instances of a mask, ordered by id.
 
     Attributes:
@@ -141,7 +141,7 @@ class Instances:
         return tuple(places)
 
 
-def measure_instances(labels: np.ndarray, file: str) -> Instances:
+def measure_instances(labels: np.ndarray, file: str) -> _Instances:
     """Measures the instances in an image of ids (y, x), whatever their size; 0 is background.
 
     Raises:
@@ -152,23 +152,23 @@ def measure_instances(labels: np.ndarray, file: str) -> Instances:
     parts: list[np.ndarray] = []
     known = 0
     for top in range(0, height, rows_in_band):
-        parts.append(sum_runs(labels[top : top + rows_in_band], top, height))
+        parts.append(_sum_runs(labels[top : top + rows_in_band], top, height))
         known += parts[-1].shape[1]
         if known > MOST_INSTANCES:
-            parts = [merge_sums(np.concatenate(parts, axis=1))]
+            parts = [_merge_sums(np.concatenate(parts, axis=1))]
             known = parts[0].shape[1]
         if known > MOST_INSTANCES:
             raise BenchError(
                 f"mask {file} must hold at most {MOST_INSTANCES} instances, received more: is it "
                 "a raw image, or a threshold of noise?"
             )
-    ids, areas, y, x, at_edge = merge_sums(np.concatenate(parts, axis=1))
-    return Instances(
+    ids, areas, y, x, at_edge = _merge_sums(np.concatenate(parts, axis=1))
+    return _Instances(
         ids.astype(np.int64), areas.astype(np.int64), y / areas, x / areas, at_edge > 0
     )
 
 
-def sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
+def _sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
     """Sums over the instances in a band of rows, by runs of one id along a row.
 
     Args:
@@ -191,10 +191,10 @@ def sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
     rows += top
     at_edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns + lengths == width)
     middles = columns + (lengths - 1) / 2
-    return merge_sums(np.stack([ids, lengths, rows * lengths, middles * lengths, at_edge]))
+    return _merge_sums(np.stack([ids, lengths, rows * lengths, middles * lengths, at_edge]))
 
 
-def merge_sums(sums: np.ndarray) -> np.ndarray:
+def _merge_sums(sums: np.ndarray) -> np.ndarray:
     """Adds up the columns (5, n) of the same id, which is in the first row."""
     ids, place = np.unique(sums[0], return_inverse=True)
     totals = [np.bincount(place, row, minlength=len(ids)) for row in sums[1:]]
@@ -234,7 +234,7 @@ class MaskMeasures:
     file: str
     pixels: int
     kind: str
-    instances: Instances
+    instances: _Instances
     contrast: float | None
 
     @property
@@ -260,7 +260,7 @@ class SectionMeasures:
     name: str
     split: str
     file: str
-    raw: RawMeasures | None = None
+    raw: _RawMeasures | None = None
     look: Look | None = None
     masks: dict[str, MaskMeasures] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)

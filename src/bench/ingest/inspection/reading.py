@@ -25,9 +25,9 @@ from bench.ingest.inspection.measures import (
 from bench.ingest.sources import SourceImage, SourceSection
 
 # A mean over fewer sampled pixels says nothing about how bright a structure is.
-FEWEST_PX = 50
+_FEWEST_PX = 50
 # For pictures, sections are shrunk to it.
-SHOWN_SIDE_PX = 1100
+_SHOWN_SIDE_PX = 1100
 
 Show = Callable[[SmallSection], None]
 
@@ -45,11 +45,11 @@ def measure_section(
         The measures, and its raw image (y, x) if that can be compared with others.
     """
     measures = SectionMeasures(section.name, section.split, section.raw.file)
-    raw, usable = read_raw(section, measures)
-    factor = 1 if raw is None else shrink_factor(raw.shape, SHOWN_SIDE_PX)
+    raw, usable = _read_raw(section, measures)
+    factor = 1 if raw is None else shrink_factor(raw.shape, _SHOWN_SIDE_PX)
     small = {}
     for structure, image in section.labels.items():
-        labels = read_mask(image, structure, raw, measures, usable=usable)
+        labels = _read_mask(image, structure, raw, measures, usable=usable)
         if labels is not None and show is not None:
             small[structure] = shrink_labels(labels, factor)
         del labels  # before the next one is read
@@ -59,17 +59,17 @@ def measure_section(
     return measures, raw if usable else None
 
 
-def read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.ndarray | None, bool]:
+def _read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.ndarray | None, bool]:
     """Reads and judges a raw image; returns it and whether it is fit for comparisons."""
     try:
-        raw = read_plane(section.raw)
+        raw = _read_plane(section.raw)
     except BenchError as error:
         measures.report("unusable", str(error))
         return None, False
     measures.raw = measure_raw(raw)
     try:
         raw = check_raw(raw, section.raw.file)
-        check_range(raw, section.raw.file)
+        _check_range(raw, section.raw.file)
     except BenchError as error:
         measures.report("unusable", str(error))
         return raw, False
@@ -87,14 +87,14 @@ def read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.ndar
     return raw, True
 
 
-def read_plane(image: SourceImage) -> np.ndarray:
+def _read_plane(image: SourceImage) -> np.ndarray:
     """Reads a section (y, x) that has pixels."""
     pixels = image.read()
-    check_plane(pixels, image.file)
+    _check_plane(pixels, image.file)
     return pixels
 
 
-def check_plane(pixels: np.ndarray, file: str) -> None:
+def _check_plane(pixels: np.ndarray, file: str) -> None:
     """Raises BenchError unless an image is a section (y, x) of a pixel or more."""
     if pixels.ndim != 2 or not pixels.size:
         raise BenchError(
@@ -102,7 +102,7 @@ def check_plane(pixels: np.ndarray, file: str) -> None:
         )
 
 
-def check_range(raw: np.ndarray, file: str) -> None:
+def _check_range(raw: np.ndarray, file: str) -> None:
     """Raises BenchError where numbers are too large to compute with."""
     if raw.dtype.kind == "f" and max(-float(raw.min()), float(raw.max())) > LARGEST_VALUE:
         raise BenchError(
@@ -111,7 +111,7 @@ def check_range(raw: np.ndarray, file: str) -> None:
         )
 
 
-def read_mask(
+def _read_mask(
     image: SourceImage,
     structure: str,
     raw: np.ndarray | None,
@@ -122,8 +122,8 @@ def read_mask(
     """Reads and measures a mask; returns its instances (y, x), or None if it has a fault."""
     try:
         drawn = image.drawn() if image.drawn is not None else None
-        mask = read_plane(image) if drawn is None else drawn.labels
-        check_plane(mask, image.file)
+        mask = _read_plane(image) if drawn is None else drawn.labels
+        _check_plane(mask, image.file)
         labels, kind = read_instances(mask, image.file, ids=image.ids or drawn is not None)
         if kind == "binary" and labels.max() > MOST_INSTANCES:
             raise BenchError(
@@ -144,24 +144,24 @@ def read_mask(
             file=image.file,
         )
         return None
-    contrast = structure_contrast(raw, labels) if raw is not None and usable else None
+    contrast = _structure_contrast(raw, labels) if raw is not None and usable else None
     measures.masks[structure] = MaskMeasures(image.file, labels.size, kind, instances, contrast)
     if drawn is not None:
-        judge_drawn(drawn, structure, measures)
+        _judge_drawn(drawn, structure, measures)
     return labels
 
 
-def structure_contrast(raw: np.ndarray, labels: np.ndarray) -> float | None:
+def _structure_contrast(raw: np.ndarray, labels: np.ndarray) -> float | None:
     """How much brighter foreground is than background, in deviations; None for too few pixels."""
     pixels = sample_pixels(raw).astype(np.float64)
     inside = sample_pixels(labels) != 0
     count = np.count_nonzero(inside)
-    if min(count, inside.size - count) < FEWEST_PX or not pixels.std() > 0:
+    if min(count, inside.size - count) < _FEWEST_PX or not pixels.std() > 0:
         return None
     return float((pixels[inside].mean() - pixels[~inside].mean()) / pixels.std())
 
 
-def judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) -> None:
+def _judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) -> None:
     """Finds drawn objects that do not fit the image or each other."""
     mask = measures.masks[structure]
     ids = mask.instances.ids

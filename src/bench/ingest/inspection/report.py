@@ -17,7 +17,7 @@ from bench.ingest.inspection.reading import Show, measure_section
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
 
-AREA_PERCENTILES = (0, 5, 50, 95, 100)
+_AREA_PERCENTILES = (0, 5, 50, 95, 100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Report:
             "warnings": self.warnings,
             "findings": [finding.as_record() for finding in self.findings],
             "structures": [asdict(counts) for counts in self.counts],
-            "sections": [record_section(section) for section in self.sections],
+            "sections": [_record_section(section) for section in self.sections],
         }
 
 
@@ -105,14 +105,14 @@ def inspect_tree(
         if progress is not None:
             progress(done, len(sources))
     findings = [
-        *judge_tree(tree, sections),
+        *_judge_tree(tree, sections),
         *judge_looks(
             [section.look for section in sections if section.look is not None], tree.splits_rule
         ),
-        *judge_shifts(sections, shifts),
+        *_judge_shifts(sections, shifts),
     ]
     summaries = {
-        structure: summarise_structure(list_counts(structure, sections))
+        structure: summarise_structure(_list_counts(structure, sections))
         for structure in tree.structures
     }
     for structure, summary in summaries.items():
@@ -127,12 +127,12 @@ def inspect_tree(
     return Report(
         pixel_size_nm=tree.pixel_size_nm,
         sections=tuple(sections),
-        counts=tuple(count_structures(sections, summaries)),
+        counts=tuple(_count_structures(sections, summaries)),
         findings=sort_findings(findings),
     )
 
 
-def judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:
+def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:
     """Collects what its reader noticed, what is wrong with splits, and with sections alone."""
     findings = [finding for section in sections for finding in section.findings]
     noticed = dict.fromkeys(tree.warnings)
@@ -157,7 +157,7 @@ def judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Fi
     return findings
 
 
-def judge_shifts(
+def _judge_shifts(
     sections: Sequence[SectionMeasures], shifts: Sequence[Shift | None]
 ) -> list[Finding]:
     """Finds sections that are shifted against the one before."""
@@ -179,7 +179,7 @@ def judge_shifts(
     return findings
 
 
-def list_counts(structure: str, sections: Sequence[SectionMeasures]) -> list[MaskCounts]:
+def _list_counts(structure: str, sections: Sequence[SectionMeasures]) -> list[MaskCounts]:
     """The counts of a structure's masks, as the manifest has them."""
     found = [(section.split, section.masks.get(structure)) for section in sections]
     return [
@@ -189,13 +189,13 @@ def list_counts(structure: str, sections: Sequence[SectionMeasures]) -> list[Mas
     ]
 
 
-def count_structures(
+def _count_structures(
     sections: Sequence[SectionMeasures], summaries: Mapping[str, Mapping[str, Any]]
 ) -> list[StructureCounts]:
     """Counts every structure in every split that has masks of it."""
     counts = []
     for structure, summary in summaries.items():
-        masks = list_counts(structure, sections)
+        masks = _list_counts(structure, sections)
         for split in summary["instances"]:
             areas = [mask.areas for mask in masks if mask.split == split]
             foreground = summary["foreground_fraction"][split]
@@ -207,7 +207,7 @@ def count_structures(
                     sections=len(areas),
                     instances=summary["instances"][split],
                     foreground=foreground,
-                    areas_px=tuple(np.percentile(pooled, AREA_PERCENTILES).tolist())
+                    areas_px=tuple(np.percentile(pooled, _AREA_PERCENTILES).tolist())
                     if pooled.size
                     else None,
                     balance=balancing_weight(foreground),
@@ -216,7 +216,7 @@ def count_structures(
     return counts
 
 
-def record_section(section: SectionMeasures) -> dict[str, Any]:
+def _record_section(section: SectionMeasures) -> dict[str, Any]:
     """A section's entry of findings.json."""
     masks = {
         structure: {

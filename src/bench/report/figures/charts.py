@@ -14,9 +14,9 @@ from bench.report.variants import variant_label
 
 METHOD_COLOURS = ("blue", "orange", "bluish green", "vermillion", "sky blue", "reddish purple")
 COLOURS = {name: unit_colour(colour) for name, colour in OKABE_ITO.items()}
-REASON_LENGTH = 44
+_REASON_LENGTH = 44
 # Between two methods at the same number of sections; sections are 1 apart.
-DODGE = 0.05
+_DODGE = 0.05
 
 
 def score_chart(rows: Sequence[TableRow]) -> Figure:
@@ -43,7 +43,7 @@ def score_chart(rows: Sequence[TableRow]) -> Figure:
         for column, structure in enumerate(structures):
             axes = grid[line, column]
             members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure)]
-            draw_bars(axes, members, methods)
+            _draw_bars(axes, members, methods)
             axes.set_title(structure.capitalize())
         if len(datasets) > 1:
             grid[line, 0].set_ylabel(f"Dataset {shorten_dataset(dataset)}")
@@ -61,12 +61,12 @@ def score_chart(rows: Sequence[TableRow]) -> Figure:
     return figure
 
 
-def draw_bars(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> None:
+def _draw_bars(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> None:
     """Draws the methods of one structure as horizontal bars, with intervals and values."""
     for row in rows:
         position = methods.index(row.method)
         if "dice" not in row.scores:
-            draw_missing(axes, position, row.reason or "no Dice score")
+            _draw_missing(axes, position, row.reason or "no Dice score")
             continue
         dice = row.scores["dice"]
         colour = COLOURS[METHOD_COLOURS[position % len(METHOD_COLOURS)]]
@@ -84,12 +84,12 @@ def draw_bars(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> N
     axes.set_xticks(np.linspace(0, 1, 6))
 
 
-def draw_missing(axes: Axes, position: int, reason: str) -> None:
+def _draw_missing(axes: Axes, position: int, reason: str) -> None:
     """Draws a cell that was not run: hatched, with the reason cut to one line."""
     axes.barh(position, 1, height=0.7, facecolor="white", edgecolor="0.75", hatch="///", lw=0.8)
     text = f"not run: {' '.join(reason.split())}"
-    if len(text) > REASON_LENGTH:
-        text = text[: REASON_LENGTH - 1].rstrip() + "…"
+    if len(text) > _REASON_LENGTH:
+        text = text[: _REASON_LENGTH - 1].rstrip() + "…"
     axes.text(
         0.5,
         position,
@@ -187,7 +187,7 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
     names = [*(str(number) for number in numbers), "all"]
     for axes, (dataset, structure) in zip(grid[0], panels, strict=True):
         members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure) and r.scores]
-        draw_panel(axes, members, names, methods)
+        _draw_panel(axes, members, names, methods)
         axes.set_title(structure.capitalize())
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("Annotated training sections")
@@ -203,7 +203,7 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
     return figure
 
 
-def draw_panel(
+def _draw_panel(
     axes: Axes, rows: Sequence[TableRow], names: Sequence[str], methods: Sequence[str]
 ) -> None:
     """Draws the lines of one structure; a method has the same colour in every panel."""
@@ -225,7 +225,7 @@ def draw_panel(
         places = [place for place, name in enumerate(names) if name in found]
         points = [found[names[place]] for place in places]
         # Side by side, or equal scores would hide each other.
-        shift = DODGE * (number - (len(methods) - 1) / 2)
+        shift = _DODGE * (number - (len(methods) - 1) / 2)
         axes.errorbar(
             [place + shift for place in places],
             [row.scores["dice"] for row in points],

@@ -24,21 +24,21 @@ from bench.structures import STRUCTURES
 
 # Enough for a panel of half a screen; larger sections are shrunk to it before plotting.
 PANEL_SIDE_PX = 1100
-PANEL_WIDTH_IN = 5.0
+_PANEL_WIDTH_IN = 5.0
 # Of the longer side: wide enough to see in a thumbnail.
-OUTLINE_SHARE = 1 / 400
-TRUTH_COLOUR = OKABE_ITO["yellow"]
-PREDICTION_COLOUR = OKABE_ITO["orange"]
+_OUTLINE_SHARE = 1 / 400
+_TRUTH_COLOUR = OKABE_ITO["yellow"]
+_PREDICTION_COLOUR = OKABE_ITO["orange"]
 # In the order of STRUCTURES; further structures follow.
 STRUCTURE_COLOURS = tuple(
     OKABE_ITO[name] for name in ("yellow", "sky blue", "vermillion", "bluish green", "orange")
 )
-SCALE_BAR_SHARE = 0.25
-PANEL_TITLE_SIZE = 11
+_SCALE_BAR_SHARE = 0.25
+_PANEL_TITLE_SIZE = 11
 # A montage is looked at closely: about a screen's height, at its own resolution.
 LONGEST_SIDE_PX = 2200
-DPI = 110
-SMALLEST_WIDTH_IN = 5.0
+_DPI = 110
+_SMALLEST_WIDTH_IN = 5.0
 COLOUR = OKABE_ITO["yellow"]
 
 
@@ -90,7 +90,7 @@ def overlay_figure(
     width_px = outline_width(grey)
     outlined = [
         draw_outlines(grey, shrink_labels(labels, factor), colour, width_px=width_px)
-        for labels, colour in ((truth, TRUTH_COLOUR), (prediction, PREDICTION_COLOUR))
+        for labels, colour in ((truth, _TRUTH_COLOUR), (prediction, _PREDICTION_COLOUR))
     ]
     errors = draw_overlay(raw, truth=truth, prediction=prediction, factor=factor)
     written = [
@@ -103,12 +103,12 @@ def overlay_figure(
         "Prediction": outlined[1],
         "Errors: " + (", ".join(written) or "not scored"): errors,
     }
-    height = PANEL_WIDTH_IN * grey.shape[0] / grey.shape[1] + 1.2
-    figure = Figure(figsize=(3 * PANEL_WIDTH_IN, height), layout="constrained")
+    height = _PANEL_WIDTH_IN * grey.shape[0] / grey.shape[1] + 1.2
+    figure = Figure(figsize=(3 * _PANEL_WIDTH_IN, height), layout="constrained")
     for axes, (name, image) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        show_image(axes, image, name)
+        _show_image(axes, image, name)
     figure.suptitle(title, fontsize=17)
-    add_legend(figure, dict(ERROR_CLASSES.values()))
+    _add_legend(figure, dict(ERROR_CLASSES.values()))
     return figure
 
 
@@ -133,7 +133,7 @@ def contact_sheet(panels: Sequence[ContactPanel]) -> Figure:
     rows = max(len(column) for column in columns.values())
     aspect = max(panel.raw.shape[0] / panel.raw.shape[1] for panel in panels)
     figure = Figure(
-        figsize=(PANEL_WIDTH_IN * len(columns), (PANEL_WIDTH_IN * aspect + 0.6) * rows + 0.5),
+        figsize=(_PANEL_WIDTH_IN * len(columns), (_PANEL_WIDTH_IN * aspect + 0.6) * rows + 0.5),
         layout="constrained",
     )
     parts = figure.subfigures(1, len(columns), squeeze=False)[0]
@@ -141,10 +141,10 @@ def contact_sheet(panels: Sequence[ContactPanel]) -> Figure:
         part.suptitle(split, fontsize=16, weight="bold")
         grid = part.subplots(rows, 1, squeeze=False)[:, 0]
         for axes in grid[len(members) :]:
-            show_nothing(axes)
+            _show_nothing(axes)
         for axes, panel in zip(grid, members, strict=False):
-            draw_panel(axes, panel, colours)
-    add_legend(figure, {name.capitalize(): colour for name, colour in colours.items()})
+            _draw_panel(axes, panel, colours)
+    _add_legend(figure, {name.capitalize(): colour for name, colour in colours.items()})
     return figure
 
 
@@ -166,7 +166,7 @@ def shrink_panel(panel: ContactPanel) -> ContactPanel:
     )
 
 
-def draw_panel(
+def _draw_panel(
     axes: Axes, panel: ContactPanel, colours: Mapping[str, tuple[int, int, int]]
 ) -> None:
     """Draws one section of the contact sheet with its outlines, counts and scale bar."""
@@ -177,11 +177,11 @@ def draw_panel(
             image, panel.labels[name], colours[name], width_px=outline_width(image)
         )
     counts = ", ".join(f"{count} {name}" for name, count in panel.counts.items())
-    show_image(
+    _show_image(
         axes,
         image,
         f"{panel.section}\n{counts}" if counts else panel.section,
-        size=PANEL_TITLE_SIZE,
+        size=_PANEL_TITLE_SIZE,
     )
     if panel.pixel_size_nm is not None:
         add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
@@ -205,7 +205,7 @@ def add_scale_bar(axes: Axes, width_px: int, pixel_size_nm: float) -> None:
         width_px: Width of the image in px.
         pixel_size_nm: Edge of its pixels in nm.
     """
-    length_nm = round_length(SCALE_BAR_SHARE * width_px * pixel_size_nm)
+    length_nm = round_length(_SCALE_BAR_SHARE * width_px * pixel_size_nm)
     margin = 0.03 * width_px
     bottom = max(axes.get_ylim()) - margin
     thickness = 0.012 * width_px
@@ -242,26 +242,26 @@ def grey_rgb(raw: np.ndarray) -> np.ndarray:
     return np.repeat(stretch_contrast(raw)[..., None], 3, axis=2)
 
 
-def show_nothing(axes: Axes) -> None:
+def _show_nothing(axes: Axes) -> None:
     """Leaves a place empty, as high as one with an image, so that rows stay in line."""
-    axes.set_title(" \n ", fontsize=PANEL_TITLE_SIZE)
+    axes.set_title(" \n ", fontsize=_PANEL_TITLE_SIZE)
     axes.set_axis_off()
 
 
 def outline_width(image: np.ndarray) -> int:
     """Width of outlines in px that suits the size of an image."""
     longer_side: int = max(image.shape)
-    return max(1, round(OUTLINE_SHARE * longer_side))
+    return max(1, round(_OUTLINE_SHARE * longer_side))
 
 
-def show_image(axes: Axes, image: np.ndarray, title: str, *, size: int = 15) -> None:
+def _show_image(axes: Axes, image: np.ndarray, title: str, *, size: int = 15) -> None:
     """Shows an RGB image without axes."""
     axes.imshow(image)
     axes.set_title(title, fontsize=size)
     axes.set_axis_off()
 
 
-def add_legend(figure: Figure, colours: Mapping[str, tuple[int, int, int]]) -> None:
+def _add_legend(figure: Figure, colours: Mapping[str, tuple[int, int, int]]) -> None:
     """Puts a legend in words under a figure."""
     patches = [
         Patch(facecolor=unit_colour(colour), edgecolor="black", label=name)
@@ -286,12 +286,12 @@ def instance_figure(
     ids = shrink_labels(labels, factor)
     image = draw_outlines(image, ids, COLOUR, width_px=outline_width(image) // 2 + 1)
     height, width = image.shape[:2]
-    width_in = max(SMALLEST_WIDTH_IN, width / DPI)
+    width_in = max(_SMALLEST_WIDTH_IN, width / _DPI)
     figure = Figure(
-        figsize=(width_in, width_in * height / width + 0.5), dpi=DPI, layout="constrained"
+        figsize=(width_in, width_in * height / width + 0.5), dpi=_DPI, layout="constrained"
     )
     axes = figure.subplots()
-    show_image(axes, image, title)
+    _show_image(axes, image, title)
     if pixel_size_nm is not None:
         add_scale_bar(axes, width, pixel_size_nm * factor)
     return figure

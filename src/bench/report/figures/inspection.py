@@ -13,13 +13,13 @@ from bench.report.figures.figures import STRUCTURE_COLOURS, add_scale_bar, grey_
 from bench.report.figures.overlays import draw_outlines, unit_colour
 from bench.structures import STRUCTURES
 
-WIDTH_IN = 8.0
-DPI = 130
+_WIDTH_IN = 8.0
+_DPI = 130
 # Rings stay clear of the object, and can be seen around one of a few pixels.
-RING_MARGIN = 1.5
-LEAST_RING_SHARE = 1 / 90
+_RING_MARGIN = 1.5
+_LEAST_RING_SHARE = 1 / 90
 # White between black lines shows on any grey and beside the colours of all structures.
-RING_STYLES: dict[str, Literal["-", ":", "--", "-."]] = {
+_RING_STYLES: dict[str, Literal["-", ":", "--", "-."]] = {
     "tiny": ":",
     "large": "-",
     "overlap": "--",
@@ -27,9 +27,9 @@ RING_STYLES: dict[str, Literal["-", ":", "--", "-."]] = {
 }
 # More would hide the image.
 MOST_RINGS = 300
-TITLE_SIZE = 9
-LINES_IN_TITLE = 4
-LINE_LENGTH = 100
+_TITLE_SIZE = 9
+_LINES_IN_TITLE = 4
+_LINE_LENGTH = 100
 
 
 def draw_section_outlines(
@@ -84,25 +84,25 @@ def inspection_figure(
     height, width = outlined.shape[:2]
     lines = describe_findings(findings)
     figure = Figure(
-        figsize=(WIDTH_IN, min(WIDTH_IN * height / width, WIDTH_IN) + 1.1 + 0.16 * len(lines)),
-        dpi=DPI,
+        figsize=(_WIDTH_IN, min(_WIDTH_IN * height / width, _WIDTH_IN) + 1.1 + 0.16 * len(lines)),
+        dpi=_DPI,
         layout="constrained",
     )
     axes = figure.subplots()
     axes.imshow(outlined)
     axes.set_axis_off()
-    figure.suptitle("\n".join([name, *lines]), fontsize=TITLE_SIZE, x=0.01, ha="left")
+    figure.suptitle("\n".join([name, *lines]), fontsize=_TITLE_SIZE, x=0.01, ha="left")
     for finding in findings:
-        style = RING_STYLES.get(finding.kind, "-")
+        style = _RING_STYLES.get(finding.kind, "-")
         for y, x, radius in finding.marks[:MOST_RINGS]:
-            ring = max(RING_MARGIN * radius / factor, LEAST_RING_SHARE * max(height, width))
+            ring = max(_RING_MARGIN * radius / factor, _LEAST_RING_SHARE * max(height, width))
             centre = ((x + 0.5) / factor - 0.5, (y + 0.5) / factor - 0.5)
             for colour, line in (("black", 2.6), ("white", 1.3)):
                 circle = Circle(centre, ring, fill=False, color=colour, lw=line, linestyle=style)
                 axes.add_patch(circle)
     if pixel_size_nm is not None:
         add_scale_bar(axes, width, pixel_size_nm * factor)
-    add_keys(
+    _add_keys(
         figure, colours, {finding.kind: finding.title for finding in findings if finding.marks}
     )
     return figure
@@ -111,14 +111,14 @@ def inspection_figure(
 def describe_findings(findings: Sequence[Finding]) -> list[str]:
     """The first findings of a section, a short line each."""
     lines = []
-    for finding in findings[:LINES_IN_TITLE]:
+    for finding in findings[:_LINES_IN_TITLE]:
         text = ": ".join(filter(None, (finding.title, finding.structure, finding.fact)))
-        lines.append(text if len(text) <= LINE_LENGTH else f"{text[:LINE_LENGTH]}...")
-    more = len(findings) - LINES_IN_TITLE
+        lines.append(text if len(text) <= _LINE_LENGTH else f"{text[:_LINE_LENGTH]}...")
+    more = len(findings) - _LINES_IN_TITLE
     return [*lines, f"and {more} more"] if more > 0 else lines
 
 
-def add_keys(
+def _add_keys(
     figure: Figure, colours: Mapping[str, tuple[int, int, int]], rings: Mapping[str, str]
 ) -> None:
     """Puts the legend of outlines and rings under a figure."""
@@ -127,7 +127,7 @@ def add_keys(
         for name, colour in colours.items()
     ]
     handles += [
-        Line2D([], [], color="black", linestyle=RING_STYLES.get(kind, "-"), label=title)
+        Line2D([], [], color="black", linestyle=_RING_STYLES.get(kind, "-"), label=title)
         for kind, title in rings.items()
     ]
     if handles:

@@ -27,7 +27,7 @@ ERROR_CLASSES: dict[int, tuple[str, tuple[int, int, int]]] = {
     FALSE_NEGATIVE: ("missed (false negative)", OKABE_ITO["yellow"]),
 }
 TINT = np.float32(0.6)
-Scores = Mapping[str, Mapping[str, float]]
+_Scores = Mapping[str, Mapping[str, float]]
 
 
 def unit_colour(colour: tuple[int, int, int]) -> tuple[float, float, float]:
@@ -125,13 +125,13 @@ def check_section(section: np.ndarray, shape: tuple[int, ...]) -> None:
         )
 
 
-def rank_sections(scores: Scores) -> list[str]:
+def rank_sections(scores: _Scores) -> list[str]:
     """Names of the sections from the worst to the best Dice; equal ones in the order given."""
     scored = [name for name in scores if "dice" in scores[name]]
     return sorted(scored, key=lambda name: scores[name]["dice"])
 
 
-def spread_sections(scores: Scores, number: int) -> list[str]:
+def spread_sections(scores: _Scores, number: int) -> list[str]:
     """Up to ``number`` sections, evenly spaced from the worst to the best.
 
     With an odd number the median is among them: of an even count of sections the lower one.
@@ -142,7 +142,7 @@ def spread_sections(scores: Scores, number: int) -> list[str]:
     return [ranked[place] for place in np.linspace(0, len(ranked) - 1, number).astype(int)]
 
 
-def typical_sections(scores: Scores) -> dict[str, str]:
+def typical_sections(scores: _Scores) -> dict[str, str]:
     """The worst, the median and the best section, by name, with what each is.
 
     Two sections are the worst and the best, a single one is the only one.

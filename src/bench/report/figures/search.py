@@ -13,8 +13,8 @@ from bench.search.ablation import Ingredient
 from bench.search.candidates import middle_of_best, pixel_curve
 
 # Blends shown, the best first.
-SHOWN_BLENDS = 24
-NAME_LENGTH = 64
+_SHOWN_BLENDS = 24
+_NAME_LENGTH = 64
 
 
 def surface_figure(
@@ -30,8 +30,8 @@ def surface_figure(
         order: The blends, the best first.
         metric: A pixel metric.
     """
-    plain = [blend for blend in order[SHOWN_BLENDS:] if blend.plain]
-    shown = [*order[:SHOWN_BLENDS], *plain]
+    plain = [blend for blend in order[_SHOWN_BLENDS:] if blend.plain]
+    shown = [*order[:_SHOWN_BLENDS], *plain]
     curves = np.stack([pixel_curve(histograms[blend], metric) for blend in shown])
     figure = Figure(figsize=(12, 1.6 + 0.24 * len(shown)), layout="constrained")
     axes = figure.subplots()
@@ -41,14 +41,14 @@ def surface_figure(
     best = [middle_of_best(curve) / (LEVELS - 1) for curve in curves]
     axes.plot(best, range(len(shown)), "o", color="white", markeredgecolor="black", markersize=4)
     labels = [
-        f"{shorten(blend.short)}  {curve.max():.3f}"
+        f"{_shorten(blend.short)}  {curve.max():.3f}"
         for blend, curve in zip(shown, curves, strict=True)
     ]
     axes.set_yticks(range(len(shown)), labels, fontsize=7)
     axes.set_xlabel("Threshold (probability from which a pixel is foreground)")
     label = METRICS[metric].label
     axes.set_title(
-        f"{label} on validation, before post-processing: the best {min(len(order), SHOWN_BLENDS)} "
+        f"{label} on validation, before post-processing: the best {min(len(order), _SHOWN_BLENDS)} "
         f"of {len(order)} blends" + (", and models alone" if plain else ""),
         loc="right",
     )
@@ -83,9 +83,9 @@ def ablation_figure(ingredients: Sequence[Ingredient], metric: str) -> Figure:
     return figure
 
 
-def shorten(name: str) -> str:
+def _shorten(name: str) -> str:
     """A name cut to fit the axis."""
-    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 def order_blends(histograms: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:

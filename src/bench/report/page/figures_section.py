@@ -24,13 +24,13 @@ from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
 
 # Methods beyond the colours there are begin them again, with other lines.
-LINES = ("-", "--", ":", "-.")
+_LINES = ("-", "--", ":", "-.")
 # What the page's style sheet sets, for light and for dark.
-THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
+_THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
 # A curve of so few points shows them.
-FEW_POINTS = 8
+_FEW_POINTS = 8
 # In letters: two columns of longer labels are wider than the chart.
-LONG_LABEL = 28
+_LONG_LABEL = 28
 SCORES = (
     "Bar: Dice of the pooled pixels, mean over seeds. Whisker: 95 % interval of the mean section."
 )
@@ -46,7 +46,7 @@ LEARNING = (
     "Dice of the pooled pixels against the annotated training sections, mean over seeds; bars are "
     "one standard deviation. Dashed: methods that learn from no annotation."
 )
-Draw = Callable[[Mapping[str, Curve], Sequence[str]], Figure]
+_Draw = Callable[[Mapping[str, Curve], Sequence[str]], Figure]
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> Markup:
@@ -74,7 +74,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Names of groups, which nothing refers to and other charts repeat.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    for colour, themed in THEME.items():
+    for colour, themed in _THEME.items():
         svg = svg.replace(colour, themed)
     inner = svg[svg.index(">") + 1 :].removesuffix("\n").removesuffix("</svg>")
     return element(
@@ -87,7 +87,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
     )
 
 
-def curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str, y: str) -> Figure:
+def _curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str, y: str) -> Figure:
     """Draws a curve per method; those without points are left out.
 
     Args:
@@ -98,7 +98,7 @@ def curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str,
         y: Label of the y axis.
     """
     drawn = [label for label, curve in curves.items() if not curve.missing]
-    columns = 1 if max(map(len, drawn)) > LONG_LABEL else 2
+    columns = 1 if max(map(len, drawn)) > _LONG_LABEL else 2
     height = 3.7 + 0.2 * math.ceil(len(drawn) / columns)
     figure = Figure(figsize=(5.6, height), layout="constrained")
     axes = figure.subplots()
@@ -107,9 +107,9 @@ def curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str,
         axes.plot(
             curve.x,
             curve.y,
-            LINES[place // len(METHOD_COLOURS) % len(LINES)],
+            _LINES[place // len(METHOD_COLOURS) % len(_LINES)],
             color=COLOURS[METHOD_COLOURS[place % len(METHOD_COLOURS)]],
-            marker="o" if len(curve.x) <= FEW_POINTS else "",
+            marker="o" if len(curve.x) <= _FEW_POINTS else "",
             ms=5,
             lw=1.8,
             label=label,
@@ -125,7 +125,7 @@ def curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str,
 
 def precision_recall_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
     """Draws precision against recall of the methods of one structure."""
-    figure = curves_chart(curves, methods, x="Recall", y="Precision")
+    figure = _curves_chart(curves, methods, x="Recall", y="Precision")
     draw_dice_levels(figure.axes[0])
     figure.axes[0].set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
@@ -133,12 +133,12 @@ def precision_recall_chart(curves: Mapping[str, Curve], methods: Sequence[str]) 
 
 def training_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
     """Draws validation Dice against the iteration of the methods of one structure."""
-    figure = curves_chart(curves, methods, x="Iteration", y="Validation Dice")
-    keep_unit_range(figure.axes[0])
+    figure = _curves_chart(curves, methods, x="Iteration", y="Validation Dice")
+    _keep_unit_range(figure.axes[0])
     return figure
 
 
-def keep_unit_range(axes: Axes) -> None:
+def _keep_unit_range(axes: Axes) -> None:
     """Shows the scores there are, with a margin, within 0 to 1."""
     low, high = np.clip(axes.get_ylim(), 0, 1)
     axes.set_ylim(low, max(high, low + 0.05))
@@ -147,7 +147,7 @@ def keep_unit_range(axes: Axes) -> None:
 
 def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of Dice per structure and dataset with a score."""
-    for number, ((dataset, structure), members) in enumerate(by_structure(rows)):
+    for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
         if any(row.scores for row in members):
             drawn = score_chart(members)
             # The page has the title and the caption.
@@ -155,34 +155,34 @@ def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
             drawn.supxlabel("")
             alt = f"Bars of Dice of {structure}, the numbers are in the table"
             chart = to_svg(drawn, f"scores{number}", alt)
-            yield figure(title_of(dataset, structure, rows), structure, chart)
+            yield _figure(_title_of(dataset, structure, rows), structure, chart)
 
 
 def learning_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A learning curve per structure and dataset that has one."""
-    for number, ((dataset, structure), members) in enumerate(by_structure(rows)):
+    for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
         if has_curve(members):
             drawn = learning_curve(members)
             drawn.axes[0].set_title("")
             alt = f"Dice of {structure} against the number of annotated sections"
             chart = to_svg(drawn, f"learning{number}", alt)
-            yield figure(title_of(dataset, structure, rows), structure, chart)
+            yield _figure(_title_of(dataset, structure, rows), structure, chart)
 
 
 def precision_recall_figures(shown: Sequence[Shown], rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of precision against recall per structure and dataset."""
     curves = [(one.row, one.precision_recall) for one in shown]
-    return curve_figures(curves, rows, precision_recall_chart, "Precision against recall")
+    return _curve_figures(curves, rows, precision_recall_chart, "Precision against recall")
 
 
 def training_figures(shown: Sequence[Shown], rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of validation Dice while training per structure and dataset."""
     curves = [(one.row, one.training) for one in shown]
-    return curve_figures(curves, rows, training_chart, "Validation Dice against iteration")
+    return _curve_figures(curves, rows, training_chart, "Validation Dice against iteration")
 
 
-def curve_figures(
-    curves: Sequence[tuple[TableRow, Curve]], rows: Sequence[TableRow], draw: Draw, name: str
+def _curve_figures(
+    curves: Sequence[tuple[TableRow, Curve]], rows: Sequence[TableRow], draw: _Draw, name: str
 ) -> Iterator[Markup]:
     """A chart per structure and dataset with a score; methods without a curve are named below.
 
@@ -193,7 +193,7 @@ def curve_figures(
         name: What is drawn.
     """
     methods = list(dict.fromkeys(row.label for row in rows))
-    for number, ((dataset, structure), members) in enumerate(by_structure(rows)):
+    for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
         found = {row.label: curve for row, curve in curves if row in members}
         if not found:
             continue
@@ -201,10 +201,10 @@ def curve_figures(
         if not all(curve.missing for curve in found.values()):
             key = f"{name.split()[0].lower()}{number}"
             chart = to_svg(draw(found, methods), key, f"{name}: {structure}")
-        yield figure(title_of(dataset, structure, rows), structure, chart, name_missing(found))
+        yield _figure(_title_of(dataset, structure, rows), structure, chart, _name_missing(found))
 
 
-def name_missing(curves: Mapping[str, Curve]) -> Markup:
+def _name_missing(curves: Mapping[str, Curve]) -> Markup:
     """A list of the reasons why methods have no curve; empty where all have one."""
     reasons: dict[str, list[str]] = {}
     for label, curve in curves.items():
@@ -214,7 +214,7 @@ def name_missing(curves: Mapping[str, Curve]) -> Markup:
     return element("figcaption", "Left out:", element("ul", lines)) if lines else Markup("")
 
 
-def by_structure(
+def _by_structure(
     rows: Sequence[TableRow],
 ) -> list[tuple[tuple[str, str], list[TableRow]]]:
     """The rows of each dataset and structure."""
@@ -222,13 +222,13 @@ def by_structure(
     return [(cell, [row for row in rows if (row.dataset, row.structure) == cell]) for cell in cells]
 
 
-def title_of(dataset: str, structure: str, rows: Sequence[TableRow]) -> str:
+def _title_of(dataset: str, structure: str, rows: Sequence[TableRow]) -> str:
     """The structure, and the dataset where there are several."""
     several = len({row.dataset for row in rows}) > 1
     return structure.capitalize() + (f", {shorten_dataset(dataset)}" if several else "")
 
 
-def figure(title: str, structure: str, chart: Markup, below: str = "") -> Markup:
+def _figure(title: str, structure: str, chart: Markup, below: str = "") -> Markup:
     """A chart with its title."""
     drawn = element("div", chart, class_="chart") if chart else ""
     return element("figure", element("h3", title), drawn, below, data_structure=structure)

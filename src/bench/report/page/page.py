@@ -26,7 +26,7 @@ POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
-COSTS = f"Costs are means over seeds, of whatever machine each run was on. {MEANING}"
+_COSTS = f"Costs are means over seeds, of whatever machine each run was on. {MEANING}"
 
 
 def benchmark_page(
@@ -50,19 +50,19 @@ def benchmark_page(
     places = [rows.index(one.row) for one in shown]
     table = score_table(rows, published, {place: anchor_of(place) for place in places})
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
-    captions = [CAPTION, COSTS] if any(row.costs for row in rows) else [CAPTION]
+    captions = [CAPTION, _COSTS] if any(row.costs for row in rows) else [CAPTION]
     learning = list(learning_figures(rows))
     sections: dict[str, list[Iterable[str]]] = {
-        "Scores": [filter_control(structures), table, (caption(text) for text in captions)],
-        "Charts": [caption(SCORES), grid(score_figures(rows))],
-        "Learning curve": [caption(LEARNING), grid(learning)] if learning else [],
+        "Scores": [_filter_control(structures), table, (_caption(text) for text in captions)],
+        "Charts": [_caption(SCORES), _grid(score_figures(rows))],
+        "Learning curve": [_caption(LEARNING), _grid(learning)] if learning else [],
         "Comparisons": [comparisons_section(comparisons, ranks)],
         "Precision and recall": [
-            caption(PRECISION_RECALL),
-            grid(precision_recall_figures(shown, rows)),
+            _caption(PRECISION_RECALL),
+            _grid(precision_recall_figures(shown, rows)),
         ],
-        "Training": [caption(TRAINING), grid(training_figures(shown, rows))],
-        "Pictures": [caption(PICTURES), pictures_section(shown, places)],
+        "Training": [_caption(TRAINING), _grid(training_figures(shown, rows))],
+        "Pictures": [_caption(PICTURES), pictures_section(shown, places)],
     }
     named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
     body = [
@@ -70,21 +70,21 @@ def benchmark_page(
         for title, anchor in named.items()
     ]
     links = [element("a", title, href=f"#{anchor}") for title, anchor in named.items()]
-    return whole(
-        title_of(rows),
-        element("header", element("h1", title_of(rows)), summary(setting, rows)),
+    return _whole(
+        _title_of(rows),
+        element("header", element("h1", _title_of(rows)), _summary(setting, rows)),
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
 
 
-def title_of(rows: Sequence[TableRow]) -> str:
+def _title_of(rows: Sequence[TableRow]) -> str:
     """The title of the page: the datasets."""
     names = dict.fromkeys(shorten_dataset(row.dataset) for row in rows)
     return f"Segmentation benchmark: {', '.join(names)}"
 
 
-def summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
+def _summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
     """What was compared, as a list of terms."""
     sections = sorted({row.sections for row in rows if row.scores})
     seeds = sorted({seed for row in rows for seed in row.seeds})
@@ -103,7 +103,7 @@ def summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
     )
 
 
-def filter_control(structures: Sequence[str]) -> Markup:
+def _filter_control(structures: Sequence[str]) -> Markup:
     """The choice of a structure, which the script shows."""
     options = [element("option", "all", value="")]
     options += [element("option", name.capitalize(), value=name) for name in structures]
@@ -111,17 +111,17 @@ def filter_control(structures: Sequence[str]) -> Markup:
     return element("label", "Structure ", choice, class_="filter", hidden=True)
 
 
-def caption(text: str) -> Markup:
+def _caption(text: str) -> Markup:
     """A paragraph of small print."""
     return element("p", text, class_="caption")
 
 
-def grid(figures: Iterable[Markup]) -> Markup:
+def _grid(figures: Iterable[Markup]) -> Markup:
     """Figures side by side where there is room."""
     return element("div", figures, class_="grid")
 
 
-def whole(title: str, *body: Markup) -> str:
+def _whole(title: str, *body: Markup) -> str:
     """The document: head, body, style and script in one text."""
     head = element(
         "head",
@@ -131,16 +131,16 @@ def whole(title: str, *body: Markup) -> str:
         element("meta", name="generator", content="synapse-bench"),
         element("title", title),
         element("link", rel="icon", href="data:,"),
-        element("style", read_asset("page.css")),
+        element("style", _read_asset("page.css")),
     )
     end = [
         element("dialog", element("img", alt=""), id="enlarged"),
-        element("script", read_asset("page.js")),
+        element("script", _read_asset("page.js")),
     ]
     document = element("html", head, element("body", join(*body), end), lang="en")
     return f"<!DOCTYPE html>\n{document}\n"
 
 
-def read_asset(name: str) -> Markup:
+def _read_asset(name: str) -> Markup:
     """The style or the script, which lie beside this module; neither holds user's text."""
     return Markup("\n" + Path(__file__).with_name(name).read_text(encoding="utf-8"))

@@ -15,15 +15,15 @@ PICTURES = (
     "middle: prediction; right: errors. Where there are several seeds, those of the run of the "
     "median Dice, of an even number the lower. A click enlarges."
 )
-BACK = element("a", "Back to the table", href="#scores")
+_BACK = element("a", "Back to the table", href="#scores")
 # The overlays of a section are three panels side by side: wide enough for a screen.
 LONGEST_SIDE_PX = 1500
-SMALLEST_SIDE_PX = 60
-QUALITIES = (80, 65, 50, 35)
-SHRINKING = 0.75
+_SMALLEST_SIDE_PX = 60
+_QUALITIES = (80, 65, 50, 35)
+_SHRINKING = 0.75
 # Of all pictures of a page, and of one, before base64, which adds a third.
 PAGE_BYTES = 5_400_000
-PICTURE_BYTES = 130_000
+_PICTURE_BYTES = 130_000
 
 
 def anchor_of(place: int) -> str:
@@ -52,8 +52,12 @@ def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Mark
             element(
                 "article",
                 element("h3", f"{row.structure.capitalize()}: {row.label}{dataset}"),
-                element("p", f"Seed {one.seed}{seeds}, run {one.run_id}. ", BACK, class_="caption"),
-                element("div", (show(picture, one) for picture in one.pictures), class_="pictures"),
+                element(
+                    "p", f"Seed {one.seed}{seeds}, run {one.run_id}. ", _BACK, class_="caption"
+                ),
+                element(
+                    "div", (_show(picture, one) for picture in one.pictures), class_="pictures"
+                ),
                 id=anchor_of(place),
                 data_structure=row.structure,
             )
@@ -61,7 +65,7 @@ def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Mark
     return articles
 
 
-def show(picture: Picture, shown: Shown) -> Markup:
+def _show(picture: Picture, shown: Shown) -> Markup:
     """A picture with its scores, or what is missing."""
     scores = ", ".join(
         f"{name} {picture.scores[metric]:.3f}"
@@ -91,13 +95,13 @@ def show(picture: Picture, shown: Shown) -> Markup:
 
 def picture_budget(pictures: int) -> int:
     """Bytes that each of so many pictures of a page may take."""
-    return min(PICTURE_BYTES, PAGE_BYTES // max(1, pictures))
+    return min(_PICTURE_BYTES, PAGE_BYTES // max(1, pictures))
 
 
 def encode_jpeg(image: Image.Image, limit: int) -> tuple[bytes, int, int]:
     """Writes an image as JPEG of at most ``limit`` bytes.
 
-    Quality is lowered before the image is made smaller. An image of SMALLEST_SIDE_PX is kept
+    Quality is lowered before the image is made smaller. An image of _SMALLEST_SIDE_PX is kept
     whatever its size.
 
     Returns:
@@ -108,11 +112,11 @@ def encode_jpeg(image: Image.Image, limit: int) -> tuple[bytes, int, int]:
     while True:
         smaller = image.copy()
         smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
-        for quality in QUALITIES:
+        for quality in _QUALITIES:
             written = io.BytesIO()
             smaller.save(written, format="JPEG", quality=quality, optimize=True)
             if written.tell() <= limit:
                 break
-        if written.tell() <= limit or side <= SMALLEST_SIDE_PX:
+        if written.tell() <= limit or side <= _SMALLEST_SIDE_PX:
             return written.getvalue(), *smaller.size
-        side = max(SMALLEST_SIDE_PX, round(side * SHRINKING))
+        side = max(_SMALLEST_SIDE_PX, round(side * _SHRINKING))

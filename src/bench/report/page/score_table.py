@@ -28,7 +28,7 @@ from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 
 # More pairs than these wait behind a click.
-OPEN_PAIRS = 10
+_OPEN_PAIRS = 10
 
 
 def score_table(
@@ -48,9 +48,9 @@ def score_table(
     lines: dict[bool, list[Markup]] = {False: [], True: []}
     for place, row in enumerate(rows):
         cells = [
-            *describe(row, names, anchors.get(place, "")),
-            *scores(row, notes),
-            *(cost_cell(row, cost) for cost in costs),
+            *_describe(row, names, anchors.get(place, "")),
+            *_scores(row, notes),
+            *(_cost_cell(row, cost) for cost in costs),
         ]
         lines[row.published].append(element("tr", cells, data_structure=row.structure))
     bodies = [element("tbody", lines[False])]
@@ -74,7 +74,7 @@ def score_table(
     )
 
 
-def describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
+def _describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
     """The cells that name a row; the method leads to its pictures."""
     cells = []
     for column, text in zip(names, name_cells(row, names), strict=True):
@@ -86,7 +86,7 @@ def describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
     return cells
 
 
-def scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
+def _scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
     """The cells of the scores, the interval and the seeds, with links to the notes."""
     # The notes are links here, not text.
     cells = score_cells(row, {}, deviations=METRIC_COLUMNS)
@@ -98,18 +98,18 @@ def scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
         numbers = [notes[note] for note in row.notes] if cell is cells[-1] else []
         links = [element("a", f"[{n}]", href=f"#note-{n}") for n in numbers]
         written.append(
-            number_cell((text, *(part for link in links for part in (" ", link))), value)
+            _number_cell((text, *(part for link in links for part in (" ", link))), value)
         )
     return written
 
 
-def cost_cell(row: TableRow, cost: str) -> Markup:
+def _cost_cell(row: TableRow, cost: str) -> Markup:
     """The cell of a cost."""
     value = row.costs.get(cost)
-    return number_cell((MISSING if value is None else format_cost(value),), value)
+    return _number_cell((MISSING if value is None else format_cost(value),), value)
 
 
-def number_cell(content: tuple[str, ...], value: float | None) -> Markup:
+def _number_cell(content: tuple[str, ...], value: float | None) -> Markup:
     """A cell that is sorted by a number; without one it stays last."""
     return element("td", content, class_="number", data_value="" if value is None else repr(value))
 
@@ -133,7 +133,7 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
                     "details",
                     element("summary", f"All {len(pairs)} pairs"),
                     plain_table(headers, lines, names=2),
-                    open=len(pairs) <= OPEN_PAIRS,
+                    open=len(pairs) <= _OPEN_PAIRS,
                 ),
                 data_structure=structure,
             )
@@ -142,10 +142,10 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
         parts.append(
             element("p", "No structure has two scored methods: there is nothing to compare.")
         )
-    return join(parts, rank_tables(ranks), element("p", CAPTION, class_="caption"))
+    return join(parts, _rank_tables(ranks), element("p", CAPTION, class_="caption"))
 
 
-def rank_tables(ranks: Sequence[MeanRank]) -> Markup:
+def _rank_tables(ranks: Sequence[MeanRank]) -> Markup:
     """A table of mean ranks per dataset."""
     parts = []
     for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):

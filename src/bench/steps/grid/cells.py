@@ -24,12 +24,12 @@ from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
 from bench.words import NONE
 
-Config = TypeVar("Config", bound=StepConfig)
+_Config = TypeVar("_Config", bound=StepConfig)
 # Settings that every stage shares with the benchmark, whatever else it is given.
-SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
-MODES = {"microsam_zero_shot": "zero_shot", "microsam_finetuned": "finetune"}
+_SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
+_MODES = {"microsam_zero_shot": "zero_shot", "microsam_finetuned": "finetune"}
 log = logging.getLogger(__name__)
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 # Between two looks whether others are done.
 POLL_S = 3.0
 
@@ -110,13 +110,13 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
     if method.step == "domain_adapt":
         own["confidence"] = method.confidence
         own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
-        return domain_adapt(stage_config(DomainAdaptConfig, config, own), store, parent)
+        return domain_adapt(_stage_config(DomainAdaptConfig, config, own), store, parent)
     if method.step == "microsam":
         del own["method"], own["source"]
-        own |= {"mode": MODES[method.name], "labelled": cell.labelled}
+        own |= {"mode": _MODES[method.name], "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
         own["source"] = source_of(cell.structure.name, own.get("source", "auto"))
-        return microsam(stage_config(MicrosamConfig, config, own), store, parent)
+        return microsam(_stage_config(MicrosamConfig, config, own), store, parent)
     if method.start in METHODS:
         adaptation = dataclasses.replace(cell, method=METHODS[method.start], labelled=None)
         own["source"] = f"runs:/{make_model(adaptation, config, store, parent)}"
@@ -127,10 +127,12 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
     return finetune(FinetuneConfig(**shared | own | {"labelled": cell.labelled}), store, parent)
 
 
-def stage_config(config_type: type[Config], config: BenchmarkConfig, own: dict[str, Any]) -> Config:
+def _stage_config(
+    config_type: type[_Config], config: BenchmarkConfig, own: dict[str, Any]
+) -> _Config:
     """The config of a stage: what it shares with the benchmark, and its own settings."""
     names = {field.name for field in dataclasses.fields(config_type)}
-    shared = {name: getattr(config, name) for name in SHARED if name in names}
+    shared = {name: getattr(config, name) for name in _SHARED if name in names}
     return config_type(**shared | own)
 
 
@@ -148,7 +150,7 @@ def search_structure(
     return optimize(search, store, parent)
 
 
-def take_turns(items: Iterable[Item], attempt: Callable[[Item], None]) -> None:
+def take_turns(items: Iterable[_Item], attempt: Callable[[_Item], None]) -> None:
     """Attempts every item; one that is busy is attempted again after the others, until it is not.
 
     An item whose other process dies is free again, so this always ends.

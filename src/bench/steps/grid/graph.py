@@ -18,7 +18,7 @@ from bench.tracking.store import SQLITE, Store
 
 log = logging.getLogger(__name__)
 
-CHILD = "bench.steps.grid.task"
+_CHILD = "bench.steps.grid.task"
 
 
 def run_on_cluster(
@@ -47,7 +47,7 @@ def run_on_cluster(
             run.log_metrics(counts, ended["done"])
 
     threads = threads_each(config.cluster, config.workers)
-    call = functools.partial(run_child, CHILD, threads=threads, owner=run.id)
+    call = functools.partial(run_child, _CHILD, threads=threads, owner=run.id)
     profile = read_profile(config.cluster_profile)
     try:
         with (
@@ -57,7 +57,7 @@ def run_on_cluster(
             outcomes = run_graph(tasks, client, call, report)
     finally:
         reap(store)
-    return reasons(cells, outcomes)
+    return _reasons(cells, outcomes)
 
 
 def grid_tasks(
@@ -80,50 +80,50 @@ def grid_tasks(
     def add_model(cell: GridCell) -> tuple[str, ...]:
         if not cell.method.step:
             return ()
-        start = adaptation_of(cell)
+        start = _adaptation_of(cell)
         return (
-            add(model_name(cell), add_model(start) if start else (), **described("model", cell)),
+            add(_model_name(cell), add_model(start) if start else (), **_described("model", cell)),
         )
 
     for cell in cells:
-        add(evaluation_name(cell), add_model(cell), **described("evaluate", cell))
+        add(_evaluation_name(cell), add_model(cell), **_described("evaluate", cell))
     if config.optimize:
         for structure in dict.fromkeys(cell.structure.name for cell in cells):
             found = [c for c in cells if c.structure.name == structure and c.labelled is None]
-            names = tuple(evaluation_name(cell) for cell in found)
+            names = tuple(_evaluation_name(cell) for cell in found)
             if names:
                 add(f"optimize {structure}", (), names, kind="search", structure=structure)
     return list(tasks.values())
 
 
-def described(kind: str, cell: GridCell) -> dict[str, Any]:
+def _described(kind: str, cell: GridCell) -> dict[str, Any]:
     """A cell's task as plain values."""
     names = {"method": cell.method.name, "structure": cell.structure.name}
     return {"kind": kind, "cell": names | {"seed": cell.seed, "labelled": cell.labelled}}
 
 
-def adaptation_of(cell: GridCell) -> GridCell | None:
+def _adaptation_of(cell: GridCell) -> GridCell | None:
     """The cell whose model this one's training starts from."""
     if cell.method.start not in METHODS:
         return None
     return dataclasses.replace(cell, method=METHODS[cell.method.start], labelled=None)
 
 
-def model_name(cell: GridCell) -> str:
+def _model_name(cell: GridCell) -> str:
     """Name of the task that makes a cell's model."""
     return f"train {cell}"
 
 
-def evaluation_name(cell: GridCell) -> str:
+def _evaluation_name(cell: GridCell) -> str:
     """Name of the task that evaluates a cell."""
     return f"evaluate {cell}"
 
 
-def reasons(cells: list[GridCell], outcomes: dict[str, Outcome]) -> dict[GridCell, str]:
+def _reasons(cells: list[GridCell], outcomes: dict[str, Outcome]) -> dict[GridCell, str]:
     """Why cells failed: by their own training, or evaluation, or what they start from."""
     failures = {}
     for cell in cells:
-        for name in (model_name(cell), evaluation_name(cell)):
+        for name in (_model_name(cell), _evaluation_name(cell)):
             outcome = outcomes.get(name)
             if outcome and outcome.state == "failed":
                 failures[cell] = outcome.reason

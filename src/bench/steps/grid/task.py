@@ -14,13 +14,13 @@ from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store, open_store
 
 
-def do_task(payload: dict[str, Any]) -> Outcome:
+def _do_task(payload: dict[str, Any]) -> Outcome:
     """Does a task; whatever goes wrong is its outcome."""
     task, results = payload["payload"], payload["results"]
-    return attempt(lambda: call_step(task, results, open_same_store(task)), task, (BusyError,))
+    return attempt(lambda: _call_step(task, results, _open_same_store(task)), task, (BusyError,))
 
 
-def open_same_store(task: dict[str, Any]) -> Store:
+def _open_same_store(task: dict[str, Any]) -> Store:
     """Opens the store of the benchmark, in its folder where there is one here."""
     if Path(task["folder"]).is_dir():
         os.chdir(task["folder"])
@@ -32,7 +32,7 @@ def open_same_store(task: dict[str, Any]) -> Store:
     return store
 
 
-def call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> Any:
+def _call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> Any:
     """Does what a task says, with the results of those that it needed."""
     config, parent = BenchmarkConfig(**task["config"]), task["parent"]
     if task["kind"] == "search":
@@ -48,6 +48,6 @@ def call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> An
 if __name__ == "__main__":
     set_up_process()
     try:
-        answer_parent(do_task)
+        answer_parent(_do_task)
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on where it stopped")

@@ -21,9 +21,9 @@ from bench.tracking.runs import Run
 LIMIT = 8000
 # Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
 # shows the median too, which is among any odd number.
-SHOWN_SECTIONS = 9
+_SHOWN_SECTIONS = 9
 # Longest side of the overlays in the table, px.
-TABLE_SIDE_PX = 1100
+_TABLE_SIDE_PX = 1100
 SCORES_FILE = "scores.json"
 PRECISION_RECALL_FILE = "precision_recall.csv"
 
@@ -108,7 +108,7 @@ def log_pictures(
         result: The scores, by which sections are chosen.
         clean: From the name of a section to its instances.
     """
-    shown = spread_sections(result.sections, SHOWN_SECTIONS)
+    shown = spread_sections(result.sections, _SHOWN_SECTIONS)
     pictures = {}
     for name in shown:
         raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
@@ -118,7 +118,7 @@ def log_pictures(
         figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)
         run.log_figure(figure, overlay_file(name))
         pictures[name] = draw_overlay(
-            raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, TABLE_SIDE_PX)
+            raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, _TABLE_SIDE_PX)
         )
     # A table with an image column: the Artifacts view of several runs puts them side by side.
     run.log_image_table(pictures, {name: result.sections[name]["dice"] for name in shown})

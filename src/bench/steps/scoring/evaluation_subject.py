@@ -43,18 +43,18 @@ def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
         BenchError: If there is none, or the config contradicts itself.
     """
     if config.method != AUTO and not find_method(config.method).step:
-        return find_unadapted(config, dataset, store)
+        return _find_unadapted(config, dataset, store)
     if config.source != AUTO:
         raise BenchError(
             f"source is the model of a method without a stage of its own, received source="
             f"{config.source!r} with method={config.method}: add method=unadapted, or give run_id"
         )
-    trained = find_run(config, dataset, store)
+    trained = _find_run(config, dataset, store)
     weights = fetch_checkpoint(store, trained.id)
     return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
 
 
-def find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
     """The source itself, for a structure."""
     if config.structure == AUTO or config.run_id != AUTO:
         raise BenchError(
@@ -73,7 +73,7 @@ def find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Stor
     return Subject(cell, "", source.name, source.path, source.sha256)
 
 
-def find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:
+def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:
     """The run that a config names, or the newest of its method and structure."""
     if config.run_id == AUTO:
         if config.structure == AUTO:

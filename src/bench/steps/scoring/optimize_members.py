@@ -27,9 +27,9 @@ from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS = "predictions.h5"
+_PREDICTIONS = "predictions.h5"
 # Settings of an evaluation without which its model cannot be told from others, or applied.
-NEEDED = {"weights_sha256", "rescale", "segmentation", "protocol", "threshold", "watershed"}
+_NEEDED = {"weights_sha256", "rescale", "segmentation", "protocol", "threshold", "watershed"}
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ def find_members(
         found = list_evaluations(
             store, experiment, structure=structure, dataset=dataset.content_hash, split=split
         )
-        return [evaluation for evaluation in found if is_own(evaluation)]
+        return [evaluation for evaluation in found if _is_own(evaluation)]
 
     validations = of_split("val")
-    chosen = choose_newest(validations, config) if config.runs == AUTO else None
+    chosen = _choose_newest(validations, config) if config.runs == AUTO else None
     if chosen is None:
-        chosen = choose_named(split_names(config.runs), validations, dataset, structure, store)
+        chosen = _choose_named(split_names(config.runs), validations, dataset, structure, store)
     if not chosen:
         raise BenchError(
             f"optimize needs predictions of the validation split, there are none of {structure} "
@@ -93,7 +93,7 @@ def find_members(
             + ": run evaluate with split=val (and augmentations=all), or benchmark with "
             "optimize=true"
         )
-    check_rescale(chosen)
+    _check_rescale(chosen)
     tests = of_split("test")
     return [
         Member(name, evaluation, find_test(evaluation, tests))
@@ -101,33 +101,33 @@ def find_members(
     ]
 
 
-def is_own(evaluation: Evaluation) -> bool:
+def _is_own(evaluation: Evaluation) -> bool:
     """Whether a model was applied our way; synapse_net's own cannot be applied by a recipe.
 
     Evaluations of an early version do not say what they were of, and are left out.
     """
-    return evaluation.settings.keys() >= NEEDED and evaluation.settings["segmentation"] == "own"
+    return evaluation.settings.keys() >= _NEEDED and evaluation.settings["segmentation"] == "own"
 
 
-def key_of(evaluation: Evaluation) -> tuple[str, ...]:
+def _key_of(evaluation: Evaluation) -> tuple[str, ...]:
     """What tells models apart."""
     names = ("weights_sha256", "rescale", "segmentation")
     return (evaluation.method, *(evaluation.settings.get(name, "") for name in names))
 
 
-def richness(evaluation: Evaluation) -> tuple[int, bool]:
+def _richness(evaluation: Evaluation) -> tuple[int, bool]:
     """How much an evaluation offers: augmentations, and settings that fit the annotations."""
     stored = find_augmentations(evaluation.settings.get("augmentations", "none"))
     return len(stored), evaluation.settings["protocol"] == "data"
 
 
-def name_of(evaluation: Evaluation) -> str:
+def _name_of(evaluation: Evaluation) -> str:
     """What people call the model of an evaluation."""
     variant = variant_name(evaluation.method, evaluation.labelled)
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
 
-def choose_newest(
+def _choose_newest(
     validations: Sequence[Evaluation], config: OptimizeConfig
 ) -> dict[str, Evaluation]:
     """The newest model of every method and seed that learned from all annotations.
@@ -141,14 +141,14 @@ def choose_newest(
     for evaluation in validations:
         if evaluation.labelled is not None or not (wanted is None or evaluation.method in wanted):
             continue
-        name = name_of(evaluation)
+        name = _name_of(evaluation)
         first = chosen.setdefault(name, evaluation)
-        if key_of(first) == key_of(evaluation) and richness(evaluation) > richness(first):
+        if _key_of(first) == _key_of(evaluation) and _richness(evaluation) > _richness(first):
             chosen[name] = evaluation
     return dict(sorted(chosen.items()))
 
 
-def choose_named(
+def _choose_named(
     run_ids: Iterable[str],
     validations: Sequence[Evaluation],
     dataset: PreparedDataset,
@@ -160,8 +160,8 @@ def choose_named(
     for run_id in run_ids:
         if is_evaluation(store, run_id):
             named = get_evaluation(store, run_id)
-            check_belongs(named, dataset, structure)
-            found = [each for each in validations if key_of(each) == key_of(named)]
+            _check_belongs(named, dataset, structure)
+            found = [each for each in validations if _key_of(each) == _key_of(named)]
         else:
             trained = get_trained(store, run_id).id
             found = [each for each in validations if each.trained_run == trained]
@@ -171,13 +171,13 @@ def choose_named(
                 f"has none of {structure} on dataset {dataset.content_hash[:8]}: evaluate it with "
                 "split=val"
             )
-        best = max(found, key=richness)
-        name = name_of(best)
+        best = max(found, key=_richness)
+        name = _name_of(best)
         chosen[name if name not in chosen else f"{name} ({best.id[:8]})"] = best
     return chosen
 
 
-def check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) -> None:
+def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) -> None:
     """Raises BenchError for an evaluation of another structure or dataset."""
     if named.structure != structure:
         raise BenchError(
@@ -191,7 +191,7 @@ def check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) -
         )
 
 
-def check_rescale(chosen: Mapping[str, Evaluation]) -> None:
+def _check_rescale(chosen: Mapping[str, Evaluation]) -> None:
     """Raises BenchError where models were fed sections of different scales."""
     groups = {evaluation.settings["rescale"] for evaluation in chosen.values()}
     if len(groups) > 1:
@@ -204,8 +204,8 @@ def check_rescale(chosen: Mapping[str, Evaluation]) -> None:
 
 def find_test(validation: Evaluation, tests: Sequence[Evaluation]) -> Evaluation | None:
     """The richest evaluation of the same model on the test split; of equals the newest."""
-    same = [test for test in tests if key_of(test) == key_of(validation)]
-    return max(same, key=richness) if same else None
+    same = [test for test in tests if _key_of(test) == _key_of(validation)]
+    return max(same, key=_richness) if same else None
 
 
 def predictions_of(
@@ -216,7 +216,7 @@ def predictions_of(
     Raises:
         BenchError: If it lacks a section, or one has another shape.
     """
-    path = fetch_artifact(store, evaluation.id, PREDICTIONS)
+    path = fetch_artifact(store, evaluation.id, _PREDICTIONS)
     shapes, augmentations = list_stored(path)
     for section in dataset.sections(evaluation.split):
         expected = dataset.shape(section)

@@ -28,7 +28,7 @@ from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-OUTPUT_FILES = (
+_OUTPUT_FILES = (
     *("search.csv", "blends.csv", "ablation.csv", "surface.png", "ablation.png"),
     RECIPE_FILE,
 )
@@ -84,10 +84,10 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
         "ablation.csv": ablation,
     }
     for name, rows in tables.items():
-        keep(run, output / name, text_writer(pd.DataFrame(rows).to_csv(index=False)))
+        _keep(run, output / name, _text_writer(pd.DataFrame(rows).to_csv(index=False)))
     surface = surface_figure(result.histograms, order, by_pixels)
-    keep(run, output / "surface.png", figure_writer(surface))
-    keep(run, output / "ablation.png", figure_writer(ablation_figure(result.ablation, metric)))
+    _keep(run, output / "surface.png", _figure_writer(surface))
+    _keep(run, output / "ablation.png", _figure_writer(ablation_figure(result.ablation, metric)))
     run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
     run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
     run.set_tags({"bench.recipe.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
@@ -102,7 +102,7 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
 
 def log_recipe(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
     """Logs the recipe, and the gain on the test split where it was scored."""
-    keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
+    _keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
     for metric in dict.fromkeys(("dice", recipe.metric)) if test else ():
         assert test is not None
         gain, interval = test.gain(metric)
@@ -140,24 +140,24 @@ def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
 
 def restore_output(store: Store, run_id: str, output: Path) -> None:
     """Writes the files of a search that was made before into the output folder."""
-    for name in OUTPUT_FILES:
+    for name in _OUTPUT_FILES:
         kept = fetch_artifact(store, run_id, name)
         write_whole(output / name, partial(shutil.copyfile, kept))
     log.info("the search is kept, its files are written again to %s", output)
 
 
-def keep(run: Run, path: Path, write: Callable[[Path], None]) -> None:
+def _keep(run: Run, path: Path, write: Callable[[Path], None]) -> None:
     """Writes a file of the output folder whole, and logs it."""
     write(path)
     run.log_file(path)
 
 
-def text_writer(text: str) -> Callable[[Path], None]:
+def _text_writer(text: str) -> Callable[[Path], None]:
     """Writes a text."""
     return lambda path: write_text(path, text)
 
 
-def figure_writer(figure: Figure) -> Callable[[Path], None]:
+def _figure_writer(figure: Figure) -> Callable[[Path], None]:
     """Writes a figure as PNG."""
     return lambda path: write_whole(
         path, lambda temporary: figure.savefig(temporary, format="png", dpi=130)

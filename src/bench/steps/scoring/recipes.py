@@ -27,11 +27,11 @@ from bench.tracking.store import Store
 from bench.words import NONE
 
 # Where no evaluation says it.
-THRESHOLD = 0.5
+_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class EvaluatedModel:
+class _EvaluatedModel:
     """A model, and the evaluation that says how it is applied.
 
     Attributes:
@@ -67,7 +67,7 @@ class EvaluatedModel:
         """
         settings = dict(self.evaluation.settings) if self.evaluation else {}
         if self.evaluation:
-            check_evaluation(self.evaluation, self)
+            _check_evaluation(self.evaluation, self)
         size = settings.get("dataset_pixel_size_nm", "None")
         separated = settings.get("watershed") != "none"
         return Recipe(
@@ -80,10 +80,10 @@ class EvaluatedModel:
             weights=(1,),
             # Runs of an earlier version do not name them.
             augmentations=find_augmentations(settings.get("augmentations", NONE)),
-            level=threshold_level(float(settings.get("threshold", THRESHOLD))),
+            level=threshold_level(float(settings.get("threshold", _THRESHOLD))),
             opening_radius_px=int(settings.get("opening_radius_px", 0)),
             min_area_px=int(settings.get("min_area_px", 0)),
-            watershed=read_watershed(self.info) if separated else None,
+            watershed=_read_watershed(self.info) if separated else None,
             metric=NONE,
         )
 
@@ -102,7 +102,7 @@ class EvaluatedModel:
         )
 
 
-def find_model(run_id: str, store: Store) -> EvaluatedModel:
+def find_model(run_id: str, store: Store) -> _EvaluatedModel:
     """Finds the model of a training or an evaluation.
 
     Raises:
@@ -121,12 +121,12 @@ def find_model(run_id: str, store: Store) -> EvaluatedModel:
         if evaluation.trained_run:
             trained = get_trained(store, evaluation.trained_run)
             cell, warnings = trained.cell, trained.warnings
-    return EvaluatedModel(
+    return _EvaluatedModel(
         cell, run_id, weights, file_sha256(weights), load_info(weights), evaluation, warnings
     )
 
 
-def check_evaluation(found: Evaluation, model: EvaluatedModel) -> None:
+def _check_evaluation(found: Evaluation, model: _EvaluatedModel) -> None:
     """Raises BenchError where an evaluation is of other weights, or not of our way."""
     if found.settings["weights_sha256"] != model.sha256:
         raise BenchError(
@@ -140,7 +140,7 @@ def check_evaluation(found: Evaluation, model: EvaluatedModel) -> None:
         )
 
 
-def read_watershed(info: ModelInfo) -> WatershedSettings | None:
+def _read_watershed(info: ModelInfo) -> WatershedSettings | None:
     """How a model says that touching instances are separated; None if it does not."""
     settings = info.inference.get("watershed")
     return WatershedSettings(**settings) if settings else None

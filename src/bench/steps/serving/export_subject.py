@@ -24,8 +24,8 @@ from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
-NO_RUN = (AUTO, "none")
-DEFAULT_SPLIT = "val"
+_NO_RUN = (AUTO, "none")
+_DEFAULT_SPLIT = "val"
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,16 @@ def find_subject(config: ExportConfig, store: Store) -> Subject:
         BenchError: If there is none, or the config contradicts itself.
     """
     dataset = PreparedDataset.open(config.dataset)
-    if config.run_id in NO_RUN:
-        return find_annotation(config, dataset)
-    return find_predicted(config, dataset, get_evaluation(store, config.run_id), store)
+    if config.run_id in _NO_RUN:
+        return _find_annotation(config, dataset)
+    return _find_predicted(config, dataset, get_evaluation(store, config.run_id), store)
 
 
-def find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
+def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
     """The annotation of a split."""
-    split = DEFAULT_SPLIT if config.split == AUTO else config.split
+    split = _DEFAULT_SPLIT if config.split == AUTO else config.split
     if config.structure == AUTO:
-        structures = list_annotated(dataset, split)
+        structures = _list_annotated(dataset, split)
     else:
         structures = tuple(structure.name for structure in find_structures(config.structure))
 
@@ -103,7 +103,7 @@ def find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
     return Subject(dataset, split, structures, dataset.read_labels, numbering)
 
 
-def list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
+def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
     """The structures that are annotated in every section of a split.
 
     An empty mask would say that a section has none of a structure, which nobody has looked for.
@@ -118,7 +118,7 @@ def list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
     return found
 
 
-def find_predicted(
+def _find_predicted(
     config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
 ) -> Subject:
     """The instances of an evaluation, made as it made them."""
@@ -144,7 +144,7 @@ def find_predicted(
         int(found.settings["min_area_px"]),
         found.settings["postprocess_origin"],
     )
-    watershed = find_watershed(found, store)
+    watershed = _find_watershed(found, store)
 
     # Runs of an earlier version do not name it.
     augmentations = find_augmentations(found.settings.get("augmentations", NONE))
@@ -161,7 +161,7 @@ def find_predicted(
     )
 
 
-def find_watershed(found: Evaluation, store: Store) -> WatershedSettings | None:
+def _find_watershed(found: Evaluation, store: Store) -> WatershedSettings | None:
     """How the evaluation separated touching instances; None if it did not."""
     if found.settings["watershed"] == "none":
         return None

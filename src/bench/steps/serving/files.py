@@ -15,7 +15,7 @@ from bench.ingest.images.planes import Plane
 from bench.metrics.morphometry import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
 
-INSTANCES, SECTIONS, OVERLAYS, PROBABILITY = (
+INSTANCES, SECTIONS, OVERLAYS, _PROBABILITY = (
     "instances.csv", "sections.csv", "overlays", "probability"
 )  # fmt: skip
 
@@ -47,7 +47,7 @@ def write_section(
     if format == "tiff":
         for kind, pixels in (
             (structure, as_label_type(labels)),
-            (PROBABILITY, prediction.foreground),
+            (_PROBABILITY, prediction.foreground),
         ):
             write_tiff(content / kind / f"{plane.name}.tif", pixels, pixel_size_nm=size)
     else:
@@ -56,7 +56,7 @@ def write_section(
         folder.mkdir(parents=True)
         stack = make_stack({structure: labels}, raw=raw, names=(plane.name,), pixel_size_nm=size)
         write_ome_zarr(stack, folder)
-        write_image(prediction.foreground[None], stack, folder / f"{PROBABILITY}.ome.zarr")
+        write_image(prediction.foreground[None], stack, folder / f"{_PROBABILITY}.ome.zarr")
     row = {
         "section": plane.name,
         "file": plane.path.name,
@@ -65,14 +65,14 @@ def write_section(
         "width_px": raw.shape[1],
         "pixel_size_nm": size,
     } | count_instances(labels, size)
-    write_overlay(plane, raw, labels, structure, content / OVERLAYS / f"{plane.name}.png")
+    _write_overlay(plane, raw, labels, structure, content / OVERLAYS / f"{plane.name}.png")
     table = measure_instances(labels, size)
     table.insert(0, "section", plane.name)
     write_text(part.with_suffix(".csv"), table.to_csv(index=False))
     write_json(part, row)
 
 
-def write_overlay(
+def _write_overlay(
     plane: Plane, raw: np.ndarray, labels: np.ndarray, structure: str, path: Path
 ) -> None:
     """Draws the outlines of the instances of a section."""

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHILD = "bench.steps.serving.task"
+_CHILD = "bench.steps.serving.task"
 # Seconds between looks at what is finished.
-LOOK_EVERY_S = 2.0
+_LOOK_EVERY_S = 2.0
 
 
 def choose_on_workers(config: SegmentConfig, client: "Client") -> Compute:
@@ -43,7 +43,7 @@ def choose_on_workers(config: SegmentConfig, client: "Client") -> Compute:
         return choose_compute(config.device, AUTO)
     places = wait_for_places(client)
     given = {"payload": {"device": config.device}, "results": {}}
-    answers = client.run(run_child, CHILD, given, workers=list(places))
+    answers = client.run(run_child, _CHILD, given, workers=list(places))
     first: list[str] | None = None
     for worker, answer in answers.items():
         if answer.state == "failed":
@@ -80,15 +80,15 @@ def segment_on_workers(
             )
 
     owner, threads = str(work.folder), threads_each(config.cluster, config.workers)
-    call = functools.partial(run_child, CHILD, threads=threads, owner=owner)
+    call = functools.partial(run_child, _CHILD, threads=threads, owner=owner)
     with show_progress(f"segment {work.predictor.recipe.structure}, tiles") as advance:
-        look = look_now_and_then(work, planes, advance)
+        look = _look_now_and_then(work, planes, advance)
         with stopping(client, owner):
             run_graph(tasks, client, call, report, look)
         look(last=True)
 
 
-def look_now_and_then(
+def _look_now_and_then(
     work: Work, planes: Sequence[Plane], advance: Callable[[int, int, str], None]
 ) -> Callable[..., None]:
     """Shows how far all workers have come, by what they finished in the folder."""
@@ -97,7 +97,7 @@ def look_now_and_then(
 
     def look(*, last: bool = False) -> None:
         nonlocal looked, shown
-        if last or time.monotonic() - looked >= LOOK_EVERY_S:
+        if last or time.monotonic() - looked >= _LOOK_EVERY_S:
             looked, done = time.monotonic(), count_finished(work, planes, steps)
             if done != shown:
                 shown = done
@@ -113,11 +113,11 @@ def count_finished(work: Work, planes: Sequence[Plane], steps: dict[str, int]) -
     begun = {path.name for path in work.tiles.glob("*")} - parts
     count = sum(steps[name] for name in parts & steps.keys())
     for plane in (by_name[name] for name in begun & by_name.keys()):
-        count += sum(count_pass(work, plane, each) for each in work.predictor.passes)
+        count += sum(_count_pass(work, plane, each) for each in work.predictor.passes)
     return count
 
 
-def count_pass(work: Work, plane: Plane, each: Pass) -> int:
+def _count_pass(work: Work, plane: Plane, each: Pass) -> int:
     """Tiles of a pass that are finished."""
     predictor, folder = work.predictor, work.tiles / plane.name
     if has_maps(predictor.maps_of(folder, each)):

@@ -13,7 +13,7 @@ from bench.recipe.predictor import Pass
 from bench.steps.serving.work import Work
 
 # A worker gets about so many tasks: one that is slow, or lost, then holds up the others little.
-TASKS_PER_WORKER = 3
+_TASKS_PER_WORKER = 3
 # Tiles below which starting a process takes longer than predicting them.
 FEWEST_TILES = {"cpu": 32, "cuda": 1024}
 
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass
-class Plan:
+class _Plan:
     """Tasks, each of parts that one process does one after the other.
 
     Attributes:
@@ -84,7 +84,7 @@ class Plan:
         if len(passes) == 1:
             self.add([whole], self.add_tiles(plane, passes[0]))
             return
-        left = {each: tiles_left(self.work, plane, each, self.most) for each in passes}
+        left = {each: _tiles_left(self.work, plane, each, self.most) for each in passes}
         small = {each: count for each, count in left.items() if 0 < count <= self.most}
         needs = self.add_together((part_of(plane, each), n) for each, n in small.items())
         for each, count in left.items():
@@ -94,7 +94,7 @@ class Plan:
 
     def add_tiles(self, plane: Plane, each: Pass) -> list[str]:
         """Adds a pass's tiles that are left, cut into tasks; returns their names."""
-        left = batches_left(self.work, plane, each)
+        left = _batches_left(self.work, plane, each)
         size = self.work.predictor.tiled(each).batch_size
         pieces = math.ceil(len(left) * size / self.most)
         step = math.ceil(len(left) / max(1, pieces))
@@ -111,10 +111,10 @@ def plan_tasks(work: Work, planes: Sequence[Plane], workers: int) -> list[Task]:
     device = work.compute.device.type
     passes = work.predictor.passes
     fewest = FEWEST_TILES.get(device, FEWEST_TILES["cpu"])
-    total = sum(tiles_left(work, p, each, 1) for p in unfinished for each in passes)
-    plan = Plan(work, max(fewest, math.ceil(total / (workers * TASKS_PER_WORKER))), [])
+    total = sum(_tiles_left(work, p, each, 1) for p in unfinished for each in passes)
+    plan = _Plan(work, max(fewest, math.ceil(total / (workers * _TASKS_PER_WORKER))), [])
     counts = {
-        plane: sum(tiles_left(work, plane, each, plan.most) for each in passes)
+        plane: sum(_tiles_left(work, plane, each, plan.most) for each in passes)
         for plane in unfinished
     }
     for plane, count in counts.items():
@@ -130,7 +130,7 @@ def part_of(plane: Plane, each: Pass | None = None, batches: tuple[int, int] | N
     return Part(plane.name, str(plane.path.absolute()), each, batches)
 
 
-def tiles_left(work: Work, plane: Plane, each: Pass, own: int) -> int:
+def _tiles_left(work: Work, plane: Plane, each: Pass, own: int) -> int:
     """How many tiles of a pass are not finished; ``own`` for one that finds instances itself."""
     predictor, folder = work.predictor, work.tiles / plane.name
     if len(predictor.passes) > 1 and has_maps(predictor.maps_of(folder, each)):
@@ -141,7 +141,7 @@ def tiles_left(work: Work, plane: Plane, each: Pass, own: int) -> int:
     return steps - len(finished_tiles(predictor.tiles_of(folder, each)))
 
 
-def batches_left(work: Work, plane: Plane, each: Pass) -> list[int]:
+def _batches_left(work: Work, plane: Plane, each: Pass) -> list[int]:
     """The batches of a pass that are not finished. Its store is made, for all to write into."""
     predictor, model = work.predictor, work.predictor.tiled(each)
     folder = predictor.tiles_of(work.tiles / plane.name, each)

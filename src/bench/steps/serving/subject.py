@@ -64,26 +64,26 @@ def find_subject(config: SegmentConfig, store: Store) -> Subject:
     """
     named = config.run_id
     if named == AUTO:
-        named = champion_uri(choose_structure(config.structure, store))
+        named = champion_uri(_choose_structure(config.structure, store))
     sizes = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
     if named.startswith(SCHEME):
         model, found = fetch_registered(store, named)
-        subject = of_search(found, model.uri, model.run_id, f"As {model.uri}: ")
+        subject = _of_search(found, model.uri, model.run_id, f"As {model.uri}: ")
     elif step_of(store, named) == SEARCH_STEP:
         found = fetch_searched(store, named)
-        subject = of_search(found, found.run_id, found.run_id, f"As search {found.run_id}: ")
+        subject = _of_search(found, found.run_id, found.run_id, f"As search {found.run_id}: ")
     else:
-        subject = of_model(named, sizes, store)
+        subject = _of_model(named, sizes, store)
     wanted = config.structure
     if wanted != AUTO and find_structure(wanted).name != subject.recipe.structure:
         raise BenchError(
             f"{named} segments {subject.recipe.structure}, received structure={wanted}: leave "
             "structure out, or give a model of that structure"
         )
-    return set_by_user(subject, config, sizes)
+    return _set_by_user(subject, config, sizes)
 
 
-def choose_structure(name: str, store: Store) -> str:
+def _choose_structure(name: str, store: Store) -> str:
     """The structure that is named, or the only one that has a champion."""
     if name != AUTO:
         return find_structure(name).name
@@ -97,7 +97,7 @@ def choose_structure(name: str, store: Store) -> str:
     return champions[0]
 
 
-def of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> Subject:
+def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> Subject:
     """The models of a recipe that was searched."""
     recipe = found.recipe
     return Subject(
@@ -115,7 +115,7 @@ def of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> S
     )
 
 
-def of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
+def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
     """The model of a training or an evaluation, as it was evaluated."""
     found = find_model(run_id, store)
     if found.evaluation is None and len(sizes) < len(SIZES):
@@ -138,7 +138,7 @@ def of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
     )
 
 
-def set_by_user(subject: Subject, config: SegmentConfig, sizes: Mapping[str, int]) -> Subject:
+def _set_by_user(subject: Subject, config: SegmentConfig, sizes: Mapping[str, int]) -> Subject:
     """The recipe with what the user set himself."""
     changes: dict[str, object] = {}
     if config.threshold is not None:

@@ -19,18 +19,18 @@ from bench.words import AUTO
 def do_task(given: dict[str, Any]) -> Outcome:
     """Does a task, or says what this worker computes on; whatever goes wrong is its outcome."""
     task = given["payload"]
-    return attempt(lambda: call_parts(task), task)
+    return attempt(lambda: _call_parts(task), task)
 
 
-def call_parts(task: dict[str, Any]) -> Any:
+def _call_parts(task: dict[str, Any]) -> Any:
     """Does what a task says."""
     if "device" in task:
         return describe_compute(choose_compute(task["device"], AUTO))
-    do_parts(take_over(Path(task["folder"])), [read_part(part) for part in task["parts"]])
+    _do_parts(take_over(Path(task["folder"])), [_read_part(part) for part in task["parts"]])
     return None
 
 
-def read_part(values: dict[str, Any]) -> Part:
+def _read_part(values: dict[str, Any]) -> Part:
     """A part that came as plain values."""
     each, batches = values["each"], values["batches"]
     return Part(
@@ -41,7 +41,7 @@ def read_part(values: dict[str, Any]) -> Part:
     )
 
 
-def do_parts(found: Handover, parts: list[Part]) -> None:
+def _do_parts(found: Handover, parts: list[Part]) -> None:
     """Does parts, one after the other."""
 
     @functools.cache
@@ -51,10 +51,10 @@ def do_parts(found: Handover, parts: list[Part]) -> None:
         }
 
     for part in parts:
-        do_part(found.work, planes_of(part.file)[part.plane], part)
+        _do_part(found.work, planes_of(part.file)[part.plane], part)
 
 
-def do_part(work: Work, plane: Plane, part: Part) -> None:
+def _do_part(work: Work, plane: Plane, part: Part) -> None:
     """Does a part: predicts tiles, makes the maps of a pass, or finishes a section."""
     if part.each is None:
         segment_plane(work, plane, lambda more: None)

@@ -73,11 +73,11 @@ def segment_plane(work: Work, plane: Plane, advance: Advance) -> None:
     # The process of a worker that was lost may still be at it.
     with locked(work.folder / "locks" / plane.name):
         if not work.part_of(plane).exists():
-            write_plane(work, plane, advance)
+            _write_plane(work, plane, advance)
     shutil.rmtree(work.tiles / plane.name, ignore_errors=True)
 
 
-def write_plane(work: Work, plane: Plane, advance: Advance) -> None:
+def _write_plane(work: Work, plane: Plane, advance: Advance) -> None:
     """Predicts what is left of a section, makes instances of it, and writes its files."""
     # Imported late: processes that predict tiles need none of it.
     from bench.postprocess.segmentation import segment_prediction

@@ -21,7 +21,7 @@ from bench.tracking.queries import Cell, FoundRun, fetch_files
 from bench.tracking.store import Store
 from bench.words import NONE
 
-NO_MEAN = "micro-SAM finds instances, whose ids have no mean over symmetries"
+_NO_MEAN = "micro-SAM finds instances, whose ids have no mean over symmetries"
 
 
 def collect_records(
@@ -42,11 +42,11 @@ def collect_records(
         evaluation
         for evaluation in evaluations
         if evaluation.cell.dataset.startswith(digest)
-        and evaluation.augmentations == wanted_augmentations(evaluation.cell, config)
+        and evaluation.augmentations == _wanted_augmentations(evaluation.cell, config)
         and evaluation.cell not in failures
     ]
     reasons = {
-        training.cell: why_no_score(training, config)
+        training.cell: _why_no_score(training, config)
         for training in trainings
         if training.cell.dataset.startswith(digest)
     } | dict(failures)
@@ -61,14 +61,14 @@ def collect_records(
     for run in combinations:
         labels.setdefault(run.cell.dataset, run.dataset_label)
     return [
-        *(reason_record(cell, labels, reason) for cell, reason in reasons.items()),
+        *(_reason_record(cell, labels, reason) for cell, reason in reasons.items()),
         *(
-            scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
-            for evaluation, scores in read_scores(store, chosen)
+            _scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
+            for evaluation, scores in _read_scores(store, chosen)
         ),
         *(
-            scored_record(combination, labels, scores, combination.costs, None)
-            for combination, scores in read_scores(store, combinations)
+            _scored_record(combination, labels, scores, combination.costs, None)
+            for combination, scores in _read_scores(store, combinations)
         ),
     ]
 
@@ -85,7 +85,7 @@ def find_stages(
     return stages
 
 
-def read_scores(
+def _read_scores(
     store: Store, evaluations: Sequence[FoundRun]
 ) -> Iterator[tuple[FoundRun, Mapping[str, Any] | BenchError]]:
     """Yields evaluations with their scores: of the tag, else of the file; else why not."""
@@ -98,7 +98,7 @@ def read_scores(
         yield evaluation, file if isinstance(file, BenchError) else json.loads(file.read_text())
 
 
-def scored_record(
+def _scored_record(
     evaluation: FoundRun,
     labels: Mapping[str, str],
     scores: Mapping[str, Any] | BenchError,
@@ -107,10 +107,10 @@ def scored_record(
 ) -> ScoreRecord:
     """The record of an evaluation, or of a combination, which no config asks for."""
     if isinstance(scores, BenchError):
-        return reason_record(evaluation.cell, labels, f"evaluated, but {scores}")
-    described = describe_augmentations(evaluation, config.augmentations) if config else []
+        return _reason_record(evaluation.cell, labels, f"evaluated, but {scores}")
+    described = _describe_augmentations(evaluation, config.augmentations) if config else []
     return ScoreRecord(
-        **identify_cell(evaluation.cell, labels),
+        **_identify_cell(evaluation.cell, labels),
         run_id=evaluation.id,
         scores=scores["pooled"],
         section_scores=scores["sections"],
@@ -119,18 +119,18 @@ def scored_record(
     )
 
 
-def wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
+def _wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
     """The augmentations of the evaluation that stands for a cell; instances have none."""
     method = METHODS.get(cell.method)
     return config.augmentations if method is None or method.augmentable else NONE
 
 
-def describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
+def _describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
     """What the table says of a score in a table of test-time augmentation."""
     if choice == NONE:
         return []
     if evaluation.augmentations == NONE:
-        return [f"without augmentations={choice}: {NO_MEAN}"]
+        return [f"without augmentations={choice}: {_NO_MEAN}"]
     number = len(find_augmentations(choice))
     return [f"mean over {number} symmetries (augmentations={choice})"]
 
@@ -150,12 +150,12 @@ def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[s
     return costs
 
 
-def reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreRecord:
+def _reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreRecord:
     """The record of a cell without a score."""
-    return ScoreRecord(**identify_cell(cell, labels), run_id="", reason=reason)
+    return ScoreRecord(**_identify_cell(cell, labels), run_id="", reason=reason)
 
 
-def identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
+def _identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
     """What a record says of its cell; fewer labelled sections make a row of their own."""
     return {
         "method": variant_name(cell.method, cell.labelled),
@@ -165,10 +165,10 @@ def identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def why_no_score(training: FoundRun, config: CompareConfig) -> str:
+def _why_no_score(training: FoundRun, config: CompareConfig) -> str:
     """Why a training was not evaluated."""
     if training.status == "FINISHED":
-        choice = wanted_augmentations(training.cell, config)
+        choice = _wanted_augmentations(training.cell, config)
         how = config.split if choice == NONE else f"{config.split} with augmentations={choice}"
         return f"trained, not evaluated on {how}: evaluate run {training.id}"
     if training.status == "RUNNING":

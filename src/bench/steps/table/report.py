@@ -28,7 +28,7 @@ from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
-PAGE_FILE = "benchmark.html"
+_PAGE_FILE = "benchmark.html"
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
         write_text(output / name, text)
     whole = output / "benchmark.json"
     write_json(whole, to_json(rows, findings.records, comparisons, findings.ranks))
-    return [*(output / name for name in texts), whole, *draw_charts(findings.rows, output)]
+    return [*(output / name for name in texts), whole, *_draw_charts(findings.rows, output)]
 
 
-def draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
+def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
     """Draws the chart, and the learning curve where there is one; returns the files."""
     files = [output / "benchmark.png"]
     write_whole(files[0], lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
@@ -102,7 +102,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
     Returns:
         The file.
     """
-    runs = [(row, typical_run(row, findings.records)) for row in findings.rows if row.scores]
+    runs = [(row, _typical_run(row, findings.records)) for row in findings.rows if row.scores]
     sections = [typical_sections(record.section_scores) for _, record in runs]
     budget = picture_budget(sum(map(len, sections)))
     shown = [
@@ -110,7 +110,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
             row,
             record.seed,
             record.run_id,
-            [read_picture(store, record, name, role, budget) for name, role in roles.items()],
+            [_read_picture(store, record, name, role, budget) for name, role in roles.items()],
             read_precision_recall(store, record.run_id),
             read_training(store, record.run_id),
         )
@@ -127,19 +127,21 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
     page = benchmark_page(
         setting, findings.rows, findings.published, shown, findings.comparisons, findings.ranks
     )
-    path = Path(config.output) / PAGE_FILE
+    path = Path(config.output) / _PAGE_FILE
     write_text(path, page)
     return path
 
 
-def typical_run(row: TableRow, records: Sequence[ScoreRecord]) -> ScoreRecord:
+def _typical_run(row: TableRow, records: Sequence[ScoreRecord]) -> ScoreRecord:
     """The record of a row whose Dice is the median over its seeds, the lower of two."""
     members = [record for record in records if record.run_id in row.run_ids and record.scores]
     members.sort(key=lambda record: record.scores.get("dice", 0.0))
     return members[(len(members) - 1) // 2]
 
 
-def read_picture(store: Store, record: ScoreRecord, section: str, role: str, limit: int) -> Picture:
+def _read_picture(
+    store: Store, record: ScoreRecord, section: str, role: str, limit: int
+) -> Picture:
     """The overlay of a section, in at most ``limit`` bytes; without one, why."""
     scores, name = record.section_scores[section], overlay_file(section)
     try:

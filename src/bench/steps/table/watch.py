@@ -15,7 +15,7 @@ from bench.tracking.ownership.stale import Activity
 log = logging.getLogger(__name__)
 
 # Runs named in the line below the table.
-NAMED = 3
+_NAMED = 3
 
 
 class Watch:
@@ -51,7 +51,7 @@ class Watch:
         """
         before: Activity | None = None
         seen_running = False
-        with Screen(self.console) as screen:
+        with _Screen(self.console) as screen:
             while True:
                 now = self.observe()
                 if now != before:
@@ -62,20 +62,20 @@ class Watch:
                 time.sleep(seconds)
         log.info("nothing runs and nothing has changed in %g s: watching ends", seconds)
 
-    def refresh(self, screen: "Screen", now: Activity) -> None:
+    def refresh(self, screen: "_Screen", now: Activity) -> None:
         """Looks, and shows and keeps what is new."""
         found = self.look()
         if found is None:
-            log.info("nothing is evaluated yet: waiting, %s (Ctrl-C ends)", describe(now))
+            log.info("nothing is evaluated yet: waiting, %s (Ctrl-C ends)", _describe(now))
             return
         # Taken and shown first: an interruption while files are written then writes these again.
         changed, self.findings = found != self.findings, found
-        screen.show(found, f"{time.strftime('%H:%M:%S')}: {describe(now)} (Ctrl-C ends)")
+        screen.show(found, f"{time.strftime('%H:%M:%S')}: {_describe(now)} (Ctrl-C ends)")
         if changed:
             self.keep(found)
 
 
-class Screen:
+class _Screen:
     """A terminal, where the table stays in place, or a log file, which gets it when it changes."""
 
     def __init__(self, console: Console) -> None:
@@ -83,7 +83,7 @@ class Screen:
         self.console, self.shown = console, ""
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "_Screen":
         """Takes the place on the terminal."""
         if self.live:
             self.live.start()
@@ -112,10 +112,10 @@ class Screen:
         self.shown = text
 
 
-def describe(now: Activity) -> str:
+def _describe(now: Activity) -> str:
     """What runs at the moment, in words."""
     names = list(now.running.values())
     if not names:
         return "nothing runs"
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"running: {', '.join(names[:NAMED])}{more}"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"running: {', '.join(names[:_NAMED])}{more}"

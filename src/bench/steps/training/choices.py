@@ -25,17 +25,17 @@ from bench.steps.training.data import TrainingData
 from bench.tracking.runs import Run
 
 log = logging.getLogger(__name__)
-Geometries = tuple[tuple[int, int], ...]
+_Geometries = tuple[tuple[int, int], ...]
 # Tile and halo in px, by what they cost on a large image: 1.8, 1.6 and 2.2 times its pixels, of
 # which those of a larger tile are slower on a CPU. The first is also that of the training.
 GEOMETRIES = ((384, 64), (512, 64), (512, 128))
 # The cheapest is taken whose validation Dice is so close to the best.
 TOLERANCE = 0.001
-HALF = 0.5
+_HALF = 0.5
 
 
 def choose_geometry(
-    best: Path, data: TrainingData, compute: Compute, run: Run, geometries: Geometries = GEOMETRIES
+    best: Path, data: TrainingData, compute: Compute, run: Run, geometries: _Geometries = GEOMETRIES
 ) -> tuple[int, int]:
     """Chooses tile and halo, into the checkpoint.
 
@@ -56,7 +56,7 @@ def choose_geometry(
     network, info = load_checkpoint(best)
     network.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scores = [
-        score_geometry(network, replace(info, tile_px=tile, halo_px=halo), data, compute)
+        _score_geometry(network, replace(info, tile_px=tile, halo_px=halo), data, compute)
         for tile, halo in geometries
     ]
     tile, halo = pick_geometry(geometries, scores)
@@ -71,7 +71,7 @@ def choose_geometry(
     return tile, halo
 
 
-def pick_geometry(geometries: Geometries, scores: list[float]) -> tuple[int, int]:
+def pick_geometry(geometries: _Geometries, scores: list[float]) -> tuple[int, int]:
     """The first whose score is within TOLERANCE of the best.
 
     Examples:
@@ -82,7 +82,7 @@ def pick_geometry(geometries: Geometries, scores: list[float]) -> tuple[int, int
     return next(g for g, score in zip(geometries, scores, strict=True) if score >= good)
 
 
-def score_geometry(
+def _score_geometry(
     network: torch.nn.Module, info: ModelInfo, data: TrainingData, compute: Compute
 ) -> float:
     """Dice over all validation sections at a probability of one half."""
@@ -94,7 +94,7 @@ def score_geometry(
         pixel_size_nm=data.dataset.pixel_size_nm,
         compute=compute,
     )
-    channel, level = foreground_channel(info, data.structure), threshold_level(HALF)
+    channel, level = foreground_channel(info, data.structure), threshold_level(_HALF)
     counts = PixelCounts()
     for (_, labels), channels in zip(sections, predictions, strict=True):
         counts += count_pixels(truth=labels, prediction=channels[channel] >= level)
@@ -123,7 +123,7 @@ def choose_separation(best: Path, data: TrainingData, compute: Compute, run: Run
 
     chosen, scores = choose_watershed(
         predicted(),
-        threshold_level=threshold_level(HALF),
+        threshold_level=threshold_level(_HALF),
         opening_radius_px=settings.opening_radius_px,
         min_area_px=settings.min_area_px,
     )

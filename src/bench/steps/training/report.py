@@ -21,12 +21,12 @@ from bench.training.unlabelled import UnlabelledFeed
 # The probability, as stored, from which a pixel counts as foreground while training.
 HALF = 128
 # Overlays: sections shown, the edge of the piece of each (px), seconds between flushes.
-SHOWN_SECTIONS = 3
-SHOWN_PX = 512
-FLUSH_S = 5.0
+_SHOWN_SECTIONS = 3
+_SHOWN_PX = 512
+_FLUSH_S = 5.0
 # Patches in the picture of the pseudo-labels.
-SHOWN_PATCHES = 4
-REMEDY = (
+_SHOWN_PATCHES = 4
+_REMEDY = (
     "try confidence=auto or a lower confidence, a source that knows the structure, and see that "
     "the pixel sizes of source and dataset are right"
 )
@@ -79,7 +79,7 @@ class TrainingReport:
             curves = {f"train/{name}": value for name, value in numbers.items()}
             self.series.append((iteration, curves))
         self.advance(iteration, f"loss {numbers['loss']:.3f} {self.remark}")
-        if time.monotonic() - self.flushed > FLUSH_S:
+        if time.monotonic() - self.flushed > _FLUSH_S:
             self.flush()
 
     def validate(self, network: torch.nn.Module) -> float:
@@ -111,7 +111,7 @@ class TrainingReport:
 
     def log_overlays(self, iteration: int) -> None:
         """Logs the predictions of the same few sections; before training, all is still missed."""
-        for name in list(self.sections)[:SHOWN_SECTIONS]:
+        for name in list(self.sections)[:_SHOWN_SECTIONS]:
             raw, labels = self.sections[name]
             view = window_of_interest(labels)
             prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
@@ -135,13 +135,13 @@ class TrainingReport:
 
 
 def window_of_interest(labels: np.ndarray) -> tuple[slice, slice]:
-    """The window of SHOWN_PX around the middle of a section's foreground, inside the section."""
+    """The window of _SHOWN_PX around the middle of a section's foreground, inside the section."""
     slices = []
     foreground = np.argwhere(labels)
     middle = np.median(foreground, axis=0) if len(foreground) else np.array(labels.shape) / 2
     for centre, side in zip(middle, labels.shape, strict=True):
-        start = int(min(max(centre - SHOWN_PX // 2, 0), max(side - SHOWN_PX, 0)))
-        slices.append(slice(start, start + SHOWN_PX))
+        start = int(min(max(centre - _SHOWN_PX // 2, 0), max(side - _SHOWN_PX, 0)))
+        slices.append(slice(start, start + _SHOWN_PX))
     return slices[0], slices[1]
 
 
@@ -177,7 +177,7 @@ class AdaptationReport(TrainingReport):
             state = "all accepted pseudo-labels are background: the model may forget the structure"
         else:
             state = "no pseudo-label is accepted: nothing is learned, the loss is constant"
-        warning = f"for {self.empty} iterations (until {iteration}) {state}. To mend it, {REMEDY}"
+        warning = f"for {self.empty} iterations (until {iteration}) {state}. To mend it, {_REMEDY}"
         self.run.add_warning(warning)
 
     def validate(self, network: torch.nn.Module) -> float:
@@ -202,7 +202,7 @@ class AdaptationReport(TrainingReport):
         which the teacher is not sure enough, red background of which it is not.
         """
         patches, _ = self.feed.batch(0)
-        patches = patches[:SHOWN_PATCHES]
+        patches = patches[:_SHOWN_PATCHES]
         with self.compute.autocast():
             labels, accepted = self.pair.labeller(self.pair.teacher, patches)
         channel = self.pair.channel

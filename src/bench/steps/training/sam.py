@@ -27,11 +27,11 @@ from bench.structures import Structure
 from bench.tracking.store import Store
 from bench.words import AUTO
 
-SUFFIXES = (".pt", ".pth")
+_SUFFIXES = (".pt", ".pth")
 # Automatic segmentation by a grid of points takes minutes a window without a GPU.
-VALIDATED_SECTIONS = 4
+_VALIDATED_SECTIONS = 4
 # An instance may be larger than the largest annotated one by this factor.
-LARGEST_FACTOR = 1.5
+_LARGEST_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
     """
     name = DEFAULT_SAM if name == AUTO else name
     if name.startswith("runs:/"):
-        return our_checkpoint(
+        return _our_checkpoint(
             name, fetch_checkpoint(store, name.removeprefix("runs:/").split("/")[0])
         )
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
-        return our_checkpoint(name, path)
+        return _our_checkpoint(name, path)
     if path.is_file():
         digest = file_sha256(path)
         return SamSource(name, digest, None, functools.partial(read_torch_file, path, trust=trust))
-    if path.suffix in (*SUFFIXES, ".safetensors") or path.name != name:
+    if path.suffix in (*_SUFFIXES, ".safetensors") or path.name != name:
         raise BenchError(
             f"source must be a SAM that micro_sam publishes ({', '.join(sorted(PUBLISHED))}), "
             f"runs:/ID or a checkpoint file that exists, received {name!r}: check the path"
@@ -86,7 +86,7 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
     return SamSource(name, json_sha256(digests), None, functools.partial(read_published, name))
 
 
-def our_checkpoint(name: str, path: Path) -> SamSource:
+def _our_checkpoint(name: str, path: Path) -> SamSource:
     """The SAM of a checkpoint of ours."""
     info = load_info(path)
     if info.architecture != "sam":
@@ -150,7 +150,7 @@ def choose_windows(
     """Cuts the window around the foreground out of the first few sections with any."""
     annotated = {name: pair for name, pair in sections.items() if pair[1].any()}
     windows = {}
-    for name, (raw, labels) in list(annotated.items())[:VALIDATED_SECTIONS]:
+    for name, (raw, labels) in list(annotated.items())[:_VALIDATED_SECTIONS]:
         window = window_of_interest(labels)
         windows[name] = raw[window], labels[window]
     return windows
@@ -172,7 +172,7 @@ def choose_areas(
     else:
         labels = [annotated for _, annotated in data.train()]
         low = settings_from_annotations(labels).min_area_px
-        high = int(LARGEST_FACTOR * max(measure_areas(a).max(initial=0) for a in labels))
+        high = int(_LARGEST_FACTOR * max(measure_areas(a).max(initial=0) for a in labels))
     if config.min_area_px is not None:
         low = round(config.min_area_px * scale**2)
     if config.max_area_px is not None:

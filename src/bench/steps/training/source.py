@@ -22,10 +22,10 @@ from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 
-BEST = "checkpoint/best.safetensors"
-SYNAPSENET_PREFIX = "synapsenet:"
-RUNS_PREFIX = "runs:/"
-FORMS = (
+_BEST = "checkpoint/best.safetensors"
+_SYNAPSENET_PREFIX = "synapsenet:"
+_RUNS_PREFIX = "runs:/"
+_FORMS = (
     "random, synapsenet:NAME, runs:/ID, models:/NAME@champion, or a checkpoint file or folder that "
     "exists"
 )
@@ -70,29 +70,29 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
     name = DEFAULT_SOURCE if name == AUTO else name
     if name == RANDOM:
         return Source(name)
-    path = locate_source(store, name, trust=trust)
-    made_by = get_trained(store, run_of(name)) if name.startswith(RUNS_PREFIX) else None
+    path = _locate_source(store, name, trust=trust)
+    made_by = get_trained(store, _run_of(name)) if name.startswith(_RUNS_PREFIX) else None
     warnings = made_by.warnings if made_by else ()
     return Source(name, file_sha256(path), load_info(path), path, warnings)
 
 
-def locate_source(store: Store, name: str, *, trust: bool) -> Path:
+def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     """Returns the path of a source's checkpoint in our format, converting it where needed."""
-    if name.startswith(RUNS_PREFIX):
-        return fetch_checkpoint(store, run_of(name))
+    if name.startswith(_RUNS_PREFIX):
+        return fetch_checkpoint(store, _run_of(name))
     if name.startswith(SCHEME):
-        return locate_registered(store, name)
-    if name.startswith(SYNAPSENET_PREFIX):
-        return convert_published(name.removeprefix(SYNAPSENET_PREFIX), trust=trust)
+        return _locate_registered(store, name)
+    if name.startswith(_SYNAPSENET_PREFIX):
+        return _convert_published(name.removeprefix(_SYNAPSENET_PREFIX), trust=trust)
     path = Path(name)
     if not path.exists():
-        raise BenchError(f"source must be {FORMS}, received {name!r}: check the path")
+        raise BenchError(f"source must be {_FORMS}, received {name!r}: check the path")
     if path.suffix == ".safetensors":
         return path
-    return convert_foreign(path, folder=converted_folder(), trust=trust)
+    return convert_foreign(path, folder=_converted_folder(), trust=trust)
 
 
-def locate_registered(store: Store, name: str) -> Path:
+def _locate_registered(store: Store, name: str) -> Path:
     """The checkpoint of a registered model that consists of one.
 
     Raises:
@@ -101,7 +101,7 @@ def locate_registered(store: Store, name: str) -> Path:
     model, recipe, weights = open_registered(store, name)
     if len(weights) > 1:
         runs = (
-            f"{RUNS_PREFIX}{member.trained_run}" if member.trained_run else member.source
+            f"{_RUNS_PREFIX}{member.trained_run}" if member.trained_run else member.source
             for member in recipe.members
         )
         raise BenchError(
@@ -131,12 +131,12 @@ def open_registered(store: Store, name: str) -> tuple[RegisteredModel, Recipe, t
     return model, *read_recipe_folder(folder)
 
 
-def run_of(name: str) -> str:
+def _run_of(name: str) -> str:
     """The run's id in ``runs:/ID/...``."""
-    return name.removeprefix(RUNS_PREFIX).split("/")[0]
+    return name.removeprefix(_RUNS_PREFIX).split("/")[0]
 
 
-def convert_published(name: str, *, trust: bool) -> Path:
+def _convert_published(name: str, *, trust: bool) -> Path:
     """Fetches a model of SynapseNet into the cache and converts it, each once."""
     if name in SYNAPSENET:
         path, model = fetch_synapsenet(name), SYNAPSENET[name]
@@ -146,7 +146,7 @@ def convert_published(name: str, *, trust: bool) -> Path:
         log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
     return convert_foreign(
         path,
-        folder=converted_folder(),
+        folder=_converted_folder(),
         outputs=model.outputs,
         input_pixel_size_nm=model.pixel_size_nm,
         tile_px=model.tile_px,
@@ -155,7 +155,7 @@ def convert_published(name: str, *, trust: bool) -> Path:
     )
 
 
-def converted_folder() -> Path:
+def _converted_folder() -> Path:
     """Where foreign models are kept in our format."""
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
@@ -197,7 +197,7 @@ def fetch_checkpoint(store: Store, run_id: str) -> Path:
     """Returns the local path of a trained run's best weights, with their JSON file beside."""
     run_id = get_trained(store, run_id).id
     folder = fetch_artifact(store, run_id, "checkpoint")
-    return folder / Path(BEST).name
+    return folder / Path(_BEST).name
 
 
 def fetch_weights(store: Store, trained_run: str, source: str) -> Path:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 LATE_TAG = "bench.sent_late"
 # Seconds until a store that failed is asked again: at first, and at most.
 FIRST_PAUSE_S = 2.0
-LONGEST_PAUSE_S = 60.0
-PROBE_S = 5.0
+_LONGEST_PAUSE_S = 60.0
+_PROBE_S = 5.0
 
 
 class Outbox:
@@ -54,7 +54,7 @@ class Outbox:
             log.warning(
                 "the tracking store does not take what this run logs (%s): it is kept in %s and "
                 "sent later",
-                one_line(self._error),
+                _one_line(self._error),
                 self.spool.file,
             )
         store = without_password(self.store.uri)
@@ -96,7 +96,7 @@ class Outbox:
                 raise self._unsent(patience_s)
             log.warning(
                 "the tracking store does not answer (%s): waiting for it, at most %.0f s more",
-                one_line(self._error),
+                _one_line(self._error),
                 left,
             )
             time.sleep(min(self._pause, left))
@@ -117,7 +117,7 @@ class Outbox:
         """Whether a server answers at all: one that is silent must not hold up a training."""
         if is_server(self.store.uri):
             try:
-                check_server(self.store.uri, PROBE_S)
+                check_server(self.store.uri, _PROBE_S)
             except BenchError as error:
                 self._postpone(error)
                 return False
@@ -127,7 +127,7 @@ class Outbox:
         """Sets the time of the next attempt."""
         self._error = error
         self._next_attempt = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
 
     def _late(self) -> tuple[int, int]:
         """How many writes of the run were late so far, and how many seconds at most."""
@@ -145,7 +145,7 @@ class Outbox:
         address = without_password(self.store.uri)
         return BenchError(
             f"the tracking store must take what a run logs, {address} does not "
-            f"({one_line(self._error)}; waited {patience_s:.0f} s): nothing is lost; "
+            f"({_one_line(self._error)}; waited {patience_s:.0f} s): nothing is lost; "
             f"{self.describe_left()}"
         )
 
@@ -158,7 +158,7 @@ class Outbox:
         )
 
 
-def one_line(error: Exception | None) -> str:
+def _one_line(error: Exception | None) -> str:
     """What went wrong, in a line that can be read, without a password in the server's address."""
     shown = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
     return shown[:200] or type(error).__name__

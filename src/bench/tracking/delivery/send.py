@@ -23,9 +23,9 @@ def send_all(store: Store) -> int:
     """Sends what is left of all runs of a store that no process works at; returns how many."""
     runs = 0
     for folder in sorted(store.work.iterdir()) if store.work.exists() else []:
-        with held(folder) as mine:
+        with _held(folder) as mine:
             if mine and (run_id := waiting_run(store, folder)):
-                send_run(store, folder, run_id)
+                _send_run(store, folder, run_id)
                 runs += 1
     return runs
 
@@ -38,7 +38,7 @@ def waiting_run(store: Store, work: Path) -> str:
     return owner["run_id"] if owner.get("store") == without_password(store.uri) else ""
 
 
-def send_run(store: Store, work: Path, run_id: str) -> None:
+def _send_run(store: Store, work: Path, run_id: str) -> None:
     """Sends what is left of a run; the state of one that has finished is removed."""
     found = store.client.get_run(run_id)
     Outbox(store, run_id, work, found.data.tags.get(LATE_TAG, "")).wait(store.patience_s)
@@ -49,7 +49,7 @@ def send_run(store: Store, work: Path, run_id: str) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[bool]:
+def _held(folder: Path) -> Iterator[bool]:
     """Holds the lock of a work folder; yields whether no other process does."""
     with (folder / "lock").open("a") as lock:
         try:

@@ -22,22 +22,22 @@ from mlflow.tracking import MlflowClient
 
 # A kind, when it was written (ms), and what belongs to the kind.
 Write = dict[str, Any]
-BATCH, ARTIFACT, INPUTS, END = "batch", "artifact", "inputs", "end"
+_BATCH, _ARTIFACT, _INPUTS, END = "batch", "artifact", "inputs", "end"
 # mlflow itself would try for four minutes, in which a training stands still. One attempt more is
 # for a connection that the server closed while nobody used it.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 # A large artifact may take long to arrive and keeps mlflow's own limit.
-QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 # What mlflow says where no server answers, one answers 5xx, or a database is locked, full or gone.
-PASSING = {
+_PASSING = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
     "DEADLINE_EXCEEDED",
     "REQUEST_LIMIT_EXCEEDED",
     "RESOURCE_EXHAUSTED",
 }
-PASSING_STATUS = 500
-PASSING_ERRNO = {
+_PASSING_STATUS = 500
+_PASSING_ERRNO = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EIO,
@@ -49,17 +49,17 @@ PASSING_ERRNO = {
     errno.ENETUNREACH,
     errno.EHOSTUNREACH,
 }
-OBJECT_STORES = ("boto3", "botocore")
+_OBJECT_STORES = ("boto3", "botocore")
 # Folder in the work folder of a run.
-OUTBOX = "outbox"
+_OUTBOX = "outbox"
 
 
 def batch(
     metrics: Iterable[Metric] = (), params: Iterable[Param] = (), tags: Iterable[RunTag] = ()
 ) -> Write:
     """Metrics, parameters and tags of one call."""
-    return stamp(
-        BATCH,
+    return _stamp(
+        _BATCH,
         metrics=[(metric.key, metric.value, metric.timestamp, metric.step) for metric in metrics],
         params=[(param.key, param.value) for param in params],
         tags=[(tag.key, tag.value) for tag in tags],
@@ -68,21 +68,21 @@ def batch(
 
 def artifact(path: Path | str, folder: str | None) -> Write:
     """A file that becomes an artifact."""
-    return stamp(ARTIFACT, file=str(path), folder=folder)
+    return _stamp(_ARTIFACT, file=str(path), folder=folder)
 
 
 def inputs(datasets: Iterable[Dataset], context: str) -> Write:
     """Datasets that a run reads."""
-    return stamp(INPUTS, datasets=[dict(dataset) for dataset in datasets], context=context)
+    return _stamp(_INPUTS, datasets=[dict(dataset) for dataset in datasets], context=context)
 
 
 def end(status: str, not_before: int = 0) -> Write:
     """The end of a run; not before its start (ms), wherever its clock was set meanwhile."""
-    write = stamp(END, status=status)
+    write = _stamp(END, status=status)
     return write | {"at": max(write["at"], not_before)}
 
 
-def stamp(kind: str, **content: Any) -> Write:
+def _stamp(kind: str, **content: Any) -> Write:
     """A write of this moment."""
     return {"kind": kind, "at": int(time.time() * 1000), **content}
 
@@ -90,17 +90,17 @@ def stamp(kind: str, **content: Any) -> Write:
 def send(client: MlflowClient, run_id: str, write: Write) -> None:
     """Sends a write to the store, without patience."""
     kind = write["kind"]
-    with impatient({} if kind == ARTIFACT else QUICK):
-        if kind == BATCH:
+    with _impatient({} if kind == _ARTIFACT else _QUICK):
+        if kind == _BATCH:
             client.log_batch(
                 run_id,
                 metrics=[Metric(*metric) for metric in write["metrics"]],
                 params=[Param(*param) for param in write["params"]],
                 tags=[RunTag(*tag) for tag in write["tags"]],
             )
-        elif kind == ARTIFACT:
+        elif kind == _ARTIFACT:
             client.log_artifact(run_id, write["file"], write["folder"])
-        elif kind == INPUTS:
+        elif kind == _INPUTS:
             tag = InputTag("mlflow.data.context", write["context"])
             datasets = [DatasetInput(Dataset(**one), [tag]) for one in write["datasets"]]
             client.log_inputs(run_id, datasets)
@@ -111,18 +111,18 @@ def send(client: MlflowClient, run_id: str, write: Write) -> None:
 def may_pass(error: Exception) -> bool:
     """Whether the same write may succeed later: the store is away, busy or full."""
     if isinstance(error, MlflowException):
-        return error.error_code in PASSING
+        return error.error_code in _PASSING
     if isinstance(error, requests.RequestException):
-        return error.response is None or error.response.status_code >= PASSING_STATUS
+        return error.response is None or error.response.status_code >= _PASSING_STATUS
     if isinstance(error, OSError):
-        return error.errno in PASSING_ERRNO
-    return type(error).__module__.partition(".")[0] in OBJECT_STORES
+        return error.errno in _PASSING_ERRNO
+    return type(error).__module__.partition(".")[0] in _OBJECT_STORES
 
 
 @contextlib.contextmanager
-def impatient(more: dict[str, str]) -> Iterator[None]:
+def _impatient(more: dict[str, str]) -> Iterator[None]:
     """Makes mlflow give up soon; it reads its limits from the environment at every call."""
-    limits = IMPATIENT | more
+    limits = _IMPATIENT | more
     before = {name: os.environ.get(name) for name in limits}
     # A database that is away would be a page of traceback at every attempt.
     chatty = logging.getLogger("mlflow.store.db.utils")
@@ -149,7 +149,7 @@ class Spool:
 
     def __init__(self, work: Path) -> None:
         """Finds what an earlier process left in a run's work folder."""
-        self.work, self.folder = work, work / OUTBOX
+        self.work, self.folder = work, work / _OUTBOX
         self.file = self.folder / "writes.jsonl"
         self._position = self.folder / "position"
 
@@ -160,7 +160,7 @@ class Spool:
 
     def append(self, write: Write, *, run_id: str, store: str) -> None:
         """Adds a write; it is on the disk when this returns, and so is its file."""
-        if write["kind"] == ARTIFACT:
+        if write["kind"] == _ARTIFACT:
             write = write | {"file": self._keep(Path(write["file"]))}
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [write] if self.waiting else [{"run_id": run_id, "store": store}, write]
@@ -176,7 +176,7 @@ class Spool:
                 os.truncate(self.file, size)
             self.repair()
             raise
-        if write["kind"] == ARTIFACT or len(lines) > 1:
+        if write["kind"] == _ARTIFACT or len(lines) > 1:
             self._sync_names()
 
     def _keep(self, path: Path) -> str:
@@ -225,7 +225,7 @@ class Spool:
                 if number < sent:
                     continue
                 write = json.loads(line)
-                if write["kind"] == ARTIFACT:
+                if write["kind"] == _ARTIFACT:
                     write["file"] = str(self.folder / write["file"])
                 yield write
                 # What is sent twice after a kill does no harm, so this need not reach the disk.
@@ -241,7 +241,7 @@ class Spool:
 
     def clear(self) -> None:
         """Removes everything: at once, so that no line names a file that is gone."""
-        gone = self.folder.with_name(f".{OUTBOX}.sent")
+        gone = self.folder.with_name(f".{_OUTBOX}.sent")
         shutil.rmtree(gone, ignore_errors=True)
         self.folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

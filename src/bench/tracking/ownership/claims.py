@@ -30,7 +30,7 @@ class BusyError(BenchError):
     """Another process does this work at this moment; its result can be had when it is done."""
 
 
-class Claim:
+class _Claim:
     """What this process does alone, until it lets go or dies."""
 
     def __init__(self, store: Store, work: str) -> None:
@@ -65,7 +65,7 @@ class Claim:
         remove_claim(self.store, self.key)
 
 
-def take_claim(store: Store, work: str, name: str) -> Claim:
+def take_claim(store: Store, work: str, name: str) -> _Claim:
     """Claims a piece of work.
 
     Args:
@@ -76,7 +76,7 @@ def take_claim(store: Store, work: str, name: str) -> Claim:
     Raises:
         BusyError: If another process has it.
     """
-    claim = Claim(store, work)
+    claim = _Claim(store, work)
     others = claim.others()
     for beat in others.values():
         if beat.ticket:
@@ -85,7 +85,7 @@ def take_claim(store: Store, work: str, name: str) -> Claim:
     try:
         claim.ticket = 1 + max((beat.ticket for beat in claim.others().values()), default=0)
         claim.beat()
-        for key, beat in all_drawn(claim):
+        for key, beat in _all_drawn(claim):
             if (beat.ticket, key) < (claim.ticket, claim.key):
                 raise busy(name, str(beat.holder))
     except BaseException:
@@ -94,7 +94,7 @@ def take_claim(store: Store, work: str, name: str) -> Claim:
     return claim
 
 
-def all_drawn(claim: Claim) -> Iterator[tuple[str, Beat]]:
+def _all_drawn(claim: _Claim) -> Iterator[tuple[str, Beat]]:
     """The claims of others once each has its ticket, or has had the time to draw one."""
     until = time.monotonic() + DRAWING_S
     others = claim.others()
@@ -133,7 +133,7 @@ class Hold:
     def __init__(self, store: Store, lock: TextIO | None = None) -> None:
         """Made by take_hold, or without a lock where every run is new."""
         self.store, self._lock = store, lock
-        self._claim: Claim | None = None
+        self._claim: _Claim | None = None
         self._heart: Heart | None = None
 
     def claim(self, work: str, name: str) -> None:

@@ -21,11 +21,11 @@ HEARTBEAT_TAG = "bench.heartbeat"
 INTERVAL_S = 30.0
 # Of the time between two looks, only this much counts as silence: while a server is away neither
 # can the one write, nor the other see that it would.
-LONGEST_GAP_S = 2 * INTERVAL_S
+_LONGEST_GAP_S = 2 * INTERVAL_S
 
 
 @dataclass(frozen=True)
-class Holder:
+class _Holder:
     """A process, so that it is told from every other one of any machine.
 
     Attributes:
@@ -49,10 +49,10 @@ class Holder:
         return f"process {self.pid} on {self.host}"
 
 
-def this_process() -> Holder:
+def this_process() -> _Holder:
     """The process that asks."""
     pid = os.getpid()
-    return Holder(socket.gethostname(), *this_machine(), pid, start_of(pid))
+    return _Holder(socket.gethostname(), *this_machine(), pid, start_of(pid))
 
 
 @functools.cache
@@ -63,10 +63,10 @@ def this_machine() -> tuple[str, str, str]:
     except OSError:
         namespace = ""
     machine, boot = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
-    return read_line(machine), read_line(boot), namespace
+    return _read_line(machine), _read_line(boot), namespace
 
 
-def read_line(path: Path) -> str:
+def _read_line(path: Path) -> str:
     """What a small file says; empty where there is none."""
     try:
         return path.read_text().strip()
@@ -79,7 +79,7 @@ def start_of(pid: int) -> str:
 
     Linux counts from the machine's start, which no change of the clock moves.
     """
-    stat = read_line(Path(f"/proc/{pid}/stat"))
+    stat = _read_line(Path(f"/proc/{pid}/stat"))
     if stat:
         # The name in brackets may hold blanks and brackets.
         state, *fields = stat.rpartition(")")[2].split()
@@ -91,7 +91,7 @@ def start_of(pid: int) -> str:
         return ""
 
 
-def is_running(holder: Holder) -> bool | None:
+def is_running(holder: _Holder) -> bool | None:
     """Whether a process is still there; None where that cannot be seen from this machine."""
     here = this_process()
     within = (here.host, here.boot, here.namespace)
@@ -113,7 +113,7 @@ class Beat:
         ticket: Its place in the queue of a claim; 0 before it has drawn one.
     """
 
-    holder: Holder
+    holder: _Holder
     time: float
     ticket: int = 0
 
@@ -135,7 +135,7 @@ def read_beat(text: str) -> Beat | None:
     """A sign of life from its tag; None where it is none of ours."""
     try:
         values = json.loads(text)
-        holder = Holder(**values.pop("holder"))
+        holder = _Holder(**values.pop("holder"))
         return Beat(holder, float(values["time"]), int(values["ticket"]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -169,7 +169,7 @@ class Watch:
             return not running
         now, text = self.clock(), beat.text()
         before, looked, silent_s = self._seen.get(key, (text, now, 0.0))
-        silent_s = silent_s + min(now - looked, LONGEST_GAP_S) if text == before else 0.0
+        silent_s = silent_s + min(now - looked, _LONGEST_GAP_S) if text == before else 0.0
         self._seen[key] = (text, now, silent_s)
         return silent_s >= self.expiry_s
 

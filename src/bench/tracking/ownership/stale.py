@@ -13,7 +13,7 @@ from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
 # The step that looks at runs, and makes none that are looked at.
-LOOKER = "compare"
+_LOOKER = "compare"
 
 
 def reap(store: Store, experiment_id: str | None = None) -> list[str]:
@@ -28,9 +28,9 @@ def reap(store: Store, experiment_id: str | None = None) -> list[str]:
     stale = [
         str(run.info.run_id)
         for run in search_pages(store, experiment_id, "attributes.status = 'RUNNING'")
-        if is_stale(store, run.info.run_id, run.data.tags)
+        if _is_stale(store, run.info.run_id, run.data.tags)
     ]
-    reaped = [run_id for run_id in stale if end_stale(store, run_id)]
+    reaped = [run_id for run_id in stale if _end_stale(store, run_id)]
     if experiment_id == store.experiment_id:
         for key, beat in read_claims(store).items():
             if store.watch.is_stale(key, beat):
@@ -38,19 +38,19 @@ def reap(store: Store, experiment_id: str | None = None) -> list[str]:
     return reaped
 
 
-def is_stale(store: Store, run_id: str, tags: dict[str, str]) -> bool:
+def _is_stale(store: Store, run_id: str, tags: dict[str, str]) -> bool:
     """Whether the process of a run is gone."""
     beat = read_beat(tags.get(HEARTBEAT_TAG, ""))
     return beat is not None and store.watch.is_stale(run_id, beat)
 
 
-def end_stale(store: Store, run_id: str) -> bool:
+def _end_stale(store: Store, run_id: str) -> bool:
     """Marks a run as KILLED, unless somebody has gone on with it meanwhile."""
     run = store.client.get_run(run_id)
     beat = read_beat(run.data.tags.get(HEARTBEAT_TAG, ""))
     if run.info.status != "RUNNING" or not beat or not store.watch.is_stale(run_id, beat):
         return False
-    reason = explain(beat)
+    reason = _explain(beat)
     for tag in ("bench.reason", STALE_TAG):
         store.client.set_tag(run_id, tag, reason)
     # Its clock may have been set back before its last sign of life.
@@ -60,7 +60,7 @@ def end_stale(store: Store, run_id: str) -> bool:
     return True
 
 
-def explain(beat: Beat) -> str:
+def _explain(beat: Beat) -> str:
     """Why a run counts as stale, and what to do."""
     return (
         f"its {beat.holder} is gone, last sign of life {beat.last_alive()}; "
@@ -86,12 +86,12 @@ def observe(store: Store, experiment_id: str) -> Activity:
     running = {
         run.info.run_id: run.info.run_name
         for run in search_pages(store, experiment_id, "attributes.status = 'RUNNING'")
-        if LOOKER
+        if _LOOKER
         not in (run.data.tags.get("bench.step"), run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT))
     }
     ended = store.client.search_runs(
         [experiment_id],
-        f"attributes.status != 'RUNNING' AND tags.`bench.step` != '{LOOKER}'",
+        f"attributes.status != 'RUNNING' AND tags.`bench.step` != '{_LOOKER}'",
         max_results=1,
         order_by=["attributes.end_time DESC"],
     )

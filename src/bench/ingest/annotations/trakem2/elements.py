@@ -12,7 +12,7 @@ from bench.ingest.annotations.trakem2.objects import ObjectElements
 from bench.ingest.annotations.trakem2.parse import DEEPEST, read_text
 
 # Leaves of the tree and groups of them, which TrakEM2 names itself.
-BASIC_TAGS = {
+_BASIC_TAGS = {
     "area_list",
     "areatree",
     "ball",
@@ -27,12 +27,12 @@ BASIC_TAGS = {
     "treeline",
 }
 # The root of an empty project; it says nothing of what hangs from it.
-ROOT_TAG = "anything"
-NUMBER_AT_END = re.compile(r"[\s_#.:-]*[0-9]+\s*$")
+_ROOT_TAG = "anything"
+_NUMBER_AT_END = re.compile(r"[\s_#.:-]*[0-9]+\s*$")
 
 
 @dataclass(frozen=True)
-class TreePlace:
+class _TreePlace:
     """A place in the project tree.
 
     Attributes:
@@ -54,8 +54,8 @@ class ProjectTree:
     """
 
     def __init__(self) -> None:
-        self.leaves: dict[str, TreePlace] = {}
-        self._open = [TreePlace()]
+        self.leaves: dict[str, _TreePlace] = {}
+        self._open = [_TreePlace()]
         self._profile_lists = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -65,10 +65,10 @@ class ProjectTree:
         if basic == "profile_list":
             self._profile_lists += 1
             profile_list = self._profile_lists
-        if basic not in BASIC_TAGS:
-            kind = kind if basic == ROOT_TAG else tag
+        if basic not in _BASIC_TAGS:
+            kind = kind if basic == _ROOT_TAG else tag
             title = read_text(attributes, "title") or title
-        place = TreePlace(kind, title, profile_list)
+        place = _TreePlace(kind, title, profile_list)
         self._open.append(place)
         if "oid" in attributes:
             self.leaves[read_text(attributes, "oid")] = place
@@ -78,7 +78,7 @@ class ProjectTree:
         self._open.pop()
 
 
-def choose_kind(place: TreePlace | None, tag: str, title: str) -> str:
+def choose_kind(place: _TreePlace | None, tag: str, title: str) -> str:
     """Chooses the class of an object.
 
     Titles are a fallback: the object's own, then the nearest in the tree. Without its number
@@ -92,7 +92,7 @@ def choose_kind(place: TreePlace | None, tag: str, title: str) -> str:
     if place is not None and place.kind:
         return place.kind
     for text in (title, place.title if place is not None else ""):
-        name = NUMBER_AT_END.sub("", text).strip()
+        name = _NUMBER_AT_END.sub("", text).strip()
         if name and name.lower().replace(" ", "_") != tag:
             return name
     return tag
@@ -221,10 +221,10 @@ class ProjectElements:
         elif name == "t2_calibration":
             self.calibration = attributes
         elif name == "t2_layer":
-            self._layer = describe_layer(attributes)
+            self._layer = _describe_layer(attributes)
             self.layers.append(self._layer)
         elif name == "t2_patch" and self._layer is not None:
-            self._patch = describe_patch(attributes)
+            self._patch = _describe_patch(attributes)
             self._layer.patches.append(self._patch)
         elif self._patch is not None:
             self._patch.bent |= name.startswith(("ict_transform", "iict_transform"))
@@ -235,7 +235,7 @@ class ProjectElements:
             self.objects.start(name, attributes, layer)
 
 
-def describe_layer(attributes: dict[str, str]) -> LayerElement:
+def _describe_layer(attributes: dict[str, str]) -> LayerElement:
     """What the attributes of a layer's element say.
 
     Raises:
@@ -249,7 +249,7 @@ def describe_layer(attributes: dict[str, str]) -> LayerElement:
     )
 
 
-def describe_patch(attributes: dict[str, str]) -> PatchElement:
+def _describe_patch(attributes: dict[str, str]) -> PatchElement:
     """What the attributes of an image's element say.
 
     Raises:
@@ -259,11 +259,11 @@ def describe_patch(attributes: dict[str, str]) -> PatchElement:
     return PatchElement(
         attributes=attributes,
         matrix=parse_matrix(attributes.get("transform")),
-        bent=is_set(attributes, "ct_id"),
-        changed=[words for name, words in named.items() if is_set(attributes, name)],
+        bent=_is_set(attributes, "ct_id"),
+        changed=[words for name, words in named.items() if _is_set(attributes, name)],
     )
 
 
-def is_set(attributes: dict[str, str], name: str) -> bool:
+def _is_set(attributes: dict[str, str], name: str) -> bool:
     """Whether an attribute refers to something; 0 refers to nothing."""
     return read_text(attributes, name) not in ("", "0")

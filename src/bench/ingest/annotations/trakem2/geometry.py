@@ -7,15 +7,15 @@ import numpy as np
 from bench.ingest.annotations.drawing import Disc, Outline
 
 # No layer set is a thousandth of this wide. Beyond, sums of squares would leave their type.
-LARGEST_PX = 1e9
+_LARGEST_PX = 1e9
 # An image shrunk to a millionth of its sides shows nothing.
-SMALLEST_DETERMINANT = 1e-12
-IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+_SMALLEST_DETERMINANT = 1e-12
+_IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 # A flattened curve keeps within this of the curve.
-FLATNESS_PX = 0.02
+_FLATNESS_PX = 0.02
 # Reached by an arc whose ends and handles are thousands of px apart.
-MOST_STEPS = 400
-MOST_CORNERS = 200_000
+_MOST_STEPS = 400
+_MOST_CORNERS = 200_000
 
 
 def parse_number(text: str) -> float:
@@ -28,12 +28,12 @@ def parse_number(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not abs(number) <= LARGEST_PX:
-        raise ValueError(f"finite numbers up to {LARGEST_PX:g}, received {shorten([text])!r}")
+    if not abs(number) <= _LARGEST_PX:
+        raise ValueError(f"finite numbers up to {_LARGEST_PX:g}, received {_shorten([text])!r}")
     return number
 
 
-def parse_numbers(words: list[str]) -> np.ndarray:
+def _parse_numbers(words: list[str]) -> np.ndarray:
     """Reads numbers (n,).
 
     Raises:
@@ -43,8 +43,8 @@ def parse_numbers(words: list[str]) -> np.ndarray:
         numbers = np.array(words, dtype=np.float64)
     except ValueError:
         numbers = np.full(1, np.nan)
-    if not (np.abs(numbers) <= LARGEST_PX).all():
-        raise ValueError(f"finite numbers up to {LARGEST_PX:g}, received {shorten(words)!r}")
+    if not (np.abs(numbers) <= _LARGEST_PX).all():
+        raise ValueError(f"finite numbers up to {_LARGEST_PX:g}, received {_shorten(words)!r}")
     return numbers
 
 
@@ -55,12 +55,12 @@ def parse_matrix(text: str | None) -> np.ndarray:
         ValueError: If it is no such matrix.
     """
     if text is None:
-        return IDENTITY
+        return _IDENTITY
     inner = text.strip().removeprefix("matrix(").removesuffix(")")
     words = inner.replace(",", " ").split()
     if len(words) != 6:
-        raise ValueError(f"a transform matrix(a,b,c,d,e,f), received {shorten([text])!r}")
-    return parse_numbers(words).reshape(3, 2).T.copy()
+        raise ValueError(f"a transform matrix(a,b,c,d,e,f), received {_shorten([text])!r}")
+    return _parse_numbers(words).reshape(3, 2).T.copy()
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     """
     (a, c, x), (b, d, y) = matrix.tolist()
     determinant = a * d - b * c
-    if abs(determinant) < SMALLEST_DETERMINANT:
+    if abs(determinant) < _SMALLEST_DETERMINANT:
         raise ValueError(f"a transform that can be undone, received {matrix.tolist()}")
     linear = np.array([[d, -c], [-b, a]]) / determinant
     return np.asarray(np.column_stack([linear, -linear @ (x, y)]))
@@ -99,7 +99,7 @@ def parse_polygons(text: str) -> tuple[list[np.ndarray], int]:
     """
     before, *pieces = text.split("M")
     if before.strip():
-        raise ValueError(f"a path that begins with M, received {shorten([text])!r}")
+        raise ValueError(f"a path that begins with M, received {_shorten([text])!r}")
     closed, dropped = [], 0
     for piece in pieces:
         stripped = piece.rstrip()
@@ -108,8 +108,8 @@ def parse_polygons(text: str) -> tuple[list[np.ndarray], int]:
             continue
         words = stripped[:-1].replace("L", " ").replace(",", " ").split()
         if len(words) % 2:
-            raise ValueError(f"a path M x y L x y ... z, received {shorten([text])!r}")
-        closed.append(parse_numbers(words).reshape(-1, 2))
+            raise ValueError(f"a path M x y L x y ... z, received {_shorten([text])!r}")
+        closed.append(_parse_numbers(words).reshape(-1, 2))
     return closed, dropped
 
 
@@ -127,8 +127,8 @@ def parse_curve(text: str) -> np.ndarray | None:
         return None
     words = stripped[:-1].replace("M", " ").replace("C", " ").replace(",", " ").split()
     if len(words) < 8 or len(words) % 6 != 2:
-        raise ValueError(f"a path M x,y C x,y x,y x,y ... z, received {shorten([text])!r}")
-    points = parse_numbers(words).reshape(-1, 2)
+        raise ValueError(f"a path M x,y C x,y x,y x,y ... z, received {_shorten([text])!r}")
+    points = _parse_numbers(words).reshape(-1, 2)
     segments = points[1:].reshape(-1, 3, 2)
     starts = np.concatenate([points[:1], segments[:-1, 2]])
     return np.concatenate([starts[:, None], segments], axis=1)
@@ -142,8 +142,8 @@ def flatten_curve(segments: np.ndarray) -> np.ndarray:
     """
     bends = segments[:, :-2] - 2 * segments[:, 1:-1] + segments[:, 2:]
     largest = 6 * float(np.hypot(bends[..., 0], bends[..., 1]).max())
-    most = max(1, min(MOST_STEPS, MOST_CORNERS // len(segments)))
-    steps = min(most, math.ceil(math.sqrt(largest / (8 * FLATNESS_PX))) + 1)
+    most = max(1, min(_MOST_STEPS, _MOST_CORNERS // len(segments)))
+    steps = min(most, math.ceil(math.sqrt(largest / (8 * _FLATNESS_PX))) + 1)
     t = np.arange(steps)[:, None] / steps
     weights = np.concatenate([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], axis=1)
     return np.asarray(weights @ segments).reshape(-1, 2)
@@ -158,12 +158,12 @@ def transform_disc(matrix: np.ndarray, x: float, y: float, radius: float) -> Dis
     if max(abs(a * a + b * b - square), abs(a * c + b * d)) <= 1e-9 * square:
         return Disc(*centre, radius * math.sqrt(square))
     longest = radius * math.sqrt(2 * square)
-    steps = min(MOST_STEPS, math.ceil(math.pi * math.sqrt(longest / (2 * FLATNESS_PX))) + 8)
+    steps = min(_MOST_STEPS, math.ceil(math.pi * math.sqrt(longest / (2 * _FLATNESS_PX))) + 8)
     angles = 2 * np.pi * np.arange(steps) / steps
     circle = radius * np.column_stack([np.cos(angles), np.sin(angles)])
     return Outline((circle @ matrix[:, :2].T + centre,))
 
 
-def shorten(words: list[str]) -> str:
+def _shorten(words: list[str]) -> str:
     """The beginning of a text, for messages."""
     return " ".join(words[:8])[:60]

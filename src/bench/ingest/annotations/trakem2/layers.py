@@ -13,7 +13,7 @@ from bench.ingest.images.images import read_section
 from bench.ingest.images.limits import check_decoded_size
 
 # Coordinates of so many pixels are computed at once.
-BAND_PX = 2**20
+_BAND_PX = 2**20
 
 
 def read_layer(
@@ -39,21 +39,21 @@ def read_layer(
         BenchError: If an image of the layer is non-linearly transformed, is missing, lies where
             it may not, or does not decode.
     """
-    placed = list_patches(project, number, (top, left, height, width))
+    placed = _list_patches(project, number, (top, left, height, width))
     canvas = np.zeros((height, width), np.uint8)
     for count, (patch, path, matrix) in enumerate(placed):
         pixels = read_section(path, patch.page)
-        check_size(project, patch, pixels)
-        cut = find_source(pixels, matrix, (height, width))
+        _check_size(project, patch, pixels)
+        cut = _find_source(pixels, matrix, (height, width))
         if len(placed) == 1 and cut is not None and cut.shape == canvas.shape:
             return np.ascontiguousarray(cut)
         dtype = np.result_type(canvas, pixels) if count else pixels.dtype
         canvas = canvas.astype(dtype, copy=False)
-        lay_patch(canvas, pixels, matrix)
+        _lay_patch(canvas, pixels, matrix)
     return canvas
 
 
-def list_patches(
+def _list_patches(
     project: TrakEM2Project, number: int, window: tuple[int, int, int, int]
 ) -> list[tuple[ImagePatch, Path, np.ndarray]]:
     """Lists the patches in a window of a layer, the undermost first.
@@ -70,13 +70,13 @@ def list_patches(
     to_window = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top]])
     placed = []
     for patch in project.layers[number].patches:
-        check_transform(project, number, patch)
+        _check_transform(project, number, patch)
         matrix = compose(to_window, patch.matrix)
         # Without a size in the project, what the image covers is known when it is read.
         if (
             not patch.width
             or not patch.height
-            or find_overlap(matrix, (patch.height, patch.width), (height, width))
+            or _find_overlap(matrix, (patch.height, patch.width), (height, width))
         ):
             placed.append((patch, check_image(patch, project.roots, project.path), matrix))
     stored = sum(path.stat().st_size for _, path, _ in placed)
@@ -84,7 +84,7 @@ def list_patches(
     return placed
 
 
-def check_transform(project: TrakEM2Project, number: int, patch: ImagePatch) -> None:
+def _check_transform(project: TrakEM2Project, number: int, patch: ImagePatch) -> None:
     """Raises BenchError where an image is laid into a layer in a way that is not supported."""
     if patch.bent:
         raise BenchError(
@@ -101,7 +101,7 @@ def check_transform(project: TrakEM2Project, number: int, patch: ImagePatch) -> 
         ) from error
 
 
-def check_size(project: TrakEM2Project, patch: ImagePatch, pixels: np.ndarray) -> None:
+def _check_size(project: TrakEM2Project, patch: ImagePatch, pixels: np.ndarray) -> None:
     """Raises BenchError unless an image has the size that the project expects."""
     height, width = pixels.shape
     if (patch.height or height, patch.width or width) != (height, width):
@@ -112,7 +112,7 @@ def check_size(project: TrakEM2Project, patch: ImagePatch, pixels: np.ndarray) -
         )
 
 
-def find_overlap(
+def _find_overlap(
     matrix: np.ndarray, shape: tuple[int, int], size: tuple[int, int]
 ) -> tuple[slice, slice] | None:
     """Rows and columns of a canvas that an image may cover; None where it covers nothing.
@@ -131,7 +131,7 @@ def find_overlap(
     return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
 
 
-def lay_patch(canvas: np.ndarray, pixels: np.ndarray, matrix: np.ndarray) -> None:
+def _lay_patch(canvas: np.ndarray, pixels: np.ndarray, matrix: np.ndarray) -> None:
     """Lays an image (y, x) over a canvas (y, x) in place.
 
     Args:
@@ -139,22 +139,24 @@ def lay_patch(canvas: np.ndarray, pixels: np.ndarray, matrix: np.ndarray) -> Non
         pixels: The image.
         matrix: From pixels of the image to those of the canvas (2, 3).
     """
-    overlap = find_overlap(matrix, pixels.shape, canvas.shape)
+    overlap = _find_overlap(matrix, pixels.shape, canvas.shape)
     if overlap is None:
         return
     rows, columns = overlap
-    source = find_source(pixels, matrix, canvas.shape)
+    source = _find_source(pixels, matrix, canvas.shape)
     if source is not None:
         canvas[rows, columns] = source
         return
     inverse = invert(matrix)
-    band = max(1, BAND_PX // (columns.stop - columns.start))
+    band = max(1, _BAND_PX // (columns.stop - columns.start))
     for start in range(rows.start, rows.stop, band):
         part = canvas[start : min(start + band, rows.stop), columns]
-        lay_band(part, pixels, inverse, (start, columns.start))
+        _lay_band(part, pixels, inverse, (start, columns.start))
 
 
-def find_source(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, ...]) -> np.ndarray | None:
+def _find_source(
+    pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, ...]
+) -> np.ndarray | None:
     """The part of an image (y, x) that lies in a canvas, where it only has to be shifted.
 
     Args:
@@ -166,7 +168,7 @@ def find_source(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, ...]) -
         A view; None where the transform is not one by whole pixels, or nothing is covered.
     """
     height, width = size
-    overlap = find_overlap(matrix, pixels.shape, (height, width))
+    overlap = _find_overlap(matrix, pixels.shape, (height, width))
     shift = matrix[:, 2]
     whole = np.array_equal(matrix[:, :2], np.eye(2)) and np.array_equal(shift, np.floor(shift))
     if overlap is None or not whole:
@@ -175,7 +177,7 @@ def find_source(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, ...]) -
     return pixels[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
 
 
-def lay_band(
+def _lay_band(
     part: np.ndarray, pixels: np.ndarray, inverse: np.ndarray, corner: tuple[int, int]
 ) -> None:
     """Lays an image over a part of a canvas in place.

@@ -18,12 +18,12 @@ from bench.ingest.annotations.trakem2.geometry import (
 from bench.ingest.annotations.trakem2.parse import read_text
 
 # Objects without an area: they are counted, and left out.
-LINES_AND_POINTS = frozenset(
+_LINES_AND_POINTS = frozenset(
     ("t2_connector", "t2_dissector", "t2_pipe", "t2_polyline", "t2_stack", "t2_treeline")
 )
-OBJECTS = frozenset(("t2_area_list", "t2_areatree", "t2_ball", "t2_profile"))
+_OBJECTS = frozenset(("t2_area_list", "t2_areatree", "t2_ball", "t2_profile"))
 # Some 300 MB. Curves are short to write, so the size of a file does not bound them.
-MOST_CURVE_CORNERS = 20_000_000
+_MOST_CURVE_CORNERS = 20_000_000
 
 
 @dataclass(eq=False)
@@ -84,9 +84,9 @@ class ObjectElements:
         Raises:
             ValueError: If its numbers cannot be read.
         """
-        if tag in OBJECTS:
+        if tag in _OBJECTS:
             self._start_object(tag, attributes, layer)
-        elif tag in LINES_AND_POINTS:
+        elif tag in _LINES_AND_POINTS:
             self.dropped[f"objects of kind {tag.removeprefix('t2_')}, which has no area"] += 1
         elif self._current is None:
             return
@@ -112,7 +112,7 @@ class ObjectElements:
             self._rings = None
         elif tag == "t2_node" and self._nodes:
             self._nodes.pop()
-        elif tag in OBJECTS:
+        elif tag in _OBJECTS:
             if current.shapes:
                 self.objects.append(current)
             elif not self._balls:
@@ -127,7 +127,7 @@ class ObjectElements:
         return f"{tag} of {self._current.tag} {self._current.oid[:20]}"
 
     def _start_object(self, tag: str, attributes: dict[str, str], layer: str) -> None:
-        self._current = describe_object(tag, attributes)
+        self._current = _describe_object(tag, attributes)
         self._nodes, self._rings, self._balls = [], None, 0
         if tag != "t2_profile" or "d" not in attributes:
             return
@@ -169,11 +169,11 @@ class ObjectElements:
 
     def _count_corners(self, count: int) -> None:
         self._curve_corners += count
-        if self._curve_corners > MOST_CURVE_CORNERS:
+        if self._curve_corners > _MOST_CURVE_CORNERS:
             raise ValueError("curves of a human hand, received too many and too large ones")
 
 
-def describe_object(tag: str, attributes: dict[str, str]) -> ObjectElement:
+def _describe_object(tag: str, attributes: dict[str, str]) -> ObjectElement:
     """What the attributes of an object's element say.
 
     Raises:

@@ -15,24 +15,24 @@ from bench.errors import BenchError
 from bench.ingest.images.limits import ANNOTATION_BYTES
 
 CHUNK_BYTES = 4 * 2**20
-GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 # Projects compress about fivefold. A file that unpacks to little may do so from next to nothing.
 FREE_XML_BYTES = 8 * 2**20
-LARGEST_GZIP_RATIO = 100
+_LARGEST_GZIP_RATIO = 100
 # An area tree nests as deep as its longest branch has nodes.
 DEEPEST = 50_000
 # t2_layer_set has about 30. The parser walks through them at every element of that name.
-MOST_DECLARED_ATTRIBUTES = 150
+_MOST_DECLARED_ATTRIBUTES = 150
 
 # What TrakEM2 can leave in the values that it writes, as the parser calls it.
-INVALID_TOKEN, UNDEFINED_ENTITY = 4, 11
+_INVALID_TOKEN, _UNDEFINED_ENTITY = 4, 11
 # Of a piece of a file; no person typed more. Tags count too.
-MOST_REPAIRS = 1_000_000
-BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
-ATTRIBUTE = re.compile(rb'(\s[\w:.-]+=")([^"\n]*<[^"\n]*)(?=")')
+_MOST_REPAIRS = 1_000_000
+_BARE_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
+_ATTRIBUTE = re.compile(rb'(\s[\w:.-]+=")([^"\n]*<[^"\n]*)(?=")')
 
 
-class ElementTarget(Protocol):
+class _ElementTarget(Protocol):
     """What is told of the elements."""
 
     def start(self, tag: str, attributes: dict[str, str], /) -> None:
@@ -42,10 +42,10 @@ class ElementTarget(Protocol):
         """An element ends."""
 
 
-Target = TypeVar("Target", bound=ElementTarget)
+_Target = TypeVar("_Target", bound=_ElementTarget)
 
 
-def parse_xml(path: Path, make_target: Callable[[], Target]) -> tuple[Target, bool]:
+def parse_xml(path: Path, make_target: Callable[[], _Target]) -> tuple[_Target, bool]:
     """Parses an XML file, compressed by gzip or not.
 
     TrakEM2 writes titles as they were typed. Where a bare ``&`` or ``<`` makes the file
@@ -62,15 +62,15 @@ def parse_xml(path: Path, make_target: Callable[[], Target]) -> tuple[Target, bo
         BenchError: If the file is missing, too large, declares entities, or is not XML.
     """
     try:
-        with closing(read_chunks(path)) as chunks:
-            return feed(chunks, path, make_target()), False
+        with closing(_read_chunks(path)) as chunks:
+            return _feed(chunks, path, make_target()), False
     except ParseError as error:
         reason = f"{error}"
-        repairable = error.code in (INVALID_TOKEN, UNDEFINED_ENTITY)
+        repairable = error.code in (_INVALID_TOKEN, _UNDEFINED_ENTITY)
     if repairable:
         try:
-            with closing(read_chunks(path)) as chunks:
-                return feed(repair_lines(chunks), path, make_target()), True
+            with closing(_read_chunks(path)) as chunks:
+                return _feed(_repair_lines(chunks), path, make_target()), True
         except ParseError:
             pass  # the first reason tells more: it is of the text as it is
     raise BenchError(
@@ -79,7 +79,7 @@ def parse_xml(path: Path, make_target: Callable[[], Target]) -> tuple[Target, bo
     )
 
 
-def feed(chunks: Iterator[bytes], path: Path, target: Target) -> Target:
+def _feed(chunks: Iterator[bytes], path: Path, target: _Target) -> _Target:
     """Parses pieces of text, telling a target of the elements."""
     parser = DefusedXMLParser(
         target=target, forbid_dtd=False, forbid_entities=True, forbid_external=True
@@ -88,7 +88,7 @@ def feed(chunks: Iterator[bytes], path: Path, target: Target) -> Target:
     # Text between elements is of no use here, and values that a DTD supplies would multiply.
     expat.DefaultHandlerExpand = None
     expat.specified_attributes = True
-    expat.AttlistDeclHandler = AttributeCounter(path)
+    expat.AttlistDeclHandler = _AttributeCounter(path)
     try:
         for chunk in chunks:
             parser.feed(chunk)
@@ -100,13 +100,13 @@ def feed(chunks: Iterator[bytes], path: Path, target: Target) -> Target:
         ) from error
     except (LookupError, ValueError) as error:
         raise BenchError(
-            f"{path} must be in an encoding that can be read, received {one_line(error)}: save "
+            f"{path} must be in an encoding that can be read, received {_one_line(error)}: save "
             "it as UTF-8 or ISO-8859-1"
         ) from error
     return target
 
 
-class AttributeCounter:
+class _AttributeCounter:
     """Refuses a document type that declares more attributes than any project has.
 
     Attributes:
@@ -121,14 +121,14 @@ class AttributeCounter:
     def __call__(self, element: str, *declaration: object) -> None:
         """Counts an attribute declared for an element."""
         self.counts[element] = self.counts.get(element, 0) + 1
-        if self.counts[element] > MOST_DECLARED_ATTRIBUTES:
+        if self.counts[element] > _MOST_DECLARED_ATTRIBUTES:
             raise BenchError(
-                f"{self.path} must declare at most {MOST_DECLARED_ATTRIBUTES} attributes of an "
+                f"{self.path} must declare at most {_MOST_DECLARED_ATTRIBUTES} attributes of an "
                 f"element, received more of {element[:40]}: open it in TrakEM2 and save it again"
             )
 
 
-def read_chunks(path: Path) -> Generator[bytes, None, None]:
+def _read_chunks(path: Path) -> Generator[bytes, None, None]:
     """Reads a file in pieces, unpacked if need be.
 
     Raises:
@@ -137,10 +137,10 @@ def read_chunks(path: Path) -> Generator[bytes, None, None]:
     try:
         with path.open("rb") as file:
             stored = path.stat().st_size
-            packed = file.read(2) == GZIP_MAGIC
+            packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
-            largest = largest_text(stored) if packed else ANNOTATION_BYTES
+            largest = _largest_text(stored) if packed else ANNOTATION_BYTES
             total = 0
             while chunk := stream.read(CHUNK_BYTES):
                 total += len(chunk)
@@ -152,7 +152,7 @@ def read_chunks(path: Path) -> Generator[bytes, None, None]:
                 yield chunk
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BenchError(
-            f"{path} must be a whole gzip file, received a damaged one ({one_line(error)}): save "
+            f"{path} must be a whole gzip file, received a damaged one ({_one_line(error)}): save "
             "or copy it again"
         ) from error
     except OSError as error:
@@ -162,26 +162,26 @@ def read_chunks(path: Path) -> Generator[bytes, None, None]:
         ) from error
 
 
-def largest_text(stored: int) -> int:
+def _largest_text(stored: int) -> int:
     """The bytes that a gzip file of a size may unpack to."""
-    return min(ANNOTATION_BYTES, max(FREE_XML_BYTES, LARGEST_GZIP_RATIO * stored))
+    return min(ANNOTATION_BYTES, max(FREE_XML_BYTES, _LARGEST_GZIP_RATIO * stored))
 
 
-def repair_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _repair_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Escapes what TrakEM2 left bare in attributes; an attribute never spans lines."""
     rest = b""
     for chunk in chunks:
         lines, newline, rest = (rest + chunk).rpartition(b"\n")
-        yield repair(lines + newline)
-    yield repair(rest)
+        yield _repair(lines + newline)
+    yield _repair(rest)
 
 
-def repair(text: bytes) -> bytes:
+def _repair(text: bytes) -> bytes:
     """Escapes every bare & of whole lines, and every < in the value of an attribute."""
-    if text.count(b"&") + text.count(b"<") > MOST_REPAIRS:
+    if text.count(b"&") + text.count(b"<") > _MOST_REPAIRS:
         return text
-    escaped = BARE_AMPERSAND.sub(b"&amp;", text)
-    return ATTRIBUTE.sub(lambda found: found[1] + found[2].replace(b"<", b"&lt;"), escaped)
+    escaped = _BARE_AMPERSAND.sub(b"&amp;", text)
+    return _ATTRIBUTE.sub(lambda found: found[1] + found[2].replace(b"<", b"&lt;"), escaped)
 
 
 def read_text(attributes: dict[str, str], name: str) -> str:
@@ -189,6 +189,6 @@ def read_text(attributes: dict[str, str], name: str) -> str:
     return " ".join(attributes.get(name, "").split())
 
 
-def one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """The message of an exception in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -15,8 +15,8 @@ from bench.ingest.annotations.trakem2.objects import is_visible
 from bench.ingest.annotations.trakem2.parse import read_text
 from bench.ingest.images.limits import check_inside
 
-LONGEST_PATH = 4096
-SLICE = "-----#slice="
+_LONGEST_PATH = 4096
+_SLICE = "-----#slice="
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class ImagePatch:
     bent: bool = False
 
 
-def find_image(text: str, roots: tuple[Path, ...]) -> tuple[Path, int, bool]:
+def _find_image(text: str, roots: tuple[Path, ...]) -> tuple[Path, int, bool]:
     """Finds the image file that a project names.
 
     A project goes from one computer to another, so a file that is not where it says, or is not
@@ -57,17 +57,17 @@ def find_image(text: str, roots: tuple[Path, ...]) -> tuple[Path, int, bool]:
         The path, which `check_image` has yet to check; the section in the file, from 0; and
         whether it is another path than the project says.
     """
-    name, _, slice_text = " ".join(text[-LONGEST_PATH:].splitlines()).partition(SLICE)
+    name, _, slice_text = " ".join(text[-_LONGEST_PATH:].splitlines()).partition(_SLICE)
     page = int(slice_text) - 1 if slice_text.isdecimal() and len(slice_text) < 10 else 0
     name = name.strip().replace("\\", "/")
     path = Path(os.path.normpath(roots[0] / name))
     beside = Path(os.path.normpath(roots[0] / name.rpartition("/")[2]))
-    if not is_file_inside(path, roots) and is_file_inside(beside, roots):
+    if not _is_file_inside(path, roots) and _is_file_inside(beside, roots):
         return beside, max(page, 0), beside != path
     return path, max(page, 0), False
 
 
-def is_file_inside(path: Path, roots: tuple[Path, ...]) -> bool:
+def _is_file_inside(path: Path, roots: tuple[Path, ...]) -> bool:
     """Whether a path without ``..`` is by its spelling that of a file in a folder of roots."""
     try:
         return any(path.is_relative_to(root) for root in roots) and path.is_file()
@@ -136,7 +136,7 @@ def place_patches(
         hidden += len(layer.patches) - len(shown)
         patches = []
         for element in shown:
-            patch, is_moved = place_patch(element, roots)
+            patch, is_moved = _place_patch(element, roots)
             patches.append(patch)
             changed.update(element.changed)
             if is_moved:
@@ -156,19 +156,19 @@ def place_patches(
     return tuple(placed), tuple(warnings)
 
 
-def place_patch(element: PatchElement, roots: tuple[Path, ...]) -> tuple[ImagePatch, bool]:
+def _place_patch(element: PatchElement, roots: tuple[Path, ...]) -> tuple[ImagePatch, bool]:
     """Finds the image of an element, and says whether it is elsewhere than the project says."""
     attributes = element.attributes
-    path, page, is_moved = find_image(attributes.get("file_path", ""), roots)
+    path, page, is_moved = _find_image(attributes.get("file_path", ""), roots)
     width, height = (
-        read_side(attributes.get(f"o_{name}", attributes.get(name, "")))
+        _read_side(attributes.get(f"o_{name}", attributes.get(name, "")))
         for name in ("width", "height")
     )
     title = read_text(attributes, "title")
     return ImagePatch(path, page, element.matrix, width, height, title, element.bent), is_moved
 
 
-def read_side(text: str) -> int:
+def _read_side(text: str) -> int:
     """A side of an image in px; 0 where the project does not say it."""
     try:
         return max(round(parse_number(text)), 0)

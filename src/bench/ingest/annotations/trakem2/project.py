@@ -16,7 +16,7 @@ from bench.ingest.annotations.trakem2.parse import parse_xml, read_text
 from bench.ingest.annotations.trakem2.placing import Layer, measure_distance, place_patches
 from bench.ingest.images.images import IMAGEJ_UNIT_NM, LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM
 
-UNIT_NM = IMAGEJ_UNIT_NM | {
+_UNIT_NM = IMAGEJ_UNIT_NM | {
     "nanometers": 1.0,
     "nanometre": 1.0,
     "nanometres": 1.0,
@@ -39,13 +39,13 @@ UNIT_NM = IMAGEJ_UNIT_NM | {
     "meter": 1e9,
     "metre": 1e9,
 }
-NO_UNIT = ("", "pixel", "pixels", "px", "null")
-TITLE_CHARACTERS = 60
+_NO_UNIT = ("", "pixel", "pixels", "px", "null")
+_TITLE_CHARACTERS = 60
 # Fifty times the side of the largest montages.
-LARGEST_SIDE_PX = 10_000_000
+_LARGEST_SIDE_PX = 10_000_000
 
 
-def read_pixel_sides(
+def _read_pixel_sides(
     calibration: dict[str, str],
 ) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
     """Reads the height and width of a pixel in nm, None where they are unknown, and warnings.
@@ -54,12 +54,12 @@ def read_pixel_sides(
         calibration: Attributes of the element t2_calibration; empty where there is none.
     """
     unit = read_text(calibration, "unit")
-    if unit.lower() in NO_UNIT:
+    if unit.lower() in _NO_UNIT:
         return None, ()
     width = read_text(calibration, "pixelWidth")
     height = read_text(calibration, "pixelHeight") or width
     stated = f"{width} x {height} {unit}"[:60]
-    unit_nm = UNIT_NM.get(unit.lower())
+    unit_nm = _UNIT_NM.get(unit.lower())
     try:
         width_nm = parse_number(width) * (unit_nm or 0)
         height_nm = parse_number(height) * (unit_nm or 0)
@@ -73,7 +73,7 @@ def read_pixel_sides(
     )
 
 
-def build_objects(
+def _build_objects(
     elements: ProjectElements, numbers: Mapping[str, int]
 ) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
     """Gives objects their class and sections, and says what was left out.
@@ -84,7 +84,7 @@ def build_objects(
     """
     built, unplaced = [], []
     dropped = elements.objects.dropped
-    for group in group_profiles(elements.objects.objects, elements.tree):
+    for group in _group_profiles(elements.objects.objects, elements.tree):
         first = group[0]
         shapes: dict[int, list[Shape]] = {}
         for layer, drawn in (pair for element in group for pair in element.shapes.items()):
@@ -96,7 +96,7 @@ def build_objects(
             continue
         place = elements.tree.leaves.get(first.oid)
         kind = choose_kind(place, first.tag, first.title)
-        name = name_object(first)
+        name = _name_object(first)
         if place is None:
             unplaced.append(name)
         visible = any(element.visible for element in group)
@@ -114,7 +114,7 @@ def build_objects(
     return tuple(built), tuple(warnings)
 
 
-def group_profiles(
+def _group_profiles(
     objects: Iterable[ObjectElement], tree: ProjectTree
 ) -> Iterable[list[ObjectElement]]:
     """Joins the profiles of a list: they are one object, drawn in several layers."""
@@ -127,11 +127,11 @@ def group_profiles(
     return groups.values()
 
 
-def name_object(element: ObjectElement) -> str:
+def _name_object(element: ObjectElement) -> str:
     """Names an object for messages, such as ``area_list 123 'vesicle 5'``."""
-    title = f" {element.title[:TITLE_CHARACTERS]!r}" if element.title else ""
+    title = f" {element.title[:_TITLE_CHARACTERS]!r}" if element.title else ""
     part = f" part {element.part}" if element.part else ""
-    return f"{element.tag} {element.oid[:TITLE_CHARACTERS]}{title}{part}"
+    return f"{element.tag} {element.oid[:_TITLE_CHARACTERS]}{title}{part}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,12 +172,12 @@ def read_project(path: Path, roots: tuple[Path, ...] = ()) -> TrakEM2Project:
     """
     elements, repaired = parse_xml(path, partial(ProjectElements, path))
     roots = tuple(folder.resolve() for folder in (path.parent, *roots))
-    size = read_size(elements)
+    size = _read_size(elements)
     sorted_layers = sorted(elements.layers, key=lambda layer: layer.z_px)
     layers, layer_warnings = place_patches(sorted_layers, roots)
     numbers = {layer.oid: number for number, layer in enumerate(sorted_layers)}
-    objects, object_warnings = build_objects(elements, numbers)
-    sides_nm, unit_warnings = read_pixel_sides(elements.calibration)
+    objects, object_warnings = _build_objects(elements, numbers)
+    sides_nm, unit_warnings = _read_pixel_sides(elements.calibration)
     escaped = "& or < in it were not escaped, as XML wants them; they were read as they are"
     return TrakEM2Project(
         path=path,
@@ -194,7 +194,7 @@ def read_project(path: Path, roots: tuple[Path, ...] = ()) -> TrakEM2Project:
     )
 
 
-def read_size(elements: ProjectElements) -> tuple[int, int]:
+def _read_size(elements: ProjectElements) -> tuple[int, int]:
     """The height and width of the layer set in px, of a project with layers."""
     if elements.layer_set is None or not elements.layers:
         raise BenchError(
@@ -208,9 +208,9 @@ def read_size(elements: ProjectElements) -> tuple[int, int]:
             side = math.ceil(parse_number(text))
         except ValueError:
             side = 0
-        if not 0 < side <= LARGEST_SIDE_PX:
+        if not 0 < side <= _LARGEST_SIDE_PX:
             raise BenchError(
-                f"{name} of {elements.path} must be from 1 to {LARGEST_SIDE_PX} px, received "
+                f"{name} of {elements.path} must be from 1 to {_LARGEST_SIDE_PX} px, received "
                 f"{text[:20]!r}: resize the canvas in TrakEM2 and save the project again"
             )
         sides.append(side)

@@ -12,7 +12,7 @@ from bench.ingest.annotations.trakem2.placing import Layer
 from bench.ingest.annotations.trakem2.project import TrakEM2Project
 
 # A step to the next layer that is longer than this many usual ones is a gap.
-LARGEST_STEP = 1.5
+_LARGEST_STEP = 1.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Box:
+class _Box:
     """A box in the layer set, ends excluded, and the layers annotated in it."""
 
     left: int
@@ -63,12 +63,12 @@ def find_regions(
     Returns:
         The regions from gap to gap by their top, then by their left.
     """
-    boxes = [box for item in objects if (box := find_box(item, margin_px, project.size))]
+    boxes = [box for item in objects if (box := _find_box(item, margin_px, project.size))]
     merged = []
-    for run in part_at_gaps(boxes, find_gaps(project.layers)):
-        before, after = run, merge_boxes(run)
+    for run in _part_at_gaps(boxes, _find_gaps(project.layers)):
+        before, after = run, _merge_boxes(run)
         while len(after) < len(before):
-            before, after = after, merge_boxes(after)
+            before, after = after, _merge_boxes(after)
         merged += sorted(after, key=lambda box: (box.top, box.left))
     return [
         Region(
@@ -82,23 +82,23 @@ def find_regions(
     ]
 
 
-def find_gaps(layers: Sequence[Layer]) -> list[int]:
+def _find_gaps(layers: Sequence[Layer]) -> list[int]:
     """Numbers of the layers before which sections of the series are missing."""
     steps = np.diff([layer.z_px for layer in layers])
     usual = float(np.median(steps)) if len(steps) else 0.0
-    return [number for number, step in enumerate(steps, start=1) if step > LARGEST_STEP * usual]
+    return [number for number, step in enumerate(steps, start=1) if step > _LARGEST_STEP * usual]
 
 
-def part_at_gaps(boxes: Sequence[Box], gaps: Sequence[int]) -> list[list[Box]]:
+def _part_at_gaps(boxes: Sequence[_Box], gaps: Sequence[int]) -> list[list[_Box]]:
     """Parts boxes at the gaps that none of them goes across, in the order of the layers."""
     real = [g for g in gaps if not any(min(b.layers) < g <= max(b.layers) for b in boxes)]
-    runs: list[list[Box]] = [[] for _ in range(len(real) + 1)]
+    runs: list[list[_Box]] = [[] for _ in range(len(real) + 1)]
     for box in boxes:
         runs[bisect_right(real, min(box.layers))].append(box)
     return runs
 
 
-def find_box(item: DrawnObject, margin_px: int, size: tuple[int, int]) -> Box | None:
+def _find_box(item: DrawnObject, margin_px: int, size: tuple[int, int]) -> _Box | None:
     """The box of an object in a layer set of a size (height, width); None if it is outside."""
     bounds = [find_bounds(shape) for shapes in item.shapes.values() for shape in shapes]
     if not bounds:
@@ -112,18 +112,18 @@ def find_box(item: DrawnObject, margin_px: int, size: tuple[int, int]) -> Box | 
     top, bottom = clip(int(low[1]), int(high[1]), size[0])
     if left >= right or top >= bottom:
         return None
-    return Box(left, top, right, bottom, frozenset(item.shapes))
+    return _Box(left, top, right, bottom, frozenset(item.shapes))
 
 
-def merge_boxes(boxes: list[Box]) -> list[Box]:
+def _merge_boxes(boxes: list[_Box]) -> list[_Box]:
     """Merges boxes that overlap, in one sweep to the right.
 
     Of the boxes that the sweep is over, no two share rows, so those that a new one overlaps are
     neighbours in a list by rows. A box that grows to the left of the sweep may come to overlap
     one that was left behind: then another sweep finds less boxes than this one.
     """
-    done: list[Box] = []
-    active: list[Box] = []
+    done: list[_Box] = []
+    active: list[_Box] = []
     tops: list[int] = []
     bottoms: list[int] = []
     for box in sorted(boxes, key=lambda box: box.left):
@@ -131,7 +131,7 @@ def merge_boxes(boxes: list[Box]) -> list[Box]:
         grown = box
         for other in active[first:last]:
             if other.right > box.left:
-                grown = join(grown, other)
+                grown = _join(grown, other)
             else:
                 done.append(other)
         active[first:last] = [grown]
@@ -140,9 +140,9 @@ def merge_boxes(boxes: list[Box]) -> list[Box]:
     return done + active
 
 
-def join(one: Box, other: Box) -> Box:
+def _join(one: _Box, other: _Box) -> _Box:
     """The box around two."""
-    return Box(
+    return _Box(
         min(one.left, other.left),
         min(one.top, other.top),
         max(one.right, other.right),
