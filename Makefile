@@ -17,7 +17,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: setup demo test faults lint bench audit ui requirements docker-project clean
+.PHONY: setup demo test faults lint bench audit ui requirements mlproject clean
 
 setup: $(INSTALLED)
 
@@ -93,10 +93,9 @@ requirements: setup
 	echo uv | $(COMPILE) - --output-file requirements-uv.txt
 	sed -i "s/has the hash [0-9a-f]*/has the hash $$(sha256sum requirements.txt | cut -c1-16)/" conda.yaml
 
-# The entry points for containers are those of MLproject.
-docker-project:
-	{ cat docker/MLproject.head; echo; sed -n '/^entry_points:/,$$p' MLproject; } > docker/MLproject.new
-	mv docker/MLproject.new docker/MLproject
+# MLproject and docker/MLproject repeat the configs: run it after a setting or an entry point changed.
+mlproject: setup
+	PYTHONPATH=src python -m bench.config.mlproject
 
 clean:
 	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache

@@ -48,7 +48,7 @@ def docker_run(tmp_path, store, monkeypatch, program):
 
 
 def test_both_list_the_same_entry_points():
-    assert CONTAINER["entry_points"] == ROOT["entry_points"], "run: make docker-project"
+    assert CONTAINER["entry_points"] == ROOT["entry_points"], "run: make mlproject"
     assert {*CONTAINER} - {*ROOT} == {"docker_env"}
     assert {*ROOT} - {*CONTAINER} == {"conda_env"}
 

@@ -1,8 +1,8 @@
-"""The settings of every step: one frozen dataclass each, and the only home of defaults.
+"""What settings are made of: typed fields with a default, a help text and bounds.
 
-Command-line options are made from these fields and MLproject repeats their defaults (a test
-compares them). A type ``X | None`` is typed as ``auto`` on the command line: the step decides,
-says what it chose, and logs it.
+A step's settings are one frozen dataclass, the only home of its defaults: the command-line options
+are made from its fields, and MLproject as well (``make mlproject``). A type ``X | None`` is typed
+as ``auto`` on the command line: the step decides, says what it chose, and logs it.
 """
 
 import dataclasses

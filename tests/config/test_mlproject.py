@@ -18,7 +18,10 @@ from mlflow.projects._project_spec import load_project
 
 import cli
 
-PROJECT = Path(__file__).parents[1]
+from bench.config.mlproject import ENTRY_POINTS as CONFIGS
+from bench.config.mlproject import mlproject_texts
+
+PROJECT = Path(__file__).parents[2]
 CONTENT = yaml.safe_load((PROJECT / "MLproject").read_text())
 ENTRY_POINTS = CONTENT["entry_points"]
 each_entry_point = pytest.mark.parametrize("name", ENTRY_POINTS)
@@ -52,11 +55,6 @@ HOSTILE = [
 ]
 
 
-def config_of(name: str) -> type:
-    main = importlib.import_module(name).main
-    return get_type_hints(main)["config"]
-
-
 def declared(field: dataclasses.Field, hint: object) -> dict[str, object]:
     """What MLproject must say of a field."""
     if isinstance(hint, types.UnionType):
@@ -65,13 +63,20 @@ def declared(field: dataclasses.Field, hint: object) -> dict[str, object]:
     return {"type": TYPES[hint], "default": default}
 
 
+def test_both_files_are_made_from_the_configs():
+    texts = mlproject_texts(PROJECT)
+    assert set(texts) == {PROJECT / "MLproject", PROJECT / "docker" / "MLproject"}
+    for path, text in texts.items():
+        assert path.read_text() == text, "run `make mlproject`"
+
+
 def test_every_entry_point_is_a_file_and_every_file_an_entry_point():
-    assert set(ENTRY_POINTS) == {p.stem for p in (PROJECT / "entrypoints").glob("*.py")} - {"cli"}
+    assert set(CONFIGS) == {p.stem for p in (PROJECT / "entrypoints").glob("*.py")} - {"cli"}
 
 
 @each_entry_point
 def test_parameters_are_those_of_the_config(name):
-    config = config_of(name)
+    config = CONFIGS[name]
     hints = get_type_hints(config)
     expected = {f.name: declared(f, hints[f.name]) for f in dataclasses.fields(config)}
     found = ENTRY_POINTS[name]["parameters"]
@@ -84,7 +89,7 @@ def test_parameters_are_those_of_the_config(name):
 
 @each_entry_point
 def test_options_are_those_of_the_config(name):
-    config = config_of(name)
+    config = CONFIGS[name]
     options = {option.name: option for option in cli.make_options(config)}
     assert set(options) == {field.name for field in dataclasses.fields(config)}
     for key, option in options.items():
@@ -98,8 +103,9 @@ def test_options_are_those_of_the_config(name):
 
 @each_entry_point
 def test_a_step_runs_as_its_config_and_nothing_else(name):
-    source = inspect.getsource(importlib.import_module(name))
-    assert f"run_step({config_of(name).__name__}, main)" in source
+    module = importlib.import_module(name)
+    assert get_type_hints(module.main)["config"] is CONFIGS[name]
+    assert f"run_step({CONFIGS[name].__name__}, main)" in inspect.getsource(module)
 
 
 @each_entry_point
@@ -114,7 +120,7 @@ def test_placeholders_stand_bare_and_once(name):
 @each_entry_point
 def test_the_default_command_parses_to_the_default_config(name):
     words = shlex.split(load_project(PROJECT).get_entry_point(name).compute_command({}, None))
-    assert parse(name, words[2:]) == config_of(name)()
+    assert parse(name, words[2:]) == CONFIGS[name]()
 
 
 @pytest.mark.parametrize("template", HOSTILE)
@@ -153,6 +159,6 @@ def test_dashes_are_as_good_as_underscores():
 
 def parse(name: str, arguments: list[str]) -> object:
     """What the entry point's step is called with."""
-    config = config_of(name)
+    config = CONFIGS[name]
     command = click.Command(name, params=cli.make_options(config), callback=config)
     return command.main(arguments, standalone_mode=False)
