@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from bench.core.pixels import BLOCK_PX, all_blocks, occupied_blocks
-from bench.dataset.section_file import write_section
+from bench.dataset.section_file import write_section_file
 
 SHAPE = (2 * BLOCK_PX + 30, 3 * BLOCK_PX + 7)
 
@@ -15,7 +15,7 @@ def write(path, **arrays):
         "content_hash": "0" * 64,
         "datasets": {key: {"source": "a.tif"} for key in arrays},
     }
-    write_section(path, entry, arrays, 5.0)
+    write_section_file(path, entry, arrays, 5.0)
     return path
 
 

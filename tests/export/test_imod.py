@@ -9,7 +9,7 @@ from imodmodel import ImodModel
 from matplotlib.path import Path as Polygon
 
 from bench.errors import BenchError
-from bench.export.imod import make_model, write_imod, write_imod_spheres
+from bench.export.imod import make_imod_model, write_imod, write_imod_spheres
 from bench.export.stack import make_stack
 from bench.ingest.annotations.imod import read_model
 from bench.ingest.images.mrc import read_geometry, read_plane
@@ -129,4 +129,4 @@ def test_spheres_of_nothing(tmp_path):
 def test_an_id_beyond_a_surface_number():
     labels = np.full((2, 2), 2**31, np.uint32)
     with pytest.raises(BenchError, match="at most 2147483647 for IMOD, received 2147483648"):
-        make_model(make_stack({"vesicles": labels}))
+        make_imod_model(make_stack({"vesicles": labels}))

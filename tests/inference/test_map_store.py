@@ -38,7 +38,7 @@ def stored(tmp_path):
     ("ensemble", "weights"), [("mean", (1, 1, 1)), ("mean", (3, 1, 2)), ("vote", (1, 1, 1))]
 )
 def test_bands_give_what_the_whole_gives(stored, monkeypatch, rows, boundaries, ensemble, weights):
-    monkeypatch.setattr(tile_store, "BAND_PX", rows * SHAPE[1])
+    monkeypatch.setattr(tile_store, "MAP_BAND_PX", rows * SHAPE[1])
     found, folders = stored(boundaries)
     blend = Blend(("a", "b", "c"), AUGMENTATIONS, ensemble, weights)
     expected, blended = blend.apply(found), blend_maps(blend, folders, SHAPE)

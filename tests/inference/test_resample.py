@@ -75,7 +75,7 @@ def test_bands_of_any_height_give_the_same_bits(old, new, monkeypatch):
     section = random_section(old)
     whole = resize_section(section, new)
     for pixels in (1, 64, 700):
-        monkeypatch.setattr(feeding, "BAND_PX", pixels)
+        monkeypatch.setattr(feeding, "FEED_BAND_PX", pixels)
         assert (resize_section(section, new) == whole).all()
 
 

@@ -12,7 +12,7 @@ from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
 from bench.postprocess.instances import open_levels, segment_instances
 from bench.search.candidates import SEARCHABLE
-from bench.search.component_tree import build_tree
+from bench.search.component_tree import build_component_tree
 from bench.search.threshold_counts import count_thresholds
 
 AREAS = (0, 2, 5, 12)
@@ -110,7 +110,7 @@ def test_a_match_needs_more_than_half():
 def test_parents_are_lower_and_lead_to_the_root():
     levels = np.random.default_rng(1).integers(0, 6, (20, 30)).astype(np.uint8)
     flat = levels.reshape(-1)
-    order, parent = build_tree(flat, 30)
+    order, parent = build_component_tree(flat, 30)
     assert sorted(order) == list(range(600))
     assert (np.diff(flat[order].astype(int)) <= 0).all()
     root = order[-1]

@@ -32,7 +32,7 @@ SUSPICIOUS_RULE = (
 )
 
 
-def write_section(
+def write_section_file(
     path: Path,
     entry: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],

@@ -35,18 +35,18 @@ _logger = logging.getLogger(__name__)
 
 def write_imod(stack: LabelStack, folder: Path) -> None:
     """Writes ``labels.mod`` with closed contours, and ``raw.mrc`` of the image below it."""
-    write_whole(folder / "labels.mod", make_model(stack).to_file)
+    write_whole(folder / "labels.mod", make_imod_model(stack).to_file)
     _write_mrc(stack, folder)
 
 
 def write_imod_spheres(stack: LabelStack, folder: Path) -> None:
     """Writes the same with a sphere per instance; its outline is lost, which is warned of."""
     _logger.warning("spheres keep centre and area of an instance, not its outline: use imod for it")
-    write_whole(folder / "labels.mod", make_model(stack, spheres=True).to_file)
+    write_whole(folder / "labels.mod", make_imod_model(stack, spheres=True).to_file)
     _write_mrc(stack, folder)
 
 
-def make_model(stack: LabelStack, *, spheres: bool = False) -> ImodModel:
+def make_imod_model(stack: LabelStack, *, spheres: bool = False) -> ImodModel:
     """Makes the model of a stack: one object per structure.
 
     A contour is a ring of one instance in one section, holes too; the surface number tells which

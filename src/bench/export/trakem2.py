@@ -39,7 +39,7 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Region:
+class ExportRegion:
     """Sections with annotation.
 
     Attributes:
@@ -66,7 +66,7 @@ def write_trakem2(stack: LabelStack, folder: Path) -> None:
         raw = viewable(stack.raw)
         write_sections(stack, raw, folder / "images")
         patches = [_make_patch(name, s) for name, s in zip(stack.names, raw, strict=True)]
-    region = Region(
+    region = ExportRegion(
         title="region",
         labels=stack.labels,
         corner_px=(0, 0),
@@ -90,7 +90,7 @@ def _make_patch(name: str, section: np.ndarray) -> Patch:
 
 
 def format_project(
-    regions: list[Region], *, kind: str, pixel_size_nm: float | None, section_nm: float | None
+    regions: list[ExportRegion], *, kind: str, pixel_size_nm: float | None, section_nm: float | None
 ) -> str:
     """Writes the text of a project: one layer per section and one area list per instance.
 
@@ -126,7 +126,7 @@ def format_project(
 
 
 def _format_regions(
-    regions: list[Region], thickness: float
+    regions: list[ExportRegion], thickness: float
 ) -> tuple[list[str], list[str], list[str]]:
     """Project tree, area lists and layers; every object has an id of its own."""
     tree, areas, layers = [], [], []
@@ -206,7 +206,12 @@ def _format_calibration(pixel_size_nm: float | None, section_nm: float | None) -
 
 
 def _format_area_list(
-    instance: Instance, oid: int, title: str, structure: str, region: Region, layer_ids: list[int]
+    instance: Instance,
+    oid: int,
+    title: str,
+    structure: str,
+    region: ExportRegion,
+    layer_ids: list[int],
 ) -> list[str]:
     """The area list of an instance, at the place of its box."""
     _, height, width = instance.mask.shape

@@ -207,10 +207,10 @@ def predict_augmented(
     views = (np.ascontiguousarray(symmetry.forward(raw)) for symmetry in symmetries)
     predictions = predict.predict_all(views, pixel_size_nm)
     for symmetry, prediction in zip(symmetries, predictions, strict=True):
-        yield symmetry.name, map_back(prediction, symmetry.inverse)
+        yield symmetry.name, turn_back(prediction, symmetry.inverse)
 
 
-def map_back(
+def turn_back(
     prediction: SectionPrediction, inverse: Callable[[np.ndarray], np.ndarray]
 ) -> SectionPrediction:
     """Applies an inverse to all maps."""

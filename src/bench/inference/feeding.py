@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 # Pixels of the section that are held in floating point at a time, and some copies of them.
-BAND_PX = 2**23
+FEED_BAND_PX = 2**23
 # Gaussians are cut off at so many deviations.
 _TRUNCATE = 4.0
 
@@ -141,7 +141,7 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     ]
     margin = int(_TRUNCATE * deviations[0] + 0.5) if any(deviations) else 0
     rows, columns = _Places.of(old_height, height), _Places.of(old_width, width)
-    step = max(1, BAND_PX * height // (old_height * max(old_width, width)))
+    step = max(1, FEED_BAND_PX * height // (old_height * max(old_width, width)))
     for start in range(0, height, step):
         places = rows.take(slice(start, start + step))
         first = max(0, int(places.lower.min()) - margin)
@@ -188,7 +188,7 @@ class Moments:
 def _bands(raw: Rows) -> Iterator[np.ndarray]:
     """Cuts a section (y, x) into bands of rows."""
     height, width = raw.shape
-    rows = max(1, BAND_PX // max(1, width))
+    rows = max(1, FEED_BAND_PX // max(1, width))
     for start in range(0, height, rows):
         yield raw[start : start + rows].astype(np.float64)
 

@@ -22,7 +22,7 @@ _FINISHED = "finished"
 _MOMENTS = "moments.json"
 _FOREGROUND, _BOUNDARY = "foreground.npy", "boundary.npy"
 # Pixels of every map that are held at a time.
-BAND_PX = 2**22
+MAP_BAND_PX = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def blend_maps(
         shape: Of the section (y, x).
     """
     height, width = shape
-    rows = max(1, BAND_PX // max(1, width))
+    rows = max(1, MAP_BAND_PX // max(1, width))
     maps: dict[str, np.ndarray] = {}
     for start in range(0, height, rows):
         band = slice(start, start + rows)

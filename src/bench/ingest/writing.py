@@ -32,7 +32,7 @@ from bench.dataset.section_file import (
     MaskCounts,
     summarise_structure,
     warn_of_instances,
-    write_section,
+    write_section_file,
 )
 from bench.errors import BenchError
 from bench.ingest.images.images import decode
@@ -207,7 +207,7 @@ def _hash_and_write(
     pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
     entry = _describe_section(section, arrays, kinds, sources)
     entry["content_hash"] = hash_section(section.name, section.split, pixels)
-    write_section(folder / entry["file"], entry, arrays, pixel_size_nm)
+    write_section_file(folder / entry["file"], entry, arrays, pixel_size_nm)
     return entry, pixels["raw"]
 
 

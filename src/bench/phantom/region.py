@@ -12,7 +12,7 @@ from bench.phantom.vesicles import list_disk_pixels
 
 
 @dataclass(frozen=True)
-class Region:
+class PhantomRegion:
     """Serial sections with known truth.
 
     Attributes:
@@ -32,7 +32,7 @@ class Region:
     domain: str
     drift_nm: np.ndarray
 
-    def crop(self, y: slice, x: slice) -> "Region":
+    def crop(self, y: slice, x: slice) -> "PhantomRegion":
         """Cuts a rectangle (px) out of every section and numbers its instances from 1."""
         labels = {}
         for name, ids in self.labels.items():
@@ -49,7 +49,7 @@ def make_region(
     section_nm: float = 50.0,
     domain: str,
     seed: int,
-) -> Region:
+) -> PhantomRegion:
     """Makes synthetic serial sections of neuropil with a ribbon synapse in the middle.
 
     The same seed gives the same truth in every domain.
@@ -80,7 +80,7 @@ def make_region(
     ]
     truth = [_label_section(scene, section) for section in scene.sections]
     labels = {name: np.stack([section[name] for section in truth]) for name in truth[0]}
-    region = Region(np.stack(raw), labels, pixel_size_nm, section_nm, domain, scene.drift_nm)
+    region = PhantomRegion(np.stack(raw), labels, pixel_size_nm, section_nm, domain, scene.drift_nm)
     return region.crop(slice(None), slice(None))
 
 

@@ -13,7 +13,7 @@ import tifffile
 from bench.config.data import PhantomConfig
 from bench.errors import BenchError
 from bench.export import trakem2
-from bench.phantom.region import Region, make_region
+from bench.phantom.region import PhantomRegion, make_region
 
 _STRUCTURES = ("vesicles", "mitochondria", "membrane")
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def _format_project(
         section_nm: Distance of sections in nm.
     """
     regions = [
-        trakem2.Region(
+        trakem2.ExportRegion(
             annotation.title,
             {name: annotation.labels[name] for name in _STRUCTURES},
             annotation.corner_px,
@@ -170,7 +170,7 @@ def _fill_folder(
     (folder / _MARK).write_text(_describe(config))
 
 
-def _make_montage(config: PhantomConfig, index: int) -> Region:
+def _make_montage(config: PhantomConfig, index: int) -> PhantomRegion:
     """Makes the montages of a region, all of them with truth."""
     seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
     return make_region(
@@ -189,7 +189,7 @@ def _choose_split(config: PhantomConfig, region: int, section: int) -> str:
     return {1: "test", 2: "val"}.get(left, "train")
 
 
-def _write_section(folder: Path, name: str, region: Region, z: int) -> None:
+def _write_section(folder: Path, name: str, region: PhantomRegion, z: int) -> None:
     """Writes image and labels of a section into the folders of a split."""
     images = {"raw": region.raw[z]}
     for structure, ids in region.labels.items():

@@ -47,7 +47,7 @@ def clean_mask(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) ->
     """
     if min_area_px < 0:
         raise BenchError(f"min_area_px must be at least 0, received {min_area_px}: 0 keeps all")
-    foreground = check_mask(mask)
+    foreground = as_mask(mask)
     opened = open_mask(foreground, radius_px=opening_radius_px)
     # numba is imported where something is labelled, and not by all that imports this module.
     from bench.postprocess.components import label_components
@@ -81,7 +81,7 @@ def label_mask(mask: np.ndarray) -> np.ndarray:
     """
     from bench.postprocess.components import label_components
 
-    labels, _ = label_components(check_mask(mask), min_area_px=1)
+    labels, _ = label_components(as_mask(mask), min_area_px=1)
     return labels
 
 
@@ -98,7 +98,7 @@ def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     Raises:
         BenchError: If the radius is negative or the mask is not a single section's.
     """
-    foreground = check_mask(mask)
+    foreground = as_mask(mask)
     if radius_px < 0:
         raise BenchError(f"opening radius must be at least 0 px, received {radius_px}: 0 is none")
     if radius_px == 0:
@@ -148,7 +148,7 @@ def drop_small_instances(labels: np.ndarray, *, min_area_px: int) -> np.ndarray:
     return np.asarray(new_ids[labels], dtype=np.int32)
 
 
-def check_mask(mask: np.ndarray) -> np.ndarray:
+def as_mask(mask: np.ndarray) -> np.ndarray:
     """Returns a section's mask as booleans.
 
     Raises:

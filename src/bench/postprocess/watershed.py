@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from bench.errors import BenchError
 from bench.metrics.instances import Matching, instance_scores, match_instances
-from bench.postprocess.instances import check_mask, clean_mask, drop_small_instances, label_mask
+from bench.postprocess.instances import as_mask, clean_mask, drop_small_instances, label_mask
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _separate_by_all(
 
 def _check_probabilities(*, foreground: np.ndarray, boundary: np.ndarray, mask: np.ndarray) -> None:
     """Raises BenchError for what is not one section's probabilities and mask or labels."""
-    check_mask(mask)
+    as_mask(mask)
     for name, probability in (("foreground", foreground), ("boundary", boundary)):
         if probability.dtype != np.uint8 or probability.shape != mask.shape:
             raise BenchError(

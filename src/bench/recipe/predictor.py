@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.core.files import locked
 from bench.errors import BenchError
-from bench.inference.blends import map_back
+from bench.inference.blends import turn_back
 from bench.inference.device import Compute
 from bench.inference.prediction import SectionPrediction
 from bench.inference.resumable import (
@@ -160,7 +160,7 @@ class RecipePredictor:
         """Predicts a section by one model under one symmetry, back in the section's geometry."""
         predict, tiles = self.models[each.member], self.tiles_of(folder, each)
         found = predict(each.view(raw), self.fed_nm(pixel_size_nm), tiles, advance)
-        return map_back(found, SYMMETRIES[each.symmetry].inverse)
+        return turn_back(found, SYMMETRIES[each.symmetry].inverse)
 
     def predict_tiles(
         self,

@@ -176,7 +176,7 @@ def score_candidate(evidence: Evidence, candidate: Candidate) -> SplitResult:
     return result
 
 
-def segment_section(evidence: Evidence, candidate: Candidate, section: str) -> Instances:
+def segment_candidate(evidence: Evidence, candidate: Candidate, section: str) -> Instances:
     """Segments a section as the candidate says."""
     return _segment_as(candidate, evidence.blend(candidate.blend, section))
 

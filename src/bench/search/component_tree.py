@@ -139,7 +139,7 @@ def match_components(
 
 
 @numba.njit(cache=True, nogil=True)
-def build_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+def build_component_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Builds the tree of components of an image.
 
     A node is named by one of its pixels; a pixel that names none points to the node of its

@@ -13,7 +13,7 @@ from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
 from bench.search.candidates import PIXEL_METRICS, Evidence, pixel_curve
 
 Histograms = dict[Blend, ScoreHistogram]
-Report = Callable[[int, int, str], None]
+ReportProgress = Callable[[int, int, str], None]
 _WEIGHTED = "weighted"
 # Weights of the models of a weighted mean.
 _WEIGHTS = (1, 2, 3)
@@ -133,7 +133,7 @@ class MapSettings:
         return self.metric if self.metric in PIXEL_METRICS else RANKED_BY
 
 
-def search_maps(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
+def search_maps(evidence: Evidence, settings: MapSettings, report: ReportProgress) -> Histograms:
     """Scores the models alone, then ensembles of the best, then weights of the best means."""
     found = _score_singles(evidence, settings, report)
     if settings.ensembles and len(evidence.members) > 1:
@@ -151,7 +151,7 @@ def rank(found: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
     return sorted(best, key=lambda blend: (-best[blend], blend.passes, len(blend.members)))
 
 
-def _score_singles(evidence: Evidence, settings: MapSettings, report: Report) -> Histograms:
+def _score_singles(evidence: Evidence, settings: MapSettings, report: ReportProgress) -> Histograms:
     """Scores every model alone, under the augmentations that the settings say."""
     if settings.augmentations == "subsets":
         return _score_every_subset(evidence, report)
@@ -171,7 +171,7 @@ def _score_singles(evidence: Evidence, settings: MapSettings, report: Report) ->
     return _score_all(evidence, plans, report, "models alone")
 
 
-def _score_every_subset(evidence: Evidence, report: Report) -> Histograms:
+def _score_every_subset(evidence: Evidence, report: ReportProgress) -> Histograms:
     """Scores every model alone, under every subset of its augmentations."""
     found: Histograms = {}
     total = len(evidence.sections) * len(evidence.members)
@@ -185,7 +185,7 @@ def _score_every_subset(evidence: Evidence, report: Report) -> Histograms:
 
 
 def _score_all(
-    evidence: Evidence, blends: Iterable[Blend], report: Report, what: str
+    evidence: Evidence, blends: Iterable[Blend], report: ReportProgress, what: str
 ) -> Histograms:
     """Scores blends on all sections."""
     planned = sorted(set(blends), key=lambda blend: blend.augmentations)

@@ -20,7 +20,7 @@ from bench.search.candidates import (
     separate,
 )
 from bench.search.finalists import choose_finalists, count_all
-from bench.search.map_search import Histograms, MapSettings, Report, search_maps
+from bench.search.map_search import Histograms, MapSettings, ReportProgress, search_maps
 
 # Blends whose touching instances are separated, where the metric is of instances.
 _SEPARATED = 3
@@ -75,7 +75,7 @@ def search_combinations(
     evidence: Evidence,
     defaults: Mapping[str, Candidate],
     settings: SearchSettings,
-    report: Report,
+    report: ReportProgress,
 ) -> SearchResult:
     """Searches the best combination.
 

@@ -8,7 +8,7 @@ import numpy as np
 from bench.metrics.instances import THRESHOLDS
 from bench.metrics.overlap import check_same_shape
 from bench.search.component_tree import (
-    build_tree,
+    build_component_tree,
     count_components,
     match_components,
     measure_nodes,
@@ -91,7 +91,7 @@ def count_thresholds(
     check_same_shape(truth=truth, prediction=levels)
     areas = np.asarray(min_areas, dtype=np.int64)
     flat, flat_truth = np.ascontiguousarray(levels).reshape(-1), truth.reshape(-1)
-    order, parent = build_tree(flat, levels.shape[1])
+    order, parent = build_component_tree(flat, levels.shape[1])
     area, found = measure_nodes(order, parent, flat_truth > 0)
     counted = _accumulate(count_components(flat, parent, area, found, areas))
     pixels, ends = _group_instances(flat_truth)

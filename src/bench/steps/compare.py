@@ -79,7 +79,7 @@ def compare(
         reap(store, experiment)
     scope = Scope(config, store, experiment, digest, published, failures or {})
     if config.watch:
-        return watch(scope, parent)
+        return _watch(scope, parent)
     findings = find_scores(scope)
     if findings is None:
         raise _nothing_evaluated(config)
@@ -87,7 +87,7 @@ def compare(
     return _keep_findings(scope, findings, parent)
 
 
-def watch(scope: Scope, parent: str | None) -> str:
+def _watch(scope: Scope, parent: str | None) -> str:
     """Shows the table until nothing changes it any more; an interruption keeps what is there."""
 
     def look_around() -> Activity:

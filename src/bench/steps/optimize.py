@@ -24,7 +24,7 @@ from bench.search.candidates import (
     Evidence,
     check_metric,
     score_candidate,
-    segment_section,
+    segment_candidate,
 )
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations
@@ -266,7 +266,7 @@ def _log_split(
         task.dataset,
         task.structure.name,
         result,
-        lambda name: segment_section(evidence, winner, name),
+        lambda name: segment_candidate(evidence, winner, name),
     )
 
 

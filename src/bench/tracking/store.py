@@ -19,7 +19,7 @@ from bench.core.files import locked
 from bench.core.hashing import json_sha256
 from bench.errors import BenchError
 from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
-from bench.tracking.ownership.heartbeat import Watch
+from bench.tracking.ownership.heartbeat import SignWatch
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Store:
     experiment_id: str
     adopted: str | None
     patience_s: float = _PATIENCE_S
-    watch: Watch = field(default_factory=Watch)
+    watch: SignWatch = field(default_factory=SignWatch)
     resume: bool = True
 
     def take_adopted(self) -> str | None:
@@ -106,7 +106,7 @@ def open_store(*, patient: bool = False) -> Store:
         wait_for_server(uri, patience_s if patient else 0)
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
-        client = connect(uri)
+        client = _connect(uri)
         return Store(client, uri, _find_experiment(client, adopted), adopted, patience_s)
     except MlflowException as error:
         given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
@@ -117,7 +117,7 @@ def open_store(*, patient: bool = False) -> Store:
         ) from error
 
 
-def connect(uri: str) -> MlflowClient:
+def _connect(uri: str) -> MlflowClient:
     """A client of a store whose tables are there."""
     if uri.startswith(SQLITE):
         prepare_database(Path(uri.removeprefix(SQLITE)))

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from bench.report.page.pictures_section import (
-    LONGEST_SIDE_PX,
     PAGE_BYTES,
+    PICTURE_SIDE_PX,
     encode_jpeg,
     picture_budget,
 )
@@ -42,7 +42,7 @@ def test_what_compresses_well_keeps_its_size_and_its_colours():
 
 def test_a_large_picture_is_made_smaller():
     _, width, height = encode_jpeg(Image.new("RGB", (3000, 1500)), 100_000)
-    assert (width, height) == (LONGEST_SIDE_PX, LONGEST_SIDE_PX // 2)
+    assert (width, height) == (PICTURE_SIDE_PX, PICTURE_SIDE_PX // 2)
 
 
 def test_a_limit_that_nothing_meets_ends(noise):

@@ -34,7 +34,7 @@ AWAY = MlflowException("no answer", ErrorCode.Value("TEMPORARILY_UNAVAILABLE"))
 LOG_AND_DIE = """
 import os, signal
 from mlflow.exceptions import MlflowException
-from bench.tracking import outbox
+from bench.tracking.delivery import outbox
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity
 from bench.tracking.store import open_store

@@ -15,14 +15,14 @@ from servers import MlflowServer
 
 from bench.tracking.ownership import claims
 from bench.tracking.ownership.claims import PREFIX, BusyError, read_claims, take_claim
-from bench.tracking.ownership.heartbeat import Watch, make_beat
+from bench.tracking.ownership.heartbeat import SignWatch, make_beat
 
 PROCESSES, CELLS = 6, 10
 # Does every piece of work that nobody else has, until all is done, as on machines that share
 # nothing but the store.
 WORK = """
 import pathlib, sys, time
-from bench.tracking.claims import BusyError
+from bench.tracking.ownership.claims import BusyError
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store, open_store
@@ -167,7 +167,7 @@ def test_who_draws_a_ticket_for_too_long_is_left_the_work(store, far, monkeypatc
 class SlowStore:
     """Tags of an experiment in memory; every call takes a random moment, before and after."""
 
-    experiment_id, watch = "0", Watch()
+    experiment_id, watch = "0", SignWatch()
 
     def __init__(self, seed):
         self.tags, self.client, self.random = {}, self, random.Random(seed)
@@ -193,7 +193,7 @@ class SlowStore:
 
 
 def test_however_their_calls_fall_together_no_two_have_it(monkeypatch):
-    monkeypatch.setattr(claims, "POLL_S", 0.001)
+    monkeypatch.setattr(claims, "CLAIM_POLL_S", 0.001)
 
     def contend(store, holders):
         for _ in range(3):

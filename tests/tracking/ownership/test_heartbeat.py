@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from bench.tracking.ownership import heartbeat
-from bench.tracking.ownership.heartbeat import Heart, Watch, make_beat, read_beat
+from bench.tracking.ownership.heartbeat import Heart, SignWatch, make_beat, read_beat
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_sign_survives_its_tag_and_nothing_else_is_one():
 
 
 def test_a_process_of_this_machine_is_looked_up(clock):
-    watch, beat = Watch(60, clock), make_beat()
+    watch, beat = SignWatch(60, clock), make_beat()
     dead = replace(beat, holder=replace(beat.holder, started="1"))
     assert watch.is_stale("run", dead)
     for clock.now in range(0, 10_000, 30):
@@ -45,7 +45,7 @@ def test_a_process_of_this_machine_is_looked_up(clock):
 
 
 def test_far_away_it_is_gone_when_seen_silent_for_the_expiry_by_our_clock(clock, far):
-    watch = Watch(100, clock)
+    watch = SignWatch(100, clock)
     seen = []
     for clock.now in range(0, 150, 30):
         seen.append(watch.is_stale("run", far))
@@ -56,14 +56,14 @@ def test_far_away_it_is_gone_when_seen_silent_for_the_expiry_by_our_clock(clock,
 
 
 def test_while_we_could_not_look_nobody_was_silent(clock, far):
-    watch = Watch(600, clock)
+    watch = SignWatch(600, clock)
     assert not watch.is_stale("run", far)
     clock.now = 3600
     assert not watch.is_stale("run", far)
 
 
 def test_a_heart_beats_until_stopped_and_outlives_errors(monkeypatch):
-    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(heartbeat, "SIGN_INTERVAL_S", 0.01)
     beats, enough = [], threading.Event()
 
     def beat():

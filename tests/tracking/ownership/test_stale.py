@@ -99,7 +99,7 @@ def test_one_that_was_taken_up_meanwhile_is_left_alone(store, record, monkeypatc
 
 
 def test_an_open_run_gives_signs_of_life(store, monkeypatch):
-    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(heartbeat, "SIGN_INTERVAL_S", 0.05)
     with open_run(store, Identity("finetune", {}, {})) as run:
         first = store.client.get_run(run.id).data.tags[HEARTBEAT_TAG]
         second, pause = first, threading.Event()

@@ -23,7 +23,7 @@ from bench.ingest.annotations.geojson import (
     read_name,
     read_numbers,
     read_start,
-    show,
+    show_value,
 )
 from bench.ingest.classes import UNCLASSIFIED, tidy_name, warn_of_left_out
 from bench.ingest.images.limits import check_decoded_size
@@ -118,7 +118,7 @@ def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _CocoImage]
         if not name.isprintable() or name in names:
             raise BenchError(
                 f"file_name of every image of {path} must be text of its own, received "
-                f"{show(name)}: rename it"
+                f"{show_value(name)}: rename it"
             )
         names.add(name)
         images[_new_id(images, item, "images", path)] = _CocoImage(
@@ -143,7 +143,7 @@ def _new_id(table: dict[Any, Any], item: dict[str, Any], key: str, path: Path) -
     if not isinstance(identifier, int | str) or identifier in table:
         raise BenchError(
             f"every id in {key} of {path} must be a number or text of its own, received "
-            f"{show(identifier)}: export it again"
+            f"{show_value(identifier)}: export it again"
         )
     return identifier
 
@@ -154,7 +154,7 @@ def _look_up(table: dict[Any, Any], item: dict[str, Any], key: str, where: str) 
     if not isinstance(identifier, int | str) or identifier not in table:
         raise BenchError(
             f"{key} of {where} must be an id that the file lists, received "
-            f"{show(identifier)}: export it with all images and categories"
+            f"{show_value(identifier)}: export it with all images and categories"
         )
     return table[identifier]
 
@@ -171,7 +171,7 @@ def _find_shapes(
         if numbers.ndim != 1 or numbers.size % 2:
             raise BenchError(
                 f"polygons of {where} must be lists of x, y, x, y and so on, received "
-                f"{show(polygon)}: export it again"
+                f"{show_value(polygon)}: export it again"
             )
         check_coordinates(numbers, where)
         if numbers.size > 4:
@@ -194,7 +194,7 @@ def _decode_runs(
     if not fitting or ((ends < 0) | (ends > height * width)).any():
         raise BenchError(
             f"runs of {where} must be pixels of an image of {width} x {height} px, received "
-            f"{show(runs.get('counts'))}: export it again"
+            f"{show_value(runs.get('counts'))}: export it again"
         )
     starts, ends = ends[:-1:2], ends[1::2]
     filled = starts < ends
@@ -212,7 +212,7 @@ def _read_size(size: Any, image: _CocoImage, where: str) -> tuple[int, int]:
     ):
         raise BenchError(
             f"size of {where} must be height and width of its image, received "
-            f"{show(size)} where the image has {show(image.shape)}: export it again"
+            f"{show_value(size)} where the image has {show_value(image.shape)}: export it again"
         )
     return sides[0], sides[1]
 
@@ -225,7 +225,8 @@ def _read_counts(counts: Any, where: str) -> np.ndarray:
     whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= _LARGEST_COUNT)
     if numbers.ndim != 1 or not whole.all():
         raise BenchError(
-            f"counts of {where} must be whole numbers, received {show(counts)}: export it again"
+            f"counts of {where} must be whole numbers, received {show_value(counts)}: "
+            "export it again"
         )
     return numbers.astype(np.int64)
 
@@ -247,7 +248,7 @@ def _decompress(text: str, where: str) -> np.ndarray:
     ):
         raise BenchError(
             f"counts of {where} must be runs as pycocotools compresses them, received "
-            f"{show(text)}: export it again"
+            f"{show_value(text)}: export it again"
         )
     if not codes.size:
         return codes

@@ -77,7 +77,7 @@ def expect(value: Any, kind: type[_T], what: str, where: Path | str) -> _T:
     """
     if not isinstance(value, kind) or isinstance(value, bool):
         raise BenchError(
-            f"{what} of {where} must be {_JSON_NAMES[kind]}, received {show(value)}: "
+            f"{what} of {where} must be {_JSON_NAMES[kind]}, received {show_value(value)}: "
             "export it again"
         )
     return value
@@ -98,11 +98,11 @@ def read_numbers(values: list[Any], where: str) -> np.ndarray:
         return np.asarray(values, dtype=float)
     except (ValueError, TypeError, OverflowError) as error:
         raise BenchError(
-            f"numbers of {where} must be complete, received {show(values)}: export it again"
+            f"numbers of {where} must be complete, received {show_value(values)}: export it again"
         ) from error
 
 
-def show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """Returns a value as it is written in a message, however large it is."""
     return tidy_name(reprlib.repr(value))
 
@@ -141,7 +141,7 @@ def read_geojson(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
         for part in _flatten_geometry(geometry, where):
             found = _find_outlines(part, where)
             outlines += found
-            others += [] if found else [show(part.get("type"))]
+            others += [] if found else [show_value(part.get("type"))]
         if others or not outlines:
             kinds = tidy_name(", ".join(sorted(set(others))))
             left_out.append(f"{name!r} ({kinds or 'no geometry'})")
@@ -163,7 +163,7 @@ def _find_features(document: Any, path: Path) -> list[dict[str, Any]]:
     else:
         raise BenchError(
             f"{path} must be a FeatureCollection, a list of features or a feature, received "
-            f"{show(kind or document)}: export it as GeoJSON again"
+            f"{show_value(kind or document)}: export it as GeoJSON again"
         )
     return [expect(feature, dict, "features", path) for feature in features]
 
@@ -233,7 +233,7 @@ def _read_ring(corners: Any, where: str) -> np.ndarray:
         return np.empty((0, 2))
     if ring.ndim != 2 or ring.shape[1] < 2:
         raise BenchError(
-            f"corners of {where} must be pairs of x and y, received {show(corners)}: "
+            f"corners of {where} must be pairs of x and y, received {show_value(corners)}: "
             "export it again"
         )
     check_coordinates(ring, where)

@@ -20,7 +20,7 @@ _FEWEST_LEVELS = 32
 # Squares of larger numbers leave the range of single precision, which networks compute in.
 LARGEST_VALUE = 1e18
 # Rows are measured in bands of about so many pixels, which bounds the memory.
-BAND_PX = 1 << 20
+MASK_BAND_PX = 1 << 20
 # The densest real annotation, vesicles of a whole montage, has some ten thousand.
 MOST_INSTANCES = 1_000_000
 
@@ -141,14 +141,14 @@ class _Instances:
         return tuple(places)
 
 
-def measure_instances(labels: np.ndarray, file: str) -> _Instances:
+def inspect_instances(labels: np.ndarray, file: str) -> _Instances:
     """Measures the instances in an image of ids (y, x), whatever their size; 0 is background.
 
     Raises:
         BenchError: If there are more than any annotation has: noise, or a raw image.
     """
     height, width = labels.shape
-    rows_in_band = max(1, BAND_PX // width)
+    rows_in_band = max(1, MASK_BAND_PX // width)
     parts: list[np.ndarray] = []
     known = 0
     for top in range(0, height, rows_in_band):

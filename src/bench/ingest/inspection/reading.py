@@ -17,8 +17,8 @@ from bench.ingest.inspection.measures import (
     SectionMeasures,
     SmallSection,
     cut_numbers,
+    inspect_instances,
     judge_raw,
-    measure_instances,
     measure_raw,
     sample_pixels,
 )
@@ -130,7 +130,7 @@ def _read_mask(
                 f"mask {image.file} must hold at most {MOST_INSTANCES} connected components, "
                 f"received {labels.max()}: is it a threshold of noise?"
             )
-        instances = measure_instances(labels, image.file)
+        instances = inspect_instances(labels, image.file)
     except BenchError as error:
         measures.report("unusable", str(error), structure=structure, file=image.file)
         return None

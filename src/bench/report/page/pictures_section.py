@@ -17,7 +17,7 @@ PICTURES = (
 )
 _BACK = element("a", "Back to the table", href="#scores")
 # The overlays of a section are three panels side by side: wide enough for a screen.
-LONGEST_SIDE_PX = 1500
+PICTURE_SIDE_PX = 1500
 _SMALLEST_SIDE_PX = 60
 _QUALITIES = (80, 65, 50, 35)
 _SHRINKING = 0.75
@@ -108,7 +108,7 @@ def encode_jpeg(image: Image.Image, limit: int) -> tuple[bytes, int, int]:
         The JPEG, its width and its height in px.
     """
     image = image.convert("RGB")
-    side = min(LONGEST_SIDE_PX, max(image.size))
+    side = min(PICTURE_SIDE_PX, max(image.size))
     while True:
         smaller = image.copy()
         smaller.thumbnail((side, side), Image.Resampling.LANCZOS)

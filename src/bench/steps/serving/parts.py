@@ -79,17 +79,17 @@ class _Plan:
 
     def add_section(self, plane: Plane) -> None:
         """Adds a section that is too large for one task."""
-        whole = part_of(plane)
+        whole = _part_of(plane)
         passes = self.work.predictor.passes
         if len(passes) == 1:
             self.add([whole], self.add_tiles(plane, passes[0]))
             return
         left = {each: _tiles_left(self.work, plane, each, self.most) for each in passes}
         small = {each: count for each, count in left.items() if 0 < count <= self.most}
-        needs = self.add_together((part_of(plane, each), n) for each, n in small.items())
+        needs = self.add_together((_part_of(plane, each), n) for each, n in small.items())
         for each, count in left.items():
             if count > self.most:
-                needs.append(self.add([part_of(plane, each)], self.add_tiles(plane, each)))
+                needs.append(self.add([_part_of(plane, each)], self.add_tiles(plane, each)))
         self.add([whole], needs)
 
     def add_tiles(self, plane: Plane, each: Pass) -> list[str]:
@@ -99,7 +99,7 @@ class _Plan:
         pieces = math.ceil(len(left) * size / self.most)
         step = math.ceil(len(left) / max(1, pieces))
         spans = [left[start : start + step] for start in range(0, len(left), step or 1)]
-        return [self.add([part_of(plane, each, (span[0], span[-1] + 1))]) for span in spans]
+        return [self.add([_part_of(plane, each, (span[0], span[-1] + 1))]) for span in spans]
 
 
 def plan_tasks(work: Work, planes: Sequence[Plane], workers: int) -> list[Task]:
@@ -121,11 +121,13 @@ def plan_tasks(work: Work, planes: Sequence[Plane], workers: int) -> list[Task]:
         if count > plan.most:
             plan.add_section(plane)
     small = [plane for plane, count in counts.items() if count <= plan.most]
-    plan.add_together((part_of(plane), counts[plane]) for plane in small)
+    plan.add_together((_part_of(plane), counts[plane]) for plane in small)
     return plan.tasks
 
 
-def part_of(plane: Plane, each: Pass | None = None, batches: tuple[int, int] | None = None) -> Part:
+def _part_of(
+    plane: Plane, each: Pass | None = None, batches: tuple[int, int] | None = None
+) -> Part:
     """A section, a pass of it, or some of a pass's tiles."""
     return Part(plane.name, str(plane.path.absolute()), each, batches)
 

@@ -23,7 +23,7 @@ from bench.tracking.store import Store
 PREFIX = "bench.claim."
 # Drawing a ticket takes two calls of the store.
 DRAWING_S = 10.0
-POLL_S = 0.1
+CLAIM_POLL_S = 0.1
 
 
 class BusyError(BenchError):
@@ -99,7 +99,7 @@ def _all_drawn(claim: _Claim) -> Iterator[tuple[str, Beat]]:
     until = time.monotonic() + DRAWING_S
     others = claim.others()
     while not all(beat.ticket for beat in others.values()) and time.monotonic() < until:
-        time.sleep(POLL_S)
+        time.sleep(CLAIM_POLL_S)
         others = claim.others()
     # Whoever still draws then has ticket 0, before all others: to leave it the work is safe.
     yield from others.items()

@@ -18,10 +18,10 @@ from bench.config.settings import STALE_MIN
 
 log = logging.getLogger(__name__)
 HEARTBEAT_TAG = "bench.heartbeat"
-INTERVAL_S = 30.0
+SIGN_INTERVAL_S = 30.0
 # Of the time between two looks, only this much counts as silence: while a server is away neither
 # can the one write, nor the other see that it would.
-_LONGEST_GAP_S = 2 * INTERVAL_S
+_LONGEST_GAP_S = 2 * SIGN_INTERVAL_S
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def read_beat(text: str) -> Beat | None:
 
 
 @dataclass
-class Watch:
+class SignWatch:
     """Looks at signs of life, and tells those that stay away.
 
     A process of this machine is looked up. That of another machine counts as gone once its sign
@@ -187,7 +187,7 @@ class Heart:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped.wait(INTERVAL_S):
+        while not self._stopped.wait(SIGN_INTERVAL_S):
             self._try()
 
     def _try(self) -> None:
