@@ -27,6 +27,8 @@ FLOORS = (
     {"steps"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# A circle that is known and not yet cut: the test fails when it is gone, so that its row goes too.
+KNOWN_CIRCLES = {frozenset({"bench.inference.prediction", "bench.inference.sam_masks"})}
 ENTRY_POINTS = sorted((PROJECT / "entrypoints").glob("*.py"))
 
 
@@ -79,6 +81,44 @@ def test_calls_go_down(path):
     room = path.relative_to(SOURCE).with_suffix("").parts[0]
     called = {room_of(name) for name in within("bench", all_imports(path))} - {room}
     assert {other for other in called if FLOOR_OF[other] >= FLOOR_OF[room]} == set()
+
+
+def test_no_imports_go_in_a_circle():
+    """Late ones included: two modules that need each other are one, or lack a third."""
+    modules = {name_of(path): path for path in MODULES}
+    arrows = {
+        name: {module_of(full, modules) for full in within("bench", all_imports(path))} - {name}
+        for name, path in modules.items()
+    }
+    reached = {name: reach(name, arrows) for name in modules}
+    circles = {
+        frozenset(other for other in reached[name] if name in reached[other])
+        for name in modules
+        if name in reached[name]
+    }
+    assert circles == KNOWN_CIRCLES
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def module_of(name: str, modules: dict[str, Path]) -> str:
+    """The module that an imported name is, or lies in."""
+    while name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def reach(start: str, arrows: dict[str, set[str]]) -> set[str]:
+    """All that is imported from a module onwards; itself only where that leads back to it."""
+    found: set[str] = set()
+    ahead = set(arrows[start])
+    while ahead:
+        found |= ahead
+        ahead = set().union(*(arrows[name] for name in ahead)) - found
+    return found
 
 
 @each(DOMAIN)

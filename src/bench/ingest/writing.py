@@ -175,19 +175,10 @@ def _write_sections(
                 counts[structure].append(MaskCounts(section.split, areas, labels.size, kind))
             if before is not None:
                 finish(*before)
-            before = (
-                section,
-                writer.submit(
-                    _hash_and_write,
-                    folder,
-                    section,
-                    arrays,
-                    kinds,
-                    hashes,
-                    tree.pixel_size_nm,
-                    hasher,
-                ),
+            written = writer.submit(
+                _hash_and_write, folder, section, arrays, kinds, hashes, tree.pixel_size_nm, hasher
             )
+            before = (section, written)
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")

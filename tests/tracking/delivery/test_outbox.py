@@ -231,7 +231,7 @@ def test_the_command_sends_what_is_left_of_runs_that_nobody_works_at(
     away()
     busy.log_metrics({"loss": 2.0})
     left.log_metrics({"loss": 1.0})
-    with pytest.raises(BenchError, match=r"bench\.tracking\.send"):
+    with pytest.raises(BenchError, match=r"bench\.tracking\.delivery\.send"):
         left.finish("FINISHED")
     away.over()
     sent = subprocess.run(

@@ -167,8 +167,20 @@ def _judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) 
     ids = mask.instances.ids
     hidden = [lost for lost in drawn.covered if lost not in ids]
     objects = len(ids) + len(hidden) + len(drawn.outside)
-    # Kind, how many, what of them, the remedy, and the ids that a picture can show.
-    faults: tuple[tuple[str, int, str, str, Iterable[int]], ...] = (
+    for kind, number, fact, remedy, shown in _drawn_faults(drawn, len(hidden), objects):
+        if number:
+            marks = mask.instances.marks(np.isin(ids, list(shown)))
+            fact = f"{number} {fact}"
+            measures.report(
+                kind, fact, remedy, structure, file=mask.file, count=number, marks=marks
+            )
+
+
+def _drawn_faults(
+    drawn: DrawnLabels, hidden: int, objects: int
+) -> tuple[tuple[str, int, str, str, Iterable[int]], ...]:
+    """Kind, how many, what of them, the remedy, and the ids that a picture can show."""
+    return (
         (
             "outside",
             len(drawn.outside),
@@ -178,7 +190,7 @@ def _judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) 
         ),
         (
             "hidden",
-            len(hidden),
+            hidden,
             f"of {objects} objects keep no pixel, being drawn before others",
             "delete what was drawn twice",
             (),
@@ -198,10 +210,3 @@ def _judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) 
             drawn.cut,
         ),
     )
-    for kind, number, fact, remedy, shown in faults:
-        if number:
-            marks = mask.instances.marks(np.isin(ids, list(shown)))
-            fact = f"{number} {fact}"
-            measures.report(
-                kind, fact, remedy, structure, file=mask.file, count=number, marks=marks
-            )
