@@ -1,9 +1,17 @@
-"""The settings of every step: one frozen dataclass each, and the only home of defaults.
+"""Words that several rooms write: what stands for no choice, and the names of our networks."""
 
-Command-line options are made from these fields and MLproject repeats their defaults (a test
-compares them). A type ``X | None`` is typed as ``auto`` on the command line: the step decides,
-says what it chose, and logs it.
-"""
+from enum import StrEnum, auto
 
 AUTO = "auto"
 NONE = "none"
+
+
+class OurNetworks(StrEnum):
+    """The networks that this suite brings, by the names that checkpoints have always used.
+
+    Those of a laboratory's own are plain strings: wherever one is asked for, any name will do.
+    """
+
+    UNET2D = auto()
+    UNET3D_PLANES = auto()
+    SAM = auto()
