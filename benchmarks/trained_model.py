@@ -69,7 +69,7 @@ def train_model(
     """Trains from scratch, with the loss and the feed of ``finetune``."""
     torch.manual_seed(0)
     network = build_model("unet2d", ARGUMENTS)
-    settings = LoopSettings(ITERATIONS, ITERATIONS, ITERATIONS, 1e-3, "cosine", 0.5, 5)
+    settings = LoopSettings(ITERATIONS, ITERATIONS, ITERATIONS, 1e-3, "cosine", 0.5, 5, "adam")
     trainee = make_trainee(network, settings, compute)
     drawing = PatchSettings(PATCH_PX, BATCH, 0.5, Augmentation(True, True, 0.0, 0.1), seed=0)
     feed = PatchFeed(sections, drawing, compute.device)

@@ -54,14 +54,12 @@ class Ours:
     """Our step, from weights that a torch_em network starts with."""
 
     def __init__(self, ready: ReadyBatches, weights) -> None:
-        self.settings = LoopSettings(10**6, 10**6, 10**6, LR, "plateau", 0.5, 5)
+        self.settings = LoopSettings(10**6, 10**6, 10**6, LR, "plateau", 0.5, 5, "adamw")
         self.compute = choose_compute("cpu", "auto")
         network = build_unet2d(in_channels=1, out_channels=1, depth=DEPTH, features=FEATURES)
         network.load_state_dict(weights)
         # The peer's optimiser, so that losses can be compared.
-        self.trainee = make_trainee(
-            network, self.settings, self.compute, optimizer_type=torch.optim.AdamW
-        )
+        self.trainee = make_trainee(network, self.settings, self.compute)
         self.objective = supervised(network, ready, dice_loss, self.compute)
         self.iteration = 0
 

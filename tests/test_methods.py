@@ -1,16 +1,26 @@
+from dataclasses import replace
+
 import pytest
 
+from bench import methods
+from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.errors import BenchError
 from bench.methods import (
     DEFAULT_SOURCE,
     FIRST_RELEASE,
     LOSSES,
     METHODS,
+    NORMALISATIONS,
+    OPTIMISERS,
+    SCHEDULES,
+    Method,
     choose_method,
     find_method,
     names_of,
 )
+from bench.models.networks import NETWORKS
 from bench.report.variants import variant_label, variant_name, variant_order
+from bench.steps.training.data import with_defaults
 
 FILE = "weights/best.safetensors"
 TRAINED = names_of("finetune")
@@ -70,12 +80,38 @@ def test_a_method_from_scratch_takes_no_source(name, source, loss):
 
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_may_not_contradict_the_method(name, loss):
-    if METHODS[name].loss == loss:
-        assert choose_method(name, source="auto", loss=loss)[0] is METHODS[name]
-        return
-    with pytest.raises(BenchError, match=f"{name} has the loss .*, received loss={loss}"):
-        choose_method(name, source="auto", loss=loss)
+def test_a_named_method_stays_what_it_is_whatever_the_loss(name, loss):
+    assert choose_method(name, source="auto", loss=loss)[0] is METHODS[name]
+
+
+@pytest.fixture
+def laboratory(monkeypatch):
+    """A table of its own, with a method of a network that is not ours."""
+    monkeypatch.setattr(methods, "METHODS", dict(METHODS))
+    row = Method("ours", "Ours", "a_network", "finetune", "source", "dice")
+    methods.register_method(row)
+    return row
+
+
+def test_a_method_from_outside_is_found_by_its_name_only(laboratory):
+    assert find_method("ours") is laboratory
+    assert choose_method("ours", source=FILE, loss="auto") == (laboratory, FILE)
+    with pytest.raises(BenchError, match="network a_network, of which there are none by default"):
+        choose_method("ours", source="auto", loss="auto")
+    assert choose_method("auto", source=FILE, loss="dice")[0].name == "finetuned_dice"
+
+
+def test_a_name_or_label_is_registered_once(laboratory):
+    methods.register_method(replace(laboratory))
+    assert list(methods.METHODS) == [*METHODS, "ours"]
+    for other in (
+        replace(laboratory, lr=1.0),
+        replace(laboratory, name="scratch", label="New"),
+        replace(laboratory, name="new", label="Unadapted"),
+    ):
+        with pytest.raises(BenchError, match=f"of its own, received {other.name} .*: rename it"):
+            methods.register_method(other)
+    assert list(methods.METHODS) == [*METHODS, "ours"]
 
 
 @pytest.mark.parametrize("name", sorted(set(METHODS) - set(TRAINED)))
@@ -86,7 +122,7 @@ def test_finetune_refuses_the_methods_of_other_steps(name):
 
 def test_unknown_names_are_answered_with_those_known():
     with pytest.raises(BenchError, match="unknown loss 'hinge': choose one of auto, dice, focal"):
-        choose_method("auto", source="auto", loss="hinge")
+        FinetuneConfig(loss="hinge")
     with pytest.raises(
         BenchError, match=r"unknown method 'finetune': choose one of .*scratch_dice"
     ):
@@ -96,11 +132,44 @@ def test_unknown_names_are_answered_with_those_known():
 def test_rows_hold_together():
     assert all(name == method.name for name, method in METHODS.items())
     assert len({method.label for method in METHODS.values()}) == len(METHODS)
-    assert len(FIRST_RELEASE) == 8
+    assert (
+        *("unadapted", "domain_adapted", "finetuned", "finetuned_dice", "da_finetuned"),
+        *("finetuned_boundary", "microsam_zero_shot", "microsam_finetuned"),
+    ) == FIRST_RELEASE
     for method in METHODS.values():
         assert bool(method.loss) == (method.step == "finetune")
         assert method.loss in ("", *LOSSES)
-        assert method.start in ("random", "source", "sam", *METHODS)
+        assert method.start in ("random", "source", *METHODS)
+        assert not method.step or method.step in NETWORKS[method.network].steps
+        assert bool(method.mode) == (method.step == "microsam")
+        assert method.optimiser in OPTIMISERS
+        assert method.schedule in SCHEDULES
+        assert method.normalisation in NORMALISATIONS
+
+
+def test_the_defaults_of_a_training_are_the_row_s_and_what_is_typed_wins():
+    sgd = replace(METHODS["scratch"], optimiser="sgd", lr=0.01, schedule="polynomial", loss="dice")
+    config = with_defaults(FinetuneConfig(), sgd)
+    chosen = (config.optimiser, config.lr, config.schedule, config.loss, config.normalisation)
+    assert chosen == ("sgd", 0.01, "polynomial", "dice", "section")
+    config = with_defaults(FinetuneConfig(lr=1e-3, schedule="cosine", loss="focal_dice"), sgd)
+    assert (config.optimiser, config.lr, config.schedule) == ("sgd", 1e-3, "cosine")
+    assert config.loss == "focal_dice"
+    # Those of the releases before, of which the runs' scores are known.
+    for settings, name, expected in (
+        (FinetuneConfig(), "finetuned", ("adam", 1e-4, "plateau")),
+        (DomainAdaptConfig(), "domain_adapted", ("adam", 1e-4, "plateau")),
+        (MicrosamConfig(), "microsam_finetuned", ("adamw", 1e-5, "plateau")),
+    ):
+        config = with_defaults(settings, METHODS[name])
+        assert (config.optimiser, config.lr, config.schedule) == expected
+
+
+@pytest.mark.parametrize("field", ["optimiser", "schedule", "normalisation", "loss"])
+def test_a_row_with_a_setting_that_there_is_not_is_refused(field):
+    row = replace(METHODS["scratch"], **{field: "no such"})
+    with pytest.raises(BenchError, match=f"unknown {field} 'no such': choose one of .*auto, "):
+        with_defaults(FinetuneConfig(), row)
 
 
 def test_few_labelled_sections_make_a_row_of_their_own():

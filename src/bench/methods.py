@@ -3,84 +3,152 @@
 from dataclasses import dataclass
 
 from bench.errors import BenchError, unknown_name
-from bench.words import AUTO
+from bench.words import AUTO, OurNetworks
 
 # Losses of the supervised stage.
 LOSSES = ("focal_dice", "dice")
+OPTIMISERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
+# ``section``: every section is shifted and scaled to mean 0, deviation 1.
+NORMALISATIONS = ("section",)
 RANDOM = "random"
+SOURCE = "source"
 # What a method starts from where the user does not say: the paper's choice for every structure.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
 DEFAULT_SAM = "vit_b_em_organelles"
+_DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM: DEFAULT_SAM}
 
 _FOREGROUND = ("foreground",)
 _WITH_BOUNDARY = ("foreground", "boundary")
+_UNET, _SAM = OurNetworks.UNET2D, OurNetworks.SAM
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named strategy.
+    """A named strategy. What the user types comes before the defaults of its training.
 
     Attributes:
         name: The name used in parameters and tags.
         label: The name in the benchmark table.
+        network: Row of NETWORKS, of this suite or a laboratory's own.
         step: The entry point that makes its model; empty where the source is the model.
-        start: What it starts from: ``random``, ``source`` (a U-Net that the user names, else
-            DEFAULT_SOURCE), ``sam`` (likewise, DEFAULT_SAM), or the row whose model it takes.
+        start: What it starts from: ``random``, ``source`` (weights of its network that the user
+            names, else those of _DEFAULTS), or the row whose model it takes.
         loss: The loss of its supervised stage; empty without one.
         outputs: The channels that it learns.
+        optimiser: Of OPTIMISERS.
+        lr: Learning rate, the highest where the schedule changes it.
+        schedule: Of SCHEDULES.
+        normalisation: Of NORMALISATIONS: what is done to a section before its network sees it. A
+            SAM's is its own.
         confidence: Confidence of its pseudo-labels; None is set from the teacher's scores.
+        mode: The mode of microsam that makes it; empty for other steps.
         seeded: Whether its result depends on a seed.
+        first_release: Whether ``methods=all`` has it: the rows of the paper's table, and ours that
+            separates touching instances.
     """
 
     name: str
     label: str
+    network: str
     step: str
     start: str
     loss: str = ""
     outputs: tuple[str, ...] = _FOREGROUND
+    optimiser: str = "adam"
+    lr: float = 1e-4
+    schedule: str = "plateau"
+    normalisation: str = "section"
     confidence: float | None = None
+    mode: str = ""
     seeded: bool = True
+    first_release: bool = False
 
     @property
     def learns(self) -> bool:
         """Whether it is trained on annotated sections."""
         return self.seeded and self.step in ("finetune", "microsam")
 
-    @property
-    def augmentable(self) -> bool:
-        """Whether its predictions have a mean over symmetries: probabilities do, ids do not."""
-        return self.start != "sam"
 
-
-# A new method is one row (and one adapter where its network is new).
+# A new method is one row (and one of NETWORKS where its network is new).
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
-        Method("unadapted", "Unadapted", "", "source", seeded=False),
-        Method("domain_adapted", "Domain adapted", "domain_adapt", "source", confidence=0.9),
-        Method("domain_adapted_auto", "Domain adapted (auto)", "domain_adapt", "source"),
-        Method("finetuned", "Fine-tuned (focal-Dice)", "finetune", "source", "focal_dice"),
-        Method("finetuned_dice", "Fine-tuned (Dice)", "finetune", "source", "dice"),
-        Method("da_finetuned", "DA + fine-tuned", "finetune", "domain_adapted", "focal_dice"),
+        Method("unadapted", "Unadapted", _UNET, "", SOURCE, seeded=False, first_release=True),
+        Method(
+            "domain_adapted",
+            "Domain adapted",
+            _UNET,
+            "domain_adapt",
+            SOURCE,
+            confidence=0.9,
+            first_release=True,
+        ),
+        Method("domain_adapted_auto", "Domain adapted (auto)", _UNET, "domain_adapt", SOURCE),
+        Method(
+            "finetuned",
+            "Fine-tuned (focal-Dice)",
+            _UNET,
+            "finetune",
+            SOURCE,
+            "focal_dice",
+            first_release=True,
+        ),
+        Method(
+            "finetuned_dice",
+            "Fine-tuned (Dice)",
+            _UNET,
+            "finetune",
+            SOURCE,
+            "dice",
+            first_release=True,
+        ),
+        Method(
+            "da_finetuned",
+            "DA + fine-tuned",
+            _UNET,
+            "finetune",
+            "domain_adapted",
+            "focal_dice",
+            first_release=True,
+        ),
         Method(
             "finetuned_boundary",
             "Fine-tuned (boundary)",
+            _UNET,
             "finetune",
-            "source",
+            SOURCE,
             "focal_dice",
             _WITH_BOUNDARY,
+            first_release=True,
         ),
-        Method("microsam_zero_shot", "micro-SAM zero-shot", "microsam", "sam", seeded=False),
-        Method("microsam_finetuned", "micro-SAM fine-tuned", "microsam", "sam"),
-        Method("scratch", "From scratch (focal-Dice)", "finetune", RANDOM, "focal_dice"),
-        Method("scratch_dice", "From scratch (Dice)", "finetune", RANDOM, "dice"),
+        Method(
+            "microsam_zero_shot",
+            "micro-SAM zero-shot",
+            _SAM,
+            "microsam",
+            SOURCE,
+            mode="zero_shot",
+            seeded=False,
+            first_release=True,
+        ),
+        Method(
+            "microsam_finetuned",
+            "micro-SAM fine-tuned",
+            _SAM,
+            "microsam",
+            SOURCE,
+            optimiser="adamw",
+            lr=1e-5,
+            mode="finetune",
+            first_release=True,
+        ),
+        Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
+        Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
     )
 }
 
-# The rows of the paper's table, and ours that separates touching instances.
-FIRST_RELEASE = tuple(
-    name for name in METHODS if name not in ("domain_adapted_auto", "scratch", "scratch_dice")
-)
+FIRST_RELEASE = tuple(row.name for row in METHODS.values() if row.first_release)
 
 
 def find_method(name: str) -> Method:
@@ -95,41 +163,46 @@ def find_method(name: str) -> Method:
 
 
 def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
-    """Fits the three settings that say what a fine-tuning is: each may be ``auto``.
+    """Fits the settings that say what a fine-tuning is: each may be ``auto``.
 
     Args:
         name: Row of METHODS; auto finds the row of the source and the loss.
         source: ``random``, or weights that the user names; auto is the method's. A row that
             starts from another row's model keeps auto: the step finds that model.
-        loss: Name of a loss; auto is the method's, focal_dice without a method.
+        loss: One of LOSSES, by which a row is found where none is named; auto is focal_dice.
 
     Returns:
         The method and the source.
 
     Raises:
-        BenchError: If they contradict each other, or the method is not one of fine-tuning.
+        BenchError: If method and source contradict each other, the method is not one of
+            fine-tuning, or has no source by default.
     """
-    if loss not in (AUTO, *LOSSES):
-        raise unknown_name("loss", loss, (AUTO, *LOSSES))
-    if name == AUTO:
-        start = RANDOM if source == RANDOM else "source"
-        wanted = (start, "focal_dice" if loss == AUTO else loss, _FOREGROUND)
-        method = next(m for m in METHODS.values() if (m.start, m.loss, m.outputs) == wanted)
-    else:
-        method = find_method(name)
+    method = _find_row(source, loss) if name == AUTO else find_method(name)
     if method.step != "finetune":
         raise BenchError(
             f"finetune runs methods of its own ({', '.join(names_of('finetune'))}), received "
             f"method={name}: run {method.step or 'evaluate'} with it"
         )
     _check_source(method, source)
-    if loss not in (AUTO, method.loss):
+    if source != AUTO or method.start in METHODS:
+        return method, source
+    if method.start == RANDOM:
+        return method, RANDOM
+    if method.network not in _DEFAULTS:
         raise BenchError(
-            f"method {method.name} has the loss {method.loss}, received loss={loss}: "
-            "leave one of both out"
+            f"method {method.name} starts from trained weights of the network {method.network}, "
+            "of which there are none by default: give source=runs:/ID or a checkpoint file"
         )
-    defaults = {RANDOM: RANDOM, "source": DEFAULT_SOURCE}
-    return method, defaults.get(method.start, AUTO) if source == AUTO else source
+    return method, _DEFAULTS[method.network]
+
+
+def _find_row(source: str, loss: str) -> Method:
+    """The row of our U-Net with a foreground that has a source and a loss; else its first loss."""
+    start = RANDOM if source == RANDOM else SOURCE
+    rows = [m for m in METHODS.values() if m.network == _UNET and m.step == "finetune"]
+    rows = [m for m in rows if (m.start, m.outputs) == (start, _FOREGROUND)]
+    return next((m for m in rows if m.loss == loss), rows[0])
 
 
 def _check_source(method: Method, source: str) -> None:
@@ -150,3 +223,18 @@ def _check_source(method: Method, source: str) -> None:
 def names_of(step: str) -> list[str]:
     """Names of the methods whose model a step makes."""
     return [method.name for method in METHODS.values() if method.step == step]
+
+
+def register_method(row: Method) -> None:
+    """Adds a method from outside of this suite; the same row again changes nothing.
+
+    Raises:
+        BenchError: If another method has its name or its label, by which tables tell them apart.
+    """
+    for other in METHODS.values():
+        if other != row and (row.name == other.name or row.label == other.label):
+            raise BenchError(
+                f"every method must have a name and a label of its own, received {row.name} "
+                f"({row.label}) beside {other.name} ({other.label}): rename it"
+            )
+    METHODS[row.name] = row

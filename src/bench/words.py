@@ -1,4 +1,17 @@
-"""The words that stand for no value of the user's own."""
+"""Words that several rooms write: what stands for no choice, and the names of our networks."""
+
+from enum import StrEnum, auto
 
 AUTO = "auto"
 NONE = "none"
+
+
+class OurNetworks(StrEnum):
+    """The networks that this suite brings, by the names that checkpoints have always used.
+
+    Those of a laboratory's own are plain strings: wherever one is asked for, any name will do.
+    """
+
+    UNET2D = auto()
+    UNET3D_PLANES = auto()
+    SAM = auto()

@@ -12,7 +12,7 @@ ONE_LINE_ERRORS = [
     (("finetune", "--lr", "nan"), "lr must be a finite number, received nan"),
     (("finetune", "--elastic_px", "100"), "elastic_px must be at most 64, received 100"),
     (("evaluate", "--threshold", "1.5"), "threshold must be at most 1, received 1.5"),
-    (("finetune", "--schedule", "linear"), "unknown schedule 'linear': choose one of cosine"),
+    (("finetune", "--schedule", "linear"), "unknown schedule 'linear': choose one of auto, cosine"),
     (("evaluate", "--split", "all"), "unknown split 'all': choose one of test, train, val"),
     (("evaluate", "--augmentations", "8"), "unknown augmentations '8': choose one of all, none, p"),
     (("compare", "--protocol", "mine"), "unknown protocol 'mine': choose one of data, paper"),

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.models.checkpoint import (
     ModelInfo,
@@ -13,6 +14,7 @@ from bench.models.checkpoint import (
     load_weights,
     save_checkpoint,
 )
+from bench.words import OurNetworks
 
 ARGUMENTS = {"in_channels": 1, "out_channels": 2, "depth": 3, "features": 4}
 INFO = ModelInfo(
@@ -77,6 +79,51 @@ def test_nothing_is_pickled(checkpoint):
     sizes = [end - start for start, end in (row["data_offsets"] for row in header.values())]
     assert len(content) == 8 + length + sum(sizes)
     assert {row["dtype"] for row in header.values()} == {"F32"}
+
+
+# As version 1.0 of this suite wrote it.
+WRITTEN_BEFORE = """{
+  "format": "synapse-bench-checkpoint",
+  "version": 1,
+  "weights_sha256": "SHA256",
+  "architecture": "unet2d",
+  "arguments": {
+    "in_channels": 1,
+    "depth": 3,
+    "features": 4,
+    "out_channels": 2
+  },
+  "outputs": [
+    "foreground",
+    "boundary"
+  ],
+  "structure": "mitochondria",
+  "input_pixel_size_nm": 4.5,
+  "normalisation": "section",
+  "tile_px": 64,
+  "halo_px": 16,
+  "training": {
+    "method": "finetuned_boundary",
+    "dataset": "0123",
+    "iteration": 7,
+    "val_dice": 0.5
+  },
+  "inference": {}
+}
+"""
+
+
+def test_what_was_written_before_is_read(checkpoint):
+    weights = load_weights(checkpoint)
+    description = WRITTEN_BEFORE.replace("SHA256", file_sha256(checkpoint))
+    checkpoint.with_suffix(".json").write_text(description)
+    network, info = load_checkpoint(checkpoint)
+    assert info.architecture == OurNetworks.UNET2D
+    assert (info.outputs, info.tile_px, info.halo_px) == (INFO.outputs, 64, 16)
+    assert all(torch.equal(weights[name], t) for name, t in network.state_dict().items())
+    # What is written now says it in the same words.
+    save_checkpoint(checkpoint, network, info)
+    assert json.loads(checkpoint.with_suffix(".json").read_text()) == json.loads(description)
 
 
 def test_output_is_logits(checkpoint):
@@ -146,5 +193,5 @@ def test_weights_of_another_shape_are_refused(checkpoint):
 
 def test_unknown_architecture_lists_the_known(checkpoint):
     edit(checkpoint, architecture="unet4d")
-    with pytest.raises(BenchError, match="unknown model 'unet4d': choose one of sam, unet2d, "):
+    with pytest.raises(BenchError, match="unknown network 'unet4d': choose one of sam, unet2d, "):
         load_checkpoint(checkpoint)

@@ -257,7 +257,7 @@ def test_montages_of_a_folder(pipeline, adapt, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "random"}, "needs a trained 2D U-Net, .* source random is without weights"),
+        ({"source": "random"}, "needs a trained unet2d, .* source random is without weights"),
         ({"patch_px": 40}, "patch_px must be a multiple of 16, received 40"),
         ({"tile_px": 40}, r"tile_px \+ 2 halo_px must be a multiple of 16, received 72"),
         ({"unlabelled": "no/such"}, "unlabelled must name folders or files .* no/such"),

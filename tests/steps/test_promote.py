@@ -296,9 +296,7 @@ def test_the_requirements_are_what_a_prediction_imports(use_searched, run_elsewh
     third = set(done.stdout.split()) - set(sys.stdlib_module_names) - ours
     known = importlib.metadata.packages_distributions()
     wanted = {known[name][0].lower().replace("-", "_") for name in third}
-    given = {
-        line.partition("==")[0].lower().replace("-", "_") for line in pin_requirements(sam=False)
-    }
+    given = {line.partition("==")[0].lower().replace("-", "_") for line in pin_requirements(())}
     assert {"torch", "numpy", "safetensors", "torch_em"} <= wanted
     assert wanted <= given, wanted - given
 

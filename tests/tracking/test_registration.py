@@ -66,7 +66,7 @@ def test_a_champion_follows_a_project_that_moved(
             tmp_path / "recipe",
             structure="vesicles",
             pixel_size_nm=pixel_size_nm,
-            sam=False,
+            packages=(),
             scores={"val/dice": 0.5},
             tags={"bench.dataset": "d"},
             description="words",

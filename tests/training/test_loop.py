@@ -7,10 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch.optim import lr_scheduler
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.tiles import predict_section
+from bench.methods import OPTIMISERS, SCHEDULES
 from bench.models.checkpoint import build_model
 from bench.training import loop
 from bench.training.augment import Augmentation
@@ -21,6 +23,8 @@ from bench.training.loop import (
     cosine_rate,
     load_state,
     make_trainee,
+    one_cycle_rate,
+    polynomial_rate,
     train,
 )
 from bench.training.objectives import make_loss, supervised
@@ -36,6 +40,7 @@ SETTINGS = LoopSettings(
     schedule="plateau",
     plateau_factor=0.5,
     plateau_patience=0,
+    optimiser="adam",
 )
 
 
@@ -127,7 +132,13 @@ def assert_same_end(one, other):
     assert kept[0] == kept[1]
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+@pytest.mark.parametrize(
+    ("schedule", "optimiser"),
+    [
+        *((schedule, "adam") for schedule in SCHEDULES),
+        *(("plateau", optimiser) for optimiser in OPTIMISERS if optimiser != "adam"),
+    ],
+)
 @pytest.mark.parametrize(
     "stops",
     [
@@ -136,8 +147,8 @@ def assert_same_end(one, other):
         [("saving", 3), ("epoch", 15), ("epoch", 15), ("iteration", 23), ("epoch", 23)],
     ],
 )
-def test_stops_leave_no_trace(feed, section, tmp_path, schedule, stops):
-    settings = replace(SETTINGS, schedule=schedule)
+def test_stops_leave_no_trace(feed, section, tmp_path, schedule, optimiser, stops):
+    settings = replace(SETTINGS, schedule=schedule, optimiser=optimiser)
     straight = Session(feed, section, tmp_path / "straight", settings).run()
     pieces = train_in_pieces(feed, section, tmp_path / "pieces", settings, stops)
     assert_same_end(straight, pieces)
@@ -172,6 +183,68 @@ def test_cosine_falls_from_lr_to_zero(feed, section, tmp_path):
     assert rates[0] == 1e-2
     assert all(earlier > later > 0 for earlier, later in pairwise(rates))
     assert cosine_rate(1e-2, 23, 23) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 10, 23, 1000])
+@pytest.mark.parametrize(
+    ("rate", "torchs"),
+    [
+        (cosine_rate, lambda optimizer, n: lr_scheduler.CosineAnnealingLR(optimizer, n)),
+        (polynomial_rate, lambda optimizer, n: lr_scheduler.PolynomialLR(optimizer, n, 0.9)),
+        (
+            one_cycle_rate,
+            lambda optimizer, n: lr_scheduler.OneCycleLR(
+                optimizer, 0.01, total_steps=n, cycle_momentum=False
+            ),
+        ),
+    ],
+)
+def test_a_schedule_is_torchs(rate, torchs, iterations):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.01)
+    schedule = torchs(optimizer, iterations)
+    expected = []
+    for _ in range(iterations):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < iterations:
+            schedule.step()
+    found = [rate(0.01, iteration, iterations) for iteration in range(iterations)]
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["polynomial", "onecycle"])
+def test_a_schedule_sets_the_rate_of_every_iteration(feed, section, tmp_path, schedule):
+    settings = replace(SETTINGS, schedule=schedule)
+    numbers = Session(feed, section, tmp_path / "s", settings).run().numbers
+    rate = {"polynomial": polynomial_rate, "onecycle": one_cycle_rate}[schedule]
+    assert [lr for _, lr in numbers.values()] == [rate(1e-2, i, 23) for i in range(23)]
+
+
+@pytest.mark.parametrize(
+    ("name", "torchs"),
+    [
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("sgd", partial(torch.optim.SGD, momentum=0.9)),
+    ],
+)
+def test_an_optimiser_is_torchs(name, torchs):
+    ours, theirs = (torch.nn.Linear(2, 1) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    settings = replace(SETTINGS, optimiser=name)
+    optimizers = (
+        make_trainee(ours, settings, Compute(CPU, "fp32")).optimizer,
+        torchs(theirs.parameters(), lr=1e-2),
+    )
+    before = ours.weight.detach().clone()
+    for step in range(3):
+        for network, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            (network.weight.square().sum() * (step + 1)).backward()
+            optimizer.step()
+    assert torch.equal(ours.weight, theirs.weight)
+    assert not torch.equal(ours.weight, before)
 
 
 def test_order_of_reports(feed, section, tmp_path):

@@ -29,7 +29,7 @@ from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
 CPU = torch.device("cpu")
 FP32 = Compute(CPU, "fp32")
 BATCHES, CONFIDENCE, EMA, LR = 7, 0.55, 0.9, 1e-2
-SETTINGS = LoopSettings(BATCHES, 3, 1, LR, "plateau", 0.5, 100)
+SETTINGS = LoopSettings(BATCHES, 3, 1, LR, "plateau", 0.5, 100, "adam")
 
 
 @pytest.fixture(scope="module")

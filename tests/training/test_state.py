@@ -8,7 +8,7 @@ from bench.inference.device import Compute
 from bench.training.loop import LoopSettings, Progress, load_state, make_trainee, save_state
 
 CPU = Compute(torch.device("cpu"), "fp32")
-SETTINGS = LoopSettings(10, 5, 5, 1e-3, "plateau", 0.5, 1)
+SETTINGS = LoopSettings(10, 5, 5, 1e-3, "plateau", 0.5, 1, "adam")
 PROGRESS = Progress(iteration=7, best_score=0.1 + 0.2, best_iteration=5, elapsed_s=12.5)
 
 
@@ -56,7 +56,7 @@ def test_state_is_tensors_and_json(tmp_path):
 
 
 def test_cosine_has_no_schedule_to_keep(tmp_path):
-    settings = LoopSettings(10, 5, 5, 1e-3, "cosine", 0.5, 1)
+    settings = LoopSettings(10, 5, 5, 1e-3, "cosine", 0.5, 1, "adam")
     trainee, path = make(0, settings), tmp_path / "state.safetensors"
     assert trainee.plateau is None
     save_state(path, trainee, PROGRESS)

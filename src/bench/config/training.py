@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 
 from bench.config.settings import StepConfig, setting
+from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, SCHEDULES
 from bench.words import AUTO
+
+_SCHEDULE = (
+    "plateau lowers the rate when validation stalls; cosine and polynomial let it fall to zero, "
+    "onecycle rise first; auto is the method's."
+)
+_PATCH = (
+    "Edge of a patch in px, a multiple of 16 for a U-Net; auto is 256, or what the network takes."
+)
 
 
 @dataclass(frozen=True)
@@ -21,22 +30,26 @@ class TrainingConfig(StepConfig):
     trust_checkpoint: bool = setting(
         False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
     )
-    loss: str = setting(AUTO, "focal_dice, dice, or auto for the method's.")
+    loss: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *LOSSES))
     focal_gamma: float = setting(2.0, "Focusing exponent of the focal term.", minimum=0, maximum=10)
     foreground_weight: float | None = setting(
         None, "Weight of foreground in the focal term; auto takes the structure's.", minimum=0
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
-    lr: float = setting(1e-4, "Learning rate of Adam.", minimum=1e-8, maximum=1)
-    schedule: str = setting(
-        "plateau",
-        "plateau halves the rate when validation stalls; cosine falls to zero over the budget.",
-        choices=("plateau", "cosine"),
+    optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
+    lr: float | None = setting(
+        None, "Learning rate; auto is the method's, mostly 1e-4.", minimum=1e-8, maximum=1
     )
+    schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
     batch_size: int = setting(8, "Patches in a batch.", minimum=1)
-    patch_px: int = setting(256, "Edge of a patch in px, a multiple of 16.", minimum=32)
+    patch_px: int | None = setting(None, _PATCH, minimum=32)
+    normalisation: str = setting(
+        AUTO,
+        "section: to mean 0, deviation 1 of every section; auto is the method's.",
+        choices=(AUTO, *NORMALISATIONS),
+    )
     foreground_fraction: float = setting(
         0.5, "Share of patches drawn around an instance of the structure.", minimum=0, maximum=1
     )
@@ -54,7 +67,9 @@ class TrainingConfig(StepConfig):
         None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16
     )
     halo_px: int | None = setting(
-        None, "Halo around a tile in px; auto is 64 where tile_px is given.", minimum=0
+        None,
+        "Halo around a tile in px; auto is 64, or what fits, beside tile_px.",
+        minimum=0,
     )
     precision: str = setting(
         AUTO, "auto is bf16 where the device has it.", choices=(AUTO, "fp32", "bf16", "fp16")
@@ -106,6 +121,7 @@ class MicrosamConfig(StepConfig):
         "zero_shot segments with the source as it is; finetune trains it first.",
         choices=("zero_shot", "finetune"),
     )
+    method: str = setting(AUTO, "Row of METHODS; auto finds it from mode.")
     source: str = setting(
         AUTO, "Name of a micro_sam model (auto: vit_b_em_organelles), runs:/ID, or a SAM file."
     )
@@ -160,12 +176,11 @@ class MicrosamConfig(StepConfig):
         None, "Annotated training sections used, drawn by the seed; auto uses all.", minimum=1
     )
     iterations: int = setting(2500, "finetune: training iterations.", minimum=1)
-    lr: float = setting(1e-5, "finetune: learning rate of AdamW.", minimum=1e-8, maximum=1)
-    schedule: str = setting(
-        "plateau",
-        "finetune: plateau lowers the rate when validation stalls; cosine falls to zero.",
-        choices=("plateau", "cosine"),
+    optimiser: str = setting(AUTO, "finetune: auto is the method's.", choices=(AUTO, *OPTIMISERS))
+    lr: float | None = setting(
+        None, "finetune: learning rate; auto is the method's, 1e-5.", minimum=1e-8, maximum=1
     )
+    schedule: str = setting(AUTO, f"finetune: {_SCHEDULE}", choices=(AUTO, *SCHEDULES))
     batch_size: int = setting(1, "finetune: patches in a batch.", minimum=1)
     patch_px: int = setting(
         512, "finetune: edge of a patch in px; SAM resizes it as it does a window.", minimum=32
@@ -215,11 +230,7 @@ class DomainAdaptConfig(StepConfig):
         "Folders or files of images, comma-separated; auto: the dataset's montages, or else train.",
         identity=False,
     )
-    method: str = setting(
-        AUTO,
-        "Row of METHODS; auto finds it from confidence.",
-        choices=(AUTO, "domain_adapted", "domain_adapted_auto"),
-    )
+    method: str = setting(AUTO, "Row of METHODS; auto finds it from confidence.")
     confidence: float | None = setting(
         0.9,
         "Probability from which a pseudo-label counts; auto follows from the teacher's scores.",
@@ -237,16 +248,15 @@ class DomainAdaptConfig(StepConfig):
         0.3, "Largest change of the student's grey values, log gamma.", minimum=0, maximum=3
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
-    lr: float = setting(1e-4, "Learning rate of Adam.", minimum=1e-8, maximum=1)
-    schedule: str = setting(
-        "plateau",
-        "plateau halves the rate when validation stalls; cosine falls to zero over the budget.",
-        choices=("plateau", "cosine"),
+    optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
+    lr: float | None = setting(
+        None, "Learning rate; auto is the method's, mostly 1e-4.", minimum=1e-8, maximum=1
     )
+    schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
     batch_size: int = setting(4, "Patches in a batch.", minimum=1)
-    patch_px: int = setting(256, "Edge of a patch in px, a multiple of 16.", minimum=32)
+    patch_px: int | None = setting(None, _PATCH, minimum=32)
     epoch_iterations: int | None = setting(
         None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
     )

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from bench.core.memory import explain_out_of_memory
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown_name
 from bench.inference.device import Compute
 from bench.inference.feeding import EnlargedSection, Rows, enlarges, resize_bands, resize_section
 from bench.inference.tiles import Pixels, predict_sections
+from bench.methods import NORMALISATIONS
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
+from bench.models.networks import find_network, resolve
 
 log = logging.getLogger(__name__)
 # Pixel sizes closer than this, relatively, count as the same.
@@ -145,7 +147,7 @@ def predict_one_by_one(
 
 
 def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predictor, ModelInfo]:
-    """Reads a checkpoint, whatever its architecture, onto a device.
+    """Reads a checkpoint, whatever its network, onto a device.
 
     Args:
         path: The checkpoint.
@@ -153,16 +155,21 @@ def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predic
         structure: What is looked for, where the model has channels for several.
     """
     info = load_info(path)
-    if info.architecture == "sam":
-        from bench.inference.sam_masks import open_sam
+    predictor: Predictor = resolve(find_network(info.architecture).opened_by)(
+        path, compute, structure
+    )
+    return predictor, info
 
-        return open_sam(path, info, compute), info
-    return _open_unet(path, compute, structure), info
 
+def open_tiled(path: Path, compute: Compute, structure: str) -> Predictor:
+    """Reads a network that is applied tile by tile, from sections to logits.
 
-def _open_unet(path: Path, compute: Compute, structure: str) -> Predictor:
-    """Reads a U-Net."""
+    Raises:
+        BenchError: If the model has no channel of the structure, or wants its sections normalised
+            in a way that is not known here.
+    """
     network, info = load_checkpoint(path)
+    check_normalisation(info)
     network.to(compute.device)
     foreground = foreground_channel(info, structure)
     boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
@@ -180,6 +187,12 @@ def _open_unet(path: Path, compute: Compute, structure: str) -> Predictor:
                 )
 
     return Predictor(predict)
+
+
+def check_normalisation(info: ModelInfo) -> None:
+    """Raises BenchError where a model wants its sections normalised in an unknown way."""
+    if info.normalisation not in NORMALISATIONS:
+        raise unknown_name("normalisation", info.normalisation, NORMALISATIONS)
 
 
 def foreground_channel(info: ModelInfo, structure: str) -> int:

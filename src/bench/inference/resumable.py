@@ -13,6 +13,7 @@ from bench.core.memory import explain_out_of_memory
 from bench.inference.device import Compute
 from bench.inference.prediction import (
     SectionPrediction,
+    check_normalisation,
     feed_section,
     foreground_channel,
     map_back,
@@ -22,6 +23,7 @@ from bench.inference.prediction import (
 from bench.inference.tile_store import TileStore
 from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batches
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
+from bench.models.networks import find_network
 
 _ALL_BATCHES = slice(None)
 # Takes how many tiles more are done.
@@ -33,8 +35,8 @@ ResumablePredictor = Callable[[np.ndarray, float | None, Path, Advance], Section
 def open_resumable(path: Path, compute: Compute, structure: str) -> ResumablePredictor:
     """Opens a checkpoint for large images: the results are those of `open_predictor`, bit for bit.
 
-    A model that finds instances itself is applied in windows of its own, and starts a section
-    anew. Weights are read when they are first needed.
+    A model that is not applied tile by tile, such as one that finds instances itself, starts a
+    section anew. Weights are read when they are first needed.
 
     Args:
         path: The checkpoint.
@@ -42,7 +44,8 @@ def open_resumable(path: Path, compute: Compute, structure: str) -> ResumablePre
         structure: What is looked for, where the model has channels for several.
     """
     info = load_info(path)
-    if not has_own_instances(info):
+    if is_tiled(info):
+        check_normalisation(info)
         return TiledModel(path, info, compute, foreground_channel(info, structure))
     whole = functools.cache(lambda: open_predictor(path, compute, structure)[0])
 
@@ -58,7 +61,7 @@ def open_resumable(path: Path, compute: Compute, structure: str) -> ResumablePre
 
 @dataclass(frozen=True, eq=False)
 class TiledModel:
-    """A U-Net for sections of any size; its weights are read when a tile needs them.
+    """A network for sections of any size; its weights are read when a tile needs them.
 
     Attributes:
         path: Its checkpoint.
@@ -132,14 +135,14 @@ class TiledModel:
         return store
 
 
-def has_own_instances(info: ModelInfo) -> bool:
-    """Whether a model finds instances itself, in windows of its own."""
-    return info.architecture == "sam"
+def is_tiled(info: ModelInfo) -> bool:
+    """Whether a model is applied tile by tile, or to a section as a whole."""
+    return find_network(info.architecture).tiled
 
 
 def count_steps(info: ModelInfo, shape: tuple[int, ...], pixel_size_nm: float | None) -> int:
     """How often a section advances: once per tile at the model's pixel size, or once in all."""
-    if has_own_instances(info):
+    if not is_tiled(info):
         return 1
     return _count_tiles(info, model_shape(shape, info.input_pixel_size_nm, pixel_size_nm))
 

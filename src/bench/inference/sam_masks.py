@@ -83,9 +83,9 @@ def choose_segmentation(wanted: str, *, decoder: bool) -> str:
     return _AIS if decoder else _AMG
 
 
-def open_sam(path: Path, info: ModelInfo, compute: Compute) -> Predictor:
-    """Reads a SAM checkpoint of ours onto a device."""
-    network, _ = load_checkpoint(path)
+def open_sam(path: Path, compute: Compute, structure: str) -> Predictor:
+    """Reads a SAM checkpoint of ours onto a device; it was made for one structure."""
+    network, info = load_checkpoint(path)
     network.to(compute.device)
     assert isinstance(network, SamNetwork)
     return make_predictor(network, info)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from bench.core.files import write_json, write_whole
 from bench.core.hashing import file_sha256
-from bench.errors import BenchError, unknown_name
-from bench.models.sam import build_sam
-from bench.models.unet2d import build_unet2d
-from bench.models.unet3d import build_unet3d_planes
+from bench.errors import BenchError
+from bench.models.networks import find_network, resolve
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
-# A new network is one row and one adapter file.
-_MODELS: dict[str, Callable[..., Any]] = {
-    "unet2d": build_unet2d,
-    "unet3d_planes": build_unet3d_planes,
-    "sam": build_sam,
-}
 log = logging.getLogger(__name__)
 
 
@@ -35,12 +26,12 @@ class ModelInfo:
     """What a model is, apart from its weights.
 
     Attributes:
-        architecture: Row of _MODELS.
+        architecture: Row of NETWORKS.
         arguments: Arguments of the row's builder.
         outputs: Meaning of every output channel, such as ``foreground``.
         structure: The structure that it segments.
         input_pixel_size_nm: Pixel size that it was trained at; None if that was not known.
-        normalisation: ``section``: every section is shifted and scaled to mean 0, deviation 1.
+        normalisation: Of NORMALISATIONS, for a network that is applied tile by tile.
         tile_px: Edge of the tile that it is applied to, without halo. InstanceNorm makes the
             result depend on it, so it belongs to the model.
         halo_px: Width of the halo around a tile.
@@ -62,10 +53,8 @@ class ModelInfo:
 
 
 def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
-    """Builds the network of a row of _MODELS, with random weights."""
-    if architecture not in _MODELS:
-        raise unknown_name("model", architecture, _MODELS)
-    network: torch.nn.Module = _MODELS[architecture](**arguments)
+    """Builds the network of a row of NETWORKS, with random weights."""
+    network: torch.nn.Module = resolve(find_network(architecture).build)(**arguments)
     return network
 
 

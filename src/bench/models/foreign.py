@@ -16,6 +16,7 @@ from bench.models.pickles import attributes_of, name_of, read_inert, read_truste
 from bench.models.synapsenet import FOREGROUND_BOUNDARY, TILES
 from bench.models.unet2d import build_torch_em_unet2d
 from bench.models.unet3d import needed_planes
+from bench.words import OurNetworks
 
 log = logging.getLogger(__name__)
 _UNETS = frozenset(
@@ -137,12 +138,14 @@ class _ForeignModel:
     """A model of another program.
 
     Attributes:
-        architecture: Row of MODELS, ``unet2d`` or ``unet3d_planes``.
+        architecture: Row of NETWORKS.
+        ndim: Dimensions that it sees: 2, or 3.
         arguments: Arguments of the row's builder.
         weights: Tensors by name, those of the builder's network.
     """
 
     architecture: str
+    ndim: int
     arguments: dict[str, Any]
     weights: dict[str, torch.Tensor]
 
@@ -189,14 +192,15 @@ def _interpret(file: Path, content: _Content) -> _ForeignModel:
         raise _refuse(file, f"takes {first.shape[1]} channels where sections have one")
     arguments = {"in_channels": 1, "out_channels": last.shape[0], "features": first.shape[0]}
     if first.ndim == 4:
-        architecture = "unet2d"
+        architecture = OurNetworks.UNET2D
         arguments["depth"] = len({n.split(".")[2] for n in weights if n.startswith("encoder.b")})
     else:
-        architecture = "unet3d_planes"
+        architecture = OurNetworks.UNET3D_PLANES
         factors = [[f] * 3 if isinstance(f, int) else list(f) for f in content.scale_factors]
         arguments |= {"scale_factors": factors, "planes": needed_planes(factors)}
     _check_tensors(file, architecture, arguments, weights)
-    return _ForeignModel(architecture, arguments, {n: t.float() for n, t in weights.items()})
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    return _ForeignModel(architecture, first.ndim - 2, arguments, weights)
 
 
 def _check_tensors(
@@ -249,7 +253,7 @@ def convert_foreign(
     model = read_foreign(file, trust=trust)
     network = build_model(model.architecture, model.arguments)
     network.load_state_dict(model.weights)
-    usual_tile_px, usual_halo_px = TILES[3 if model.architecture == "unet3d_planes" else 2]
+    usual_tile_px, usual_halo_px = TILES[model.ndim]
     info = ModelInfo(
         architecture=model.architecture,
         arguments=model.arguments,

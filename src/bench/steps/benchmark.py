@@ -12,6 +12,7 @@ from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import FIRST_RELEASE, find_method
+from bench.models.networks import find_trainable
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
@@ -88,10 +89,14 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     for all numbers of labelled sections.
 
     Raises:
-        BenchError: If a name is unknown, a structure is not in the dataset, or nothing is named.
+        BenchError: If a name is unknown, a structure is not in the dataset, a method's step cannot
+            train its network, or nothing is named.
     """
     named = FIRST_RELEASE if config.methods == _ALL else split_names(config.methods)
     methods = [find_method(name) for name in dict.fromkeys(named)]
+    for method in methods:
+        if method.step:
+            find_trainable(method.network, method.step)
     names = ",".join(dataset.structures) if config.structures == _ALL else config.structures
     structures = find_structures(names)
     for structure in structures:

@@ -14,8 +14,9 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction import SAME_SCALE, foreground_channel
 from bench.ingest.images.planes import UnlabelledImage, hash_unlabelled, read_unlabelled
-from bench.methods import Method, find_method
+from bench.methods import METHODS, Method, find_method, names_of
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+from bench.models.networks import find_trainable
 from bench.steps.training.data import (
     TrainingData,
     conclude_run,
@@ -24,6 +25,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    with_defaults,
 )
 from bench.steps.training.report import AdaptationReport
 from bench.steps.training.source import Source, resolve_source, source_of
@@ -62,7 +64,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is adapted, resolved from the config."""
+    """What is adapted, resolved from the config, whose own settings are resolved too."""
 
     config: DomainAdaptConfig
     dataset: PreparedDataset
@@ -101,41 +103,58 @@ def domain_adapt(
 def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
-    named = "domain_adapted_auto" if config.confidence is None else "domain_adapted"
-    method = find_method(named if config.method == AUTO else config.method)
+    method = _choose_method(config)
+    network = find_trainable(method.network, "domain_adapt")
+    config = with_defaults(config, method)
     compute = choose_compute(config.device, config.precision)
     dataset = PreparedDataset.open(config.dataset)
     dataset.instances("val", structure.name)
     name = source_of(structure.name, config.source)
     source = resolve_source(store, name, trust=config.trust_checkpoint)
-    if source.info is None or source.info.architecture != "unet2d":
-        kind = source.info.architecture if source.info else "without weights"
+    if source.info is None or source.network != network.name:
+        kind = f"a {source.network}" if source.info else "without weights"
         raise BenchError(
-            f"domain_adapt needs a trained 2D U-Net, whose pseudo-labels it learns, source "
+            f"domain_adapt needs a trained {network.name}, whose pseudo-labels it learns, source "
             f"{source.name} is {kind}: give source=synapsenet:NAME, runs:/ID or a checkpoint file"
         )
+    tile_px, halo_px = network.fit_geometry(
+        source.info.tile_px if config.tile_px is None else config.tile_px,
+        source.info.halo_px if config.halo_px is None else config.halo_px,
+        source.info.arguments,
+    )
+    patch_px = network.fit_patch(config.patch_px, source.info.arguments)
+    config = dataclasses.replace(config, patch_px=patch_px, tile_px=tile_px, halo_px=halo_px)
     info = dataclasses.replace(
         source.info,
         structure=structure.name,
         input_pixel_size_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
-        tile_px=config.tile_px or source.info.tile_px,
-        halo_px=source.info.halo_px if config.halo_px is None else config.halo_px,
+        tile_px=tile_px,
+        halo_px=halo_px,
         training={"method": method.name, "dataset": dataset.content_hash},
     )
-    multiple = 2 ** int(info.arguments.get("depth", 4))
-    edge = info.tile_px + 2 * info.halo_px
-    for setting, value in (("patch_px", config.patch_px), ("tile_px + 2 halo_px", edge)):
-        if value % multiple:
-            raise BenchError(f"{setting} must be a multiple of {multiple}, received {value}")
     return _Task(config, dataset, structure, method, source, info, compute)
+
+
+def _choose_method(config: DomainAdaptConfig) -> Method:
+    """The row that a config names, or the one whose confidence is given, or is not, like its."""
+    if config.method == AUTO:
+        given = config.confidence is not None
+        rows = [METHODS[name] for name in names_of("domain_adapt")]
+        return next(row for row in rows if (row.confidence is not None) == given)
+    method = find_method(config.method)
+    if method.step != "domain_adapt":
+        raise BenchError(
+            f"domain_adapt runs methods of its own ({', '.join(names_of('domain_adapt'))}), "
+            f"received method={method.name}: run {method.step or 'evaluate'} with it"
+        )
+    return method
 
 
 def _identify(task: _Task) -> Identity:
     """The identity of an adaptation."""
     settings = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source", "tile_px", "halo_px"):
+    for resolved in ("method", "structure", "seed", "source"):
         del settings[resolved]
-    settings |= {"tile_px": task.info.tile_px, "halo_px": task.info.halo_px}
     unlabelled = hash_unlabelled(task.config.unlabelled, task.dataset)
     return Identity(
         step="domain_adapt",
@@ -158,8 +177,6 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "confidence": AUTO if task.config.confidence is None else task.config.confidence,
         "source": task.source.name,
         "source_sha256": task.source.sha256,
-        "tile_px": task.info.tile_px,
-        "halo_px": task.info.halo_px,
         "device": str(task.compute.device),
         "precision": task.compute.precision,
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
@@ -214,6 +231,7 @@ def _adapt(task: _Task, run: Run) -> Progress:
 def _make_feed(task: _Task) -> UnlabelledFeed:
     """Reads the unlabelled images; says where they are smaller than a patch."""
     config, fed_nm = task.config, task.info.input_pixel_size_nm
+    assert config.patch_px is not None
     images = read_unlabelled(config.unlabelled, task.dataset)
     feed = UnlabelledFeed(
         [image.pixels for image in images],

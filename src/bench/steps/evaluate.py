@@ -16,6 +16,7 @@ from bench.inference.prediction_file import read_mean, write_predictions
 from bench.inference.symmetries import find_augmentations
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.models.networks import find_network
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import (
     PostprocessSettings,
@@ -122,8 +123,8 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
     """Raises BenchError where instances would have to be averaged, whose ids have no mean."""
-    finds_instances = info.architecture == "sam" or config.segmentation != "own"
-    if config.augmentations != NONE and finds_instances:
+    finds_instances = find_network(info.architecture).finds_instances
+    if config.augmentations != NONE and (finds_instances or config.segmentation != "own"):
         raise BenchError(
             "augmentations are averaged as probabilities, received augmentations="
             f"{config.augmentations} for {subject.cell.method} with segmentation="

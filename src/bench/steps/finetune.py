@@ -1,6 +1,7 @@
 """Train a network on the annotated sections of one structure."""
 
 import dataclasses
+from typing import Any
 
 import torch
 
@@ -11,7 +12,8 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint, transfer_weights
-from bench.steps.training.choices import GEOMETRIES, choose_geometry, choose_separation
+from bench.models.networks import Geometry, Network, find_trainable
+from bench.steps.training.choices import Validation, choose_inference
 from bench.steps.training.data import (
     TrainingData,
     conclude_run,
@@ -20,6 +22,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    with_defaults,
 )
 from bench.steps.training.report import TrainingReport
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
@@ -34,18 +37,32 @@ from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.words import AUTO
 
-# Depth of the U-Net of SynapseNet and of the paper.
-_DEPTH = 4
-
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is trained, resolved from the config."""
+    """What is trained, resolved from the config.
+
+    Attributes:
+        config: The settings, those that the method decides resolved.
+        dataset: The prepared dataset.
+        structure: What is learned.
+        method: The strategy.
+        network: What the method trains.
+        arguments: Of the network's builder.
+        geometry: Tile and halo (px) of the validations in training, and of the model if one of
+            both is given.
+        source: Where the first weights come from.
+        compute: Where it runs.
+        data: The annotated sections.
+    """
 
     config: FinetuneConfig
     dataset: PreparedDataset
     structure: Structure
     method: Method
+    network: Network
+    arguments: dict[str, Any]
+    geometry: Geometry
     source: Source
     compute: Compute
     data: TrainingData
@@ -73,6 +90,11 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
+        if task.config.loss != task.method.loss:
+            run.add_warning(
+                f"trained with loss={task.config.loss}, method {task.method.name} stands for "
+                f"{task.method.loss}: what tables call it is not what it is"
+            )
         progress = _train_task(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
@@ -83,13 +105,10 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
     method, source = choose_method(config.method, source=given, loss=config.loss)
-    tile_px, halo_px = _training_geometry(config)
-    for name, value in (
-        ("patch_px", config.patch_px),
-        ("tile_px + 2 halo_px", tile_px + 2 * halo_px),
-    ):
-        if value % 2**_DEPTH:
-            raise BenchError(f"{name} must be a multiple of {2**_DEPTH}, received {value}")
+    network = find_trainable(method.network, "finetune")
+    config = with_defaults(config, method)
+    # Told before anything is read; a source may take other sizes.
+    _fit_sizes(config, network, network.arguments(config))
     compute = choose_compute(config.device, config.precision)
     dataset = PreparedDataset.open(config.dataset)
     for split in ("train", "val"):
@@ -103,7 +122,9 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
             seed=config.seed,
         )
     resolved = resolve_source(store, source, trust=config.trust_checkpoint)
-    _check_architecture(resolved)
+    _check_network(resolved, method)
+    arguments = resolved.info.arguments if resolved.info else network.arguments(config)
+    config, geometry = _fit_sizes(config, network, arguments)
     data = TrainingData.choose(
         dataset,
         structure.name,
@@ -111,32 +132,43 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
         seed=config.seed,
         fed_nm=fed_pixel_size(resolved.info, dataset, rescale=config.rescale),
     )
-    return _Task(config, dataset, structure, method, resolved, compute, data)
-
-
-def _check_architecture(source: Source) -> None:
-    """Raises BenchError where the source is no 2D U-Net."""
-    if source.info and source.info.architecture != "unet2d":
-        raise BenchError(
-            f"finetune trains 2D U-Nets, source {source.name} is a {source.info.architecture}: "
-            "choose a 2D source such as synapsenet:vesicles_2d, or evaluate it as it is with "
-            "method=unadapted"
-        )
-
-
-def _training_geometry(config: FinetuneConfig) -> tuple[int, int]:
-    """Tile and halo (px) of the validations in training, and of the model if one is given."""
-    tile_px, halo_px = GEOMETRIES[0]
-    return (
-        tile_px if config.tile_px is None else config.tile_px,
-        halo_px if config.halo_px is None else config.halo_px,
+    return _Task(
+        config=config,
+        dataset=dataset,
+        structure=structure,
+        method=method,
+        network=network,
+        arguments=arguments | {"out_channels": len(method.outputs)},
+        geometry=geometry,
+        source=resolved,
+        compute=compute,
+        data=data,
     )
+
+
+def _fit_sizes(
+    config: FinetuneConfig, network: Network, arguments: dict[str, Any]
+) -> tuple[FinetuneConfig, Geometry]:
+    """Settings with a patch that the network takes, and tile and halo of the training."""
+    patch_px = network.fit_patch(config.patch_px, arguments)
+    geometry = network.fit_geometry(config.tile_px, config.halo_px, arguments)
+    return dataclasses.replace(config, patch_px=patch_px), geometry
+
+
+def _check_network(source: Source, method: Method) -> None:
+    """Raises BenchError where the source is another network than the method's."""
+    if source.network not in ("", method.network):
+        raise BenchError(
+            f"method {method.name} trains the network {method.network}, source {source.name} is a "
+            f"{source.network}: choose a source, or a method, of the other's network, or evaluate "
+            "the source as it is with method=unadapted"
+        )
 
 
 def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
     """The identity of a training."""
     config = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source", "loss", "labelled"):
+    for resolved in ("method", "structure", "seed", "source", "labelled"):
         del config[resolved]
     return Identity(
         step="finetune",
@@ -159,7 +191,6 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "method": task.method.name,
         "source": task.source.name,
         "source_sha256": task.source.sha256 or "none",
-        "loss": task.method.loss,
         "foreground_weight": _foreground_weight(task),
         "device": str(task.compute.device),
         "precision": task.compute.precision,
@@ -188,8 +219,9 @@ def _train_task(task: _Task, run: Run) -> Progress:
         task.data.train(), _patch_settings(config), task.compute.device, task.method.outputs
     )
     loss = make_loss(
-        task.method.loss, gamma=config.focal_gamma, foreground_weight=_foreground_weight(task)
+        config.loss, gamma=config.focal_gamma, foreground_weight=_foreground_weight(task)
     )
+    sections = task.data.validation()
     best, last = (run.work / f"{name}.safetensors" for name in ("best", "last"))
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
@@ -197,7 +229,7 @@ def _train_task(task: _Task, run: Run) -> Progress:
     ):
         report = TrainingReport(
             run=run,
-            sections=task.data.validation(),
+            sections=sections,
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=info,
             compute=task.compute,
@@ -214,25 +246,29 @@ def _train_task(task: _Task, run: Run) -> Progress:
             ),
         )
     info = report.describe(progress.iteration, None)
-    if config.tile_px is None and config.halo_px is None:
-        tile_px, halo_px = choose_geometry(best, task.data, task.compute, run)
-        info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
-    if "boundary" in task.method.outputs:
-        choose_separation(best, task.data, task.compute, run)
+    tile_px, halo_px = choose_inference(
+        best,
+        Validation(task.data, sections, task.compute, run),
+        _geometries(task),
+        separation="boundary" in task.method.outputs,
+    )
+    info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(last, network, info)
     log_checkpoints(run, ("best", "last"))
     return progress
 
 
+def _geometries(task: _Task) -> tuple[Geometry, ...]:
+    """Tiles and halos of which the model's is chosen: one, where the user gave any of both."""
+    if task.config.tile_px is None and task.config.halo_px is None:
+        return task.network.choices(task.arguments)
+    return (task.geometry,)
+
+
 def _start_network(task: _Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
     """Builds the network, with the source's weights where there is one; says how many fitted."""
-    config, source, outputs = task.config, task.source, task.method.outputs
-    tile_px, halo_px = _training_geometry(config)
-    arguments = {"in_channels": 1, "depth": _DEPTH, "features": config.features}
-    arguments = (source.info.arguments if source.info else arguments) | {
-        "out_channels": len(outputs)
-    }
-    network = build_model("unet2d", arguments)
+    source, (tile_px, halo_px) = task.source, task.geometry
+    network = build_model(task.network.name, task.arguments)
     if source.info:
         transfer = transfer_weights(network, source.weights())
         run.log_metrics(
@@ -240,12 +276,12 @@ def _start_network(task: _Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
         )
         run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})
     info = ModelInfo(
-        architecture="unet2d",
-        arguments=arguments,
-        outputs=outputs,
+        architecture=task.network.name,
+        arguments=task.arguments,
+        outputs=task.method.outputs,
         structure=task.structure.name,
         input_pixel_size_nm=task.data.fed_nm,
-        normalisation="section",
+        normalisation=task.config.normalisation,
         tile_px=tile_px,
         halo_px=halo_px,
         training={"method": task.method.name, "dataset": task.dataset.content_hash},
@@ -254,7 +290,8 @@ def _start_network(task: _Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
 
 
 def _patch_settings(config: FinetuneConfig) -> PatchSettings:
-    """How patches are drawn."""
+    """How patches are drawn; their size is resolved."""
+    assert config.patch_px is not None
     return PatchSettings(
         patch_px=config.patch_px,
         batch_size=config.batch_size,

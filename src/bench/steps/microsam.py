@@ -9,10 +9,12 @@ import torch
 from bench.config.training import MicrosamConfig
 from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
+from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
-from bench.methods import METHODS, Method
+from bench.methods import METHODS, Method, find_method, names_of
 from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
 from bench.steps.training.data import (
     TrainingData,
@@ -21,6 +23,7 @@ from bench.steps.training.data import (
     fed_pixel_size,
     log_checkpoints,
     measure_network,
+    with_defaults,
 )
 from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
 from bench.steps.training.source import source_of
@@ -36,15 +39,15 @@ from bench.training.sam_training import (
     interactive,
     prepare_network,
 )
+from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 
-_ZERO_SHOT, _FINETUNE = "zero_shot", "finetune"
-_METHOD_OF = {_ZERO_SHOT: "microsam_zero_shot", _FINETUNE: "microsam_finetuned"}
+_FINETUNE = "finetune"
 # What a run without training does not depend on.
 _TRAINING_SETTINGS = (
-    *("iterations", "lr", "schedule", "batch_size", "patch_px", "precision", "epoch_iterations"),
-    *("sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
+    *("iterations", "optimiser", "lr", "schedule", "batch_size", "patch_px", "precision"),
+    *("epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
 )
 # micro_sam's schedule.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.9, 3
@@ -55,7 +58,7 @@ _PUBLISHED_BLOCKS = 12
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is done, resolved from the config."""
+    """What is done, resolved from the config, whose own settings are resolved too."""
 
     config: MicrosamConfig
     dataset: PreparedDataset
@@ -99,6 +102,9 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
 def resolve_task(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
+    method = _choose_method(config)
+    find_trainable(method.network, "microsam")
+    config = with_defaults(config, method)
     precision = config.precision if config.mode == _FINETUNE else "fp32"
     compute = choose_compute(config.device, precision)
     dataset = PreparedDataset.open(config.dataset)
@@ -113,15 +119,28 @@ def resolve_task(config: MicrosamConfig, store: Store) -> _Task:
         seed=config.seed,
         fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
-    return _Task(
-        config, dataset, structure, METHODS[_METHOD_OF[config.mode]], source, compute, data
-    )
+    return _Task(config, dataset, structure, method, source, compute, data)
+
+
+def _choose_method(config: MicrosamConfig) -> Method:
+    """The row that a config names, or the one of its mode."""
+    if config.method == AUTO:
+        rows = [METHODS[name] for name in names_of("microsam")]
+        return next(row for row in rows if row.mode == config.mode)
+    method = find_method(config.method)
+    if (method.step, method.mode) != ("microsam", config.mode):
+        raise BenchError(
+            f"microsam with mode={config.mode} makes methods of that mode, received method="
+            f"{method.name} (step {method.step or 'evaluate'}, mode {method.mode or 'none'}): "
+            "leave method out, or give the mode and the step that are its"
+        )
+    return method
 
 
 def _identify(task: _Task) -> Identity:
     """The identity of the run; without training, its settings are no part of it."""
     config = task.config.identity()
-    resolved = ("structure", "seed", "source", "labelled")
+    resolved = ("method", "structure", "seed", "source", "labelled")
     for name in resolved if task.config.mode == _FINETUNE else (*resolved, *_TRAINING_SETTINGS):
         del config[name]
     return Identity(
@@ -156,7 +175,7 @@ def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
         max_area_px=high,
     )
     info = ModelInfo(
-        architecture="sam",
+        architecture=task.method.network,
         arguments=arguments,
         outputs=("foreground",),
         structure=task.structure.name,
@@ -193,7 +212,8 @@ def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
 
 
 def _sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
-    """Resolves the settings of the loop that may be ``auto``."""
+    """Resolves the settings of the loop that may still be ``auto`` (see ``with_defaults``)."""
+    assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
         iterations=config.iterations,
@@ -203,6 +223,7 @@ def _sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
         schedule=config.schedule,
         plateau_factor=_PLATEAU_FACTOR,
         plateau_patience=_PLATEAU_PATIENCE,
+        optimiser=config.optimiser,
     )
 
 
@@ -250,7 +271,7 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
-    trainee = make_trainee(network, settings, task.compute, optimizer_type=torch.optim.AdamW)
+    trainee = make_trainee(network, settings, task.compute)
     feed = InstancePatchFeed(
         task.data.train(),
         InstancePatchSettings(

@@ -9,6 +9,7 @@ from bench.core.hashing import json_sha256
 from bench.core.version import code_version
 from bench.errors import BenchError
 from bench.models.checkpoint import load_info
+from bench.models.networks import find_network
 from bench.recipe.recipe import Recipe, recipe_to_json, write_recipe_folder
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
@@ -224,7 +225,7 @@ def _describe(run: Run, task: _Task) -> None:
 def _register(run: Run, task: _Task) -> RegisteredModel:
     """Logs and registers the model."""
     recipe = task.recipe
-    infos = [load_info(path) for path in task.found.weights]
+    networks = [find_network(load_info(path).architecture) for path in task.found.weights]
     with scratch_folder() as scratch:
         folder = Path(scratch) / "recipe"
         write_recipe_folder(folder, recipe, task.found.weights)
@@ -233,7 +234,7 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
             folder,
             structure=recipe.structure,
             pixel_size_nm=recipe.pixel_size_nm,
-            sam=any(info.architecture == "sam" for info in infos),
+            packages={package for network in networks for package in network.packages},
             scores=_list_scores(recipe),
             tags=_version_tags(task.found, task.sha256),
             description=_write_description(recipe, task.found.run_id),

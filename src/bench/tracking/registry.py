@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ CHAMPION = "champion"
 RECIPE_TAG = "bench.recipe_sha256"
 _PACKAGE = Path(__file__).parents[1]
 _MODEL_CODE = Path(__file__).with_name("champion_model.py")
-# What a prediction imports; micro_sam only where a model is a SAM.
+# What a prediction imports, whatever its networks.
 _REQUIREMENTS = (
     "h5py",
     "mlflow",
@@ -191,15 +191,24 @@ def _champion_signature() -> ModelSignature:
     )
 
 
-def pin_requirements(*, sam: bool) -> list[str]:
-    """The packages that a champion needs, at the versions that are installed here."""
-    names = (*_REQUIREMENTS, *(["micro_sam"] if sam else []))
+def pin_requirements(packages: Collection[str]) -> list[str]:
+    """The packages that a champion needs, at the versions that are installed here.
+
+    Args:
+        packages: Those of its networks.
+    """
+    names = (*_REQUIREMENTS, *sorted(set(packages) - set(_REQUIREMENTS)))
     # A version such as 2.13.0+cpu says where it was built, and is on no index.
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def _save_champion(
-    path: Path, recipe_folder: Path, *, pixel_size_nm: float | None, sam: bool, model: Model
+    path: Path,
+    recipe_folder: Path,
+    *,
+    pixel_size_nm: float | None,
+    packages: Collection[str],
+    model: Model,
 ) -> None:
     """Writes a champion as an MLflow model that needs nothing else of this suite.
 
@@ -207,7 +216,7 @@ def _save_champion(
         path: The new folder.
         recipe_folder: A recipe with its weights, named ``recipe``.
         pixel_size_nm: Of the example; that of the recipe.
-        sam: Whether one of the models is a SAM.
+        packages: What its networks need beside what every network does.
         model: Where it is logged.
     """
     example = np.random.default_rng(0).integers(0, 256, (_EXAMPLE_PX, _EXAMPLE_PX), dtype=np.uint8)
@@ -219,7 +228,7 @@ def _save_champion(
         signature=_champion_signature(),
         # mlflow has no type for a parameter of an example that is None.
         input_example=(example, {"pixel_size_nm": pixel_size_nm}) if pixel_size_nm else example,
-        pip_requirements=pin_requirements(sam=sam),
+        pip_requirements=pin_requirements(packages),
         model_config={"device": AUTO},
         mlflow_model=model,
     )
@@ -231,7 +240,7 @@ def register_champion(
     *,
     structure: str,
     pixel_size_nm: float | None,
-    sam: bool,
+    packages: Collection[str],
     scores: Mapping[str, float],
     tags: Mapping[str, str],
     description: str,
@@ -243,7 +252,7 @@ def register_champion(
         recipe_folder: The recipe with its weights, named ``recipe``.
         structure: What it segments.
         pixel_size_nm: Pixel size that it was chosen at; None if not known.
-        sam: Whether one of the models is a SAM.
+        packages: What its networks need beside what every network does.
         scores: Its scores, by names such as ``val/dice``; also logged as metrics of the model.
         tags: Of the version.
         description: Of the version, for readers of the UI.
@@ -256,7 +265,9 @@ def register_champion(
     described = Model(run_id=run.id, model_uuid=logged.model_id, model_id=logged.model_id)
     with scratch_folder() as scratch:
         path = Path(scratch) / "model"
-        _save_champion(path, recipe_folder, pixel_size_nm=pixel_size_nm, sam=sam, model=described)
+        _save_champion(
+            path, recipe_folder, pixel_size_nm=pixel_size_nm, packages=packages, model=described
+        )
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, step=0)])

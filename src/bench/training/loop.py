@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,54 @@ from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.training.objectives import Objective
+
+_Rate = Callable[[float, int, int], float]
+
+
+def cosine_rate(lr: float, iteration: int, iterations: int) -> float:
+    """The rate of an iteration (from 0) that falls from ``lr`` to zero along half a cosine."""
+    return lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+
+
+def polynomial_rate(lr: float, iteration: int, iterations: int) -> float:
+    """The rate of an iteration (from 0) that falls from ``lr`` to zero, almost in a line."""
+    return lr * math.pow(1 - iteration / iterations, _POWER)
+
+
+def one_cycle_rate(lr: float, iteration: int, iterations: int) -> float:
+    """The rate of an iteration (from 0) that rises to ``lr`` and falls to almost zero, by cosines.
+
+    It is that of torch's ``OneCycleLR`` with its defaults (Smith and Topin 2017), which also
+    changes the momentum: here that stays as it is.
+    """
+    start = lr / _CYCLE_START
+    top, last = _CYCLE_RISE * iterations - 1, iterations - 1
+    if iteration <= top:
+        return _anneal(start, lr, iteration / top)
+    return _anneal(lr, start / _CYCLE_END, (iteration - top) / (last - top))
+
+
+def _anneal(first: float, last: float, share: float) -> float:
+    """Goes from one number to another along half a cosine."""
+    return last + (first - last) / 2 * (1 + math.cos(math.pi * share))
+
+
+# nnU-Net's power of the polynomial.
+_POWER = 0.9
+# torch's one cycle: its rate starts at a 25th of the highest, which it has after 30 % of the
+# iterations, and ends at a 10000th of where it started.
+_CYCLE_START, _CYCLE_RISE, _CYCLE_END = 25, 0.3, 1e4
+# The schedules whose rate is a function of the iteration; that of ``plateau`` follows the scores.
+_RATES: dict[str, _Rate] = {
+    "cosine": cosine_rate,
+    "polynomial": polynomial_rate,
+    "onecycle": one_cycle_rate,
+}
+_OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 
 
 @dataclass
@@ -110,9 +159,10 @@ class LoopSettings:
         epoch_iterations: Batches between validations.
         checkpoint_iterations: Batches between saved states.
         lr: Learning rate.
-        schedule: ``plateau`` or ``cosine``.
+        schedule: ``plateau``, or a row of _RATES.
         plateau_factor: Factor on the rate after ``plateau_patience`` epochs without gain.
         plateau_patience: See above.
+        optimiser: Row of _OPTIMISERS.
     """
 
     iterations: int
@@ -122,6 +172,7 @@ class LoopSettings:
     schedule: str
     plateau_factor: float
     plateau_patience: int
+    optimiser: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +201,6 @@ def make_trainee(
     settings: LoopSettings,
     compute: Compute,
     *,
-    optimizer_type: type[torch.optim.Optimizer] = torch.optim.Adam,
     teacher: torch.nn.Module | None = None,
 ) -> Trainee:
     """Gives a network its optimiser, schedule and loss scaler, on the device.
@@ -161,7 +211,7 @@ def make_trainee(
         if module is not None:
             module.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = optimizer_type(learned, lr=settings.lr)  # type: ignore[call-arg]
+    optimizer = _OPTIMISERS[settings.optimiser](learned, lr=settings.lr)
     plateau = None
     if settings.schedule == "plateau":
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -217,9 +267,10 @@ def train_batch(
     trainee: Trainee, objective: Objective, settings: LoopSettings, iteration: int
 ) -> dict[str, float]:
     """Takes one step of the optimiser; returns loss, learning rate and the objective's numbers."""
-    if settings.schedule == "cosine":
+    if settings.schedule in _RATES:
+        rate = _RATES[settings.schedule](settings.lr, iteration, settings.iterations)
         for group in trainee.optimizer.param_groups:
-            group["lr"] = cosine_rate(settings.lr, iteration, settings.iterations)
+            group["lr"] = rate
     trainee.network.train()
     trainee.optimizer.zero_grad(set_to_none=True)
     value, numbers = objective.compute(iteration)
@@ -245,8 +296,3 @@ def _finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> Non
     if best:
         progress.best_score, progress.best_iteration = score, progress.iteration
     reports.on_epoch(progress.iteration, score, best)
-
-
-def cosine_rate(lr: float, iteration: int, iterations: int) -> float:
-    """The rate of an iteration (from 0) that falls from ``lr`` to zero along half a cosine."""
-    return lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))

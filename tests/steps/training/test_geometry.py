@@ -11,9 +11,10 @@ from bench.dataset.prepared import PreparedDataset
 from bench.inference.device import Compute
 from bench.inference.tiles import predict_section
 from bench.models.checkpoint import load_checkpoint, load_info
-from bench.steps import finetune as step
+from bench.models.networks import NETWORKS
 from bench.steps.finetune import finetune
-from bench.steps.training.choices import TOLERANCE, choose_geometry, pick_geometry
+from bench.steps.training import choices
+from bench.steps.training.choices import TOLERANCE, Validation, choose_inference, pick_geometry
 from bench.steps.training.data import TrainingData
 from bench.tracking.queries import fetch_artifact
 
@@ -55,7 +56,8 @@ def test_every_geometry_is_scored_on_validation_alone(pipeline, data, tmp_path):
     run = SimpleNamespace(
         log_text=lambda text, name: told.update({name: text}), set_tags=told.update
     )
-    chosen = choose_geometry(best, data, CPU, run, SMALL)
+    validation = Validation(data, data.validation(), CPU, run)
+    chosen = choose_inference(best, validation, SMALL, separation=False)
     network, info = load_checkpoint(best)
     assert (info.tile_px, info.halo_px) == chosen
     before = replace(stored, tile_px=chosen[0], halo_px=chosen[1])
@@ -82,20 +84,45 @@ def test_every_geometry_is_scored_on_validation_alone(pipeline, data, tmp_path):
     ("given", "expected"),
     [
         ({"tile_px": None, "halo_px": None}, (64, 32)),
-        ({"tile_px": 32, "halo_px": None}, (32, 64)),
+        ({"tile_px": 32, "halo_px": None}, (32, 16)),
         ({"tile_px": 32, "halo_px": 16}, (32, 16)),
     ],
 )
 def test_what_the_user_gives_is_not_chosen(
     pipeline, store, tiny, tmp_path, monkeypatch, given, expected
 ):
-    monkeypatch.setattr(
-        step,
-        "choose_geometry",
-        lambda *arguments: choose_geometry(*arguments, geometries=((64, 32),)),
-    )
+    row = replace(NETWORKS["unet2d"], geometries=((32, 16), (64, 32)))
+    monkeypatch.setitem(NETWORKS, row.name, row)
+    # A tie would go to the cheapest.
+    monkeypatch.setattr(choices, "pick_geometry", lambda geometries, scores: geometries[-1])
     settings = tiny | {"iterations": 2, "epoch_iterations": 2} | given
     trained = finetune(FinetuneConfig(dataset=str(pipeline.dataset), source="random", **settings))
     for name in ("best", "last"):
         info = load_info(fetch_checkpoint(store, trained, name, tmp_path))
         assert (info.tile_px, info.halo_px) == expected
+
+
+def test_the_watershed_is_chosen_on_the_very_predictions(pipeline, data, two_models, tmp_path):
+    """With the chosen tile, though several were tried, and the checkpoint says both at once."""
+    best = tmp_path / "best.safetensors"
+    for suffix in (".safetensors", ".json"):
+        best.with_suffix(suffix).write_bytes(two_models[0].with_suffix(suffix).read_bytes())
+    told = {}
+    run = SimpleNamespace(
+        log_text=lambda text, name: told.update({name: text}), set_tags=told.update
+    )
+    validation = Validation(data, data.validation(), CPU, run)
+    chosen = choose_inference(best, validation, SMALL, separation=True)
+    both, tables = load_info(best), dict(told)
+    assert (both.tile_px, both.halo_px) == chosen
+    assert both.inference["watershed"]
+    assert len(tables["watershed.csv"].splitlines()) > 2
+    # Once more with that tile alone, which is not chosen any more.
+    told.clear()
+    assert choose_inference(best, validation, (chosen,), separation=True) == chosen
+    assert load_info(best) == both
+    assert told == {"watershed.csv": tables["watershed.csv"]}
+
+
+def test_a_single_tile_needs_no_prediction(tmp_path):
+    assert choose_inference(tmp_path / "none", None, ((32, 8),), separation=False) == (32, 8)

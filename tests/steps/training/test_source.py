@@ -257,5 +257,7 @@ def test_a_volume_model_is_not_finetuned(finetune_from, tmp_path):
     info = ModelInfo("unet3d_planes", arguments, ("foreground",), "", None, "section", 32, 16)
     path = tmp_path / "volume.safetensors"
     save_checkpoint(path, build_model("unet3d_planes", arguments), info)
-    with pytest.raises(BenchError, match=r"finetune trains 2D U-Nets.*is a unet3d_planes"):
+    with pytest.raises(
+        BenchError, match=r"trains the network unet2d, source .* is a unet3d_planes"
+    ):
         finetune_from(str(path))

@@ -12,7 +12,8 @@ from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.settings import StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
-from bench.methods import METHODS, Method, find_method
+from bench.methods import METHODS, RANDOM, Method, find_method
+from bench.models.networks import find_network
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
@@ -22,12 +23,11 @@ from bench.steps.training.source import source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
-from bench.words import NONE
+from bench.words import AUTO, NONE
 
 _Config = TypeVar("_Config", bound=StepConfig)
 # Settings that every stage shares with the benchmark, whatever else it is given.
 _SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
-_MODES = {"microsam_zero_shot": "zero_shot", "microsam_finetuned": "finetune"}
 log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 # Between two looks whether others are done.
@@ -75,10 +75,11 @@ def evaluate_cell(
     Returns:
         Ids of the evaluations' runs, by split.
     """
+    has_instances = find_network(cell.method.network).finds_instances
     settings: dict[str, Any] = {
         "dataset": config.dataset,
         "protocol": config.protocol,
-        "augmentations": config.augmentations if cell.method.augmentable else NONE,
+        "augmentations": NONE if has_instances else config.augmentations,
         "device": config.device,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,
@@ -112,10 +113,10 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
         return domain_adapt(_stage_config(DomainAdaptConfig, config, own), store, parent)
     if method.step == "microsam":
-        del own["method"], own["source"]
-        own |= {"mode": _MODES[method.name], "labelled": cell.labelled}
+        del own["source"]
+        own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
-        own["source"] = source_of(cell.structure.name, own.get("source", "auto"))
+        own["source"] = source_of(cell.structure.name, own.get("source", AUTO))
         return microsam(_stage_config(MicrosamConfig, config, own), store, parent)
     if method.start in METHODS:
         adaptation = dataclasses.replace(cell, method=METHODS[method.start], labelled=None)
@@ -123,7 +124,7 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
     shared = {name: getattr(config, name) for name in names - {"labelled"}}
-    own |= {"source": "auto"} if method.start == "random" else {}
+    own |= {"source": AUTO} if method.start == RANDOM else {}
     return finetune(FinetuneConfig(**shared | own | {"labelled": cell.labelled}), store, parent)
 
 

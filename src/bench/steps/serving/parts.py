@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from bench.cluster.graph import Task
-from bench.inference.resumable import has_own_instances
+from bench.inference.resumable import is_tiled
 from bench.inference.tile_store import finished_tiles, has_maps
 from bench.ingest.images.planes import Plane
 from bench.recipe.predictor import Pass
@@ -133,11 +133,11 @@ def _part_of(
 
 
 def _tiles_left(work: Work, plane: Plane, each: Pass, own: int) -> int:
-    """How many tiles of a pass are not finished; ``own`` for one that finds instances itself."""
+    """How many tiles of a pass are not finished; ``own`` for one without tiles."""
     predictor, folder = work.predictor, work.tiles / plane.name
     if len(predictor.passes) > 1 and has_maps(predictor.maps_of(folder, each)):
         return 0
-    if has_own_instances(predictor.infos[each.member]):
+    if not is_tiled(predictor.infos[each.member]):
         return own
     steps = predictor.steps_of_pass(each.member, plane.shape, plane.pixel_size_nm)
     return steps - len(finished_tiles(predictor.tiles_of(folder, each)))

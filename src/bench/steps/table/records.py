@@ -8,6 +8,7 @@ from bench.config.scoring import CompareConfig
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
 from bench.methods import METHODS
+from bench.models.networks import find_network
 from bench.report.tables import ScoreRecord
 from bench.report.variants import variant_name
 from bench.steps.scoring.evaluation_report import SCORES_FILE, unpack_scores
@@ -122,7 +123,8 @@ def _scored_record(
 def _wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
     """The augmentations of the evaluation that stands for a cell; instances have none."""
     method = METHODS.get(cell.method)
-    return config.augmentations if method is None or method.augmentable else NONE
+    has_instances = method is not None and find_network(method.network).finds_instances
+    return NONE if has_instances else config.augmentations
 
 
 def _describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:

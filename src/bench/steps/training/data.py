@@ -1,23 +1,31 @@
 """The annotated sections that a training reads, and what the runs of trainings have in common."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from bench.config.settings import StepConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
+from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
+from bench.words import AUTO
 
 log = logging.getLogger(__name__)
+_Config = TypeVar("_Config", bound=StepConfig)
+# Settings that are a method's own where the user leaves them open.
+_OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation")
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,19 @@ def fed_pixel_size(
     return dataset.pixel_size_nm
 
 
+def with_defaults(config: _Config, method: Method) -> _Config:
+    """A config that has the method's settings where the user left ``auto``.
+
+    Raises:
+        BenchError: If the method's row has a setting of a name that there is not.
+    """
+    left_open = [name for name in _OF_THE_METHOD if getattr(config, name, "") in (None, AUTO)]
+    return dataclasses.replace(config, **{name: getattr(method, name) for name in left_open})
+
+
 def loop_settings(config: FinetuneConfig | DomainAdaptConfig) -> LoopSettings:
-    """Resolves the settings of the loop that may be ``auto``."""
+    """Resolves the settings of the loop that may still be ``auto`` (see ``with_defaults``)."""
+    assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
     return LoopSettings(
         iterations=config.iterations,
@@ -111,6 +130,7 @@ def loop_settings(config: FinetuneConfig | DomainAdaptConfig) -> LoopSettings:
         schedule=config.schedule,
         plateau_factor=config.plateau_factor,
         plateau_patience=config.plateau_patience,
+        optimiser=config.optimiser,
     )
 
 

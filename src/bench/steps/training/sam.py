@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.inference.sam_masks import make_predictor
 from bench.methods import DEFAULT_SAM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.models.networks import find_network
 from bench.models.sam import SamNetwork
 from bench.models.sam_weights import PUBLISHED, read_published, read_torch_file
 from bench.postprocess.instances import Instances
@@ -89,7 +90,7 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
 def _our_checkpoint(name: str, path: Path) -> SamSource:
     """The SAM of a checkpoint of ours."""
     info = load_info(path)
-    if info.architecture != "sam":
+    if "microsam" not in find_network(info.architecture).steps:
         raise BenchError(
             f"microsam starts from a SAM, source {name} is a {info.architecture}: choose a run of "
             "microsam, a micro_sam model or a SAM file"

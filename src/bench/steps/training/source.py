@@ -49,6 +49,11 @@ class Source:
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def network(self) -> str:
+        """Row of NETWORKS that its weights are of; empty for random weights."""
+        return self.info.architecture if self.info else ""
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Its tensors by name; none for random weights."""
         return load_weights(self.path) if self.path else {}

@@ -1,0 +1,212 @@
+"""The networks that can be trained and applied, as one literal table."""
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import BenchError, unknown_name
+from bench.words import OurNetworks
+
+# Tile and halo, px.
+Geometry = tuple[int, int]
+# By what they cost on a large image: 1.8, 1.6 and 2.2 times its pixels, of which those of a larger
+# tile are slower on a CPU. The first is also that of the training.
+GEOMETRIES: tuple[Geometry, ...] = ((384, 64), (512, 64), (512, 128))
+PATCH_PX = 256
+# Share of the one size that a network takes which is halo, on either side.
+_HALO_SHARE = 8
+TILED = "bench.inference.prediction:open_tiled"
+
+
+def _no_arguments(config: Any) -> dict[str, Any]:
+    """Of a network whose builder takes none, or whose source says all of them."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture: all that the suite must know of it, whoever brings it.
+
+    A torch module from normalised sections (batch, 1, y, x) to logits (batch, channels, y, x)
+    needs ``name``, ``build``, ``arguments``, ``multiple`` and ``steps``; the rest has defaults.
+    What is called late may be given as ``module:function``, which is imported when it is called.
+
+    Attributes:
+        name: The name in rows of METHODS and in checkpoints.
+        build: Makes the network with random weights. It is called with the keyword arguments that
+            a checkpoint keeps: those of ``arguments``, and ``out_channels`` where a step trains it.
+        arguments: From the settings of a step to the builder's arguments, without a source.
+        multiple: What the sides of every input must be a multiple of: a number, or a function of
+            the builder's arguments.
+        size_px: The one edge of every input; None where any multiple will do.
+        geometries: Tiles and halos of which one is chosen on validation, the cheapest first;
+            empty for those of GEOMETRIES that fit.
+        steps: The entry points that can train it, or make a model of it.
+        opened_by: Reads a checkpoint for prediction: from its path, a Compute and the name of the
+            structure to a Predictor. What TILED opens is applied tile by tile and resumes there.
+        finds_instances: Whether its predictions are instances: those have no mean over symmetries.
+        packages: Distributions that must be installed to apply it, beside what every network needs.
+    """
+
+    name: str
+    build: Callable[..., Any] | str
+    arguments: Callable[[Any], dict[str, Any]] = _no_arguments
+    multiple: int | Callable[[dict[str, Any]], int] = 1
+    size_px: int | None = None
+    geometries: tuple[Geometry, ...] = ()
+    steps: tuple[str, ...] = ()
+    opened_by: Callable[..., Any] | str = TILED
+    finds_instances: bool = False
+    packages: tuple[str, ...] = ()
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it is applied tile by tile."""
+        return self.opened_by == TILED
+
+    def fit_patch(self, patch_px: int | None, arguments: dict[str, Any]) -> int:
+        """Edge of a training patch in px: what the user gave if it fits, else what is usual.
+
+        Raises:
+            BenchError: If the network does not take it.
+        """
+        if patch_px is None:
+            return self.size_px or PATCH_PX - PATCH_PX % self._multiple_of(arguments)
+        self._check_edge("patch_px", patch_px, arguments)
+        return patch_px
+
+    def fit_geometry(
+        self, tile_px: int | None, halo_px: int | None, arguments: dict[str, Any]
+    ) -> Geometry:
+        """Tile and halo in px: what the user gave if it fits, and what is usual for the rest.
+
+        Raises:
+            BenchError: If the network does not take them.
+        """
+        usual_tile, usual_halo = self.choices(arguments)[0]
+        if self.size_px is not None and tile_px is not None:
+            usual_halo = max(0, self.size_px - tile_px) // 2
+        if self.size_px is not None and halo_px is not None:
+            usual_tile = self.size_px - 2 * halo_px
+        tile = usual_tile if tile_px is None else tile_px
+        halo = usual_halo if halo_px is None else halo_px
+        self._check_edge("tile_px + 2 halo_px", tile + 2 * halo, arguments)
+        return tile, halo
+
+    def choices(self, arguments: dict[str, Any]) -> tuple[Geometry, ...]:
+        """Tiles and halos of which one is chosen on validation, the cheapest first."""
+        if self.geometries:
+            return self.geometries
+        if self.size_px is not None:
+            halo = self.size_px // _HALO_SHARE
+            return ((self.size_px - 2 * halo, halo),)
+        multiple = self._multiple_of(arguments)
+        return tuple((tile - (tile + 2 * halo) % multiple, halo) for tile, halo in GEOMETRIES)
+
+    def _multiple_of(self, arguments: dict[str, Any]) -> int:
+        """What the sides of an input must be a multiple of, given the builder's arguments."""
+        return self.multiple(arguments) if callable(self.multiple) else self.multiple
+
+    def _check_edge(self, setting: str, edge: int, arguments: dict[str, Any]) -> None:
+        """Raises BenchError where the network does not take inputs of an edge (px)."""
+        if self.size_px is not None and edge != self.size_px:
+            raise BenchError(
+                f"{setting} must be {self.size_px}, the one size that the network {self.name} "
+                f"takes, received {edge}: leave it auto"
+            )
+        multiple = self._multiple_of(arguments)
+        if edge < 1 or edge % multiple:
+            raise BenchError(f"{setting} must be a multiple of {multiple}, received {edge}")
+
+
+def _unet2d_arguments(config: Any) -> dict[str, Any]:
+    """The depth of SynapseNet's U-Net and the paper's."""
+    return {"in_channels": 1, "depth": 4, "features": config.features}
+
+
+def _pooled_planes(arguments: dict[str, Any]) -> int:
+    """By how much a 3D U-Net reduces a section's sides; both by the same in all of SynapseNet's."""
+    factors = arguments["scale_factors"]
+    return math.lcm(math.prod(f[1] for f in factors), math.prod(f[2] for f in factors))
+
+
+# A new network is one row, and one file that builds it.
+NETWORKS: dict[str, Network] = {
+    row.name: row
+    for row in (
+        Network(
+            OurNetworks.UNET2D,
+            build="bench.models.unet2d:build_unet2d",
+            arguments=_unet2d_arguments,
+            multiple=lambda arguments: 2 ** int(arguments["depth"]),
+            steps=("finetune", "domain_adapt"),
+        ),
+        # A stopgap for published models, which are applied as they are.
+        Network(
+            OurNetworks.UNET3D_PLANES,
+            build="bench.models.unet3d:build_unet3d_planes",
+            multiple=_pooled_planes,
+        ),
+        # It resizes every window itself. Its shape is that of its source.
+        Network(
+            OurNetworks.SAM,
+            build="bench.models.sam:build_sam",
+            steps=("microsam",),
+            opened_by="bench.inference.sam_masks:open_sam",
+            finds_instances=True,
+            packages=("micro_sam",),
+        ),
+    )
+}
+
+
+def find_network(name: str) -> Network:
+    """Returns the row of a name.
+
+    Raises:
+        BenchError: If the table has no such row.
+    """
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def find_trainable(name: str, step: str) -> Network:
+    """Returns the row of a network that a step is to train.
+
+    Raises:
+        BenchError: If the table has no such row, or the step cannot train it.
+    """
+    network = find_network(name)
+    if step not in network.steps:
+        able = [other for other, row in NETWORKS.items() if step in row.steps]
+        raise BenchError(
+            f"{step} trains the networks {', '.join(able)}, received a method of the network "
+            f"{name}, which is trained by {', '.join(network.steps) or 'no step'}: choose another "
+            "method"
+        )
+    return network
+
+
+def register_network(row: Network) -> None:
+    """Adds a network from outside of this suite; the same row again changes nothing.
+
+    Raises:
+        BenchError: If another network has its name.
+    """
+    if NETWORKS.setdefault(row.name, row) != row:
+        raise BenchError(
+            f"every network must have a name of its own, received a second one named {row.name}: "
+            "rename it"
+        )
+
+
+def resolve(reference: Callable[..., Any] | str) -> Callable[..., Any]:
+    """The function that a row names as ``module:function``, or holds."""
+    if callable(reference):
+        return reference
+    module, _, function = reference.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
