@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -26,7 +27,21 @@ RECIPE = Recipe(
     watershed=WatershedSettings(0.7, 1.0, 2, 5, "chosen"),
     metric="dice",
     validation={"dice": 0.5},
+    origin="Searched on validation sections by dice.",
 )
+# As the first version of the format wrote it, by a search of earlier releases.
+VERSION_1 = """{
+  "format": "synapse-bench-recipe", "version": 1, "structure": "vesicles", "dataset": "DATASET",
+  "pixel_size_nm": 4.0, "rescale": true, "members": [
+    {"name": "m seed 0", "method": "finetuned", "seed": 0, "trained_run": "run", "source": "",
+     "evaluation": "evaluation", "weights_sha256": "WEIGHTS"},
+    {"name": "m seed 1", "method": "finetuned", "seed": 1, "trained_run": "run", "source": "",
+     "evaluation": "evaluation", "weights_sha256": "WEIGHTS"}],
+  "ensemble": "mean", "weights": [2, 1], "augmentations": ["identity", "flip_x"], "level": 102,
+  "opening_radius_px": 1, "min_area_px": 10, "watershed": {"seed_threshold": 0.7,
+    "boundary_weight": 1.0, "seed_depth_px": 2, "min_seed_area_px": 5, "origin": "chosen"},
+  "metric": "dice", "validation": {"dice": 0.5}, "test": {}
+}""".replace("DATASET", "d" * 64).replace("WEIGHTS", "0" * 64)
 
 
 def test_a_recipe_comes_back_from_its_file(tmp_path):
@@ -35,6 +50,30 @@ def test_a_recipe_comes_back_from_its_file(tmp_path):
     plain = dataclasses.replace(RECIPE, watershed=None, pixel_size_nm=None)
     write_json(tmp_path / "recipe.json", recipe_to_json(plain))
     assert read_recipe(tmp_path / "recipe.json") == plain
+    package = dataclasses.replace(plain, segmentation="synapse_net")
+    write_json(tmp_path / "recipe.json", recipe_to_json(package))
+    assert read_recipe(tmp_path / "recipe.json") == package
+
+
+def test_a_recipe_of_version_1_is_read_and_recognised(tmp_path):
+    """Registered models and searches of earlier releases carry it; its hash is in the registry."""
+    path = tmp_path / "recipe.json"
+    path.write_text(VERSION_1)
+    assert read_recipe(path) == RECIPE
+    canonical = json.dumps(json.loads(VERSION_1), sort_keys=True, separators=(",", ":"))
+    assert RECIPE.hashes()[1] == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_what_is_said_for_people_is_no_part_of_the_identity():
+    rule = dataclasses.replace(RECIPE.watershed, origin="other words")
+    other = dataclasses.replace(RECIPE, watershed=rule, origin="other words, too")
+    assert other.identity() == RECIPE.identity()
+    assert other.hashes()[0] == RECIPE.hashes()[0]
+    assert "words" not in json.dumps(other.identity())
+    for change in ({"level": 103}, {"segmentation": "synapse_net"}, {"validation": {"dice": 0.6}}):
+        assert dataclasses.replace(RECIPE, **change).hashes()[0] != RECIPE.hashes()[0]
+    deeper = dataclasses.replace(RECIPE.watershed, seed_depth_px=3)
+    assert dataclasses.replace(RECIPE, watershed=deeper).hashes()[0] != RECIPE.hashes()[0]
 
 
 def test_lengths_stay_what_they_are_in_nm():
@@ -63,15 +102,17 @@ def test_it_is_said_in_one_line():
         "mean of 2 x m seed 0 + 1 x m seed 1, 2 symmetries (identity, flip_x), threshold 0.400, "
         "opening radius 1 px, minimum area 10 px, watershed"
     )
+    package = dataclasses.replace(RECIPE, watershed=None, segmentation="synapse_net")
+    assert package.describe().endswith("minimum area 10 px, by synapse_net")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "something"}, "must have format 'synapse-bench-recipe' version 1"),
-        ({"version": 2}, "version 2: run optimize again"),
-        ({"levels": 3}, "must say all about a combination and no more"),
-        ({"members": [{}]}, "must say all about a combination and no more"),
+        ({"format": "something"}, "must have format 'synapse-bench-recipe' version 1 or 2"),
+        ({"version": 3}, r"version 3: run the step that wrote it again \(evaluate or optimize\)"),
+        ({"levels": 3}, "must say all about a recipe and no more, .*'levels'"),
+        ({"members": [{}]}, "must say all about a recipe and no more"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, change, message):
@@ -79,6 +120,17 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, change, message):
     path.write_text(json.dumps(recipe_to_json(RECIPE) | change))
     with pytest.raises(BenchError, match=message):
         read_recipe(path)
+
+
+def test_a_recipe_that_leaves_something_out_is_refused(tmp_path):
+    """A default is no answer: another may have been meant."""
+    path = tmp_path / "recipe.json"
+    for name in ("level", "weights", "segmentation", "origin"):
+        content = recipe_to_json(RECIPE)
+        del content[name]
+        path.write_text(json.dumps(content))
+        with pytest.raises(BenchError, match=f"received a file that does not .*'{name}'"):
+            read_recipe(path)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """Labels written by the step: an evaluation's instances, and a dataset's annotation."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import imagecodecs
 import numpy as np
@@ -13,6 +13,7 @@ from imodmodel import ImodModel
 
 from bench.config.data import ExportConfig, PrepareConfig
 from bench.config.scoring import EvaluateConfig
+from bench.core.files import write_json
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.prediction_file import read_prediction
@@ -24,9 +25,11 @@ from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.postprocess.instances import Instances
 from bench.postprocess.watershed import WatershedSettings
+from bench.recipe.recipe import RECIPE_FILE, read_recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
-from bench.steps.evaluate import clean, evaluate, resolve_task
+from bench.steps.evaluate import evaluate, resolve_task
 from bench.steps.export import export
+from bench.steps.scoring.recipes import find_model
 from bench.steps.serving.export_subject import number_instances
 from bench.tracking.queries import fetch_artifact
 
@@ -116,7 +119,9 @@ def test_instances_have_the_scores_of_their_evaluation(pipeline, export_as, tmp_
     assert logged["val/instance_f1"] > 0
 
 
-def test_touching_instances_are_separated_as_the_evaluation_did(pipeline, export_as, tmp_path):
+def test_touching_instances_are_separated_as_the_evaluation_did(
+    pipeline, export_as, tmp_path, contents
+):
     arguments = {"in_channels": 1, "out_channels": 2, "depth": 4, "features": 4}
     rule = WatershedSettings(0.2, 0.5, 0, 0, "Chosen for this test.")
     info = ModelInfo(
@@ -133,16 +138,27 @@ def test_touching_instances_are_separated_as_the_evaluation_did(pipeline, export
     run_id = evaluate(config, pipeline.store)
     export_as(format="tiff", run_id=run_id)
     task = resolve_task(config, pipeline.store)
-    assert task.watershed == rule
+    assert task.recipe.watershed == rule
     predictions = fetch_artifact(pipeline.store, run_id, "predictions.h5")
     for name in task.dataset.sections("val"):
-        expected = clean(task, read_prediction(predictions, name)).labels
+        expected = task.recipe.segment(read_prediction(predictions, name), 5.0).labels
         found = tifffile.imread(tmp_path / "out" / "mitochondria" / f"{name}.tif")
         pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
         assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found)) > 2
+    # An earlier version left the rule in the checkpoint alone, which must then be the same.
+    recipe = fetch_artifact(pipeline.store, run_id, RECIPE_FILE)
+    written = read_recipe(recipe)
+    assert find_model(run_id, pipeline.store).recipe == written
+    recipe.unlink()
+    assert find_model(run_id, pipeline.store).recipe == replace(written, validation={})
+    export_as(format="tiff", run_id=run_id, output=str(tmp_path / "earlier"))
+    assert contents(tmp_path / "earlier") == contents(tmp_path / "out")
     save_checkpoint(weights, build_model("unet2d", arguments), info)
-    with pytest.raises(BenchError, match=r"with the model that it evaluated, .* has changed since"):
+    with pytest.raises(BenchError, match=r"evaluated the model that is applied, .* has changed s"):
         export_as(format="tiff", run_id=run_id, output=str(tmp_path / "again"))
+    write_json(recipe, recipe_to_json(written))
+    export_as(format="tiff", run_id=run_id, output=str(tmp_path / "again"))
+    assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
 def test_the_run_describes_the_export(pipeline, export_as, tmp_path, caplog):

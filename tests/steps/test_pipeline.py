@@ -151,6 +151,7 @@ def test_evaluate_leaves_scores_predictions_and_pictures(run_of, files_of, artif
         "scores.json",
         "sections.csv",
         "predictions.h5",
+        "recipe.json",
         "precision_recall.png",
         "precision_recall.csv",
         "overlays.json",

@@ -23,7 +23,7 @@ from bench.steps.promote import promote
 from bench.steps.segment import segment
 from bench.steps.training.source import resolve_source
 from bench.tracking.queries import fetch_artifact
-from bench.tracking.registry import fetch_model, find_champion, pin_requirements
+from bench.tracking.registry import RECIPE_TAG, fetch_model, find_champion, pin_requirements
 
 PROJECT = Path(__file__).parents[2]
 CHAMPION = "models:/synapse-bench-mitochondria@champion"
@@ -227,6 +227,22 @@ def test_the_same_recipe_is_registered_once(use_searched, caplog):
     promote_run(searched.single)
     assert versions(searched.store) == before
     assert find_champion(searched.store, "mitochondria").version != champion.version
+
+
+def test_what_an_earlier_version_registered_is_recognised(use_searched, monkeypatch):
+    """It hashed the prose of a recipe, too."""
+    searched = use_searched
+    promote_run(searched.single)
+    before = find_champion(searched.store, "mitochondria")
+    hashes = read_recipe(fetch_artifact(searched.store, searched.single, RECIPE_FILE)).hashes()
+    assert before.tags[RECIPE_TAG] == hashes[0] != hashes[1]
+    tag = (before.name, before.version, RECIPE_TAG)
+    searched.store.client.set_model_version_tag(*tag, hashes[1])
+    monkeypatch.setattr("bench.tracking.runs.code_version", lambda: "after an upgrade")
+    run_id = promote_run(searched.single, replace=False)
+    assert searched.store.client.get_run(run_id).outputs.model_outputs == []
+    assert find_champion(searched.store, "mitochondria").version == before.version
+    searched.store.client.set_model_version_tag(*tag, hashes[0])
 
 
 def versions(store):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -22,6 +23,8 @@ from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
 from bench.ingest.images.images import read_header, read_section
 from bench.models.sam import write_tiny_sam
+from bench.recipe.recipe import RECIPE_FILE, read_recipe
+from bench.recipe.scores import SplitResult
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
@@ -56,7 +59,8 @@ def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp
     out = Path(settings.output)
     dataset = PreparedDataset.open(use_pipeline.dataset)
     stored = fetch_artifact(use_pipeline.store, use_pipeline.on_val, "predictions.h5")
-    sections = pd.read_csv(out / "sections.csv", index_col="section")
+    recipe = read_recipe(fetch_artifact(use_pipeline.store, use_pipeline.on_val, RECIPE_FILE))
+    sections, result = pd.read_csv(out / "sections.csv", index_col="section"), SplitResult()
     assert list(sections.index) == ["s3", "s4"]
     with h5py.File(stored) as file:
         for name in sections.index:
@@ -64,12 +68,21 @@ def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp
             np.testing.assert_array_equal(probability, file[f"val-{name}/identity"])
             labels = tifffile.imread(out / f"mitochondria/{name}.tif")
             assert labels.dtype == np.uint16
+            expected = recipe.segment(read_prediction(stored, f"val-{name}"), 5.0)
+            np.testing.assert_array_equal(labels, expected.labels)
             truth = dataset.read_labels(f"val-{name}", "mitochondria")
+            result.add(
+                name,
+                truth=truth,
+                probability=probability,
+                instances=replace(expected, labels=labels.astype(np.int32)),
+            )
             assert ((labels > 0) == (truth > 0)).mean() > 0.9
             assert read_header(out / f"mitochondria/{name}.tif").pixel_sides_nm == (5.0, 5.0)
             assert sections["instances"][name] == labels.max() > 0
             assert sections["density_per_um2"][name] == pytest.approx(labels.max() / 0.32**2)
             assert (out / f"overlays/{name}.png").stat().st_size > 1000
+    assert result.scores() == recipe.validation
     instances = pd.read_csv(out / "instances.csv")
     assert len(instances) == sections["instances"].sum()
     run = use_pipeline.store.client.get_run(run_id)

@@ -23,7 +23,7 @@ def test_an_evaluation_is_read_from_its_run(store):
     found = get_evaluation(store, run.id)
     assert (found.id, found.trained_run, found.split) == (run.id, "", "val")
     assert (found.method, found.structure, found.dataset) == ("scratch", "vesicles", "d" * 64)
-    assert found.settings == {"threshold": "0.5"}
+    assert found.parameters == {"threshold": "0.5"}
 
 
 def test_a_pointer_is_followed(store):

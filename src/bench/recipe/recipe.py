@@ -1,4 +1,7 @@
-"""A recipe: models, how they are combined, and how their output becomes instances."""
+"""A recipe: models, how they are combined, and how their output becomes instances.
+
+`evaluate` writes that of one model, `optimize` that of a combination; everybody else reads it.
+"""
 
 import dataclasses
 import json
@@ -9,18 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.files import write_json
-from bench.core.hashing import file_sha256
+from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
-from bench.inference.blends import Blend
+from bench.inference.blends import MEAN, Blend
 from bench.inference.prediction import SectionPrediction
+from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import TOP_LEVEL
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.watershed import WatershedSettings
+from bench.words import NONE
 
 _FORMAT = "synapse-bench-recipe"
-_VERSION = 1
+_VERSION = 2
+# What version 1, which only searches wrote, did not say.
+_SINCE_2 = ("segmentation", "origin")
 RECIPE_FILE = "recipe.json"
+# The way of segmentation of a model that is applied as we do; another applies it by its package.
+OWN = "own"
+_REMEDY = "run the step that wrote it again (evaluate or optimize)"
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class RecipeMember:
         seed: Seed of its training.
         trained_run: The run that made it; empty for a source as it is.
         source: That source's name; empty otherwise.
-        evaluation: The run that predicted the validation sections.
+        evaluation: The run that predicted its sections; empty where none did.
         weights_sha256: Hash of its checkpoint.
     """
 
@@ -48,24 +58,26 @@ class RecipeMember:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The best combination of a structure, as a file that can be applied.
+    """How models become instances, as a file that can be applied; one model as it is by default.
 
     Attributes:
         structure: What is segmented.
-        dataset: Content hash of the dataset that it was chosen on.
+        dataset: Content hash of the dataset that it was evaluated or chosen on.
         pixel_size_nm: Pixel size of that dataset, which radius and area are of; None if unknown.
         rescale: Whether images are resampled to each model's pixel size.
         members: The models.
-        ensemble: Row of ENSEMBLES.
-        weights: Weight of each model in a mean.
-        augmentations: Symmetries that each model is averaged over.
         level: A pixel is foreground from this level of 255 on.
         opening_radius_px: Radius of the opening.
         min_area_px: Smallest instance kept.
         watershed: How touching instances are separated; None leaves them together.
-        metric: The metric that it was chosen by.
-        validation: Its scores on the sections that it was chosen on.
-        test: Its scores on the test sections, computed once; empty where they were not.
+        ensemble: Row of ENSEMBLES.
+        weights: Weight of each model in a mean.
+        augmentations: Symmetries that each model is averaged over.
+        segmentation: ``own``, or the package that applies the model and finds the instances.
+        metric: The metric that it was chosen by; ``none`` where nothing was chosen.
+        validation: Its scores on the validation sections; empty where they were not scored.
+        test: Its scores on the test sections; empty where they were not scored.
+        origin: Where opening and smallest area come from, for people: it changes no result.
     """
 
     structure: str
@@ -73,16 +85,18 @@ class Recipe:
     pixel_size_nm: float | None
     rescale: bool
     members: tuple[RecipeMember, ...]
-    ensemble: str
-    weights: tuple[int, ...]
-    augmentations: tuple[str, ...]
     level: int
     opening_radius_px: int
     min_area_px: int
     watershed: WatershedSettings | None
-    metric: str
+    ensemble: str = MEAN
+    weights: tuple[int, ...] = (1,)
+    augmentations: tuple[str, ...] = (IDENTITY,)
+    segmentation: str = OWN
+    metric: str = NONE
     validation: Mapping[str, float] = dataclasses.field(default_factory=dict)
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    origin: str = ""
 
     @property
     def blend(self) -> Blend:
@@ -109,7 +123,7 @@ class Recipe:
         return PostprocessSettings(
             opening_radius_px=round(self.opening_radius_px * factor),
             min_area_px=round(self.min_area_px * factor**2),
-            origin=f"Searched on validation sections by {self.metric}.",
+            origin=self.origin,
         )
 
     def segment(self, prediction: SectionPrediction, pixel_size_nm: float | None) -> Instances:
@@ -134,7 +148,33 @@ class Recipe:
             f"opening radius {self.opening_radius_px} px",
             f"minimum area {self.min_area_px} px",
         ]
-        return ", ".join([*parts, *(["watershed"] if self.watershed else [])])
+        if self.watershed:
+            parts.append("watershed")
+        if self.segmentation != OWN:
+            parts.append(f"by {self.segmentation}")
+        return ", ".join(parts)
+
+    def identity(self) -> dict[str, Any]:
+        """All that it says as plain values, without what is only said for people."""
+        content = dataclasses.asdict(self)
+        del content["origin"]
+        if content["watershed"]:
+            del content["watershed"]["origin"]
+        return content
+
+    def hashes(self) -> tuple[str, str]:
+        """The hash that it is registered by, and the one of earlier versions.
+
+        Those hashed a file of version 1, prose included.
+        """
+        said = {name: v for name, v in dataclasses.asdict(self).items() if name not in _SINCE_2}
+        earlier = {"format": _FORMAT, "version": 1, **said}
+        return json_sha256(self.identity()), json_sha256(earlier)
+
+
+def searched_by(metric: str) -> str:
+    """Where the post-processing of a search comes from, one sentence."""
+    return f"Searched on validation sections by {metric}."
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
@@ -143,33 +183,47 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads a recipe.
+    """Reads a recipe of this format's version, or of version 1.
 
     Raises:
-        BenchError: If the file is no recipe of this release.
+        BenchError: If the file is no such recipe.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchError(f"{path} is not a readable recipe ({error}): write it again") from error
+        raise BenchError(f"{path} is not a readable recipe ({error}): {_REMEDY}") from error
     content = content if isinstance(content, dict) else {}
     found, version = content.pop("format", None), content.pop("version", None)
-    if (found, version) != (_FORMAT, _VERSION):
+    if found != _FORMAT or version not in (1, _VERSION):
         raise BenchError(
-            f"{path} must have format {_FORMAT!r} version {_VERSION}, received {found!r} version "
-            f"{version!r}: run optimize again"
+            f"{path} must have format {_FORMAT!r} version 1 or {_VERSION}, received {found!r} "
+            f"version {version!r}: {_REMEDY}, or update synapse-bench"
         )
+    if version == 1:
+        content |= {"segmentation": OWN, "origin": searched_by(content.get("metric", NONE))}
+    wrong = content.keys() ^ {field.name for field in dataclasses.fields(Recipe)}
     try:
-        content["members"] = tuple(RecipeMember(**member) for member in content["members"])
-        watershed = content["watershed"]
-        content["watershed"] = WatershedSettings(**watershed) if watershed else None
-        content |= {name: tuple(content[name]) for name in ("weights", "augmentations")}
-        return Recipe(**content)
+        if wrong:
+            raise KeyError(*sorted(wrong))
+        return _recipe_from_json(content)
     except (KeyError, TypeError) as error:
         raise BenchError(
-            f"{path} must say all about a combination and no more, received a file that does not "
-            f"({error}): run optimize again"
+            f"{path} must say all about a recipe and no more, received a file that does not "
+            f"({error}): {_REMEDY}"
         ) from error
+
+
+def _recipe_from_json(content: dict[str, Any]) -> Recipe:
+    """A recipe from the plain values of its fields."""
+    watershed = content["watershed"]
+    return Recipe(
+        **content
+        | {name: tuple(content[name]) for name in ("weights", "augmentations")}
+        | {
+            "members": tuple(RecipeMember(**member) for member in content["members"]),
+            "watershed": WatershedSettings(**watershed) if watershed else None,
+        }
+    )
 
 
 def write_recipe_folder(folder: Path, recipe: Recipe, weights: Sequence[Path]) -> None:

@@ -21,13 +21,13 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import (
     PostprocessSettings,
     paper_settings,
-    segment_prediction,
     settings_from_annotations,
 )
-from bench.postprocess.watershed import WatershedSettings
+from bench.recipe.recipe import Recipe
 from bench.recipe.scores import SplitResult, threshold_level
-from bench.steps.scoring.evaluation_report import log_pictures, log_scores
+from bench.steps.scoring.evaluation_report import log_pictures, log_recipe, log_scores
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
+from bench.steps.scoring.recipes import find_watershed
 from bench.steps.training.data import TrainingData, describe_run
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
@@ -50,13 +50,7 @@ class _Task:
     dataset: PreparedDataset
     subject: Subject
     structure: Structure
-    settings: PostprocessSettings
-    watershed: WatershedSettings | None
-
-    @property
-    def augmentations(self) -> tuple[str, ...]:
-        """Names of the symmetries that are predicted."""
-        return find_augmentations(self.config.augmentations)
+    recipe: Recipe
 
 
 def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -90,15 +84,16 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         _predict_split(task, run, predictions)
         result = _score_split(task, predictions)
         _report_removal(task, run, result)
-        log_scores(run, result, config.split, threshold_level(config.threshold))
+        log_scores(run, result, config.split, task.recipe.level)
         log_pictures(
             run,
             task.dataset,
             task.structure.name,
             result,
-            lambda name: clean(task, read_mean(predictions, name, task.augmentations)),
+            lambda name: _segment_stored(task, predictions, name)[1],
         )
         run.log_file(predictions)
+        log_recipe(run, task.recipe, result, config.split, Path(folder))
     return run.id
 
 
@@ -110,15 +105,9 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
     _check_augmentations(config, subject, info)
-    watershed = info.inference.get("watershed") if config.separation == AUTO else None
-    return _Task(
-        config=config,
-        dataset=dataset,
-        subject=subject,
-        structure=structure,
-        settings=_choose_settings(config, dataset, structure, subject),
-        watershed=WatershedSettings(**watershed) if watershed else None,
-    )
+    settings = _choose_settings(config, dataset, structure, subject)
+    recipe = _make_recipe(config, dataset, subject, settings, info)
+    return _Task(config, dataset, subject, structure, recipe)
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
@@ -162,6 +151,30 @@ def _choose_settings(
     return dataclasses.replace(settings, **given, origin=origin)
 
 
+def _make_recipe(
+    config: EvaluateConfig,
+    dataset: PreparedDataset,
+    subject: Subject,
+    settings: PostprocessSettings,
+    info: ModelInfo,
+) -> Recipe:
+    """How the model becomes instances; all that follows reads it here."""
+    return Recipe(
+        structure=subject.cell.structure,
+        dataset=dataset.content_hash,
+        pixel_size_nm=dataset.pixel_size_nm,
+        rescale=config.rescale,
+        members=(subject.member,),
+        level=threshold_level(config.threshold),
+        opening_radius_px=settings.opening_radius_px,
+        min_area_px=settings.min_area_px,
+        watershed=find_watershed(info) if config.separation == AUTO else None,
+        augmentations=find_augmentations(config.augmentations),
+        segmentation=config.segmentation,
+        origin=settings.origin,
+    )
+
+
 def _identify(task: _Task) -> Identity:
     """The identity of an evaluation: the model's weights, and how they are applied."""
     return Identity(
@@ -169,13 +182,14 @@ def _identify(task: _Task) -> Identity:
         settings={
             "split": task.config.split,
             "protocol": task.config.protocol,
-            "augmentations": task.augmentations,
+            "augmentations": task.recipe.augmentations,
             "threshold": task.config.threshold,
             "device": task.config.device,
             "rescale": task.config.rescale,
             "segmentation": task.config.segmentation,
             "separation": task.config.separation,
-            "postprocess": dataclasses.asdict(task.settings),
+            "opening_radius_px": task.recipe.opening_radius_px,
+            "min_area_px": task.recipe.min_area_px,
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
         method=task.subject.cell.method,
@@ -194,10 +208,10 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "method": task.subject.cell.method,
         "structure": task.structure.name,
         "seed": task.subject.cell.seed,
-        "opening_radius_px": task.settings.opening_radius_px,
-        "min_area_px": task.settings.min_area_px,
-        "postprocess_origin": task.settings.origin,
-        "watershed": task.watershed.origin if task.watershed else "none",
+        "opening_radius_px": task.recipe.opening_radius_px,
+        "min_area_px": task.recipe.min_area_px,
+        "postprocess_origin": task.recipe.origin,
+        "watershed": task.recipe.watershed.origin if task.recipe.watershed else "none",
         # Which opening and smallest area are of.
         "dataset_pixel_size_nm": task.dataset.pixel_size_nm,
         "weights_sha256": task.subject.sha256,
@@ -208,7 +222,7 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
     """Applies the model to every section of the split, into a prediction file."""
     compute = choose_compute(task.config.device, AUTO)
     predict, info = _open_model(task, compute)
-    fed_nm = task.dataset.pixel_size_nm if task.config.rescale else None
+    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     names = task.dataset.sections(task.config.split)
     attributes = {
         "structure": task.structure.name,
@@ -216,14 +230,16 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
         "dataset": task.dataset.content_hash,
         "run": task.subject.run_id,
         "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
-        "augmentations": task.augmentations,
+        "augmentations": task.recipe.augmentations,
     }
     started, pixels = time.monotonic(), 0
     what = f"predict {task.subject.cell.method} {task.structure.name}"
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
         for done, name in enumerate(names, start=1):
             raw = task.dataset.read_raw(name)
-            for augmentation, maps in predict_augmented(predict, raw, fed_nm, task.augmentations):
+            for augmentation, maps in predict_augmented(
+                predict, raw, fed_nm, task.recipe.augmentations
+            ):
                 file.write(name, augmentation, maps)
             pixels += raw.size
             advance(done, len(names), name)
@@ -241,29 +257,26 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
 def _open_model(task: _Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
     """Reads the model, applied our way or synapse_net's."""
     path, structure = task.subject.weights, task.structure.name
-    if task.config.segmentation == "synapse_net":
+    if task.recipe.segmentation == "synapse_net":
         info = load_info(path)
         return open_synapse_net(path, info, compute, structure), info
     return open_predictor(path, compute, structure)
 
 
-def clean(task: _Task, prediction: SectionPrediction) -> Instances:
-    """From the stored maps of a section to instances."""
-    return segment_prediction(
-        prediction,
-        level=threshold_level(task.config.threshold),
-        settings=task.settings,
-        watershed=task.watershed,
-    )
+def _segment_stored(
+    task: _Task, predictions: Path, name: str
+) -> tuple[SectionPrediction, Instances]:
+    """The mean of the stored maps of a section, and its instances by the recipe."""
+    prediction = read_mean(predictions, name, task.recipe.augmentations)
+    return prediction, task.recipe.segment(prediction, task.dataset.pixel_size_nm)
 
 
 def _score_split(task: _Task, predictions: Path) -> SplitResult:
     """Scores every section of the split, from the stored predictions."""
     result = SplitResult()
     for name in task.dataset.sections(task.config.split):
-        prediction = read_mean(predictions, name, task.augmentations)
+        prediction, instances = _segment_stored(task, predictions, name)
         truth = task.dataset.read_labels(name, task.structure.name)
-        instances = clean(task, prediction)
         result.add(name, truth=truth, probability=prediction.foreground, instances=instances)
     return result
 
@@ -272,11 +285,11 @@ def _report_removal(task: _Task, run: Run, result: SplitResult) -> None:
     """Says what post-processing removed, and warns where it is more than half."""
     removed = result.removed_fraction()
     run.log_metrics({f"{task.config.split}/postprocess_removed_fraction": removed})
-    log.info("post-processing: %s", task.settings.origin)
+    log.info("post-processing: %s", task.recipe.origin)
     if removed > _REPORTED_LOSS:
         warning = (
-            f"post-processing (opening {task.settings.opening_radius_px} px, smallest area "
-            f"{task.settings.min_area_px} px) removed {100 * removed:.0f} % of the predicted "
+            f"post-processing (opening {task.recipe.opening_radius_px} px, smallest area "
+            f"{task.recipe.min_area_px} px) removed {100 * removed:.0f} % of the predicted "
             f"{task.structure.name}: use protocol=data or a smaller min_area_px"
         )
         run.add_warning(warning)

@@ -14,9 +14,8 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
 from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_prediction
-from bench.inference.symmetries import find_augmentations
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
-from bench.recipe.recipe import Recipe
+from bench.recipe.recipe import Recipe, searched_by
 from bench.recipe.scores import SplitResult
 from bench.report.variants import combination_name
 from bench.search.candidates import (
@@ -32,7 +31,6 @@ from bench.steps.scoring.evaluation_report import log_pictures, log_scores
 from bench.steps.scoring.optimize_members import (
     Member,
     find_members,
-    plain_candidate,
     predictions_of,
 )
 from bench.steps.scoring.optimize_report import (
@@ -116,7 +114,7 @@ def _resolve_task(config: OptimizeConfig, store: Store) -> _Task:
     structure = find_structure(config.structure)
     dataset.instances("val", structure.name)
     members = find_members(config, dataset, structure.name, store)
-    defaults = {member.name: plain_candidate(member, store) for member in members}
+    defaults = {member.name: member.plain_candidate() for member in members}
     return _Task(
         config=config,
         dataset=dataset,
@@ -240,7 +238,7 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         pixel_size_nm=task.dataset.pixel_size_nm,
-        rescale=chosen[0].rescale,
+        rescale=chosen[0].recipe.rescale,
         members=tuple(member.for_recipe() for member in chosen),
         ensemble=winner.blend.ensemble,
         weights=winner.blend.weights,
@@ -251,6 +249,7 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
         watershed=winner.watershed,
         metric=task.settings.metric,
         validation=winner.scores,
+        origin=searched_by(task.settings.metric),
     )
 
 
@@ -279,8 +278,8 @@ def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
     run.set_tags({"bench.train_seconds": str(sum(c.get("train_seconds", 0) for c in costs))})
     seconds = 0.0
     for each, cost in zip(recipe.members, costs, strict=True):
-        evaluated = members[each.name].validation.settings.get("augmentations", NONE)
-        passes = len(recipe.augmentations) / len(find_augmentations(evaluated))
+        evaluated = members[each.name].recipe
+        passes = len(recipe.augmentations) / len(evaluated.augmentations)
         seconds += passes / cost.get("predict_megapixels_per_s", math.inf)
     metrics = {"model/parameters": sum(c.get("parameters", 0) for c in costs)}
     if seconds:

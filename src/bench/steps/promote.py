@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.scoring import PromoteConfig
-from bench.core.hashing import json_sha256
 from bench.core.version import code_version
 from bench.errors import BenchError
 from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
-from bench.recipe.recipe import Recipe, recipe_to_json, write_recipe_folder
+from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
 from bench.structures import find_structure
@@ -97,13 +96,13 @@ class _Task:
 
     Attributes:
         found: The recipe with its weights.
-        sha256: Hash of the recipe.
+        hashes: Hash of the recipe, and that by which earlier versions registered it.
         registered: The version that has it already; None if it is new.
         champion: The champion so far; None without one.
     """
 
     found: FoundRecipe
-    sha256: str
+    hashes: tuple[str, str]
     registered: RegisteredModel | None
     champion: RegisteredModel | None
 
@@ -111,6 +110,11 @@ class _Task:
     def recipe(self) -> Recipe:
         """The recipe."""
         return self.found.recipe
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the recipe."""
+        return self.hashes[0]
 
 
 def promote(config: PromoteConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -155,10 +159,10 @@ def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
             f"run {found.run_id} searched {found.recipe.structure}, received structure="
             f"{structure}: give structure={found.recipe.structure}, or another run"
         )
-    sha256 = json_sha256(recipe_to_json(found.recipe))
-    return _Task(
-        found, sha256, find_version(store, structure, sha256), find_champion(store, structure)
-    )
+    hashes = found.recipe.hashes()
+    known = (find_version(store, structure, sha256) for sha256 in hashes)
+    registered = next((model for model in known if model), None)
+    return _Task(found, hashes, registered, find_champion(store, structure))
 
 
 def _check_challenge(task: _Task, *, replace: bool) -> None:
@@ -181,7 +185,7 @@ def _compare_scores(task: _Task) -> tuple[float, float] | None:
     """Validation scores of challenger and champion; None where they cannot be compared."""
     champion, recipe = task.champion, task.recipe
     key = f"val/{recipe.metric}"
-    if champion is None or champion.tags.get(RECIPE_TAG) == task.sha256:
+    if champion is None or champion.tags.get(RECIPE_TAG) in task.hashes:
         return None
     if champion.tags.get("bench.dataset") != recipe.dataset or key not in champion.tags:
         log.info("%s was chosen on another dataset: no scores to compare", champion.uri)

@@ -134,7 +134,7 @@ def _identify(task: _Task) -> Identity:
     return Identity(
         step="segment",
         settings={
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": recipe.identity(),
             "sizes": dict(subject.sizes),
             "device": task.compute.device.type,
             "precision": task.compute.precision,

@@ -55,7 +55,7 @@ RUNS = {
         "A model's scores on one split, `val/*` or `test/*`, pooled over sections; each "
         "section's are in `sections.csv`. `overlays/` shows what was found (the colours are "
         "named in the pictures), `precision_recall.png` every threshold, `predictions.h5` the "
-        "probabilities."
+        "probabilities, `recipe.json` how instances were made of them."
     ),
     "optimize": (
         "The best combination of models, augmentations, threshold and clean-up, searched on "

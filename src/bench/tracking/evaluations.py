@@ -1,4 +1,4 @@
-"""Finished evaluations and searches: what they are of, and how instances were made of them."""
+"""Finished evaluations and searches: what they are of, and where they are."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,8 +27,10 @@ class Evaluation:
         split: The split predicted.
         seed: Seed of the model's training.
         labelled: Annotated training sections that it used; None for all.
+        protocol: How its post-processing was chosen; empty in runs of an early version.
         trained_run: The run that made the model; empty where a source was scored as it is.
-        settings: Its resolved settings as texts.
+        parameters: Its logged settings as texts, from which the recipe of an earlier version's
+            run is read, and nothing else.
     """
 
     id: str
@@ -38,8 +40,9 @@ class Evaluation:
     split: str
     seed: int
     labelled: int | None
+    protocol: str
     trained_run: str
-    settings: Mapping[str, str]
+    parameters: Mapping[str, str]
 
 
 def get_evaluation(store: Store, run_id: str) -> Evaluation:
@@ -94,8 +97,9 @@ def _read_evaluation(run: MlflowRun) -> Evaluation:
         split=tags["bench.split"],
         seed=int(tags.get("bench.seed", 0)),
         labelled=int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
+        protocol=tags.get("bench.protocol", ""),
         trained_run="" if trained == "none" else trained,
-        settings={
+        parameters={
             name.removeprefix("cfg."): value
             for name, value in run.data.params.items()
             if name.startswith("cfg.")

@@ -247,6 +247,12 @@ def fetch_artifact(store: Store, run_id: str, path: str) -> Path:
     return local if local.exists() else _copy_file(store, run_id, path)
 
 
+def find_artifact(store: Store, run_id: str, name: str) -> Path | None:
+    """As fetch_artifact, of a file that runs of earlier versions lack: None where it is not."""
+    names = {item.path for item in store.client.list_artifacts(run_id)}
+    return fetch_artifact(store, run_id, name) if name in names else None
+
+
 def _local_path(folder: str, path: str) -> Path:
     """Where an artifact is, if its folder is on this machine: mlflow would copy it even then."""
     return Path(folder.removeprefix("file://")) / path

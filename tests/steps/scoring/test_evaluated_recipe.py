@@ -1,3 +1,5 @@
+import contextlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,15 +7,23 @@ import numpy as np
 import pytest
 import tifffile
 
+from bench.config.data import ExportConfig
 from bench.config.running import SegmentConfig
+from bench.config.scoring import EvaluateConfig, OptimizeConfig
+from bench.errors import BenchError
 from bench.inference.device import choose_compute
 from bench.inference.prediction_file import read_mean
 from bench.inference.symmetries import SYMMETRIES
 from bench.recipe.predictor import RecipePredictor
-from bench.steps.scoring.recipes import find_model
+from bench.recipe.recipe import RECIPE_FILE, read_recipe
+from bench.steps.evaluate import resolve_task
+from bench.steps.export import export
+from bench.steps.optimize import optimize
+from bench.steps.scoring.recipes import find_model, read_evaluated
 from bench.steps.segment import segment
 from bench.steps.serving.subject import find_subject
 from bench.steps.serving.work import Work
+from bench.tracking.evaluations import get_evaluation
 from bench.tracking.queries import fetch_artifact
 
 
@@ -26,7 +36,7 @@ def use_searched(searched, use_store):
 def test_the_recipe_is_what_the_evaluation_did(use_searched):
     run = use_searched.on_test[0]
     settings = use_searched.store.client.get_run(run).data.params
-    recipe = find_model(run, use_searched.store).recipe()
+    recipe = find_model(run, use_searched.store).recipe
     assert recipe.augmentations == tuple(SYMMETRIES)
     assert recipe.pixel_size_nm == 5.0
     assert recipe.level == 128
@@ -35,6 +45,174 @@ def test_the_recipe_is_what_the_evaluation_did(use_searched):
     (member,) = recipe.members
     assert (member.trained_run, member.evaluation) == (use_searched.trained[0], run)
     assert recipe.blend.passes == 8
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_evaluation_writes_what_it_did_and_its_scores(pipeline, split):
+    run_id = getattr(pipeline, f"on_{split}")
+    recipe = read_recipe(fetch_artifact(pipeline.store, run_id, RECIPE_FILE))
+    run = pipeline.store.client.get_run(run_id).data
+    scores = {"val": recipe.validation, "test": recipe.test}
+    logged = {name: run.metrics[f"{split}/{name}"] for name in scores[split]}
+    assert scores.pop(split) == logged
+    assert list(scores.values()) == [{}]
+    assert (recipe.metric, recipe.segmentation) == ("none", "own")
+    assert recipe.origin == run.params["cfg.postprocess_origin"]
+    assert recipe.members[0].evaluation == run_id
+    assert read_evaluated(get_evaluation(pipeline.store, run_id), pipeline.store) == recipe
+
+
+def test_the_way_of_a_package_is_in_the_recipe(pipeline):
+    config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained)
+    ways = [
+        resolve_task(replace(config, segmentation=way), pipeline.store).recipe
+        for way in ("own", "synapse_net")
+    ]
+    assert ways[1] == replace(ways[0], segmentation="synapse_net")
+    assert ways[0].identity() != ways[1].identity()
+
+
+@pytest.fixture
+def as_earlier():
+    """Within it, evaluations are as an earlier version left them: their parameters only."""
+
+    @contextlib.contextmanager
+    def hide(store, *run_ids):
+        files = [fetch_artifact(store, run_id, RECIPE_FILE) for run_id in run_ids]
+        hidden = [file.rename(file.parent.parent / f"{file.parent.name}.hidden") for file in files]
+        try:
+            yield
+        finally:
+            for file, elsewhere in zip(files, hidden, strict=True):
+                elsewhere.rename(file)
+
+    return hide
+
+
+def test_what_an_earlier_version_left_says_the_same(use_searched, pipeline, as_earlier):
+    for store, run_id in (
+        *((use_searched.store, run_id) for run_id in use_searched.on_test),
+        (pipeline.store, pipeline.on_val),
+        (pipeline.store, pipeline.on_test),
+    ):
+        written = read_evaluated(get_evaluation(store, run_id), store)
+        with as_earlier(store, run_id):
+            found = read_evaluated(get_evaluation(store, run_id), store)
+        assert found == replace(written, validation={}, test={})
+
+
+def test_segment_and_export_do_the_same_with_it(
+    use_searched, as_earlier, tmp_path, tiny_tree, contents
+):
+    """They are the same runs, too."""
+    store, run_id = use_searched.store, use_searched.on_test[0]
+
+    def apply(name):
+        image, output = str(tiny_tree / "test/raw/s6.png"), str(tmp_path / name)
+        segmented = segment(
+            SegmentConfig(
+                run_id=run_id, input=image, output=output, pixel_size_nm=5.0, device="cpu"
+            )
+        )
+        labels = ExportConfig(
+            dataset=str(use_searched.dataset), run_id=run_id, format="tiff", output=f"{output}-tiff"
+        )
+        return segmented, export(labels, store)
+
+    first = apply("written")
+    with as_earlier(store, run_id):
+        assert apply("earlier") == first
+    assert contents(tmp_path / "earlier") == contents(tmp_path / "written")
+    exported = contents(tmp_path / "written-tiff")
+    assert contents(tmp_path / "earlier-tiff") == exported
+    assert len(exported) > 0
+
+
+def test_optimize_finds_the_same_with_it(use_searched, as_earlier, tmp_path, contents):
+    client = use_searched.store.client
+    validations = [
+        run.info.run_id
+        for run in client.search_runs(
+            [use_searched.store.experiment_id],
+            "tags.`bench.step` = 'evaluate' AND tags.`bench.split` = 'val'",
+        )
+    ]
+
+    def search(name):
+        config = OptimizeConfig(
+            dataset=str(use_searched.dataset),
+            augmentations="all",
+            ensembles="mean",
+            finalists=1,
+            opening_radii_px="0",
+            output=str(tmp_path / name),
+        )
+        run_id = optimize(config)
+        # Else the second would be the first.
+        client.delete_run(run_id)
+        return run_id
+
+    first = search("written")
+    with as_earlier(use_searched.store, *validations, *use_searched.on_test):
+        assert search("earlier") != first
+    found = contents(tmp_path / "written")
+    assert contents(tmp_path / "earlier") == found
+    assert json.loads(found["recipe.json"])["members"]
+
+
+PARAMETERS = {
+    "segmentation": "own",
+    "rescale": "False",
+    "threshold": "0.5",
+    "opening_radius_px": "1",
+    "min_area_px": "20",
+    "watershed": "none",
+    "source": "model.safetensors",
+    "weights_sha256": "0" * 64,
+}
+
+
+@pytest.fixture
+def read_recorded(evaluated, store):
+    """Reads the recipe of an evaluation that left parameters only."""
+
+    def read(parameters):
+        logged = {f"cfg.{name}": value for name, value in parameters.items()}
+        run_id = evaluated(0.5, logged=logged)
+        return read_evaluated(get_evaluation(store, run_id), store)
+
+    return read
+
+
+def test_parameters_are_read_as_their_types(read_recorded):
+    recipe = read_recorded(PARAMETERS)
+    assert recipe.rescale is False
+    assert (recipe.level, recipe.opening_radius_px, recipe.min_area_px) == (128, 1, 20)
+    assert (recipe.pixel_size_nm, recipe.augmentations) == (None, ("identity",))
+    assert recipe.members[0].source == "model.safetensors"
+    more = {"rescale": "True", "dataset_pixel_size_nm": "1.5", "augmentations": "all"}
+    recipe = read_recorded(PARAMETERS | more)
+    assert recipe.rescale is True
+    assert (recipe.pixel_size_nm, recipe.augmentations) == (1.5, tuple(SYMMETRIES))
+    assert read_recorded(PARAMETERS | {"dataset_pixel_size_nm": "None"}).pixel_size_nm is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rescale": "yes"}, "parameter rescale of run .* must be of type bool, received 'yes'"),
+        ({"opening_radius_px": "True"}, "must be of type int, received 'True'"),
+        ({"min_area_px": "2.5"}, "must be of type int, received '2.5'"),
+        ({"dataset_pixel_size_nm": "unknown"}, "of type float or NoneType, received 'unknown'"),
+        ({"threshold": None}, r"has no recipe.json and no parameters threshold: evaluate the mod"),
+        (dict.fromkeys(PARAMETERS), r"no parameters segmentation, rescale, threshold, opening"),
+    ],
+)
+def test_parameters_that_do_not_say_it(read_recorded, change, message):
+    given = {name: value for name, value in (PARAMETERS | change).items() if value is not None}
+    with pytest.raises(BenchError, match=message) as error:
+        read_recorded(given)
+    assert "\n" not in str(error.value)
 
 
 def work_of(subject):

@@ -1,15 +1,19 @@
 """What an evaluation leaves in its run: scores, tables and pictures."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from bench.core.files import write_json
 from bench.core.pixels import shrink_factor
 from bench.dataset.prepared import PreparedDataset
 from bench.metrics.curves import average_precision, precision_recall
 from bench.postprocess.instances import Instances
+from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
 from bench.report.figures.charts import precision_recall_figure
 from bench.report.figures.figures import overlay_figure
@@ -90,6 +94,27 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
     run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
     figure = precision_recall_figure(thresholds, precision, recall, level)
     run.log_figure(figure, "precision_recall.png")
+
+
+def log_recipe(run: Run, recipe: Recipe, result: SplitResult, split: str, folder: Path) -> None:
+    """Logs how instances were made, and to what scores: what others apply the model by.
+
+    Args:
+        run: The evaluation's run.
+        recipe: That of its one model.
+        result: The scores.
+        split: What they are of.
+        folder: Where the file is on its way to the run.
+    """
+    (member,) = recipe.members
+    scored = dataclasses.replace(
+        recipe,
+        members=(dataclasses.replace(member, evaluation=run.id),),
+        validation=result.scores() if split == "val" else {},
+        test=result.scores() if split == "test" else {},
+    )
+    write_json(folder / RECIPE_FILE, recipe_to_json(scored))
+    run.log_file(folder / RECIPE_FILE)
 
 
 def log_pictures(

@@ -8,6 +8,7 @@ from bench.core.hashing import file_sha256
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import find_method
+from bench.recipe.recipe import RecipeMember
 from bench.steps.training.source import fetch_checkpoint, resolve_source, source_of
 from bench.structures import find_structure
 from bench.tracking.queries import Cell, FoundRun, find_trained, get_trained
@@ -34,6 +35,19 @@ class Subject:
     weights: Path
     sha256: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def member(self) -> RecipeMember:
+        """What a recipe says of it, before it is evaluated."""
+        return RecipeMember(
+            name=self.cell.method,
+            method=self.cell.method,
+            seed=self.cell.seed,
+            trained_run=self.run_id,
+            source=self.source,
+            evaluation="",
+            weights_sha256=self.sha256,
+        )
 
 
 def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:

@@ -1,7 +1,8 @@
 """Which evaluated models a search works with, and their stored predictions."""
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +11,11 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction_file import list_stored
-from bench.inference.symmetries import find_augmentations
 from bench.methods import find_method
-from bench.models.checkpoint import load_info
-from bench.postprocess.watershed import WatershedSettings
-from bench.recipe.recipe import RecipeMember
-from bench.recipe.scores import threshold_level
+from bench.recipe.recipe import OWN, Recipe, RecipeMember
 from bench.report.variants import variant_name
 from bench.search.candidates import Candidate
-from bench.steps.serving.export_subject import find_weights
+from bench.steps.scoring.recipes import read_evaluated
 from bench.structures import split_names
 from bench.tracking.evaluations import Evaluation, get_evaluation, is_evaluation, list_evaluations
 from bench.tracking.queries import fetch_artifact, get_trained
@@ -28,8 +25,31 @@ from bench.words import AUTO
 log = logging.getLogger(__name__)
 
 _PREDICTIONS = "predictions.h5"
-# Settings of an evaluation without which its model cannot be told from others, or applied.
-_NEEDED = {"weights_sha256", "rescale", "segmentation", "protocol", "threshold", "watershed"}
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An evaluation, and how it made instances of one model's predictions.
+
+    Attributes:
+        evaluation: The evaluation.
+        recipe: What it wrote.
+    """
+
+    evaluation: Evaluation
+    recipe: Recipe
+
+    @property
+    def model(self) -> tuple[str, ...]:
+        """What tells its model from others, as it was applied."""
+        recipe = self.recipe
+        sha256 = recipe.members[0].weights_sha256
+        return self.evaluation.method, sha256, str(recipe.rescale), recipe.segmentation
+
+    @property
+    def richness(self) -> tuple[int, bool]:
+        """How much it offers: augmentations, and settings that fit the annotations."""
+        return len(self.recipe.augmentations), self.evaluation.protocol == "data"
 
 
 @dataclass(frozen=True)
@@ -39,29 +59,28 @@ class Member:
     Attributes:
         name: What the search calls it.
         validation: Its evaluation on the validation split.
-        test: That on the test split; None without one.
+        recipe: How that made instances.
+        test: Its evaluation on the test split; None without one.
     """
 
     name: str
     validation: Evaluation
+    recipe: Recipe
     test: Evaluation | None
-
-    @property
-    def rescale(self) -> bool:
-        """Whether sections were resampled to the model's pixel size."""
-        return self.validation.settings["rescale"] == "True"
 
     def for_recipe(self) -> RecipeMember:
         """What a recipe says of it."""
-        found = self.validation
-        return RecipeMember(
-            name=self.name,
-            method=found.method,
-            seed=found.seed,
-            trained_run=found.trained_run,
-            source="" if found.trained_run else found.settings["source"],
-            evaluation=found.id,
-            weights_sha256=found.settings["weights_sha256"],
+        return dataclasses.replace(self.recipe.members[0], name=self.name)
+
+    def plain_candidate(self) -> Candidate:
+        """The model as its evaluation made instances, without augmentation."""
+        return Candidate(
+            blend=Blend((self.name,)),
+            level=self.recipe.level,
+            opening_radius_px=self.recipe.opening_radius_px,
+            min_area_px=self.recipe.min_area_px,
+            scores={},
+            watershed=self.recipe.watershed,
         )
 
 
@@ -75,11 +94,12 @@ def find_members(
     """
     experiment = experiment_id_of(store, config.experiment)
 
-    def of_split(split: str) -> list[Evaluation]:
+    def of_split(split: str) -> list[Applied]:
         found = list_evaluations(
             store, experiment, structure=structure, dataset=dataset.content_hash, split=split
         )
-        return [evaluation for evaluation in found if _is_own(evaluation)]
+        # That of a package cannot be combined with others.
+        return [each for each in _read_all(found, store) if each.recipe.segmentation == OWN]
 
     validations = of_split("val")
     chosen = _choose_newest(validations, config) if config.runs == AUTO else None
@@ -96,29 +116,18 @@ def find_members(
     _check_rescale(chosen)
     tests = of_split("test")
     return [
-        Member(name, evaluation, find_test(evaluation, tests))
-        for name, evaluation in chosen.items()
+        Member(name, each.evaluation, each.recipe, find_test(each, tests))
+        for name, each in chosen.items()
     ]
 
 
-def _is_own(evaluation: Evaluation) -> bool:
-    """Whether a model was applied our way; synapse_net's own cannot be applied by a recipe.
-
-    Evaluations of an early version do not say what they were of, and are left out.
-    """
-    return evaluation.settings.keys() >= _NEEDED and evaluation.settings["segmentation"] == "own"
-
-
-def _key_of(evaluation: Evaluation) -> tuple[str, ...]:
-    """What tells models apart."""
-    names = ("weights_sha256", "rescale", "segmentation")
-    return (evaluation.method, *(evaluation.settings.get(name, "") for name in names))
-
-
-def _richness(evaluation: Evaluation) -> tuple[int, bool]:
-    """How much an evaluation offers: augmentations, and settings that fit the annotations."""
-    stored = find_augmentations(evaluation.settings.get("augmentations", "none"))
-    return len(stored), evaluation.settings["protocol"] == "data"
+def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[Applied]:
+    """The evaluations with their recipes; one that has none that can be read is left out."""
+    for evaluation in evaluations:
+        try:
+            yield Applied(evaluation, read_evaluated(evaluation, store))
+        except BenchError as error:
+            log.warning("not searched: %s", error)
 
 
 def _name_of(evaluation: Evaluation) -> str:
@@ -127,9 +136,7 @@ def _name_of(evaluation: Evaluation) -> str:
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
 
-def _choose_newest(
-    validations: Sequence[Evaluation], config: OptimizeConfig
-) -> dict[str, Evaluation]:
+def _choose_newest(validations: Sequence[Applied], config: OptimizeConfig) -> dict[str, Applied]:
     """The newest model of every method and seed that learned from all annotations.
 
     Of the evaluations of that model it is the richest.
@@ -137,43 +144,45 @@ def _choose_newest(
     wanted = None
     if config.methods != "all":
         wanted = {find_method(name).name for name in split_names(config.methods)}
-    chosen: dict[str, Evaluation] = {}
-    for evaluation in validations:
+    chosen: dict[str, Applied] = {}
+    for each in validations:
+        evaluation = each.evaluation
         if evaluation.labelled is not None or not (wanted is None or evaluation.method in wanted):
             continue
         name = _name_of(evaluation)
-        first = chosen.setdefault(name, evaluation)
-        if _key_of(first) == _key_of(evaluation) and _richness(evaluation) > _richness(first):
-            chosen[name] = evaluation
+        first = chosen.setdefault(name, each)
+        if first.model == each.model and each.richness > first.richness:
+            chosen[name] = each
     return dict(sorted(chosen.items()))
 
 
 def _choose_named(
     run_ids: Iterable[str],
-    validations: Sequence[Evaluation],
+    validations: Sequence[Applied],
     dataset: PreparedDataset,
     structure: str,
     store: Store,
-) -> dict[str, Evaluation]:
+) -> dict[str, Applied]:
     """The models of the runs that the user named, each by its richest evaluation."""
-    chosen: dict[str, Evaluation] = {}
+    chosen: dict[str, Applied] = {}
     for run_id in run_ids:
         if is_evaluation(store, run_id):
             named = get_evaluation(store, run_id)
             _check_belongs(named, dataset, structure)
-            found = [each for each in validations if _key_of(each) == _key_of(named)]
+            model = Applied(named, read_evaluated(named, store)).model
+            found = [each for each in validations if each.model == model]
         else:
             trained = get_trained(store, run_id).id
-            found = [each for each in validations if each.trained_run == trained]
+            found = [each for each in validations if each.evaluation.trained_run == trained]
         if not found:
             raise BenchError(
                 f"optimize needs predictions of the validation split, the model of run {run_id} "
                 f"has none of {structure} on dataset {dataset.content_hash[:8]}: evaluate it with "
                 "split=val"
             )
-        best = max(found, key=_richness)
-        name = _name_of(best)
-        chosen[name if name not in chosen else f"{name} ({best.id[:8]})"] = best
+        best = max(found, key=lambda each: each.richness)
+        name = _name_of(best.evaluation)
+        chosen[name if name not in chosen else f"{name} ({best.evaluation.id[:8]})"] = best
     return chosen
 
 
@@ -191,21 +200,21 @@ def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) 
         )
 
 
-def _check_rescale(chosen: Mapping[str, Evaluation]) -> None:
+def _check_rescale(chosen: Mapping[str, Applied]) -> None:
     """Raises BenchError where models were fed sections of different scales."""
-    groups = {evaluation.settings["rescale"] for evaluation in chosen.values()}
+    groups = {each.recipe.rescale for each in chosen.values()}
     if len(groups) > 1:
-        listed = ", ".join(f"{name}: {e.settings['rescale']}" for name, e in chosen.items())
+        listed = ", ".join(f"{name}: {each.recipe.rescale}" for name, each in chosen.items())
         raise BenchError(
             f"the models of a search are all rescaled or none is, received {listed}: name runs "
             "that agree, or evaluate again"
         )
 
 
-def find_test(validation: Evaluation, tests: Sequence[Evaluation]) -> Evaluation | None:
+def find_test(validation: Applied, tests: Sequence[Applied]) -> Evaluation | None:
     """The richest evaluation of the same model on the test split; of equals the newest."""
-    same = [test for test in tests if _key_of(test) == _key_of(validation)]
-    return max(same, key=_richness) if same else None
+    same = [test for test in tests if test.model == validation.model]
+    return max(same, key=lambda each: each.richness).evaluation if same else None
 
 
 def predictions_of(
@@ -226,20 +235,3 @@ def predictions_of(
                 f"its file has {shapes.get(section, 'none')}: evaluate it again on this dataset"
             )
     return path, augmentations
-
-
-def plain_candidate(member: Member, store: Store) -> Candidate:
-    """The model as its evaluation made instances, without augmentation."""
-    found = member.validation
-    watershed = None
-    if found.settings["watershed"] != "none":
-        described = load_info(find_weights(found, store)).inference.get("watershed")
-        watershed = WatershedSettings(**described) if described else None
-    return Candidate(
-        blend=Blend((member.name,)),
-        level=threshold_level(float(found.settings["threshold"])),
-        opening_radius_px=int(found.settings["opening_radius_px"]),
-        min_area_px=int(found.settings["min_area_px"]),
-        scores={},
-        watershed=watershed,
-    )

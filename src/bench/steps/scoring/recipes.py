@@ -1,17 +1,17 @@
 """Where a recipe and its weights come from: an evaluation, a search, or the registry."""
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
-from bench.inference.blends import MEAN
 from bench.inference.symmetries import find_augmentations
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.watershed import WatershedSettings
-from bench.recipe.recipe import RECIPE_FILE, Recipe, RecipeMember, check_weights, read_recipe
+from bench.recipe.recipe import OWN, RECIPE_FILE, Recipe, RecipeMember, check_weights, read_recipe
 from bench.recipe.scores import threshold_level
-from bench.steps.serving.export_subject import find_weights
 from bench.steps.training.source import fetch_checkpoint, fetch_weights, open_registered
 from bench.tracking.evaluations import (
     Evaluation,
@@ -20,7 +20,7 @@ from bench.tracking.evaluations import (
     get_search,
     is_evaluation,
 )
-from bench.tracking.queries import Cell, fetch_artifact, get_run, get_trained
+from bench.tracking.queries import Cell, fetch_artifact, find_artifact, get_run, get_trained
 from bench.tracking.registry import RegisteredModel
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
@@ -30,120 +30,210 @@ from bench.words import NONE
 _THRESHOLD = 0.5
 
 
+def read_evaluated(evaluation: Evaluation, store: Store) -> Recipe:
+    """How an evaluation made instances.
+
+    Raises:
+        BenchError: If its recipe is broken, or it has none and its parameters do not say it.
+    """
+    path = find_artifact(store, evaluation.id, RECIPE_FILE)
+    return read_recipe(path) if path else _read_parameters(evaluation, store)
+
+
+# Parameters of an evaluation of an earlier version, which wrote no recipe, with their types; and
+# what those of a still earlier one meant that do not name all of them.
+_PARAMETERS: dict[str, tuple[type, ...]] = {
+    "segmentation": (str,),
+    "rescale": (bool,),
+    "threshold": (float, int),
+    "opening_radius_px": (int,),
+    "min_area_px": (int,),
+    "watershed": (str,),
+    "augmentations": (str,),
+    "dataset_pixel_size_nm": (float, type(None)),
+    "source": (str,),
+    "weights_sha256": (str,),
+    "postprocess_origin": (str,),
+}
+_UNNAMED = {"augmentations": NONE, "dataset_pixel_size_nm": "None", "postprocess_origin": ""}
+
+
+def _read_parameters(evaluation: Evaluation, store: Store) -> Recipe:
+    """The recipe of an evaluation of an earlier version, from its parameters."""
+    said = _UNNAMED | dict(evaluation.parameters)
+    missing = ", ".join(name for name in _PARAMETERS if name not in said)
+    if missing:
+        raise BenchError(
+            f"run {evaluation.id} must say how it made instances, it has no {RECIPE_FILE} and no "
+            f"parameters {missing}: evaluate the model again"
+        )
+    given = {name: _parse(evaluation, name, said[name]) for name in _PARAMETERS}
+    member = RecipeMember(
+        name=evaluation.method,
+        method=evaluation.method,
+        seed=evaluation.seed,
+        trained_run=evaluation.trained_run,
+        source="" if evaluation.trained_run else given["source"],
+        evaluation=evaluation.id,
+        weights_sha256=given["weights_sha256"],
+    )
+    return Recipe(
+        structure=evaluation.structure,
+        dataset=evaluation.dataset,
+        pixel_size_nm=given["dataset_pixel_size_nm"],
+        rescale=given["rescale"],
+        members=(member,),
+        level=threshold_level(given["threshold"]),
+        opening_radius_px=given["opening_radius_px"],
+        min_area_px=given["min_area_px"],
+        # Its numbers were in the checkpoint only.
+        watershed=None if given["watershed"] == NONE else _fetch_watershed(member, store),
+        augmentations=find_augmentations(given["augmentations"]),
+        segmentation=given["segmentation"],
+        origin=given["postprocess_origin"],
+    )
+
+
+def _parse(evaluation: Evaluation, name: str, text: str) -> Any:
+    """Reads a parameter as its type; what is no text was written as Python writes it."""
+    kinds = _PARAMETERS[name]
+    if kinds == (str,):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    # A bool is an int to Python, and none here.
+    if type(value) not in kinds:
+        raise BenchError(
+            f"parameter {name} of run {evaluation.id} must be of type "
+            f"{' or '.join(kind.__name__ for kind in kinds)}, received {text!r}: evaluate the "
+            "model again"
+        )
+    return value
+
+
+def _fetch_watershed(member: RecipeMember, store: Store) -> WatershedSettings | None:
+    """How the model that was evaluated says that touching instances are separated."""
+    weights = fetch_weights(store, member.trained_run, member.source)
+    _check_weights(member, file_sha256(weights), weights)
+    return find_watershed(load_info(weights))
+
+
+def find_watershed(info: ModelInfo) -> WatershedSettings | None:
+    """How a model says that touching instances are separated; None if it does not."""
+    settings = info.inference.get("watershed")
+    return WatershedSettings(**settings) if settings else None
+
+
+def _check_weights(member: RecipeMember, sha256: str, weights: Path) -> None:
+    """Raises BenchError where a checkpoint is not the one that was evaluated."""
+    if member.weights_sha256 != sha256:
+        raise BenchError(
+            f"run {member.evaluation} must have evaluated the model that is applied, {weights} has "
+            "changed since: evaluate it again"
+        )
+
+
 @dataclass(frozen=True)
-class _EvaluatedModel:
-    """A model, and the evaluation that says how it is applied.
+class EvaluatedModel:
+    """A model, and how its evaluation says that it is applied.
 
     Attributes:
         cell: What it is, as the benchmark names it.
         run_id: The run that made it; of a source as it is, its evaluation.
         weights: Its checkpoint.
-        sha256: Hash of the checkpoint.
         info: What the checkpoint says.
-        evaluation: The evaluation; None without one.
+        recipe: The evaluation's; without one, nothing is opened or left out.
+        origin: Where the recipe comes from, one sentence.
+        evaluated: Whether there is an evaluation.
         warnings: What a reader of its results must know.
     """
 
     cell: Cell
     run_id: str
     weights: Path
-    sha256: str
     info: ModelInfo
-    evaluation: Evaluation | None
+    recipe: Recipe
+    origin: str
+    evaluated: bool
     warnings: tuple[str, ...] = ()
 
-    def origin(self) -> str:
-        """Where the recipe comes from, one sentence."""
-        found = self.evaluation
-        if found is None:
-            return "The model was not evaluated."
-        return f"As evaluation {found.id} on {found.split}. {found.settings['postprocess_origin']}"
 
-    def recipe(self) -> Recipe:
-        """The recipe that the evaluation used; without one, nothing is opened or left out.
-
-        Raises:
-            BenchError: If the evaluation is of other weights, or not of our way.
-        """
-        settings = dict(self.evaluation.settings) if self.evaluation else {}
-        if self.evaluation:
-            _check_evaluation(self.evaluation, self)
-        size = settings.get("dataset_pixel_size_nm", "None")
-        separated = settings.get("watershed") != "none"
-        return Recipe(
-            structure=self.cell.structure,
-            dataset=self.cell.dataset,
-            pixel_size_nm=None if size == "None" else float(size),
-            rescale=settings.get("rescale", "True") == "True",
-            members=(self.member(),),
-            ensemble=MEAN,
-            weights=(1,),
-            # Runs of an earlier version do not name them.
-            augmentations=find_augmentations(settings.get("augmentations", NONE)),
-            level=threshold_level(float(settings.get("threshold", _THRESHOLD))),
-            opening_radius_px=int(settings.get("opening_radius_px", 0)),
-            min_area_px=int(settings.get("min_area_px", 0)),
-            watershed=_read_watershed(self.info) if separated else None,
-            metric=NONE,
-        )
-
-    def member(self) -> RecipeMember:
-        """What a recipe says of the model."""
-        found, trained = self.evaluation, self.run_id
-        source = "" if found is None or found.trained_run else found.settings["source"]
-        return RecipeMember(
-            name=self.cell.method,
-            method=self.cell.method,
-            seed=self.cell.seed,
-            trained_run="" if source else trained,
-            source=source,
-            evaluation=found.id if found else "",
-            weights_sha256=self.sha256,
-        )
-
-
-def find_model(run_id: str, store: Store) -> _EvaluatedModel:
+def find_model(run_id: str, store: Store) -> EvaluatedModel:
     """Finds the model of a training or an evaluation.
 
     Raises:
-        BenchError: If the run does not exist or has no model.
+        BenchError: If the run does not exist or has no model, or its evaluation is of other
+            weights, or not of our way.
     """
-    if not is_evaluation(store, run_id):
-        trained = get_trained(store, run_id)
-        weights = fetch_checkpoint(store, trained.id)
-        evaluation = find_evaluation_of(store, trained.id)
-        cell, run_id, warnings = trained.cell, trained.id, trained.warnings
-    else:
-        evaluation = get_evaluation(store, run_id)
-        weights = find_weights(evaluation, store)
-        cell, warnings = Cell(evaluation.method, evaluation.structure, evaluation.dataset, 0), ()
-        run_id = evaluation.trained_run or evaluation.id
-        if evaluation.trained_run:
-            trained = get_trained(store, evaluation.trained_run)
-            cell, warnings = trained.cell, trained.warnings
-    return _EvaluatedModel(
-        cell, run_id, weights, file_sha256(weights), load_info(weights), evaluation, warnings
+    if is_evaluation(store, run_id):
+        return _find_evaluated(get_evaluation(store, run_id), store)
+    trained = get_trained(store, run_id)
+    evaluation = find_evaluation_of(store, trained.id)
+    if evaluation is not None:
+        return _find_evaluated(evaluation, store)
+    weights = fetch_checkpoint(store, trained.id)
+    info, cell = load_info(weights), trained.cell
+    recipe = _plain_recipe(cell, trained.id, weights, info)
+    origin = "The model was not evaluated."
+    return EvaluatedModel(
+        cell, trained.id, weights, info, recipe, origin, evaluated=False, warnings=trained.warnings
     )
 
 
-def _check_evaluation(found: Evaluation, model: _EvaluatedModel) -> None:
-    """Raises BenchError where an evaluation is of other weights, or not of our way."""
-    if found.settings["weights_sha256"] != model.sha256:
+def _find_evaluated(evaluation: Evaluation, store: Store) -> EvaluatedModel:
+    """The model of an evaluation."""
+    recipe = read_evaluated(evaluation, store)
+    (member,) = recipe.members
+    weights = fetch_weights(store, member.trained_run, member.source)
+    _check_weights(member, file_sha256(weights), weights)
+    if recipe.segmentation != OWN:
         raise BenchError(
-            f"run {found.id} must have evaluated the model that is applied, {model.weights} has "
-            "changed since: evaluate it again"
+            f"segment applies models its own way, run {evaluation.id} evaluated with segmentation="
+            f"{recipe.segmentation}: evaluate with segmentation=own, and segment again"
         )
-    if found.settings["segmentation"] != "own":
-        raise BenchError(
-            f"segment applies models its own way, run {found.id} evaluated with segmentation="
-            f"{found.settings['segmentation']}: evaluate with segmentation=own, and segment again"
-        )
+    if member.trained_run:
+        trained = get_trained(store, member.trained_run)
+        cell, run_id, warnings = trained.cell, trained.id, trained.warnings
+    else:
+        cell = Cell(evaluation.method, evaluation.structure, evaluation.dataset, 0)
+        run_id, warnings = evaluation.id, ()
+    origin = f"As evaluation {evaluation.id} on {evaluation.split}. {recipe.origin}"
+    return EvaluatedModel(
+        cell,
+        run_id,
+        weights,
+        load_info(weights),
+        recipe,
+        origin,
+        evaluated=True,
+        warnings=warnings,
+    )
 
 
-def _read_watershed(info: ModelInfo) -> WatershedSettings | None:
-    """How a model says that touching instances are separated; None if it does not."""
-    settings = info.inference.get("watershed")
-    return WatershedSettings(**settings) if settings else None
+def _plain_recipe(cell: Cell, trained_run: str, weights: Path, info: ModelInfo) -> Recipe:
+    """The recipe of a model that was never evaluated."""
+    member = RecipeMember(
+        name=cell.method,
+        method=cell.method,
+        seed=cell.seed,
+        trained_run=trained_run,
+        source="",
+        evaluation="",
+        weights_sha256=file_sha256(weights),
+    )
+    return Recipe(
+        structure=cell.structure,
+        dataset=cell.dataset,
+        pixel_size_nm=None,
+        rescale=True,
+        members=(member,),
+        level=threshold_level(_THRESHOLD),
+        opening_radius_px=0,
+        min_area_px=0,
+        watershed=find_watershed(info),
+    )
 
 
 @dataclass(frozen=True)

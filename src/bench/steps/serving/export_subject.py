@@ -2,27 +2,20 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from bench.config.data import ExportConfig
-from bench.core.hashing import file_sha256
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.export.stack import LabelStack, make_stack
 from bench.inference.prediction_file import read_mean
-from bench.inference.symmetries import find_augmentations
-from bench.models.checkpoint import load_info
-from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
-from bench.postprocess.watershed import WatershedSettings
-from bench.recipe.scores import threshold_level
-from bench.steps.training.source import fetch_weights
+from bench.steps.scoring.recipes import read_evaluated
 from bench.structures import find_structure, find_structures
 from bench.tracking.evaluations import Evaluation, get_evaluation
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
-from bench.words import AUTO, NONE
+from bench.words import AUTO
 
 _NO_RUN = (AUTO, "none")
 _DEFAULT_SPLIT = "val"
@@ -137,46 +130,17 @@ def _find_predicted(
             f"run {found.id} segmented {found.structure}, received structure={config.structure}: "
             "leave structure out, or give a run of that structure"
         )
+    recipe = read_evaluated(found, store)
     predictions = fetch_artifact(store, found.id, "predictions.h5")
-    level = threshold_level(float(found.settings["threshold"]))
-    settings = PostprocessSettings(
-        int(found.settings["opening_radius_px"]),
-        int(found.settings["min_area_px"]),
-        found.settings["postprocess_origin"],
-    )
-    watershed = _find_watershed(found, store)
-
-    # Runs of an earlier version do not name it.
-    augmentations = find_augmentations(found.settings.get("augmentations", NONE))
 
     def read(name: str, _: str) -> np.ndarray:
-        prediction = read_mean(predictions, name, augmentations)
-        return segment_prediction(
-            prediction, level=level, settings=settings, watershed=watershed
-        ).labels
+        prediction = read_mean(predictions, name, recipe.augmentations)
+        return recipe.segment(prediction, dataset.pixel_size_nm).labels
 
     # A model sees one section at a time: its numbers start anew in each.
     return Subject(
         dataset, found.split, (found.structure,), read, lambda name, _: name, found.id, found.method
     )
-
-
-def _find_watershed(found: Evaluation, store: Store) -> WatershedSettings | None:
-    """How the evaluation separated touching instances; None if it did not."""
-    if found.settings["watershed"] == "none":
-        return None
-    weights = find_weights(found, store)
-    if file_sha256(weights) != found.settings["weights_sha256"]:
-        raise BenchError(
-            f"run {found.id} must be exported with the model that it evaluated, {weights} has "
-            "changed since: evaluate it again"
-        )
-    return WatershedSettings(**load_info(weights).inference["watershed"])
-
-
-def find_weights(found: Evaluation, store: Store) -> Path:
-    """The checkpoint that was evaluated."""
-    return fetch_weights(store, found.trained_run, found.settings["source"])
 
 
 def number_instances(images: Sequence[np.ndarray], numberings: Sequence[Hashable]) -> np.ndarray:

@@ -118,7 +118,7 @@ def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> 
 def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
     """The model of a training or an evaluation, as it was evaluated."""
     found = find_model(run_id, store)
-    if found.evaluation is None and len(sizes) < len(SIZES):
+    if not found.evaluated and len(sizes) < len(SIZES):
         raise BenchError(
             f"post-processing must follow an evaluation, run {found.run_id} has none: evaluate "
             f"it first, or give {' and '.join(SIZES)}"
@@ -129,10 +129,10 @@ def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
         labelled=found.cell.labelled,
         model=found.run_id,
         trained_on=found.run_id,
-        recipe=found.recipe(),
+        recipe=found.recipe,
         weights=(found.weights,),
         infos=(found.info,),
-        origin=found.origin(),
+        origin=found.origin,
         sizes={},
         warnings=found.warnings,
     )
