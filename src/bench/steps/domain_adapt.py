@@ -100,13 +100,13 @@ def domain_adapt(
 
 def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
-    structure = find_structure(config.structure)
+    dataset = PreparedDataset.open(config.dataset)
+    structure = find_structure(config.structure, dataset.structures)
     named = "domain_adapted_auto" if config.confidence is None else "domain_adapted"
     method = find_method(named if config.method == AUTO else config.method)
     compute = choose_compute(config.device, config.precision)
-    dataset = PreparedDataset.open(config.dataset)
     dataset.instances("val", structure.name)
-    name = source_of(structure.name, config.source)
+    name = source_of(structure.name, config.source, dataset.structures)
     source = resolve_source(store, name, trust=config.trust_checkpoint)
     if source.info is None or source.info.architecture != "unet2d":
         kind = source.info.architecture if source.info else "without weights"
