@@ -1,5 +1,6 @@
 """The one exception that a user's input may cause."""
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -12,12 +13,30 @@ class BenchError(Exception):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """Builds the error for a name that a literal table does not have.
+    """Builds the error for a name that is not one of those there are, and says the nearest.
 
     Args:
         kind: What the table holds, as the user would say it ("structure").
         name: The name received.
-        known: The names that the table has.
+        known: The names that there are.
     """
-    names = ", ".join(sorted(known))
-    return BenchError(f"unknown {kind} {name!r}: choose one of {names}")
+    names = sorted(known)
+    nearest = nearest_name(name, names)
+    hint = f" (did you mean {nearest}?)" if nearest else ""
+    return BenchError(f"unknown {kind} {name!r}: choose one of {', '.join(names) or 'none'}{hint}")
+
+
+def nearest_name(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """The name that another is most like; empty where none is like it.
+
+    Args:
+        name: What was typed.
+        known: The names that there are.
+        likeness: How like, 0 to 1 (the ratio of `difflib.SequenceMatcher`).
+
+    Examples:
+        >>> nearest_name("ribon", ["membrane", "ribbon"])
+        'ribbon'
+    """
+    found = difflib.get_close_matches(name.strip().lower(), list(known), 1, likeness)
+    return found[0] if found else ""

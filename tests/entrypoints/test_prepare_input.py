@@ -110,7 +110,7 @@ def test_images_that_cannot_be_used(run_entry_point, store, write_tree, tmp_path
     ("options", "message"),
     [
         (["--structures", "membrane"], "membrane"),
-        (["--structures", "nucleus"], "unknown structure 'nucleus': choose one of"),
+        (["--structures", "nucleus"], "class for nucleus, received the classes 'mitochondria', 'v"),
         (["--splits", "train=0-2;val=99"], "sections are numbered 0 to 7"),
         (["--splits", "train=0-2"], "received none for val"),
         (["--splits", "train=0;val=0"], "a section must be in one split, received section 0"),

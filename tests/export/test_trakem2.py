@@ -87,7 +87,12 @@ def test_a_scale_that_is_not_known_stays_unknown(ring_labels, tmp_path):
 
 @pytest.mark.parametrize(
     ("structure", "tag"),
-    [("vesicles", "vesicle"), ("T-bar & co", "T_bar___co"), ("2nd", "structure_2nd")],
+    [
+        ("vesicles", "vesicle"),
+        ("T-bar & co", "T_bar___co"),
+        ("2nd", "structure_2nd"),
+        ("region", "structure_region"),
+    ],
 )
 def test_any_structure_has_a_tag(structure, tag, ring_labels, tmp_path):
     assert tag_of(structure) == tag

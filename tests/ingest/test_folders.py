@@ -52,6 +52,34 @@ def test_only_the_structures_asked_for(make_tree, read_tree):
     assert read_tree(root, structures="mito").structures == ("mitochondria",)
 
 
+def test_folders_of_any_name_are_structures(make_tree, read_tree):
+    root = make_tree(structures=("SV", "ribbon", "Synaptic cleft", "PSD-95"))
+    tree = read_tree(root)
+    assert tree.structures == ("vesicles", "psd_95", "ribbon", "synaptic_cleft")
+    labels = tree.sections[0].labels
+    assert labels["synaptic_cleft"].file == "train/Synaptic cleft/s0.png"
+    assert not any("structure of its own" in warning for warning in tree.warnings)
+    assert read_tree(root, structures="Ribbon,psd 95").structures == ("psd_95", "ribbon")
+    mapped = read_tree(root, structures="syn*=cleft,psd*=psd")
+    assert mapped.structures == ("cleft", "psd")
+    with pytest.raises(BenchError, match=r"class for ribon, .* \(did you mean ribbon\?\)"):
+        read_tree(root, structures="ribon")
+
+
+def test_two_spellings_of_a_name_are_one_structure(make_tree, read_tree):
+    root = make_tree(structures=("synaptic cleft", "synaptic_cleft"))
+    with pytest.raises(BenchError, match="must hold one folder of synaptic_cleft, received"):
+        read_tree(root)
+
+
+def test_a_slip_in_the_name_of_a_folder_is_said(make_tree, read_tree):
+    tree = read_tree(make_tree(structures=("vesicels", "ribbon")))
+    assert tree.structures == ("ribbon", "vesicels")
+    (slip,) = [warning for warning in tree.warnings if "structure of its own" in warning]
+    assert slip.startswith("folder vesicels is a structure of its own: if vesicles is meant")
+    assert slip.endswith("-P structures=all,vesicels=vesicles")
+
+
 def test_sections_of_stacks(tmp_path, read_tree):
     root = tmp_path / "input"
     for folder in ("raw", "membrane"):
@@ -112,9 +140,17 @@ BROKEN = {
         lambda root: small(root / "val/vesicles/s3.png"),
         r"val/vesicles/s3.tif must have the size of val/raw/s3.png, 48 x 64 .* 40 x 64",
     ),
-    "unknown structure": (
+    "folder without masks": (
         lambda root: (root / "train/golgi").mkdir(),
-        "golgi must be named after a structure: .*choose one of membrane, mitochondria, vesicles",
+        "train/golgi must hold masks, received none: add or remove it",
+    ),
+    "no name of a structure": (
+        lambda root: (root / "train/labels").mkdir(),
+        "train/labels must be named after a structure: .*-P 'structures=all,labels=vesicles'",
+    ),
+    "structure of another name in train only": (
+        lambda root: shutil.copytree(root / "train/vesicles", root / "train/ribbon"),
+        "every section of val must have a mask of ribbon, received none for s3",
     ),
     "alias twice": (
         lambda root: (root / "train/mito").mkdir(),

@@ -194,8 +194,8 @@ def test_folders_named_by_other_classes_are_mapped(prepared, tmp_path):
             (tmp_path / "tree" / split / kind).mkdir(parents=True)
             content = make_raw(number) if kind == "raw" else paint("vesicle")
             tifffile.imwrite(tmp_path / "tree" / split / kind / f"s{number}.tif", content)
-    with pytest.raises(BenchError, match="structures=sv pool=vesicles"):
-        read_input(PrepareConfig(input=str(tmp_path / "tree")))
+    unmapped = read_input(PrepareConfig(input=str(tmp_path / "tree")))
+    assert unmapped.structures == ("golgi", "sv_pool")
     dataset = prepared(tmp_path / "tree", splits="auto", structures="sv*=vesicles,golgi=membrane")
     assert set(dataset.structures) == {"vesicles", "membrane"}
 
@@ -347,6 +347,83 @@ def test_arrays_of_any_name(prepared, tmp_path):
     with pytest.raises(BenchError, match=r"one array of raw sections, .* -P raw_key=main/em"):
         read_input(PrepareConfig(input=str(path), **settings))
     check_volume(prepared(path, raw_key="main/second", **settings), raw)
+
+
+def write_arrays(path, arrays) -> None:
+    """Writes arrays by key, as HDF5 or as Zarr."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            for key, content in arrays.items():
+                file[key] = content
+        return
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    for key, content in arrays.items():
+        root.create_array(key, data=content, chunks=(1, 32, 32))
+
+
+@pytest.mark.parametrize("name", ["tomo.h5", "tomo.zarr"])
+def test_labels_of_any_name_in_a_volume(name, prepared, tmp_path):
+    """What lies in labels is taken; elsewhere what is named like no structure must be named."""
+    labels = volume_labels()
+    arrays = {"raw": make_raw(4, 4), "labels/Synaptic cleft": labels}
+    arrays |= {"ribbon": labels, "prediction": labels, "seg/sv": labels}
+    write_arrays(tmp_path / name, arrays)
+    split = {"input": str(tmp_path / name), "splits": "train=0-1;val=3"}
+    tree = read_input(PrepareConfig(**split))
+    assert tree.structures == ("vesicles", "synaptic_cleft")
+    (ignored,) = [line for line in tree.warnings if "not taken" in line]
+    assert ignored == (
+        f"arrays of {name} that are not taken: prediction, ribbon: name what is to be taken, as in "
+        "-P structures=all,prediction"
+    )
+    dataset = prepared(tmp_path / name, structures="ribbon", splits=split["splits"])
+    assert dataset.structures == ("ribbon",)
+    np.testing.assert_array_equal(dataset.read_raw("val-tomo_z03"), arrays["raw"][3])
+    np.testing.assert_array_equal(dataset.read_labels("train-tomo_z01", "ribbon"), labels[1])
+    both = read_input(PrepareConfig(**split, structures="all,ribbon,pred*=er"))
+    assert both.structures == ("vesicles", "er", "ribbon", "synaptic_cleft")
+    assert not any("not taken" in line for line in both.warnings)
+
+
+@pytest.mark.parametrize("name", ["tomo.h5", "tomo.zarr"])
+def test_a_volume_none_of_whose_labels_is_known_says_how_to_take_them(name, tmp_path):
+    write_arrays(tmp_path / name, {"raw": make_raw(4, 4), "ribbon": volume_labels()})
+    with pytest.raises(BenchError, match=r"name what is to be taken, .* structures=all,ribbon"):
+        read_input(PrepareConfig(input=str(tmp_path / name), splits="train=0-1;val=3"))
+
+
+def test_auto_labels_of_another_size_are_an_error_that_says_how_to_leave_them(tmp_path):
+    labels = volume_labels()
+    arrays = {"raw": make_raw(4, 4), "labels/vesicles": labels, "labels/er": labels[:2]}
+    write_arrays(tmp_path / "tomo.h5", arrays)
+    split = {"input": str(tmp_path / "tomo.h5"), "splits": "train=0-1;val=3"}
+    with pytest.raises(BenchError, match=r"cover the same voxels.* -P structures=vesicles"):
+        read_input(PrepareConfig(**split))
+    assert read_input(PrepareConfig(**split, structures="sv")).structures == ("vesicles",)
+
+
+def test_label_images_and_objects_of_other_names(images, prepared):
+    for number in range(3):
+        tifffile.imwrite(images / f"s{number}_ribbon.tif", paint("vesicle"))
+        write_rois(images / f"s{number}.zip")
+    with pytest.raises(BenchError, match=r"annotation: s0_ribbon.tif, .* structures=all,ribbon"):
+        read_input(PrepareConfig(input=str(images), splits=SPLITS))
+    dataset = prepared(images, structures="mito,ribbon")
+    assert dataset.structures == ("mitochondria", "ribbon")
+    np.testing.assert_array_equal(dataset.read_labels("test-s2", "ribbon"), paint("vesicle"))
+
+
+def test_classes_that_are_left_out_are_named(images):
+    write_coco(images / "annotations.json", ["s0.tif", "s1.tif", "s2.tif"])
+    text = (images / "annotations.json").read_text().replace('"vesicle"', '"Golgi stack"')
+    (images / "annotations.json").write_text(text)
+    tree = read_input(PrepareConfig(input=str(images), splits=SPLITS))
+    assert tree.structures == ("mitochondria",)
+    (warning,) = [line for line in tree.warnings if "not taken" in line]
+    assert warning.startswith("classes that are not taken: Golgi stack: name what is to be taken")
+    named = "all,golgi stack"
+    tree = read_input(PrepareConfig(input=str(images), splits=SPLITS, structures=named))
+    assert tree.structures == ("mitochondria", "golgi_stack")
 
 
 def test_a_jpeg_is_no_label_image(images):

@@ -94,7 +94,10 @@ def test_an_unforeseen_error_is_its_cells_alone(store, config, monkeypatch, tmp_
         ({"seeds": "-1"}, "seeds that are whole numbers"),
         ({"seeds": ""}, "a benchmark needs methods, and seeds"),
         ({"structures": "mito,nucleus"}, "unknown structure 'nucleus'"),
-        ({"structures": "membrane"}, "unknown structure of this dataset 'membrane'"),
+        (
+            {"structures": "membrane"},
+            "unknown structure 'membrane': choose one of mitochondria, vesicles",
+        ),
         ({"labelled": "few"}, "labelled must be numbers of annotated training sections, or all"),
         ({"labelled": ""}, "labelled must be numbers"),
         ({"dataset": "no/such"}, "no/such must be a prepared dataset"),

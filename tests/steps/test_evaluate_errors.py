@@ -31,9 +31,10 @@ def evaluate_as(pipeline):
         ({"run_id": "{trained}", "structure": "vesicles"}, "{trained} trained mitochondria, rec"),
         ({"run_id": "{trained}", "method": "finetuned"}, "{trained} is of method scratch, rec"),
         ({"structure": "nucleus"}, "unknown structure 'nucleus'"),
+        ({"structure": "vesicels"}, r"one of mitochondria, vesicles \(did you mean vesicles\?\)"),
         ({"structure": "mito", "method": "unet"}, "unknown method 'unet'"),
-        ({"structure": "membrane"}, "no finished training has structure membrane"),
-        ({"structure": "membrane", "method": "scratch"}, "no finished training .*method scratch"),
+        ({"structure": "vesicle"}, "no finished training has structure vesicles"),
+        ({"structure": "vesicles", "method": "scratch"}, "no finished training .*method scratch"),
         ({"structure": "mito", "seed": 9}, "no finished training .*seed 9"),
     ],
 )

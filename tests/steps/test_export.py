@@ -254,7 +254,7 @@ def test_what_ends_before_the_folder_appears_can_be_repeated(
         ({"run_id": "{trained}"}, "must hold predictions, {trained} is finetune: give the id of"),
         ({"run_id": "{on_val}", "split": "test"}, "run {on_val} predicted val, received split=t"),
         ({"run_id": "{on_val}", "structure": "sv"}, "run {on_val} segmented mitochondria, rec"),
-        ({"structure": "membrane"}, "must be annotated for 'membrane', received masks of"),
+        ({"structure": "membrane"}, "unknown structure 'membrane': choose one of mitochondria, v"),
         ({"structure": "nucleus"}, "unknown structure 'nucleus'"),
         ({"dataset": "nowhere"}, "nowhere must be a prepared dataset"),
     ],

@@ -113,9 +113,9 @@ def test_its_weights_are_a_source_of_its_own_methods_only(laboratory, pipeline, 
     assert store.client.get_run(trained).data.tags["bench.geometry"]
     with pytest.raises(BenchError, match=r"finetuned trains the network unet2d, .* two_layers"):
         finetune(FinetuneConfig(source=f"runs:/{trained}", **short))
-    with pytest.raises(BenchError, match="needs a trained unet2d, .* is a two_layers"):
+    with pytest.raises(BenchError, match=r"needs a trained unet2d, .* is a two_layers"):
         domain_adapt(DomainAdaptConfig(dataset=dataset, source=f"runs:/{trained}"))
-    with pytest.raises(BenchError, match="starts from a SAM, .* is a two_layers"):
+    with pytest.raises(BenchError, match=r"starts from a SAM, .* is a two_layers"):
         microsam(MicrosamConfig(dataset=dataset, source=f"runs:/{trained}"))
     again = replace(METHOD, name="two_layers_again", label="Again", start="source", loss="")
     METHODS[again.name] = replace(again, loss="dice")

@@ -320,7 +320,10 @@ def test_the_requirements_are_what_a_prediction_imports(use_searched, run_elsewh
 def test_bad_input_is_one_line(use_searched, run_entry_point):
     searched = use_searched
     for arguments, message in [
-        (("--structure", "vesicles"), "there is none of vesicles in this experiment: run optimize"),
+        (
+            ("--structure", "vesicles"),
+            "of vesicles in this experiment (there are searches of mitochondria): run",
+        ),
         (("--run_id", searched.trained[0]), "is finetune: give the id of a run of optimize"),
         (("--run_id", "0" * 32), "no run has the id"),
         (("--structure", "vesicles", "--run_id", searched.single), "give structure=mitochondria"),
@@ -367,7 +370,7 @@ def test_a_champion_that_is_not_there(
         return said.splitlines()[-1]
 
     promote_run(use_searched.single)
-    assert "no model is registered as models:/synapse-bench-vesicles@champion" in refused(
+    assert "there are champions of mitochondria, received 'vesicles': choose one" in refused(
         "--structure", "vesicles"
     )
     assert "segments mitochondria, received structure=vesicles" in refused(
@@ -383,6 +386,9 @@ def test_a_champion_that_is_not_there(
     assert said.endswith("copy the artifacts along with the database, or run promote here")
     use_store(make_store(tmp_path / "empty"))
     assert "there is none: run promote, or give run_id" in refused()
+    assert "no model is registered as models:/synapse-bench-vesicles@champion" in refused(
+        "--structure", "vesicles"
+    )
 
 
 def test_a_source_is_the_only_model_of_a_champion(use_searched):

@@ -73,13 +73,15 @@ def make_imod_model(stack: LabelStack, *, spheres: bool = False) -> ImodModel:
         units=_UNIT_NM if known else _UNIT_PX,
     )
     objects = [
-        _make_object(structure, labels, spheres=spheres)
+        _make_object(structure, labels, colour_of(structure, stack.labels), spheres=spheres)
         for structure, labels in stack.labels.items()
     ]
     return ImodModel(header=header, objects=objects, minx=_make_reference(stack) if known else None)
 
 
-def _make_object(structure: str, labels: np.ndarray, *, spheres: bool) -> Object:
+def _make_object(
+    structure: str, labels: np.ndarray, colour: tuple[int, int, int], *, spheres: bool
+) -> Object:
     """Makes the object of a structure from its ids (z, y, x)."""
     if labels.max(initial=0) > _LARGEST_SURFACE:
         raise BenchError(
@@ -89,7 +91,7 @@ def _make_object(structure: str, labels: np.ndarray, *, spheres: bool) -> Object
     found = list_instances(labels)
     contours = [_make_points(list(found))] if spheres else _make_contours(list(found))
     contours = [contour for contour in contours if len(contour.points)]
-    red, green, blue = (channel / 255 for channel in colour_of(structure))
+    red, green, blue = (channel / 255 for channel in colour)
     header = ObjectHeader(
         name=structure[:63],
         flags=_SPHERE_FLAGS if spheres else 0,

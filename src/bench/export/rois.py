@@ -48,11 +48,14 @@ def make_rois(stack: LabelStack) -> Iterator[ImagejRoi]:
             "export as trakem2 or ome_zarr"
         )
     for structure, labels in stack.labels.items():
+        colour = colour_of(structure, stack.labels)
         for instance in list_instances(labels):
-            yield from _make_instance_rois(instance, structure)
+            yield from _make_instance_rois(instance, structure, colour)
 
 
-def _make_instance_rois(instance: Instance, structure: str) -> Iterator[ImagejRoi]:
+def _make_instance_rois(
+    instance: Instance, structure: str, colour: tuple[int, int, int]
+) -> Iterator[ImagejRoi]:
     """Yields the ROIs of an instance, one per section."""
     sections = list(instance.rings())
     for number, rings in sections:
@@ -62,7 +65,7 @@ def _make_instance_rois(instance: Instance, structure: str) -> Iterator[ImagejRo
         if len(sections) > 1:
             roi.name += f"-{number + 1:04d}"
         roi.position = number + 1
-        roi.stroke_color = bytes((255, *colour_of(structure)))
+        roi.stroke_color = bytes((255, *colour))
         yield roi
 
 

@@ -1,6 +1,6 @@
 """What is exported: instance labels of sections, with their image where there is one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ _LARGEST_ID = np.iinfo(np.uint32).max
 _OBJECT_NAMES = {"vesicles": "vesicle"}
 # Red, green, blue.
 _COLOURS = {"vesicles": (0, 255, 0), "mitochondria": (255, 0, 0), "membrane": (0, 0, 255)}
-_OTHER_COLOUR = (255, 255, 0)
+_OTHER_COLOURS = (
+    *((255, 255, 0), (0, 255, 255), (255, 0, 255)),
+    *((255, 128, 0), (128, 0, 255), (0, 255, 128)),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +143,14 @@ def object_name(structure: str) -> str:
     return _OBJECT_NAMES.get(structure, structure)
 
 
-def colour_of(structure: str) -> tuple[int, int, int]:
-    """The colour of a structure: red, green, blue."""
-    return _COLOURS.get(structure, _OTHER_COLOUR)
+def colour_of(structure: str, among: Iterable[str]) -> tuple[int, int, int]:
+    """The colour of a structure: red, green, blue.
+
+    Args:
+        structure: Its name.
+        among: All structures that are written, of which others than it have other colours.
+    """
+    if structure in _COLOURS:
+        return _COLOURS[structure]
+    place = sorted(set(among) - _COLOURS.keys()).index(structure)
+    return _OTHER_COLOURS[place % len(_OTHER_COLOURS)]

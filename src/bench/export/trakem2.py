@@ -17,6 +17,8 @@ from bench.export.stack import LabelStack, colour_of, object_name
 _ENCODING = "ISO-8859-1"
 _LAYER_SET_ID = 3
 _FIRST_ID = 10
+# Elements of a project that a structure may be called like; those of layers begin with t2_.
+_OWN_TAGS = ("region", "project", "trakem2", "export", "phantom", "area_list")
 # A patch's type by the image's: gray8, gray16, gray32.
 _PATCH_TYPES = {"uint8": 0, "uint16": 1, "float32": 2}
 
@@ -217,7 +219,7 @@ def _format_area_list(
     _, height, width = instance.mask.shape
     x = region.corner_px[1] + instance.corner[2]
     y = region.corner_px[0] + instance.corner[1]
-    colour = "".join(f"{channel:02x}" for channel in colour_of(structure))
+    colour = "".join(f"{channel:02x}" for channel in colour_of(structure, region.labels))
     text = [
         f'<t2_area_list oid="{oid}" width="{width}.0" height="{height}.0" '
         f'transform="{_format_matrix(x, y)}" title="{title}" links="" '
@@ -261,6 +263,10 @@ def _format_matrix(x: int, y: int) -> str:
 
 
 def tag_of(structure: str) -> str:
-    """The tag of a structure's objects: what XML does not allow in a name becomes ``_``."""
+    """The tag of a structure's objects: what XML does not allow in a name becomes ``_``.
+
+    A structure whose name is that of an element of the project itself has another tag.
+    """
     tag = re.sub(r"[^A-Za-z0-9_]", "_", object_name(structure))
-    return tag if re.match("[A-Za-z]", tag) else f"structure_{tag}"
+    own = tag in _OWN_TAGS or not re.match("[A-Za-z]", tag)
+    return f"structure_{tag}" if own else tag

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.names import first_names, natural_key
-from bench.errors import BenchError
-from bench.structures import STRUCTURES, find_structure, split_names
+from bench.errors import BenchError, nearest_name
+from bench.structures import (
+    STRUCTURES,
+    Structure,
+    find_structure,
+    is_structure_name,
+    normalise_name,
+    order_structures,
+    split_names,
+)
 
 _EXAMPLE = "structures='vesicle=vesicles,mito*=mitochondria'"
 _LISTED_CLASSES = 20
+_ALL = "all"
 UNCLASSIFIED = "unclassified"
 _LONGEST_NAME = 200
 _NUMBERS_AT_END = re.compile(r"([\s_.#:-]+[0-9]+)+$")
@@ -26,19 +35,30 @@ class ClassMap:
     Attributes:
         rules: Pattern and structure, the first that matches counts. Patterns ignore case and
             take ``*`` and ``?``.
-        wanted: Structures named without a pattern, which must be there; None takes all.
+        wanted: Structures that were named, which must be there.
+        everything: Whether folders are taken whatever they are called.
     """
 
     rules: tuple[tuple[str, str], ...]
-    wanted: tuple[str, ...] | None = None
+    wanted: tuple[str, ...] = ()
+    everything: bool = False
 
     def find(self, kind: str) -> str | None:
         """The structure of a class; None where it is not taken."""
-        name = kind.strip().lower()
+        spellings = (kind.strip().lower(), normalise_name(kind))
         for pattern, structure in self.rules:
-            if fnmatch.fnmatchcase(name, pattern):
+            if any(fnmatch.fnmatchcase(spelling, pattern) for spelling in spellings):
                 return structure
         return None
+
+    def find_folder(self, name: str) -> str | None:
+        """The structure of a folder, whose name is meant to say it; None where it is not taken.
+
+        Raises:
+            BenchError: If it is to be taken under a name that no structure may have.
+        """
+        found = self.find(name)
+        return find_structure(name).name if found is None and self.everything else found
 
     def describe(self, counts: Counter[str]) -> tuple[str, ...]:
         """A line per class that was found: how many objects, and what becomes of them."""
@@ -49,8 +69,20 @@ class ClassMap:
             lines.append(f"{kind or '(no name)'}: {counts[kind]} objects, {fate}")
         return tuple(lines)
 
+    def warn_of_others(self, kinds: Iterable[str], what: str = "classes") -> tuple[str, ...]:
+        """The warning of what `all` leaves out because it is named like no known structure.
+
+        Args:
+            kinds: Everything that was found.
+            what: What it is.
+        """
+        others = sorted({kind for kind in kinds if kind and not self.find(kind)}, key=natural_key)
+        if not others or not self.everything:
+            return ()
+        return (f"{what} that are not taken: {first_names(others)}: {how_to_take(others)}",)
+
     def choose(self, found: Iterable[str], where: str) -> tuple[str, ...]:
-        """The structures that classes stand for, in the order of STRUCTURES.
+        """The structures that classes stand for, in the order of `order_structures`.
 
         Args:
             found: All classes of an annotation.
@@ -60,49 +92,59 @@ class ClassMap:
             BenchError: If they stand for no structure, or a wanted one is missing.
         """
         kinds = sorted(set(found), key=natural_key)
-        taken = {self.find(kind) for kind in kinds}
+        taken = {structure for kind in kinds if (structure := self.find(kind))}
         listed = ", ".join(repr(kind) for kind in kinds[:_LISTED_CLASSES]) or "none"
-        missing = [name for name in self.wanted or () if name not in taken]
-        if missing or not any(taken):
+        missing = [name for name in self.wanted if name not in taken]
+        if missing or not taken:
             wanted = ", ".join(missing) if missing else "any structure"
+            nearest = nearest_name(missing[0], kinds) if missing else ""
+            hint = f" (did you mean {nearest}?)" if nearest else ""
             raise BenchError(
-                f"{where} must have a class for {wanted}, received the classes {listed}: "
-                f"map them as in -P {_EXAMPLE}"
+                f"{where} must have a class for {wanted}, received the classes {listed}{hint}: "
+                f"map them as in -P {_EXAMPLE}, or {how_to_take(kinds)}"
             )
-        return tuple(name for name in STRUCTURES if name in taken)
+        return order_structures(taken)
 
 
 def parse_classes(text: str) -> ClassMap:
     """Reads the option ``structures``.
 
     Args:
-        text: ``all`` takes classes that are named like a structure or its alias; names take
-            those alone; ``pattern=structure`` maps other classes. A value of a label image is a
-            class, too: ``1=vesicles,2=mitochondria``.
+        text: Comma-separated. ``all`` takes folders of every name, and classes that are named
+            like a structure of STRUCTURES or its alias; a name takes the class of that name;
+            ``pattern=structure`` maps other classes. A value of a label image is a class, too:
+            ``1=vesicles,2=mitochondria``.
 
     Raises:
-        BenchError: If it names an unknown structure, or nothing.
+        BenchError: If it names what no structure may be called, or nothing.
     """
-    if text.strip().lower() == "all":
-        return ClassMap(_known_classes(STRUCTURES))
     rules: list[tuple[str, str]] = []
     wanted: list[str] = []
-    for part in split_names(text):
+    parts = split_names(text)
+    for part in parts:
         pattern, sign, name = (piece.strip() for piece in part.rpartition("="))
-        structure = find_structure(name).name
-        wanted.append(structure)
-        if sign:
-            rules.append((pattern.lower(), structure))
-        else:
-            rules += _known_classes([structure])
-    if not wanted:
+        if not sign and name.lower() == _ALL:
+            continue
+        structure = find_structure(name)
+        wanted.append(structure.name)
+        rules += [(pattern.lower(), structure.name)] if sign else _known_classes([structure])
+    if not parts:
         raise BenchError(f"structures must name a structure, received {text!r}: use all, or names")
-    return ClassMap(tuple(rules), tuple(dict.fromkeys(wanted)))
+    everything = any(part.lower() == _ALL for part in parts)
+    # What the user maps counts before what is known anyway.
+    rules += _known_classes(STRUCTURES.values()) if everything else []
+    return ClassMap(tuple(rules), tuple(dict.fromkeys(wanted)), everything)
 
 
-def _known_classes(structures: Iterable[str]) -> tuple[tuple[str, str], ...]:
+def _known_classes(structures: Iterable[Structure]) -> list[tuple[str, str]]:
     """The rules that take a structure's own name and aliases."""
-    return tuple((kind, name) for name in structures for kind in (name, *STRUCTURES[name].aliases))
+    return [(kind, row.name) for row in structures for kind in (row.name, *row.aliases)]
+
+
+def how_to_take(kinds: Iterable[str]) -> str:
+    """How to take classes that are named like no known structure."""
+    names = [normalise_name(kind) for kind in kinds if is_structure_name(kind)]
+    return f"name what is to be taken, as in -P structures=all,{(names or ['ribbon'])[0]}"
 
 
 def tidy_name(name: str) -> str:

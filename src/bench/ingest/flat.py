@@ -8,16 +8,15 @@ from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco
-from bench.ingest.classes import ClassMap, parse_classes
-from bench.ingest.images.containers import is_container, read_container
+from bench.ingest.classes import ClassMap, how_to_take, parse_classes
+from bench.ingest.images.containers import is_container, list_others, read_container
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import ImageLabels, drawn_structures, label_by_class, open_label_file
 from bench.ingest.sources import SourceImage, SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
+from bench.structures import LABEL_WORDS, is_structure_name
 from bench.words import AUTO
 
-# What may follow the image's name in that of its annotation, where that says no class.
-_LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "rois", "roiset", "annotations")
 _SEPARATORS = "_-. "
 _PAIRING = (
     "name the annotation of a.tif a.zip (Fiji), a.mod (IMOD), a.geojson (QuPath), a_labels.tif or "
@@ -84,15 +83,16 @@ def _pair_files(
     """
     candidates = {stem_of(path): path for path in files if is_image(path)}
     found: dict[Path, list[tuple[Path, str]]] = {}
-    for_all, partners, strangers = [], [], []
+    for_all, partners, strangers, kinds = [], [], [], []
     for path in sorted(files, key=lambda file: natural_key(file.name)):
         owner, rest = find_owner(path, candidates)
-        kind = "" if rest.lower() in _LABEL_WORDS else rest
+        kind = "" if rest.lower() in LABEL_WORDS else rest
         if is_image(path):
             if owner and (not kind or classes.find(kind)):
                 partners.append((candidates[owner], path, kind))
             else:
                 found[path] = []
+                kinds += [kind] if owner else []
         elif not is_annotation(path):
             strangers.append(path.name)
         elif path.suffix.lower() == ".json" and is_coco(path):
@@ -107,9 +107,10 @@ def _pair_files(
         found.setdefault(image, []).append((path, kind))
     for image in found:
         found[image] += [(path, "") for path in for_all]
-    alone = [image.name for image, paths in found.items() if not paths]
+    alone = [image for image, paths in found.items() if not paths]
     if strangers or alone or not found:
-        raise _pairing_error(root, strangers, alone)
+        kinds += [kind for path in alone if is_container(path) for kind in list_others(path)]
+        raise _pairing_error(root, strangers, [image.name for image in alone], kinds)
     return found
 
 
@@ -127,8 +128,19 @@ def find_owner(path: Path, images: dict[str, Path]) -> tuple[str, str]:
     return owner, stem[len(owner) + 1 :] if owner else ""
 
 
-def _pairing_error(root: Path, strangers: list[str], alone: list[str]) -> BenchError:
-    """Builds the error for files that do not pair up."""
+def _pairing_error(
+    root: Path, strangers: list[str], alone: list[str], kinds: list[str]
+) -> BenchError:
+    """Builds the error for files that do not pair up.
+
+    Args:
+        root: Their folder.
+        strangers: Files that belong to no image.
+        alone: Images without annotation.
+        kinds: What may be classes, but is named like no known structure.
+    """
+    classes = [kind for kind in dict.fromkeys(kinds) if is_structure_name(kind)]
+    remedy = f"{_PAIRING}; or {how_to_take(classes)}" if classes else _PAIRING
     received = []
     if strangers:
         received.append(f"files of no image: {first_names(strangers)}")
@@ -136,5 +148,5 @@ def _pairing_error(root: Path, strangers: list[str], alone: list[str]) -> BenchE
         received.append(f"images without annotation: {first_names(alone)}")
     return BenchError(
         f"every image in {root} must have annotation of its name, received "
-        f"{'; '.join(received) or 'no images'}: {_PAIRING}"
+        f"{'; '.join(received) or 'no images'}: {remedy}"
     )

@@ -1,13 +1,13 @@
 """The folder tree of images: ``{train,val,test}/{raw,<structure>...}/*``, paired by file name."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names, natural_key
 from bench.dataset.prepared import NO_SPLIT, SPLITS
-from bench.errors import BenchError
+from bench.errors import BenchError, nearest_name
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco
 from bench.ingest.classes import ClassMap, parse_classes
@@ -21,10 +21,12 @@ from bench.ingest.labels import (
 )
 from bench.ingest.sources import SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
-from bench.structures import STRUCTURES, find_structure
+from bench.structures import STRUCTURES
 
 # The folder of files that annotate several structures.
 _ANNOTATIONS = "annotations"
+# From which likeness on a name is perhaps a slip: vesicels is 0.88 like vesicles.
+_SLIP = 0.85
 RAW = "raw"
 _LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 # What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
@@ -33,6 +35,9 @@ _IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
 
 def read_folder(config: PrepareConfig) -> SourceTree:
     """Lists the sections of a folder tree with their masks and splits; reads no pixels.
+
+    Every folder beside ``raw`` is a structure of its name, but for ``annotations``, whose files
+    say their classes themselves.
 
     With ``splits=auto`` the tree's folders train, val and test are the splits. With a rule, the
     sections of the whole tree are numbered from 0 in natural order of their names, and the tree
@@ -48,22 +53,25 @@ def read_folder(config: PrepareConfig) -> SourceTree:
     root = Path(config.input)
     classes = parse_classes(config.structures)
     found = FoundImages(root, [])
-    groups = _find_groups(root, classes)
+    parents = _find_parents(root)
+    groups = {split: visible_folders(parent) for split, parent in parents.items()}
     if all(folders.keys() == {RAW} for folders in groups.values()):
         raise BenchError(
-            f"input must hold a folder of masks for a structure ({', '.join(STRUCTURES)}), "
-            f"received only raw: arrange images as {_LAYOUT}"
+            f"input must hold a folder of masks for a structure ({', '.join(STRUCTURES)} or any "
+            f"other), received only raw: arrange images as {_LAYOUT}"
         )
     for split, folders in groups.items():
-        _add_split(found, split, folders, classes)
+        _add_split(found, split, _name_folders(parents[split], folders, classes), classes)
     taken = {structure for section in found.sections for structure in section.labels}
-    names = Counter(name for folders in groups.values() for name in folders if name != RAW)
+    names = Counter(name for folders in groups.values() for name in folders)
+    del names[RAW], names[_ANNOTATIONS]
+    found.warnings += _warn_of_slips(names, classes)
     structures = choose_taken(taken, found.kinds + names, classes, root)
     return build_tree(found, structures, classes, config)
 
 
-def _find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
-    """Finds the folders of a tree by split (NO_SPLIT where it has none) and by raw or structure."""
+def _find_parents(root: Path) -> dict[str, Path]:
+    """Finds the folder of each split; a tree that has none is that of NO_SPLIT."""
     if not root.is_dir():
         state = "a file" if root.exists() else "nothing there"
         raise BenchError(
@@ -73,18 +81,14 @@ def _find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
     if not folders:
         raise BenchError(f"input {root} must hold folders {_LAYOUT}, received none: fill it")
     if not any(name in SPLITS for name in folders):
-        return {NO_SPLIT: _name_folders(root, folders, classes)}
+        return {NO_SPLIT: root}
     strangers = [name for name in folders if name not in SPLITS]
     if strangers:
         raise BenchError(
             f"beside split folders {root} must hold none but {', '.join(SPLITS)}, received "
             f"{first_names(strangers)}: move or rename it"
         )
-    return {
-        split: _name_folders(folders[split], visible_folders(folders[split]), classes)
-        for split in SPLITS
-        if split in folders
-    }
+    return {split: folders[split] for split in SPLITS if split in folders}
 
 
 def visible_folders(folder: Path) -> dict[str, Path]:
@@ -124,17 +128,30 @@ def _name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> 
 
 
 def _find_class(path: Path, name: str, classes: ClassMap) -> str:
-    """The structure that a folder's name stands for; empty where it is known, but not wanted."""
-    if structure := classes.find(name):
-        return structure
+    """The structure that a folder's name stands for; empty where it is not wanted."""
     try:
-        find_structure(name)
+        return classes.find_folder(name) or ""
     except BenchError as error:
         raise BenchError(
             f"{path} must be named after a structure: {error}, or map it as in "
-            f"-P structures={name}=vesicles"
+            f"-P 'structures=all,{name}=vesicles'"
         ) from error
-    return ""
+
+
+def _warn_of_slips(names: Iterable[str], classes: ClassMap) -> list[str]:
+    """Warns of folders that are almost named like a known structure."""
+    known = [name for row in STRUCTURES.values() for name in (row.name, *row.aliases)]
+    nearest = {
+        name: nearest_name(name, known, _SLIP)
+        for name in names
+        if classes.everything and not classes.find(name)
+    }
+    return [
+        f"folder {name} is a structure of its own: if {meant} is meant, rename it, or give "
+        f"-P structures=all,{name}={meant}"
+        for name, meant in nearest.items()
+        if meant
+    ]
 
 
 def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap) -> None:

@@ -20,7 +20,7 @@ from bench.ingest.images.formats import list_pages
 from bench.ingest.images.images import JPEG_SUFFIXES
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import check_same_size
-from bench.structures import STRUCTURES
+from bench.structures import order_structures
 
 
 @dataclass
@@ -122,11 +122,10 @@ def label_by_class(
     return labels
 
 
-def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> list[str]:
+def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> tuple[str, ...]:
     """The structures of which objects are drawn in some files."""
     kinds = {item.kind for file in files if file.annotation for item in file.annotation.objects}
-    found = {classes.find(kind) for kind in kinds}
-    return [name for name in STRUCTURES if name in found]
+    return order_structures(found for kind in kinds if (found := classes.find(kind)))
 
 
 def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap) -> None:
@@ -138,7 +137,7 @@ def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMa
             numbers = ", ".join(map(str, wanted))
             labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
         return
-    if classes.wanted is None or len(classes.wanted) != 1:
+    if classes.everything or len(classes.wanted) != 1:
         raise BenchError(
             f"{masks[0].file} must say which structure it labels, received no class in its name: "
             "give -P structures=mitochondria if it holds instances of one, or "

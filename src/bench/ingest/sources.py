@@ -83,7 +83,7 @@ class SourceTree:
         given: The folder or file that the user named.
         root: The folder that names of files are relative to.
         sections: The sections by split, in natural order of their names.
-        structures: The structures taken, in the order of STRUCTURES.
+        structures: The structures taken, in the order of `order_structures`.
         pixel_size_nm: Edge of a pixel in nm; None where it is not known.
         splits_rule: ``folders``, or the rule given.
         warnings: What was noticed and may be meant.

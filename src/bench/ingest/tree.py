@@ -12,7 +12,7 @@ from bench.ingest.classes import ClassMap
 from bench.ingest.images.images import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree
 from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
-from bench.structures import STRUCTURES
+from bench.structures import order_structures
 from bench.words import AUTO
 
 _REMEDY = "give -P pixel_size_nm=..."
@@ -127,6 +127,7 @@ def build_tree(
         splits_rule="folders" if config.splits == AUTO else config.splits,
         warnings=(
             *dict.fromkeys(found.warnings),
+            *classes.warn_of_others(found.kinds),
             *split_warnings,
             *coverage_warnings,
             *pixel_warnings,
@@ -140,15 +141,15 @@ def build_tree(
 def choose_taken(
     structures: Iterable[str], kinds: Counter[str], classes: ClassMap, where: Path
 ) -> tuple[str, ...]:
-    """The structures that were found, in the order of STRUCTURES.
+    """The structures that were found, in the order of `order_structures`.
 
     Raises:
         BenchError: If there is none, or one that the user named is missing.
     """
     found = set(structures)
-    if not found or set(classes.wanted or ()) - found:
+    if not found or set(classes.wanted) - found:
         return classes.choose([*kinds, *found], str(where))
-    return tuple(name for name in STRUCTURES if name in found)
+    return order_structures(found)
 
 
 def _headers(images: Iterable[SourceImage]) -> dict[str, ImageHeader]:

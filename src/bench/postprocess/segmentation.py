@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.postprocess.instances import Instances, clean_mask, drop_small_instances, open_mask
 from bench.postprocess.watershed import WatershedSettings, separate_instances
-from bench.structures import Structure
+from bench.structures import STRUCTURES, Structure
 
 # Share of the annotated foreground that has to be kept, by the opening and by the smallest area.
 _KEPT_FRACTION = 0.99
@@ -34,8 +34,18 @@ class PostprocessSettings:
 
 
 def paper_settings(structure: Structure) -> PostprocessSettings:
-    """Returns the settings of the paper, in its pixels whatever the pixel size."""
+    """Returns the settings of the paper, in its pixels whatever the pixel size.
+
+    Raises:
+        BenchError: If the paper has none for this structure.
+    """
     radius, area = structure.paper_opening_radius_px, structure.paper_min_area_px
+    if radius is None or area is None:
+        known = [row.name for row in STRUCTURES.values() if row.paper_min_area_px is not None]
+        raise BenchError(
+            f"the paper has settings for {', '.join(known)} only, received {structure.name}: use "
+            "those that follow from its annotations, protocol=data (of microsam size_filter=data)"
+        )
     return PostprocessSettings(
         opening_radius_px=radius,
         min_area_px=area,

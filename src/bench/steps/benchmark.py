@@ -13,10 +13,12 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import FIRST_RELEASE, find_method
 from bench.models.networks import find_trainable
+from bench.postprocess.segmentation import paper_settings
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
 from bench.steps.training.data import describe_run
+from bench.steps.training.source import source_of
 from bench.structures import find_structures, split_names
 from bench.tracking import queries
 from bench.tracking.opening import open_run
@@ -89,18 +91,20 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     for all numbers of labelled sections.
 
     Raises:
-        BenchError: If a name is unknown, a structure is not in the dataset, a method's step cannot
-            train its network, or nothing is named.
+        BenchError: If a name is unknown, a structure is not in the dataset or not in the paper
+            whose protocol is wanted, a method's step cannot train its network, or nothing is named.
     """
     named = FIRST_RELEASE if config.methods == _ALL else split_names(config.methods)
     methods = [find_method(name) for name in dict.fromkeys(named)]
     for method in methods:
         if method.step:
             find_trainable(method.network, method.step)
-    names = ",".join(dataset.structures) if config.structures == _ALL else config.structures
-    structures = find_structures(names)
+    structures = find_structures(config.structures, dataset.structures)
     for structure in structures:
         dataset.instances(config.split, structure.name)
+        source_of(structure.name, config.source, dataset.structures)
+        if config.protocol == "paper":
+            paper_settings(structure)
     seeds, labelled = split_names(config.seeds), split_names(config.labelled)
     if not (methods and seeds and all(seed.isdecimal() for seed in seeds)):
         raise BenchError(

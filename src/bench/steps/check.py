@@ -18,8 +18,9 @@ from bench.ingest.inspection.findings import ERROR, Finding, group_findings
 from bench.ingest.inspection.measures import SectionMeasures, SmallSection
 from bench.ingest.inspection.report import Report, StructureCounts, inspect_tree
 from bench.ingest.sources import SourceTree
-from bench.report.figures.inspection import choose_colours, draw_section_outlines, inspection_figure
-from bench.structures import STRUCTURES
+from bench.report.figures.figures import choose_colours
+from bench.report.figures.inspection import draw_section_outlines, inspection_figure
+from bench.structures import find_structure
 
 # Structures with larger areas are given in um^2.
 _LARGE_AREA_NM2 = 1e6
@@ -113,10 +114,8 @@ def _describe_balance(report: Report) -> str:
     parts = []
     for counts in report.counts:
         if counts.split == "train" and counts.balance is not None:
-            part = f"{counts.structure} {counts.balance:.3g}"
-            if counts.structure in STRUCTURES:
-                part += f" (default {STRUCTURES[counts.structure].foreground_weight:g})"
-            parts.append(part)
+            weight = find_structure(counts.structure).weigh_foreground(counts.foreground)
+            parts.append(f"{counts.structure} {counts.balance:.3g} (default {weight:g})")
     return f"Foreground weight that balances train: {', '.join(parts) or _MISSING}"
 
 

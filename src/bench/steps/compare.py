@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from bench.report.variants import variant_order
 from bench.steps.table.records import collect_records
 from bench.steps.table.report import Findings, print_findings, write_findings, write_page
 from bench.steps.table.watch import Watch
-from bench.structures import STRUCTURES
+from bench.structures import order_structures
 from bench.tracking.opening import open_run
 from bench.tracking.ownership.stale import Activity, observe, reap
 from bench.tracking.queries import Cell
@@ -128,7 +128,7 @@ def find_scores(scope: Scope) -> Findings | None:
     )
     if not any(record.scores for record in records):
         return None
-    structures = _order_names(STRUCTURES, {record.structure for record in records})
+    structures = order_structures(record.structure for record in records)
     methods = sorted({record.method for record in records}, key=variant_order)
     rows = benchmark_table(records, methods, structures)
     return Findings(
@@ -157,9 +157,3 @@ def _find_digest(dataset: str) -> str:
     if re.fullmatch("[0-9a-f]{8,64}", dataset) and not Path(dataset).exists():
         return dataset
     return PreparedDataset.open(dataset).content_hash
-
-
-def _order_names(table: Iterable[str], found: set[str]) -> list[str]:
-    """The names found, those of a literal table first and in its order."""
-    known = [name for name in table if name in found]
-    return known + sorted(found - set(known))

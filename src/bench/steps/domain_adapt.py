@@ -102,14 +102,14 @@ def domain_adapt(
 
 def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
-    structure = find_structure(config.structure)
+    dataset = PreparedDataset.open(config.dataset)
+    structure = find_structure(config.structure, dataset.structures)
     method = _choose_method(config)
     network = find_trainable(method.network, "domain_adapt")
     config = with_defaults(config, method)
     compute = choose_compute(config.device, config.precision)
-    dataset = PreparedDataset.open(config.dataset)
     dataset.instances("val", structure.name)
-    name = source_of(structure.name, config.source)
+    name = source_of(structure.name, config.source, dataset.structures)
     source = resolve_source(store, name, trust=config.trust_checkpoint)
     if source.info is None or source.network != network.name:
         kind = f"a {source.network}" if source.info else "without weights"

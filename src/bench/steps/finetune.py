@@ -111,6 +111,7 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     _fit_sizes(config, network, network.arguments(config))
     compute = choose_compute(config.device, config.precision)
     dataset = PreparedDataset.open(config.dataset)
+    source_of(structure.name, config.source, dataset.structures)
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
     if source == AUTO:
@@ -186,12 +187,14 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     """All settings as they are used, for the run's parameters."""
     settings = dataclasses.asdict(task.config)
     settings |= vars(loop_settings(task.config))
+    weight, origin = _weigh_foreground(task)
     settings |= {
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
         "source_sha256": task.source.sha256 or "none",
-        "foreground_weight": _foreground_weight(task),
+        "foreground_weight": weight,
+        "foreground_weight_origin": origin,
         "device": str(task.compute.device),
         "precision": task.compute.precision,
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
@@ -201,11 +204,17 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     return settings
 
 
-def _foreground_weight(task: _Task) -> float:
-    """Weight of foreground in the focal term."""
-    if task.config.foreground_weight is None:
-        return task.structure.foreground_weight
-    return task.config.foreground_weight
+def _weigh_foreground(task: _Task) -> tuple[float, str]:
+    """Weight of foreground in the focal term, and where it comes from."""
+    if task.config.foreground_weight is not None:
+        return task.config.foreground_weight, "Set by the user."
+    if task.structure.foreground_weight is not None:
+        return task.structure.foreground_weight, f"The paper's value for {task.structure.name}."
+    fraction = task.data.foreground_fraction()
+    return task.structure.weigh_foreground(fraction), (
+        f"From its frequency: {task.structure.name} fills {100 * fraction:.3g} % of "
+        f"{len(task.data.names)} training sections."
+    )
 
 
 def _train_task(task: _Task, run: Run) -> Progress:
@@ -218,9 +227,8 @@ def _train_task(task: _Task, run: Run) -> Progress:
     feed = PatchFeed(
         task.data.train(), _patch_settings(config), task.compute.device, task.method.outputs
     )
-    loss = make_loss(
-        config.loss, gamma=config.focal_gamma, foreground_weight=_foreground_weight(task)
-    )
+    weight, _ = _weigh_foreground(task)
+    loss = make_loss(config.loss, gamma=config.focal_gamma, foreground_weight=weight)
     sections = task.data.validation()
     best, last = (run.work / f"{name}.safetensors" for name in ("best", "last"))
     with (

@@ -101,16 +101,16 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
 
 def resolve_task(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
-    structure = find_structure(config.structure)
+    dataset = PreparedDataset.open(config.dataset)
+    structure = find_structure(config.structure, dataset.structures)
     method = _choose_method(config)
     find_trainable(method.network, "microsam")
     config = with_defaults(config, method)
     precision = config.precision if config.mode == _FINETUNE else "fp32"
     compute = choose_compute(config.device, precision)
-    dataset = PreparedDataset.open(config.dataset)
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
-    given = source_of(structure.name, config.source)
+    given = source_of(structure.name, config.source, dataset.structures)
     source = resolve_sam(store, given, trust=config.trust_checkpoint)
     data = TrainingData.choose(
         dataset,

@@ -111,7 +111,7 @@ def _resolve_task(config: OptimizeConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     check_metric(config.metric)
     dataset = PreparedDataset.open(config.dataset)
-    structure = find_structure(config.structure)
+    structure = find_structure(config.structure, dataset.structures)
     dataset.instances("val", structure.name)
     members = find_members(config, dataset, structure.name, store)
     defaults = {member.name: member.plain_candidate() for member in members}
@@ -162,7 +162,7 @@ def _choose_areas(
     if config.min_areas_px != AUTO:
         return _read_numbers("min_areas_px", config.min_areas_px)
     scaled = {round(factor * each.min_area_px) for each in plain for factor in _AREA_FACTORS}
-    return {0, structure.paper_min_area_px} | scaled
+    return {0, structure.paper_min_area_px or 0} | scaled
 
 
 def _read_numbers(name: str, text: str) -> set[int]:

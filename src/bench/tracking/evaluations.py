@@ -116,10 +116,13 @@ def find_search(store: Store, experiment_id: str, structure: str) -> str:
     wanted = {"bench.step": SEARCH_STEP, "bench.structure": structure}
     found = next(search(store, experiment_id, wanted, finished=True), None)
     if found is None:
+        searches = search(store, experiment_id, {"bench.step": SEARCH_STEP}, finished=True)
+        others = sorted({str(run.data.tags.get("bench.structure")) for run in searches})
+        there = f" (there are searches of {', '.join(others)})" if others else ""
         raise BenchError(
             f"a champion comes from a finished search, there is none of {structure} in this "
-            f"experiment: run optimize with structure={structure} first, or give run_id or "
-            "experiment"
+            f"experiment{there}: run optimize with structure={structure} first, or give run_id "
+            "or experiment"
         )
     return str(found.info.run_id)
 

@@ -14,11 +14,11 @@ from bench.errors import BenchError
 from bench.report.figures.figures import (
     PANEL_SIDE_PX,
     ContactPanel,
+    choose_colours,
     contact_sheet,
     overlay_figure,
     round_length,
     shrink_panel,
-    structure_colours,
 )
 
 EPFL6 = Path(__file__).resolve().parents[4] / "shared" / "data" / "epfl6" / "test"
@@ -122,10 +122,18 @@ def test_contact_sheet_refuses_labels_of_another_shape():
 
 
 def test_structures_keep_their_colour_from_sheet_to_sheet():
-    alone = ContactPanel("train", "s", blobs(), {"mitochondria": blobs()}, {}, None)
-    both = structure_colours([panel()])
-    assert structure_colours([alone]) == {"mitochondria": both["mitochondria"]}
-    assert both["mitochondria"] != both["vesicles"]
+    both = choose_colours(["vesicles", "mitochondria", "membrane"])
+    assert choose_colours(["mitochondria"]) == {"mitochondria": both["mitochondria"]}
+    assert len(set(both.values())) == 3
+
+
+def test_structures_of_other_names_have_colours_of_their_own():
+    names = ["ribbon", "vesicles", "lysosome", "er", "membrane"]
+    colours = choose_colours(names)
+    assert list(colours) == ["vesicles", "membrane", "er", "lysosome", "ribbon"]
+    assert len(set(colours.values())) == 5
+    assert colours["vesicles"] == choose_colours(["vesicles"])["vesicles"]
+    assert len(choose_colours([f"s{n}" for n in range(12)])) == 12
 
 
 @pytest.mark.parametrize(

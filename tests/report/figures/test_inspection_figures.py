@@ -6,21 +6,15 @@ import pytest
 from matplotlib.patches import Circle
 
 from bench.ingest.inspection.findings import Finding
+from bench.report.figures.figures import choose_colours
 from bench.report.figures.inspection import (
     MOST_RINGS,
-    choose_colours,
     describe_findings,
     draw_section_outlines,
     inspection_figure,
 )
 
 STRUCTURES = ("vesicles", "mitochondria", "membrane")
-
-
-def test_structures_have_colours_that_differ_and_do_not_depend_on_the_others():
-    colours = choose_colours(STRUCTURES)
-    assert len(set(colours.values())) == 3
-    assert choose_colours(("membrane",)) == {"membrane": colours["membrane"]}
 
 
 def test_outlines_have_the_colour_of_their_structure():

@@ -1,5 +1,6 @@
 """HDF5 files and Zarr folders that hold raw sections and their labels together."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.ingest.images.formats import read_header, read_plane
 from bench.ingest.images.images import ImageHeader
 from bench.ingest.labels import ImageLabels, mark_ids
 from bench.ingest.sources import SourceImage
+from bench.structures import is_structure_name, order_structures
 from bench.words import AUTO
 
 _ZARR = ".zarr"
@@ -51,7 +53,7 @@ def is_container(path: Path) -> bool:
 def read_container(
     root: Path, path: Path, classes: ClassMap, pixel_size_nm: float | None, raw_key: str = AUTO
 ) -> tuple[list[SourceImage], ImageLabels] | None:
-    """Lists raw sections and labels of a container; None where no array is named as a structure.
+    """Lists raw sections and labels of a container; None where none of its arrays is taken.
 
     Labels that by their ``offset`` cover a part of the raw volume cut it to that part.
 
@@ -82,10 +84,13 @@ def read_container(
         if part.place != first.place:
             raise BenchError(
                 f"label arrays of {path} must cover the same voxels, received others in "
-                f"{first.key} and {part.key}: crop them alike"
+                f"{first.key} and {part.key}: crop them alike, or name what is to be taken, as in "
+                f"-P structures={order_structures(parts)[0]}"
             )
     files = {path.relative_to(root).as_posix(): path}
     labels = ImageLabels()
+    others = list_others(path, [raw_key, *(key for keys in found.values() for key in keys)])
+    labels.warnings += classes.warn_of_others(others, f"arrays of {path.name}")
     for structure, part in parts.items():
         labels.pages[structure] = mark_ids(
             [
@@ -103,14 +108,34 @@ def read_container(
 
 
 def find_labels(path: Path, classes: ClassMap) -> dict[str, list[str]]:
-    """The arrays of a container by the structure that their names, or whole keys, say."""
-    arrays = _list_arrays(path)
+    """The arrays of a container by the structure that their names, or whole keys, say.
+
+    Those of the group ``labels`` are labels by the convention of OME-Zarr, so that one of any
+    name is taken there as a folder is; elsewhere what is named like no known structure may be
+    anything, and must be named by the user.
+    """
     found: dict[str, list[str]] = {}
-    for key in arrays:
-        structure = classes.find(_kind_of(key)) or classes.find(key.strip("/"))
+    for key in _list_arrays(path):
+        kind = _kind_of(key)
+        structure = classes.find(kind) or classes.find(key.strip("/"))
+        if structure is None and _is_in_labels(key) and is_structure_name(kind):
+            structure = classes.find_folder(kind)
         if structure:
             found.setdefault(structure, []).append(key)
     return found
+
+
+def list_others(path: Path, taken: Collection[str] = ()) -> list[str]:
+    """What else the arrays of a container may be labels of, if the user names it."""
+    kinds = [_kind_of(key) for key in _list_arrays(path) if key not in taken]
+    kinds = [kind for kind in kinds if is_structure_name(kind) and kind.lower() not in _RAW_NAMES]
+    return list(dict.fromkeys(kinds))
+
+
+def _is_in_labels(key: str) -> bool:
+    """Whether an array lies in the group ``labels`` of a container, or is a level of one there."""
+    parts = key.strip("/").split("/")
+    return parts[0] == "labels" and len(parts) == (3 if parts[-1].isdecimal() else 2)
 
 
 def _list_arrays(path: Path) -> dict[str, ImageHeader]:

@@ -8,7 +8,7 @@ import numpy as np
 from bench.dataset.section_file import SUSPICIOUS_AREA_FACTOR
 from bench.ingest.inspection.findings import Finding
 from bench.ingest.inspection.measures import MaskMeasures, SectionMeasures
-from bench.structures import STRUCTURES
+from bench.structures import find_structure
 
 # Fewer pixels are no object at any pixel size, and less than this share of the median is what
 # a slip of the brush leaves.
@@ -126,9 +126,10 @@ def _is_network(areas: np.ndarray) -> bool:
 def _judge_weight(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
     """Finds a default foreground weight that is far from the balance of the training masks."""
     balance = balancing_weight(summary["foreground_fraction"].get("train", 0.0))
-    if structure not in STRUCTURES or balance is None:
+    weight = find_structure(structure).foreground_weight
+    # One that follows from the frequency is right by itself.
+    if weight is None or balance is None:
         return []
-    weight = STRUCTURES[structure].foreground_weight
     if 1 / _WEIGHT_FACTOR <= balance / weight <= _WEIGHT_FACTOR:
         return []
     return [

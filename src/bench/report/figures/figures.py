@@ -1,7 +1,8 @@
 """Pictures of sections: the error overlay of a run, instances, the contact sheet of a dataset."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from bench.report.figures.overlays import (
     draw_overlay,
     unit_colour,
 )
-from bench.structures import STRUCTURES
+from bench.structures import STRUCTURES, order_structures
 
 # Enough for a panel of half a screen; larger sections are shrunk to it before plotting.
 PANEL_SIDE_PX = 1100
@@ -29,8 +30,8 @@ _PANEL_WIDTH_IN = 5.0
 _OUTLINE_SHARE = 1 / 400
 _TRUTH_COLOUR = OKABE_ITO["yellow"]
 _PREDICTION_COLOUR = OKABE_ITO["orange"]
-# In the order of STRUCTURES; further structures follow.
-STRUCTURE_COLOURS = tuple(
+# In the order of STRUCTURES; other structures take those that are left.
+_STRUCTURE_COLOURS = tuple(
     OKABE_ITO[name] for name in ("yellow", "sky blue", "vermillion", "bluish green", "orange")
 )
 _SCALE_BAR_SHARE = 0.25
@@ -129,7 +130,7 @@ def contact_sheet(panels: Sequence[ContactPanel]) -> Figure:
     columns: dict[str, list[ContactPanel]] = {}
     for panel in panels:
         columns.setdefault(panel.split, []).append(shrink_panel(panel))
-    colours = structure_colours(panels)
+    colours = choose_colours([name for panel in panels for name in panel.labels])
     rows = max(len(column) for column in columns.values())
     aspect = max(panel.raw.shape[0] / panel.raw.shape[1] for panel in panels)
     figure = Figure(
@@ -187,14 +188,16 @@ def _draw_panel(
         add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
 
 
-def structure_colours(panels: Sequence[ContactPanel]) -> dict[str, tuple[int, int, int]]:
-    """A colour for each structure, the same on every sheet for those of STRUCTURES."""
-    present = dict.fromkeys(name for panel in panels for name in panel.labels)
-    names = dict.fromkeys([*STRUCTURES, *present])
-    colours = {
-        name: STRUCTURE_COLOURS[index % len(STRUCTURE_COLOURS)] for index, name in enumerate(names)
-    }
-    return {name: colour for name, colour in colours.items() if name in present}
+def choose_colours(structures: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    """A colour for each structure, the same in every picture for those of STRUCTURES.
+
+    The others of a picture differ from these and from each other while there are colours left.
+    """
+    names = order_structures(structures)
+    fixed = dict(zip(STRUCTURES, _STRUCTURE_COLOURS, strict=False))
+    taken = {fixed[name] for name in names if name in fixed}
+    free = itertools.cycle([c for c in _STRUCTURE_COLOURS if c not in taken] or _STRUCTURE_COLOURS)
+    return {name: fixed[name] if name in fixed else next(free) for name in names}
 
 
 def add_scale_bar(axes: Axes, width_px: int, pixel_size_nm: float) -> None:

@@ -9,9 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 
 from bench.ingest.inspection.findings import Finding
-from bench.report.figures.figures import STRUCTURE_COLOURS, add_scale_bar, grey_rgb, outline_width
+from bench.report.figures.figures import add_scale_bar, grey_rgb, outline_width
 from bench.report.figures.overlays import draw_outlines, unit_colour
-from bench.structures import STRUCTURES
 
 _WIDTH_IN = 8.0
 _DPI = 130
@@ -50,16 +49,6 @@ def draw_section_outlines(
     for name in sorted(labels, key=lambda name: -np.count_nonzero(labels[name])):
         image = draw_outlines(image, labels[name], colours[name], width_px=width_px)
     return image
-
-
-def choose_colours(structures: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """The colour of each structure, as on the contact sheet."""
-    names = dict.fromkeys([*STRUCTURES, *structures])
-    return {
-        name: STRUCTURE_COLOURS[place % len(STRUCTURE_COLOURS)]
-        for place, name in enumerate(names)
-        if name in structures
-    }
 
 
 def inspection_figure(

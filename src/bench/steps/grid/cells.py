@@ -19,7 +19,6 @@ from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
-from bench.steps.training.source import source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
@@ -90,7 +89,7 @@ def evaluate_cell(
         settings |= {
             "method": cell.method.name,
             "structure": cell.structure.name,
-            "source": source_of(cell.structure.name, config.source),
+            "source": config.source,
         }
     splits = (config.split, "val") if config.optimize else (config.split,)
     return {
@@ -106,7 +105,7 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         "method": method.name,
         "structure": cell.structure.name,
         "seed": cell.seed,
-        "source": source_of(cell.structure.name, config.source),
+        "source": config.source,
     }
     if method.step == "domain_adapt":
         own["confidence"] = method.confidence
@@ -116,7 +115,6 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
-        own["source"] = source_of(cell.structure.name, own.get("source", AUTO))
         return microsam(_stage_config(MicrosamConfig, config, own), store, parent)
     if method.start in METHODS:
         adaptation = dataclasses.replace(cell, method=METHODS[method.start], labelled=None)

@@ -75,8 +75,8 @@ def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Sto
             f"method {config.method} evaluates a source as it is, received run_id={config.run_id} "
             f"and structure={config.structure}: give structure and source, and no run_id"
         )
-    structure = find_structure(config.structure).name
-    given = source_of(structure, config.source)
+    structure = find_structure(config.structure, dataset.structures).name
+    given = source_of(structure, config.source, dataset.structures)
     source = resolve_source(store, given, trust=config.trust_checkpoint)
     if source.path is None:
         raise BenchError(
@@ -92,7 +92,7 @@ def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) ->
     if config.run_id == AUTO:
         if config.structure == AUTO:
             raise BenchError("evaluate needs a model: give run_id, or structure (and method)")
-        structure = find_structure(config.structure).name
+        structure = find_structure(config.structure, dataset.structures).name
         return find_trained(
             store,
             method=config.method,

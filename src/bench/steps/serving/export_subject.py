@@ -86,7 +86,8 @@ def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
     if config.structure == AUTO:
         structures = _list_annotated(dataset, split)
     else:
-        structures = tuple(structure.name for structure in find_structures(config.structure))
+        named = find_structures(config.structure, dataset.structures)
+        structures = tuple(structure.name for structure in named)
 
     def numbering(name: str, structure: str) -> Hashable:
         entry = dataset.find(name)["datasets"][f"labels/{structure}"]

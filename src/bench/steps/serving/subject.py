@@ -85,9 +85,17 @@ def find_subject(config: SegmentConfig, store: Store) -> Subject:
 
 def _choose_structure(name: str, store: Store) -> str:
     """The structure that is named, or the only one that has a champion."""
-    if name != AUTO:
-        return find_structure(name).name
     champions = list_champions(store)
+    if name != AUTO:
+        structure = find_structure(name).name
+        # Without any champion the registry's own error says how to make one.
+        if champions and structure not in champions:
+            raise BenchError(
+                f"segment takes the champion of a structure, there are champions of "
+                f"{', '.join(champions)}, received {name!r}: choose one of them, or run promote "
+                f"with structure={structure} first"
+            )
+        return structure
     if len(champions) != 1:
         there = f"there are champions of {', '.join(champions)}" if champions else "there is none"
         raise BenchError(

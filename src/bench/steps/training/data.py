@@ -83,6 +83,13 @@ class TrainingData:
         """Reads raw and labels (y, x) of the training sections, at the scale they are fed at."""
         return [self.at_fed_scale(*self.read(name)) for name in self.names]
 
+    def foreground_fraction(self) -> float:
+        """Share of the pixels of the training sections that are in the structure."""
+        if self.names == self.dataset.sections("train"):
+            return self.dataset.foreground_fraction("train", self.structure)
+        labels = [self.dataset.read_labels(name, self.structure) for name in self.names]
+        return sum(map(np.count_nonzero, labels)) / sum(image.size for image in labels)
+
     def validation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Reads raw and labels of the validation sections by name, at their own scale."""
         return {name: self.read(name) for name in self.dataset.sections("val")}

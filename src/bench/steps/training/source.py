@@ -1,6 +1,7 @@
 """Where a method's first weights come from."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.foreign import convert_foreign
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
-from bench.structures import STRUCTURES, find_structure
+from bench.structures import STRUCTURES, find_structure, is_structure_name
 from bench.tracking.queries import fetch_artifact, find_trained, get_trained
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.store import Store
@@ -165,22 +166,23 @@ def _converted_folder() -> Path:
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
 
-def source_of(structure: str, given: str) -> str:
+def source_of(structure: str, given: str, known: Collection[str] | None = None) -> str:
     """The part of a source that is meant for a structure.
 
     Args:
         structure: Name of the structure.
-        given: One source for all, or ``vesicles=FILE,mitochondria=synapsenet:mitochondria``;
+        given: One source for all, or ``ribbon=FILE,mitochondria=synapsenet:mitochondria``;
             structures that it leaves out take the default.
+        known: The structures of the dataset, beside those of STRUCTURES; None allows all names.
 
     Raises:
         BenchError: If it names an unknown structure.
     """
     parts = [part.partition("=") for part in given.split(",")]
-    names = {name.strip() for row in STRUCTURES.values() for name in (row.name, *row.aliases)}
-    if not any(sign and name.strip() in names for name, sign, _ in parts):
+    if Path(given).exists() or not all(sign and is_structure_name(name) for name, sign, _ in parts):
         return given
-    found = {find_structure(name).name: source.strip() for name, _, source in parts}
+    allowed = None if known is None else {*STRUCTURES, *known}
+    found = {find_structure(name, allowed).name: source.strip() for name, _, source in parts}
     return found.get(structure, AUTO)
 
 
