@@ -21,6 +21,7 @@ UNLABELLED = "unlabelled"
 NO_SPLIT = ""
 # The rule under which sections may both train and validate.
 PAPER = "paper"
+
 KIND = "synapse-bench prepared dataset"
 SCHEMA = 1
 MANIFEST = "manifest.json"
