@@ -41,6 +41,7 @@ SHARED_NAMES = {
         "bench.ingest.images.zarr_arrays",
     },
     # The texts of the two kinds of tables.
+    "CAPTION": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_csv": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_markdown": {"bench.report.comparison_formats", "bench.report.table_formats"},
     # What a step works on, each imported by its step alone.

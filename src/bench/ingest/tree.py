@@ -192,7 +192,7 @@ def _name_page(stem: str, page: int, pages: int) -> str:
     return stem if pages == 1 else f"{stem}_z{page:0{digits}}"
 
 
-def check_same_size(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: int) -> None:
+def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: int) -> None:
     """Raises BenchError unless a mask has the size and number of sections of its raw image."""
     if (raw.header.shape, pages) == (mask.header.shape, mask_pages):
         return
