@@ -16,7 +16,7 @@ from bench.words import AUTO
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationSubject:
     """A model that is evaluated.
 
     Attributes:
@@ -36,7 +36,9 @@ class Subject:
     warnings: tuple[str, ...] = ()
 
 
-def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+def find_evaluation_subject(
+    config: EvaluateConfig, dataset: PreparedDataset, store: Store
+) -> EvaluationSubject:
     """Finds the model that a config names.
 
     Raises:
@@ -51,10 +53,14 @@ def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
         )
     trained = _find_run(config, dataset, store)
     weights = fetch_checkpoint(store, trained.id)
-    return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
+    return EvaluationSubject(
+        trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings
+    )
 
 
-def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+def _find_unadapted(
+    config: EvaluateConfig, dataset: PreparedDataset, store: Store
+) -> EvaluationSubject:
     """The source itself, for a structure."""
     if config.structure == AUTO or config.run_id != AUTO:
         raise BenchError(
@@ -70,7 +76,7 @@ def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Sto
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"
         )
     cell = Cell(config.method, structure, dataset.content_hash, seed=0)
-    return Subject(cell, "", source.name, source.path, source.sha256)
+    return EvaluationSubject(cell, "", source.name, source.path, source.sha256)
 
 
 def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:

@@ -29,7 +29,7 @@ _DEFAULT_SPLIT = "val"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSubject:
     """Labels to export.
 
     Attributes:
@@ -75,7 +75,7 @@ class Subject:
         return number_instances(images, [self.numbering(name, structure) for name in names])
 
 
-def find_subject(config: ExportConfig, store: Store) -> Subject:
+def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
     """Finds what a config names.
 
     Raises:
@@ -87,7 +87,7 @@ def find_subject(config: ExportConfig, store: Store) -> Subject:
     return _find_predicted(config, dataset, get_evaluation(store, config.run_id), store)
 
 
-def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
+def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
     """The annotation of a split."""
     split = _DEFAULT_SPLIT if config.split == AUTO else config.split
     if config.structure == AUTO:
@@ -100,7 +100,7 @@ def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
         # The components of a mask are numbered in each section; ids are the file's.
         return entry["source"] if entry["mask"] == "ids" else name
 
-    return Subject(dataset, split, structures, dataset.read_labels, numbering)
+    return ExportSubject(dataset, split, structures, dataset.read_labels, numbering)
 
 
 def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
 
 def _find_predicted(
     config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
-) -> Subject:
+) -> ExportSubject:
     """The instances of an evaluation, made as it made them."""
     if found.dataset != dataset.content_hash:
         raise BenchError(
@@ -156,7 +156,7 @@ def _find_predicted(
         ).labels
 
     # A model sees one section at a time: its numbers start anew in each.
-    return Subject(
+    return ExportSubject(
         dataset, found.split, (found.structure,), read, lambda name, _: name, found.id, found.method
     )
 
