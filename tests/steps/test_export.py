@@ -25,7 +25,7 @@ from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.postprocess.instances import Instances
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.scores import SplitResult
-from bench.steps.evaluate import clean, evaluate, resolve_evaluation
+from bench.steps.evaluate import clean, evaluate, resolve_task
 from bench.steps.export import export
 from bench.steps.serving.export_subject import number_instances
 from bench.tracking.queries import fetch_artifact
@@ -132,7 +132,7 @@ def test_touching_instances_are_separated_as_the_evaluation_did(pipeline, export
     )  # fmt: skip
     run_id = evaluate(config, pipeline.store)
     export_as(format="tiff", run_id=run_id)
-    task = resolve_evaluation(config, pipeline.store)
+    task = resolve_task(config, pipeline.store)
     assert task.watershed == rule
     predictions = fetch_artifact(pipeline.store, run_id, "predictions.h5")
     for name in task.dataset.sections("val"):

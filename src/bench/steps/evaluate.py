@@ -26,7 +26,7 @@ from bench.postprocess.segmentation import (
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.steps.scoring.evaluation_report import log_pictures, log_scores
-from bench.steps.scoring.evaluation_subject import EvaluationSubject, find_evaluation_subject
+from bench.steps.scoring.evaluation_subject import Subject, find_subject
 from bench.steps.training.data import TrainingData, describe_run
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
@@ -47,7 +47,7 @@ class _Task:
 
     config: EvaluateConfig
     dataset: PreparedDataset
-    subject: EvaluationSubject
+    subject: Subject
     structure: Structure
     settings: PostprocessSettings
     watershed: WatershedSettings | None
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         BenchError: If there is no such model, or it does not fit the dataset.
     """
     store = store or open_store()
-    task = resolve_evaluation(config, store)
+    task = resolve_task(config, store)
     run = open_run(store, _identify(task), parent=parent)
     if run.reused:
         return run.id
@@ -101,10 +101,10 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def resolve_evaluation(config: EvaluateConfig, store: Store) -> _Task:
+def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
-    subject = find_evaluation_subject(config, dataset, store)
+    subject = find_subject(config, dataset, store)
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
@@ -120,9 +120,7 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> _Task:
     )
 
 
-def _check_augmentations(
-    config: EvaluateConfig, subject: EvaluationSubject, info: ModelInfo
-) -> None:
+def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
     """Raises BenchError where instances would have to be averaged, whose ids have no mean."""
     finds_instances = info.architecture == "sam" or config.segmentation != "own"
     if config.augmentations != NONE and finds_instances:
@@ -134,10 +132,7 @@ def _check_augmentations(
 
 
 def _choose_settings(
-    config: EvaluateConfig,
-    dataset: PreparedDataset,
-    structure: Structure,
-    subject: EvaluationSubject,
+    config: EvaluateConfig, dataset: PreparedDataset, structure: Structure, subject: Subject
 ) -> PostprocessSettings:
     """Post-processing by protocol, with what the user set himself."""
     if config.protocol == "paper":

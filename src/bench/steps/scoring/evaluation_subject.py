@@ -16,7 +16,7 @@ from bench.words import AUTO
 
 
 @dataclass(frozen=True)
-class EvaluationSubject:
+class Subject:
     """A model that is evaluated.
 
     Attributes:
@@ -36,9 +36,7 @@ class EvaluationSubject:
     warnings: tuple[str, ...] = ()
 
 
-def find_evaluation_subject(
-    config: EvaluateConfig, dataset: PreparedDataset, store: Store
-) -> EvaluationSubject:
+def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
     """Finds the model that a config names.
 
     Raises:
@@ -53,14 +51,10 @@ def find_evaluation_subject(
         )
     trained = _find_run(config, dataset, store)
     weights = fetch_checkpoint(store, trained.id)
-    return EvaluationSubject(
-        trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings
-    )
+    return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
 
 
-def _find_unadapted(
-    config: EvaluateConfig, dataset: PreparedDataset, store: Store
-) -> EvaluationSubject:
+def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
     """The source itself, for a structure."""
     if config.structure == AUTO or config.run_id != AUTO:
         raise BenchError(
@@ -76,7 +70,7 @@ def _find_unadapted(
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"
         )
     cell = Cell(config.method, structure, dataset.content_hash, seed=0)
-    return EvaluationSubject(cell, "", source.name, source.path, source.sha256)
+    return Subject(cell, "", source.name, source.path, source.sha256)
 
 
 def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:
