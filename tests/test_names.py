@@ -41,20 +41,9 @@ SHARED_NAMES = {
         "bench.ingest.images.zarr_arrays",
     },
     # The texts of the two kinds of tables.
+    "CAPTION": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_csv": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_markdown": {"bench.report.comparison_formats", "bench.report.table_formats"},
-    # What a step works on, each imported by its step alone.
-    "Subject": {
-        "bench.steps.scoring.evaluation_subject",
-        "bench.steps.serving.export_subject",
-        "bench.steps.serving.subject",
-    },
-    "find_subject": {
-        "bench.steps.scoring.evaluation_subject",
-        "bench.steps.serving.export_subject",
-        "bench.steps.serving.subject",
-    },
-    "resolve_task": {"bench.steps.evaluate", "bench.steps.microsam"},
 }
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS = {

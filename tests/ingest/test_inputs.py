@@ -310,9 +310,11 @@ def test_objects_of_a_volume_keep_their_ids_through_z_and_metrics_take_volumes(p
     tifffile.imwrite(tmp_path / "tomo_vesicles.tif", truth, photometric="minisblack")
     dataset = prepared(tmp_path / "tomo.tif", splits="train=0-1;val=2-3")
     (names,) = dataset.volumes("train").values()
-    labels = dataset.read_volume(names, "vesicles")
+    labels = np.stack([dataset.read_labels(name, "vesicles") for name in names])
     np.testing.assert_array_equal(labels, truth[:2])
-    np.testing.assert_array_equal(dataset.read_volume(names), make_raw(0, 4)[:2])
+    np.testing.assert_array_equal(
+        np.stack([dataset.read_raw(name) for name in names]), make_raw(0, 4)[:2]
+    )
     prediction = np.where(truth[:2] == 5, 1, 0)
     matching = match_instances(truth=labels, prediction=prediction)
     assert (matching.truth_instances, matching.true_positive) == (2, 1)

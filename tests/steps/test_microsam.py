@@ -17,7 +17,7 @@ from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.models.sam import write_tiny_sam
 from bench.steps.evaluate import evaluate
-from bench.steps.microsam import microsam, resolve_task
+from bench.steps.microsam import microsam, resolve_microsam
 from bench.training import loop
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -177,12 +177,12 @@ def test_nothing_found_is_said(store, base, caplog):
 )
 def test_settings_that_cannot_be_meant(store, base, settings, message):
     with pytest.raises(BenchError, match=message):
-        resolve_task(replace(base, **settings), store)
+        resolve_microsam(replace(base, **settings), store)
 
 
 def test_a_source_that_is_no_sam(pipeline, base):
     with pytest.raises(BenchError, match=r"starts from a SAM, source runs:/.* is a unet2d"):
-        resolve_task(replace(base, source=f"runs:/{pipeline.trained}"), pipeline.store)
+        resolve_microsam(replace(base, source=f"runs:/{pipeline.trained}"), pipeline.store)
 
 
 def test_ais_without_a_decoder_fails_the_run(store, base, folder):

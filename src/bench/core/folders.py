@@ -15,12 +15,14 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+log = logging.getLogger(__name__)
+
 # renameat2(2): relative to the working directory, and swap the two.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 # Folders that this process is writing; others under its process id are of one that ended.
 _writing: set[Path] = set()
-log = logging.getLogger(__name__)
+
 _STATE = "unfinished"
 _LOCK = "lock"
 

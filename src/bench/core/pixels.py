@@ -7,6 +7,7 @@ import numpy as np
 
 _CONTRAST_PERCENTILES = (0.5, 99.5)
 _CONTRAST_SAMPLE_PX = 1_000_000
+
 # Small, so that few of them hold something: half the side halves the time that labels take.
 BLOCK_PX = 128
 # Rows and columns.

@@ -22,6 +22,7 @@ _RAW_CHUNK_PX = 256
 # (EPFL6) to 0.96 (VNC), at 60 MB/s on the way in and 200 on the way out.
 _LARGEST_SHARE = 0.8
 _SAMPLES = 16
+
 SUSPICIOUS_AREA_FACTOR = 3
 INSTANCES_RULE = (
     "masks with one foreground value: 4-connected components; masks with several: their ids"

@@ -15,6 +15,7 @@ from bench.export.stack import LabelStack
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _LARGEST_IMAGEJ_BYTES = 2**32 - 2**25
 _NM_PER_CM = 1e7
+
 _VERSION = "0.4"
 _AXES = ("z", "y", "x")
 _CHUNK_PX = 512

@@ -20,6 +20,7 @@ from bench.inference.tiles import Corner, Pixels
 _PROBABILITY = "probability"
 _FINISHED = "finished"
 _MOMENTS = "moments.json"
+
 _FOREGROUND, _BOUNDARY = "foreground.npy", "boundary.npy"
 # Pixels of every map that are held at a time.
 MAP_BAND_PX = 2**22

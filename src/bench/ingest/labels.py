@@ -19,7 +19,7 @@ from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import list_pages
 from bench.ingest.images.images import JPEG_SUFFIXES
 from bench.ingest.sources import SourceImage
-from bench.ingest.tree import check_same_size
+from bench.ingest.tree import check_alike
 from bench.structures import order_structures
 
 
@@ -175,7 +175,7 @@ def _list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[Sour
             "as PNG or TIFF"
         )
     masks = list_pages(root, file)
-    check_same_size(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
+    check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
     return mark_ids(masks)
 
 

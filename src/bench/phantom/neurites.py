@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 # Variance of a cubic B-spline of unit white noise, per dimension, averaged over a lattice cell.
 _SPLINE_VARIANCE = 151 / 315
+
 # Lattice spacing and amplitude of the bends, nm.
 _BENDS = ((1000.0, 130.0), (330.0, 48.0), (140.0, 13.0))
 _MARGIN_NM = 1200.0

@@ -24,7 +24,7 @@ HEADERS = (
     *("p", "p (Holm)", "Effect"),
 )
 SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
-COMPARISON_CAPTION = (
+CAPTION = (
     "Difference is the mean over sections of Dice (averaged over seeds) of the first method less "
     "the second, with its 95 % bootstrap interval, stretched by Student's t as sections are few. "
     "p is of the "
@@ -75,7 +75,7 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
         parts.append("No structure has two scored methods: there is nothing to compare.")
     if ranks:
         parts += ["## Mean ranks over structures", *_rank_tables(ranks)]
-    return "\n\n".join([*parts, COMPARISON_CAPTION]) + "\n"
+    return "\n\n".join([*parts, CAPTION]) + "\n"
 
 
 def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:

@@ -13,7 +13,7 @@ from bench.core.folders import move_to_free, partial_folder, sync_folder
 from bench.core.progress import show_progress
 from bench.errors import BenchError
 from bench.export.formats import FORMATS
-from bench.steps.serving.export_subject import Subject, find_subject
+from bench.steps.serving.export_subject import ExportSubject, find_export_subject
 from bench.steps.training.data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
@@ -35,7 +35,7 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     store = store or open_store()
     output = Path(config.output)
     check_free(output)
-    subject = find_subject(config, store)
+    subject = find_export_subject(config, store)
     with contextlib.ExitStack() as stack:
         with _explain_unwritable(output):
             folder = stack.enter_context(partial_folder(output))
@@ -75,7 +75,7 @@ def _explain_unwritable(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]:
+def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str, int]:
     """Writes the labels to a folder, and returns the instances by structure.
 
     Sections of several sizes go into folders named by them.
@@ -95,7 +95,7 @@ def _write_labels(subject: Subject, format: str, folder: Path) -> dict[str, int]
     return counts
 
 
-def _log_opening(subject: Subject, format: str, counts: dict[str, int], output: Path) -> None:
+def _log_opening(subject: ExportSubject, format: str, counts: dict[str, int], output: Path) -> None:
     """Says what was exported, and how to open it."""
     found = ", ".join(f"{count} {structure}" for structure, count in counts.items())
     log.info("exported %s of %s to %s", found, subject.split, output)
@@ -110,7 +110,7 @@ def _folder_of(folder: Path, size: tuple[int, int], *, several: bool) -> Path:
     return folder / f"{size[1]}x{size[0]}" if several else folder
 
 
-def _identify(config: ExportConfig, subject: Subject) -> Identity:
+def _identify(config: ExportConfig, subject: ExportSubject) -> Identity:
     """The identity of an export: the labels and the format."""
     return Identity(
         "export",
@@ -123,7 +123,7 @@ def _identify(config: ExportConfig, subject: Subject) -> Identity:
 
 
 def _log_export(
-    run: Run, config: ExportConfig, subject: Subject, counts: dict[str, int], folder: Path
+    run: Run, config: ExportConfig, subject: ExportSubject, counts: dict[str, int], folder: Path
 ) -> None:
     """Logs what was exported, with the files themselves where they are small."""
     settings = vars(config) | {

@@ -81,7 +81,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         BenchError: If the settings, the dataset or the source do not fit together.
     """
     store = store or open_store()
-    task = resolve_task(config, store)
+    task = resolve_microsam(config, store)
     run = open_run(store, _identify(task), parent=parent)
     if run.reused:
         return run.id
@@ -99,7 +99,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def resolve_task(config: MicrosamConfig, store: Store) -> _Task:
+def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)

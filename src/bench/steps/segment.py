@@ -23,7 +23,7 @@ from bench.recipe.predictor import RecipePredictor, find_scale_warnings
 from bench.steps.export import check_free
 from bench.steps.serving.files import INSTANCES, OVERLAYS, SECTIONS, write_tables
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
-from bench.steps.serving.subject import SIZES, Subject, find_subject
+from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
 from bench.steps.serving.work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
@@ -55,7 +55,7 @@ class _Task:
     """
 
     config: SegmentConfig
-    subject: Subject
+    subject: SegmentSubject
     planes: Sequence[Plane]
     compute: Compute
     images_sha256: str
@@ -112,7 +112,7 @@ def _record(run: Run, task: _Task, folder: Path) -> None:
 
 def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStack) -> _Task:
     """Finds and checks everything that a config names; what it opens ends with the stack."""
-    subject = find_subject(config, store)
+    subject = find_segment_subject(config, store)
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
     images_sha256 = hash_planes(planes)

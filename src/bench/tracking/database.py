@@ -14,6 +14,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
 from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
+
 # mlflow keeps the artifacts' places as absolute paths, in these columns.
 _COLUMNS = (
     ("experiments", "artifact_location"),

@@ -21,7 +21,7 @@ from bench.steps.export import export
 from bench.steps.optimize import optimize
 from bench.steps.scoring.recipes import find_model, read_evaluated
 from bench.steps.segment import segment
-from bench.steps.serving.subject import find_subject
+from bench.steps.serving.subject import find_segment_subject
 from bench.steps.serving.work import Work
 from bench.tracking.evaluations import get_evaluation
 from bench.tracking.queries import fetch_artifact
@@ -224,12 +224,12 @@ def work_of(subject):
 def test_lengths_follow_the_image_and_what_the_user_sets_does_not(use_searched):
     """At 2.5 nm a radius is twice as many px, an area four times as many."""
     given = SegmentConfig(run_id=use_searched.on_test[0], device="cpu")
-    subject = find_subject(given, use_searched.store)
+    subject = find_segment_subject(given, use_searched.store)
     recipe = subject.recipe
     found = work_of(subject).postprocess(2.5)
     assert found.opening_radius_px == 2 * recipe.opening_radius_px > 0
     assert found.min_area_px == 4 * recipe.min_area_px > 0
-    subject = find_subject(replace(given, min_area_px=7), use_searched.store)
+    subject = find_segment_subject(replace(given, min_area_px=7), use_searched.store)
     found = work_of(subject).postprocess(2.5)
     assert (found.opening_radius_px, found.min_area_px) == (2 * recipe.opening_radius_px, 7)
     assert subject.origin.endswith("Set by the user: min_area_px.")

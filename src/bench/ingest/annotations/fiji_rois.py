@@ -23,6 +23,12 @@ from bench.ingest.annotations.drawing import (
 from bench.ingest.classes import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
 from bench.ingest.images.limits import ANNOTATION_BYTES
 
+_MOST_ROIS = 100_000
+_ROI_BYTES = 8 * 2**20
+# Selections compress two- or threefold.
+_FREE_ZIP_BYTES, _LARGEST_RATIO = 8 * 2**20, 20
+_MOST_CORNERS = 2**24
+
 _TALLEST_OVAL_PX = 2**16
 _POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 _MOVE, _LINE, _QUADRATIC, _CUBIC, _CLOSE = range(5)
@@ -33,11 +39,120 @@ _MOST_CURVES = 100_000
 _MOST_SPLINE_POINTS = 2**18
 _ELLIPSE_CORNERS = 72
 _ARC_STEPS = 64
-_MOST_ROIS = 100_000
-_ROI_BYTES = 8 * 2**20
-# Selections compress two- or threefold.
-_FREE_ZIP_BYTES, _LARGEST_RATIO = 8 * 2**20, 20
-_MOST_CORNERS = 2**24
+
+
+def read_rois(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
+    """Reads the areas of a .roi or .zip file; an object's section is its position in the stack.
+
+    The class of an object is its name without the number at its end (``vesicle-001``,
+    ``mito_3``); else, where ImageJ made the name up, ``group 2`` by its group; else
+    ``unclassified``. Its section is its slice, or its frame where a stack was opened as a time
+    series; without a position it is 0.
+
+    Returns:
+        The objects, and warnings: selections without an area are left out.
+
+    Raises:
+        BenchError: If the file is unreadable, damaged or beyond the limits.
+    """
+    objects, left_out, corners = [], [], 0
+    for entry, data in _read_entries(path):
+        if data is None:
+            left_out.append(f"{tidy_name(entry)!r} (not a .roi file)")
+            continue
+        where = f"{path} ({tidy_name(entry)!r})" if path.suffix.lower() == ".zip" else str(path)
+        roi = _parse_roi(data, where)
+        name = tidy_name(roi.name) or tidy_name(Path(entry).stem)
+        rings = tuple(ring for ring in _find_rings(roi, where) if len(ring) > 2)
+        corners += sum(map(len, rings))
+        if corners > _MOST_CORNERS:
+            raise BenchError(
+                f"selections of {path} must not have more than {_MOST_CORNERS} corners, received "
+                "more: save them in several files"
+            )
+        if not rings:
+            left_out.append(f"{name!r} ({_describe_type(roi)})")
+            continue
+        kind = class_of_name(name) or (f"group {roi.group}" if roi.group else UNCLASSIFIED)
+        objects.append(DrawnObject(name, kind, {_find_section(roi): (Outline(rings),)}))
+    return tuple(objects), warn_of_left_out(path, left_out)
+
+
+def _read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """Reads the selections of a file, by name; None stands for an entry that is none.
+
+    Names within a .zip are text only: nothing is opened by them.
+    """
+    zipped = path.suffix.lower() == ".zip"
+    try:
+        stored = path.stat().st_size
+        if stored > (ANNOTATION_BYTES if zipped else _ROI_BYTES):
+            raise BenchError(f"{path} must hold selections of ImageJ, received {stored} bytes")
+        if not zipped:
+            yield path.name, path.read_bytes()
+            return
+        with zipfile.ZipFile(path) as archive:
+            yield from _read_archive(path, archive, max(_FREE_ZIP_BYTES, _LARGEST_RATIO * stored))
+    except (BenchError, MemoryError):
+        raise
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise BenchError(
+            f"{path} must be readable, received {error.strerror!r}: check its path and permissions"
+        ) from error
+    except Exception as error:  # zipfile and zlib have no common class of errors
+        raise _damaged(str(path), error) from error
+
+
+def _read_archive(
+    path: Path, archive: zipfile.ZipFile, allowed: int
+) -> Iterator[tuple[str, bytes | None]]:
+    """Reads the selections in an open .zip, no more than so many bytes of them."""
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > _MOST_ROIS:
+        raise BenchError(
+            f"{path} must hold at most {_MOST_ROIS} selections, received {len(entries)}: save them "
+            "in several files"
+        )
+    for entry in entries:
+        if entry.filename.startswith("__MACOSX/"):
+            continue
+        if not entry.filename.lower().endswith(".roi"):
+            yield entry.filename, None
+            continue
+        plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        allowed -= entry.file_size
+        if not plain or entry.flag_bits & 1 or entry.file_size > _ROI_BYTES or allowed < 0:
+            raise BenchError(
+                f"selections in {path} must be packed as ImageJ does, received "
+                f"{tidy_name(entry.filename)!r}, which is encrypted, packed otherwise or unpacks "
+                "to far too much: save them in ImageJ again"
+            )
+        yield entry.filename, archive.read(entry)
+
+
+def _parse_roi(data: bytes, where: str) -> ImagejRoi:
+    """Decodes a selection."""
+    try:
+        roi = ImagejRoi.frombytes(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever its parts raise on damaged bytes
+        raise _damaged(where, error) from error
+    if roi.roitype is ROI_TYPE.UNKNOWN:
+        raise _damaged(where, ValueError(f"unknown type {roi.roitype.value}"))
+    return roi
+
+
+def _find_section(roi: ImagejRoi) -> int:
+    """Returns the section, from 0, of a selection whose positions start at 1."""
+    return max(roi.position, roi.z_position, roi.t_position, 1) - 1
+
+
+def _describe_type(roi: ImagejRoi) -> str:
+    """Names the type of a selection that has no area."""
+    if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
+        return roi.subtype.name.lower()
+    return roi.roitype.name.lower()
 
 
 def _find_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
@@ -219,117 +334,3 @@ def _damaged(where: str, error: Exception) -> BenchError:
         f"{where} must be a selection saved by ImageJ, received one that does not decode "
         f"({reason}): save it again"
     )
-
-
-def read_rois(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
-    """Reads the areas of a .roi or .zip file; an object's section is its position in the stack.
-
-    The class of an object is its name without the number at its end (``vesicle-001``,
-    ``mito_3``); else, where ImageJ made the name up, ``group 2`` by its group; else
-    ``unclassified``. Its section is its slice, or its frame where a stack was opened as a time
-    series; without a position it is 0.
-
-    Returns:
-        The objects, and warnings: selections without an area are left out.
-
-    Raises:
-        BenchError: If the file is unreadable, damaged or beyond the limits.
-    """
-    objects, left_out, corners = [], [], 0
-    for entry, data in _read_entries(path):
-        if data is None:
-            left_out.append(f"{tidy_name(entry)!r} (not a .roi file)")
-            continue
-        where = f"{path} ({tidy_name(entry)!r})" if path.suffix.lower() == ".zip" else str(path)
-        roi = _parse_roi(data, where)
-        name = tidy_name(roi.name) or tidy_name(Path(entry).stem)
-        rings = tuple(ring for ring in _find_rings(roi, where) if len(ring) > 2)
-        corners += sum(map(len, rings))
-        if corners > _MOST_CORNERS:
-            raise BenchError(
-                f"selections of {path} must not have more than {_MOST_CORNERS} corners, received "
-                "more: save them in several files"
-            )
-        if not rings:
-            left_out.append(f"{name!r} ({_describe_type(roi)})")
-            continue
-        kind = class_of_name(name) or (f"group {roi.group}" if roi.group else UNCLASSIFIED)
-        objects.append(DrawnObject(name, kind, {_find_section(roi): (Outline(rings),)}))
-    return tuple(objects), warn_of_left_out(path, left_out)
-
-
-def _read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Reads the selections of a file, by name; None stands for an entry that is none.
-
-    Names within a .zip are text only: nothing is opened by them.
-    """
-    zipped = path.suffix.lower() == ".zip"
-    try:
-        stored = path.stat().st_size
-        if stored > (ANNOTATION_BYTES if zipped else _ROI_BYTES):
-            raise BenchError(f"{path} must hold selections of ImageJ, received {stored} bytes")
-        if not zipped:
-            yield path.name, path.read_bytes()
-            return
-        with zipfile.ZipFile(path) as archive:
-            yield from _read_archive(path, archive, max(_FREE_ZIP_BYTES, _LARGEST_RATIO * stored))
-    except (BenchError, MemoryError):
-        raise
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise BenchError(
-            f"{path} must be readable, received {error.strerror!r}: check its path and permissions"
-        ) from error
-    except Exception as error:  # zipfile and zlib have no common class of errors
-        raise _damaged(str(path), error) from error
-
-
-def _read_archive(
-    path: Path, archive: zipfile.ZipFile, allowed: int
-) -> Iterator[tuple[str, bytes | None]]:
-    """Reads the selections in an open .zip, no more than so many bytes of them."""
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(entries) > _MOST_ROIS:
-        raise BenchError(
-            f"{path} must hold at most {_MOST_ROIS} selections, received {len(entries)}: save them "
-            "in several files"
-        )
-    for entry in entries:
-        if entry.filename.startswith("__MACOSX/"):
-            continue
-        if not entry.filename.lower().endswith(".roi"):
-            yield entry.filename, None
-            continue
-        plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        allowed -= entry.file_size
-        if not plain or entry.flag_bits & 1 or entry.file_size > _ROI_BYTES or allowed < 0:
-            raise BenchError(
-                f"selections in {path} must be packed as ImageJ does, received "
-                f"{tidy_name(entry.filename)!r}, which is encrypted, packed otherwise or unpacks "
-                "to far too much: save them in ImageJ again"
-            )
-        yield entry.filename, archive.read(entry)
-
-
-def _parse_roi(data: bytes, where: str) -> ImagejRoi:
-    """Decodes a selection."""
-    try:
-        roi = ImagejRoi.frombytes(data)
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever its parts raise on damaged bytes
-        raise _damaged(where, error) from error
-    if roi.roitype is ROI_TYPE.UNKNOWN:
-        raise _damaged(where, ValueError(f"unknown type {roi.roitype.value}"))
-    return roi
-
-
-def _find_section(roi: ImagejRoi) -> int:
-    """Returns the section, from 0, of a selection whose positions start at 1."""
-    return max(roi.position, roi.z_position, roi.t_position, 1) - 1
-
-
-def _describe_type(roi: ImagejRoi) -> str:
-    """Names the type of a selection that has no area."""
-    if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
-        return roi.subtype.name.lower()
-    return roi.roitype.name.lower()

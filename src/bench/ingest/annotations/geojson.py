@@ -21,90 +21,13 @@ from bench.ingest.classes import UNCLASSIFIED, class_of_name, tidy_name, warn_of
 from bench.ingest.images.images import decode
 from bench.ingest.images.limits import ANNOTATION_BYTES
 
-_SNIFFED_BYTES = 64 * 2**10
-_JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
-_T = TypeVar("_T")
 IS_GEOJSON = re.compile(rb'"type"\s*:\s*"Feature(Collection)?"|"geometry"\s*:')
 # Above, the polygon that QuPath writes of an ellipse is as good, and not as long.
 _LARGEST_EXACT_ELLIPSE_PX = 256
 
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        BenchError: If it is unreadable, damaged, too large or nested too deeply.
-    """
-    return decode(path, lambda file: json.loads(_read_whole(file)), "JSON file")
-
-
-def read_start(path: Path) -> bytes:
-    """Reads the beginning of a file, to find out what it is.
-
-    Raises:
-        BenchError: If it is unreadable.
-    """
-
-    def read(file: Path) -> bytes:
-        with file.open("rb") as content:
-            return content.read(_SNIFFED_BYTES)
-
-    return decode(path, read, "JSON file")
-
-
-def _read_whole(path: Path) -> bytes:
-    """Reads a file if it is not too large."""
-    size = path.stat().st_size
-    if size > ANNOTATION_BYTES:
-        raise BenchError(
-            f"{path} must have no more than {ANNOTATION_BYTES >> 20} MB, received {size >> 20}: "
-            "export it in several files"
-        )
-    return path.read_bytes()
-
-
-def expect(value: Any, kind: type[_T], what: str, where: Path | str) -> _T:
-    """Returns a value of a document if it is of its type.
-
-    Args:
-        value: The value.
-        kind: dict, list, str or int.
-        what: What it is called, for the message.
-        where: The file, and the object in it, for the message.
-
-    Raises:
-        BenchError: If it is of another type.
-    """
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BenchError(
-            f"{what} of {where} must be {_JSON_NAMES[kind]}, received {show_value(value)}: "
-            "export it again"
-        )
-    return value
-
-
-def read_name(value: Any) -> str:
-    """Returns text or a number as a name; empty for anything else."""
-    return tidy_name(str(value)) if isinstance(value, str | int | float) else ""
-
-
-def read_numbers(values: list[Any], where: str) -> np.ndarray:
-    """Returns numbers as an array.
-
-    Raises:
-        BenchError: If some are missing or are no numbers.
-    """
-    try:
-        return np.asarray(values, dtype=float)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BenchError(
-            f"numbers of {where} must be complete, received {show_value(values)}: export it again"
-        ) from error
-
-
-def show_value(value: Any) -> str:
-    """Returns a value as it is written in a message, however large it is."""
-    return tidy_name(reprlib.repr(value))
+_SNIFFED_BYTES = 64 * 2**10
+_JSON_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
+_T = TypeVar("_T")
 
 
 def is_geojson(path: Path) -> bool:
@@ -239,3 +162,81 @@ def _read_ring(corners: Any, where: str) -> np.ndarray:
     check_coordinates(ring, where)
     last = -1 if len(ring) > 1 and (ring[0] == ring[-1]).all() else None
     return ring[:last, :2]
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        BenchError: If it is unreadable, damaged, too large or nested too deeply.
+    """
+    return decode(path, lambda file: json.loads(_read_whole(file)), "JSON file")
+
+
+def read_start(path: Path) -> bytes:
+    """Reads the beginning of a file, to find out what it is.
+
+    Raises:
+        BenchError: If it is unreadable.
+    """
+
+    def read(file: Path) -> bytes:
+        with file.open("rb") as content:
+            return content.read(_SNIFFED_BYTES)
+
+    return decode(path, read, "JSON file")
+
+
+def _read_whole(path: Path) -> bytes:
+    """Reads a file if it is not too large."""
+    size = path.stat().st_size
+    if size > ANNOTATION_BYTES:
+        raise BenchError(
+            f"{path} must have no more than {ANNOTATION_BYTES >> 20} MB, received {size >> 20}: "
+            "export it in several files"
+        )
+    return path.read_bytes()
+
+
+def expect(value: Any, kind: type[_T], what: str, where: Path | str) -> _T:
+    """Returns a value of a document if it is of its type.
+
+    Args:
+        value: The value.
+        kind: dict, list, str or int.
+        what: What it is called, for the message.
+        where: The file, and the object in it, for the message.
+
+    Raises:
+        BenchError: If it is of another type.
+    """
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise BenchError(
+            f"{what} of {where} must be {_JSON_NAMES[kind]}, received {show_value(value)}: "
+            "export it again"
+        )
+    return value
+
+
+def read_name(value: Any) -> str:
+    """Returns text or a number as a name; empty for anything else."""
+    return tidy_name(str(value)) if isinstance(value, str | int | float) else ""
+
+
+def read_numbers(values: list[Any], where: str) -> np.ndarray:
+    """Returns numbers as an array.
+
+    Raises:
+        BenchError: If some are missing or are no numbers.
+    """
+    try:
+        return np.asarray(values, dtype=float)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BenchError(
+            f"numbers of {where} must be complete, received {show_value(values)}: export it again"
+        ) from error
+
+
+def show_value(value: Any) -> str:
+    """Returns a value as it is written in a message, however large it is."""
+    return tidy_name(reprlib.repr(value))

@@ -24,6 +24,7 @@ OPEN = 1 << 3  # flag of an object or a contour
 # No image is as wide, and no model has as much in it.
 LARGEST_COORDINATE = 1e7
 _MOST_CONTOURS, MOST_POINTS = 250_000, 10_000_000
+
 _NO_SIZES = np.empty(0)
 _HAS_ORIGIN, _FLIPPED = 1 << 14, 1 << 16  # flags of a model
 _LARGEST_SCALE = 1e3

@@ -24,6 +24,7 @@ from bench.ingest.images.zarr_metadata import StoredArray
 
 # Raw and labels are read in turn, so several arrays have to fit.
 LARGEST_SLAB, MOST_BYTES = 64 * 2**20, 256 * 2**20
+
 # The most that a byte of gzip or zlib can become.
 GZIP_RATIO = 1032
 _MOST_CHUNKS = 250_000

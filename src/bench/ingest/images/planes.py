@@ -22,6 +22,7 @@ from bench.ingest.tree import agree
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
+
 # What a pixel of a section takes with its maps, labels and overlay: 12 measured on 7000 x 7000.
 _BYTES_PER_PIXEL = 12
 

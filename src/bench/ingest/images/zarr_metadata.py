@@ -13,6 +13,7 @@ from bench.errors import BenchError
 from bench.ingest.images.axes import as_numbers
 from bench.ingest.images.limits import check_inside
 
+LARGEST_METADATA = 16 * 2**20
 _MOST_LEVELS = 100
 _UNIT_NM = {
     "picometer": 1e-3,
@@ -25,7 +26,6 @@ _UNIT_NM = {
     "centimeter": 1e7,
     "meter": 1e9,
 }
-LARGEST_METADATA = 16 * 2**20
 _MOST_AXES = 8
 _DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
 _DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
@@ -49,56 +49,6 @@ class Level:
     scale: tuple[float, ...] = ()
     sides_nm: tuple[float, ...] = ()
     offset_nm: tuple[float, ...] = ()
-
-
-def _find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
-    """Returns the levels of the multiscale image that a group is by its attributes, by key."""
-    ome = attributes.get("ome", attributes)
-    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
-    if not isinstance(multiscales, list) or not multiscales:
-        return {}
-    image = multiscales[0]
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
-    names = tuple(str(axis.get("name")) for axis in axes)
-    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
-    levels = {}
-    for dataset in image["datasets"][:_MOST_LEVELS]:
-        scale, offset = _compose(
-            [
-                *dataset.get("coordinateTransformations", ()),
-                *image.get("coordinateTransformations", ()),
-            ],
-            len(names),
-        )
-        levels["/".join(filter(None, [key, str(dataset["path"]).strip("/")]))] = Level(
-            names,
-            scale,
-            tuple(side * unit for side, unit in zip(scale, units, strict=False)),
-            tuple(place * unit for place, unit in zip(offset, units, strict=False)),
-        )
-    return levels
-
-
-def _compose(
-    transforms: list[dict[str, Any]], axes: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns the scale and translation of transforms applied in order; empty if unknown."""
-    scale, offset, known = np.ones(axes), np.zeros(axes), False
-    for transform in transforms:
-        kind = transform.get("type")
-        values = as_numbers(transform.get(str(kind), ()))
-        if kind == "identity":
-            continue
-        if kind not in ("scale", "translation") or len(values) != axes:
-            return (), ()
-        known = True
-        if kind == "scale":
-            scale, offset = scale * values, offset * values
-        else:
-            offset = offset + values
-    if not known or not np.isfinite([*scale, *offset]).all() or (scale <= 0).any():
-        return (), ()
-    return tuple(scale.tolist()), tuple(offset.tolist())
 
 
 @dataclass(frozen=True)
@@ -257,3 +207,53 @@ def _read_metadata(root: Path, name: str) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise ValueError(f"{name.strip('/')} is no JSON object")
     return content
+
+
+def _find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
+    """Returns the levels of the multiscale image that a group is by its attributes, by key."""
+    ome = attributes.get("ome", attributes)
+    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    if not isinstance(multiscales, list) or not multiscales:
+        return {}
+    image = multiscales[0]
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
+    names = tuple(str(axis.get("name")) for axis in axes)
+    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
+    levels = {}
+    for dataset in image["datasets"][:_MOST_LEVELS]:
+        scale, offset = _compose(
+            [
+                *dataset.get("coordinateTransformations", ()),
+                *image.get("coordinateTransformations", ()),
+            ],
+            len(names),
+        )
+        levels["/".join(filter(None, [key, str(dataset["path"]).strip("/")]))] = Level(
+            names,
+            scale,
+            tuple(side * unit for side, unit in zip(scale, units, strict=False)),
+            tuple(place * unit for place, unit in zip(offset, units, strict=False)),
+        )
+    return levels
+
+
+def _compose(
+    transforms: list[dict[str, Any]], axes: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the scale and translation of transforms applied in order; empty if unknown."""
+    scale, offset, known = np.ones(axes), np.zeros(axes), False
+    for transform in transforms:
+        kind = transform.get("type")
+        values = as_numbers(transform.get(str(kind), ()))
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation") or len(values) != axes:
+            return (), ()
+        known = True
+        if kind == "scale":
+            scale, offset = scale * values, offset * values
+        else:
+            offset = offset + values
+    if not known or not np.isfinite([*scale, *offset]).all() or (scale <= 0).any():
+        return (), ()
+    return tuple(scale.tolist()), tuple(offset.tolist())

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from bench.report.comparison_formats import (
-    COMPARISON_CAPTION,
+    CAPTION,
     HEADERS,
     SEED_HEADERS,
     describe_best,
@@ -142,7 +142,7 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
         parts.append(
             element("p", "No structure has two scored methods: there is nothing to compare.")
         )
-    return join(parts, _rank_tables(ranks), element("p", COMPARISON_CAPTION, class_="caption"))
+    return join(parts, _rank_tables(ranks), element("p", CAPTION, class_="caption"))
 
 
 def _rank_tables(ranks: Sequence[MeanRank]) -> Markup:

@@ -22,7 +22,7 @@ _DEFAULT_SPLIT = "val"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSubject:
     """Labels to export.
 
     Attributes:
@@ -68,7 +68,7 @@ class Subject:
         return number_instances(images, [self.numbering(name, structure) for name in names])
 
 
-def find_subject(config: ExportConfig, store: Store) -> Subject:
+def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
     """Finds what a config names.
 
     Raises:
@@ -80,7 +80,7 @@ def find_subject(config: ExportConfig, store: Store) -> Subject:
     return _find_predicted(config, dataset, get_evaluation(store, config.run_id), store)
 
 
-def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
+def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
     """The annotation of a split."""
     split = _DEFAULT_SPLIT if config.split == AUTO else config.split
     if config.structure == AUTO:
@@ -94,7 +94,7 @@ def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> Subject:
         # The components of a mask are numbered in each section; ids are the file's.
         return entry["source"] if entry["mask"] == "ids" else name
 
-    return Subject(dataset, split, structures, dataset.read_labels, numbering)
+    return ExportSubject(dataset, split, structures, dataset.read_labels, numbering)
 
 
 def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
 
 def _find_predicted(
     config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
-) -> Subject:
+) -> ExportSubject:
     """The instances of an evaluation, made as it made them."""
     if found.dataset != dataset.content_hash:
         raise BenchError(
@@ -139,7 +139,7 @@ def _find_predicted(
         return recipe.segment(prediction, dataset.pixel_size_nm).labels
 
     # A model sees one section at a time: its numbers start anew in each.
-    return Subject(
+    return ExportSubject(
         dataset, found.split, (found.structure,), read, lambda name, _: name, found.id, found.method
     )
 

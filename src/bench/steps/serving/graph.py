@@ -20,7 +20,7 @@ from bench.inference.tile_store import finished_tiles, has_maps
 from bench.ingest.images.planes import Plane
 from bench.recipe.predictor import Pass
 from bench.steps.serving.parts import plan_tasks
-from bench.steps.serving.work import Work, check_alike, hand_over
+from bench.steps.serving.work import Work, check_device, hand_over
 from bench.words import AUTO
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def choose_on_workers(config: SegmentConfig, client: "Client") -> Compute:
         if answer.state == "failed":
             raise BenchError(f"worker {worker}: {answer.reason}")
         first = first or answer.value
-        check_alike(first, answer.value)
+        check_device(first, answer.value)
     assert first
     return Compute(torch.device(first[0]), first[1])
 

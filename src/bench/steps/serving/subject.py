@@ -25,7 +25,7 @@ SIZES = ("opening_radius_px", "min_area_px")
 
 
 @dataclass(frozen=True)
-class Subject:
+class SegmentSubject:
     """Models, and a recipe of how they are applied.
 
     Attributes:
@@ -55,7 +55,7 @@ class Subject:
     warnings: tuple[str, ...]
 
 
-def find_subject(config: SegmentConfig, store: Store) -> Subject:
+def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
     """Finds the models that a config names, and their recipe with what the user set himself.
 
     Raises:
@@ -105,10 +105,10 @@ def _choose_structure(name: str, store: Store) -> str:
     return champions[0]
 
 
-def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> Subject:
+def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> SegmentSubject:
     """The models of a recipe that was searched."""
     recipe = found.recipe
-    return Subject(
+    return SegmentSubject(
         method=combination_name(recipe.metric),
         seed=None,
         labelled=None,
@@ -123,7 +123,7 @@ def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> 
     )
 
 
-def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
+def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> SegmentSubject:
     """The model of a training or an evaluation, as it was evaluated."""
     found = find_model(run_id, store)
     if not found.evaluated and len(sizes) < len(SIZES):
@@ -131,7 +131,7 @@ def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
             f"post-processing must follow an evaluation, run {found.run_id} has none: evaluate "
             f"it first, or give {' and '.join(SIZES)}"
         )
-    return Subject(
+    return SegmentSubject(
         method=found.cell.method,
         seed=found.cell.seed,
         labelled=found.cell.labelled,
@@ -146,7 +146,9 @@ def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> Subject:
     )
 
 
-def _set_by_user(subject: Subject, config: SegmentConfig, sizes: Mapping[str, int]) -> Subject:
+def _set_by_user(
+    subject: SegmentSubject, config: SegmentConfig, sizes: Mapping[str, int]
+) -> SegmentSubject:
     """The recipe with what the user set himself."""
     changes: dict[str, object] = {}
     if config.threshold is not None:

@@ -154,7 +154,7 @@ def take_over(folder: Path) -> Handover:
             "choose an output on storage that all machines share"
         ) from error
     compute = choose_compute(settings["device"], AUTO)
-    check_alike(settings["compute"], describe_compute(compute))
+    check_device(settings["compute"], describe_compute(compute))
     recipe = read_recipe(given / RECIPE_FILE)
     weights = [given / f"{number}.safetensors" for number in range(settings["models"])]
     work = Work(
@@ -173,7 +173,7 @@ def describe_compute(compute: Compute) -> list[str]:
     return [compute.device.type, compute.precision]
 
 
-def check_alike(first: list[str], other: list[str]) -> None:
+def check_device(first: list[str], other: list[str]) -> None:
     """Raises BenchError where a worker's device is of another kind."""
     if first != other:
         raise BenchError(

@@ -15,6 +15,7 @@ from bench.tracking.delivery.spool import END, Spool, Write, artifact, batch, ma
 from bench.tracking.store import Store, check_server, is_server, without_password
 
 log = logging.getLogger(__name__)
+
 LATE_TAG = "bench.sent_late"
 # Seconds until a store that failed is asked again: at first, and at most.
 FIRST_PAUSE_S = 2.0

@@ -17,6 +17,7 @@ import psutil
 from bench.config.settings import STALE_MIN
 
 log = logging.getLogger(__name__)
+
 HEARTBEAT_TAG = "bench.heartbeat"
 SIGN_INTERVAL_S = 30.0
 # Of the time between two looks, only this much counts as silence: while a server is away neither

@@ -12,6 +12,7 @@ from bench.tracking.runs import STALE_TAG
 from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
+
 # The step that looks at runs, and makes none that are looked at.
 _LOOKER = "compare"
 
