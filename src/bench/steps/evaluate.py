@@ -258,7 +258,7 @@ def clean(task: _Task, prediction: SectionPrediction) -> Instances:
 
 def _score_split(task: _Task, predictions: Path) -> SplitResult:
     """Scores every section of the split, from the stored predictions."""
-    result = SplitResult()
+    result = SplitResult(pixel_size_nm=task.dataset.pixel_size_nm)
     for name in task.dataset.sections(task.config.split):
         prediction = read_mean(predictions, name, task.augmentations)
         truth = task.dataset.read_labels(name, task.structure.name)
