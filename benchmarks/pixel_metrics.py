@@ -20,11 +20,12 @@ from sklearn.metrics import jaccard_score, precision_recall_curve, precision_rec
 from bench.metrics.curves import (
     TOP_LEVEL,
     average_precision,
-    dice_by_threshold,
     histogram_scores,
     precision_recall,
 )
-from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.metrics.overlap import count_pixels
+from bench.metrics.table import METRICS
+from bench.search.candidates import pixel_curve
 
 SAMPLE = (64, 128, 192)
 SIDES_PX = (3500, 7000)
@@ -44,7 +45,7 @@ def sweep(truth: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, float]:
     """Ours: precision, recall and Dice (3, 256), and average precision."""
     histogram = histogram_scores(truth=truth, probability=levels)
     _, precision, recall = precision_recall(histogram)
-    scores = np.stack([precision, recall, dice_by_threshold(histogram)])
+    scores = np.stack([precision, recall, pixel_curve(histogram, "dice")])
     return scores, average_precision(histogram)
 
 
@@ -130,19 +131,22 @@ def measure_sweep(truth: np.ndarray, levels: np.ndarray, size: str, repeats: int
 
 def measure_pixels(truth: np.ndarray, mask: np.ndarray, size: str, repeats: int) -> Line:
     """The four scores of one mask."""
+    names = ("precision", "recall", "dice", "iou")
+
+    def score_all() -> list[float]:
+        counts = count_pixels(truth=truth, prediction=mask)
+        return [METRICS[name].finish(counts) for name in names]
 
     def by_sklearn() -> list[float]:
         scores = score_by_sklearn(truth, mask)
         return [*scores, jaccard_score(truth.reshape(-1) != 0, mask.reshape(-1))]
 
     ways = {
-        "ours": lambda: overlap_scores(count_pixels(truth=truth, prediction=mask)),
+        "ours": score_all,
         "scikit-learn": by_sklearn,
     }
     seconds, found = time_in_turns(ways, repeats=repeats, warm_up=repeats > 1)
-    names = ("precision", "recall", "dice", "iou")
-    ours = [found["ours"][name] for name in names]
-    assert np.allclose(ours, found["scikit-learn"], rtol=0, atol=1e-12)
+    assert np.allclose(found["ours"], found["scikit-learn"], rtol=0, atol=1e-12)
     return Line(
         "pixel metrics",
         size,

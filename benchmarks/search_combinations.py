@@ -25,8 +25,14 @@ from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_prediction, write_predictions
 from bench.inference.symmetries import SYMMETRIES
-from bench.metrics.instances import instance_scores, match_instances
-from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.metrics.instances import match_instances
+from bench.metrics.overlap import count_pixels
+from bench.metrics.table import (
+    finish_scores,
+    measure_matching,
+    measure_pixels,
+    searchable_metrics,
+)
 from bench.search.candidates import Candidate, Evidence, pixel_curve
 from bench.search.map_search import MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations
@@ -109,7 +115,7 @@ def score_plainly(
         matched = match_instances(truth=truth, prediction=labels)
         pixels = counted if pixels is None else pixels + counted
         matching = matched if matching is None else matching + matched
-    return overlap_scores(pixels) | instance_scores(matching)
+    return finish_scores({measure_pixels: pixels, measure_matching: matching}, searchable_metrics())
 
 
 def check_sample(

@@ -1,24 +1,159 @@
+import math
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.metrics.curves import average_precision, histogram_scores
-from bench.metrics.instances import Matching, instance_scores
-from bench.metrics.overlap import PixelCounts, overlap_scores
-from bench.metrics.table import METRICS, find_metric
+from bench.metrics.curves import ThresholdCounts
+from bench.metrics.table import (
+    METRICS,
+    Metric,
+    ScoredSection,
+    find_metric,
+    finish_scores,
+    measure_pixels,
+    measure_section,
+    register_metric,
+    searchable_metrics,
+    table_columns,
+)
+
+# As they were before a metric was a row, and as files of earlier versions have them.
+COLUMNS = ["dice", "iou", "precision", "recall", "instance_f1"]
+SEARCHED = [
+    *("dice", "iou", "precision", "recall", "instance_precision", "instance_recall"),
+    *("instance_f1", "instance_f1_mean", "panoptic_quality"),
+]
+ROW = Metric("Sum", "Pixels.", float, measure=measure_pixels, basis="pixels")
 
 
-def test_table_names_exactly_the_scores_that_are_computed():
-    nothing = np.zeros(4, np.uint8)
-    computed = overlap_scores(PixelCounts()) | instance_scores(Matching())
-    computed["average_precision"] = average_precision(
-        histogram_scores(truth=nothing, probability=nothing)
-    )
-    assert set(computed) == set(METRICS)
-    assert all(value == 1 for value in computed.values())
+@pytest.fixture(autouse=True)
+def own_table():
+    """What a test registers is gone after it."""
+    kept = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(kept)
+
+
+def make_section(seed, present=1.0):
+    rng = np.random.default_rng(seed)
+    truth, prediction = (rng.integers(0, 4, (9, 12)) * (rng.random((9, 12)) < present), None)
+    prediction = np.where(rng.random((9, 12)) < 0.8, truth, 0)
+    return ScoredSection(truth, prediction, rng.integers(0, 256, (9, 12)).astype(np.uint8))
+
+
+def test_order_of_columns_and_scores_is_that_of_all_versions():
+    assert list(table_columns()) == COLUMNS
+    assert list(searchable_metrics()) == SEARCHED
+    assert list(METRICS) == [*SEARCHED, "average_precision"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_both_empty_is_one_and_one_empty_is_zero(name):
+    nothing, something = np.zeros((2, 3), np.uint8), np.full((2, 3), 255, np.uint8)
+
+    def score(truth, prediction):
+        section = ScoredSection(truth, prediction, prediction)
+        return finish_scores(measure_section(section, [name]), [name])[name]
+
+    assert score(nothing, nothing) == 1
+    assert score(nothing, something) == 0
+    # Average precision of a map without any probability is the share of foreground.
+    assert score(something, nothing) == (name == "average_precision")
+
+
+def test_rows_that_measure_alike_measure_once():
+    seen = []
+
+    def measure(section):
+        seen.append(section)
+        return 1.0
+
+    METRICS["a"] = replace(ROW, measure=measure)
+    METRICS["b"] = replace(ROW, measure=measure, finish=lambda total: total / 2)
+    measured = measure_section(make_section(0), ["a", "b", "dice"])
+    assert len(seen) == 1
+    assert finish_scores(measured, ["b", "a"]) == {"b": 0.5, "a": 1.0}
+
+
+def test_what_is_measured_goes_to_other_processes_and_back():
+    first, second = (measure_section(make_section(seed), METRICS) for seed in (1, 2))
+    back = pickle.loads(pickle.dumps(first))
+    pooled = {measure: back[measure] + second[measure] for measure in second}
+    expected = {measure: first[measure] + second[measure] for measure in second}
+    assert finish_scores(pooled, METRICS) == finish_scores(expected, METRICS)
+    assert len(finish_scores(pooled, METRICS)) == len(METRICS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_defined_is_left_out(value):
+    METRICS["odd"] = replace(ROW, finish=lambda _: value)
+    names = ["dice", "odd"]
+    assert list(finish_scores(measure_section(make_section(0), names), names)) == ["dice"]
+
+
+def test_a_row_is_registered_once():
+    register_metric("mine", ROW)
+    register_metric("mine", ROW)
+    assert find_metric("mine") is ROW
+    with pytest.raises(BenchError, match="a metric's name is free, 'mine' is Sum: register Other"):
+        register_metric("mine", replace(ROW, label="Other"))
+    with pytest.raises(BenchError, match="'dice' is Dice"):
+        register_metric("dice", ROW)
+    assert METRICS["dice"].label == "Dice"
+
+
+@pytest.mark.parametrize("name", ["", "Dice", "a-b", "val/dice", "1st", "a b"])
+def test_names_that_are_none_are_refused(name):
+    with pytest.raises(BenchError, match="the name of a metric is of small letters"):
+        register_metric(name, ROW)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"low": 1.0},
+        {"low": math.nan},
+        {"high": math.inf, "search": lambda found: (found.true_px, found.truth_px)},
+    ],
+)
+def test_a_range_that_is_none_is_refused(settings):
+    with pytest.raises(BenchError, match=r"metric 'Sum' must have a range.*state low and high"):
+        replace(ROW, **settings)
 
 
 def test_unknown_metric_lists_the_names():
     assert find_metric("dice").label == "Dice"
     with pytest.raises(BenchError, match=r"'dise'.*dice.*panoptic_quality"):
         find_metric("dise")
+
+
+def test_lengths_where_less_is_better():
+    row = replace(ROW, direction="lower", high=math.inf, unit="nm", decimals=1, short="S.")
+    assert (row.heading, row.narrow_heading) == ("Sum (nm)", "S.\n(nm)")
+    assert (row.write(12.34), row.write_change(-12.36)) == ("12.3", "-12.4")
+    assert (row.merit(3.0 - 5.0), row.ends) == (2.0, (math.inf, 0.0))
+    assert (METRICS["dice"].merit(0.3), METRICS["dice"].ends) == (0.3, (0.0, 1.0))
+
+
+def counts_of(found, predicted, truth):
+    """Counts of pixels at as many thresholds as values."""
+    values = [np.array([part]) for part in (found, predicted)]
+    nothing = np.zeros_like(values[0])
+    return ThresholdCounts(truth, 0, nothing, values[1], values[0], nothing[None], nothing)
+
+
+def test_nothing_by_nothing_is_the_best_and_anything_by_nothing_the_worst():
+    row = replace(
+        ROW,
+        direction="lower",
+        high=5.0,
+        search=lambda found: (found.predicted_px - found.true_px, found.true_px),
+    )
+    assert row.at_thresholds(counts_of([2, 0], [3, 3], 4)).tolist() == [[0.5, 5.0]]
+    assert row.at_thresholds(counts_of([0], [0], 0)).tolist() == [[0.0]]
+    with pytest.raises(TypeError, match="Sum is not counted at thresholds"):
+        ROW.at_thresholds(counts_of([0], [0], 0))

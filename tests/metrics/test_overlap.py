@@ -6,7 +6,8 @@ from torchmetrics.functional.segmentation import dice_score as torchmetrics_dice
 
 from bench.errors import BenchError
 from bench.metrics import overlap
-from bench.metrics.overlap import PixelCounts, count_pixels, overlap_scores
+from bench.metrics.overlap import PixelCounts, count_pixels
+from bench.metrics.table import METRICS
 
 ORACLES = {
     "dice": sklearn.metrics.f1_score,
@@ -26,10 +27,10 @@ def random_masks(seed):
 @pytest.mark.parametrize("seed", range(25))
 def test_scores_equal_scikit_learn(seed):
     truth, prediction = random_masks(seed)
-    scores = overlap_scores(count_pixels(truth=truth, prediction=prediction))
+    counts = count_pixels(truth=truth, prediction=prediction)
     for name, oracle in ORACLES.items():
         expected = oracle(truth.ravel(), prediction.ravel(), zero_division=0)
-        assert scores[name] == pytest.approx(expected, abs=1e-12), name
+        assert METRICS[name].finish(counts) == pytest.approx(expected, abs=1e-12), name
 
 
 @pytest.mark.filterwarnings("ignore:dice_score metric currently defaults")
@@ -43,8 +44,8 @@ def test_dice_equals_torchmetrics(seed):
         num_classes=1,
         average="micro",
     )
-    scores = overlap_scores(count_pixels(truth=truth, prediction=prediction))
-    assert scores["dice"] == pytest.approx(float(expected), abs=1e-6)
+    counts = count_pixels(truth=truth, prediction=prediction)
+    assert METRICS["dice"].finish(counts) == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -95,7 +96,7 @@ def test_views_that_are_not_contiguous_are_counted():
     ids=["both_empty", "no_pixels", "no_prediction", "no_truth", "disjoint", "by_hand"],
 )
 def test_cases_by_hand(counts, expected):
-    assert overlap_scores(counts) == expected
+    assert {name: METRICS[name].finish(counts) for name in expected} == expected
     assert counts.both_empty == (counts.true_negative in {9, 0})
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from bench.metrics.curves import histogram_scores
 from bench.metrics.instances import instance_scores, match_instances
-from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.metrics.overlap import count_pixels
+from bench.metrics.table import finish_scores, measure_pixels
 from bench.postprocess.instances import clean_mask
 from bench.recipe.scores import SplitResult, threshold_level
 
@@ -39,7 +40,9 @@ def test_pixels_and_instances_of_all_sections_count_alike():
     labels = [predict(p).labels for _, p in sections.values()]
     mask = np.concatenate([found.ravel() > 0 for found in labels])
     pooled = result.scores()
-    pixels = overlap_scores(count_pixels(truth=truth > 0, prediction=mask))
+    counts = count_pixels(truth=truth > 0, prediction=mask)
+    names = ("dice", "iou", "precision", "recall")
+    pixels = finish_scores({measure_pixels: counts}, names)
     assert {name: pooled[name] for name in pixels} == pixels
     # One large image of the sections side by side has the same instances.
     height = 60

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from bench.report.table_formats import (
-    CAPTION,
+    captions,
     escape_latex,
     print_table,
     shorten_dataset,
@@ -86,7 +86,7 @@ def test_markdown_gives_the_reason_of_a_missing_cell(rows):
     text = to_markdown(rows)
     assert markdown_cells(text)[5][2:] == ["–", "–", "–", "–", "–", "–", r"0 \[1\]"]
     assert r"\[1\] out of memory: batch\_size=8 & 50% of GPU #0 \| free" in text.splitlines()
-    assert text.rstrip().endswith(CAPTION)
+    assert text.rstrip().endswith(captions(rows)[-1])
 
 
 def test_all_formats_number_the_warnings_of_a_scored_cell():

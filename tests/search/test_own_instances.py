@@ -3,10 +3,16 @@ import pytest
 from scipy.ndimage import label
 
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.instances import instance_scores, match_instances
-from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.metrics.instances import match_instances
+from bench.metrics.overlap import count_pixels
+from bench.metrics.table import (
+    METRICS,
+    finish_scores,
+    measure_matching,
+    measure_pixels,
+    searchable_metrics,
+)
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
-from bench.search.candidates import SEARCHABLE
 from bench.search.finalists import count_own_instances
 
 AREAS = (0, 3, 9)
@@ -26,8 +32,10 @@ def test_scores_are_those_of_the_segmentation_at_each_threshold(seed):
             found = segment_prediction(prediction, level=level, settings=settings, watershed=None)
             pixels = count_pixels(truth=truth, prediction=found.labels)
             matching = match_instances(truth=truth, prediction=found.labels)
-            expected = overlap_scores(pixels) | instance_scores(matching)
-            got = {name: counts.score(name)[place, level] for name in SEARCHABLE}
+            expected = finish_scores(
+                {measure_pixels: pixels, measure_matching: matching}, searchable_metrics()
+            )
+            got = {name: METRICS[name].at_thresholds(counts)[place, level] for name in expected}
             assert got == pytest.approx({name: expected[name] for name in got}, abs=1e-12)
 
 
@@ -35,6 +43,6 @@ def test_no_instance_at_all():
     nothing = np.zeros((5, 6), np.uint8)
     prediction = SectionPrediction(nothing, None, nothing.astype(np.int32))
     counts = count_own_instances(prediction, nothing.astype(np.int32), AREAS)
-    assert (counts.score("dice") == 1).all()
+    assert (METRICS["dice"].at_thresholds(counts) == 1).all()
     counts = count_own_instances(prediction, nothing.astype(np.int32) + 1, AREAS)
-    assert (counts.score("instance_f1") == 0).all()
+    assert (METRICS["instance_f1"].at_thresholds(counts) == 0).all()

@@ -1,8 +1,7 @@
-import numpy as np
 import pytest
 
 from bench.inference.blends import Blend
-from bench.metrics.curves import dice_by_threshold, histogram_scores
+from bench.metrics.curves import histogram_scores
 from bench.search.candidates import pixel_curve
 from bench.search.map_search import SectionPixels, score_blends, score_subsets
 
@@ -61,5 +60,3 @@ def test_curves_are_those_of_the_masks(make_evidence, metric):
             "recall": both / truth.sum(),
         }
         assert curve[level] == pytest.approx(parts[metric], abs=1e-15)
-    if metric == "dice":
-        assert np.allclose(curve, dice_by_threshold(histogram), atol=1e-15)

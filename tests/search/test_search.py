@@ -9,8 +9,15 @@ from skimage.morphology import disk, opening, remove_small_objects
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.instances import instance_scores, match_instances
-from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.metrics.instances import match_instances
+from bench.metrics.overlap import count_pixels
+from bench.metrics.table import (
+    METRICS,
+    finish_scores,
+    measure_matching,
+    measure_pixels,
+    searchable_metrics,
+)
 from bench.postprocess.watershed import WatershedSettings
 from bench.search.candidates import Candidate, Evidence, middle_of_best, score_candidate
 from bench.search.finalists import choose_finalists
@@ -83,7 +90,7 @@ def score_by_skimage(sections, level, radius, area):
         matched = match_instances(truth=truth, prediction=labels)
         pixels = counted if pixels is None else pixels + counted
         matching = matched if matching is None else matching + matched
-    return overlap_scores(pixels) | instance_scores(matching)
+    return finish_scores({measure_pixels: pixels, measure_matching: matching}, searchable_metrics())
 
 
 @pytest.mark.parametrize("metric", ["dice", "instance_f1"])
@@ -108,7 +115,7 @@ def test_scores_of_all_candidates_are_those_of_an_evaluation(make_evidence):
     evidence = make_evidence({"m": 0.7, "n": 0.8}, augmentations=2)
     result = search(evidence, finalists=3)
     for candidate in result.candidates[::5]:
-        expected = score_candidate(evidence, candidate).scores()
+        expected = score_candidate(evidence, candidate, tuple(METRICS)).scores()
         assert candidate.scores == pytest.approx(
             {name: expected[name] for name in candidate.scores}, abs=1e-12
         )
@@ -185,8 +192,8 @@ def test_touching_instances_are_separated_where_a_boundary_is_known():
 
 
 def test_equal_thresholds_give_their_middle():
-    assert middle_of_best(np.array([0, 1, 3, 3, 3, 3, 2])) == 3
-    assert middle_of_best(np.array([1.0, 0])) == 0
+    assert middle_of_best(np.array([0, 1, 3, 3, 3, 3, 2]), "dice") == 3
+    assert middle_of_best(np.array([1.0, 0]), "dice") == 0
 
 
 def test_a_split_without_foreground_is_refused(make_evidence):

@@ -8,10 +8,16 @@ from skimage.measure import label
 from skimage.morphology import disk, opening, remove_small_objects
 
 from bench.errors import BenchError
-from bench.metrics.instances import instance_scores, match_instances
-from bench.metrics.overlap import count_pixels, overlap_scores
+from bench.metrics.instances import match_instances
+from bench.metrics.overlap import count_pixels
+from bench.metrics.table import (
+    METRICS,
+    finish_scores,
+    measure_matching,
+    measure_pixels,
+    searchable_metrics,
+)
 from bench.postprocess.instances import clean_mask, open_levels
-from bench.search.candidates import SEARCHABLE
 from bench.search.component_tree import build_component_tree
 from bench.search.threshold_counts import count_thresholds
 
@@ -27,12 +33,13 @@ def plain_scores(levels, truth, level, radius, area):
         mask = remove_small_objects(mask, max_size=area - 1, connectivity=1)
     labels = label(mask, connectivity=1)
     counts = count_pixels(truth=truth, prediction=labels)
-    return overlap_scores(counts) | instance_scores(match_instances(truth=truth, prediction=labels))
+    matching = match_instances(truth=truth, prediction=labels)
+    return finish_scores({measure_pixels: counts, measure_matching: matching}, searchable_metrics())
 
 
 def check_all(levels, truth, radius, wanted):
     counts = count_thresholds(open_levels(levels, radius_px=radius), truth, AREAS)
-    curves = {name: counts.score(name) for name in SEARCHABLE}
+    curves = {name: METRICS[name].at_thresholds(counts) for name in searchable_metrics()}
     for level in wanted:
         for place, area in enumerate(AREAS):
             expected = plain_scores(levels, truth, level, radius, area)
@@ -88,10 +95,12 @@ def test_counts_of_sections_add_up():
     ]
     counts = [count_pixels(truth=truth, prediction=found) for truth, found in pairs]
     matches = [match_instances(truth=truth, prediction=found) for truth, found in pairs]
-    expected = overlap_scores(counts[0] + counts[1]) | instance_scores(matches[0] + matches[1])
-    assert {name: both.score(name)[1, 90] for name in SEARCHABLE} == pytest.approx(
-        {name: expected[name] for name in SEARCHABLE}, abs=1e-12
+    expected = finish_scores(
+        {measure_pixels: counts[0] + counts[1], measure_matching: matches[0] + matches[1]},
+        searchable_metrics(),
     )
+    found = {name: METRICS[name].at_thresholds(both)[1, 90] for name in expected}
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_match_needs_more_than_half():

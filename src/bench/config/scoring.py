@@ -71,6 +71,7 @@ class CompareConfig(StepConfig):
         choices=AUGMENTATION_CHOICES,
     )
     dataset: str = setting(AUTO, "Prepared dataset or its hash; auto tabulates every dataset.")
+    metric: str = setting("dice", "What intervals, tests, ranks and charts are of, one of METRICS.")
     reference: str = setting(NONE, "CSV table of published scores to stand beside ours, or none.")
     watch: bool = setting(
         False, "Keep the table up to date until no run of the experiment goes on.", identity=False

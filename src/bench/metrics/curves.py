@@ -1,19 +1,11 @@
-"""Precision, recall and Dice at every threshold of a probability map of 256 levels."""
+"""What is counted at every threshold of a probability map of 256 levels, and its curves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from bench.errors import BenchError
-from bench.metrics.overlap import (
-    PIXELS_AT_ONCE,
-    PixelCounts,
-    check_mask,
-    check_same_shape,
-    dice_score,
-    precision_score,
-    recall_score,
-)
+from bench.metrics.overlap import PIXELS_AT_ONCE, check_mask, check_same_shape
 
 LEVELS = 256
 TOP_LEVEL = LEVELS - 1
@@ -35,6 +27,33 @@ class ScoreHistogram:
         return ScoreHistogram(
             self.foreground + other.foreground, self.background + other.background
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdCounts:
+    """What is found at each minimum area and threshold; counts of several sections add.
+
+    Attributes:
+        truth_px: Foreground pixels of the truth.
+        truth_instances: Its instances.
+        instances: Predicted instances, (areas, 256).
+        predicted_px: Their pixels, (areas, 256).
+        true_px: Those of them that are true, (areas, 256).
+        matched: Matches at each IoU of ``instances.THRESHOLDS``, (10, areas, 256).
+        matched_iou: Sum of the IoU of matches at IoU > 0.5, (areas, 256).
+    """
+
+    truth_px: int
+    truth_instances: int
+    instances: np.ndarray
+    predicted_px: np.ndarray
+    true_px: np.ndarray
+    matched: np.ndarray
+    matched_iou: np.ndarray
+
+    def __add__(self, other: "ThresholdCounts") -> "ThresholdCounts":
+        names = [field.name for field in fields(self)]
+        return ThresholdCounts(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def histogram_scores(*, truth: np.ndarray, probability: np.ndarray) -> ScoreHistogram:
@@ -64,42 +83,22 @@ def histogram_scores(*, truth: np.ndarray, probability: np.ndarray) -> ScoreHist
     return ScoreHistogram(foreground=counts[LEVELS:], background=counts[:LEVELS])
 
 
-def _count_by_threshold(histogram: ScoreHistogram) -> list[PixelCounts]:
-    """Counts the pixels by agreement at each threshold 0 .. 255.
-
-    A pixel is foreground at threshold t if its probability is t or more: everything is at 0.
-    """
-    foreground, background = histogram.foreground, histogram.background
-    all_foreground, all_background = int(foreground.sum()), int(background.sum())
-    found = np.cumsum(foreground[::-1])[::-1].tolist()
-    wrong = np.cumsum(background[::-1])[::-1].tolist()
-    return [
-        PixelCounts(
-            true_positive=true_positive,
-            false_positive=false_positive,
-            false_negative=all_foreground - true_positive,
-            true_negative=all_background - false_positive,
-        )
-        for true_positive, false_positive in zip(found, wrong, strict=True)
-    ]
-
-
 def precision_recall(histogram: ScoreHistogram) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision and recall at each threshold, as ``metrics.overlap`` defines them.
+
+    A pixel is foreground at threshold t if its probability is t or more: everything is at 0.
 
     Returns:
         The thresholds 0 .. 255, and the precision and the recall at each, arrays of length 256.
         Where nothing reaches a threshold, precision is 0, or 1 if the truth is empty too.
     """
-    counts = _count_by_threshold(histogram)
-    precision = np.array([precision_score(count) for count in counts])
-    recall = np.array([recall_score(count) for count in counts])
-    return np.arange(LEVELS), precision, recall
-
-
-def dice_by_threshold(histogram: ScoreHistogram) -> np.ndarray:
-    """Dice at each threshold 0 .. 255, an array of length 256."""
-    return np.array([dice_score(count) for count in _count_by_threshold(histogram)])
+    found, wrong = (
+        np.cumsum(part[::-1])[::-1] for part in (histogram.foreground, histogram.background)
+    )
+    called, true = found + wrong, found[0]
+    nothing = np.where(called + true == 0, 1.0, 0.0)
+    precision = np.divide(found, called, out=nothing.copy(), where=called > 0)
+    return np.arange(LEVELS), precision, np.divide(found, true, out=nothing, where=true > 0)
 
 
 def average_precision(histogram: ScoreHistogram) -> float:

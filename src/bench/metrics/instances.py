@@ -127,33 +127,50 @@ def match_instances(*, truth: np.ndarray, prediction: np.ndarray) -> Matching:
     )
 
 
-def instance_scores(matching: Matching) -> dict[str, float]:
-    """Scores of a matching, by their names in ``METRICS``.
+def instance_precision(matching: Matching) -> float:
+    """Share of the predicted instances that have a match at IoU > 0.5."""
+    return _ratio(matching.true_positive, matching.predicted_instances, matching)
 
-    Precision, recall and F1 are of instances matched at IoU > 0.5; ``instance_f1_mean`` is the
-    mean of F1 over ``THRESHOLDS``; panoptic quality is the sum of the matched IoUs divided by
-    TP + FP / 2 + FN / 2 (Kirillov et al., CVPR 2019). Both empty is 1, one empty is 0.
-    """
-    if matching.both_empty:
-        return dict.fromkeys(
-            (
-                "instance_precision",
-                "instance_recall",
-                "instance_f1",
-                "instance_f1_mean",
-                "panoptic_quality",
-            ),
-            1.0,
-        )
-    instances = matching.truth_instances + matching.predicted_instances
-    f1_by_threshold = [2 * matched / instances for matched in matching.matched]
+
+def instance_recall(matching: Matching) -> float:
+    """Share of the instances of the truth that have a match at IoU > 0.5."""
+    return _ratio(matching.true_positive, matching.truth_instances, matching)
+
+
+def instance_f1(matching: Matching) -> float:
+    """F1 of instances matched at IoU > 0.5."""
+    return _ratio(2 * matching.true_positive, _count_both(matching), matching)
+
+
+def instance_f1_mean(matching: Matching) -> float:
+    """F1 of matched instances, mean over ``THRESHOLDS``."""
+    both = _count_both(matching)
+    return math.fsum(_ratio(2 * m, both, matching) for m in matching.matched) / len(THRESHOLDS)
+
+
+def panoptic_quality(matching: Matching) -> float:
+    """The sum of the matched IoUs over TP + FP / 2 + FN / 2 (Kirillov et al., CVPR 2019)."""
+    return _ratio(2 * math.fsum(matching.matched_ious), _count_both(matching), matching)
+
+
+def _count_both(matching: Matching) -> int:
+    """Instances of truth and prediction together."""
+    return matching.truth_instances + matching.predicted_instances
+
+
+def _ratio(part: float, whole: int, matching: Matching) -> float:
+    """Divides; both empty is 1. With one side empty nothing matches: it is 0, also by 0."""
+    return 1.0 if matching.both_empty else part / max(whole, 1)
+
+
+def instance_scores(matching: Matching) -> dict[str, float]:
+    """All scores of a matching, by their names in ``METRICS``."""
     return {
-        # With no instance on one side nothing matches, and the maximum only avoids 0 / 0.
-        "instance_precision": matching.true_positive / max(matching.predicted_instances, 1),
-        "instance_recall": matching.true_positive / max(matching.truth_instances, 1),
-        "instance_f1": f1_by_threshold[0],
-        "instance_f1_mean": math.fsum(f1_by_threshold) / len(f1_by_threshold),
-        "panoptic_quality": 2 * math.fsum(matching.matched_ious) / instances,
+        "instance_precision": instance_precision(matching),
+        "instance_recall": instance_recall(matching),
+        "instance_f1": instance_f1(matching),
+        "instance_f1_mean": instance_f1_mean(matching),
+        "panoptic_quality": panoptic_quality(matching),
     }
 
 

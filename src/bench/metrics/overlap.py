@@ -93,7 +93,7 @@ def dice_score(counts: PixelCounts) -> float:
     return _ratio(2 * counts.true_positive, 2 * counts.true_positive + wrong, counts)
 
 
-def _iou_score(counts: PixelCounts) -> float:
+def iou_score(counts: PixelCounts) -> float:
     """Intersection over union, TP / (TP + FP + FN), the Jaccard index.
 
     Both empty is 1, one empty is 0.
@@ -116,16 +116,6 @@ def recall_score(counts: PixelCounts) -> float:
     Both empty is 1; a prediction where the truth is empty is 0.
     """
     return _ratio(counts.true_positive, counts.true_positive + counts.false_negative, counts)
-
-
-def overlap_scores(counts: PixelCounts) -> dict[str, float]:
-    """All scores of this module, by their names in ``METRICS``."""
-    return {
-        "dice": dice_score(counts),
-        "iou": _iou_score(counts),
-        "precision": precision_score(counts),
-        "recall": recall_score(counts),
-    }
 
 
 def _ratio(part: int, whole: int, counts: PixelCounts) -> float:

@@ -1,57 +1,261 @@
-"""Scores of a prediction against the truth, one definition each.
+"""Scores of a prediction against the truth, one row each.
 
-``METRICS`` says how each score is shown; the modules of this package compute them. In all of
-them both-empty is 1 and one-empty is 0, and sections are pooled by adding their counts with
-``+`` before the score is taken.
+A row of ``METRICS`` says all that the suite knows of a metric: what is measured of a section and
+how the sum over sections becomes a score, how it is shown and compared, and whether a search may
+choose by it. Whoever scores, searches, tabulates or draws asks the row. In all rows of this table
+both-empty is 1 and one-empty is 0.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import Any, Literal
 
-from bench.errors import unknown_name
+import numpy as np
+
+from bench.errors import BenchError, unknown_name
+from bench.metrics.curves import (
+    ScoreHistogram,
+    ThresholdCounts,
+    average_precision,
+    histogram_scores,
+)
+from bench.metrics.instances import (
+    Matching,
+    instance_f1,
+    instance_f1_mean,
+    instance_precision,
+    instance_recall,
+    match_instances,
+    panoptic_quality,
+)
+from bench.metrics.overlap import (
+    PixelCounts,
+    count_pixels,
+    dice_score,
+    iou_score,
+    precision_score,
+    recall_score,
+)
+
+# What is compared and drawn where the user names no other, and ranks sections for their pictures.
+HEADLINE = "dice"
+# A name is part of MLflow's names and a column of CSV files.
+_NAME = re.compile("[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredSection:
+    """A section as a metric sees it.
+
+    Attributes:
+        truth: Instance ids (y, x), 0 is background.
+        prediction: Instance ids after post-processing.
+        probability: uint8 levels before it; level t stands for the probability t / 255.
+        pixel_size_nm: Edge of a pixel; None where it is not known.
+    """
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    probability: np.ndarray
+    pixel_size_nm: float | None = None
+
+
+Measure = Callable[[ScoredSection], Any]
 
 
 @dataclass(frozen=True)
-class _Metric:
-    """How a score is shown and compared.
+class Metric:
+    """All about a metric.
 
     Attributes:
         label: The name in tables and charts.
-        direction: Whether the better method has the higher or the lower value.
         meaning: One sentence for the report.
+        finish: From what was measured, of one section or added up over several, to the score; NaN
+            where it is not defined, which a metric that a search may choose by always is.
+        search: From counts, what is divided by what at each threshold and minimum area; the
+            same numbers as ``finish``. Nothing divided by nothing is the best score, anything
+            else by nothing the worst. None where no search may choose by the metric.
+        measure: From a section to what is added up with ``+``, such as PixelCounts; metrics that
+            share the function share what it returns.
+        basis: What it scores: pixels or instances of a segmentation, or the probabilities before
+            there is one, which have one score over all sections and none for each.
+        direction: Whether the better method has the higher or the lower value.
+        low: The lowest value that can be; -inf without one.
+        high: The highest; inf without one.
+        unit: What its values are in, such as nm; empty for a share.
+        decimals: Digits shown after the point; values that look alike with them are equal.
+        column: Whether the table has a column of it; CSV and JSON files have every metric.
+        short: The label over a column of a terminal, with line breaks; by default the label, a
+            word a line.
+
+    Raises:
+        BenchError: If the range is empty, or a search may choose by a metric without bounds.
     """
 
     label: str
-    direction: Literal["higher", "lower"]
     meaning: str
+    finish: Callable[[Any], float]
+    search: Callable[[ThresholdCounts], tuple[Any, Any]] | None = None
+    _: KW_ONLY
+    measure: Measure
+    basis: Literal["pixels", "instances", "probability"]
+    direction: Literal["higher", "lower"] = "higher"
+    low: float = 0.0
+    high: float = 1.0
+    unit: str = ""
+    decimals: int = 3
+    column: bool = True
+    short: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.search and not math.isfinite(self.span)):
+            raise BenchError(
+                f"metric {self.label!r} must have a range, with two ends where a search may choose "
+                f"by it, received {self.low:g} to {self.high:g}: state low and high"
+            )
+
+    @property
+    def heading(self) -> str:
+        """The label with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def narrow_heading(self) -> str:
+        """The heading over a column of a terminal."""
+        label = self.short or self.label.replace(" ", "\n")
+        return f"{label}\n({self.unit})" if self.unit else label
+
+    @property
+    def span(self) -> float:
+        """From the lowest to the highest value, which is the largest difference of two."""
+        return self.high - self.low
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The worst and the best value that can be."""
+        return (self.low, self.high) if self.direction == "higher" else (self.high, self.low)
+
+    def merit(self, value: Any) -> Any:
+        """A value or a difference, or an array, turned so that the highest is the best."""
+        return value if self.direction == "higher" else -value
+
+    def write(self, value: float) -> str:
+        """A value as a text."""
+        return f"{value:.{self.decimals}f}"
+
+    def write_change(self, difference: float) -> str:
+        """A difference of two values as a text, with its sign."""
+        return f"{difference:+.{self.decimals}f}"
+
+    def at_thresholds(self, counts: ThresholdCounts) -> np.ndarray:
+        """The score at each minimum area and threshold, (areas, 256).
+
+        Raises:
+            TypeError: If no search may choose by the metric.
+        """
+        if self.search is None:
+            raise TypeError(f"{self.label} is not counted at thresholds")
+        part, whole = self.search(counts)
+        if self.basis == "instances":
+            present = counts.instances + counts.truth_instances
+        else:
+            present = counts.predicted_px + counts.truth_px
+        worst, best = self.ends
+        nothing = np.where(present == 0, float(best), float(worst))
+        return np.asarray(np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0))
 
 
-# A new metric is one row here and one function in a module of this package.
-METRICS: dict[str, _Metric] = {
-    "dice": _Metric("Dice", "higher", "2 TP / (2 TP + FP + FN) over pixels."),
-    "iou": _Metric("IoU", "higher", "TP / (TP + FP + FN) over pixels."),
-    "precision": _Metric("Precision", "higher", "TP / (TP + FP) over pixels."),
-    "recall": _Metric("Recall", "higher", "TP / (TP + FN) over pixels."),
-    "average_precision": _Metric(
-        "Average precision", "higher", "Precision over pixels, averaged over recall."
+def measure_pixels(section: ScoredSection) -> PixelCounts:
+    """Pixels by agreement of prediction and truth."""
+    return count_pixels(truth=section.truth, prediction=section.prediction)
+
+
+def measure_matching(section: ScoredSection) -> Matching:
+    """Matched instances of prediction and truth."""
+    return match_instances(truth=section.truth, prediction=section.prediction)
+
+
+def measure_histogram(section: ScoredSection) -> ScoreHistogram:
+    """Pixels of foreground and background by probability."""
+    return histogram_scores(truth=section.truth, probability=section.probability)
+
+
+_of_pixels = partial(Metric, measure=measure_pixels, basis="pixels")
+_of_instances = partial(Metric, measure=measure_matching, basis="instances")
+
+# A new metric is one row here, its functions, and a test.
+METRICS: dict[str, Metric] = {
+    "dice": _of_pixels(
+        "Dice",
+        "2 TP / (2 TP + FP + FN) over pixels.",
+        dice_score,
+        lambda n: (2 * n.true_px, n.predicted_px + n.truth_px),
     ),
-    "instance_precision": _Metric(
-        "Inst. precision", "higher", "Predicted instances with a match at IoU > 0.5."
+    "iou": _of_pixels(
+        "IoU",
+        "TP / (TP + FP + FN) over pixels.",
+        iou_score,
+        lambda n: (n.true_px, n.predicted_px + n.truth_px - n.true_px),
     ),
-    "instance_recall": _Metric(
-        "Inst. recall", "higher", "Instances of the truth with a match at IoU > 0.5."
+    "precision": _of_pixels(
+        "Precision",
+        "TP / (TP + FP) over pixels.",
+        precision_score,
+        lambda n: (n.true_px, n.predicted_px),
+        short="Prec.",
     ),
-    "instance_f1": _Metric("Inst. F1", "higher", "F1 of instances matched at IoU > 0.5."),
-    "instance_f1_mean": _Metric(
-        "Inst. F1 (mean)", "higher", "Instance F1, mean over IoU > 0.50, 0.55 .. 0.95."
+    "recall": _of_pixels(
+        "Recall", "TP / (TP + FN) over pixels.", recall_score, lambda n: (n.true_px, n.truth_px)
     ),
-    "panoptic_quality": _Metric(
-        "PQ", "higher", "Instance F1 at IoU > 0.5 times the mean IoU of the matches."
+    "instance_precision": _of_instances(
+        "Inst. precision",
+        "Predicted instances with a match at IoU > 0.5.",
+        instance_precision,
+        lambda n: (n.matched[0], n.instances),
+        column=False,
+    ),
+    "instance_recall": _of_instances(
+        "Inst. recall",
+        "Instances of the truth with a match at IoU > 0.5.",
+        instance_recall,
+        lambda n: (n.matched[0], n.truth_instances),
+        column=False,
+    ),
+    "instance_f1": _of_instances(
+        "Inst. F1",
+        "F1 of instances matched at IoU > 0.5.",
+        instance_f1,
+        lambda n: (2 * n.matched[0], n.instances + n.truth_instances),
+    ),
+    "instance_f1_mean": _of_instances(
+        "Inst. F1 (mean)",
+        "Instance F1, mean over IoU > 0.50, 0.55 .. 0.95.",
+        instance_f1_mean,
+        lambda n: (2 * n.matched.mean(axis=0), n.instances + n.truth_instances),
+        column=False,
+    ),
+    "panoptic_quality": _of_instances(
+        "PQ",
+        "Instance F1 at IoU > 0.5 times the mean IoU of the matches.",
+        panoptic_quality,
+        lambda n: (2 * n.matched_iou, n.instances + n.truth_instances),
+        column=False,
+    ),
+    "average_precision": Metric(
+        "Average precision",
+        "Precision over pixels, averaged over recall.",
+        average_precision,
+        measure=measure_histogram,
+        basis="probability",
+        column=False,
     ),
 }
 
 
-def find_metric(name: str) -> _Metric:
+def find_metric(name: str) -> Metric:
     """Returns the metric of a name.
 
     Raises:
@@ -60,3 +264,56 @@ def find_metric(name: str) -> _Metric:
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)
     return METRICS[name]
+
+
+def register_metric(name: str, row: Metric) -> None:
+    """Adds a row to ``METRICS``; the same row twice is one.
+
+    Args:
+        name: Of small letters, digits and underscores: a column of CSV files, a part of the names
+            in MLflow.
+        row: The metric.
+
+    Raises:
+        BenchError: If the name is another metric's, or none for a metric.
+    """
+    if not _NAME.fullmatch(name):
+        raise BenchError(
+            f"the name of a metric is of small letters, digits and _, received {name!r}: rename it"
+        )
+    if METRICS.setdefault(name, row) != row:
+        raise BenchError(
+            f"a metric's name is free, {name!r} is {METRICS[name].label}: register "
+            f"{row.label} under another name"
+        )
+
+
+def searchable_metrics() -> tuple[str, ...]:
+    """Names of the metrics that a search may choose by."""
+    return tuple(name for name, row in METRICS.items() if row.search)
+
+
+def table_columns() -> dict[str, Metric]:
+    """The metrics that are columns of the table, in its order."""
+    return {name: row for name, row in METRICS.items() if row.column}
+
+
+def measure_section(section: ScoredSection, names: Iterable[str]) -> dict[Measure, Any]:
+    """Measures a section for some metrics, once for those that share what is measured."""
+    measures = dict.fromkeys(METRICS[name].measure for name in names)
+    return {measure: measure(section) for measure in measures}
+
+
+def finish_scores(measured: Mapping[Measure, Any], names: Iterable[str]) -> dict[str, float]:
+    """The scores of what was measured of a section, or added up over several.
+
+    Args:
+        measured: By the function that measured it.
+        names: The metrics to finish.
+
+    Returns:
+        Metric -> score, without those that are not defined.
+    """
+    rows = {name: METRICS[name] for name in names}
+    scores = {name: float(row.finish(measured[row.measure])) for name, row in rows.items()}
+    return {name: score for name, score in scores.items() if math.isfinite(score)}

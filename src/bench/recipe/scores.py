@@ -1,12 +1,20 @@
 """From stored probabilities and annotations to the scores of a split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from bench.metrics.curves import ScoreHistogram, histogram_scores
-from bench.metrics.instances import Matching, instance_scores, match_instances
-from bench.metrics.overlap import PixelCounts, count_pixels, overlap_scores
+from bench.metrics.curves import ScoreHistogram
+from bench.metrics.table import (
+    METRICS,
+    Measure,
+    ScoredSection,
+    finish_scores,
+    measure_histogram,
+    measure_section,
+)
 from bench.postprocess.instances import Instances
 
 
@@ -17,20 +25,20 @@ class SplitResult:
     Only what is summed is kept of a section, so memory does not grow with their size.
 
     Attributes:
+        metrics: Names of what is scored; by default all of METRICS.
+        pixel_size_nm: Edge of a pixel of the sections; None where it is not known.
         sections: Scores of every section, by its name.
-        empty: Names of sections where truth and prediction are both empty: their scores are 1.
-        counts: Pixels of all sections.
-        matching: Instances of all sections.
-        histogram: Probabilities of all sections.
+        empty: Names of sections where truth and prediction are both empty.
+        totals: What was measured of all sections, by the function that measures it.
         before_px: Predicted foreground before post-processing.
         after_px: Predicted foreground after it.
     """
 
+    metrics: Sequence[str] = field(default_factory=lambda: tuple(METRICS))
+    pixel_size_nm: float | None = None
     sections: dict[str, dict[str, float]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
-    counts: PixelCounts | None = None
-    matching: Matching | None = None
-    histogram: ScoreHistogram | None = None
+    totals: dict[Measure, Any] = field(default_factory=dict)
     before_px: int = 0
     after_px: int = 0
 
@@ -45,23 +53,34 @@ class SplitResult:
             probability: (y, x) uint8, round(255 p), before post-processing.
             instances: The prediction after post-processing.
         """
-        counts = count_pixels(truth=truth, prediction=instances.labels)
-        matching = match_instances(truth=truth, prediction=instances.labels)
-        histogram = histogram_scores(truth=truth, probability=probability)
-        self.sections[name] = overlap_scores(counts) | instance_scores(matching)
-        if counts.both_empty:
+        section = ScoredSection(truth, instances.labels, probability, self.pixel_size_nm)
+        measured = measure_section(section, self.metrics)
+        self.sections[name] = finish_scores(measured, self._of_segmentations())
+        if not truth.any() and not instances.labels.any():
             self.empty.append(name)
         self.before_px += instances.foreground_before_px
         self.after_px += instances.foreground_after_px
-        self.counts = self.counts + counts if self.counts else counts
-        self.matching = self.matching + matching if self.matching else matching
-        self.histogram = self.histogram + histogram if self.histogram else histogram
+        for measure, part in measured.items():
+            known = measure in self.totals
+            self.totals[measure] = self.totals[measure] + part if known else part
+
+    def _of_segmentations(self) -> list[str]:
+        """Names of the metrics that score instances or pixels, and not probabilities."""
+        return [name for name in self.metrics if METRICS[name].basis != "probability"]
+
+    @property
+    def histogram(self) -> ScoreHistogram:
+        """Probabilities of all sections."""
+        found: ScoreHistogram = self.totals[measure_histogram]
+        return found
 
     def scores(self) -> dict[str, float]:
-        """Pooled scores, by name."""
-        assert self.counts is not None
-        assert self.matching is not None
-        return overlap_scores(self.counts) | instance_scores(self.matching)
+        """Pooled scores of the segmentation, by name."""
+        return finish_scores(self.totals, self._of_segmentations())
+
+    def all_scores(self) -> dict[str, float]:
+        """Pooled scores, those of the probabilities included."""
+        return finish_scores(self.totals, self.metrics)
 
     def removed_fraction(self) -> float:
         """Share of predicted foreground that post-processing removed."""

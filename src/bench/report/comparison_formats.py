@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from bench.metrics.table import HEADLINE, METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.statistics import ALPHA, Significance
 from bench.report.table_formats import MISSING, escape_markdown, shorten_dataset
@@ -24,10 +25,10 @@ HEADERS = (
     *("p", "p (Holm)", "Effect"),
 )
 SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
-CAPTION = (
-    "Difference is the mean over sections of Dice (averaged over seeds) of the first method less "
-    "the second, with its 95 % bootstrap interval, stretched by Student's t as sections are few. "
-    "p is of the "
+_CAPTION = (
+    "Difference is the mean over sections of {heading} (averaged over seeds) of the first method "
+    "less the second, with its 95 % bootstrap interval, stretched by Student's t as sections are "
+    "few. p is of the "
     "Wilcoxon signed-rank test over sections, also corrected by Holm over the pairs of a "
     "structure; a number in brackets is the smallest p that so many sections, or seeds, could "
     "give, shown where it is above 0.05: such a pair cannot be told apart by any outcome. Effect "
@@ -35,6 +36,14 @@ CAPTION = (
     "sections as independent; neighbouring serial sections are not, so p and intervals flatter "
     "there."
 )
+
+
+def caption(comparisons: Sequence[Comparison]) -> str:
+    """How comparisons were made."""
+    metric = METRICS[comparisons[0].metric if comparisons else HEADLINE]
+    text = _CAPTION.format(heading=metric.heading)
+    better = "" if metric.direction == "higher" else f" Lower {metric.label} is better."
+    return text + better
 
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:
@@ -75,14 +84,15 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
         parts.append("No structure has two scored methods: there is nothing to compare.")
     if ranks:
         parts += ["## Mean ranks over structures", *_rank_tables(ranks)]
-    return "\n\n".join([*parts, CAPTION]) + "\n"
+    return "\n\n".join([*parts, caption(comparisons)]) + "\n"
 
 
 def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
     """The cells of a pair."""
     cells = [variant_label(pair.first), variant_label(pair.second), str(pair.sections)]
-    cells.append(MISSING if pair.difference is None else f"{pair.difference:+.3f}")
-    cells.append("{:+.3f} to {:+.3f}".format(*pair.interval) if pair.interval else MISSING)
+    write = METRICS[pair.metric].write_change
+    cells.append(MISSING if pair.difference is None else write(pair.difference))
+    cells.append(" to ".join(map(write, pair.interval)) if pair.interval else MISSING)
     cells.append(f"{pair.over_sections.p:.3g}" if pair.over_sections else MISSING)
     cells.append(_p_text(pair.p_holm, pair.smallest_p_holm))
     cells.append(_effect_text(pair.over_sections))
@@ -139,9 +149,10 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
     """
     if not comparisons:
         return []
-    best = comparisons[0].first
+    best, metric = comparisons[0].first, METRICS[comparisons[0].metric]
+    extreme = "highest" if metric.direction == "higher" else "lowest"
     pairs = [pair for pair in comparisons if pair.first == best]
-    lines = [f"highest mean Dice of a section: {variant_label(best)}"]
+    lines = [f"{extreme} mean {metric.label} of a section: {variant_label(best)}"]
     blind = [pair for pair in pairs if not pair.testable]
     for limit in dict.fromkeys(map(_describe_limit, blind)):
         few = [variant_label(pair.second) for pair in blind if _describe_limit(pair) == limit]

@@ -7,18 +7,19 @@ from itertools import combinations, product
 import numpy as np
 from scipy.stats import rankdata
 
+from bench.metrics.table import HEADLINE, METRICS
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
 from bench.report.tables import ScoreRecord, TableRow, bootstrap_interval, group_records
 
 
 @dataclass(frozen=True)
 class _MethodScores:
-    """The Dice of a method on one structure of one dataset.
+    """The scores of a method on one structure of one dataset, by one metric.
 
     Attributes:
         method: Row of METHODS, or any other name.
-        sections: Dice of each section, averaged over seeds.
-        seeds: Dice over the whole split, of each seed.
+        sections: Score of each section, averaged over seeds.
+        seeds: Score over the whole split, of each seed.
     """
 
     method: str
@@ -27,7 +28,7 @@ class _MethodScores:
 
     @property
     def mean(self) -> float:
-        """Mean Dice of a section."""
+        """Mean score of a section."""
         return float(np.mean(list(self.sections.values())))
 
 
@@ -38,10 +39,10 @@ class Comparison:
     Attributes:
         dataset: Name or content hash of the prepared dataset.
         structure: What was segmented.
-        first: The method of the higher mean Dice of a section.
+        first: The method of the better mean score of a section.
         second: The other.
         sections: Number of sections that both were scored on.
-        difference: Mean over these of the Dice of first less that of second; None without any.
+        difference: Mean over these of the score of first less that of second; None without any.
         interval: Its 95 % bootstrap interval over sections; None below two.
         over_sections: Wilcoxon signed-rank test of the sections; None without any.
         p_holm: Its p, corrected for the pairs of this structure and dataset.
@@ -49,6 +50,7 @@ class Comparison:
         over_seeds: Mann-Whitney U test of the seeds; None unless both have two or more.
         seeds_p_holm: Its p, corrected likewise.
         seeds_smallest_p_holm: The smallest that these numbers of seeds can reach.
+        metric: What the scores are of.
     """
 
     dataset: str
@@ -64,6 +66,7 @@ class Comparison:
     over_seeds: Significance | None = None
     seeds_p_holm: float | None = None
     seeds_smallest_p_holm: float | None = None
+    metric: str = HEADLINE
 
     @property
     def distinguishable(self) -> bool:
@@ -87,7 +90,7 @@ class MeanRank:
 
 
 def compare_pairs(
-    records: Sequence[ScoreRecord], structures_order: Sequence[str]
+    records: Sequence[ScoreRecord], structures_order: Sequence[str], metric: str = HEADLINE
 ) -> list[Comparison]:
     """Compares every pair of methods per dataset and structure, best methods first.
 
@@ -97,6 +100,7 @@ def compare_pairs(
     Args:
         records: The records of a benchmark table.
         structures_order: The structures to compare on, in this order.
+        metric: What is compared.
     """
     comparisons = []
     datasets = dict.fromkeys(record.dataset for record in records)
@@ -105,24 +109,29 @@ def compare_pairs(
         members.setdefault((dataset, structure), {})[method] = found
     for dataset, structure in product(datasets, structures_order):
         methods = members.get((dataset, structure), {})
-        scored = sorted(_collect_scores(methods), key=lambda scores: -scores.mean)
-        pairs = [_compare_pair(dataset, structure, a, b) for a, b in combinations(scored, 2)]
+        scored = _collect_scores(methods, metric)
+        scored.sort(key=lambda scores: -METRICS[metric].merit(scores.mean))
+        pairs = [
+            _compare_pair(dataset, structure, a, b, metric) for a, b in combinations(scored, 2)
+        ]
         comparisons += _correct(pairs)
     return comparisons
 
 
-def _collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[_MethodScores]:
-    """The Dice per section and seed of every method with any; one structure and dataset."""
+def _collect_scores(
+    methods: Mapping[str, Sequence[ScoreRecord]], metric: str
+) -> list[_MethodScores]:
+    """The scores per section and seed of every method with any; one structure and dataset."""
     collected = []
     for method, records in methods.items():
         sections: dict[str, list[float]] = {}
         seeds = {}
         for record in records:
-            if "dice" in record.scores:
-                seeds[record.seed] = record.scores["dice"]
+            if metric in record.scores:
+                seeds[record.seed] = record.scores[metric]
             for section, scores in record.section_scores.items():
-                if "dice" in scores:
-                    sections.setdefault(section, []).append(scores["dice"])
+                if metric in scores:
+                    sections.setdefault(section, []).append(scores[metric])
         if sections:
             means = {section: float(np.mean(values)) for section, values in sections.items()}
             collected.append(_MethodScores(method, means, seeds))
@@ -130,9 +139,10 @@ def _collect_scores(methods: Mapping[str, Sequence[ScoreRecord]]) -> list[_Metho
 
 
 def _compare_pair(
-    dataset: str, structure: str, first: _MethodScores, second: _MethodScores
+    dataset: str, structure: str, first: _MethodScores, second: _MethodScores, metric: str
 ) -> Comparison:
     """Compares two methods; no p is corrected yet."""
+    span = METRICS[metric].span
     common = [section for section in first.sections if section in second.sections]
     differences = [first.sections[section] - second.sections[section] for section in common]
     seeds = [list(scores.seeds.values()) for scores in (first, second)]
@@ -143,9 +153,10 @@ def _compare_pair(
         second.method,
         sections=len(common),
         difference=float(np.mean(differences)) if common else None,
-        interval=bootstrap_interval(differences, limits=(-1.0, 1.0)),
+        interval=bootstrap_interval(differences, limits=(-span, span)),
         over_sections=wilcoxon_signed_rank(differences) if common else None,
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
+        metric=metric,
     )
 
 
@@ -183,25 +194,27 @@ def _correct_tests(
 
 
 def mean_ranks(rows: Sequence[TableRow]) -> list[MeanRank]:
-    """Ranks the methods per structure by the Dice of the table, and averages the ranks.
+    """Ranks the methods per structure by the metric of the table, and averages the ranks.
 
-    Dice that print alike at three decimals tie and share their mean rank. A method that lacks a
-    structure which others have is not ranked: its mean would be of other competitions.
+    Scores that print alike tie and share their mean rank. A method that lacks a structure which
+    others have is not ranked: its mean would be of other competitions.
 
     Returns:
         Per dataset, the best mean rank first.
     """
     ranks = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
-        dice: dict[str, dict[str, float]] = {}
+        merits: dict[str, dict[str, float]] = {}
         for row in rows:
-            if row.dataset == dataset and "dice" in row.scores:
-                dice.setdefault(row.method, {})[row.structure] = round(row.scores["dice"], 3)
-        structures = {structure for scores in dice.values() for structure in scores}
-        ranked = {m: s for m, s in dice.items() if set(s) == structures}
+            if row.dataset == dataset and row.metric in row.scores:
+                metric = METRICS[row.metric]
+                merit = metric.merit(round(row.scores[row.metric], metric.decimals))
+                merits.setdefault(row.method, {})[row.structure] = merit
+        structures = {structure for found in merits.values() for structure in found}
+        ranked = {m: s for m, s in merits.items() if set(s) == structures}
         if not ranked:
             continue
-        table = [[-scores[structure] for structure in structures] for scores in ranked.values()]
+        table = [[-found[structure] for structure in structures] for found in ranked.values()]
         means = rankdata(table, axis=0).mean(axis=1)
         found = [
             MeanRank(dataset, method, float(mean), len(structures))

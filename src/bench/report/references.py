@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
-from bench.report.table_formats import METRIC_COLUMNS
+from bench.metrics.table import METRICS, table_columns
 from bench.report.tables import TableRow, mark_best
 from bench.structures import find_structure
 
@@ -19,15 +19,15 @@ _OTHER_DATA = "published scores, of other data: not compared with ours"
 def read_reference(path: Path) -> list[TableRow]:
     """Reads published scores as rows of a dataset of their own, best values marked among them.
 
-    The file is a CSV table with the columns method, structure, and any of dice, iou, precision,
-    recall, instance_f1; a cell is empty where nothing was published.
+    The file is a CSV table with the columns method, structure, and any of the metrics that are
+    columns of ours (dice, iou, precision ..); a cell is empty where nothing was published.
 
     Args:
         path: The file; its name becomes that of the dataset.
 
     Raises:
         BenchError: If the file cannot be read, lacks a column or has another one, names a method
-            and structure twice, or a score is no number from 0 to 1.
+            and structure twice, or a score is no number that its metric can be.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -61,8 +61,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
                 f"{', '.join(columns) or 'none'}: add {name}"
             )
     for name in columns:
-        if name not in (*_NAMES, *METRIC_COLUMNS):
-            raise unknown_name(f"column of {path}", name, (*_NAMES, *METRIC_COLUMNS))
+        if name not in (*_NAMES, *table_columns()):
+            raise unknown_name(f"column of {path}", name, (*_NAMES, *table_columns()))
     if len(set(columns)) < len(columns):
         raise BenchError(f"{path} must name a column once, received {', '.join(columns)}")
 
@@ -74,7 +74,7 @@ def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> Table
     cells = {name: str(text).strip() for name, text in line.items()}
     if not cells["method"]:
         raise BenchError(f"line {number} of {path} must name a method, received an empty cell")
-    metrics = [metric for metric in METRIC_COLUMNS if cells.get(metric)]
+    metrics = [metric for metric in table_columns() if cells.get(metric)]
     scores = {metric: _read_score(path, number, metric, cells[metric]) for metric in metrics}
     return TableRow(
         method=cells["method"],
@@ -95,13 +95,14 @@ def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> Table
 
 def _read_score(path: Path, number: int, metric: str, text: str) -> float:
     """Reads a score."""
+    row = METRICS[metric]
     try:
         score = float(text)
     except ValueError:
         score = math.nan
-    if not 0 <= score <= 1:
+    if not (math.isfinite(score) and row.low <= score <= row.high):
         raise BenchError(
-            f"{metric} in line {number} of {path} must be a number from 0 to 1 or empty, received "
-            f"{text!r}"
+            f"{metric} in line {number} of {path} must be a number from {row.low:g} to "
+            f"{row.high:g} or empty, received {text!r}"
         )
     return score

@@ -13,33 +13,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.metrics.table import HEADLINE, METRICS, table_columns
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 
-# The columns of the paper's Table 1, in its order.
-METRIC_COLUMNS: dict[str, str] = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "precision": "Precision",
-    "recall": "Recall",
-    "instance_f1": "Inst. F1",
-}
 COST_COLUMNS: dict[str, str] = {
     "train_seconds": "Training (s)",
     "parameters": "Parameters",
     "peak_gpu_mib": "GPU memory (MiB)",
     "predict_megapixels_per_s": "Prediction (Mpx/s)",
 }
-SCORE_COLUMNS = (*METRIC_COLUMNS.values(), "95 % interval", "Seeds")
-# Line breaks that let the table fit a terminal of 80 columns.
-_TERMINAL_COLUMNS = ("Dice", "IoU", "Prec.", "Recall", "Inst.\nF1", "95 %\ninterval", "Seeds")
-CAPTION = (
-    "Scores are computed once over the pooled pixels and instances of all sections of the split, "
-    "then averaged over seeds (± standard deviation where there are several). The interval is "
-    "the 95 % bootstrap interval of the mean Dice of a section. The best value of each structure "
-    "and column is marked, ties included."
-)
+# As many metrics fit a terminal of 80 columns; further ones follow in a table of their own.
+_TERMINAL_METRICS = 5
 MISSING = "–"
+_GAP = (
+    f"{MISSING} in a row that has scores: not computed, as the metric is not defined there or was "
+    "not known when the run was evaluated."
+)
 _LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -58,6 +48,31 @@ MEANING = (
 _COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 
 
+def score_columns() -> list[str]:
+    """Headers of the columns after the names."""
+    return [*(row.heading for row in table_columns().values()), "95 % interval", "Seeds"]
+
+
+def captions(rows: Sequence[TableRow]) -> list[str]:
+    """What stands below the table: metrics that are no shares, gaps, and how it was made."""
+    columns = table_columns()
+    lines = [
+        f"{column.heading}: {column.meaning} {column.direction.capitalize()} is better."
+        for column in columns.values()
+        if (column.low, column.high, column.direction) != (0, 1, "higher")
+    ]
+    if any(row.scores and not row.published and columns.keys() - row.scores for row in rows):
+        lines.append(_GAP)
+    label = METRICS[rows[0].metric].label if rows else ""
+    caption = (
+        "Scores are computed once over the pooled pixels and instances of all sections of the "
+        "split, then averaged over seeds (± standard deviation where there are several). The "
+        f"interval is the 95 % bootstrap interval of the mean {label} of a section. The best value "
+        "of each structure and column is marked, ties included."
+    )
+    return [*lines, caption]
+
+
 @dataclass(frozen=True)
 class _Cell:
     """Text of a cell, and whether it is the best of its column."""
@@ -70,31 +85,34 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
     """Writes the table in Markdown: best values in bold, notes and caption below it."""
     names = name_columns(rows)
     notes = number_notes(rows)
-    lines = [[*names, *SCORE_COLUMNS], ["---"] * len(names) + ["---:"] * len(SCORE_COLUMNS)]
+    headers = score_columns()
+    lines = [[*names, *headers], ["---"] * len(names) + ["---:"] * len(headers)]
     for row in rows:
         cells = [_Cell(text) for text in name_cells(row, names)]
-        cells += score_cells(row, notes, deviations=METRIC_COLUMNS)
+        cells += score_cells(row, notes, deviations=table_columns())
         texts = [escape_markdown(cell.text) for cell in cells]
         lines.append(
             [f"**{text}**" if cell.best else text for text, cell in zip(texts, cells, strict=True)]
         )
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     below = [escape_markdown(f"[{number}] {reason}") for reason, number in notes.items()]
-    return "\n\n".join([table, *below, CAPTION]) + "\n"
+    return "\n\n".join([table, *below, *captions(rows)]) + "\n"
 
 
 def to_csv(rows: Sequence[TableRow]) -> str:
     """Writes the table as CSV: full precision, one column per metric, empty where not scored.
 
-    Metrics beyond the paper's follow in alphabetical order, each with its standard deviation
-    (``<metric>_sd``). Several seeds or run ids are separated by blanks.
+    Metrics that are no columns of the table follow in alphabetical order, each with its standard
+    deviation (``<metric>_sd``). Several seeds or run ids are separated by blanks.
     """
-    extra = sorted({metric for row in rows for metric in row.scores} - set(METRIC_COLUMNS))
-    metrics = [*METRIC_COLUMNS, *extra]
+    columns = table_columns()
+    extra = sorted({metric for row in rows for metric in row.scores} - columns.keys())
+    metrics = [*columns, *extra]
+    of_interval = rows[0].metric if rows else HEADLINE
     deviations = [f"{metric}_sd" for metric in metrics]
     identity = ["method", "label", "structure", "dataset"]
-    support = ["dice_low", "dice_high", "sections", "n", "seeds", "run_ids", "reason", "warnings"]
-    support += ["published", *COST_COLUMNS]
+    support = [f"{of_interval}_low", f"{of_interval}_high", "sections", "n", "seeds", "run_ids"]
+    support += ["reason", "warnings", "published", *COST_COLUMNS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*identity, *metrics, *deviations, *support])
@@ -123,7 +141,7 @@ def to_latex(rows: Sequence[TableRow]) -> str:
         lines.append(r"\midrule")
         for row in group:
             cells = [_Cell(text) for text in name_cells(row, names)]
-            cells += score_cells(row, notes, deviations=("dice",))
+            cells += score_cells(row, notes, deviations=(row.metric,))
             texts = [escape_latex(cell.text) for cell in cells]
             lines.append(
                 " & ".join(
@@ -133,14 +151,17 @@ def to_latex(rows: Sequence[TableRow]) -> str:
                 + r" \\"
             )
     below = [rf"\par\small [{number}] {escape_latex(text)}" for text, number in notes.items()]
+    headers = score_columns()
+    *remarks, caption = captions(rows)
+    below += [rf"\par\small {escape_latex(remark)}" for remark in remarks]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape_latex(CAPTION)}}}",
-            rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(SCORE_COLUMNS)}}}",
+            rf"\caption{{{escape_latex(caption)}}}",
+            rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(headers)}}}",
             r"\toprule",
-            " & ".join(map(escape_latex, [*names, *SCORE_COLUMNS])) + r" \\",
+            " & ".join(map(escape_latex, [*names, *headers])) + r" \\",
             *lines,
             r"\bottomrule",
             r"\end{tabular}",
@@ -158,28 +179,42 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
     for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
         if datasets:
             console.print(Text(f"\nDataset {shorten_dataset(dataset)}", style="bold"))
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
-        table.add_column("Method", overflow="fold")
-        table.add_column("Structure", no_wrap=True)
-        for name in _TERMINAL_COLUMNS:
-            table.add_column(name, justify="right", no_wrap=True)
-        for _, group in groupby(of_dataset, key=lambda row: row.method):
-            members = list(group)
-            columns = zip(*(_terminal_cells(row, notes) for row in members), strict=True)
-            table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in columns))
-            table.add_section()
-        console.print(table)
+        members = list(of_dataset)
+        for first in range(0, len(table_columns()), _TERMINAL_METRICS):
+            console.print(_terminal_table(members, notes, first))
     for reason, number in notes.items():
         console.print(Text(f"[{number}] {reason}"))
-    console.print(Text(CAPTION, style="dim"))
+    for caption in captions(rows):
+        console.print(Text(caption, style="dim"))
 
 
-def _terminal_cells(row: TableRow, notes: Mapping[str, int]) -> list[Text]:
-    """The structure of a row and its scores, as narrow as they can be read."""
-    return [Text(row.structure.capitalize())] + [
-        Text(cell.text.replace(" ± ", "±"), style="bold green" if cell.best else "")
-        for cell in score_cells(row, notes, deviations=("dice",))
-    ]
+def _terminal_table(rows: Sequence[TableRow], notes: Mapping[str, int], first: int) -> Table:
+    """The metrics from a place on, as many as fit; intervals and seeds beside the first of all."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
+    table.add_column("Method", overflow="fold")
+    table.add_column("Structure", no_wrap=True)
+    shown = range(first, min(first + _TERMINAL_METRICS, len(table_columns())))
+    headings = [column.narrow_heading for column in table_columns().values()]
+    places = [*shown] if first else [*shown, len(headings), len(headings) + 1]
+    headings += ["95 %\ninterval", "Seeds"]
+    for place in places:
+        table.add_column(headings[place], justify="right", no_wrap=True)
+    for _, group in groupby(rows, key=lambda row: row.method):
+        members = list(group)
+        lines = []
+        for row in members:
+            cells = score_cells(row, notes, deviations=(row.metric,))
+            scores = (_terminal_cell(cells[place]) for place in places)
+            lines.append([Text(row.structure.capitalize()), *scores])
+        columns = zip(*lines, strict=True)
+        table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in columns))
+        table.add_section()
+    return table
+
+
+def _terminal_cell(cell: _Cell) -> Text:
+    """A cell as narrow as it can be read."""
+    return Text(cell.text.replace(" ± ", "±"), style="bold green" if cell.best else "")
 
 
 def number_notes(rows: Sequence[TableRow]) -> dict[str, int]:
@@ -211,12 +246,12 @@ def score_cells(
         deviations: Metrics that are given with their standard deviation.
     """
     cells = []
-    for metric in METRIC_COLUMNS:
-        text = f"{row.scores[metric]:.3f}" if metric in row.scores else MISSING
+    for metric, column in table_columns().items():
+        text = column.write(row.scores[metric]) if metric in row.scores else MISSING
         if metric in row.deviations and metric in deviations:
-            text += f" ± {row.deviations[metric]:.3f}"
+            text += f" ± {column.write(row.deviations[metric])}"
         cells.append(_Cell(text, best=metric in row.best))
-    interval = "{:.3f}–{:.3f}".format(*row.interval) if row.interval else MISSING
+    interval = "–".join(map(METRICS[row.metric].write, row.interval)) if row.interval else MISSING
     numbers = ",".join(str(notes[note]) for note in row.notes if note in notes)
     seeds = MISSING if row.published else str(row.n)
     seeds += f" [{numbers}]" if numbers else ""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from bench.metrics.table import HEADLINE
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.tables import ScoreRecord, TableRow, group_records
 
@@ -26,14 +27,19 @@ def to_json(
         ranks: Mean ranks of the methods.
     """
     members = group_records(records)
+    metric = rows[0].metric if rows else HEADLINE
+    # Files were of Dice alone before another metric could be chosen, and those of Dice stay so.
+    of_metric = {} if metric == HEADLINE else {"metric": metric}
     return {
         "schema_version": _SCHEMA_VERSION,
+        **of_metric,
         "rows": [
             _describe_row(row, members.get((row.method, row.structure, row.dataset), []))
             for row in rows
         ],
         "comparisons": [
-            asdict(pair) | {"distinguishable": pair.distinguishable, "testable": pair.testable}
+            {name: value for name, value in asdict(pair).items() if name != "metric"}
+            | {"distinguishable": pair.distinguishable, "testable": pair.testable}
             for pair in comparisons
         ],
         "ranks": [asdict(rank) for rank in ranks],
@@ -53,7 +59,8 @@ def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, An
         for record in sorted(records, key=lambda record: record.seed)
         if record.scores
     ]
-    fields = {name: value for name, value in vars(row).items() if name not in ("seeds", "run_ids")}
+    left_out = ("seeds", "run_ids", "metric")
+    fields = {name: value for name, value in vars(row).items() if name not in left_out}
     return fields | {
         "scores": dict(row.scores),
         "deviations": dict(row.deviations),

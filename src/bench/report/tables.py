@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from bench.errors import BenchError
+from bench.metrics.table import HEADLINE, METRICS
 from bench.report.variants import variant_label
 
 NO_RUN = "no run recorded"
@@ -76,14 +77,15 @@ class TableRow:
         scores: Mean of each metric over the seeds; empty where nothing was scored.
         deviations: Standard deviation (n - 1) over the seeds that have the metric; only metrics
             with several seeds.
-        interval: 95 % bootstrap interval of the mean Dice of a section, each section averaged
-            over seeds first; None with fewer than two sections.
+        interval: 95 % bootstrap interval of the mean ``metric`` of a section, each section
+            averaged over seeds first; None with fewer than two sections.
         sections: Number of sections the interval rests on.
         reason: Why the cell, or a seed of it, was not scored.
         warnings: What a reader of the scores must know.
         best: Metrics in which no method is better on this structure and dataset.
         costs: Mean of each cost over the seeds.
         published: Whether the scores are from a publication, of other data than ours.
+        metric: What intervals, charts and ranks are of.
     """
 
     method: str
@@ -101,6 +103,7 @@ class TableRow:
     best: frozenset[str] = frozenset()
     costs: Mapping[str, float] = field(default_factory=dict)
     published: bool = False
+    metric: str = HEADLINE
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -171,7 +174,10 @@ def few_values_stretch(count: int) -> float:
 
 
 def benchmark_table(
-    records: Sequence[ScoreRecord], methods_order: Sequence[str], structures_order: Sequence[str]
+    records: Sequence[ScoreRecord],
+    methods_order: Sequence[str],
+    structures_order: Sequence[str],
+    metric: str = HEADLINE,
 ) -> list[TableRow]:
     """Averages records over seeds into the rows of the benchmark table.
 
@@ -184,6 +190,7 @@ def benchmark_table(
         records: At most one per method, structure, dataset and seed.
         methods_order: Methods, in the order of the rows.
         structures_order: Structures, in the order of the rows.
+        metric: What the intervals are of.
 
     Raises:
         BenchError: If two records share method, structure, dataset and seed.
@@ -195,7 +202,7 @@ def benchmark_table(
     annotated = {(record.dataset, record.structure) for record in records}
     members = group_records(records)
     rows = [
-        _summarise_cell(members.get((method, structure, data), []), method, structure, data)
+        _summarise_cell(members.get((method, structure, data), []), method, structure, data, metric)
         for data in datasets
         for method in methods
         for structure in structures
@@ -230,7 +237,7 @@ def _check_unique(records: Sequence[ScoreRecord]) -> None:
 
 
 def _summarise_cell(
-    records: Sequence[ScoreRecord], method: str, structure: str, dataset: str
+    records: Sequence[ScoreRecord], method: str, structure: str, dataset: str, metric: str
 ) -> TableRow:
     """Averages the records of one cell over seeds; no best value is marked yet."""
     scored = sorted((r for r in records if r.reason is None), key=lambda r: r.seed)
@@ -238,8 +245,9 @@ def _summarise_cell(
     sections: dict[str, list[float]] = {}
     for record in scored:
         for section, scores in record.section_scores.items():
-            if "dice" in scores:
-                sections.setdefault(section, []).append(scores["dice"])
+            if metric in scores:
+                sections.setdefault(section, []).append(scores[metric])
+    shown = METRICS[metric]
     return TableRow(
         method=method,
         label=variant_label(method),
@@ -247,12 +255,12 @@ def _summarise_cell(
         dataset=dataset,
         seeds=tuple(record.seed for record in scored),
         run_ids=tuple(record.run_id for record in scored),
-        scores={metric: float(np.mean(seeds)) for metric, seeds in values.items()},
+        scores={name: float(np.mean(seeds)) for name, seeds in values.items()},
         deviations={
-            metric: float(np.std(seeds, ddof=1)) for metric, seeds in values.items() if seeds[1:]
+            name: float(np.std(seeds, ddof=1)) for name, seeds in values.items() if seeds[1:]
         },
         interval=bootstrap_interval(
-            [float(np.mean(seeds)) for seeds in sections.values()], limits=(0.0, 1.0)
+            [float(np.mean(seeds)) for seeds in sections.values()], limits=(shown.low, shown.high)
         ),
         sections=len(sections),
         reason=_reason(records),
@@ -260,30 +268,43 @@ def _summarise_cell(
         costs={
             name: float(np.mean(seeds)) for name, seeds in _collect(r.costs for r in scored).items()
         },
+        metric=metric,
     )
 
 
 def mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Marks the best, that is highest, value of each structure, dataset and metric.
+    """Marks the best value of each structure, dataset and metric.
 
-    Values that print alike at three decimals tie and are all marked; zero is never marked.
+    Values that print alike tie and are all marked; the worst that can be, such as a Dice of zero,
+    is never marked. Which value of a metric that is no row of METRICS is the best nobody knows.
     """
     best: dict[tuple[str, str, str], float] = {}
     for row in rows:
-        for metric, value in row.scores.items():
+        for metric, merit in _merits(row).items():
             key = (row.dataset, row.structure, metric)
-            best[key] = max(best.get(key, 0.0), round(value, 3))
+            best[key] = max(best.get(key, -math.inf), merit)
     return [
         replace(
             row,
             best=frozenset(
                 metric
-                for metric, value in row.scores.items()
-                if 0 < round(value, 3) == best[row.dataset, row.structure, metric]
+                for metric, merit in _merits(row).items()
+                if merit == best[row.dataset, row.structure, metric]
             ),
         )
         for row in rows
     ]
+
+
+def _merits(row: TableRow) -> dict[str, float]:
+    """Scores of a row as they are printed, the higher the better; none that is the worst."""
+    known = {name: METRICS[name] for name in row.scores if name in METRICS}
+    printed = {name: round(row.scores[name], known[name].decimals) for name in known}
+    return {
+        name: known[name].merit(value)
+        for name, value in printed.items()
+        if value != known[name].ends[0]
+    }
 
 
 def _collect(scores: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.metrics.curves import ThresholdCounts
+from bench.metrics.table import HEADLINE, METRICS
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
 from bench.search.candidates import (
     Candidate,
@@ -15,7 +17,6 @@ from bench.search.candidates import (
 )
 from bench.search.finalists import count_blend
 from bench.search.map_search import Histograms
-from bench.search.threshold_counts import ThresholdCounts
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Ingredient:
     Attributes:
         name: What was changed.
         candidate: The result, with its scores on validation.
-        gain: Difference of the metric from the plain model.
+        gain: How much better the metric is than the plain model's.
     """
 
     name: str
@@ -70,9 +71,9 @@ def ablate(
         "separation": separate(evidence, plain),
         "all together": winner,
     }
-    start = plain.scores[metric]
+    row, start = METRICS[metric], plain.scores[metric]
     return [
-        Ingredient(name, candidate, candidate.scores[metric] - start)
+        Ingredient(name, candidate, row.merit(candidate.scores[metric] - start))
         for name, candidate in found.items()
         if candidate is not None
     ]
@@ -113,7 +114,7 @@ def _swap_blend(
     ]
     if not candidates:
         return None
-    best = max(candidates, key=lambda blend: pixel_curve(histograms[blend], "dice")[plain.level])
+    best = max(candidates, key=lambda blend: pixel_curve(histograms[blend], HEADLINE)[plain.level])
     return with_scores(evidence, replace(plain, blend=best))
 
 

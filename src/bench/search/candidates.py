@@ -9,19 +9,15 @@ import numpy as np
 from bench.errors import BenchError
 from bench.inference.blends import Blend, describe_blend
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
-from bench.metrics.table import METRICS
+from bench.metrics.curves import TOP_LEVEL, ScoreHistogram, ThresholdCounts
+from bench.metrics.table import HEADLINE, METRICS, searchable_metrics
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.watershed import WatershedSettings, choose_watershed
 from bench.recipe.scores import SplitResult
-from bench.search.threshold_counts import ThresholdCounts
 
-PIXEL_METRICS = ("dice", "iou", "precision", "recall")
-# Average precision is of all thresholds, so none is the best by it.
-SEARCHABLE = tuple(name for name in METRICS if name != "average_precision")
 # Where the metric says nothing of instances, they decide between equals, and the other way round.
-_SECOND = {True: "instance_f1", False: "dice"}
+_SECOND = {True: "instance_f1", False: HEADLINE}
 
 
 @dataclass(frozen=True)
@@ -64,11 +60,16 @@ class Candidate:
 
 def check_metric(metric: str) -> None:
     """Raises BenchError for a metric that no threshold can be chosen by."""
-    if metric not in SEARCHABLE:
+    if metric not in searchable_metrics():
         raise BenchError(
-            f"the search needs a metric of a segmentation, received {metric!r}: choose one of "
-            f"{', '.join(SEARCHABLE)}"
+            "the search needs a metric of a segmentation that is counted at every threshold, "
+            f"received {metric!r}: choose one of {', '.join(searchable_metrics())}"
         )
+
+
+def is_of_pixels(metric: str) -> bool:
+    """Whether a metric can be had from the pixels of a map, before there are instances."""
+    return METRICS[metric].basis == "pixels"
 
 
 def _pixel_counts(histogram: ScoreHistogram) -> ThresholdCounts:
@@ -90,23 +91,29 @@ def _pixel_counts(histogram: ScoreHistogram) -> ThresholdCounts:
 
 def pixel_curve(histogram: ScoreHistogram, metric: str) -> np.ndarray:
     """A pixel metric at every threshold, (256,)."""
-    return np.asarray(_pixel_counts(histogram).score(metric)[0])
+    return np.asarray(METRICS[metric].at_thresholds(_pixel_counts(histogram))[0])
 
 
-def middle_of_best(scores: np.ndarray) -> int:
-    """The place of the highest score; of several, the middle one: far from where it gets worse."""
-    best = np.flatnonzero(scores == scores.max())
+def middle_of_best(scores: np.ndarray, metric: str) -> int:
+    """The place of the best score; of several, the middle one: far from where it gets worse."""
+    merits = METRICS[metric].merit(scores)
+    best = np.flatnonzero(merits == merits.max())
     return int(best[(best.size - 1) // 2])
+
+
+def best_merit(histogram: ScoreHistogram, metric: str) -> float:
+    """What a pixel metric reaches at its best threshold, the higher the better."""
+    return float(METRICS[metric].merit(pixel_curve(histogram, metric)).max())
 
 
 def best_by_area(
     blend: Blend, counts: ThresholdCounts, radius: int, min_areas: Iterable[int], metric: str
 ) -> list[Candidate]:
     """The best threshold for each minimum area."""
-    curves = {name: counts.score(name) for name in SEARCHABLE}
+    curves = {name: METRICS[name].at_thresholds(counts) for name in searchable_metrics()}
     found = []
     for place, area in enumerate(min_areas):
-        level = middle_of_best(curves[metric][place])
+        level = middle_of_best(curves[metric][place], metric)
         scores = {name: float(curve[place, level]) for name, curve in curves.items()}
         found.append(Candidate(blend, level, radius, area, scores))
     return found
@@ -117,10 +124,9 @@ def preference(candidate: Candidate, metric: str) -> tuple[float, ...]:
 
     Differences in the tenth digit are of rounding, not of segmentation.
     """
-    scores = candidate.scores
+    second = _SECOND[is_of_pixels(metric)]
     return (
-        round(scores[metric], 10),
-        round(scores[_SECOND[metric in PIXEL_METRICS]], 10),
+        *(round(METRICS[name].merit(candidate.scores[name]), 10) for name in (metric, second)),
         -candidate.blend.passes,
         -len(candidate.blend.members),
         -candidate.opening_radius_px,
@@ -142,12 +148,14 @@ class Evidence:
         members: Augmentations stored of each model, by the model's name.
         read: From a model, a section and an augmentation to the maps.
         read_truth: From a section to its instance ids (y, x).
+        pixel_size_nm: Edge of a pixel of the sections; None where it is not known.
     """
 
     sections: Sequence[str]
     members: Mapping[str, tuple[str, ...]]
     read: Callable[[str, str, str], SectionPrediction]
     read_truth: Callable[[str], np.ndarray]
+    pixel_size_nm: float | None = None
 
     def blend(self, blend: Blend, section: str) -> SectionPrediction:
         """The one prediction that a blend makes of a section."""
@@ -162,9 +170,11 @@ class Evidence:
         return tuple(name for name in first if all(name in stored for stored in others))
 
 
-def score_candidate(evidence: Evidence, candidate: Candidate) -> SplitResult:
-    """Segments every section as the candidate says, and scores it."""
-    result = SplitResult()
+def score_candidate(
+    evidence: Evidence, candidate: Candidate, metrics: Sequence[str]
+) -> SplitResult:
+    """Segments every section as the candidate says, and scores it by some metrics."""
+    result = SplitResult(metrics, evidence.pixel_size_nm)
     for section in evidence.sections:
         prediction = evidence.blend(candidate.blend, section)
         result.add(
@@ -193,8 +203,9 @@ def _segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instance
 
 def with_scores(evidence: Evidence, candidate: Candidate) -> Candidate:
     """The candidate with its scores."""
-    scores = score_candidate(evidence, candidate).scores()
-    return replace(candidate, scores={name: scores[name] for name in SEARCHABLE})
+    return replace(
+        candidate, scores=score_candidate(evidence, candidate, searchable_metrics()).scores()
+    )
 
 
 def separate(evidence: Evidence, candidate: Candidate) -> Candidate | None:

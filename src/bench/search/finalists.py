@@ -9,12 +9,12 @@ import numpy as np
 
 from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.curves import LEVELS
+from bench.metrics.curves import LEVELS, ThresholdCounts
 from bench.metrics.instances import count_overlaps
 from bench.postprocess.instances import open_levels
-from bench.search.candidates import PIXEL_METRICS, Evidence
-from bench.search.map_search import RANKED_BY, Histograms, rank
-from bench.search.threshold_counts import DENOMINATOR, NUMERATORS, ThresholdCounts, count_thresholds
+from bench.search.candidates import Evidence, is_of_pixels
+from bench.search.map_search import Histograms, pixel_metric, rank
+from bench.search.threshold_counts import DENOMINATOR, NUMERATORS, count_thresholds
 
 # Sections counted at once: each takes about 40 bytes a pixel.
 _WORKERS = 2
@@ -96,8 +96,8 @@ def choose_finalists(found: Histograms, number: int, metric: str) -> list[Blend]
         number: How many of the best are taken.
         metric: The metric of the search.
     """
-    of_pixels = metric in PIXEL_METRICS
-    ranked = rank(found, metric if of_pixels else RANKED_BY)
+    of_pixels = is_of_pixels(metric)
+    ranked = rank(found, pixel_metric(metric))
     alone = [blend for blend in ranked if len(blend.members) == 1]
     plain = [blend for blend in alone if blend.plain]
     best_alone = {blend.members: blend for blend in reversed(alone)}

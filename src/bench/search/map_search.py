@@ -10,15 +10,14 @@ import numpy as np
 from bench.inference.blends import MAXIMUM, MEAN, RANKS, VOTE, Blend, round_mean, sum_levels
 from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
-from bench.search.candidates import PIXEL_METRICS, Evidence, pixel_curve
+from bench.metrics.table import HEADLINE
+from bench.search.candidates import Evidence, best_merit, is_of_pixels
 
 Histograms = dict[Blend, ScoreHistogram]
 ReportProgress = Callable[[int, int, str], None]
 _WEIGHTED = "weighted"
 # Weights of the models of a weighted mean.
 _WEIGHTS = (1, 2, 3)
-# Where instances are wanted, maps are ranked by this all the same: instances cost more.
-RANKED_BY = "dice"
 # What the setting ``ensembles`` may name.
 ENSEMBLE_MODES = (MEAN, _WEIGHTED, MAXIMUM, VOTE)
 
@@ -127,10 +126,10 @@ class MapSettings:
     shortlist: int
     weighted: int
 
-    @property
-    def ranked_by(self) -> str:
-        """The pixel metric by which maps are ranked."""
-        return self.metric if self.metric in PIXEL_METRICS else RANKED_BY
+
+def pixel_metric(metric: str) -> str:
+    """The metric that ranks maps: where instances are wanted it is Dice, as instances cost more."""
+    return metric if is_of_pixels(metric) else HEADLINE
 
 
 def search_maps(evidence: Evidence, settings: MapSettings, report: ReportProgress) -> Histograms:
@@ -147,7 +146,7 @@ def search_maps(evidence: Evidence, settings: MapSettings, report: ReportProgres
 
 def rank(found: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
     """Blends by their best score over the thresholds, the best first; of equals the cheaper."""
-    best = {blend: round(pixel_curve(each, metric).max(), 10) for blend, each in found.items()}
+    best = {blend: round(best_merit(each, metric), 10) for blend, each in found.items()}
     return sorted(best, key=lambda blend: (-best[blend], blend.passes, len(blend.members)))
 
 
@@ -163,7 +162,9 @@ def _score_singles(evidence: Evidence, settings: MapSettings, report: ReportProg
         if settings.augmentations == "best_k":
             alone = [Blend((member,), (name,)) for name in stored]
             scored = _score_all(evidence, alone, report, f"augmentations of {member}")
-            order = [blend.augmentations[0] for blend in rank(scored, settings.ranked_by)]
+            order = [
+                blend.augmentations[0] for blend in rank(scored, pixel_metric(settings.metric))
+            ]
             prefixes = [order[: k + 1] for k in range(len(order))]
             # In the table's order, by which equal sets are equal.
             subsets |= {tuple(n for n in stored if n in chosen) for chosen in prefixes}
@@ -208,7 +209,7 @@ def _plan_ensembles(evidence: Evidence, found: Histograms, settings: MapSettings
 
     A vote of two is their minimum; it is tried like every other number.
     """
-    ranked = rank(found, settings.ranked_by)
+    ranked = rank(found, pixel_metric(settings.metric))
     members = list(dict.fromkeys(blend.members[0] for blend in ranked))[: settings.pool]
     modes = [mode for mode in settings.ensembles if mode != _WEIGHTED]
     if _WEIGHTED in settings.ensembles and MEAN not in modes:
@@ -246,7 +247,7 @@ def _plan_weights(found: Histograms, settings: MapSettings) -> list[Blend]:
     """The best means with every choice of weights; multiples of the same weights once."""
     means = [
         blend
-        for blend in rank(found, settings.ranked_by)
+        for blend in rank(found, pixel_metric(settings.metric))
         if blend.ensemble == MEAN and len(blend.members) > 1
     ][: settings.weighted]
     return [

@@ -10,12 +10,12 @@ from bench.metrics.curves import LEVELS
 from bench.postprocess.watershed import list_settings
 from bench.search.ablation import Ingredient, ablate, best_plain
 from bench.search.candidates import (
-    PIXEL_METRICS,
     Candidate,
     Evidence,
     best_by_area,
     best_of,
     check_metric,
+    is_of_pixels,
     preference,
     separate,
 )
@@ -142,7 +142,7 @@ def _separate_best(
     """
     ordered = sorted(candidates, key=lambda each: preference(each, metric), reverse=True)
     best: dict[Blend, Candidate] = {}
-    for candidate in ordered[:1] if metric in PIXEL_METRICS else ordered:
+    for candidate in ordered[:1] if is_of_pixels(metric) else ordered:
         best.setdefault(candidate.blend, candidate)
     separated = (separate(evidence, candidate) for candidate in best.values())
     return list(islice((each for each in separated if each is not None), _SEPARATED))

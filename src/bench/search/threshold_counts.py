@@ -1,10 +1,10 @@
 """Every score at every threshold and minimum area of a map, from one pass over it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 
+from bench.metrics.curves import ThresholdCounts
 from bench.metrics.instances import THRESHOLDS
 from bench.metrics.overlap import check_same_shape
 from bench.search.component_tree import (
@@ -17,58 +17,6 @@ from bench.search.component_tree import (
 # The thresholds of IoU over a common denominator, for exact comparisons.
 DENOMINATOR = 20
 NUMERATORS = np.array([int(threshold * DENOMINATOR) for threshold in THRESHOLDS])
-
-
-@dataclass(frozen=True, eq=False)
-class ThresholdCounts:
-    """What is found at each minimum area and threshold; counts of several sections add.
-
-    Attributes:
-        truth_px: Foreground pixels of the truth.
-        truth_instances: Its instances.
-        instances: Predicted instances, (areas, 256).
-        predicted_px: Their pixels, (areas, 256).
-        true_px: Those of them that are true, (areas, 256).
-        matched: Matches at each IoU of ``THRESHOLDS``, (10, areas, 256).
-        matched_iou: Sum of the IoU of matches at IoU > 0.5, (areas, 256).
-    """
-
-    truth_px: int
-    truth_instances: int
-    instances: np.ndarray
-    predicted_px: np.ndarray
-    true_px: np.ndarray
-    matched: np.ndarray
-    matched_iou: np.ndarray
-
-    def __add__(self, other: "ThresholdCounts") -> "ThresholdCounts":
-        names = [field.name for field in fields(self)]
-        return ThresholdCounts(*(getattr(self, name) + getattr(other, name) for name in names))
-
-    def score(self, metric: str) -> np.ndarray:
-        """A metric of ``METRICS`` at each minimum area and threshold, (areas, 256).
-
-        Raises:
-            KeyError: If the metric is not one of a segmentation.
-        """
-        pixels = self.predicted_px + self.truth_px
-        instances = self.instances + self.truth_instances
-        found = self.matched[0]
-        parts = {
-            "dice": (2 * self.true_px, pixels, pixels),
-            "iou": (self.true_px, pixels - self.true_px, pixels),
-            "precision": (self.true_px, self.predicted_px, pixels),
-            "recall": (self.true_px, np.full_like(pixels, self.truth_px), pixels),
-            "instance_precision": (found, self.instances, instances),
-            "instance_recall": (found, np.full_like(instances, self.truth_instances), instances),
-            "instance_f1": (2 * found, instances, instances),
-            "instance_f1_mean": (2 * self.matched.mean(axis=0), instances, instances),
-            "panoptic_quality": (2 * self.matched_iou, instances, instances),
-        }
-        part, whole, present = parts[metric]
-        # Both empty is 1, one empty is 0.
-        nothing = np.where(present == 0, 1.0, 0.0)
-        return np.asarray(np.divide(part, whole, out=nothing, where=whole > 0))
 
 
 def count_thresholds(

@@ -12,6 +12,7 @@ from bench.config.scoring import CompareConfig
 from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
+from bench.metrics.table import HEADLINE, find_metric
 from bench.report.comparisons import compare_pairs, mean_ranks
 from bench.report.references import read_reference
 from bench.report.tables import TableRow, benchmark_table
@@ -67,10 +68,11 @@ def compare(
             left out.
 
     Raises:
-        BenchError: If there is no such experiment or dataset, nothing was evaluated, or the
-            reference cannot be read.
+        BenchError: If there is no such experiment, dataset or metric, nothing was evaluated, or
+            the reference cannot be read.
     """
     check_output(Path(config.output))
+    _check_metric(config.metric)
     published = [] if config.reference == NONE else read_reference(Path(config.reference))
     store = store or open_store()
     experiment = experiment_id_of(store, config.experiment)
@@ -123,6 +125,7 @@ def _nothing_evaluated(config: CompareConfig) -> BenchError:
 
 def find_scores(scope: Scope) -> Findings | None:
     """Everything that can be said of the evaluations; None if there is none."""
+    metric = scope.config.metric
     records = collect_records(
         scope.store, scope.experiment, scope.config, scope.digest, scope.failures
     )
@@ -130,10 +133,9 @@ def find_scores(scope: Scope) -> Findings | None:
         return None
     structures = order_structures(record.structure for record in records)
     methods = sorted({record.method for record in records}, key=variant_order)
-    rows = benchmark_table(records, methods, structures)
-    return Findings(
-        rows, scope.published, records, compare_pairs(records, structures), mean_ranks(rows)
-    )
+    rows = benchmark_table(records, methods, structures, metric)
+    pairs = compare_pairs(records, structures, metric)
+    return Findings(rows, scope.published, records, pairs, mean_ranks(rows))
 
 
 def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
@@ -148,6 +150,15 @@ def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
             run.log_file(file)
         log.info("written: %s (run %s)", ", ".join(str(file) for file in files), run.id)
     return run.id
+
+
+def _check_metric(name: str) -> None:
+    """Raises BenchError for a metric that methods cannot be compared by, section by section."""
+    if find_metric(name).basis == "probability":
+        raise BenchError(
+            f"methods are compared by a metric that sections have, {name} is of a whole split: "
+            f"choose one of pixels or instances, such as {HEADLINE}"
+        )
 
 
 def _find_digest(dataset: str) -> str:

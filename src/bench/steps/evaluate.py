@@ -273,7 +273,7 @@ def _segment_stored(
 
 def _score_split(task: _Task, predictions: Path) -> SplitResult:
     """Scores every section of the split, from the stored predictions."""
-    result = SplitResult()
+    result = SplitResult(pixel_size_nm=task.dataset.pixel_size_nm)
     for name in task.dataset.sections(task.config.split):
         prediction, instances = _segment_stored(task, predictions, name)
         truth = task.dataset.read_labels(name, task.structure.name)

@@ -14,6 +14,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
 from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_prediction
+from bench.metrics.table import METRICS, searchable_metrics
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
 from bench.recipe.recipe import Recipe, searched_by
 from bench.recipe.scores import SplitResult
@@ -98,7 +99,8 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         on_test = _gather(task, "test", store)
         test = _score_test(on_test, run, result)
         if test is None:
-            _log_split(task, run, result.winner, score_candidate(evidence, result.winner), evidence)
+            scored = score_candidate(evidence, result.winner, tuple(METRICS))
+            _log_split(task, run, result.winner, scored, evidence)
         else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
             _log_split(task, run, result.winner, test.winner, on_test)
@@ -222,6 +224,7 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
         members=stored,
         read=read,
         read_truth=lambda section: task.dataset.read_labels(section, task.structure.name),
+        pixel_size_nm=task.dataset.pixel_size_nm,
     )
 
 
@@ -308,7 +311,8 @@ def _score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScore
         )
         return None
 
-    def score(candidate: Candidate) -> SplitResult:
-        return score_candidate(evidence, candidate)
-
-    return TestScores(winner=score(result.winner), single=score(result.single))
+    return TestScores(
+        winner=score_candidate(evidence, result.winner, tuple(METRICS)),
+        # Only what is compared with it.
+        single=score_candidate(evidence, result.single, searchable_metrics()),
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.config.scoring import PromoteConfig
 from bench.core.version import code_version
 from bench.errors import BenchError
+from bench.metrics.table import HEADLINE, find_metric
 from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
 from bench.recipe.recipe import Recipe, write_recipe_folder
@@ -74,7 +75,7 @@ def _write_description(recipe: Recipe, search: str) -> str:
         search: The run that found it.
     """
     scores = _list_scores(recipe)
-    metrics = dict.fromkeys((recipe.metric, "dice"))
+    metrics = dict.fromkeys((recipe.metric, HEADLINE))
     shown = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
     size = "unknown" if recipe.pixel_size_nm is None else f"{recipe.pixel_size_nm:g} nm"
     lines = [
@@ -173,7 +174,7 @@ def _check_challenge(task: _Task, *, replace: bool) -> None:
     ours, theirs = scores
     assert task.champion is not None
     log.info("val/%s: challenger %.4f, champion %.4f", task.recipe.metric, ours, theirs)
-    if ours < theirs and not replace:
+    if find_metric(task.recipe.metric).merit(ours - theirs) < 0 and not replace:
         raise BenchError(
             f"a champion is replaced by a better one, received run {task.found.run_id} with "
             f"val/{task.recipe.metric} {ours:.4f} and {task.champion.uri} has {theirs:.4f}: give "

@@ -35,6 +35,7 @@ RUN_TAGS = (
 RUN_METRICS = tuple(_COSTS.values())
 RUN_PARAMS = ("cfg.source",)
 PAGE = 1000
+_RUNS = "runs:/"
 # Artifacts copied from a server at once.
 _COPIES_AT_ONCE = 8
 
@@ -112,12 +113,17 @@ def read_run(run: MlflowRun) -> FoundRun:
         warnings=read_warnings(run),
         costs={name: float(known[key]) for name, key in _COSTS.items() if key in known},
         trained_run=tags.get("bench.trained_run", "").removesuffix("none"),
-        source_run=source.removeprefix("runs:/") if source.startswith("runs:/") else "",
+        source_run=_run_of(source),
         # Runs of an earlier version have no such tag, and no augmentation.
         augmentations=tags.get("bench.augmentations", NONE),
         artifacts=run.info.artifact_uri,
         scores=tags.get(SCORES_TAG, ""),
     )
+
+
+def _run_of(source: str) -> str:
+    """The run in ``runs:/ID`` or ``runs:/ID/checkpoint``; empty for any other source."""
+    return source.removeprefix(_RUNS).partition("/")[0] if source.startswith(_RUNS) else ""
 
 
 def get_run(store: Store, run_id: str) -> MlflowRun:

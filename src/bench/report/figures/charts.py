@@ -1,5 +1,6 @@
 """Charts of scores: bars, precision against recall, Dice against annotated sections."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.errors import BenchError
+from bench.metrics.table import METRICS, Metric
 from bench.report.figures.overlays import OKABE_ITO, unit_colour
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
@@ -15,16 +17,18 @@ from bench.report.variants import variant_label
 METHOD_COLOURS = ("blue", "orange", "bluish green", "vermillion", "sky blue", "reddish purple")
 COLOURS = {name: unit_colour(colour) for name, colour in OKABE_ITO.items()}
 _REASON_LENGTH = 44
+# Of the range of a score, beside the longest bar.
+_NUMBER_SHARE = 0.13
 # Between two methods at the same number of sections; sections are 1 apart.
 _DODGE = 0.05
 
 
 def score_chart(rows: Sequence[TableRow]) -> Figure:
-    """Draws Dice of every method as a bar, one panel per structure, one line per dataset.
+    """Draws the score of every method as a bar, one panel per structure, one line per dataset.
 
-    The whisker is the interval over sections, drawn where it lies: it is of the mean Dice of a
-    section, so a bar (pooled pixels) may end outside it. A cell that was not run is hatched and
-    says why.
+    The score is of the metric of the rows, and the axis of its range. The whisker is the interval
+    over sections, drawn where it lies: it is of the mean score of a section, so a bar (pooled
+    pixels) may end outside it. A cell that was not run is hatched and says why.
 
     Raises:
         BenchError: If there is no row.
@@ -43,7 +47,7 @@ def score_chart(rows: Sequence[TableRow]) -> Figure:
         for column, structure in enumerate(structures):
             axes = grid[line, column]
             members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure)]
-            _draw_bars(axes, members, methods)
+            _draw_bars(axes, members, methods, _axis_range(rows, METRICS[rows[0].metric]))
             axes.set_title(structure.capitalize())
         if len(datasets) > 1:
             grid[line, 0].set_ylabel(f"Dataset {shorten_dataset(dataset)}")
@@ -51,47 +55,63 @@ def score_chart(rows: Sequence[TableRow]) -> Figure:
     grid[0, 0].set_yticks(range(len(methods)), [labels[method] for method in methods])
     # Upside down: the first method on top.
     grid[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    grid[0, 0].set_xlim(0, 1.13)
+    metric = METRICS[rows[0].metric]
+    low, high = _axis_range(rows, metric)
+    # Room for the numbers.
+    grid[0, 0].set_xlim(low, high + _NUMBER_SHARE * (high - low))
     for axes in grid[-1]:
-        axes.set_xlabel("Dice")
+        axes.set_xlabel(metric.heading)
     figure.supxlabel(
-        "Bar: pooled pixels, mean over seeds\nWhisker: 95 % interval of the mean section",
+        f"Bar: pooled {metric.basis}, mean over seeds\nWhisker: 95 % interval of the mean section",
         fontsize=9,
     )
     return figure
 
 
-def _draw_bars(axes: Axes, rows: Sequence[TableRow], methods: Sequence[str]) -> None:
+def _axis_range(rows: Sequence[TableRow], metric: Metric) -> tuple[float, float]:
+    """The lowest and the highest value of a metric: those that can be, else those there are."""
+    found = [0.0, *(row.scores[row.metric] for row in rows if row.metric in row.scores)]
+    found += [end for row in rows for end in row.interval or ()]
+    low = metric.low if math.isfinite(metric.low) else min(found)
+    high = metric.high if math.isfinite(metric.high) else max(found)
+    return low, high if high > low else low + 1
+
+
+def _draw_bars(
+    axes: Axes, rows: Sequence[TableRow], methods: Sequence[str], limits: tuple[float, float]
+) -> None:
     """Draws the methods of one structure as horizontal bars, with intervals and values."""
     for row in rows:
-        position = methods.index(row.method)
-        if "dice" not in row.scores:
-            _draw_missing(axes, position, row.reason or "no Dice score")
+        metric, position = METRICS[row.metric], methods.index(row.method)
+        if row.metric not in row.scores:
+            _draw_missing(axes, position, row.reason or f"no {metric.label} score", limits)
             continue
-        dice = row.scores["dice"]
+        score = row.scores[row.metric]
         colour = COLOURS[METHOD_COLOURS[position % len(METHOD_COLOURS)]]
-        axes.barh(position, dice, height=0.7, color=colour)
-        low, high = row.interval or (dice, dice)
+        axes.barh(position, score, height=0.7, color=colour)
+        low, high = row.interval or (score, score)
         if row.interval:
             axes.errorbar(
                 (low + high) / 2, position, xerr=(high - low) / 2, color="black", capsize=4
             )
-        weight = "bold" if "dice" in row.best else "normal"
-        axes.text(
-            max(dice, high) + 0.015, position, f"{dice:.3f}", va="center", weight=weight, size=9
-        )
+        weight = "bold" if row.metric in row.best else "normal"
+        end, text = max(score, high) + 0.015 * (limits[1] - limits[0]), metric.write(score)
+        axes.text(end, position, text, va="center", weight=weight, size=9)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xticks(np.linspace(0, 1, 6))
+    if math.isfinite(METRICS[rows[0].metric].span):
+        axes.set_xticks(np.linspace(*limits, 6))
 
 
-def _draw_missing(axes: Axes, position: int, reason: str) -> None:
+def _draw_missing(axes: Axes, position: int, reason: str, limits: tuple[float, float]) -> None:
     """Draws a cell that was not run: hatched, with the reason cut to one line."""
-    axes.barh(position, 1, height=0.7, facecolor="white", edgecolor="0.75", hatch="///", lw=0.8)
+    low, high = limits
+    bar = axes.barh(position, high - low, left=low, height=0.7, facecolor="white", hatch="///")
+    bar.patches[0].set(edgecolor="0.75", linewidth=0.8)
     text = f"not run: {' '.join(reason.split())}"
     if len(text) > _REASON_LENGTH:
         text = text[: _REASON_LENGTH - 1].rstrip() + "…"
     axes.text(
-        0.5,
+        (low + high) / 2,
         position,
         text,
         ha="center",
@@ -179,19 +199,20 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
     Args:
         rows: The rows of the benchmark table; variants are named ``method:sections``.
     """
+    scored = [row for row in rows if row.metric in row.scores]
     panels = list(dict.fromkeys((row.dataset, row.structure) for row in rows))
     figure = Figure(figsize=(1.8 + 4.2 * len(panels), 4.2), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)
     numbers = sorted({int(row.method.partition(":")[2]) for row in rows if ":" in row.method})
-    methods = list(dict.fromkeys(row.method.partition(":")[0] for row in rows if row.scores))
+    methods = list(dict.fromkeys(row.method.partition(":")[0] for row in scored))
     names = [*(str(number) for number in numbers), "all"]
     for axes, (dataset, structure) in zip(grid[0], panels, strict=True):
-        members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure) and r.scores]
-        _draw_panel(axes, members, names, methods)
+        members = [r for r in scored if (r.dataset, r.structure) == (dataset, structure)]
+        _draw_panel(axes, members, names, methods, rows[0].metric)
         axes.set_title(structure.capitalize())
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("Annotated training sections")
-    grid[0, 0].set_ylabel("Dice, mean over seeds")
+    grid[0, 0].set_ylabel(f"{METRICS[rows[0].metric].heading}, mean over seeds")
     handles = {
         label: handle
         for axes in grid[0]
@@ -204,9 +225,10 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
 
 
 def _draw_panel(
-    axes: Axes, rows: Sequence[TableRow], names: Sequence[str], methods: Sequence[str]
+    axes: Axes, rows: Sequence[TableRow], names: Sequence[str], methods: Sequence[str], score: str
 ) -> None:
     """Draws the lines of one structure; a method has the same colour in every panel."""
+    metric = METRICS[score]
     learning = {row.method.partition(":")[0] for row in rows if ":" in row.method}
     for number, method in enumerate(methods):
         colour = COLOURS[METHOD_COLOURS[number % len(METHOD_COLOURS)]]
@@ -219,8 +241,8 @@ def _draw_panel(
         if not found:
             continue
         if method not in learning:
-            dice = found["all"].scores["dice"]
-            axes.axhline(dice, color=colour, linestyle="--", label=label)
+            level = found["all"].scores[score]
+            axes.axhline(level, color=colour, linestyle="--", label=label)
             continue
         places = [place for place, name in enumerate(names) if name in found]
         points = [found[names[place]] for place in places]
@@ -228,13 +250,14 @@ def _draw_panel(
         shift = _DODGE * (number - (len(methods) - 1) / 2)
         axes.errorbar(
             [place + shift for place in places],
-            [row.scores["dice"] for row in points],
-            yerr=[row.deviations.get("dice", 0.0) for row in points],
+            [row.scores[score] for row in points],
+            yerr=[row.deviations.get(score, 0.0) for row in points],
             color=colour,
             label=label,
             marker="o",
             capsize=3,
         )
     low, high = axes.get_ylim()
-    axes.set_ylim(max(0.0, low - 0.02), min(1.0, high + 0.02))
+    margin = 0.02 * (metric.span if math.isfinite(metric.span) else high - low)
+    axes.set_ylim(max(metric.low, low - margin), min(metric.high, high + margin))
     axes.grid(axis="y", alpha=0.3)

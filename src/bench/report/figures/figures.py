@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from bench.core.pixels import shrink_factor, shrink_image, shrink_labels, stretch_contrast
 from bench.errors import BenchError
+from bench.metrics.table import METRICS
 from bench.report.figures.overlays import (
     ERROR_CLASSES,
     OKABE_ITO,
@@ -40,6 +41,8 @@ _PANEL_TITLE_SIZE = 11
 LONGEST_SIDE_PX = 2200
 _DPI = 110
 _SMALLEST_WIDTH_IN = 5.0
+# Scores of a section that stand over its errors.
+_WRITTEN = ("dice", "instance_f1")
 COLOUR = OKABE_ITO["yellow"]
 
 
@@ -95,8 +98,8 @@ def overlay_figure(
     ]
     errors = draw_overlay(raw, truth=truth, prediction=prediction, factor=factor)
     written = [
-        f"{name} {scores[metric]:.3f}"
-        for metric, name in (("dice", "Dice"), ("instance_f1", "Inst. F1"))
+        f"{METRICS[metric].label} {METRICS[metric].write(scores[metric])}"
+        for metric in _WRITTEN
         if metric in scores
     ]
     panels = {

@@ -7,6 +7,7 @@ from scipy.ndimage import binary_dilation
 
 from bench.core.pixels import shrink_image, stretch_contrast
 from bench.errors import BenchError
+from bench.metrics.table import HEADLINE
 
 # Okabe and Ito, Color Universal Design (2008): told apart by colour-blind readers.
 OKABE_ITO: dict[str, tuple[int, int, int]] = {
@@ -127,8 +128,8 @@ def check_section(section: np.ndarray, shape: tuple[int, ...]) -> None:
 
 def rank_sections(scores: _Scores) -> list[str]:
     """Names of the sections from the worst to the best Dice; equal ones in the order given."""
-    scored = [name for name in scores if "dice" in scores[name]]
-    return sorted(scored, key=lambda name: scores[name]["dice"])
+    scored = [name for name in scores if HEADLINE in scores[name]]
+    return sorted(scored, key=lambda name: scores[name][HEADLINE])
 
 
 def spread_sections(scores: _Scores, number: int) -> list[str]:

@@ -10,7 +10,7 @@ from bench.metrics.curves import LEVELS, ScoreHistogram
 from bench.metrics.table import METRICS
 from bench.report.figures.charts import COLOURS
 from bench.search.ablation import Ingredient
-from bench.search.candidates import middle_of_best, pixel_curve
+from bench.search.candidates import best_merit, middle_of_best, pixel_curve
 
 # Blends shown, the best first.
 _SHOWN_BLENDS = 24
@@ -32,52 +32,53 @@ def surface_figure(
     """
     plain = [blend for blend in order[_SHOWN_BLENDS:] if blend.plain]
     shown = [*order[:_SHOWN_BLENDS], *plain]
+    row = METRICS[metric]
     curves = np.stack([pixel_curve(histograms[blend], metric) for blend in shown])
+    places = [middle_of_best(curve, metric) for curve in curves]
     figure = Figure(figsize=(12, 1.6 + 0.24 * len(shown)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(
-        curves, aspect="auto", cmap="viridis", extent=(0, 1, len(shown) - 0.5, -0.5)
-    )
-    best = [middle_of_best(curve) / (LEVELS - 1) for curve in curves]
+    # The best is bright.
+    colours = "viridis" if row.direction == "higher" else "viridis_r"
+    image = axes.imshow(curves, aspect="auto", cmap=colours, extent=(0, 1, len(shown) - 0.5, -0.5))
+    best = [place / (LEVELS - 1) for place in places]
     axes.plot(best, range(len(shown)), "o", color="white", markeredgecolor="black", markersize=4)
     labels = [
-        f"{_shorten(blend.short)}  {curve.max():.3f}"
-        for blend, curve in zip(shown, curves, strict=True)
+        f"{_shorten(blend.short)}  {row.write(curve[place])}"
+        for blend, curve, place in zip(shown, curves, places, strict=True)
     ]
     axes.set_yticks(range(len(shown)), labels, fontsize=7)
     axes.set_xlabel("Threshold (probability from which a pixel is foreground)")
-    label = METRICS[metric].label
     axes.set_title(
-        f"{label} on validation, before post-processing: the best {min(len(order), _SHOWN_BLENDS)} "
-        f"of {len(order)} blends" + (", and models alone" if plain else ""),
+        f"{row.label} on validation, before post-processing: the best "
+        f"{min(len(order), _SHOWN_BLENDS)} of {len(order)} blends"
+        + (", and models alone" if plain else ""),
         loc="right",
     )
-    figure.colorbar(image, label=label)
+    figure.colorbar(image, label=row.heading)
     return figure
 
 
 def ablation_figure(ingredients: Sequence[Ingredient], metric: str) -> Figure:
     """Draws what each ingredient alone, and all together, add to the plain model."""
-    added = ingredients[1:]
+    added, row = ingredients[1:], METRICS[metric]
     figure = Figure(figsize=(8, 1.3 + 0.4 * len(added)), layout="constrained")
     axes = figure.subplots()
     gains = [each.gain for each in added]
     colours = [COLOURS["blue"]] * (len(added) - 1) + [COLOURS["orange"]]
     axes.barh(range(len(added)), gains, color=colours)
     for place, each in enumerate(added):
-        score = each.candidate.scores[metric]
-        text = f" {each.gain:+.3f}: {score:.3f} "
+        score = row.write(each.candidate.scores[metric])
+        text = f" {row.write_change(each.gain)}: {score} "
         axes.text(max(each.gain, 0), place, text, va="center", fontsize=8)
     axes.axvline(0, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(added)), [each.name for each in added])
     axes.invert_yaxis()
     # Room for the numbers.
     axes.set_xlim(min(0, *gains), max(1e-3, *gains) * 1.35)
-    axes.set_xlabel(f"{METRICS[metric].label} gained on validation")
+    axes.set_xlabel(f"{row.heading} gained on validation")
     plain = ingredients[0].candidate
-    axes.set_title(
-        f"What each adds alone to {plain.blend.short} ({plain.scores[metric]:.3f})", loc="left"
-    )
+    score = row.write(plain.scores[metric])
+    axes.set_title(f"What each adds alone to {plain.blend.short} ({score})", loc="left")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
@@ -90,5 +91,5 @@ def _shorten(name: str) -> str:
 
 def order_blends(histograms: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
     """The blends by their best score, the best first."""
-    best = {blend: pixel_curve(each, metric).max() for blend, each in histograms.items()}
+    best = {blend: best_merit(each, metric) for blend, each in histograms.items()}
     return sorted(best, key=lambda blend: (-best[blend], blend.passes))

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.metrics.table import METRICS, Metric
 from bench.report.figures.charts import (
     COLOURS,
     METHOD_COLOURS,
@@ -31,9 +32,6 @@ _THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
 _FEW_POINTS = 8
 # In letters: two columns of longer labels are wider than the chart.
 _LONG_LABEL = 28
-SCORES = (
-    "Bar: Dice of the pooled pixels, mean over seeds. Whisker: 95 % interval of the mean section."
-)
 PRECISION_RECALL = (
     "Pixels of the whole split at every threshold, before post-processing, by the run of the "
     "median Dice of each method. Grey: lines of equal Dice."
@@ -42,11 +40,24 @@ TRAINING = (
     "Dice of the validation sections while training, at threshold 0.5, by the run of the median "
     "Dice of each method; of a method of several stages, the last one."
 )
-LEARNING = (
-    "Dice of the pooled pixels against the annotated training sections, mean over seeds; bars are "
-    "one standard deviation. Dashed: methods that learn from no annotation."
-)
 _Draw = Callable[[Mapping[str, Curve], Sequence[str]], Figure]
+
+
+def score_caption(metric: Metric) -> str:
+    """What the charts of scores show."""
+    return (
+        f"Bar: {metric.heading} of the pooled {metric.basis}, mean over seeds. Whisker: 95 % "
+        "interval of the mean section."
+    )
+
+
+def learning_caption(metric: Metric) -> str:
+    """What the learning curves show."""
+    return (
+        f"{metric.heading} of the pooled {metric.basis} against the annotated training sections, "
+        "mean over seeds; bars are one standard deviation. Dashed: methods that learn from no "
+        "annotation."
+    )
 
 
 def to_svg(figure: Figure, name: str, alt: str) -> Markup:
@@ -153,7 +164,8 @@ def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
             # The page has the title and the caption.
             drawn.axes[0].set_title("")
             drawn.supxlabel("")
-            alt = f"Bars of Dice of {structure}, the numbers are in the table"
+            label = METRICS[members[0].metric].label
+            alt = f"Bars of {label} of {structure}, the numbers are in the table"
             chart = to_svg(drawn, f"scores{number}", alt)
             yield _figure(_title_of(dataset, structure, rows), structure, chart)
 
@@ -164,7 +176,8 @@ def learning_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
         if has_curve(members):
             drawn = learning_curve(members)
             drawn.axes[0].set_title("")
-            alt = f"Dice of {structure} against the number of annotated sections"
+            label = METRICS[members[0].metric].label
+            alt = f"{label} of {structure} against the number of annotated sections"
             chart = to_svg(drawn, f"learning{number}", alt)
             yield _figure(_title_of(dataset, structure, rows), structure, chart)
 

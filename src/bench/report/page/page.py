@@ -3,22 +3,23 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.page.elements import Markup, element, join
 from bench.report.page.figures_section import (
-    LEARNING,
     PRECISION_RECALL,
-    SCORES,
     TRAINING,
+    learning_caption,
     learning_figures,
     precision_recall_figures,
+    score_caption,
     score_figures,
     training_figures,
 )
 from bench.report.page.pictures_section import PICTURES, anchor_of, pictures_section
 from bench.report.page.records import Setting, Shown
 from bench.report.page.score_table import comparisons_section, score_table
-from bench.report.table_formats import CAPTION, MEANING, shorten_dataset
+from bench.report.table_formats import MEANING, captions, shorten_dataset
 from bench.report.tables import TableRow
 
 # A browser that honours it asks nobody for anything, whatever the page holds.
@@ -50,12 +51,13 @@ def benchmark_page(
     places = [rows.index(one.row) for one in shown]
     table = score_table(rows, published, {place: anchor_of(place) for place in places})
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
-    captions = [CAPTION, _COSTS] if any(row.costs for row in rows) else [CAPTION]
+    below = [*captions(rows), *([_COSTS] if any(row.costs for row in rows) else [])]
+    metric = METRICS[rows[0].metric]
     learning = list(learning_figures(rows))
     sections: dict[str, list[Iterable[str]]] = {
-        "Scores": [_filter_control(structures), table, (_caption(text) for text in captions)],
-        "Charts": [_caption(SCORES), _grid(score_figures(rows))],
-        "Learning curve": [_caption(LEARNING), _grid(learning)] if learning else [],
+        "Scores": [_filter_control(structures), table, (_caption(text) for text in below)],
+        "Charts": [_caption(score_caption(metric)), _grid(score_figures(rows))],
+        "Learning curve": [_caption(learning_caption(metric)), _grid(learning)] if learning else [],
         "Comparisons": [comparisons_section(comparisons, ranks)],
         "Precision and recall": [
             _caption(PRECISION_RECALL),

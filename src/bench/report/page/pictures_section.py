@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from bench.metrics.table import table_columns
 from bench.report.page.elements import Markup, element
 from bench.report.page.records import Picture, Shown
-from bench.report.table_formats import METRIC_COLUMNS, shorten_dataset
+from bench.report.table_formats import shorten_dataset
 
 PICTURES = (
     "The sections of the lowest, the median and the highest Dice of each method. Left: annotation; "
@@ -68,8 +69,8 @@ def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Mark
 def _show(picture: Picture, shown: Shown) -> Markup:
     """A picture with its scores, or what is missing."""
     scores = ", ".join(
-        f"{name} {picture.scores[metric]:.3f}"
-        for metric, name in METRIC_COLUMNS.items()
+        f"{column.heading} {column.write(picture.scores[metric])}"
+        for metric, column in table_columns().items()
         if metric in picture.scores
     )
     caption = element(

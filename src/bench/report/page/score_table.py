@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from bench.metrics.table import table_columns
 from bench.report.comparison_formats import (
-    CAPTION,
     HEADERS,
     SEED_HEADERS,
+    caption,
     describe_best,
     pair_cells,
 )
@@ -14,14 +15,13 @@ from bench.report.comparisons import Comparison, MeanRank
 from bench.report.page.elements import Markup, element, join, plain_table, scrolling
 from bench.report.table_formats import (
     COST_COLUMNS,
-    METRIC_COLUMNS,
     MISSING,
-    SCORE_COLUMNS,
     format_cost,
     name_cells,
     name_columns,
     number_notes,
     score_cells,
+    score_columns,
     shorten_dataset,
 )
 from bench.report.tables import TableRow
@@ -44,7 +44,7 @@ def score_table(
     rows = [*ours, *published]
     names, notes = name_columns(ours), number_notes(rows)
     costs = [cost for cost in COST_COLUMNS if any(cost in row.costs for row in rows)]
-    headers = [*names, *SCORE_COLUMNS, *(COST_COLUMNS[cost] for cost in costs)]
+    headers = [*names, *score_columns(), *(COST_COLUMNS[cost] for cost in costs)]
     lines: dict[bool, list[Markup]] = {False: [], True: []}
     for place, row in enumerate(rows):
         cells = [
@@ -89,8 +89,8 @@ def _describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
 def _scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
     """The cells of the scores, the interval and the seeds, with links to the notes."""
     # The notes are links here, not text.
-    cells = score_cells(row, {}, deviations=METRIC_COLUMNS)
-    values = [row.scores.get(metric) for metric in METRIC_COLUMNS]
+    cells = score_cells(row, {}, deviations=table_columns())
+    values = [row.scores.get(metric) for metric in table_columns()]
     values += [row.interval[0] if row.interval else None, None if row.published else row.n]
     written = []
     for cell, value in zip(cells, values, strict=True):
@@ -142,7 +142,7 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
         parts.append(
             element("p", "No structure has two scored methods: there is nothing to compare.")
         )
-    return join(parts, _rank_tables(ranks), element("p", CAPTION, class_="caption"))
+    return join(parts, _rank_tables(ranks), element("p", caption(comparisons), class_="caption"))
 
 
 def _rank_tables(ranks: Sequence[MeanRank]) -> Markup:

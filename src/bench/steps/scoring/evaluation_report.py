@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pandas as pd
 from bench.core.files import write_json
 from bench.core.pixels import shrink_factor
 from bench.dataset.prepared import PreparedDataset
-from bench.metrics.curves import average_precision, precision_recall
+from bench.metrics.curves import precision_recall
+from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
@@ -20,6 +22,8 @@ from bench.report.figures.figures import overlay_figure
 from bench.report.figures.overlays import draw_overlay, spread_sections
 from bench.tracking.queries import SCORES_TAG
 from bench.tracking.runs import Run
+
+log = logging.getLogger(__name__)
 
 # What a store takes as the value of a tag.
 LIMIT = 8000
@@ -78,8 +82,9 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
         split: What they are of.
         level: The level from which a pixel counted.
     """
-    assert result.histogram is not None
-    pooled = result.scores() | {"average_precision": average_precision(result.histogram)}
+    pooled = result.all_scores()
+    if undefined := [name for name in result.metrics if name not in pooled]:
+        log.info("not defined on %s: %s", split, ", ".join(undefined))
     run.log_metrics({f"{split}/{name}": value for name, value in pooled.items()})
     if result.empty:
         run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
@@ -88,7 +93,10 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
     packed = pack_scores(pooled, result.sections)
     if packed:
         run.set_tags({SCORES_TAG: packed})
-    run.log_text(pd.DataFrame(result.sections).T.to_csv(index_label="section"), "sections.csv")
+    # Not every section has every metric.
+    names = [name for name in result.metrics if any(name in s for s in result.sections.values())]
+    sections = pd.DataFrame(result.sections, index=names).T
+    run.log_text(sections.to_csv(index_label="section"), "sections.csv")
     thresholds, precision, recall = precision_recall(result.histogram)
     curve = {"level": thresholds, "precision": precision, "recall": recall}
     run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
@@ -146,7 +154,7 @@ def log_pictures(
             raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, _TABLE_SIDE_PX)
         )
     # A table with an image column: the Artifacts view of several runs puts them side by side.
-    run.log_image_table(pictures, {name: result.sections[name]["dice"] for name in shown})
+    run.log_image_table(pictures, {name: result.sections[name][HEADLINE] for name in shown})
 
 
 def overlay_file(section: str) -> str:

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from bench.core.files import write_json, write_text, write_whole
 from bench.inference.blends import describe_blend
-from bench.metrics.table import METRICS
+from bench.metrics.table import HEADLINE, METRICS
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
 from bench.report.figures.search import ablation_figure, order_blends, surface_figure
 from bench.report.tables import bootstrap_interval
-from bench.search.candidates import PIXEL_METRICS, middle_of_best, pixel_curve
-from bench.search.map_search import RANKED_BY
+from bench.search.candidates import middle_of_best, pixel_curve
+from bench.search.map_search import pixel_metric
 from bench.search.search import SearchResult
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.runs import Run
@@ -53,26 +53,27 @@ class TestScores:
         """How much better the winner is over all sections.
 
         Returns:
-            The difference of the pooled scores, and the 95 % bootstrap interval of the mean
-            difference of a section; None with fewer than two sections.
+            The gain of the pooled scores, and the 95 % bootstrap interval of the mean gain of a
+            section; None with fewer than two sections.
         """
-        pooled = self.winner.scores()[metric] - self.single.scores()[metric]
-        differences = [
-            scores[metric] - self.single.sections[name][metric]
+        row = METRICS[metric]
+        pooled = row.merit(self.winner.scores()[metric] - self.single.scores()[metric])
+        gains = [
+            row.merit(scores[metric] - self.single.sections[name][metric])
             for name, scores in self.winner.sections.items()
         ]
-        return pooled, bootstrap_interval(differences, limits=(-1.0, 1.0))
+        return pooled, bootstrap_interval(gains, limits=(-row.span, row.span))
 
 
 def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> None:
     """Logs tables and pictures of the search, also into the output folder."""
     metric = recipe.metric
-    by_pixels = metric if metric in PIXEL_METRICS else RANKED_BY
+    by_pixels = pixel_metric(metric)
     order = order_blends(result.histograms, by_pixels)
     blends = []
     for blend in order:
         curve = pixel_curve(result.histograms[blend], by_pixels)
-        level = middle_of_best(curve)
+        level = middle_of_best(curve, by_pixels)
         blends.append(describe_blend(blend) | {"level": level, by_pixels: float(curve[level])})
     ablation = [
         {"ingredient": each.name, "gain": each.gain, **each.candidate.describe()}
@@ -91,10 +92,10 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
     run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
     run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
     run.set_tags({"bench.recipe.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
-    label = METRICS[metric].label
+    row = METRICS[metric]
     run.keep_warnings(
         [
-            f"chosen by {label} on validation ({recipe.validation[metric]:.3f}) of "
+            f"chosen by {row.label} on validation ({row.write(recipe.validation[metric])}) of "
             f"{result.combinations:,} combinations: {recipe.describe()}"
         ]
     )
@@ -103,7 +104,7 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
 def log_recipe(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
     """Logs the recipe, and the gain on the test split where it was scored."""
     _keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
-    for metric in dict.fromkeys(("dice", recipe.metric)) if test else ():
+    for metric in dict.fromkeys((HEADLINE, recipe.metric)) if test else ():
         assert test is not None
         gain, interval = test.gain(metric)
         run.log_metrics({f"gain/test_{metric}": gain})
@@ -114,26 +115,28 @@ def log_recipe(run: Run, recipe: Recipe, test: TestScores | None, output: Path) 
 
 def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
     """Prints what was found."""
-    console, label = Console(), METRICS[recipe.metric].label
-    table = Table(title=f"{recipe.structure}: {label} on validation, chosen by it")
-    for name in ("", label, "Gain", "Combination"):
+    console, row = Console(), METRICS[recipe.metric]
+    table = Table(title=f"{recipe.structure}: {row.label} on validation, chosen by it")
+    for name in ("", row.heading, "Gain", "Combination"):
         table.add_column(name, overflow="fold")
     for each in result.ablation:
-        score = each.candidate.scores[recipe.metric]
-        table.add_row(each.name, f"{score:.3f}", f"{each.gain:+.3f}", each.candidate.blend.short)
+        score = row.write(each.candidate.scores[recipe.metric])
+        table.add_row(each.name, score, row.write_change(each.gain), each.candidate.blend.short)
     console.print(table)
     console.print(f"Best of {result.combinations:,} combinations: {recipe.describe()}")
     if test is None:
         return
     single = result.single.blend.members[0]
-    for metric in dict.fromkeys((recipe.metric, "dice")):
+    for metric in dict.fromkeys((recipe.metric, HEADLINE)):
+        row = METRICS[metric]
         gain, interval = test.gain(metric)
         within = f"{len(test.winner.sections)} sections"
         if interval is not None:
-            within += f", 95 % interval of a section's {interval[0]:+.3f} to {interval[1]:+.3f}"
-        score = test.winner.scores()[metric]
+            low, high = map(row.write_change, interval)
+            within += f", 95 % interval of a section's {low} to {high}"
+        score = row.write(test.winner.scores()[metric])
         console.print(
-            f"{METRICS[metric].label} on test: {score:.3f}, {gain:+.3f} against {single} alone "
+            f"{row.heading} on test: {score}, {row.write_change(gain)} against {single} alone "
             f"({within})"
         )
 

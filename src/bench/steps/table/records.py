@@ -77,12 +77,14 @@ def collect_records(
 def find_stages(
     store: Store, experiment: str, evaluations: Iterable[FoundRun], trainings: Iterable[FoundRun]
 ) -> dict[str, FoundRun]:
-    """The trainings that the evaluations' models come from, and what those started from."""
+    """The trainings that the evaluations' models come from, and all that those started from."""
     stages = {training.id: training for training in trainings}
-    models = {run.trained_run for run in evaluations} - {""}
-    stages |= {run.id: run for run in select_runs(store, experiment, models - stages.keys())}
-    sources = {stages[model].source_run for model in models & stages.keys()} - {""}
-    stages |= {run.id: run for run in select_runs(store, experiment, sources - stages.keys())}
+    wanted, asked = {run.trained_run for run in evaluations} - {""}, set[str]()
+    while wanted:
+        stages |= {run.id: run for run in select_runs(store, experiment, wanted - stages.keys())}
+        asked |= wanted
+        # What is in another experiment, or gone, is asked for once.
+        wanted = {stages[run].source_run for run in wanted & stages.keys()} - {""} - asked
     return stages
 
 
@@ -138,18 +140,35 @@ def _describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
 
 
 def sum_costs(evaluation: FoundRun, trainings: Mapping[str, FoundRun]) -> dict[str, float]:
-    """What the model of an evaluation cost; a row that starts from another's has its time too."""
+    """What the model of an evaluation cost, with the time of all its stages."""
     costs = dict(evaluation.costs)
     training = trainings.get(evaluation.trained_run)
     if training is None:
         return costs
     costs |= training.costs
-    method = METHODS.get(training.cell.method)
-    source = trainings.get(training.source_run)
-    if method is not None and method.start in METHODS and source is not None:
-        stages = (training, source)
+    stages = _list_stages(training, trainings)
+    if len(stages) > 1:
         costs["train_seconds"] = sum(stage.costs.get("train_seconds", 0.0) for stage in stages)
     return costs
+
+
+def _list_stages(training: FoundRun, trainings: Mapping[str, FoundRun]) -> list[FoundRun]:
+    """The trainings that made a model, the last one first.
+
+    A model that a training started from is a stage of its own where the method starts from
+    another row's, or where it went on from a model of the same row. Any other source that a user
+    names is given, as published weights are.
+    """
+    stages = [training]
+    while True:
+        last = stages[-1]
+        method, source = METHODS.get(last.cell.method), trainings.get(last.source_run)
+        if source is None or source in stages:
+            return stages
+        starts_from_row = method is not None and method.start in METHODS
+        if not (starts_from_row or source.cell.method == last.cell.method):
+            return stages
+        stages.append(source)
 
 
 def _reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreRecord:

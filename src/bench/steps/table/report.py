@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.config.scoring import CompareConfig
 from bench.core.files import write_json, write_text, write_whole
 from bench.errors import BenchError
+from bench.metrics.table import HEADLINE
 from bench.report import comparison_formats
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.figures.charts import has_curve, learning_curve, score_chart
@@ -135,7 +136,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
 def _typical_run(row: TableRow, records: Sequence[ScoreRecord]) -> ScoreRecord:
     """The record of a row whose Dice is the median over its seeds, the lower of two."""
     members = [record for record in records if record.run_id in row.run_ids and record.scores]
-    members.sort(key=lambda record: record.scores.get("dice", 0.0))
+    members.sort(key=lambda record: record.scores.get(HEADLINE, 0.0))
     return members[(len(members) - 1) // 2]
 
 
@@ -178,7 +179,7 @@ def read_training(store: Store, run_id: str) -> Curve:
     trained = trained_run_of(store, run_id)
     if not trained:
         return Curve(missing="not trained, the source was scored as it is")
-    history = metric_history(store, trained, "val/dice")
+    history = metric_history(store, trained, f"val/{HEADLINE}")
     if not history:
         return Curve(missing="the training run has no validation Dice in the store")
     iterations, dice = zip(*history, strict=True)

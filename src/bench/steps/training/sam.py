@@ -14,6 +14,7 @@ from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
 from bench.inference.sam_masks import make_predictor
 from bench.methods import DEFAULT_SAM
+from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.networks import find_network
 from bench.models.sam import SamNetwork
@@ -31,6 +32,8 @@ from bench.words import AUTO
 _SUFFIXES = (".pt", ".pth")
 # Automatic segmentation by a grid of points takes minutes a window without a GPU.
 _VALIDATED_SECTIONS = 4
+# Logged beside Dice, by which the best checkpoint is chosen.
+_OF_INSTANCES = "instance_f1"
 # An instance may be larger than the largest annotated one by this factor.
 _LARGEST_FACTOR = 1.5
 
@@ -118,7 +121,7 @@ class SamReport(TrainingReport):
         """Segments the windows; returns Dice over all their pixels."""
         assert isinstance(network, SamNetwork)
         predict = make_predictor(network, self.info)
-        result = SplitResult()
+        result = SplitResult((HEADLINE, _OF_INSTANCES))
         for name, (raw, labels) in self.sections.items():
             prediction = predict(raw, self.pixel_size_nm)
             assert prediction.instances is not None
@@ -132,12 +135,12 @@ class SamReport(TrainingReport):
             )
         self.network = self.plain(network)
         self.scores = result.scores()
-        return self.scores["dice"]
+        return self.scores[HEADLINE]
 
     def on_epoch(self, iteration: int, score: float, best: bool) -> None:
         """Keeps the best checkpoint; logs the scores and overlays."""
         if iteration > self.validated:
-            self.series.append((iteration, {"val/instance_f1": self.scores["instance_f1"]}))
+            self.series.append((iteration, {f"val/{_OF_INSTANCES}": self.scores[_OF_INSTANCES]}))
         super().on_epoch(iteration, score, best)
 
     def found_nothing(self) -> bool:
