@@ -132,10 +132,10 @@ def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
 
 def _identify(task: _Task) -> Identity:
     """The identity of an adaptation."""
-    settings = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source", "tile_px", "halo_px"):
-        del settings[resolved]
-    settings |= {"tile_px": task.info.tile_px, "halo_px": task.info.halo_px}
+    settings = task.config.identity(_resolved_settings(task))
+    # Said beside the settings, or by the hash of the source.
+    for elsewhere in ("method", "structure", "seed", "source"):
+        del settings[elsewhere]
     unlabelled = hash_unlabelled(task.config.unlabelled, task.dataset)
     return Identity(
         step="domain_adapt",
@@ -145,6 +145,7 @@ def _identify(task: _Task) -> Identity:
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
+        parts=(f"network {task.info.architecture}",),
     )
 
 

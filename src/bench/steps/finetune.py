@@ -135,18 +135,22 @@ def _training_geometry(config: FinetuneConfig) -> tuple[int, int]:
 
 def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
     """The identity of a training."""
-    config = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source", "loss", "labelled"):
-        del config[resolved]
+    settings = task.config.identity(_resolved_settings(task))
+    # Said beside the settings, or by the hash of the source.
+    for elsewhere in ("method", "structure", "seed", "source", "labelled"):
+        del settings[elsewhere]
+    # The separation of instances is chosen on validation as well.
+    separated = "boundary" in task.method.outputs
     return Identity(
         step="finetune",
-        settings=config,
+        settings=settings | {"outputs": task.method.outputs},
         inputs=inputs,
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
         labelled=task.config.labelled,
+        parts=("network unet2d", *(("post-processing", "metrics") if separated else ())),
     )
 
 

@@ -134,7 +134,7 @@ def _identify(task: _Task) -> Identity:
     return Identity(
         step="segment",
         settings={
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": recipe,
             "sizes": dict(subject.sizes),
             "device": task.compute.device.type,
             "precision": task.compute.precision,
@@ -146,6 +146,7 @@ def _identify(task: _Task) -> Identity:
         dataset=recipe.dataset,
         seed=subject.seed,
         labelled=subject.labelled,
+        parts=tuple(f"network {info.architecture}" for info in subject.infos),
     )
 
 
