@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -48,6 +50,91 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=0, help="random kills in tests/faults")
+    parser.addoption(
+        "--store-results", action="store_true", help="store the results of new versions"
+    )
+
+
+STORED_RESULTS = Path(__file__).with_name("stored_results.json")
+STORED_TESTS = ("tests/core/test_stored_results.py", "tests/steps/test_stored_results.py")
+
+
+def summarise(value: Any) -> Any:
+    """Whole numbers and names as they are; of other numbers what tells them from others."""
+    if isinstance(value, dict):
+        return {str(name): summarise(each) for name, each in value.items()}
+    if isinstance(value, list | tuple) and not all(isinstance(each, float) for each in value):
+        return [summarise(each) for each in value]
+    if isinstance(value, str | int):
+        return value
+    numbers = np.asarray(value, dtype=np.float64).ravel()
+    if numbers.size > 8:
+        deviations, places = numbers - numbers.mean(), np.arange(numbers.size)
+        waves = [deviations @ np.cos(k * places) / numbers.size**0.5 for k in (1, 2, 3)]
+        numbers = np.array([numbers.mean(), numbers.std(), *waves])
+    return [float(f"{number:.7g}") for number in numbers]
+
+
+def are_alike(stored: Any, found: Any) -> bool:
+    """Whether results are those of the same code: numbers up to the last digits of a machine.
+
+    What has no counterpart among the stored ones, such as a metric that was added, counts as alike.
+    """
+    if isinstance(stored, dict) and isinstance(found, dict):
+        return all(are_alike(each, found.get(name)) for name, each in stored.items())
+    if not all(isinstance(each, list) and len(each) == len(stored) for each in (stored, found)):
+        return bool(stored == found)
+    if not all(isinstance(each, float) for each in [*stored, *found]):
+        return all(are_alike(*pair) for pair in zip(stored, found, strict=True))
+    largest = max(map(abs, stored), default=0.0)
+    return np.allclose(stored, found, rtol=1e-3, atol=1e-3 * largest)
+
+
+def check_results(part: str, results: Any, file: Path, *, store: bool) -> str:
+    """Compares results with the stored ones, or stores those of a new version or name.
+
+    Returns:
+        What is to be done, empty if nothing.
+    """
+    from bench.core.version import VERSIONS
+
+    everything, found = json.loads(file.read_text()), summarise(results)
+    version, stored = VERSIONS[part], everything.get(part, {"version": 0, "results": {}})
+    command = f"python -m pytest {' '.join(STORED_TESTS)} --store-results"
+    if stored["version"] == version:
+        before = stored["results"]
+        pairs = {name: (before[name], found.get(name)) for name in before}
+        if other := {name: pair for name, pair in pairs.items() if not are_alike(*pair)}:
+            return (
+                f"what {part!r} computes is not what its version {version} did: if that is meant, "
+                f"raise VERSIONS[{part!r}] in src/bench/core/version.py and run `{command}`; "
+                f"stored and found: {other}"
+            )
+        if before.keys() == found.keys():
+            return ""
+    if not store:
+        return f"results of {part!r} version {version} must be stored: run `{command}`"
+    everything[part] = {"version": version, "results": found}
+    file.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n")
+    return ""
+
+
+@pytest.fixture
+def check_stored() -> Callable[..., str]:
+    """Compares results with those of a file."""
+    return check_results
+
+
+@pytest.fixture
+def same_as_stored(request) -> Callable[[str, dict[str, Any]], None]:
+    """Fails where results of a part are not the stored ones of its version."""
+
+    def check(part: str, results: dict[str, Any]) -> None:
+        store = request.config.getoption("--store-results")
+        if wrong := check_results(part, results, STORED_RESULTS, store=store):
+            pytest.fail(wrong, pytrace=False)
+
+    return check
 
 
 @pytest.fixture(autouse=True)

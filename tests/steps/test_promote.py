@@ -14,6 +14,7 @@ import tifffile
 
 from bench.config.running import SegmentConfig
 from bench.config.scoring import PromoteConfig
+from bench.core.version import VERSIONS
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference import tiles
@@ -216,7 +217,7 @@ def test_the_same_recipe_is_registered_once(use_searched, caplog):
         assert promote_run(searched.ensemble) == first
         # Made by another version of the code, the run is another.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bench.tracking.runs.code_version", lambda: "other")
+            patch.setitem(VERSIONS, "promote", VERSIONS["promote"] + 1)
             second = promote_run(searched.ensemble)
     assert second != first
     said = f"{champion.uri} has this recipe and is the champion: nothing new is registered"
@@ -273,7 +274,7 @@ def test_both_scores_are_in_the_run(use_searched):
     """The newest search, which is the ensemble, against the champion so far."""
     promote_run(use_searched.single)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.tracking.runs.code_version", lambda: "both scores")
+        patch.setitem(VERSIONS, "promote", VERSIONS["promote"] + 2)
         run_id = promote_run("auto", replace=False)
     metrics = use_searched.store.client.get_run(run_id).data.metrics
     single, ensemble = (

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.core.version import VERSIONS
 from bench.errors import BenchError
+from bench.postprocess.segmentation import PostprocessSettings
 from bench.tracking import opening, runs
 from bench.tracking.opening import open_run, report_failure
 from bench.tracking.ownership.claims import take_hold
@@ -105,6 +107,7 @@ def test_a_new_run_is_tagged_and_finishes(store):
         "bench.dataset": "d" * 64,
         "bench.seed": "3",
         "bench.fingerprint": IDENTITY.fingerprint(),
+        "bench.versions": ", ".join(f"{name} {v}" for name, v in IDENTITY.versions().items()),
         "bench.code": runs.code_version(),
     }
     assert not run.work.exists()
@@ -278,10 +281,30 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_settings():
     assert same.fingerprint() == IDENTITY.fingerprint()
 
 
-def test_the_fingerprint_tells_the_code(monkeypatch):
+def test_the_fingerprint_tells_versions_and_not_the_code(monkeypatch):
     before = IDENTITY.fingerprint()
     monkeypatch.setattr(runs, "code_version", lambda: "0123456789abcdef")
+    monkeypatch.setitem(VERSIONS, "search", VERSIONS["search"] + 1)
+    assert IDENTITY.fingerprint() == before
+    monkeypatch.setitem(VERSIONS, "augmentation", VERSIONS["augmentation"] + 1)
     assert IDENTITY.fingerprint() != before
+
+
+def test_the_fingerprint_tells_the_version_of_what_only_this_run_uses(monkeypatch):
+    with_network = replace(IDENTITY, parts=("network unet2d",))
+    before = with_network.fingerprint(), IDENTITY.fingerprint()
+    monkeypatch.setitem(VERSIONS, "network unet2d", VERSIONS["network unet2d"] + 1)
+    assert with_network.fingerprint() != before[0]
+    assert IDENTITY.fingerprint() == before[1]
+
+
+def test_prose_is_no_part_of_an_identity():
+    def identity(origin, area=8):
+        settings = {"postprocess": PostprocessSettings(1, area, origin)}
+        return replace(IDENTITY, settings=settings).fingerprint()
+
+    assert identity("from annotations") == identity("From the annotated instances.")
+    assert identity("the same", 9) != identity("the same")
 
 
 def test_params_of_a_resumed_run_are_kept(store):

@@ -4,6 +4,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -108,6 +109,47 @@ def test_a_server_that_wants_a_password_answers():
     threading.Thread(target=server.handle_request, daemon=True).start()
     check_server(f"http://name:secret@127.0.0.1:{server.server_port}/")
     server.server_close()
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A proxy that answers with what is left, and then for the server behind it."""
+
+    left: ClassVar[list[int]] = []
+
+    def do_GET(self):
+        self.send_response(self.left.pop(0) if self.left else 200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def proxy():
+    """The address of a proxy."""
+    server = HTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_without_its_server_is_no_server(proxy, monkeypatch, status):
+    monkeypatch.setattr(Proxy, "left", [status])
+    with pytest.raises(BenchError, match=rf"{proxy} does not \(HTTP Error {status}"):
+        check_server(proxy)
+    check_server(proxy)
+
+
+def test_the_server_behind_a_proxy_is_waited_for(proxy, monkeypatch, caplog):
+    monkeypatch.setattr(store_module, "SERVER_POLL_S", 0.05)
+    monkeypatch.setattr(Proxy, "left", [502, 503, 504])
+    wait_for_server(proxy, 60)
+    assert ["HTTP Error" in line for line in caplog.messages] == [True] * 3
+    assert Proxy.left == []
 
 
 def test_a_password_is_not_shown(monkeypatch):

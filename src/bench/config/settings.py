@@ -7,6 +7,7 @@ as ``auto`` on the command line: the step decides, says what it chose, and logs 
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +18,8 @@ from bench.words import AUTO, NONE
 STALE_MIN = 10.0
 # Choices of symmetries under which sections are predicted.
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
+# Where a step computes: typed as auto, a result may come from any machine.
+_AS_TYPED = ("device", "precision")
 _BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -58,10 +61,16 @@ class StepConfig:
         for field in dataclasses.fields(self):
             _check_setting(field, getattr(self, field.name))
 
-    def identity(self) -> dict[str, Any]:
-        """The settings that change the result, by name."""
+    def identity(self, resolved: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The settings that change the result, by name.
+
+        Args:
+            resolved: What they are where they are ``auto``, under the same names; others may be
+                among them. Device and precision count as they were typed.
+        """
+        given = {name: v for name, v in (resolved or {}).items() if name not in _AS_TYPED}
         return {
-            field.name: getattr(self, field.name)
+            field.name: given.get(field.name, getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.metadata["identity"]
         }

@@ -11,14 +11,13 @@ import numpy as np
 import tifffile
 
 from bench.config.data import PhantomConfig
+from bench.core.version import VERSIONS
 from bench.errors import BenchError
 from bench.export import trakem2
 from bench.phantom.region import PhantomRegion, make_region
 
 _STRUCTURES = ("vesicles", "mitochondria", "membrane")
 log = logging.getLogger(__name__)
-# Changes whenever the same settings would give other files.
-_PHANTOM_VERSION = 1
 _MARK = "phantom.json"
 _SECTION_NM = 50.0
 # Sections left out between two regions of the series, so that regions share no neighbours.
@@ -89,7 +88,7 @@ def _find_phantom(output: Path, config: PhantomConfig) -> bool:
 
 def _describe(config: PhantomConfig) -> str:
     """The text of the mark."""
-    mark = {"version": _PHANTOM_VERSION, "settings": config.identity()}
+    mark = {"version": VERSIONS["phantom"], "settings": config.identity()}
     return json.dumps(mark, indent=2, sort_keys=True) + "\n"
 
 

@@ -1,11 +1,12 @@
 """From what a model says of a section to instances, and the settings of that."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from skimage.measure import label
 
+from bench.core.version import PROSE
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.postprocess.instances import Instances, clean_mask, drop_small_instances, open_mask
@@ -30,7 +31,7 @@ class PostprocessSettings:
 
     opening_radius_px: int
     min_area_px: int
-    origin: str
+    origin: str = field(metadata=PROSE)
 
 
 def paper_settings(structure: Structure) -> PostprocessSettings:

@@ -1,12 +1,13 @@
 """Separation of touching instances: a watershed on predicted boundaries, grown from seeds."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects
 
+from bench.core.version import PROSE
 from bench.errors import BenchError
 from bench.metrics.instances import Matching, instance_scores, match_instances
 from bench.postprocess.instances import as_mask, clean_mask, drop_small_instances, label_mask
@@ -30,7 +31,7 @@ class WatershedSettings:
     boundary_weight: float
     seed_depth_px: int
     min_seed_area_px: int
-    origin: str
+    origin: str = field(metadata=PROSE)
 
 
 # With these the whole mask is interior and each component its own seed: nothing is separated.

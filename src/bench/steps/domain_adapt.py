@@ -152,9 +152,10 @@ def _choose_method(config: DomainAdaptConfig) -> Method:
 
 def _identify(task: _Task) -> Identity:
     """The identity of an adaptation."""
-    settings = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source"):
-        del settings[resolved]
+    settings = task.config.identity(_resolved_settings(task))
+    # Said beside the settings, or by the hash of the source.
+    for elsewhere in ("method", "structure", "seed", "source"):
+        del settings[elsewhere]
     unlabelled = hash_unlabelled(task.config.unlabelled, task.dataset)
     return Identity(
         step="domain_adapt",
@@ -164,6 +165,7 @@ def _identify(task: _Task) -> Identity:
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
+        parts=(f"network {task.info.architecture}",),
     )
 
 

@@ -15,6 +15,7 @@ from bench.inference.prediction import Predictor, SectionPrediction, open_predic
 from bench.inference.prediction_file import read_mean, write_predictions
 from bench.inference.symmetries import find_augmentations
 from bench.inference.synapse_net_package import open_synapse_net
+from bench.metrics.table import METRICS
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.networks import find_network
 from bench.postprocess.instances import Instances
@@ -190,6 +191,8 @@ def _identify(task: _Task) -> Identity:
             "separation": task.config.separation,
             "opening_radius_px": task.recipe.opening_radius_px,
             "min_area_px": task.recipe.min_area_px,
+            # With another metric more is computed.
+            "metrics": list(METRICS),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
         method=task.subject.cell.method,
@@ -197,6 +200,10 @@ def _identify(task: _Task) -> Identity:
         dataset=task.dataset.content_hash,
         seed=task.subject.cell.seed,
         labelled=task.subject.cell.labelled,
+        parts=(
+            f"network {load_info(task.subject.weights).architecture}",
+            *(f"metric {name}" for name in METRICS),
+        ),
     )
 
 

@@ -168,18 +168,25 @@ def _check_network(source: Source, method: Method) -> None:
 
 def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
     """The identity of a training."""
-    config = task.config.identity()
-    for resolved in ("method", "structure", "seed", "source", "labelled"):
-        del config[resolved]
+    settings = task.config.identity(_resolved_settings(task))
+    # Said beside the settings, or by the hash of the source.
+    for elsewhere in ("method", "structure", "seed", "source", "labelled"):
+        del settings[elsewhere]
+    # The separation of instances is chosen on validation as well.
+    separated = "boundary" in task.method.outputs
     return Identity(
         step="finetune",
-        settings=config,
+        settings=settings | {"outputs": task.method.outputs},
         inputs=inputs,
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
         labelled=task.config.labelled,
+        parts=(
+            f"network {task.network.name}",
+            *(("post-processing", "metrics") if separated else ()),
+        ),
     )
 
 

@@ -139,19 +139,22 @@ def _choose_method(config: MicrosamConfig) -> Method:
 
 def _identify(task: _Task) -> Identity:
     """The identity of the run; without training, its settings are no part of it."""
-    config = task.config.identity()
-    resolved = ("method", "structure", "seed", "source", "labelled")
-    for name in resolved if task.config.mode == _FINETUNE else (*resolved, *_TRAINING_SETTINGS):
-        del config[name]
+    settings = task.config.identity(vars(_sam_loop_settings(task.config)))
+    # Said beside the settings, or by the hash of the source.
+    elsewhere = ("method", "structure", "seed", "source", "labelled")
+    trained = task.config.mode == _FINETUNE
+    for name in elsewhere if trained else (*elsewhere, *_TRAINING_SETTINGS):
+        del settings[name]
     return Identity(
         step="microsam",
-        settings=config,
+        settings=settings,
         inputs={"source": task.source.digest},
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
         labelled=task.config.labelled,
+        parts=(f"network {task.method.network}", *(("sam training",) if trained else ())),
     )
 
 

@@ -182,7 +182,7 @@ def _identify(task: _Task) -> Identity:
     """The identity of a search: predictions, and how they are combined."""
     return Identity(
         step="optimize",
-        settings={"search": dataclasses.asdict(task.settings)},
+        settings={"search": task.settings},
         inputs={
             "validation": ",".join(member.validation.id for member in task.members),
             "test": ",".join(member.test.id if member.test else "" for member in task.members),
@@ -192,6 +192,7 @@ def _identify(task: _Task) -> Identity:
         dataset=task.dataset.content_hash,
         # A search draws nothing; tables ask every row for one.
         seed=0,
+        parts=tuple(f"metric {name}" for name in METRICS),
     )
 
 

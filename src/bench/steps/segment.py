@@ -146,6 +146,7 @@ def _identify(task: _Task) -> Identity:
         dataset=recipe.dataset,
         seed=subject.seed,
         labelled=subject.labelled,
+        parts=tuple(f"network {info.architecture}" for info in subject.infos),
     )
 
 

@@ -21,7 +21,7 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
 from bench.core.hashing import json_sha256
-from bench.core.version import code_version
+from bench.core.version import PROSE, code_version, collect_versions, without_prose
 from bench.tracking.delivery.outbox import LATE_TAG, Outbox, Renderer
 from bench.tracking.delivery.spool import artifact, batch, end, inputs
 from bench.tracking.ownership.claims import Hold
@@ -82,13 +82,15 @@ class Identity:
 
     Attributes:
         step: The entry point.
-        settings: Its resolved settings that change the result.
+        settings: Its resolved settings that change the result; of dataclasses among them, the
+            fields that are not marked as PROSE.
         inputs: Hashes of what it reads, by name.
         method: Row of METHODS, empty where it has none.
         structure: Structure, empty where it has none.
         dataset: Content hash of the prepared dataset.
         seed: Random seed, None where it has none.
         labelled: Annotated training sections used, None for all.
+        parts: What it uses besides that has a version (core.version): ``network unet2d``.
     """
 
     step: str
@@ -99,10 +101,15 @@ class Identity:
     dataset: str = ""
     seed: int | None = None
     labelled: int | None = None
+    parts: tuple[str, ...] = dataclasses.field(default=(), metadata=PROSE)
+
+    def versions(self) -> dict[str, str]:
+        """The versions of all that determines the result, by name."""
+        return collect_versions(self.step, (*self.parts, f"method {self.method}"))
 
     def fingerprint(self) -> str:
-        """Hash of all of it and of the code."""
-        return json_sha256({**dataclasses.asdict(self), "code": code_version()})
+        """Hash of all of it, and of the versions."""
+        return json_sha256({**without_prose(self), "versions": self.versions()})
 
     def tags(self) -> dict[str, str]:
         """The tags by which runs are found (DESIGN: a run)."""
@@ -114,6 +121,7 @@ class Identity:
             "bench.seed": "" if self.seed is None else str(self.seed),
             "bench.labelled": "" if self.labelled is None else str(self.labelled),
             "bench.fingerprint": self.fingerprint(),
+            "bench.versions": ", ".join(f"{name} {v}" for name, v in self.versions().items()),
             "bench.code": code_version(),
         }
         return {name: value for name, value in tags.items() if value}

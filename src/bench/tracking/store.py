@@ -31,6 +31,8 @@ _HOME = (_PROJECT / "mlruns").resolve()
 _DATABASE = _HOME / "mlflow.db"
 SQLITE = "sqlite:///"
 HEALTH_TIMEOUT_S = 10.0
+# What a proxy answers while the server behind it is not there.
+_NOT_THERE = (502, 503, 504)
 # Between two looks whether a server is back.
 SERVER_POLL_S = 5.0
 # How the user, or `mlflow run`, says where runs go.
@@ -178,9 +180,9 @@ def check_server(uri: str, timeout_s: float | None = None) -> None:
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=timeout_s):  # noqa: S310
             return
-    except urllib.error.HTTPError:
-        return  # it answers; what it asks for (a password) is the client's business
     except OSError as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code not in _NOT_THERE:
+            return  # it answers; what it asks for (a password) is the client's business
         raise BenchError(
             f"the tracking server must answer, {address} does not ({error}): start it, or unset "
             "MLFLOW_TRACKING_URI to use the embedded store"

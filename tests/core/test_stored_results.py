@@ -1,0 +1,439 @@
+"""What every part computes of fixed input: other numbers are another version of it.
+
+Inputs are whole numbers or drawn by a seed, and everything is computed in fp32 on the CPU, so that
+machines differ in the last digits only. Steps are in tests/steps/test_stored_results.py.
+"""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, label
+
+from bench.inference.device import Compute
+from bench.inference.prediction import SectionPrediction
+from bench.postprocess.instances import Instances
+
+CPU = Compute(torch.device("cpu"), "fp32")
+
+
+def make_field(seed: int, shape: tuple[int, int] = (80, 72)) -> np.ndarray:
+    """Smooth noise of deviation 1."""
+    field = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 3)
+    return field / field.std()
+
+
+def make_section(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Raw, and instances that are darker."""
+    field = make_field(seed)
+    noise = np.random.default_rng(seed).normal(0, 8, field.shape)
+    return np.clip(130 - 30 * field + noise, 0, 255).astype(np.uint8), label(field > 0.8)[0]
+
+
+def make_levels(seed: int, noise: float = 0.5) -> np.ndarray:
+    """Probabilities of a section's instances by a model that errs."""
+    seen = make_field(seed) + noise * make_field(seed + 100)
+    return np.round(255 / (1 + np.exp(-3 * (seen - 0.8)))).astype(np.uint8)
+
+
+def make_network(channels: int = 1) -> torch.nn.Module:
+    """Two convolutions, of which the last has the name that a U-Net's has."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential()
+    network.add_module("conv", torch.nn.Conv2d(1, 4, 3, padding=1))
+    network.add_module("norm", torch.nn.InstanceNorm2d(4))
+    network.add_module("out_conv", torch.nn.Conv2d(4, channels, 1))
+    return network
+
+
+def feeding(_):
+    from bench.core.pixels import stretch_contrast
+    from bench.inference.feeding import normalise_section, resize_labels, resize_section
+    from bench.inference.prediction import feed_section, model_shape
+    from bench.models.checkpoint import ModelInfo
+
+    raw, labels = make_section(0)
+    info = ModelInfo("unet2d", {}, ("foreground",), "vesicles", 4.0, "section", 32, 16)
+    return {
+        "normalised": normalise_section(raw),
+        "contrast": stretch_contrast(raw),
+        "smaller": resize_section(raw, (50, 70)),
+        "larger": feed_section(raw, info, 5.0)[:],
+        "labels": resize_labels(labels, (50, 70)),
+        "shapes": [list(model_shape(raw.shape, 4.0, nm)) for nm in (5.0, 4.02, None)],
+    }
+
+
+def patches(_):
+    from bench.training.augment import Augmentation
+    from bench.training.patches import PatchFeed, PatchSettings
+
+    settings = PatchSettings(32, 4, 0.5, Augmentation(False, False, 0.0, 0.0), seed=3)
+    sections = [make_section(seed) for seed in (0, 1)]
+    feed = PatchFeed(sections, settings, CPU.device, ("foreground", "boundary"))
+    batches = [feed.batch(iteration) for iteration in (0, 1)]
+    return {
+        "images": [image for image, _ in batches],
+        "targets": [[int(channel.sum()) for channel in t.unbind(1)] for _, t in batches],
+    }
+
+
+def augmentation(_):
+    from bench.training.augment import Augmentation, augment_windows
+
+    windows = np.stack([make_field(seed, (192, 192)) for seed in range(6)])[:, None]
+    image = torch.from_numpy(windows.astype(np.float32))
+    results = {}
+    for name, what in {
+        "all": Augmentation(True, True, 4.0, 0.1),
+        "elastic": Augmentation(False, False, 8.0, 0.0),
+        "turned": Augmentation(True, False, 0.0, 0.0),
+    }.items():
+        rng = np.random.default_rng(1)
+        patch, mask = augment_windows(
+            image, (image > 0.8).float(), patch_px=96, augmentation=what, rng=rng
+        )
+        results[name] = [patch.numpy(), mask.numpy()]
+    return results
+
+
+def losses(_):
+    from bench.methods import LOSSES
+    from bench.training.objectives import make_loss
+
+    logits = torch.from_numpy(np.stack([[make_field(0), make_field(1)]])).float()
+    target = torch.from_numpy(np.stack([[make_field(2) > 0.8, make_field(3) > 1]]))
+    return {
+        name: make_loss(name, gamma=2.0, foreground_weight=5.0)(logits, target).item()
+        for name in LOSSES
+    }
+
+
+def training_loop(request):
+    from safetensors import safe_open
+
+    from bench.training.loop import LoopSettings, Reports, make_trainee, train
+    from bench.training.objectives import Objective
+
+    image = torch.from_numpy(make_field(0))[None, None].float()
+    folder, results = request.getfixturevalue("tmp_path"), {}
+    for schedule in ("plateau", "cosine"):
+        network, rates, seen, state = make_network(), [], [], folder / schedule
+        settings = LoopSettings(6, 1, 2, 0.05, schedule, 0.5, 1)
+
+        def compute(_, network=network):
+            return (torch.sigmoid(network(image)) - (image > 0.8).float()).square().mean(), {}
+
+        def note(_, numbers, rates=rates, seen=seen):
+            rates.append(numbers["lr"])
+            seen.append(numbers["loss"])
+
+        progress = train(
+            make_trainee(network, settings, CPU),
+            Objective(compute, 1, ""),
+            settings,
+            state_file=state,
+            reports=Reports(note, lambda _: 0.5, lambda *_: None, lambda _: None),
+        )
+        with safe_open(state, framework="pt") as file:
+            kept, numbers = sorted(file.keys()), json.loads(file.metadata()["state"])
+        # What an unfinished run leaves is read by the code that goes on with it.
+        results[schedule] = {
+            "losses": seen,
+            "rates": rates,
+            "best": [progress.best_score, float(progress.best_iteration)],
+            "state": [*kept, *sorted(numbers), *sorted(numbers["progress"])],
+        }
+    return results
+
+
+def mean_teacher(_):
+    from bench.training.augment import StrongView
+    from bench.training.mean_teacher import MeanTeacher, make_pseudo_labeller, self_training
+    from bench.training.thresholds import ThresholdLabeller, choose_thresholds, find_centres
+    from bench.training.unlabelled import UnlabelledFeed, UnlabelledSettings
+
+    settings = UnlabelledSettings(32, 4, StrongView(0.1, 1.0, 0.3), seed=2)
+    images = [make_section(seed)[0] for seed in (0, 1)]
+    feed = UnlabelledFeed(images, settings, CPU.device, [1.0, 0.7])
+    teacher, student = make_network(), make_network()
+    thresholds = choose_thresholds(teacher, feed, CPU)
+    labellers = {
+        "fixed": make_pseudo_labeller(0.6),
+        "auto": ThresholdLabeller(thresholds, CPU.device),
+    }
+    results = {
+        "views": [view.numpy() for view in feed.batch(0)],
+        "thresholds": [float(v) for t in thresholds for v in (t.lower, t.upper)],
+        "centres": [float(centre) for centre in find_centres(teacher, feed, CPU)],
+    }
+    for name, labeller in labellers.items():
+        pair = MeanTeacher(student, teacher, labeller, ema=0.9)
+        objective = self_training(pair, feed, CPU)
+        loss, numbers = objective.compute(1)
+        numbers.pop("data_wait_s")
+        results[name] = {"loss": loss.item(), **numbers}
+        with torch.no_grad():
+            student.out_conv.bias.add_(1)
+        objective.after_step()
+        results[name]["teacher"] = [part.mean().item() for part in teacher.parameters()]
+    return results
+
+
+def make_sam(request):
+    from bench.models.sam import load_sam, write_tiny_sam
+    from bench.models.sam_weights import read_torch_file
+
+    path = request.getfixturevalue("tmp_path") / "tiny.pt"
+    write_tiny_sam(path, image_px=64, decoder_features=8)
+    return load_sam(read_torch_file(path, trust=False))
+
+
+def network_sam(request):
+    network, arguments = make_sam(request)
+    image = torch.from_numpy(make_section(0)[0][:64, :64].astype(np.float32))
+    with torch.inference_mode():
+        prepared = network.sam.preprocess(image[None, None].expand(1, 3, -1, -1))
+        embedding = network.sam.image_encoder(prepared)
+        decoded = network.unetr(image[None, None].expand(1, 3, -1, -1))
+    return {
+        "parameters": sum(part.numel() for part in network.parameters()),
+        "arguments": sorted(f"{name}={value}" for name, value in arguments.items()),
+        "embedding": embedding.numpy(),
+        "decoded": decoded.numpy(),
+    }
+
+
+def sam_masks(request):
+    from bench.inference.sam_masks import MaskSettings, find_by_decoder, make_generator
+    from bench.inference.sam_masks import embed_window as embed
+    from bench.inference.sam_windows import Mask, join_masks, paint_masks, place_windows
+
+    labels = make_section(0)[1]
+    windows = place_windows(labels.shape, tile_px=32, halo_px=8)
+    masks = [
+        [
+            Mask.pack(labels[window.slices] == number, window.y0, window.x0, 0.5 + number / 100)
+            for number in np.unique(labels[window.slices])[1:]
+        ]
+        for window in windows
+    ]
+    joined = join_masks(windows, masks)
+    painted, scores = paint_masks(joined, labels.shape, min_area_px=20, max_area_px=400)
+    network, _ = make_sam(request)
+    settings = MaskSettings("ais", 2, 0.0, 0.0, 0.7, 0.5, 0.5, 0.5, 1, None)
+    generator = make_generator(network.eval(), settings, 48)
+    window = np.ascontiguousarray(make_section(0)[0][windows[0].slices])
+    with torch.inference_mode():
+        embedding = embed(generator._predictor, window)
+        _, foreground = find_by_decoder(generator, embedding, windows[0], settings)
+    return {
+        "windows": [[w.y0, w.x0, w.y1, w.x1] for w in windows],
+        "areas": np.bincount(painted.ravel()).tolist(),
+        "scores": scores,
+        "foreground": foreground,
+    }
+
+
+def sam_training(request):
+    from bench.training.sam_training import (
+        InstancePatchFeed,
+        InstancePatchSettings,
+        SamTrainingSettings,
+        interactive,
+        prepare_network,
+    )
+
+    network, _ = make_sam(request)
+    prepare_network(network, freeze="image_encoder", lora_rank=0)
+    feed = InstancePatchFeed([make_section(0)], InstancePatchSettings(64, 1, True, seed=0))
+    objective = interactive(network, feed, SamTrainingSettings(1, 2), CPU)
+    return {
+        "trained": sum(part.numel() for part in network.parameters() if part.requires_grad),
+        "images": feed.batch(0)[0].numpy(),
+        "losses": [[float(v) for v in objective.compute(i)[1].values()] for i in range(2)],
+    }
+
+
+def network_unet2d(request):
+    from bench.models.checkpoint import load_checkpoint
+
+    network, _ = load_checkpoint(request.getfixturevalue("two_models")[0])
+    image = torch.from_numpy(make_field(0)[:64, :64])[None, None].float()
+    with torch.inference_mode():
+        found = network(image).numpy()
+    return {"parameters": sum(part.numel() for part in network.parameters()), "logits": found}
+
+
+def tiles(request):
+    from bench.inference.prediction import open_predictor
+
+    results = {}
+    for name, path in zip("ab", request.getfixturevalue("two_models"), strict=True):
+        predict, _ = open_predictor(path, CPU, "vesicles")
+        # Only the second is of another pixel size than the section.
+        found = predict(make_section(0)[0], 5.0)
+        results[name] = [found.foreground, found.boundary]
+    return results
+
+
+def blends(_):
+    from bench.inference.blends import Blend, mean_prediction, predict_augmented
+    from bench.inference.prediction import predict_one_by_one
+    from bench.inference.symmetries import SYMMETRIES
+
+    def see(raw, _):
+        return SectionPrediction(np.roll(raw, (3, 1), (0, 1)), np.roll(raw, 5, 0))
+
+    views = predict_augmented(predict_one_by_one(see), make_levels(0), None, tuple(SYMMETRIES))
+    views = dict(views)
+    members = [[SectionPrediction(make_levels(0, noise))] for noise in (0.3, 0.6, 0.9)]
+    names, results = ("a", "b", "c"), {"mean": mean_prediction(views.values()).foreground}
+    results |= {f"view {name}": view.foreground for name, view in views.items()}
+    for ensemble, weights in (("mean", (2, 1, 1)), ("maximum", ()), ("vote", ())):
+        blend = Blend(names, ("identity",), ensemble, weights)
+        results[ensemble + str(weights)] = blend.apply(members).foreground
+    return results
+
+
+def post_processing(_):
+    from bench.postprocess.segmentation import (
+        PostprocessSettings,
+        segment_prediction,
+        settings_from_annotations,
+    )
+    from bench.postprocess.watershed import choose_watershed
+
+    truth = make_section(0)[1]
+    foreground, boundary = make_levels(0), make_levels(7)
+    derived = settings_from_annotations([make_section(seed)[1] for seed in range(3)])
+    chosen, rows = choose_watershed(
+        [(truth, foreground, boundary)], threshold_level=100, opening_radius_px=1, min_area_px=8
+    )
+    results = {
+        "derived": [derived.opening_radius_px, derived.min_area_px],
+        "tried": len(rows),
+        "scores": [float(row["instance_f1"]) for row in rows],
+    }
+    for name, watershed in {"components": None, "watershed": chosen}.items():
+        found = segment_prediction(
+            SectionPrediction(foreground, boundary),
+            level=100,
+            settings=PostprocessSettings(1, 8, ""),
+            watershed=watershed,
+        )
+        results[name] = np.bincount(found.labels.ravel()).tolist()
+        results[f"{name}, pixels"] = [found.foreground_before_px, found.foreground_after_px]
+    return results
+
+
+def dice(_):
+    from bench.metrics.overlap import count_pixels, dice_score
+
+    masks = [make_levels(0) >= 128, make_levels(0, 5.0) >= 128, np.zeros((80, 72), bool)]
+    counts = [count_pixels(truth=make_section(0)[1], prediction=mask) for mask in masks]
+    counts.append(count_pixels(truth=masks[2], prediction=masks[2]))
+    return {"each": [float(dice_score(c)) for c in counts], "pooled": dice_score(sum_of(counts))}
+
+
+def sum_of(counts):
+    """What is pooled over sections."""
+    total = counts[0]
+    for each in counts[1:]:
+        total += each
+    return total
+
+
+def metrics(_):
+    from bench.metrics.curves import average_precision
+    from bench.recipe.scores import SplitResult
+
+    result = SplitResult()
+    for name, noise in (("a", 0.2), ("bb", 0.4), ("empty", 0.0)):
+        seed, there = len(name), name != "empty"
+        levels = make_levels(seed, noise) * there
+        found = label(levels >= 128)[0]
+        before, after = (int(np.count_nonzero(mask)) for mask in (levels >= 128, found))
+        truth = make_section(seed)[1] * there
+        instances = Instances(found.astype(np.int32), before, after)
+        result.add(name, truth=truth, probability=levels, instances=instances)
+    return {
+        **{f"pooled {name}": value for name, value in result.scores().items()},
+        **{f"section {name}": value for name, value in result.sections["a"].items()},
+        "pooled average_precision": average_precision(result.histogram),
+        "empty": result.empty,
+    }
+
+
+def search(_):
+    from bench.inference.blends import Blend
+    from bench.search.candidates import Candidate, Evidence
+    from bench.search.map_search import MapSettings
+    from bench.search.search import SearchSettings, search_combinations
+
+    members = {"a": 0.7, "b": 0.9, "c": 1.2}
+    evidence = Evidence(
+        sections=("s0", "s1"),
+        members=dict.fromkeys(members, ("identity", "flip_y")),
+        read=lambda member, section, name: SectionPrediction(
+            make_levels(int(section[1]) + 10 * len(name), members[member])
+        ),
+        read_truth=lambda section: make_section(int(section[1]) + 80)[1],
+    )
+    plain = {name: Candidate(Blend((name,)), 128, 1, 6, {}) for name in members}
+    results = {}
+    for metric in ("dice", "instance_f1"):
+        maps = MapSettings(metric, "subsets", ("mean", "weighted", "maximum", "vote"), 3, 6, 4, 5)
+        settings = SearchSettings(maps, 4, (0, 1), (0, 8))
+        found = search_combinations(evidence, plain, settings, lambda *_: None)
+        results[metric] = {
+            "winner": found.winner.scores,
+            "single": found.single.scores,
+            "described": str(found.winner.blend),
+            "cleaned": [found.winner.opening_radius_px, found.winner.min_area_px],
+            "gains": [float(part.gain) for part in found.ablation],
+            "combinations": found.combinations,
+        }
+    return results
+
+
+def phantom(_):
+    from bench.phantom.region import make_region
+    from bench.phantom.render import DOMAINS
+
+    results = {}
+    for domain in DOMAINS:
+        region = make_region(shape=(2, 96, 128), pixel_size_nm=5.0, domain=domain, seed=3)
+        results[domain] = region.raw
+    for name, labels in region.labels.items():
+        results[name] = labels > 0
+        results[f"number of {name}"] = np.unique(labels).size
+    return results
+
+
+PARTS: dict[str, Callable] = {
+    "feeding": feeding,
+    "patches": patches,
+    "augmentation": augmentation,
+    "losses": losses,
+    "training loop": training_loop,
+    "mean teacher": mean_teacher,
+    "network sam": network_sam,
+    "sam masks": sam_masks,
+    "sam training": sam_training,
+    "network unet2d": network_unet2d,
+    "tiles": tiles,
+    "blends": blends,
+    "post-processing": post_processing,
+    "dice": dice,
+    "metrics": metrics,
+    "search": search,
+    "phantom": phantom,
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_computes_what_its_version_did(part, request, same_as_stored):
+    same_as_stored(part, PARTS[part](request))
