@@ -15,6 +15,7 @@ from rich.text import Text
 
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
+from bench.structures import title_of
 
 # The columns of the paper's Table 1, in its order.
 METRIC_COLUMNS: dict[str, str] = {
@@ -176,7 +177,7 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
 
 def _terminal_cells(row: TableRow, notes: Mapping[str, int]) -> list[Text]:
     """The structure of a row and its scores, as narrow as they can be read."""
-    return [Text(row.structure.capitalize())] + [
+    return [Text(title_of(row.structure))] + [
         Text(cell.text.replace(" ± ", "±"), style="bold green" if cell.best else "")
         for cell in score_cells(row, notes, deviations=("dice",))
     ]
@@ -196,7 +197,7 @@ def name_columns(rows: Sequence[TableRow]) -> list[str]:
 
 def name_cells(row: TableRow, columns: Sequence[str]) -> list[str]:
     """The cells that name a row, for the columns given."""
-    cells = [shorten_dataset(row.dataset), row.label, row.structure.capitalize()]
+    cells = [shorten_dataset(row.dataset), row.label, title_of(row.structure)]
     return cells[-len(columns) :]
 
 

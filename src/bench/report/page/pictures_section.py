@@ -9,6 +9,7 @@ from PIL import Image
 from bench.report.page.elements import Markup, element
 from bench.report.page.records import Picture, Shown
 from bench.report.table_formats import METRIC_COLUMNS, shorten_dataset
+from bench.structures import title_of
 
 PICTURES = (
     "The sections of the lowest, the median and the highest Dice of each method. Left: annotation; "
@@ -51,7 +52,7 @@ def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Mark
         articles.append(
             element(
                 "article",
-                element("h3", f"{row.structure.capitalize()}: {row.label}{dataset}"),
+                element("h3", f"{title_of(row.structure)}: {row.label}{dataset}"),
                 element(
                     "p", f"Seed {one.seed}{seeds}, run {one.run_id}. ", _BACK, class_="caption"
                 ),
