@@ -13,7 +13,7 @@ LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "rois", "roiset", "ann
 _RESERVED = (
     *LABEL_WORDS,
     *("raw", "all", "auto", "none", "train", "val", "test", "unlabelled", "unclassified"),
-    *("foreground", "background", "boundary"),
+    *("foreground", "background", "boundary", "probability", "overlays"),
 )
 # Fit for a folder, an HDF5 key, tags, metrics and models of MLflow, classes of Fiji and TrakEM2.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
@@ -139,6 +139,11 @@ def order_structures(names: Iterable[str]) -> tuple[str, ...]:
     found = set(names)
     known = [name for name in STRUCTURES if name in found]
     return (*known, *sorted(found - set(known)))
+
+
+def title_of(structure: str) -> str:
+    """The name of a structure as people read it: ``synaptic_cleft`` is Synaptic cleft."""
+    return structure.replace("_", " ").capitalize()
 
 
 def split_names(names: str) -> Iterable[str]:

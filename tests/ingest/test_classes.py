@@ -59,8 +59,10 @@ def test_what_all_leaves_out_is_said():
     kinds = ["er", "vesicle", "Golgi body", ""]
     assert parse_classes("all").warn_of_others(kinds) == (
         "classes that are not taken: Golgi body, er: name what is to be taken, as in "
-        "-P structures=all,golgi_body",
+        "-P 'structures=all,golgi_body'",
     )
+    (unnamed,) = parse_classes("all").warn_of_others(["unclassified"])
+    assert unnamed.endswith("as in -P 'structures=all,unclassified=vesicles'")
     assert parse_classes("all,er,golgi*=golgi").warn_of_others(kinds) == ()
     assert parse_classes("vesicles").warn_of_others(kinds) == ()
 

@@ -376,7 +376,7 @@ def test_labels_of_any_name_in_a_volume(name, prepared, tmp_path):
     (ignored,) = [line for line in tree.warnings if "not taken" in line]
     assert ignored == (
         f"arrays of {name} that are not taken: prediction, ribbon: name what is to be taken, as in "
-        "-P structures=all,prediction"
+        "-P 'structures=all,prediction'"
     )
     dataset = prepared(tmp_path / name, structures="ribbon", splits=split["splits"])
     assert dataset.structures == ("ribbon",)
@@ -390,7 +390,7 @@ def test_labels_of_any_name_in_a_volume(name, prepared, tmp_path):
 @pytest.mark.parametrize("name", ["tomo.h5", "tomo.zarr"])
 def test_a_volume_none_of_whose_labels_is_known_says_how_to_take_them(name, tmp_path):
     write_arrays(tmp_path / name, {"raw": make_raw(4, 4), "ribbon": volume_labels()})
-    with pytest.raises(BenchError, match=r"name what is to be taken, .* structures=all,ribbon"):
+    with pytest.raises(BenchError, match=r"name what is to be taken, .*structures=all,ribbon"):
         read_input(PrepareConfig(input=str(tmp_path / name), splits="train=0-1;val=3"))
 
 
@@ -408,7 +408,7 @@ def test_label_images_and_objects_of_other_names(images, prepared):
     for number in range(3):
         tifffile.imwrite(images / f"s{number}_ribbon.tif", paint("vesicle"))
         write_rois(images / f"s{number}.zip")
-    with pytest.raises(BenchError, match=r"annotation: s0_ribbon.tif, .* structures=all,ribbon"):
+    with pytest.raises(BenchError, match=r"annotation: s0_ribbon.tif, .*structures=all,ribbon"):
         read_input(PrepareConfig(input=str(images), splits=SPLITS))
     dataset = prepared(images, structures="mito,ribbon")
     assert dataset.structures == ("mitochondria", "ribbon")

@@ -23,6 +23,8 @@ def squares(*sides):
 
 
 def test_paper_settings_are_the_table():
+    with pytest.raises(BenchError, match="settings for vesicles, mitochondria, membrane only"):
+        paper_settings(find_structure("ribbon"))
     settings = paper_settings(find_structure("mito"))
     assert (settings.opening_radius_px, settings.min_area_px) == (2, 5000)
     assert "paper" in settings.origin

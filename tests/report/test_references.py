@@ -57,7 +57,7 @@ def test_the_best_is_marked_among_the_published(written):
         ("method,structure,dice\nA,mito,high\n", "dice in line 2 of .* from 0 to 1 .* 'high'"),
         ("method,structure,dice\nA,mito,87\n", "received '87'"),
         ("method,structure,dice\nA,mito,nan\n", "received 'nan'"),
-        ("method,structure,dice\nA,nose,0.5\n", "unknown structure 'nose'"),
+        ("method,structure,dice\nA,no/se,0.5\n", "a structure's name must be .* 'no/se'"),
         ("method,structure,dice\nA,mito,0.5,0.6\n", "line 2 .* as many cells as the first line"),
         ("method,structure,dice\nA,mito\n", "line 2 .* as many cells as the first line"),
         ("method,structure,dice\n,mito,0.5\n", "line 2 .* must name a method"),

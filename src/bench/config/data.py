@@ -49,7 +49,8 @@ class PrepareConfig(StepConfig):
         identity=False,
     )
     structures: str = setting(
-        "all", "Structures to take, or classes that stand for them: vesicle=vesicles,mito*=mito."
+        "all",
+        "all takes folders of any name and known classes; name more, or map: all,ribbon,er*=er.",
     )
     raw_key: str = setting(
         AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."

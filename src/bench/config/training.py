@@ -33,7 +33,9 @@ class TrainingConfig(StepConfig):
     loss: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *LOSSES))
     focal_gamma: float = setting(2.0, "Focusing exponent of the focal term.", minimum=0, maximum=10)
     foreground_weight: float | None = setting(
-        None, "Weight of foreground in the focal term; auto takes the structure's.", minimum=0
+        None,
+        "Weight of foreground in the focal term; auto: the paper's, or by frequency.",
+        minimum=0,
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))

@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class ClassMap:
             hint = f" (did you mean {nearest}?)" if nearest else ""
             raise BenchError(
                 f"{where} must have a class for {wanted}, received the classes {listed}{hint}: "
-                f"map them as in -P {_EXAMPLE}, or {how_to_take(kinds)}"
+                f"map them as in -P {_EXAMPLE}, or {how_to_take(kinds or ['ribbon'])}"
             )
         return order_structures(taken)
 
@@ -141,10 +141,11 @@ def _known_classes(structures: Iterable[Structure]) -> list[tuple[str, str]]:
     return [(kind, row.name) for row in structures for kind in (row.name, *row.aliases)]
 
 
-def how_to_take(kinds: Iterable[str]) -> str:
-    """How to take classes that are named like no known structure."""
+def how_to_take(kinds: Sequence[str]) -> str:
+    """How to take classes, one at least, that are named like no known structure."""
     names = [normalise_name(kind) for kind in kinds if is_structure_name(kind)]
-    return f"name what is to be taken, as in -P structures=all,{(names or ['ribbon'])[0]}"
+    taken = names[0] if names else f"{kinds[0]}=vesicles"
+    return f"name what is to be taken, as in -P 'structures=all,{taken}'"
 
 
 def tidy_name(name: str) -> str:

@@ -14,6 +14,7 @@ from bench.report.comparisons import Comparison, MeanRank
 from bench.report.statistics import ALPHA, Significance
 from bench.report.table_formats import MISSING, escape_markdown, shorten_dataset
 from bench.report.variants import variant_label
+from bench.structures import title_of
 
 _COLUMNS = (
     *("dataset", "structure", "first", "second", "sections", "difference", "low", "high"),
@@ -74,7 +75,7 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
         pairs = list(group)
         seeds = any(pair.over_seeds for pair in pairs)
         headers = HEADERS + SEED_HEADERS if seeds else HEADERS
-        parts.append(f"## {escape_markdown(f'{structure.capitalize()}, {dataset}')}")
+        parts.append(f"## {escape_markdown(f'{title_of(structure)}, {dataset}')}")
         parts.append("\n".join(f"- {escape_markdown(line)}" for line in describe_best(pairs)))
         lines = [headers, ["---", "---", *(["---:"] * (len(headers) - 2))]]
         cells = [pair_cells(pair, seeds=seeds) for pair in pairs]
@@ -131,7 +132,7 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
     """Prints, for each structure, the best method and what is not distinguishable from it."""
     several = len({pair.dataset for pair in comparisons}) > 1
     for (dataset, structure), group in groupby(comparisons, key=lambda c: (c.dataset, c.structure)):
-        title = structure.capitalize()
+        title = title_of(structure)
         title += f", {shorten_dataset(dataset)}" if several else ""
         console.print(Text(f"\n{title}", style="bold"))
         for line in describe_best(list(group)):

@@ -16,6 +16,7 @@ from rich.text import Text
 from bench.metrics.table import HEADLINE, METRICS, table_columns
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
+from bench.structures import title_of
 
 COST_COLUMNS: dict[str, str] = {
     "train_seconds": "Training (s)",
@@ -205,7 +206,7 @@ def _terminal_table(rows: Sequence[TableRow], notes: Mapping[str, int], first: i
         for row in members:
             cells = score_cells(row, notes, deviations=(row.metric,))
             scores = (_terminal_cell(cells[place]) for place in places)
-            lines.append([Text(row.structure.capitalize()), *scores])
+            lines.append([Text(title_of(row.structure)), *scores])
         columns = zip(*lines, strict=True)
         table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in columns))
         table.add_section()
@@ -231,7 +232,7 @@ def name_columns(rows: Sequence[TableRow]) -> list[str]:
 
 def name_cells(row: TableRow, columns: Sequence[str]) -> list[str]:
     """The cells that name a row, for the columns given."""
-    cells = [shorten_dataset(row.dataset), row.label, row.structure.capitalize()]
+    cells = [shorten_dataset(row.dataset), row.label, title_of(row.structure)]
     return cells[-len(columns) :]
 
 

@@ -242,8 +242,17 @@ def test_every_structure_may_have_a_source_of_its_own():
     assert source_of("mitochondria", given) == "synapsenet:mitochondria"
     assert source_of("membrane", given) == "auto"
     assert source_of("membrane", "folder,with=signs") == "folder,with=signs"
-    with pytest.raises(BenchError, match="unknown structure 'mitoo'"):
-        source_of("membrane", "vesicles=a,mitoo=b")
+    assert source_of("synaptic_cleft", "ribbon=a,Synaptic cleft=b") == "b"
+    known = ("ribbon", "vesicles")
+    assert source_of("ribbon", "mito=a,ribbon=b", known) == "b"
+    with pytest.raises(BenchError, match=r"unknown structure 'ribon': .*did you mean ribbon"):
+        source_of("vesicles", "vesicles=a,ribon=b", known)
+
+
+def test_a_file_with_an_equals_sign_is_no_structure(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=3.pt").touch()
+    assert source_of("ribbon", "lr=3.pt", ("ribbon",)) == "lr=3.pt"
 
 
 def test_a_volume_model_is_not_finetuned(finetune_from, tmp_path):

@@ -13,6 +13,7 @@ from bench.report.figures.overlays import OKABE_ITO, unit_colour
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
+from bench.structures import title_of
 
 METHOD_COLOURS = ("blue", "orange", "bluish green", "vermillion", "sky blue", "reddish purple")
 COLOURS = {name: unit_colour(colour) for name, colour in OKABE_ITO.items()}
@@ -48,7 +49,7 @@ def score_chart(rows: Sequence[TableRow]) -> Figure:
             axes = grid[line, column]
             members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure)]
             _draw_bars(axes, members, methods, _axis_range(rows, METRICS[rows[0].metric]))
-            axes.set_title(structure.capitalize())
+            axes.set_title(title_of(structure))
         if len(datasets) > 1:
             grid[line, 0].set_ylabel(f"Dataset {shorten_dataset(dataset)}")
     labels = {row.method: row.label for row in rows}
@@ -209,7 +210,7 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
     for axes, (dataset, structure) in zip(grid[0], panels, strict=True):
         members = [r for r in scored if (r.dataset, r.structure) == (dataset, structure)]
         _draw_panel(axes, members, names, methods, rows[0].metric)
-        axes.set_title(structure.capitalize())
+        axes.set_title(title_of(structure))
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("Annotated training sections")
     grid[0, 0].set_ylabel(f"{METRICS[rows[0].metric].heading}, mean over seeds")

@@ -22,7 +22,7 @@ from bench.report.figures.overlays import (
     draw_overlay,
     unit_colour,
 )
-from bench.structures import STRUCTURES, order_structures
+from bench.structures import STRUCTURES, order_structures, title_of
 
 # Enough for a panel of half a screen; larger sections are shrunk to it before plotting.
 PANEL_SIDE_PX = 1100
@@ -148,7 +148,7 @@ def contact_sheet(panels: Sequence[ContactPanel]) -> Figure:
             _show_nothing(axes)
         for axes, panel in zip(grid, members, strict=False):
             _draw_panel(axes, panel, colours)
-    _add_legend(figure, {name.capitalize(): colour for name, colour in colours.items()})
+    _add_legend(figure, {title_of(name): colour for name, colour in colours.items()})
     return figure
 
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Circle, Patch
 from bench.ingest.inspection.findings import Finding
 from bench.report.figures.figures import add_scale_bar, grey_rgb, outline_width
 from bench.report.figures.overlays import draw_outlines, unit_colour
+from bench.structures import title_of
 
 _WIDTH_IN = 8.0
 _DPI = 130
@@ -112,7 +113,7 @@ def _add_keys(
 ) -> None:
     """Puts the legend of outlines and rings under a figure."""
     handles: list[Patch | Line2D] = [
-        Patch(facecolor=unit_colour(colour), edgecolor="black", label=name.capitalize())
+        Patch(facecolor=unit_colour(colour), edgecolor="black", label=title_of(name))
         for name, colour in colours.items()
     ]
     handles += [

@@ -23,6 +23,7 @@ from bench.report.page.elements import Markup, element
 from bench.report.page.records import Curve, Shown
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
+from bench.structures import title_of
 
 # Methods beyond the colours there are begin them again, with other lines.
 _LINES = ("-", "--", ":", "-.")
@@ -238,7 +239,7 @@ def _by_structure(
 def _title_of(dataset: str, structure: str, rows: Sequence[TableRow]) -> str:
     """The structure, and the dataset where there are several."""
     several = len({row.dataset for row in rows}) > 1
-    return structure.capitalize() + (f", {shorten_dataset(dataset)}" if several else "")
+    return title_of(structure) + (f", {shorten_dataset(dataset)}" if several else "")
 
 
 def _figure(title: str, structure: str, chart: Markup, below: str = "") -> Markup:

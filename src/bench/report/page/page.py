@@ -21,6 +21,7 @@ from bench.report.page.records import Setting, Shown
 from bench.report.page.score_table import comparisons_section, score_table
 from bench.report.table_formats import MEANING, captions, shorten_dataset
 from bench.report.tables import TableRow
+from bench.structures import title_of
 
 # A browser that honours it asks nobody for anything, whatever the page holds.
 POLICY = (
@@ -108,7 +109,7 @@ def _summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
 def _filter_control(structures: Sequence[str]) -> Markup:
     """The choice of a structure, which the script shows."""
     options = [element("option", "all", value="")]
-    options += [element("option", name.capitalize(), value=name) for name in structures]
+    options += [element("option", title_of(name), value=name) for name in structures]
     choice = element("select", options, id="structure")
     return element("label", "Structure ", choice, class_="filter", hidden=True)
 

@@ -10,6 +10,7 @@ from bench.metrics.table import table_columns
 from bench.report.page.elements import Markup, element
 from bench.report.page.records import Picture, Shown
 from bench.report.table_formats import shorten_dataset
+from bench.structures import title_of
 
 PICTURES = (
     "The sections of the lowest, the median and the highest Dice of each method. Left: annotation; "
@@ -52,7 +53,7 @@ def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Mark
         articles.append(
             element(
                 "article",
-                element("h3", f"{row.structure.capitalize()}: {row.label}{dataset}"),
+                element("h3", f"{title_of(row.structure)}: {row.label}{dataset}"),
                 element(
                     "p", f"Seed {one.seed}{seeds}, run {one.run_id}. ", _BACK, class_="caption"
                 ),

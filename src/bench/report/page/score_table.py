@@ -26,6 +26,7 @@ from bench.report.table_formats import (
 )
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
+from bench.structures import title_of
 
 # More pairs than these wait behind a click.
 _OPEN_PAIRS = 10
@@ -121,7 +122,7 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
     for (dataset, structure), group in groupby(comparisons, key=lambda c: (c.dataset, c.structure)):
         pairs = list(group)
         seeds = any(pair.over_seeds for pair in pairs)
-        title = structure.capitalize() + (f", {shorten_dataset(dataset)}" if several else "")
+        title = title_of(structure) + (f", {shorten_dataset(dataset)}" if several else "")
         headers = HEADERS + SEED_HEADERS if seeds else HEADERS
         lines = (pair_cells(pair, seeds=seeds) for pair in pairs)
         parts.append(
