@@ -11,7 +11,6 @@ from bench.postprocess.instances import (
     label_mask,
     open_by_distance,
     open_mask,
-    segment_instances,
 )
 
 
@@ -50,7 +49,7 @@ def test_opening_keeps_what_the_border_cuts_and_removes_what_is_thin():
 @pytest.mark.parametrize("seed", range(20))
 def test_segmentation_equals_the_same_steps_of_skimage(seed):
     mask = random_mask(seed)
-    found = segment_instances(mask, opening_radius_px=1, min_area_px=12)
+    found = clean_mask(mask, opening_radius_px=1, min_area_px=12).labels
     parts = label(opening(mask, disk(1)), connectivity=1)
     # Up to max_size pixels are removed: 11 are too few, 12 are enough.
     kept = label(remove_small_objects(parts, max_size=11) > 0, connectivity=1)
@@ -62,9 +61,9 @@ def test_segmentation_equals_the_same_steps_of_skimage(seed):
 def test_min_area_is_the_smallest_area_kept():
     mask = np.zeros((5, 12), np.uint8)
     mask[0, :3] = mask[2, :4] = mask[4, :5] = 255
-    labels = segment_instances(mask, opening_radius_px=0, min_area_px=4)
+    labels = clean_mask(mask, opening_radius_px=0, min_area_px=4).labels
     assert np.bincount(labels.ravel()).tolist() == [60 - 9, 4, 5]
-    assert segment_instances(mask, opening_radius_px=0, min_area_px=0).max() == 3
+    assert clean_mask(mask, opening_radius_px=0, min_area_px=0).labels.max() == 3
 
 
 def test_corners_do_not_connect():
@@ -92,7 +91,7 @@ def test_empty_mask_has_no_instances_and_loses_nothing():
 def test_mask_is_left_as_it_was():
     mask = random_mask(3)
     before = mask.copy()
-    segment_instances(mask, opening_radius_px=2, min_area_px=30)
+    clean_mask(mask, opening_radius_px=2, min_area_px=30)
     np.testing.assert_array_equal(mask, before)
 
 

@@ -10,7 +10,7 @@ from skimage.morphology import disk, opening, remove_small_objects
 from bench.errors import BenchError
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.overlap import count_pixels, overlap_scores
-from bench.postprocess.instances import open_levels, segment_instances
+from bench.postprocess.instances import clean_mask, open_levels
 from bench.search.candidates import SEARCHABLE
 from bench.search.component_tree import build_tree
 from bench.search.threshold_counts import count_thresholds
@@ -83,7 +83,7 @@ def test_counts_of_sections_add_up():
     first, second = (count_thresholds(*section, AREAS) for section in sections)
     both = first + second
     pairs = [
-        (truth, segment_instances(levels >= 90, opening_radius_px=0, min_area_px=2))
+        (truth, clean_mask(levels >= 90, opening_radius_px=0, min_area_px=2).labels)
         for levels, truth in sections
     ]
     counts = [count_pixels(truth=truth, prediction=found) for truth, found in pairs]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,9 @@ class PreparedDataset:
     def read_labels(self, name: str, structure: str) -> np.ndarray:
         """Reads the instance ids (y, x) of a structure in a section; 0 is background.
 
+        An id is one object through all sections of a volume where the annotation says so: drawn
+        objects, and stacks of ids. Binary masks are numbered section by section.
+
         Returns:
             Ids in an unsigned type of up to 32 bits, which may differ between sections.
 
@@ -138,16 +141,6 @@ class PreparedDataset:
                 )
             found.setdefault(str(entry["region"]), []).append((int(entry["number"]), name))
         return {region: tuple(name for _, name in sorted(names)) for region, names in found.items()}
-
-    def read_volume(self, names: Sequence[str], structure: str | None = None) -> np.ndarray:
-        """Reads sections as a volume (z, y, x): the raw images, or the ids of a structure.
-
-        An id is one object through all sections where the annotation says so: drawn objects,
-        and stacks of ids. Binary masks are numbered section by section.
-        """
-        if structure is None:
-            return np.stack([self.read_raw(name) for name in names])
-        return np.stack([self.read_labels(name, structure).astype(np.uint32) for name in names])
 
     def instances(self, split: str, structure: str) -> int:
         """Returns how many instances of a structure a split has."""

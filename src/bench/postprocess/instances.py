@@ -60,11 +60,6 @@ def clean_mask(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) ->
     )
 
 
-def segment_instances(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) -> np.ndarray:
-    """Returns the labels of ``clean_mask``: ids 1, 2 .. without gaps, int32 (y, x)."""
-    return clean_mask(mask, opening_radius_px=opening_radius_px, min_area_px=min_area_px).labels
-
-
 def label_mask(mask: np.ndarray) -> np.ndarray:
     """Labels the 4-connected components of a mask: pixels that touch at a corner are apart.
 
