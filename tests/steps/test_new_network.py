@@ -1,4 +1,4 @@
-"""A network that this suite does not have, from a training to new images, as a row of each table."""
+"""A network that this suite does not have, from a training to new images."""
 
 import json
 from dataclasses import replace

@@ -108,6 +108,9 @@ class PreparedDataset:
     def read_labels(self, name: str, structure: str) -> np.ndarray:
         """Reads the instance ids (y, x) of a structure in a section; 0 is background.
 
+        An id is one object through all sections of a volume where the annotation says so: drawn
+        objects, and stacks of ids. Binary masks are numbered section by section.
+
         Returns:
             Ids in an unsigned type of up to 32 bits, which may differ between sections.
 
