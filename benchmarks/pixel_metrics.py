@@ -17,12 +17,7 @@ from measuring import Line, report, time_in_turns
 from skimage.metrics import contingency_table
 from sklearn.metrics import jaccard_score, precision_recall_curve, precision_recall_fscore_support
 
-from bench.metrics.curves import (
-    TOP_LEVEL,
-    average_precision,
-    histogram_scores,
-    precision_recall,
-)
+from bench.metrics.curves import TOP_LEVEL, average_precision, histogram_scores, precision_recall
 from bench.metrics.overlap import count_pixels
 from bench.metrics.table import METRICS
 from bench.search.candidates import pixel_curve

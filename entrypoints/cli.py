@@ -23,7 +23,7 @@ except ModuleNotFoundError:
     )
 
 from bench.config.settings import StepConfig
-from bench.core.process import set_up_process
+from bench.core.process import named_plugins, set_up_process
 from bench.errors import BenchError
 from bench.words import AUTO
 
@@ -61,15 +61,20 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     def callback(**values: Any) -> None:
         step(config_type(**values))
 
-    command = click.Command(
-        Path(sys.argv[0]).stem,
-        callback=callback,
-        params=make_options(config_type),
-        help=step.__doc__,
-        context_settings={"show_default": True, "max_content_width": 100},
-    )
     set_up_process()
+    name = Path(sys.argv[0]).stem
     try:
+        if named_plugins():
+            from bench.models.plugins import load_plugins
+
+            load_plugins()
+        command = click.Command(
+            name,
+            callback=callback,
+            params=make_options(config_type, name),
+            help=step.__doc__,
+            context_settings={"show_default": True, "max_content_width": 100},
+        )
         command.main(standalone_mode=False)
     except click.ClickException as error:
         fail(error.format_message())
@@ -83,7 +88,7 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         sys.exit("interrupted: the same command goes on where it stopped")
 
 
-def make_options(config_type: type[StepConfig]) -> list[click.Parameter]:
+def make_options(config_type: type[StepConfig], step: str) -> list[click.Parameter]:
     """Makes one option per field: ``--pixel_size_nm`` as mlflow writes it, or with dashes."""
     hints = get_type_hints(config_type)
     options: list[click.Parameter] = []
@@ -95,11 +100,20 @@ def make_options(config_type: type[StepConfig]) -> list[click.Parameter]:
                 [field.name, *sorted(names)],
                 type=param_type(hints[field.name]),
                 default=AUTO if field.default is None else field.default,
-                help=field.metadata["help"],
+                help=field.metadata["help"] + list_methods(field.name, step),
                 metavar=f"[{'|'.join(choices)}]" if choices else None,
             )
         )
     return options
+
+
+def list_methods(setting: str, step: str) -> str:
+    """The methods that a setting of a step may name, plugins' among them; else nothing."""
+    if setting not in ("method", "methods"):
+        return ""
+    from bench.methods import METHODS, names_of
+
+    return f" Rows: {', '.join(names_of(step) or METHODS)}."
 
 
 def param_type(hint: Any) -> click.ParamType:

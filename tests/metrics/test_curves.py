@@ -4,11 +4,7 @@ import sklearn.metrics
 
 from bench.errors import BenchError
 from bench.metrics import curves
-from bench.metrics.curves import (
-    average_precision,
-    histogram_scores,
-    precision_recall,
-)
+from bench.metrics.curves import average_precision, histogram_scores, precision_recall
 from bench.metrics.overlap import count_pixels, precision_score, recall_score
 
 

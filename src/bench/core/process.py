@@ -1,12 +1,17 @@
 """What every process of ours begins with. It stays light: `--help` answers at once."""
 
+import importlib.metadata
 import logging
+import os
 import signal
 import sys
 from typing import NoReturn
 
 # Seconds after which a lost signal is repeated.
 _REPEAT_S = 0.01
+# Where modules with rows from outside are named (docs/extending.md).
+PLUGIN_GROUP = "synapse_bench"
+PLUGIN_VARIABLE = "BENCH_PLUGINS"
 
 
 def set_up_process() -> None:
@@ -29,3 +34,11 @@ def set_up_process() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGALRM, interrupt)
     sys.unraisablehook = interrupt_again
+
+
+def named_plugins() -> dict[str, str]:
+    """The modules with rows from outside, and the distribution of each that is installed as one."""
+    points = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    installed = {point.module: point.dist.name if point.dist else "" for point in points}
+    named = os.environ.get(PLUGIN_VARIABLE, "").split(",")
+    return dict.fromkeys((name.strip() for name in named if name.strip()), "") | installed

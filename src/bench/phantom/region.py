@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
-from bench.phantom.render import DOMAINS, render_section
+from bench.phantom.render import DOMAINS, membrane_half_nm, render_section, stain_section
 from bench.phantom.scene import Scene, Section, build_scene
-from bench.phantom.stain import membrane_half_nm, stain_section
 from bench.phantom.vesicles import list_disk_pixels
 
 

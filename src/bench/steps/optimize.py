@@ -29,11 +29,7 @@ from bench.search.candidates import (
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations
 from bench.steps.scoring.evaluation_report import log_pictures, log_scores
-from bench.steps.scoring.optimize_members import (
-    Member,
-    find_members,
-    predictions_of,
-)
+from bench.steps.scoring.optimize_members import Member, find_members, predictions_of
 from bench.steps.scoring.optimize_report import (
     TestScores,
     log_recipe,

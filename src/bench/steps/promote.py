@@ -10,6 +10,7 @@ from bench.errors import BenchError
 from bench.metrics.table import HEADLINE, find_metric
 from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
+from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
@@ -240,6 +241,7 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
             structure=recipe.structure,
             pixel_size_nm=recipe.pixel_size_nm,
             packages={package for network in networks for package in network.packages},
+            plugins=plugins_of(network.name for network in networks),
             scores=_list_scores(recipe),
             tags=_version_tags(task.found, task.sha256),
             description=_write_description(recipe, task.found.run_id),

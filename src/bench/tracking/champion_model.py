@@ -8,6 +8,7 @@ import numpy as np
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from bench.inference.device import choose_compute
+from bench.models.plugins import require_plugins
 from bench.recipe.predictor import RecipePredictor, segment_array
 from bench.recipe.recipe import read_recipe_folder
 from bench.words import AUTO
@@ -20,9 +21,12 @@ class ChampionModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the recipe and its models, onto the device that ``model_config`` names."""
+        settings = context.model_config or {}
+        require_plugins(settings.get("plugins", {}))
         recipe, weights = read_recipe_folder(Path(context.artifacts["recipe"]))
-        device = (context.model_config or {}).get("device", AUTO)
-        self.predictor = RecipePredictor.open(recipe, weights, choose_compute(device, AUTO))
+        self.predictor = RecipePredictor.open(
+            recipe, weights, choose_compute(settings.get("device", AUTO), AUTO)
+        )
 
     def predict(
         self,

@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from bench.errors import BenchError
+from bench.models.plugins import Plugin
 from bench.tracking.queries import copies_folder, scratch_folder
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, without_password
@@ -208,6 +209,7 @@ def _save_champion(
     *,
     pixel_size_nm: float | None,
     packages: Collection[str],
+    plugins: Sequence[Plugin],
     model: Model,
 ) -> None:
     """Writes a champion as an MLflow model that needs nothing else of this suite.
@@ -217,19 +219,24 @@ def _save_champion(
         recipe_folder: A recipe with its weights, named ``recipe``.
         pixel_size_nm: Of the example; that of the recipe.
         packages: What its networks need beside what every network does.
+        plugins: What its networks come from, if not from this suite; their code goes along.
         model: Where it is logged.
     """
+    installed = [plugin.distribution for plugin in plugins]
     example = np.random.default_rng(0).integers(0, 256, (_EXAMPLE_PX, _EXAMPLE_PX), dtype=np.uint8)
     mlflow.pyfunc.save_model(
         str(path),
         python_model=str(_MODEL_CODE),
         artifacts={"recipe": str(recipe_folder)},
-        code_paths=[str(_PACKAGE)],
+        code_paths=[str(_PACKAGE), *(str(each.files) for each in plugins if not each.distribution)],
         signature=_champion_signature(),
         # mlflow has no type for a parameter of an example that is None.
         input_example=(example, {"pixel_size_nm": pixel_size_nm}) if pixel_size_nm else example,
-        pip_requirements=pin_requirements(packages),
-        model_config={"device": AUTO},
+        pip_requirements=pin_requirements({*packages, *filter(None, installed)}),
+        model_config={
+            "device": AUTO,
+            "plugins": {plugin.module: plugin.version for plugin in plugins},
+        },
         mlflow_model=model,
     )
 
@@ -241,6 +248,7 @@ def register_champion(
     structure: str,
     pixel_size_nm: float | None,
     packages: Collection[str],
+    plugins: Sequence[Plugin],
     scores: Mapping[str, float],
     tags: Mapping[str, str],
     description: str,
@@ -253,6 +261,7 @@ def register_champion(
         structure: What it segments.
         pixel_size_nm: Pixel size that it was chosen at; None if not known.
         packages: What its networks need beside what every network does.
+        plugins: What its networks come from, if not from this suite.
         scores: Its scores, by names such as ``val/dice``; also logged as metrics of the model.
         tags: Of the version.
         description: Of the version, for readers of the UI.
@@ -266,7 +275,12 @@ def register_champion(
     with scratch_folder() as scratch:
         path = Path(scratch) / "model"
         _save_champion(
-            path, recipe_folder, pixel_size_nm=pixel_size_nm, packages=packages, model=described
+            path,
+            recipe_folder,
+            pixel_size_nm=pixel_size_nm,
+            packages=packages,
+            plugins=plugins,
+            model=described,
         )
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")

@@ -11,6 +11,7 @@ from bench.cluster.clusters import LOCAL, open_cluster, read_profile, threads_ea
 from bench.cluster.graph import Outcome, Task, run_graph
 from bench.config.running import BenchmarkConfig
 from bench.methods import METHODS
+from bench.models.plugins import plugin_versions
 from bench.steps.grid.cells import GridCell
 from bench.tracking.ownership.stale import reap
 from bench.tracking.runs import Run
@@ -70,6 +71,7 @@ def grid_tasks(
         "experiment": store.experiment_id,
         "parent": parent,
         "folder": os.getcwd(),  # noqa: PTH109
+        "plugins": plugin_versions(),
     }
     tasks: dict[str, Task] = {}
 

@@ -9,6 +9,7 @@ from bench.cluster.child import answer_parent, attempt
 from bench.cluster.graph import Outcome
 from bench.config.running import BenchmarkConfig
 from bench.core.process import set_up_process
+from bench.models.plugins import require_plugins
 from bench.steps.grid.cells import GridCell, evaluate_cell, make_model, search_structure
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store, open_store
@@ -17,7 +18,12 @@ from bench.tracking.store import Store, open_store
 def _do_task(payload: dict[str, Any]) -> Outcome:
     """Does a task; whatever goes wrong is its outcome."""
     task, results = payload["payload"], payload["results"]
-    return attempt(lambda: _call_step(task, results, _open_same_store(task)), task, (BusyError,))
+
+    def work() -> Any:
+        require_plugins(task["plugins"])
+        return _call_step(task, results, _open_same_store(task))
+
+    return attempt(work, task, (BusyError,))
 
 
 def _open_same_store(task: dict[str, Any]) -> Store:

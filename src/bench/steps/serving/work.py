@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.resumable import Advance
 from bench.ingest.images.planes import Plane
+from bench.models.plugins import plugin_versions, require_plugins
 from bench.postprocess.segmentation import PostprocessSettings
 from bench.recipe.predictor import RecipePredictor
 from bench.recipe.recipe import RECIPE_FILE, read_recipe, recipe_to_json
@@ -135,6 +136,7 @@ def hand_over(work: Work, weights: Sequence[Path], config: SegmentConfig) -> Non
         "device": config.device,
         "pixel_size_nm": config.pixel_size_nm,
         "raw_key": config.raw_key,
+        "plugins": plugin_versions(),
     }
     write_json(folder / SETTINGS, settings)
 
@@ -153,6 +155,7 @@ def take_over(folder: Path) -> Handover:
             f"workers must see the output's folder, {folder} cannot be read ({error.strerror}): "
             "choose an output on storage that all machines share"
         ) from error
+    require_plugins(settings["plugins"])
     compute = choose_compute(settings["device"], AUTO)
     check_device(settings["compute"], describe_compute(compute))
     recipe = read_recipe(given / RECIPE_FILE)
