@@ -22,8 +22,9 @@ from bench.inference.feeding import normalise_section
 from bench.inference.tiles import predict_section
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.models.checkpoint import load_checkpoint
+from bench.models.networks import GEOMETRIES
 from bench.models.unet2d import build_torch_em_unet2d
-from bench.steps.training.choices import GEOMETRIES, pick_geometry
+from bench.steps.training.choices import pick_geometry
 
 PEER_TILE, PEER_HALO = 512, 128
 PEER = "predict_with_halo, 512 + 128, fp32"

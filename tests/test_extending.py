@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from bench.dataset.prepared import PreparedDataset
+
 PROJECT = Path(__file__).parents[1]
 PAGE = PROJECT / "docs" / "extending.md"
 # What begins every piece of code: its file, and where in the file it belongs if not all of it.
@@ -136,7 +138,7 @@ def test_the_page_has_all_five():
 
 def test_a_network_of_a_plugin_segments_a_structure_of_the_data(chain):
     folder, _ = chain
-    labels = tifffile.imread(next((folder / "segmented").rglob("section.tif")))
+    labels = tifffile.imread(folder / "segmented" / "ribbon" / "section.tif")
     assert labels.shape == (64, 64)
     # A disc of radius 11 has 377 px; two of them are in every section.
     assert 100 < np.count_nonzero(labels) < 2000
@@ -144,9 +146,9 @@ def test_a_network_of_a_plugin_segments_a_structure_of_the_data(chain):
 
 def test_a_metric_of_a_plugin_is_a_column_of_the_table(chain):
     folder, _ = chain
-    (table,) = (folder / "table").glob("*.md")
-    assert "Count error (%)" in table.read_text()
-    assert "Three convolutions" in table.read_text()
+    table = (folder / "table" / "benchmark.md").read_text()
+    assert "Count error (%)" in table
+    assert "Three convolutions" in table
 
 
 def test_a_step_is_a_run(chain):
@@ -172,20 +174,24 @@ def test_mlflow_runs_the_step_and_its_row_is_in_mlproject(checkout, environment,
 
 
 def test_an_annotation_format_is_read(checkout, environment, write_tree, tmp_path):
-    tree = write_tree(tmp_path / "tree", {"train": 1})
-    (image,) = tree.glob("train/raw/*.png")
-    (tmp_path / "flat").mkdir()
-    shutil.copy(image, tmp_path / "flat" / "a.png")
-    spots = tmp_path / "flat" / "a.spots"
-    spots.write_text("vesicle,0,20,20,5\nvesicle,0,40,44,3\n")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    tree = write_tree(tmp_path / "tree", {"train": 1, "val": 1})
+    for name, image in zip("ab", sorted(tree.glob("*/raw/*.png")), strict=True):
+        shutil.copy(image, flat / f"{name}.png")
+        (flat / f"{name}.spots").write_text("vesicle,0,20,20,5\nvesicle,0,40,44,3\n")
     prepare = [
-        *(sys.executable, "entrypoints/prepare.py", "--input", str(tmp_path / "flat")),
-        *("--pixel_size_nm", "5", "--splits", "train=0", "--output", str(tmp_path / "data")),
+        *(sys.executable, "entrypoints/prepare.py", "--input", str(flat)),
+        *("--pixel_size_nm", "5", "--splits", "train=0;val=1", "--output", str(tmp_path / "data")),
     ]
     run(prepare, checkout, environment)
-    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
-    assert "vesicles" in json.dumps(manifest)
-    spots.write_text("vesicle,0,here\n")
+    dataset = PreparedDataset.open(tmp_path / "data")
+    (name,) = dataset.sections("train")
+    labels = dataset.read_labels(name, "vesicles")
+    # Pixels whose centres are in a circle of radius 5 around a pixel's corner, and of radius 3.
+    assert np.bincount(labels.ravel())[1:].tolist() == [80, 32]
+    assert labels[20, 20] == 1
+    (flat / "b.spots").write_text("vesicle,0,here\n")
     done = subprocess.run(
         prepare, cwd=checkout, env=environment, capture_output=True, text=True, check=False
     )

@@ -75,7 +75,7 @@ def _read_imod(path: Path, image: Path) -> Annotation:
 
 
 # From an annotation file and its image to the objects, by the ending of the file's name.
-_ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
+ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
     ".roi": lambda path, _: Annotation(*read_rois(path)),
     ".zip": lambda path, _: Annotation(*read_rois(path)),
     ".mod": _read_imod,
@@ -86,7 +86,7 @@ _ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
 
 def is_annotation(path: Path) -> bool:
     """Whether a path looks like an annotation file."""
-    return path.suffix.lower() in _ANNOTATION_FORMATS and path.is_file()
+    return path.suffix.lower() in ANNOTATION_FORMATS and path.is_file()
 
 
 def read_annotation(path: Path, image: Path) -> Annotation:
@@ -99,7 +99,7 @@ def read_annotation(path: Path, image: Path) -> Annotation:
     Raises:
         BenchError: If the file cannot be read, or is about other images.
     """
-    return _ANNOTATION_FORMATS[path.suffix.lower()](path, image)
+    return ANNOTATION_FORMATS[path.suffix.lower()](path, image)
 
 
 def draw_pages(
