@@ -40,7 +40,7 @@ def only_background(tree: Path) -> None:
 
 
 def strange_structure(tree: Path) -> None:
-    (tree / "val/vesicles").rename(tree / "val/nuclei")
+    (tree / "val/vesicles").rename(tree / "val/cell (1)")
 
 
 def not_a_number(tree: Path) -> None:
@@ -87,7 +87,7 @@ def fractions(tree: Path) -> None:
         (other_size, "val/vesicles/s3.png must have the size of val/raw/s3.png, 64 x 64 px"),
         (colour, "train/raw/s0.png must be grey, received 3 colour channels that differ"),
         (only_background, "masks of vesicles must have foreground in train"),
-        (strange_structure, "must be named after a structure: unknown structure 'nuclei'"),
+        (strange_structure, "must be named after a structure: a structure's name must be a letter"),
         (not_a_number, "s0.tif must hold finite numbers, received NaN or infinity in 1 px"),
         (truncated, "s2.png must be a whole PNG or TIFF file"),
         (not_an_image, "s2.png must be a whole PNG or TIFF file"),

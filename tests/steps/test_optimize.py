@@ -266,7 +266,7 @@ def test_choices_stay_the_same_with_noise_for_test_labels(
         ({"methods": "finetuned"}, "there are none of mitochondria .* by finetuned"),
         ({"structure": "vesicles"}, "there are none of vesicles"),
         ({"runs": "nonsense"}, "no run has the id 'nonsense'"),
-        ({"structure": "membrane"}, "structure of this dataset"),
+        ({"structure": "membrane"}, "unknown structure 'membrane': choose one of mitochondria"),
     ],
 )
 def test_bad_settings_are_said_in_one_line(searched, tmp_path, settings, message):

@@ -371,7 +371,7 @@ def test_a_champion_that_is_not_there(
         return said.splitlines()[-1]
 
     promote_run(use_searched.single)
-    assert "there are champions of mitochondria, received 'vesicles': choose one" in refused(
+    assert "unknown structure of a champion 'vesicles': choose one of mitochondria" in refused(
         "--structure", "vesicles"
     )
     assert "segments mitochondria, received structure=vesicles" in refused(

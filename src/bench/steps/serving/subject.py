@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.running import SegmentConfig
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown_name
 from bench.inference.symmetries import find_augmentations
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.recipe.recipe import Recipe
@@ -90,11 +90,7 @@ def _choose_structure(name: str, store: Store) -> str:
         structure = find_structure(name).name
         # Without any champion the registry's own error says how to make one.
         if champions and structure not in champions:
-            raise BenchError(
-                f"segment takes the champion of a structure, there are champions of "
-                f"{', '.join(champions)}, received {name!r}: choose one of them, or run promote "
-                f"with structure={structure} first"
-            )
+            raise unknown_name("structure of a champion", structure, champions)
         return structure
     if len(champions) != 1:
         there = f"there are champions of {', '.join(champions)}" if champions else "there is none"
