@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -6,13 +7,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 # Tiny networks on a busy machine: with several threads they mostly wait for each other. Read by
 # torch when it is imported, here and in child processes.
@@ -399,6 +402,76 @@ def run_entry_point(monkeypatch, capsys) -> Iterator[Callable]:
     handler = signal.getsignal(signal.SIGTERM)
     yield run
     signal.signal(signal.SIGTERM, handler)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Lengths in nm and how many they are."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def __add__(self, other: "Distances") -> "Distances":
+        return Distances(self.total + other.total, self.count + other.count)
+
+
+def measure_distances(section) -> Distances:
+    """From every foreground pixel of the truth's outline to the nearest of the prediction's."""
+    outlines = [
+        mask & ~binary_erosion(mask) for mask in (section.truth > 0, section.prediction > 0)
+    ]
+    if section.pixel_size_nm is None or not outlines[1].any():
+        return Distances()
+    distances = distance_transform_edt(~outlines[1])[outlines[0]] * section.pixel_size_nm
+    return Distances(float(distances.sum()), distances.size)
+
+
+@contextmanager
+def registered_rows() -> Iterator[tuple[str, str]]:
+    """Registers a length where less is better, of no threshold, and a share that may choose."""
+    from bench.metrics import table
+
+    kept = dict(table.METRICS)
+    distance = table.Metric(
+        "Boundary distance",
+        "From an annotated outline to the nearest predicted one.",
+        lambda found: found.total / found.count if found.count else math.nan,
+        measure=measure_distances,
+        basis="pixels",
+        direction="lower",
+        high=math.inf,
+        unit="nm",
+        decimals=1,
+    )
+    missed = table.Metric(
+        "Missed",
+        "FN / (TP + FN) over pixels.",
+        lambda found: 1 - table.recall_score(found),
+        lambda n: (n.truth_px - n.true_px, n.truth_px),
+        measure=table.measure_pixels,
+        basis="pixels",
+        direction="lower",
+    )
+    table.register_metric("boundary_nm", distance)
+    table.register_metric("missed", missed)
+    try:
+        yield "boundary_nm", "missed"
+    finally:
+        table.METRICS.clear()
+        table.METRICS.update(kept)
+
+
+@pytest.fixture
+def two_rows() -> Iterator[tuple[str, str]]:
+    """Names of two metrics that are registered for a test."""
+    with registered_rows() as names:
+        yield names
+
+
+@pytest.fixture(scope="session")
+def with_rows() -> Callable:
+    """The same as a context."""
+    return registered_rows
 
 
 @pytest.fixture(scope="session")

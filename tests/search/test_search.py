@@ -21,7 +21,7 @@ from bench.metrics.table import (
 from bench.postprocess.watershed import WatershedSettings
 from bench.search.candidates import Candidate, Evidence, middle_of_best, score_candidate
 from bench.search.finalists import choose_finalists
-from bench.search.map_search import MapSettings, search_maps
+from bench.search.map_search import MapSettings, rank, search_maps
 from bench.search.search import SearchSettings, search_combinations
 
 RADII, AREAS = (0, 1, 2), (0, 6, 20)
@@ -159,6 +159,43 @@ def test_a_weighted_mean_favours_the_better_model(make_evidence):
     best = choose_finalists(found, 1, "dice")[0]
     assert best.weighted
     assert dict(zip(best.members, best.weights, strict=True))["good"] > 1
+
+
+def test_equal_blends_are_in_the_order_of_their_plan_in_every_process(make_evidence):
+    """A set would order them by hashes of texts, which differ from process to process."""
+    evidence = make_evidence(dict.fromkeys("abcdef", 0.8), augmentations=1)
+    found = search_maps(evidence, replace(EVERYTHING, ensembles=("mean",)), quiet)
+    alone = [blend.members for blend in rank(found, "dice") if len(blend.members) == 1]
+    members = [name for (name,) in alone]
+    for size in (2, 3):
+        of_size = [blend.members for blend in found if len(blend.members) == size]
+        assert of_size == list(combinations(members, size))
+
+
+@pytest.mark.parametrize("metric", ["missed", "boundary_nm"])
+def test_a_search_by_what_is_lower_finds_what_a_search_by_its_opposite_does(
+    make_evidence, two_rows, metric
+):
+    """Recall is 1 less the missed share; and a length that is not searched is never measured."""
+
+    def fail(section):
+        raise AssertionError
+
+    METRICS["boundary_nm"] = replace(METRICS["boundary_nm"], measure=fail)
+    evidence = make_evidence({"m": 0.7, "n": 0.8}, augmentations=2)
+    if metric == "boundary_nm":
+        with pytest.raises(BenchError, match=r"received 'boundary_nm': choose .*, missed$"):
+            search(evidence, replace(EVERYTHING, metric=metric), finalists=2)
+        return
+    result = search(evidence, replace(EVERYTHING, metric=metric), finalists=2)
+    opposite = search(evidence, replace(EVERYTHING, metric="recall"), finalists=2)
+    assert result.winner == opposite.winner
+    assert result.candidates == opposite.candidates
+    assert [each.gain for each in result.ablation] == pytest.approx(
+        [each.gain for each in opposite.ablation]
+    )
+    for candidate in result.candidates:
+        assert candidate.scores["missed"] == pytest.approx(1 - candidate.scores["recall"])
 
 
 @pytest.mark.parametrize(

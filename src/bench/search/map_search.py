@@ -189,7 +189,7 @@ def _score_all(
     evidence: Evidence, blends: Iterable[Blend], report: ReportProgress, what: str
 ) -> Histograms:
     """Scores blends on all sections."""
-    planned = sorted(set(blends), key=lambda blend: blend.augmentations)
+    planned = sorted(dict.fromkeys(blends), key=lambda blend: blend.augmentations)
     found: Histograms = {}
     for number, section in enumerate(evidence.sections, start=1):
         for _, alike in groupby(planned, key=lambda blend: blend.augmentations):
