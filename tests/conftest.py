@@ -118,8 +118,19 @@ def check_results(part: str, results: Any, file: Path, *, store: bool) -> str:
     if not store:
         return f"results of {part!r} version {version} must be stored: run `{command}`"
     everything[part] = {"version": version, "results": found}
-    file.write_text(json.dumps(everything, indent=1, sort_keys=True) + "\n")
+    file.write_text(format_results(everything))
     return ""
+
+
+def format_results(everything: dict[str, Any]) -> str:
+    """JSON of a line per result."""
+    parts = []
+    for part, stored in sorted(everything.items()):
+        results = sorted(stored["results"].items())
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in results)
+        head = f'{json.dumps(part)}: {{"version": {stored["version"]}, "results": {{'
+        parts.append(f"{head}\n{lines}\n}}}}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 @pytest.fixture

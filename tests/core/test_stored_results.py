@@ -60,6 +60,7 @@ def feeding(_):
         "normalised": normalise_section(raw),
         "contrast": stretch_contrast(raw),
         "smaller": resize_section(raw, (50, 70)),
+        "much smaller": resize_section(raw, (20, 18)),
         "larger": feed_section(raw, info, 5.0)[:],
         "labels": resize_labels(labels, (50, 70)),
         "shapes": [list(model_shape(raw.shape, 4.0, nm)) for nm in (5.0, 4.02, None)],
@@ -207,7 +208,12 @@ def network_sam(request):
 
 
 def sam_masks(request):
-    from bench.inference.sam_masks import MaskSettings, find_by_decoder, make_generator
+    from bench.inference.sam_masks import (
+        MaskSettings,
+        find_by_decoder,
+        make_generator,
+        segment_section,
+    )
     from bench.inference.sam_masks import embed_window as embed
     from bench.inference.sam_windows import Mask, join_masks, paint_masks, place_windows
 
@@ -229,7 +235,14 @@ def sam_masks(request):
     with torch.inference_mode():
         embedding = embed(generator._predictor, window)
         _, foreground = find_by_decoder(generator, embedding, windows[0], settings)
+        # Every pixel is foreground and near to a centre: an instance in each window, joined.
+        anything = MaskSettings("ais", 2, 0.0, 0.0, 0.7, 1.0, 1.0, 0.0, 1, None)
+        found, certainty = segment_section(
+            network, make_section(0)[0], anything, tile_px=32, halo_px=8
+        )
     return {
+        "found": np.bincount(found.ravel()).tolist(),
+        "certainty": certainty,
         "windows": [[w.y0, w.x0, w.y1, w.x1] for w in windows],
         "areas": np.bincount(painted.ravel()).tolist(),
         "scores": scores,

@@ -215,7 +215,7 @@ def test_the_same_recipe_is_registered_once(use_searched, caplog):
     caplog.clear()
     with caplog.at_level("INFO"):
         assert promote_run(searched.ensemble) == first
-        # Made by another version of the code, the run is another.
+        # By another version of the step, the run is another.
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(VERSIONS, "promote", VERSIONS["promote"] + 1)
             second = promote_run(searched.ensemble)

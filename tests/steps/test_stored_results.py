@@ -18,6 +18,7 @@ from bench.config.running import SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import DomainAdaptConfig, MicrosamConfig
 from bench.core.version import VERSIONS
+from bench.dataset.prepared import PreparedDataset
 from bench.models.checkpoint import load_checkpoint, save_checkpoint
 from bench.models.sam import write_tiny_sam
 from bench.steps.domain_adapt import domain_adapt
@@ -27,6 +28,8 @@ from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.segment import segment
+from bench.steps.training.choices import GEOMETRIES, pick_geometry
+from bench.steps.training.data import TrainingData
 from bench.tracking.descriptions import RUNS
 from bench.tracking.registry import find_champion
 
@@ -112,7 +115,16 @@ def test_finetune(pipeline, same_as_stored):
     names = ("train/loss", "train/lr")
     curves = {name: curve(pipeline.store, pipeline.trained, name) for name in names}
     settings = ("foreground_weight", "epoch_iterations", "loss", "model/parameters")
-    same_as_stored("finetune", curves | read(pipeline.store, pipeline.trained, *settings))
+    dataset = PreparedDataset.open(pipeline.dataset)
+    few = TrainingData.choose(dataset, "mitochondria", labelled=2, seed=1, fed_nm=5.0)
+    geometries = tuple((tile, halo) for tile in (384, 512) for halo in (64, 128))
+    chosen = {
+        "labelled": list(few.names),
+        "geometries": [list(geometry) for geometry in GEOMETRIES],
+        "geometry": list(pick_geometry(geometries, [0.77, 0.7731, 0.7735, 0.774])),
+    }
+    curves |= read(pipeline.store, pipeline.trained, *settings)
+    same_as_stored("finetune", curves | chosen)
 
 
 def test_domain_adapt(own_store, pipeline, source, same_as_stored):
