@@ -16,7 +16,7 @@ MODULES = {
 USERS = ("src", "entrypoints", "tests", "benchmarks", "docker")
 FILES = [path for folder in USERS for path in sorted((PROJECT / folder).rglob("*.py"))]
 TEXTS = [*FILES, *sorted((PROJECT / "docs").glob("*.md")), *sorted(PROJECT.glob("*.md"))]
-IMPORT = re.compile(r"^ *from (bench[\w.]*) import \(?((?:[\w ]+,?)+)", re.MULTILINE)
+IMPORT = re.compile(r"^ *from (bench[\w.]*) import (\([^)]*\)|[\w ,]+)", re.MULTILINE)
 # Where the log of a file goes is the same in all of them.
 EVERYWHERE = {"log"}
 
@@ -130,7 +130,7 @@ def names_in_text(path: Path) -> set[str]:
     return {
         f"{module}.{name.split(' as ')[0].strip()}"
         for module, names in IMPORT.findall(path.read_text())
-        for name in names.split(",")
+        for name in names.strip("()").split(",")
         if name.strip()
     }
 
