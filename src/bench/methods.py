@@ -71,82 +71,31 @@ class Method:
 
 
 # A new method is one row (and one of NETWORKS where its network is new).
+# fmt: off
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
         Method("unadapted", "Unadapted", _UNET, "", SOURCE, seeded=False, first_release=True),
-        Method(
-            "domain_adapted",
-            "Domain adapted",
-            _UNET,
-            "domain_adapt",
-            SOURCE,
-            confidence=0.9,
-            first_release=True,
-        ),
+        Method("domain_adapted", "Domain adapted", _UNET, "domain_adapt", SOURCE,
+               confidence=0.9, first_release=True),
         Method("domain_adapted_auto", "Domain adapted (auto)", _UNET, "domain_adapt", SOURCE),
-        Method(
-            "finetuned",
-            "Fine-tuned (focal-Dice)",
-            _UNET,
-            "finetune",
-            SOURCE,
-            "focal_dice",
-            first_release=True,
-        ),
-        Method(
-            "finetuned_dice",
-            "Fine-tuned (Dice)",
-            _UNET,
-            "finetune",
-            SOURCE,
-            "dice",
-            first_release=True,
-        ),
-        Method(
-            "da_finetuned",
-            "DA + fine-tuned",
-            _UNET,
-            "finetune",
-            "domain_adapted",
-            "focal_dice",
-            first_release=True,
-        ),
-        Method(
-            "finetuned_boundary",
-            "Fine-tuned (boundary)",
-            _UNET,
-            "finetune",
-            SOURCE,
-            "focal_dice",
-            _WITH_BOUNDARY,
-            first_release=True,
-        ),
-        Method(
-            "microsam_zero_shot",
-            "micro-SAM zero-shot",
-            _SAM,
-            "microsam",
-            SOURCE,
-            mode="zero_shot",
-            seeded=False,
-            first_release=True,
-        ),
-        Method(
-            "microsam_finetuned",
-            "micro-SAM fine-tuned",
-            _SAM,
-            "microsam",
-            SOURCE,
-            optimiser="adamw",
-            lr=1e-5,
-            mode="finetune",
-            first_release=True,
-        ),
+        Method("finetuned", "Fine-tuned (focal-Dice)", _UNET, "finetune", SOURCE, "focal_dice",
+               first_release=True),
+        Method("finetuned_dice", "Fine-tuned (Dice)", _UNET, "finetune", SOURCE, "dice",
+               first_release=True),
+        Method("da_finetuned", "DA + fine-tuned", _UNET, "finetune", "domain_adapted",
+               "focal_dice", first_release=True),
+        Method("finetuned_boundary", "Fine-tuned (boundary)", _UNET, "finetune", SOURCE,
+               "focal_dice", _WITH_BOUNDARY, first_release=True),
+        Method("microsam_zero_shot", "micro-SAM zero-shot", _SAM, "microsam", SOURCE,
+               mode="zero_shot", seeded=False, first_release=True),
+        Method("microsam_finetuned", "micro-SAM fine-tuned", _SAM, "microsam", SOURCE,
+               mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
     )
 }
+# fmt: on
 
 FIRST_RELEASE = tuple(row.name for row in METHODS.values() if row.first_release)
 
@@ -160,6 +109,21 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
+
+
+def find_method_of(step: str, name: str) -> Method:
+    """Returns the row of a name, whose model a step makes.
+
+    Raises:
+        BenchError: If the table has no such row, or another step makes it.
+    """
+    method = find_method(name)
+    if method.step != step:
+        raise BenchError(
+            f"{step} runs methods of its own ({', '.join(names_of(step))}), received "
+            f"method={name}: run {method.step or 'evaluate'} with it"
+        )
+    return method
 
 
 def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
@@ -178,12 +142,7 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
         BenchError: If method and source contradict each other, the method is not one of
             fine-tuning, or has no source by default.
     """
-    method = _find_row(source, loss) if name == AUTO else find_method(name)
-    if method.step != "finetune":
-        raise BenchError(
-            f"finetune runs methods of its own ({', '.join(names_of('finetune'))}), received "
-            f"method={name}: run {method.step or 'evaluate'} with it"
-        )
+    method = _find_row(source, loss) if name == AUTO else find_method_of("finetune", name)
     _check_source(method, source)
     if source != AUTO or method.start in METHODS:
         return method, source

@@ -5,12 +5,19 @@ import numpy as np
 import pytest
 import torch
 
+from bench.errors import BenchError
 from bench.inference import resumable, tiles
 from bench.inference.device import Compute
 from bench.inference.prediction import SectionPrediction, open_predictor
 from bench.inference.resumable import count_steps, open_resumable
 from bench.inference.tile_store import finished_tiles
-from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
+from bench.models.checkpoint import (
+    ModelInfo,
+    build_model,
+    load_checkpoint,
+    load_info,
+    save_checkpoint,
+)
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -111,6 +118,16 @@ def test_a_finished_prediction_is_only_read(model, tmp_path, monkeypatch):
     again = open_resumable(model, CPU, "vesicles")(raw, None, tmp_path, steps.append)
     np.testing.assert_array_equal(first.foreground, again.foreground)
     assert steps[-1] == 9
+
+
+def test_a_normalisation_that_is_not_known_is_refused(model, monkeypatch):
+    """Of a later version, or a laboratory's: what is computed without it would be wrong."""
+    network, info = load_checkpoint(model)
+    other = model.with_name("other.safetensors")
+    save_checkpoint(other, network, replace(info, normalisation="dataset"))
+    for opened in (open_resumable, open_predictor):
+        with pytest.raises(BenchError, match="unknown normalisation 'dataset': choose one of sect"):
+            opened(other, CPU, "vesicles")
 
 
 def test_instances_of_the_model_itself_are_passed_on(model, tmp_path, monkeypatch):

@@ -83,32 +83,32 @@ def test_nothing_is_pickled(checkpoint):
 
 # As version 1.0 of this suite wrote it.
 WRITTEN_BEFORE = """{
-  "format": "synapse-bench-checkpoint",
-  "version": 1,
-  "weights_sha256": "SHA256",
   "architecture": "unet2d",
   "arguments": {
-    "in_channels": 1,
     "depth": 3,
     "features": 4,
+    "in_channels": 1,
     "out_channels": 2
   },
+  "format": "synapse-bench-checkpoint",
+  "halo_px": 16,
+  "inference": {},
+  "input_pixel_size_nm": 4.5,
+  "normalisation": "section",
   "outputs": [
     "foreground",
     "boundary"
   ],
   "structure": "mitochondria",
-  "input_pixel_size_nm": 4.5,
-  "normalisation": "section",
   "tile_px": 64,
-  "halo_px": 16,
   "training": {
-    "method": "finetuned_boundary",
     "dataset": "0123",
     "iteration": 7,
+    "method": "finetuned_boundary",
     "val_dice": 0.5
   },
-  "inference": {}
+  "version": 1,
+  "weights_sha256": "SHA256"
 }
 """
 
@@ -123,7 +123,7 @@ def test_what_was_written_before_is_read(checkpoint):
     assert all(torch.equal(weights[name], t) for name, t in network.state_dict().items())
     # What is written now says it in the same words.
     save_checkpoint(checkpoint, network, info)
-    assert json.loads(checkpoint.with_suffix(".json").read_text()) == json.loads(description)
+    assert checkpoint.with_suffix(".json").read_text() == description
 
 
 def test_output_is_logits(checkpoint):

@@ -68,7 +68,7 @@ def test_instances_stand_beside_augmented_scores_with_a_note(evaluated, tabulate
     rows = tabulate(augmentations="paper")
     assert float(rows["microsam_zero_shot", "vesicles"]["dice"]) == 0.6
     assert rows["microsam_zero_shot", "vesicles"]["warnings"] == (
-        "without augmentations=paper: micro-SAM finds instances, whose ids have no mean over "
+        "without augmentations=paper: its network finds instances, whose ids have no mean over "
         "symmetries"
     )
     assert rows["scratch", "vesicles"]["warnings"].startswith("mean over 7 symmetries")

@@ -262,6 +262,7 @@ def test_montages_of_a_folder(pipeline, adapt, tmp_path, caplog):
         ({"tile_px": 40}, r"tile_px \+ 2 halo_px must be a multiple of 16, received 72"),
         ({"unlabelled": "no/such"}, "unlabelled must name folders or files .* no/such"),
         ({"structure": "membrane"}, "unknown structure of this dataset 'membrane'"),
+        ({"method": "scratch"}, "domain_adapt runs methods of its own .* run finetune with it"),
     ],
 )
 def test_what_does_not_fit_is_one_line(adapt, tmp_path, settings, message):

@@ -173,6 +173,8 @@ def test_nothing_found_is_said(store, base, caplog):
         ({"structure": "membrane"}, "membrane"),
         ({"device": "cuda:99"}, "device must be auto, cpu or a GPU"),
         ({"labelled": 99}, "labelled must be at most"),
+        ({"method": "microsam_finetuned"}, "made with mode=finetune, received mode=zero_shot"),
+        ({"method": "scratch"}, "microsam runs methods of its own .* run finetune with it"),
     ],
 )
 def test_settings_that_cannot_be_meant(store, base, settings, message):

@@ -318,6 +318,14 @@ def test_the_requirements_are_what_a_prediction_imports(use_searched, run_elsewh
     assert wanted <= given, wanted - given
 
 
+def test_a_package_of_a_network_must_be_installed():
+    assert set(pin_requirements({"micro_sam"})) - set(pin_requirements(())) == {
+        f"micro_sam=={importlib.metadata.version('micro_sam')}"
+    }
+    with pytest.raises(BenchError, match="installed distributions, no_such is none"):
+        pin_requirements({"no_such"})
+
+
 def test_bad_input_is_one_line(use_searched, run_entry_point):
     searched = use_searched
     for arguments, message in [

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.models.checkpoint import build_model
 from bench.training.augment import StrongView
@@ -115,3 +116,8 @@ def test_labels_are_the_teachers_probabilities():
     labels, accepted = labeller(lambda image: torch.logit(image), probabilities)
     torch.testing.assert_close(labels, probabilities)
     assert accepted.flatten().tolist() == [1, 0, 0, 1, 1, 1, 0, 0]
+
+
+def test_another_network_cannot_be_shifted():
+    with pytest.raises(BenchError, match=r"this one has none: give confidence a number"):
+        shift_outputs(torch.nn.Conv2d(1, 1, 3), (0.5,))

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction import SAME_SCALE, foreground_channel
 from bench.ingest.images.planes import UnlabelledImage, hash_unlabelled, read_unlabelled
-from bench.methods import METHODS, Method, find_method, names_of
+from bench.methods import METHODS, Method, find_method_of, names_of
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.networks import find_trainable
 from bench.steps.training.data import (
@@ -137,17 +137,11 @@ def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
 
 def _choose_method(config: DomainAdaptConfig) -> Method:
     """The row that a config names, or the one whose confidence is given, or is not, like its."""
-    if config.method == AUTO:
-        given = config.confidence is not None
-        rows = [METHODS[name] for name in names_of("domain_adapt")]
-        return next(row for row in rows if (row.confidence is not None) == given)
-    method = find_method(config.method)
-    if method.step != "domain_adapt":
-        raise BenchError(
-            f"domain_adapt runs methods of its own ({', '.join(names_of('domain_adapt'))}), "
-            f"received method={method.name}: run {method.step or 'evaluate'} with it"
-        )
-    return method
+    if config.method != AUTO:
+        return find_method_of("domain_adapt", config.method)
+    given = config.confidence is not None
+    rows = [METHODS[name] for name in names_of("domain_adapt")]
+    return next(row for row in rows if (row.confidence is not None) == given)
 
 
 def _identify(task: _Task) -> Identity:

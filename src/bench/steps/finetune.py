@@ -1,8 +1,10 @@
 """Train a network on the annotated sections of one structure."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.config.training import FinetuneConfig
@@ -12,7 +14,7 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint, transfer_weights
-from bench.models.networks import Geometry, Network, find_trainable
+from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.steps.training.choices import Validation, choose_inference
 from bench.steps.training.data import (
     TrainingData,
@@ -40,30 +42,14 @@ from bench.words import AUTO
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is trained, resolved from the config.
-
-    Attributes:
-        config: The settings, those that the method decides resolved.
-        dataset: The prepared dataset.
-        structure: What is learned.
-        method: The strategy.
-        network: What the method trains.
-        arguments: Of the network's builder.
-        geometry: Tile and halo (px) of the validations in training, and of the model if one of
-            both is given.
-        source: Where the first weights come from.
-        compute: Where it runs.
-        data: The annotated sections.
-    """
+    """What is trained, resolved from the config, whose own settings are resolved too."""
 
     config: FinetuneConfig
     dataset: PreparedDataset
     structure: Structure
     method: Method
-    network: Network
-    arguments: dict[str, Any]
-    geometry: Geometry
     source: Source
+    info: ModelInfo
     compute: Compute
     data: TrainingData
 
@@ -104,7 +90,7 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
-    method, source = choose_method(config.method, source=given, loss=config.loss)
+    method, given = choose_method(config.method, source=given, loss=config.loss)
     network = find_trainable(method.network, "finetune")
     config = with_defaults(config, method)
     # Told before anything is read; a source may take other sizes.
@@ -114,37 +100,27 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     source_of(structure.name, config.source, dataset.structures)
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
-    if source == AUTO:
-        source = find_adapted(
+    if given == AUTO:
+        given = find_adapted(
             store,
             method.name,
             structure=structure.name,
             dataset=dataset.content_hash,
             seed=config.seed,
         )
-    resolved = resolve_source(store, source, trust=config.trust_checkpoint)
-    _check_network(resolved, method)
-    arguments = resolved.info.arguments if resolved.info else network.arguments(config)
-    config, geometry = _fit_sizes(config, network, arguments)
+    source = resolve_source(store, given, trust=config.trust_checkpoint)
+    _check_network(source, method)
     data = TrainingData.choose(
         dataset,
         structure.name,
         labelled=config.labelled,
         seed=config.seed,
-        fed_nm=fed_pixel_size(resolved.info, dataset, rescale=config.rescale),
+        fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
-    return _Task(
-        config=config,
-        dataset=dataset,
-        structure=structure,
-        method=method,
-        network=network,
-        arguments=arguments | {"out_channels": len(method.outputs)},
-        geometry=geometry,
-        source=resolved,
-        compute=compute,
-        data=data,
-    )
+    arguments = source.info.arguments if source.info else network.arguments(config)
+    config, geometry = _fit_sizes(config, network, arguments)
+    info = _describe_model(config, method, data, arguments, geometry)
+    return _Task(config, dataset, structure, method, source, info, compute, data)
 
 
 def _fit_sizes(
@@ -164,6 +140,27 @@ def _check_network(source: Source, method: Method) -> None:
             f"{source.network}: choose a source, or a method, of the other's network, or evaluate "
             "the source as it is with method=unadapted"
         )
+
+
+def _describe_model(
+    config: FinetuneConfig,
+    method: Method,
+    data: TrainingData,
+    arguments: dict[str, Any],
+    geometry: Geometry,
+) -> ModelInfo:
+    """What the model will be; its tile and halo are those of the validations in training."""
+    return ModelInfo(
+        architecture=method.network,
+        arguments=arguments | {"out_channels": len(method.outputs)},
+        outputs=method.outputs,
+        structure=data.structure,
+        input_pixel_size_nm=data.fed_nm,
+        normalisation=config.normalisation,
+        tile_px=geometry[0],
+        halo_px=geometry[1],
+        training={"method": method.name, "dataset": data.dataset.content_hash},
+    )
 
 
 def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
@@ -228,7 +225,7 @@ def _train_task(task: _Task, run: Run) -> Progress:
     """Trains, or goes on with it, and logs the checkpoints."""
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
-    network, info = _start_network(task, run)
+    network = _start_network(task, run)
     measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
     feed = PatchFeed(
@@ -246,7 +243,7 @@ def _train_task(task: _Task, run: Run) -> Progress:
             run=run,
             sections=sections,
             pixel_size_nm=task.dataset.pixel_size_nm,
-            info=info,
+            info=task.info,
             compute=task.compute,
             best=best,
             advance=lambda done, remark: advance(done, settings.iterations, remark),
@@ -260,48 +257,35 @@ def _train_task(task: _Task, run: Run) -> Progress:
                 report.on_iteration, report.validate, report.on_epoch, report.on_saving
             ),
         )
+    tile_px, halo_px = _choose_inference(task, run, sections, best)
     info = report.describe(progress.iteration, None)
-    tile_px, halo_px = choose_inference(
-        best,
-        Validation(task.data, sections, task.compute, run),
-        _geometries(task),
-        separation="boundary" in task.method.outputs,
-    )
-    info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
-    save_checkpoint(last, network, info)
+    save_checkpoint(last, network, dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px))
     log_checkpoints(run, ("best", "last"))
     return progress
 
 
-def _geometries(task: _Task) -> tuple[Geometry, ...]:
-    """Tiles and halos of which the model's is chosen: one, where the user gave any of both."""
+def _choose_inference(
+    task: _Task, run: Run, sections: dict[str, tuple[np.ndarray, np.ndarray]], best: Path
+) -> Geometry:
+    """Chooses what is auto of how the best model is applied; returns its tile and halo."""
+    info = task.info
+    geometries: tuple[Geometry, ...] = ((info.tile_px, info.halo_px),)
     if task.config.tile_px is None and task.config.halo_px is None:
-        return task.network.choices(task.arguments)
-    return (task.geometry,)
+        geometries = find_network(info.architecture).choices(info.arguments)
+    validation = Validation(task.data, sections, task.compute, run)
+    return choose_inference(best, validation, geometries, separation="boundary" in info.outputs)
 
 
-def _start_network(task: _Task, run: Run) -> tuple[torch.nn.Module, ModelInfo]:
+def _start_network(task: _Task, run: Run) -> torch.nn.Module:
     """Builds the network, with the source's weights where there is one; says how many fitted."""
-    source, (tile_px, halo_px) = task.source, task.geometry
-    network = build_model(task.network.name, task.arguments)
-    if source.info:
-        transfer = transfer_weights(network, source.weights())
+    network = build_model(task.info.architecture, task.info.arguments)
+    if task.source.info:
+        transfer = transfer_weights(network, task.source.weights())
         run.log_metrics(
             {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
         )
         run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})
-    info = ModelInfo(
-        architecture=task.network.name,
-        arguments=task.arguments,
-        outputs=task.method.outputs,
-        structure=task.structure.name,
-        input_pixel_size_nm=task.data.fed_nm,
-        normalisation=task.config.normalisation,
-        tile_px=tile_px,
-        halo_px=halo_px,
-        training={"method": task.method.name, "dataset": task.dataset.content_hash},
-    )
-    return network, info
+    return network
 
 
 def _patch_settings(config: FinetuneConfig) -> PatchSettings:

@@ -12,7 +12,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
-from bench.methods import METHODS, Method, find_method, names_of
+from bench.methods import Method, find_method, find_method_of, names_of
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
@@ -125,14 +125,12 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
 def _choose_method(config: MicrosamConfig) -> Method:
     """The row that a config names, or the one of its mode."""
     if config.method == AUTO:
-        rows = [METHODS[name] for name in names_of("microsam")]
-        return next(row for row in rows if row.mode == config.mode)
-    method = find_method(config.method)
-    if (method.step, method.mode) != ("microsam", config.mode):
+        return next(m for m in map(find_method, names_of("microsam")) if m.mode == config.mode)
+    method = find_method_of("microsam", config.method)
+    if method.mode != config.mode:
         raise BenchError(
-            f"microsam with mode={config.mode} makes methods of that mode, received method="
-            f"{method.name} (step {method.step or 'evaluate'}, mode {method.mode or 'none'}): "
-            "leave method out, or give the mode and the step that are its"
+            f"method {method.name} is made with mode={method.mode}, received mode={config.mode}: "
+            "change the mode, or leave the method out"
         )
     return method
 

@@ -197,10 +197,19 @@ def pin_requirements(packages: Collection[str]) -> list[str]:
 
     Args:
         packages: Those of its networks.
+
+    Raises:
+        BenchError: If one of them is not installed.
     """
     names = (*_REQUIREMENTS, *sorted(set(packages) - set(_REQUIREMENTS)))
-    # A version such as 2.13.0+cpu says where it was built, and is on no index.
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
+    try:
+        # A version such as 2.13.0+cpu says where it was built, and is on no index.
+        return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BenchError(
+            f"the packages of a network must be installed distributions, {error.name} is none: "
+            "correct its row of NETWORKS"
+        ) from error
 
 
 def _save_champion(

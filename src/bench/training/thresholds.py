@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.training.mean_teacher import Probability
 from bench.training.unlabelled import UnlabelledFeed
@@ -83,8 +84,18 @@ def find_centres(
 
 
 def shift_outputs(network: torch.nn.Module, centres: tuple[float, ...]) -> None:
-    """Shifts a U-Net's logits so that the given probability of each channel becomes 0.5."""
-    bias = network.get_parameter("out_conv.bias")
+    """Shifts a U-Net's logits so that the given probability of each channel becomes 0.5.
+
+    Raises:
+        BenchError: If the network does not end in the last convolution of a U-Net.
+    """
+    try:
+        bias = network.get_parameter("out_conv.bias")
+    except AttributeError as error:
+        raise BenchError(
+            "confidence=auto shifts the bias out_conv.bias of a network, this one has none: give "
+            "confidence a number"
+        ) from error
     with torch.no_grad():
         bias.sub_(torch.logit(torch.tensor(centres, dtype=bias.dtype, device=bias.device)))
 

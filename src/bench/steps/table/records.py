@@ -22,7 +22,7 @@ from bench.tracking.queries import Cell, FoundRun, fetch_files
 from bench.tracking.store import Store
 from bench.words import NONE
 
-_NO_MEAN = "micro-SAM finds instances, whose ids have no mean over symmetries"
+_NO_MEAN = "its network finds instances, whose ids have no mean over symmetries"
 
 
 def collect_records(
