@@ -12,7 +12,7 @@ SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
 # ``section``: every section is shifted and scaled to mean 0, deviation 1.
 NORMALISATIONS = ("section",)
 RANDOM = "random"
-SOURCE = "source"
+_SOURCE = "source"
 # What a method starts from where the user does not say: the paper's choice for every structure.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
 DEFAULT_SAM = "vit_b_em_organelles"
@@ -75,21 +75,21 @@ class Method:
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
-        Method("unadapted", "Unadapted", _UNET, "", SOURCE, seeded=False, first_release=True),
-        Method("domain_adapted", "Domain adapted", _UNET, "domain_adapt", SOURCE,
+        Method("unadapted", "Unadapted", _UNET, "", _SOURCE, seeded=False, first_release=True),
+        Method("domain_adapted", "Domain adapted", _UNET, "domain_adapt", _SOURCE,
                confidence=0.9, first_release=True),
-        Method("domain_adapted_auto", "Domain adapted (auto)", _UNET, "domain_adapt", SOURCE),
-        Method("finetuned", "Fine-tuned (focal-Dice)", _UNET, "finetune", SOURCE, "focal_dice",
+        Method("domain_adapted_auto", "Domain adapted (auto)", _UNET, "domain_adapt", _SOURCE),
+        Method("finetuned", "Fine-tuned (focal-Dice)", _UNET, "finetune", _SOURCE, "focal_dice",
                first_release=True),
-        Method("finetuned_dice", "Fine-tuned (Dice)", _UNET, "finetune", SOURCE, "dice",
+        Method("finetuned_dice", "Fine-tuned (Dice)", _UNET, "finetune", _SOURCE, "dice",
                first_release=True),
         Method("da_finetuned", "DA + fine-tuned", _UNET, "finetune", "domain_adapted",
                "focal_dice", first_release=True),
-        Method("finetuned_boundary", "Fine-tuned (boundary)", _UNET, "finetune", SOURCE,
+        Method("finetuned_boundary", "Fine-tuned (boundary)", _UNET, "finetune", _SOURCE,
                "focal_dice", _WITH_BOUNDARY, first_release=True),
-        Method("microsam_zero_shot", "micro-SAM zero-shot", _SAM, "microsam", SOURCE,
+        Method("microsam_zero_shot", "micro-SAM zero-shot", _SAM, "microsam", _SOURCE,
                mode="zero_shot", seeded=False, first_release=True),
-        Method("microsam_finetuned", "micro-SAM fine-tuned", _SAM, "microsam", SOURCE,
+        Method("microsam_finetuned", "micro-SAM fine-tuned", _SAM, "microsam", _SOURCE,
                mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
@@ -158,7 +158,7 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
 
 def _find_row(source: str, loss: str) -> Method:
     """The row of our U-Net with a foreground that has a source and a loss; else its first loss."""
-    start = RANDOM if source == RANDOM else SOURCE
+    start = RANDOM if source == RANDOM else _SOURCE
     rows = [m for m in METHODS.values() if m.network == _UNET and m.step == "finetune"]
     rows = [m for m in rows if (m.start, m.outputs) == (start, _FOREGROUND)]
     return next((m for m in rows if m.loss == loss), rows[0])

@@ -90,7 +90,7 @@ def test_parameters_are_those_of_the_config(name):
 @each_entry_point
 def test_options_are_those_of_the_config(name):
     config = CONFIGS[name]
-    options = {option.name: option for option in cli.make_options(config)}
+    options = {option.name: option for option in cli.make_options(config, "finetune")}
     assert set(options) == {field.name for field in dataclasses.fields(config)}
     for key, option in options.items():
         assert f"--{key}" in option.opts
@@ -160,5 +160,5 @@ def test_dashes_are_as_good_as_underscores():
 def parse(name: str, arguments: list[str]) -> object:
     """What the entry point's step is called with."""
     config = CONFIGS[name]
-    command = click.Command(name, params=cli.make_options(config), callback=config)
+    command = click.Command(name, params=cli.make_options(config, name), callback=config)
     return command.main(arguments, standalone_mode=False)

@@ -20,6 +20,7 @@ from bench.config.training import DomainAdaptConfig, MicrosamConfig
 from bench.core.version import VERSIONS
 from bench.dataset.prepared import PreparedDataset
 from bench.models.checkpoint import load_checkpoint, save_checkpoint
+from bench.models.networks import GEOMETRIES
 from bench.models.sam import write_tiny_sam
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
@@ -28,7 +29,7 @@ from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.segment import segment
-from bench.steps.training.choices import GEOMETRIES, pick_geometry
+from bench.steps.training.choices import pick_geometry
 from bench.steps.training.data import TrainingData
 from bench.tracking.descriptions import RUNS
 from bench.tracking.registry import find_champion

@@ -10,7 +10,7 @@ from typing import NoReturn
 # Seconds after which a lost signal is repeated.
 _REPEAT_S = 0.01
 # Where modules with rows from outside are named (docs/extending.md).
-PLUGIN_GROUP = "synapse_bench"
+_PLUGIN_GROUP = "synapse_bench"
 PLUGIN_VARIABLE = "BENCH_PLUGINS"
 
 
@@ -38,7 +38,7 @@ def set_up_process() -> None:
 
 def named_plugins() -> dict[str, str]:
     """The modules with rows from outside, and the distribution of each that is installed as one."""
-    points = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    points = importlib.metadata.entry_points(group=_PLUGIN_GROUP)
     installed = {point.module: point.dist.name if point.dist else "" for point in points}
     named = os.environ.get(PLUGIN_VARIABLE, "").split(",")
     return dict.fromkeys((name.strip() for name in named if name.strip()), "") | installed

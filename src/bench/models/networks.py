@@ -14,10 +14,10 @@ Geometry = tuple[int, int]
 # By what they cost on a large image: 1.8, 1.6 and 2.2 times its pixels, of which those of a larger
 # tile are slower on a CPU. The first is also that of the training.
 GEOMETRIES: tuple[Geometry, ...] = ((384, 64), (512, 64), (512, 128))
-PATCH_PX = 256
+_PATCH_PX = 256
 # Share of the one size that a network takes which is halo, on either side.
 _HALO_SHARE = 8
-TILED = "bench.inference.prediction:open_tiled"
+_TILED = "bench.inference.prediction:open_tiled"
 
 
 def _no_arguments(config: Any) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Network:
             empty for those of GEOMETRIES that fit.
         steps: The entry points that can train it, or make a model of it.
         opened_by: Reads a checkpoint for prediction: from its path, a Compute and the name of the
-            structure to a Predictor. What TILED opens is applied tile by tile and resumes there.
+            structure to a Predictor. What _TILED opens is applied tile by tile and resumes there.
         finds_instances: Whether its predictions are instances: those have no mean over symmetries.
         packages: Distributions that must be installed to apply it, beside what every network needs.
     """
@@ -57,14 +57,14 @@ class Network:
     size_px: int | None = None
     geometries: tuple[Geometry, ...] = ()
     steps: tuple[str, ...] = ()
-    opened_by: Callable[..., Any] | str = TILED
+    opened_by: Callable[..., Any] | str = _TILED
     finds_instances: bool = False
     packages: tuple[str, ...] = ()
 
     @property
     def tiled(self) -> bool:
         """Whether it is applied tile by tile."""
-        return self.opened_by == TILED
+        return self.opened_by == _TILED
 
     def fit_patch(self, patch_px: int | None, arguments: dict[str, Any]) -> int:
         """Edge of a training patch in px: what the user gave if it fits, else what is usual.
@@ -73,7 +73,7 @@ class Network:
             BenchError: If the network does not take it.
         """
         if patch_px is None:
-            return self.size_px or PATCH_PX - PATCH_PX % self._multiple_of(arguments)
+            return self.size_px or _PATCH_PX - _PATCH_PX % self._multiple_of(arguments)
         self._check_edge("patch_px", patch_px, arguments)
         return patch_px
 

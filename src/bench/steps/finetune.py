@@ -181,7 +181,7 @@ def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
         seed=task.config.seed,
         labelled=task.config.labelled,
         parts=(
-            f"network {task.network.name}",
+            f"network {task.info.architecture}",
             *(("post-processing", "metrics") if separated else ()),
         ),
     )

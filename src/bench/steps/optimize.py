@@ -32,7 +32,7 @@ from bench.steps.scoring.evaluation_report import log_pictures, log_scores
 from bench.steps.scoring.optimize_members import Member, find_members, predictions_of
 from bench.steps.scoring.optimize_report import (
     TestScores,
-    log_recipe,
+    log_combination,
     log_search,
     restore_output,
     show,
@@ -100,7 +100,7 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
             _log_split(task, run, result.winner, test.winner, on_test)
-        log_recipe(run, recipe, test, Path(config.output))
+        log_combination(run, recipe, test, Path(config.output))
         show(result, recipe, test)
     return run.id
 

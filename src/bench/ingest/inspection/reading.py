@@ -32,7 +32,7 @@ _SHOWN_SIDE_PX = 1100
 Show = Callable[[SmallSection], None]
 
 
-def measure_section(
+def inspect_section(
     section: SourceSection, show: Show | None = None
 ) -> tuple[SectionMeasures, np.ndarray | None]:
     """Reads and measures a section; what cannot be read becomes a finding.

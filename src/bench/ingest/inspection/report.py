@@ -13,7 +13,7 @@ from bench.ingest.inspection.findings import ERROR, Finding, group_findings, sor
 from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judge_looks
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
 from bench.ingest.inspection.measures import SectionMeasures
-from bench.ingest.inspection.reading import Show, measure_section
+from bench.ingest.inspection.reading import Show, inspect_section
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
 
@@ -99,7 +99,7 @@ def inspect_tree(
     series = Series()
     sources = (*tree.sections, *tree.unlabelled)
     for done, source in enumerate(sources, start=1):
-        measures, raw = measure_section(source, show)
+        measures, raw = inspect_section(source, show)
         sections.append(measures)
         shifts.append(series.follow((source.split, source.region), raw))
         if progress is not None:

@@ -28,7 +28,7 @@ _PREDICTIONS = "predictions.h5"
 
 
 @dataclass(frozen=True)
-class Applied:
+class _Applied:
     """An evaluation, and how it made instances of one model's predictions.
 
     Attributes:
@@ -94,7 +94,7 @@ def find_members(
     """
     experiment = experiment_id_of(store, config.experiment)
 
-    def of_split(split: str) -> list[Applied]:
+    def of_split(split: str) -> list[_Applied]:
         found = list_evaluations(
             store, experiment, structure=structure, dataset=dataset.content_hash, split=split
         )
@@ -121,11 +121,11 @@ def find_members(
     ]
 
 
-def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[Applied]:
+def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Applied]:
     """The evaluations with their recipes; one that has none that can be read is left out."""
     for evaluation in evaluations:
         try:
-            yield Applied(evaluation, read_evaluated(evaluation, store))
+            yield _Applied(evaluation, read_evaluated(evaluation, store))
         except BenchError as error:
             log.warning("not searched: %s", error)
 
@@ -136,7 +136,7 @@ def _name_of(evaluation: Evaluation) -> str:
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
 
-def _choose_newest(validations: Sequence[Applied], config: OptimizeConfig) -> dict[str, Applied]:
+def _choose_newest(validations: Sequence[_Applied], config: OptimizeConfig) -> dict[str, _Applied]:
     """The newest model of every method and seed that learned from all annotations.
 
     Of the evaluations of that model it is the richest.
@@ -144,7 +144,7 @@ def _choose_newest(validations: Sequence[Applied], config: OptimizeConfig) -> di
     wanted = None
     if config.methods != "all":
         wanted = {find_method(name).name for name in split_names(config.methods)}
-    chosen: dict[str, Applied] = {}
+    chosen: dict[str, _Applied] = {}
     for each in validations:
         evaluation = each.evaluation
         if evaluation.labelled is not None or not (wanted is None or evaluation.method in wanted):
@@ -158,18 +158,18 @@ def _choose_newest(validations: Sequence[Applied], config: OptimizeConfig) -> di
 
 def _choose_named(
     run_ids: Iterable[str],
-    validations: Sequence[Applied],
+    validations: Sequence[_Applied],
     dataset: PreparedDataset,
     structure: str,
     store: Store,
-) -> dict[str, Applied]:
+) -> dict[str, _Applied]:
     """The models of the runs that the user named, each by its richest evaluation."""
-    chosen: dict[str, Applied] = {}
+    chosen: dict[str, _Applied] = {}
     for run_id in run_ids:
         if is_evaluation(store, run_id):
             named = get_evaluation(store, run_id)
             _check_belongs(named, dataset, structure)
-            model = Applied(named, read_evaluated(named, store)).model
+            model = _Applied(named, read_evaluated(named, store)).model
             found = [each for each in validations if each.model == model]
         else:
             trained = get_trained(store, run_id).id
@@ -200,7 +200,7 @@ def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) 
         )
 
 
-def _check_rescale(chosen: Mapping[str, Applied]) -> None:
+def _check_rescale(chosen: Mapping[str, _Applied]) -> None:
     """Raises BenchError where models were fed sections of different scales."""
     groups = {each.recipe.rescale for each in chosen.values()}
     if len(groups) > 1:
@@ -211,7 +211,7 @@ def _check_rescale(chosen: Mapping[str, Applied]) -> None:
         )
 
 
-def find_test(validation: Applied, tests: Sequence[Applied]) -> Evaluation | None:
+def find_test(validation: _Applied, tests: Sequence[_Applied]) -> Evaluation | None:
     """The richest evaluation of the same model on the test split; of equals the newest."""
     same = [test for test in tests if test.model == validation.model]
     return max(same, key=lambda each: each.richness).evaluation if same else None

@@ -101,7 +101,7 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
     )
 
 
-def log_recipe(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
+def log_combination(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
     """Logs the recipe, and the gain on the test split where it was scored."""
     _keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
     for metric in dict.fromkeys((HEADLINE, recipe.metric)) if test else ():

@@ -136,7 +136,7 @@ def _check_weights(member: RecipeMember, sha256: str, weights: Path) -> None:
 
 
 @dataclass(frozen=True)
-class EvaluatedModel:
+class _EvaluatedModel:
     """A model, and how its evaluation says that it is applied.
 
     Attributes:
@@ -160,7 +160,7 @@ class EvaluatedModel:
     warnings: tuple[str, ...] = ()
 
 
-def find_model(run_id: str, store: Store) -> EvaluatedModel:
+def find_model(run_id: str, store: Store) -> _EvaluatedModel:
     """Finds the model of a training or an evaluation.
 
     Raises:
@@ -177,12 +177,12 @@ def find_model(run_id: str, store: Store) -> EvaluatedModel:
     info, cell = load_info(weights), trained.cell
     recipe = _plain_recipe(cell, trained.id, weights, info)
     origin = "The model was not evaluated."
-    return EvaluatedModel(
+    return _EvaluatedModel(
         cell, trained.id, weights, info, recipe, origin, evaluated=False, warnings=trained.warnings
     )
 
 
-def _find_evaluated(evaluation: Evaluation, store: Store) -> EvaluatedModel:
+def _find_evaluated(evaluation: Evaluation, store: Store) -> _EvaluatedModel:
     """The model of an evaluation."""
     recipe = read_evaluated(evaluation, store)
     (member,) = recipe.members
@@ -200,7 +200,7 @@ def _find_evaluated(evaluation: Evaluation, store: Store) -> EvaluatedModel:
         cell = Cell(evaluation.method, evaluation.structure, evaluation.dataset, 0)
         run_id, warnings = evaluation.id, ()
     origin = f"As evaluation {evaluation.id} on {evaluation.split}. {recipe.origin}"
-    return EvaluatedModel(
+    return _EvaluatedModel(
         cell,
         run_id,
         weights,
