@@ -49,8 +49,10 @@ demo: setup
 	@echo "The table and the chart are in results/demo, a montage segmented by the best combination in"
 	@echo "results/demo_montage; 'make ui' shows the runs (experiment demo)."
 
+# A file is one process's: what its tests share is made once. WORKERS=0 is all in one process.
+WORKERS ?= 2
 test: setup
-	python -m pytest
+	python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Every step, worker, scheduler and server killed, the disk filled, the clock moved (docs/cluster.md).
 faults: setup

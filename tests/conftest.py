@@ -51,6 +51,11 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 """
 
 
+# Where the slow files lie. Two processes take one file after the other: the long ones come first,
+# so that neither waits for the other in the end.
+SLOW_FIRST = ("steps", "tracking", "faults", "docker", "cluster")
+
+
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=0, help="random kills in tests/faults")
     parser.addoption(
@@ -151,6 +156,14 @@ def same_as_stored(request) -> Callable[[str, dict[str, Any]], None]:
     return check
 
 
+def pytest_collection_modifyitems(items):
+    def rank(item) -> int:
+        room = item.path.relative_to(PROJECT / "tests").parts[0]
+        return SLOW_FIRST.index(room) if room in SLOW_FIRST else len(SLOW_FIRST)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(autouse=True)
 def our_warnings_are_errors():
     with warnings.catch_warnings():
@@ -179,15 +192,24 @@ def python_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def eight_processes(tmp_path_factory, python_environment) -> subprocess.CompletedProcess:
-    """What became of EIGHT_PROCESSES; their folder is its first argument."""
-    folder = tmp_path_factory.mktemp("project")
-    return subprocess.run(
-        [sys.executable, "-c", EIGHT_PROCESSES, str(folder)],
-        env=python_environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """What became of EIGHT_PROCESSES; their folder is its last argument.
+
+    Once for all processes of pytest-xdist: each has a folder of its own within a common one.
+    """
+    from bench.core.files import locked
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    command = [sys.executable, "-c", EIGHT_PROCESSES, str(folder / "project")]
+    kept = folder / "eight_processes.json"
+    with locked(folder / "eight_processes.lock"):
+        if not kept.exists():
+            done = subprocess.run(
+                command, env=python_environment, capture_output=True, text=True, check=False
+            )
+            kept.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+    return subprocess.CompletedProcess(command, *json.loads(kept.read_text()))
 
 
 @pytest.fixture(scope="session")
