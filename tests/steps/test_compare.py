@@ -5,6 +5,7 @@ import pytest
 
 from bench.config.scoring import CompareConfig
 from bench.errors import BenchError
+from bench.methods import METHODS, Method
 from bench.steps.compare import compare
 from bench.tracking.queries import SCORES_TAG, Cell
 
@@ -255,6 +256,52 @@ def test_a_source_that_is_no_stage_of_the_method_is_not_its_cost(record, evaluat
     )
     evaluated(0.5, method="finetuned", tags={"bench.trained_run": trained})
     assert tabulate()["finetuned", "vesicles"]["train_seconds"] == "12.5"
+
+
+@pytest.mark.parametrize("form", ["runs:/{}", "runs:/{}/checkpoint", "runs:/{}/"])
+def test_a_chain_of_three_stages_costs_all_of_them(record, evaluated, tabulate, form):
+    """DA + fine-tuned starts from an adapted model, which went on from an adapted one."""
+    seconds = {"bench.train_seconds": "30.0"}
+    first = record("domain_adapt", method="domain_adapted", seed=5, tags=seconds)
+    second = record(
+        "domain_adapt",
+        method="domain_adapted",
+        tags={"bench.train_seconds": "9.0"},
+        logged={"cfg.source": form.format(first)},
+    )
+    third = record(
+        "finetune",
+        method="da_finetuned",
+        tags={"bench.train_seconds": "12.5"},
+        logged={"cfg.source": form.format(second)},
+    )
+    evaluated(0.5, method="da_finetuned", tags={"bench.trained_run": third})
+    evaluated(0.4, method="domain_adapted", tags={"bench.trained_run": second})
+    rows = tabulate()
+    assert rows["da_finetuned", "vesicles"]["train_seconds"] == "51.5"
+    assert rows["domain_adapted", "vesicles"]["train_seconds"] == "39.0"
+
+
+def test_rows_that_start_from_rows_cost_every_one(record, evaluated, tabulate, monkeypatch):
+    starts = {"a": "source", "b": "a", "c": "b"}
+    for name, start in starts.items():
+        monkeypatch.setitem(METHODS, name, Method(name, name.upper(), "finetune", start))
+    source = record("finetune", tags={"bench.train_seconds": "1000.0"})
+    for name, seconds in zip(starts, ("1.0", "10.0", "100.0"), strict=True):
+        logged = {"cfg.source": f"runs:/{source}"}
+        tags = {"bench.train_seconds": seconds}
+        source = record("finetune", method=name, tags=tags, logged=logged)
+        evaluated(0.5, method=name, tags={"bench.trained_run": source})
+    rows = tabulate()
+    costs = [rows[name, "vesicles"]["train_seconds"] for name in starts]
+    assert costs == ["1.0", "11.0", "111.0"]
+
+
+def test_a_training_that_names_itself_ends(store, record, evaluated, tabulate):
+    trained = record("domain_adapt", method="domain_adapted", tags={"bench.train_seconds": "3.0"})
+    store.client.log_param(trained, "cfg.source", f"runs:/{trained}")
+    evaluated(0.5, method="domain_adapted", tags={"bench.trained_run": trained})
+    assert tabulate()["domain_adapted", "vesicles"]["train_seconds"] == "3.0"
 
 
 def test_scores_are_the_same_from_the_tag_and_from_the_file(pipeline, tmp_path, use_store):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
+from bench.metrics.table import METRICS
 from bench.recipe.recipe import RECIPE_FILE, read_recipe
 from bench.steps.promote import promote
 from bench.steps.segment import segment
@@ -249,6 +251,16 @@ def test_what_an_earlier_version_registered_is_recognised(use_searched, monkeypa
 def versions(store):
     found = store.client.search_model_versions("name = 'synapse-bench-mitochondria'")
     return sorted(int(version.version) for version in found)
+
+
+def test_where_less_is_better_the_lower_is_the_champion(use_searched, monkeypatch):
+    searched = use_searched
+    promote_run(searched.ensemble)
+    monkeypatch.setitem(METRICS, "dice", replace(METRICS["dice"], direction="lower"))
+    promote_run(searched.single, replace=False)
+    assert find_champion(searched.store, "mitochondria").tags["bench.search"] == searched.single
+    with pytest.raises(BenchError, match="a champion is replaced by a better one"):
+        promote_run(searched.ensemble, replace=False)
 
 
 def test_a_better_champion_stays(use_searched, run_entry_point):

@@ -24,6 +24,23 @@ def test_a_trained_run_is_read(store, record):
     assert found.dataset_label == "tiny@dddddddd"
 
 
+@pytest.mark.parametrize(
+    ("source", "run_id"),
+    [
+        ("runs:/abc", "abc"),
+        ("runs:/abc/checkpoint", "abc"),
+        ("runs:/abc/checkpoint/best.safetensors", "abc"),
+        ("synapsenet:vesicles_2d", ""),
+        ("models:/m@champion", ""),
+        ("random", ""),
+    ],
+)
+def test_the_run_that_a_training_started_from(store, record, source, run_id):
+    trained = record()
+    store.client.log_param(trained, "cfg.source", source)
+    assert get_trained(store, trained).source_run == run_id
+
+
 @pytest.mark.parametrize("run_id", ["0" * 32, "mitochondria", "a'b", "", "../../etc"])
 def test_a_run_that_does_not_exist(store, run_id):
     with pytest.raises(BenchError, match=r"no run has the id .* look it up in the MLflow UI"):
