@@ -120,9 +120,12 @@ def training_loop(request):
 
     image = torch.from_numpy(make_field(0))[None, None].float()
     folder, results = request.getfixturevalue("tmp_path"), {}
-    for schedule in ("plateau", "cosine"):
+    for optimiser, schedule in (
+        *(("adam", "plateau"), ("adam", "cosine")),
+        *(("adamw", "polynomial"), ("sgd", "onecycle")),
+    ):
         network, rates, seen, state = make_network(), [], [], folder / schedule
-        settings = LoopSettings(6, 1, 2, 0.05, schedule, 0.5, 1)
+        settings = LoopSettings(6, 1, 2, 0.05, schedule, 0.5, 1, optimiser)
 
         def compute(_, network=network):
             return (torch.sigmoid(network(image)) - (image > 0.8).float()).square().mean(), {}
