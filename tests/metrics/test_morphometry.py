@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.metrics.morphometry import count_instances, measure_instances
+from bench.metrics.instances import count_instances, measure_instances
 
 # A square of 4 x 4 px, and a line of 1 x 3 px.
 LABELS = np.zeros((10, 20), np.int32)

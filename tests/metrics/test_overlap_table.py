@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.metrics.instances import count_overlaps, count_pairs, match_instances
-from bench.metrics.overlap import FIRST_SLOTS, PAIRS_AT_ONCE, add_pairs, new_table
+from bench.metrics.overlap_table import FIRST_SLOTS, PAIRS_AT_ONCE, add_pairs, new_table
 
 
 def count_by_python(first, second):

@@ -12,7 +12,7 @@ from bench.export.label_images import as_label_type, write_image, write_ome_zarr
 from bench.export.stack import make_stack
 from bench.inference.prediction import SectionPrediction
 from bench.ingest.images.planes import Plane
-from bench.metrics.morphometry import count_instances, measure_instances
+from bench.metrics.instances import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
 
 INSTANCES, SECTIONS, OVERLAYS, _PROBABILITY = (
