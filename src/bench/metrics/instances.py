@@ -13,13 +13,15 @@ prediction more than half of T. Every instance thus has at most one partner at a
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from skimage.measure import regionprops_table
 
 from bench.errors import BenchError
 from bench.metrics.overlap import PIXELS_AT_ONCE, check_same_shape
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 THRESHOLDS: tuple[Fraction, ...] = tuple(Fraction(step, 20) for step in range(10, 20))
 # By the name that they have in scikit-image: ours, and the power of length that it is.
@@ -273,7 +275,7 @@ def _check_labels(name: str, labels: np.ndarray) -> None:
         )
 
 
-def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> pd.DataFrame:
+def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> "pd.DataFrame":
     """Measures every instance of a section.
 
     The centroid counts from the centre of the first pixel. The perimeter is that of a line
@@ -287,6 +289,10 @@ def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> pd.Dat
         A row per instance: ``id``, then ``area_nm2``, ``equivalent_diameter_nm``,
         ``centroid_y_nm``, ``centroid_x_nm`` and ``perimeter_nm``, or the same in px.
     """
+    # Imported late: scores need neither.
+    import pandas as pd
+    from skimage.measure import regionprops_table
+
     properties = ["label", "area", "equivalent_diameter_area", "centroid", "perimeter"]
     found = regionprops_table(labels, properties=properties)
     unit, scale = ("px", 1.0) if pixel_size_nm is None else ("nm", pixel_size_nm)
