@@ -99,7 +99,6 @@ def _connect(address: "str | Cluster") -> "Client":
 
 
 def _check_workers(client: "Client") -> None:
-    """Raises BenchError where no worker would ever take a task."""
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=_START_S)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -118,7 +117,6 @@ def _check_workers(client: "Client") -> None:
 
 
 def _local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
-    """Workers on this machine, each with a GPU of its own where there are GPUs."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     from bench.cluster.certificate import make_security
@@ -151,7 +149,6 @@ def _local_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
 
 
 def _local_workers(workers: int | None) -> int:
-    """Workers on this machine: as many as asked for, else one per GPU, else one."""
     return workers or len(visible_gpus()) or 1
 
 
@@ -211,7 +208,6 @@ def slurm_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
 
 
 def _kubernetes_cluster(workers: int | None, profile: dict[str, Any]) -> "Cluster":
-    """Workers as pods, by the operator of dask-kubernetes."""
     try:
         from dask_kubernetes.operator import KubeCluster
     except ModuleNotFoundError as error:
@@ -255,12 +251,10 @@ def read_profile(path: str) -> dict[str, Any]:
 
 
 def _wrong_profile(where: str, error: Exception) -> BenchError:
-    """The error of settings that a cluster does not take."""
     return BenchError(f"cluster_profile must hold settings of {where}, received others ({error})")
 
 
 def _not_installed(kind: str, package: str) -> BenchError:
-    """The error of a cluster whose package is not there."""
     return BenchError(f"cluster={kind} needs {package}, which is not installed: pip install it")
 
 

@@ -64,16 +64,7 @@ _Report = Callable[[Task, Outcome], None]
 
 @dataclass
 class _Progress:
-    """How far a graph has come.
-
-    Attributes:
-        waiting: Tasks that were not given to a worker yet, by name.
-        outcomes: What became of the others, by name.
-        running: The tasks that workers have.
-        ended: Those of them that have ended.
-        again: Busy tasks, and when to try them again.
-        killed: How often the process of a task was killed.
-    """
+    """How far a graph has come; tasks are by name, ``again`` says when to try a busy one again."""
 
     waiting: dict[str, Task]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -110,7 +101,6 @@ class _Progress:
             self.end(task, outcome, report)
 
     def ready(self) -> list[Task]:
-        """The tasks that can be given to workers now."""
         now = time.monotonic()
         return [
             task
@@ -175,7 +165,6 @@ def _go_on(
     report: _Report,
     look: Callable[[], None],
 ) -> None:
-    """Gives workers what is ready, and takes what they ended, until all has ended."""
     while progress.waiting or progress.running:
         look()
         for task in progress.ready()[: _free_places(client, progress)]:
@@ -212,7 +201,6 @@ def count_places(client: "Client") -> dict[str, int]:
 def _submit(
     task: Task, progress: _Progress, client: "Client", call: Callable[[Any], Outcome]
 ) -> "Future[Any]":
-    """Gives a task to the cluster, with the results of those before it."""
     before = {name: progress.outcomes[name] for name in task.needs + task.wants}
     results = {name: outcome.value for name, outcome in before.items() if outcome.state == "done"}
     given = {"payload": task.payload, "results": results}

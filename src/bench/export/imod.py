@@ -6,14 +6,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from imodmodel import ImodModel
-from imodmodel.models import (
-    MINX,
-    Contour,
-    ContourHeader,
-    ModelHeader,
-    Object,
-    ObjectHeader,
-)
+from imodmodel.models import MINX, Contour, ContourHeader, ModelHeader, Object, ObjectHeader
 
 from bench.core.files import write_whole
 from bench.errors import BenchError

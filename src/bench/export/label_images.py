@@ -70,12 +70,7 @@ def write_tiff(
 
     def write(temporary: Path) -> None:
         tifffile.imwrite(
-            temporary,
-            pixels,
-            imagej=imagej,
-            photometric="minisblack",
-            metadata=metadata,
-            **scale,
+            temporary, pixels, imagej=imagej, photometric="minisblack", metadata=metadata, **scale
         )
 
     write_whole(path, write)

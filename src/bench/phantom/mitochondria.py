@@ -20,25 +20,15 @@ _OUTSIDE_NM = -1e4
 
 @dataclass(frozen=True)
 class _Ellipsoids:
-    """Mitochondria that move with their disk, in bent coordinates.
-
-    Attributes:
-        disk: The disk (n,).
-        neurite: Its neurite (n,).
-        offset_nm: Centre relative to that of the disk, (n, 2) as y, x.
-        z_nm: Depth of the centre (n,).
-        half_nm: Half axes along, across and in depth (n, 3).
-        angle: Direction of the long axis (n,).
-        bend: Curvature of the long axis, 1/nm (n,).
-    """
+    """Mitochondria (n,) that move with their disk, in bent coordinates."""
 
     disk: np.ndarray
     neurite: np.ndarray
-    offset_nm: np.ndarray
-    z_nm: np.ndarray
-    half_nm: np.ndarray
-    angle: np.ndarray
-    bend: np.ndarray
+    offset_nm: np.ndarray  # centre relative to that of the disk, (n, 2) as y, x
+    z_nm: np.ndarray  # depth of the centre
+    half_nm: np.ndarray  # half axes along, across and in depth (n, 3)
+    angle: np.ndarray  # direction of the long axis
+    bend: np.ndarray  # curvature of the long axis, 1/nm
 
 
 @dataclass(frozen=True)
@@ -73,15 +63,8 @@ def place_mitochondria(
             rows += _draw_ellipsoids(rng, disk, radius, depth_nm)
     table = np.array(rows).reshape(-1, 9)
     disks = table[:, 0].astype(np.intp)
-    return _Ellipsoids(
-        disks,
-        neurites.number[disks],
-        table[:, 1:3],
-        table[:, 3],
-        table[:, 4:7],
-        table[:, 7],
-        table[:, 8],
-    )
+    columns = table[:, 1:3], table[:, 3], table[:, 4:7], table[:, 7], table[:, 8]
+    return _Ellipsoids(disks, neurites.number[disks], *columns)
 
 
 def _draw_ellipsoids(
@@ -105,11 +88,7 @@ def _draw_ellipsoids(
 
 
 def _pair_in_middle(
-    rng: np.random.Generator,
-    neurites: Neurites,
-    depth_nm: float,
-    middle_nm: np.ndarray,
-    side: int,
+    rng: np.random.Generator, neurites: Neurites, depth_nm: float, middle_nm: np.ndarray, side: int
 ) -> tuple[float, ...]:
     """One of two touching mitochondria behind the pool of the synapse in the middle."""
     centres = neurites.centres(middle_nm[0])

@@ -16,14 +16,7 @@ _SPLINE_VARIANCE = 151 / 315
 _BENDS = ((1000.0, 130.0), (330.0, 48.0), (140.0, 13.0))
 _MARGIN_NM = 1200.0
 # Radius of a disk in nm and the disks thrown per unit of its own area, large ones first.
-_SIZES = (
-    (520.0, 0.04),
-    (400.0, 0.16),
-    (300.0, 0.35),
-    (220.0, 0.6),
-    (150.0, 1.1),
-    (95.0, 2.0),
-)
+_SIZES = ((520.0, 0.04), (400.0, 0.16), (300.0, 0.35), (220.0, 0.6), (150.0, 1.1), (95.0, 2.0))
 _MIN_GAP = 0.86
 # Share of disks that belong to the same neurite as their nearest neighbour: long, bent profiles.
 _JOINED_SHARE = 0.4
@@ -43,7 +36,7 @@ _FAR_NM = 1e4
 
 
 @dataclass(frozen=True)
-class SmoothField:
+class _SmoothField:
     """A random function of (z, y, x) in nm: zero mean, unit variance, twice differentiable.
 
     It repeats after the lattice's length, so it is defined everywhere.
@@ -65,11 +58,11 @@ class SmoothField:
 
 def make_field(
     rng: np.random.Generator, extent_nm: tuple[float, float, float], spacing_nm: float
-) -> SmoothField:
+) -> _SmoothField:
     """Draws a function that does not repeat within an extent (z, y, x) in nm."""
     shape = [int(np.ceil(length / spacing_nm)) + 4 for length in extent_nm]
     lattice = rng.standard_normal(shape, dtype=np.float32) / np.float32(_SPLINE_VARIANCE**1.5)
-    return SmoothField(lattice, spacing_nm)
+    return _SmoothField(lattice, spacing_nm)
 
 
 def _blend(lattice: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
@@ -113,15 +106,11 @@ class Neurites:
     radius_nm: np.ndarray
     number: np.ndarray
     terminal: np.ndarray
-    bends: tuple[tuple[SmoothField, SmoothField], ...]
+    bends: tuple[tuple[_SmoothField, _SmoothField], ...]
 
     def centres(self, z_nm: float) -> np.ndarray:
         """Centres at a depth, (n, 2) in nm."""
         return np.asarray(self.centre_nm + z_nm * self.tilt)
-
-    def bend(self, z_nm: float, y_nm: np.ndarray, x_nm: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Displacement (y, x) in nm on the grid of y and x, float32."""
-        return _displace(self.bends, z_nm, y_nm, x_nm)
 
 
 @dataclass(frozen=True)
@@ -185,7 +174,7 @@ def _pair_disks(
 
 
 def _displace(
-    bends: tuple[tuple[SmoothField, SmoothField], ...],
+    bends: tuple[tuple[_SmoothField, _SmoothField], ...],
     z_nm: float,
     y_nm: np.ndarray,
     x_nm: np.ndarray,
@@ -240,7 +229,7 @@ def cut_cells(neurites: Neurites, z_nm: float, y_nm: np.ndarray, x_nm: np.ndarra
     step = int(np.clip(round(20 / pixel_nm), 1, 8))
     shape = len(y_nm), len(x_nm)
     y, x = (_pad(axis, step) for axis in (y_nm, x_nm))
-    shift_y, shift_x = neurites.bend(z_nm, y, x)
+    shift_y, shift_x = _displace(neurites.bends, z_nm, y, x)
     bent = (shift_y + y[:, None].astype(np.float32), shift_x + x.astype(np.float32))
     blocks = _to_blocks(bent[0], step), _to_blocks(bent[1], step)
     points = np.stack([block.mean(axis=(1, 3)) for block in blocks], axis=-1)

@@ -22,29 +22,17 @@ _TETHER_HALF_NM = 2.5
 
 @dataclass(frozen=True)
 class _Domain:
-    """How a microscope shows density.
+    """How a microscope shows density."""
 
-    Attributes:
-        bright: Grey value of density 0.
-        contrast: Grey values between density 0 and 1.
-        grain: Standard deviation of the texture of clear cytoplasm, in density.
-        grain_nm: Size of its grains.
-        blur_nm: Standard deviation of the point spread.
-        noise: Standard deviation of noise, grey values.
-        noise_nm: Correlation length of noise.
-        fringe_nm: Period of the fringes at edges, 0 without.
-        shading: Standard deviation of the uneven illumination, grey values.
-    """
-
-    bright: float
-    contrast: float
-    grain: float
-    grain_nm: float
-    blur_nm: float
-    noise: float
-    noise_nm: float
-    fringe_nm: float
-    shading: float
+    bright: float  # grey value of density 0
+    contrast: float  # grey values between density 0 and 1
+    grain: float  # standard deviation of the texture of clear cytoplasm, in density
+    grain_nm: float  # size of its grains
+    blur_nm: float  # standard deviation of the point spread
+    noise: float  # standard deviation of noise, grey values
+    noise_nm: float  # correlation length of noise
+    fringe_nm: float  # period of the fringes at edges, 0 without
+    shading: float  # standard deviation of the uneven illumination, grey values
 
 
 DOMAINS: dict[str, _Domain] = {
@@ -145,8 +133,7 @@ def _add_reticulum(density: np.ndarray, section: Section, pixel_nm: float) -> No
     slope = np.hypot(*np.gradient(sheet, pixel_nm)) + np.float32(1e-3)
     depth = 13 - np.abs(sheet) / slope
     room = np.minimum(section.cells.boundary_nm - 45, -section.mitochondria.depth_nm - 25)
-    extent = np.minimum(room, (section.fillings["coarse"] - 0.75) * 120)
-    depth = np.minimum(depth, extent)
+    depth = np.minimum(depth, np.minimum(room, (section.fillings["coarse"] - 0.75) * 120))
     _lay(density, _cover(depth, pixel_nm) * 0.8, 0.75)
     _lay(density, _cover(depth - 8, pixel_nm), 0.06)
 

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.phantom.mitochondria import Mitochondria, cut_mitochondria, place_mitochondria
-from bench.phantom.neurites import (
-    Cells,
-    Neurites,
-    SmoothField,
-    cut_cells,
-    grow_neurites,
-    make_field,
-)
+from bench.phantom.neurites import Cells, Neurites, cut_cells, grow_neurites, make_field
 from bench.phantom.synapses import Synapse, find_synapses
 from bench.phantom.vesicles import Spheres, place_vesicles
 
@@ -48,7 +41,6 @@ class Scene:
     """A series of sections.
 
     Attributes:
-        neurites: The neurites in space.
         sections: The sections.
         spheres: The vesicles in space.
         tone: Stain of each neurite's cytoplasm (n,), 0 clear to 1 black.
@@ -56,7 +48,6 @@ class Scene:
         pixel_nm: Pixel size.
     """
 
-    neurites: Neurites
     sections: list[Section]
     spheres: Spheres
     tone: np.ndarray
@@ -76,9 +67,7 @@ def build_scene(
         seed: Random seed.
     """
     rng = np.random.default_rng([seed, 0])
-    depth, height, width = (
-        n * s for n, s in zip(shape, (section_nm, *[pixel_nm] * 2), strict=True)
-    )
+    depth, height, width = shape[0] * section_nm, shape[1] * pixel_nm, shape[2] * pixel_nm
     middle = np.array([shape[0] // 2 * section_nm, height / 2, width / 2])
     neurites = grow_neurites(rng, (depth, height, width), middle)
     ellipsoids = place_mitochondria(rng, neurites, depth, middle)
@@ -95,7 +84,7 @@ def build_scene(
         y, x = _pixel_axes(shape, pixel_nm, drift[index])
         cells.append(cut_cells(neurites, z, y, x))
         organelles.append(cut_mitochondria(ellipsoids, neurites, cells[-1], z, pixel_nm))
-        fillings.append(_evaluate(fields, z, y, x))
+        fillings.append({name: field.plane(z, y, x) for name, field in fields.items()})
     stack = neurites, cells, organelles
     synapses = find_synapses(rng, *stack, drift, pixel_nm, section_nm)
     spheres = place_vesicles(rng, *stack, synapses, drift, pixel_nm, section_nm)
@@ -104,7 +93,7 @@ def build_scene(
         here = [synapse for synapse in synapses if synapse.section == index]
         z = index * section_nm
         sections.append(Section(z, drift[index], *parts, here, fillings[index]))
-    return Scene(neurites, sections, spheres, tone, drift, pixel_nm)
+    return Scene(sections, spheres, tone, drift, pixel_nm)
 
 
 def _draw_drift(rng: np.random.Generator, sections: int) -> np.ndarray:
@@ -119,13 +108,6 @@ def _pixel_axes(
     """Positions of the pixel centres y and x of a displaced section, nm."""
     y, x = ((np.arange(n) + 0.5) * pixel_nm for n in shape[1:])
     return y - drift_nm[0], x - drift_nm[1]
-
-
-def _evaluate(
-    fields: dict[str, SmoothField], z_nm: float, y_nm: np.ndarray, x_nm: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Evaluates smooth functions in a plane."""
-    return {name: field.plane(z_nm, y_nm, x_nm) for name, field in fields.items()}
 
 
 def _draw_tones(rng: np.random.Generator, neurites: Neurites) -> np.ndarray:

@@ -52,25 +52,15 @@ class Synapse:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A synapse before it is followed through the sections.
-
-    Attributes:
-        terminal: The presynaptic neurite.
-        section: Index of the section in its middle.
-        half_nm: Half of its depth.
-        zone_nm: Half length of the active zone.
-        ribbon_nm: Height of the ribbon, 0 without one.
-        vesicles: Vesicles to try to place per 50 nm of depth.
-        central: Whether it is the synapse in the middle of the region.
-    """
+    """A synapse before it is followed through the sections; the rest as in `Synapse`."""
 
     terminal: int
-    section: int
-    half_nm: float
+    section: int  # index of the section in its middle
+    half_nm: float  # half of its depth
     zone_nm: float
     ribbon_nm: float
     vesicles: int
-    central: bool
+    central: bool  # whether it is the synapse in the middle of the region
 
 
 def find_synapses(
@@ -109,7 +99,6 @@ def find_synapses(
 
 
 def _plan_synapses(rng: np.random.Generator, neurites: Neurites, sections: int) -> list[_Plan]:
-    """Draws one synapse or two for every terminal."""
     plans = []
     for terminal in np.unique(neurites.number[neurites.terminal]).tolist():
         for turn in range(1 + int(rng.random() < _SECOND_SYNAPSE_SHARE)):
@@ -176,10 +165,9 @@ def _follow(
     for direction in (1, -1):
         anchor, index = start, plan.section + direction
         while 0 <= index < len(cells):
-            moved = (drift_nm[index] - drift_nm[index - direction]) / pixel_nm
-            anchor = anchor + moved
-            box, corner = cut_box(cells[index].owner.shape, anchor, _FOLLOW_NM / pixel_nm)
             here = cells[index]
+            anchor = anchor + (drift_nm[index] - drift_nm[index - direction]) / pixel_nm
+            box, corner = cut_box(here.owner.shape, anchor, _FOLLOW_NM / pixel_nm)
             edge = np.argwhere(
                 (here.owner[box] == plan.terminal)
                 & (here.partner[box] == partner)

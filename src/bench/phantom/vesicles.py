@@ -59,19 +59,12 @@ class Spheres:
 
 @dataclass(frozen=True)
 class _Profiles:
-    """All vesicles as one section sees them, relative to the centre of its first pixel.
+    """All vesicles (n,) as one section sees them, relative to the centre of its first pixel."""
 
-    Attributes:
-        centre_nm: Centres (n, 2) as y, x.
-        radius_nm: Radii (n,); 0 where the plane misses or barely grazes a sphere.
-        off_nm: Distances of the plane from the spheres' centres (n,).
-        tether_nm: Feet of tethers (n, 2), NaN without one.
-    """
-
-    centre_nm: np.ndarray
-    radius_nm: np.ndarray
-    off_nm: np.ndarray
-    tether_nm: np.ndarray
+    centre_nm: np.ndarray  # (n, 2) as y, x
+    radius_nm: np.ndarray  # 0 where the plane misses or barely grazes a sphere
+    off_nm: np.ndarray  # distances of the plane from the spheres' centres
+    tether_nm: np.ndarray  # feet of tethers (n, 2), NaN without one
 
 
 def place_vesicles(
@@ -237,8 +230,7 @@ def _find_free(spheres: Spheres) -> np.ndarray:
     ) - spheres.radius_nm[pairs].sum(axis=1)
     pairs = pairs[gaps < _SPACING_NM]
     for first, second in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:
-        if free[first]:
-            free[second] = False
+        free[second] &= ~free[first]
     return np.flatnonzero(free)
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ import tifffile
 from bench.config.data import PhantomConfig
 from bench.core.version import VERSIONS
 from bench.errors import BenchError
-from bench.export import trakem2
+from bench.export.trakem2 import ExportRegion, Patch, format_project
 from bench.phantom.region import PhantomRegion, make_region
 
-_STRUCTURES = ("vesicles", "mitochondria", "membrane")
 log = logging.getLogger(__name__)
 _MARK = "phantom.json"
 _SECTION_NM = 50.0
@@ -69,11 +67,7 @@ def write_phantom(
 
 
 def _find_phantom(output: Path, config: PhantomConfig) -> bool:
-    """Whether a folder is the phantom of these settings; False where it is absent or empty.
-
-    Raises:
-        BenchError: If there is something else.
-    """
+    """Whether a folder is the phantom of these settings, False if free; BenchError if it is not."""
     mark = output / _MARK
     if mark.is_file():
         if mark.read_text() == _describe(config):
@@ -87,7 +81,6 @@ def _find_phantom(output: Path, config: PhantomConfig) -> bool:
 
 
 def _describe(config: PhantomConfig) -> str:
-    """The text of the mark."""
     mark = {"version": VERSIONS["phantom"], "settings": config.identity()}
     return json.dumps(mark, indent=2, sort_keys=True) + "\n"
 
@@ -95,7 +88,6 @@ def _describe(config: PhantomConfig) -> str:
 def _fill_folder(
     folder: Path, config: PhantomConfig, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Writes everything into a new folder."""
     (folder / "montages").mkdir(parents=True)
     total = config.regions * config.sections
     low = (config.montage_px - config.size_px) // 2
@@ -111,20 +103,24 @@ def _fill_folder(
             _write_section(folder / _choose_split(config, index, z), name, region, z)
             if progress is not None:
                 progress(index * config.sections + z + 1, total)
-        files = [f"montages/{name}" for name in names]
-        annotations.append(_Annotation(f"region{index}", region.labels, (low, low), files, numbers))
-    text = _format_project(
-        annotations,
-        montage_px=config.montage_px,
-        pixel_size_nm=config.pixel_size_nm,
-        section_nm=_SECTION_NM,
+        annotations.append(
+            ExportRegion(
+                title=f"region{index}",
+                labels=region.labels,
+                corner_px=(low, low),
+                size_px=(config.montage_px, config.montage_px),
+                patches=[Patch(f"montages/{name}") for name in names],
+                numbers=numbers,
+            )
+        )
+    text = format_project(
+        annotations, kind="phantom", pixel_size_nm=config.pixel_size_nm, section_nm=_SECTION_NM
     )
     (folder / "project.xml").write_text(text, encoding="latin-1")
     (folder / _MARK).write_text(_describe(config))
 
 
 def _make_montage(config: PhantomConfig, index: int) -> PhantomRegion:
-    """Makes the montages of a region, all of them with truth."""
     seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
     return make_region(
         shape=(config.sections, config.montage_px, config.montage_px),
@@ -143,7 +139,6 @@ def _choose_split(config: PhantomConfig, region: int, section: int) -> str:
 
 
 def _write_section(folder: Path, name: str, region: PhantomRegion, z: int) -> None:
-    """Writes image and labels of a section into the folders of a split."""
     images = {"raw": region.raw[z]}
     for structure, ids in region.labels.items():
         dtype = np.uint16 if ids.max() <= np.iinfo(np.uint16).max else np.uint32
@@ -154,7 +149,6 @@ def _write_section(folder: Path, name: str, region: PhantomRegion, z: int) -> No
 
 
 def _write_image(path: Path, image: np.ndarray, pixel_size_nm: float) -> None:
-    """Writes a TIFF with its pixel size in the resolution tags."""
     resolution = _NM_PER_CM / pixel_size_nm
     tifffile.imwrite(
         path,
@@ -164,50 +158,4 @@ def _write_image(path: Path, image: np.ndarray, pixel_size_nm: float) -> None:
         resolution=(resolution, resolution),
         resolutionunit="CENTIMETER",
         metadata=None,
-    )
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    """An annotated region of the project.
-
-    Attributes:
-        title: Its name.
-        labels: Instance ids (z, y, x) per structure.
-        corner_px: Row and column of the region's corner in its montages.
-        files: Paths of its montages from the project file, one per section.
-        numbers: Positions of its sections in the series.
-    """
-
-    title: str
-    labels: dict[str, np.ndarray]
-    corner_px: tuple[int, int]
-    files: list[str]
-    numbers: list[int]
-
-
-def _format_project(
-    annotations: list[_Annotation], *, montage_px: int, pixel_size_nm: float, section_nm: float
-) -> str:
-    """Writes the text of a project: one layer per montage and one area list per instance.
-
-    Args:
-        annotations: The regions.
-        montage_px: Edge of a montage in px.
-        pixel_size_nm: Pixel size in nm.
-        section_nm: Distance of sections in nm.
-    """
-    regions = [
-        trakem2.ExportRegion(
-            annotation.title,
-            {name: annotation.labels[name] for name in _STRUCTURES},
-            annotation.corner_px,
-            (montage_px, montage_px),
-            [trakem2.Patch(file) for file in annotation.files],
-            annotation.numbers,
-        )
-        for annotation in annotations
-    ]
-    return trakem2.format_project(
-        regions, kind="phantom", pixel_size_nm=pixel_size_nm, section_nm=section_nm
     )

@@ -112,12 +112,10 @@ def _p_text(p: float | None, smallest: float | None) -> str:
 
 
 def _effect_text(test: Significance | None) -> str:
-    """The effect size of a test."""
     return MISSING if test is None else f"{test.effect:+.2f}"
 
 
 def _rank_tables(ranks: Sequence[MeanRank]) -> list[str]:
-    """A Markdown table of mean ranks per dataset."""
     tables = []
     for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):
         members = list(group)

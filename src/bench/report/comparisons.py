@@ -9,18 +9,18 @@ from scipy.stats import rankdata
 
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
-from bench.report.tables import ScoreRecord, TableRow, bootstrap_interval, group_records
+from bench.report.tables import (
+    ScoreRecord,
+    TableRow,
+    bootstrap_interval,
+    group_records,
+    section_means,
+)
 
 
 @dataclass(frozen=True)
 class _MethodScores:
-    """The scores of a method on one structure of one dataset, by one metric.
-
-    Attributes:
-        method: Row of METHODS, or any other name.
-        sections: Score of each section, averaged over seeds.
-        seeds: Score over the whole split, of each seed.
-    """
+    """A method's score of each section, averaged over seeds, and of the whole split by seed."""
 
     method: str
     sections: Mapping[str, float]
@@ -28,7 +28,6 @@ class _MethodScores:
 
     @property
     def mean(self) -> float:
-        """Mean score of a section."""
         return float(np.mean(list(self.sections.values())))
 
 
@@ -121,20 +120,11 @@ def compare_pairs(
 def _collect_scores(
     methods: Mapping[str, Sequence[ScoreRecord]], metric: str
 ) -> list[_MethodScores]:
-    """The scores per section and seed of every method with any; one structure and dataset."""
     collected = []
     for method, records in methods.items():
-        sections: dict[str, list[float]] = {}
-        seeds = {}
-        for record in records:
-            if metric in record.scores:
-                seeds[record.seed] = record.scores[metric]
-            for section, scores in record.section_scores.items():
-                if metric in scores:
-                    sections.setdefault(section, []).append(scores[metric])
-        if sections:
-            means = {section: float(np.mean(values)) for section, values in sections.items()}
-            collected.append(_MethodScores(method, means, seeds))
+        seeds = {r.seed: r.scores[metric] for r in records if metric in r.scores}
+        if sections := section_means(records, metric):
+            collected.append(_MethodScores(method, sections, seeds))
     return collected
 
 

@@ -53,7 +53,6 @@ def read_reference(path: Path) -> list[TableRow]:
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
-    """Raises BenchError where the columns are not those of published scores."""
     for name in _NAMES:
         if name not in columns:
             raise BenchError(
@@ -68,7 +67,6 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 
 def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> TableRow:
-    """Reads one line of a reference as a row."""
     if "" in line or None in line.values():
         raise BenchError(f"line {number} of {path} must have as many cells as the first line")
     cells = {name: str(text).strip() for name, text in line.items()}
@@ -94,7 +92,6 @@ def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> Table
 
 
 def _read_score(path: Path, number: int, metric: str, text: str) -> float:
-    """Reads a score."""
     row = METRICS[metric]
     try:
         score = float(text)

@@ -135,11 +135,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _finite(name: str, values: Sequence[float]) -> np.ndarray:
-    """The values as an array.
-
-    Raises:
-        BenchError: If one is not finite.
-    """
+    """The values as an array; raises BenchError if one is not finite."""
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
         raise BenchError(

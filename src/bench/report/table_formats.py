@@ -76,8 +76,6 @@ def captions(rows: Sequence[TableRow]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Text of a cell, and whether it is the best of its column."""
-
     text: str
     best: bool = False
 
@@ -214,7 +212,6 @@ def _terminal_table(rows: Sequence[TableRow], notes: Mapping[str, int], first: i
 
 
 def _terminal_cell(cell: _Cell) -> Text:
-    """A cell as narrow as it can be read."""
     return Text(cell.text.replace(" ± ", "±"), style="bold green" if cell.best else "")
 
 

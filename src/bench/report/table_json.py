@@ -47,7 +47,6 @@ def to_json(
 
 
 def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, Any]:
-    """A row with the runs it is the mean of, which are among its records."""
     runs = [
         {
             "seed": record.seed,
@@ -71,5 +70,4 @@ def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, An
 
 
 def _plain(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Scores per section as dictionaries."""
     return {section: dict(values) for section, values in scores.items()}

@@ -211,9 +211,7 @@ def benchmark_table(
     return mark_best(rows)
 
 
-def group_records(
-    records: Iterable[ScoreRecord],
-) -> dict[tuple[str, str, str], list[ScoreRecord]]:
+def group_records(records: Iterable[ScoreRecord]) -> dict[tuple[str, str, str], list[ScoreRecord]]:
     """The records of each row, by method, structure and dataset."""
     members: dict[tuple[str, str, str], list[ScoreRecord]] = {}
     for record in records:
@@ -223,7 +221,6 @@ def group_records(
 
 
 def _check_unique(records: Sequence[ScoreRecord]) -> None:
-    """Raises BenchError where two records are the same cell and seed."""
     seen: dict[tuple[str, str, str, int], str] = {}
     for record in records:
         key = (record.method, record.structure, record.dataset, record.seed)
@@ -242,11 +239,7 @@ def _summarise_cell(
     """Averages the records of one cell over seeds; no best value is marked yet."""
     scored = sorted((r for r in records if r.reason is None), key=lambda r: r.seed)
     values = _collect(record.scores for record in scored)
-    sections: dict[str, list[float]] = {}
-    for record in scored:
-        for section, scores in record.section_scores.items():
-            if metric in scores:
-                sections.setdefault(section, []).append(scores[metric])
+    sections = section_means(scored, metric)
     shown = METRICS[metric]
     return TableRow(
         method=method,
@@ -255,19 +248,15 @@ def _summarise_cell(
         dataset=dataset,
         seeds=tuple(record.seed for record in scored),
         run_ids=tuple(record.run_id for record in scored),
-        scores={name: float(np.mean(seeds)) for name, seeds in values.items()},
+        scores=_average(record.scores for record in scored),
         deviations={
             name: float(np.std(seeds, ddof=1)) for name, seeds in values.items() if seeds[1:]
         },
-        interval=bootstrap_interval(
-            [float(np.mean(seeds)) for seeds in sections.values()], limits=(shown.low, shown.high)
-        ),
+        interval=bootstrap_interval(sections.values(), limits=(shown.low, shown.high)),
         sections=len(sections),
         reason=_reason(records),
         warnings=_warnings(scored),
-        costs={
-            name: float(np.mean(seeds)) for name, seeds in _collect(r.costs for r in scored).items()
-        },
+        costs=_average(record.costs for record in scored),
         metric=metric,
     )
 
@@ -308,7 +297,6 @@ def _merits(row: TableRow) -> dict[str, float]:
 
 
 def _collect(scores: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
-    """The values of each metric, over the seeds that have it."""
     values: dict[str, list[float]] = {}
     for seed in scores:
         for metric, value in seed.items():
@@ -316,8 +304,19 @@ def _collect(scores: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
     return values
 
 
+def _average(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean(values)) for name, values in _collect(scores).items()}
+
+
+def section_means(records: Iterable[ScoreRecord], metric: str) -> dict[str, float]:
+    """The score of each section that has it, averaged over the seeds that have it."""
+    return _average(
+        {name: scores[metric] for name, scores in r.section_scores.items() if metric in scores}
+        for r in records
+    )
+
+
 def _reason(records: Sequence[ScoreRecord]) -> str | None:
-    """Why a cell, or some of its seeds, were not scored."""
     failed = [record for record in records if record.reason is not None]
     if not records:
         return NO_RUN

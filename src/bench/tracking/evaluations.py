@@ -86,7 +86,6 @@ def is_evaluation(store: Store, run_id: str) -> bool:
 
 
 def _read_evaluation(run: MlflowRun) -> Evaluation:
-    """Reads a run's tags and parameters."""
     tags = run.data.tags
     trained = tags.get("bench.trained_run", "none")
     return Evaluation(

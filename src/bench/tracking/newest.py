@@ -50,16 +50,10 @@ def _list_runs(
     wanted: Mapping[str, str],
     *,
     status: str | None,
-    shown: Sequence[str],
 ) -> Iterator[tuple[str, tuple[str | None, ...]]]:
-    """Yields the id of every run that has the wanted tags, newest first, and its shown tags.
+    """Yields the id of every run that has the wanted tags, newest first, and its key tags.
 
-    Args:
-        engine: The database.
-        experiment_id: The experiment.
-        wanted: Tags that a run must have.
-        status: Status that it must have; None for any.
-        shown: Names of the tags whose values are yielded, None where a run has no such tag.
+    A status of None is any; the value of a tag that a run does not have is None.
     """
     columns: list[Any] = []
     question: Any = select(SqlRun.run_uuid).where(*_present(experiment_id))
@@ -69,7 +63,7 @@ def _list_runs(
         tag = aliased(SqlTag)
         has_it = and_(tag.run_uuid == SqlRun.run_uuid, tag.key == name, tag.value == value)
         question = question.join(tag, has_it)
-    for name in shown:
+    for name in _KEY_TAGS:
         tag = aliased(SqlTag)
         question = question.outerjoin(tag, and_(tag.run_uuid == SqlRun.run_uuid, tag.key == name))
         columns.append(tag.value)
@@ -105,7 +99,6 @@ def _read_runs(
 
 
 def _present(experiment_id: str) -> tuple[ColumnElement[bool], ...]:
-    """The condition of a run that is in an experiment, and was not deleted."""
     return SqlRun.experiment_id == int(experiment_id), SqlRun.lifecycle_stage == "active"
 
 
@@ -132,7 +125,6 @@ def _make_run(
     metrics: Mapping[str, list[tuple[str, Any]]],
     params: Mapping[str, list[tuple[str, Any]]],
 ) -> MlflowRun:
-    """A run as mlflow would return it, with what was read of it."""
     run_id = row.run_uuid
     info = RunInfo(
         run_id=run_id,
@@ -187,13 +179,12 @@ def _find_newest(
         return _keep_newest(map(read_run, search(store, experiment_id, wanted, finished=finished)))
     ids: dict[tuple[str | None, ...], str] = {}
     status = "FINISHED" if finished else None
-    for run_id, tags in _list_runs(engine, experiment_id, wanted, status=status, shown=_KEY_TAGS):
+    for run_id, tags in _list_runs(engine, experiment_id, wanted, status=status):
         ids.setdefault(tags, run_id)
     return _keep_newest(select_runs(store, experiment_id, ids.values()))
 
 
 def _keep_newest(runs: Iterable[FoundRun]) -> list[FoundRun]:
-    """The first run of every cell and choice of augmentations."""
     newest: dict[tuple[Cell, str], FoundRun] = {}
     for run in runs:
         newest.setdefault((run.cell, run.augmentations), run)
@@ -210,7 +201,6 @@ def select_runs(store: Store, experiment_id: str, ids: Iterable[str]) -> Iterato
 
 
 def _select_found(store: Store, experiment_id: str, ids: Sequence[str]) -> Iterator[MlflowRun]:
-    """Yields the runs of these ids as mlflow has them."""
     engine = engine_of(store)
     if engine is not None:
         names = {"tags": RUN_TAGS, "metrics": RUN_METRICS, "params": RUN_PARAMS}

@@ -62,14 +62,8 @@ def open_run(
 
 
 def _same_run(
-    store: Store,
-    identity: Identity,
-    found: MlflowRun,
-    adopted: str | None,
-    work: Path,
-    hold: Hold,
+    store: Store, identity: Identity, found: MlflowRun, adopted: str | None, work: Path, hold: Hold
 ) -> Run:
-    """Takes the run of an identity as it is if it is finished, else goes on with it."""
     run_id = str(found.info.run_id)
     if adopted and adopted != run_id:
         _point_to(store, adopted, run_id, identity)
@@ -108,7 +102,6 @@ def _new_run(
     work: Path,
     hold: Hold,
 ) -> Run:
-    """Makes a run, or takes the one that `mlflow run` made, and tags it."""
     describe_experiment(store.client, store.experiment_id)
     tags = identity.tags() | ({"mlflow.parentRunId": parent} if parent else {})
     if identity.step in RUNS:
@@ -144,7 +137,6 @@ def _find_same(store: Store, fingerprint: str) -> MlflowRun | None:
 
 
 def _point_to(store: Store, adopted: str, run_id: str, identity: Identity) -> None:
-    """Marks the run that `mlflow run` made as a pointer to the run that has the result."""
     store.client.update_run(adopted, name=f"see {identity.name()}")
     note = f"The same {identity.step} is kept as run {run_id}."
     tags = {"bench.see": run_id, NOTE_TAG: note}

@@ -265,7 +265,6 @@ def _local_path(folder: str, path: str) -> Path:
 
 
 def _copy_file(store: Store, run_id: str, path: str) -> Path:
-    """Copies an artifact here."""
     copies = Path(copies_folder().name) / run_id
     try:
         return Path(store.client.download_artifacts(run_id, path, str(copies)))
@@ -274,7 +273,6 @@ def _copy_file(store: Store, run_id: str, path: str) -> Path:
 
 
 def _missing_artifact(run_id: str, path: str, error: Exception) -> BenchError:
-    """The error of an artifact that cannot be had."""
     return BenchError(
         f"run {run_id} must have the artifact {path}, it cannot be read ({error}): "
         "was the artifacts' folder moved or cleaned?"
@@ -300,7 +298,6 @@ def fetch_files(store: Store, runs: Sequence[FoundRun], path: str) -> Iterator[P
 
 
 def _await_copy(copy: "Future[Path]") -> Path | BenchError:
-    """The copied file, or why there is none."""
     try:
         return copy.result()
     except BenchError as error:

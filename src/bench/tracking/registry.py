@@ -73,7 +73,6 @@ class RegisteredModel:
 
 
 def _model_name(structure: str) -> str:
-    """The name under which a structure's models are registered."""
     return f"{_PREFIX}{structure}"
 
 
@@ -128,7 +127,6 @@ def get_registered(store: Store, uri: str) -> RegisteredModel:
 
 
 def _read_version(store: Store, version: ModelVersion) -> RegisteredModel:
-    """Reads a version of a model."""
     number = str(version.version)
     return RegisteredModel(
         name=version.name,
@@ -161,7 +159,6 @@ def fetch_model(store: Store, model: RegisteredModel) -> Path:
 
 @functools.cache
 def _copy_model(store_uri: str, model_uri: str) -> Path:
-    """Copies a model's files here, once in a process."""
     target = Path(copies_folder().name) / model_uri.removeprefix(SCHEME)
     target.mkdir(parents=True)
     return Path(
@@ -223,13 +220,8 @@ def _save_champion(
 ) -> None:
     """Writes a champion as an MLflow model that needs nothing else of this suite.
 
-    Args:
-        path: The new folder.
-        recipe_folder: A recipe with its weights, named ``recipe``.
-        pixel_size_nm: Of the example; that of the recipe.
-        packages: What its networks need beside what every network does.
-        plugins: What its networks come from, if not from this suite; their code goes along.
-        model: Where it is logged.
+    The arguments are as for ``register_champion``. The code of plugins that are no installed
+    distribution goes along.
     """
     installed = [plugin.distribution for plugin in plugins]
     example = np.random.default_rng(0).integers(0, 256, (_EXAMPLE_PX, _EXAMPLE_PX), dtype=np.uint8)

@@ -69,7 +69,6 @@ class SystemMetrics:
 
 
 def _open_monitors() -> list[BaseMetricsMonitor]:
-    """The monitors of this machine: that of GPUs where there are any."""
     try:
         return [CPUMonitor(), GPUMonitor()]
     except (ImportError, RuntimeError):  # no driver, or no GPU
@@ -315,7 +314,6 @@ class Run:
 
 
 def _has_state(work: Path) -> bool:
-    """Whether a work folder holds more than its lock."""
     return any(path.name != "lock" for path in work.iterdir())
 
 

@@ -133,11 +133,6 @@ def _connect(uri: str) -> MlflowClient:
         return client
 
 
-def _embedded_uri() -> str:
-    """Address of the embedded store."""
-    return f"{SQLITE}{_DATABASE}"
-
-
 def tracking_uri() -> str:
     """The store's address.
 
@@ -145,7 +140,7 @@ def tracking_uri() -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        return _embedded_uri()
+        return f"{SQLITE}{_DATABASE}"
     if uri.startswith(SQLITE):
         return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}"
     return uri
@@ -158,7 +153,6 @@ def without_password(uri: str) -> str:
 
 
 def _read_patience() -> float:
-    """Seconds that the end of a run waits for a store that went away."""
     given = os.environ.get(_PATIENCE) or str(_PATIENCE_S)
     try:
         patience_s = float(given)

@@ -243,10 +243,7 @@ def _find_axis(roi: ImagejRoi) -> tuple[np.ndarray, np.ndarray, float]:
     """Returns both ends of an axis, and the number by which the shape's width is known."""
     # roifile takes this number for the three small ones that other selections have here.
     packed = struct.pack(
-        ">BBh",
-        roi.arrow_style_or_aspect_ratio,
-        roi.arrow_head_size,
-        roi.rounded_rect_arc_size,
+        ">BBh", roi.arrow_style_or_aspect_ratio, roi.arrow_head_size, roi.rounded_rect_arc_size
     )
     (parameter,) = struct.unpack(">f", packed)
     return np.array([roi.x1, roi.y1]), np.array([roi.x2, roi.y2]), parameter

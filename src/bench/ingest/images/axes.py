@@ -101,12 +101,7 @@ def cut_sections(
 
 
 def check_size(
-    path: Path,
-    key: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    axes: SectionAxes,
-    stored: int,
+    path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype, axes: SectionAxes, stored: int
 ) -> None:
     """Refuses arrays of no numbers, of absurdly many sections or of sections absurdly large.
 

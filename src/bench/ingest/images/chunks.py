@@ -110,10 +110,7 @@ def _make_room(wanted: int) -> None:
 
 
 def chunk_grid(
-    path: Path,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    index: tuple[int | slice, ...],
+    path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], index: tuple[int | slice, ...]
 ) -> list[range]:
     """Returns the chunks that a section has parts of, as a range of places along each axis."""
     grid = []

@@ -118,11 +118,7 @@ def _with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], _T]) 
 
 
 def _read_sections(
-    path: Path,
-    dataset: h5py.Dataset,
-    axes: SectionAxes,
-    page: int,
-    index: tuple[int | slice, ...],
+    path: Path, dataset: h5py.Dataset, axes: SectionAxes, page: int, index: tuple[int | slice, ...]
 ) -> np.ndarray:
     """Reads a section of an array, with others of its chunks for those asked for next."""
     z = axes.z

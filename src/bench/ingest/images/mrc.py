@@ -115,9 +115,7 @@ def read_geometry(path: Path, key: str = "") -> MrcGeometry:
         origin = [sign * float(header["origin"][name]) for name in "xyz"]
         x, y, z = axes
         return MrcGeometry(
-            _sizes(header),
-            (spacing[x], spacing[y], spacing[z]),
-            (origin[x], origin[y], origin[z]),
+            _sizes(header), (spacing[x], spacing[y], spacing[z]), (origin[x], origin[y], origin[z])
         )
 
     return decode(path, read, "MRC file")

@@ -81,7 +81,6 @@ def _axis_range(rows: Sequence[TableRow], metric: Metric) -> tuple[float, float]
 def _draw_bars(
     axes: Axes, rows: Sequence[TableRow], methods: Sequence[str], limits: tuple[float, float]
 ) -> None:
-    """Draws the methods of one structure as horizontal bars, with intervals and values."""
     for row in rows:
         metric, position = METRICS[row.metric], methods.index(row.method)
         if row.metric not in row.scores:
@@ -104,7 +103,6 @@ def _draw_bars(
 
 
 def _draw_missing(axes: Axes, position: int, reason: str, limits: tuple[float, float]) -> None:
-    """Draws a cell that was not run: hatched, with the reason cut to one line."""
     low, high = limits
     bar = axes.barh(position, high - low, left=low, height=0.7, facecolor="white", hatch="///")
     bar.patches[0].set(edgecolor="0.75", linewidth=0.8)

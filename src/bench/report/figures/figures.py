@@ -173,7 +173,6 @@ def shrink_panel(panel: ContactPanel) -> ContactPanel:
 def _draw_panel(
     axes: Axes, panel: ContactPanel, colours: Mapping[str, tuple[int, int, int]]
 ) -> None:
-    """Draws one section of the contact sheet with its outlines, counts and scale bar."""
     image = grey_rgb(panel.raw)
     # Large structures first, so that the outlines of small ones stay on top.
     for name in sorted(panel.labels, key=lambda name: -np.count_nonzero(panel.labels[name])):
@@ -261,14 +260,12 @@ def outline_width(image: np.ndarray) -> int:
 
 
 def _show_image(axes: Axes, image: np.ndarray, title: str, *, size: int = 15) -> None:
-    """Shows an RGB image without axes."""
     axes.imshow(image)
     axes.set_title(title, fontsize=size)
     axes.set_axis_off()
 
 
 def _add_legend(figure: Figure, colours: Mapping[str, tuple[int, int, int]]) -> None:
-    """Puts a legend in words under a figure."""
     patches = [
         Patch(facecolor=unit_colour(colour), edgecolor="black", label=name)
         for name, colour in colours.items()

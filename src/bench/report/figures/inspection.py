@@ -111,7 +111,6 @@ def describe_findings(findings: Sequence[Finding]) -> list[str]:
 def _add_keys(
     figure: Figure, colours: Mapping[str, tuple[int, int, int]], rings: Mapping[str, str]
 ) -> None:
-    """Puts the legend of outlines and rings under a figure."""
     handles: list[Patch | Line2D] = [
         Patch(facecolor=unit_colour(colour), edgecolor="black", label=title_of(name))
         for name, colour in colours.items()

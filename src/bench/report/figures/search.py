@@ -85,7 +85,6 @@ def ablation_figure(ingredients: Sequence[Ingredient], metric: str) -> Figure:
 
 
 def _shorten(name: str) -> str:
-    """A name cut to fit the axis."""
     return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 

@@ -102,12 +102,8 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
 def _curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str, y: str) -> Figure:
     """Draws a curve per method; those without points are left out.
 
-    Args:
-        curves: From the label of a method to its curve, one of which has points.
-        methods: Labels of all methods of the benchmark: their places give the colours, which are
-            those of the score chart.
-        x: Label of the x axis.
-        y: Label of the y axis.
+    One curve has points. The places of the labels in ``methods``, all of the benchmark, give the
+    colours, which are those of the score chart.
     """
     drawn = [label for label, curve in curves.items() if not curve.missing]
     columns = 1 if max(map(len, drawn)) > _LONG_LABEL else 2
@@ -200,11 +196,7 @@ def _curve_figures(
 ) -> Iterator[Markup]:
     """A chart per structure and dataset with a score; methods without a curve are named below.
 
-    Args:
-        curves: The curve of every scored row.
-        rows: All rows; their methods, in this order, give the colours.
-        draw: Draws the curves of one structure by the labels of their methods.
-        name: What is drawn.
+    The methods of all rows, in this order, give the colours.
     """
     methods = list(dict.fromkeys(row.label for row in rows))
     for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
@@ -219,7 +211,6 @@ def _curve_figures(
 
 
 def _name_missing(curves: Mapping[str, Curve]) -> Markup:
-    """A list of the reasons why methods have no curve; empty where all have one."""
     reasons: dict[str, list[str]] = {}
     for label, curve in curves.items():
         if curve.missing:
@@ -228,21 +219,16 @@ def _name_missing(curves: Mapping[str, Curve]) -> Markup:
     return element("figcaption", "Left out:", element("ul", lines)) if lines else Markup("")
 
 
-def _by_structure(
-    rows: Sequence[TableRow],
-) -> list[tuple[tuple[str, str], list[TableRow]]]:
-    """The rows of each dataset and structure."""
+def _by_structure(rows: Sequence[TableRow]) -> list[tuple[tuple[str, str], list[TableRow]]]:
     cells = dict.fromkeys((row.dataset, row.structure) for row in rows)
     return [(cell, [row for row in rows if (row.dataset, row.structure) == cell]) for cell in cells]
 
 
 def _title_of(dataset: str, structure: str, rows: Sequence[TableRow]) -> str:
-    """The structure, and the dataset where there are several."""
     several = len({row.dataset for row in rows}) > 1
     return title_of(structure) + (f", {shorten_dataset(dataset)}" if several else "")
 
 
 def _figure(title: str, structure: str, chart: Markup, below: str = "") -> Markup:
-    """A chart with its title."""
     drawn = element("div", chart, class_="chart") if chart else ""
     return element("figure", element("h3", title), drawn, below, data_structure=structure)

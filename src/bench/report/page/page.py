@@ -82,13 +82,11 @@ def benchmark_page(
 
 
 def _title_of(rows: Sequence[TableRow]) -> str:
-    """The title of the page: the datasets."""
     names = dict.fromkeys(shorten_dataset(row.dataset) for row in rows)
     return f"Segmentation benchmark: {', '.join(names)}"
 
 
 def _summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
-    """What was compared, as a list of terms."""
     sections = sorted({row.sections for row in rows if row.scores})
     seeds = sorted({seed for row in rows for seed in row.seeds})
     facts = {
@@ -101,13 +99,11 @@ def _summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
         "Evaluated": " to ".join(setting.dates),
     }
     return element(
-        "dl",
-        (element("div", element("dt", k), element("dd", v)) for k, v in facts.items() if v),
+        "dl", (element("div", element("dt", k), element("dd", v)) for k, v in facts.items() if v)
     )
 
 
 def _filter_control(structures: Sequence[str]) -> Markup:
-    """The choice of a structure, which the script shows."""
     options = [element("option", "all", value="")]
     options += [element("option", title_of(name), value=name) for name in structures]
     choice = element("select", options, id="structure")
@@ -115,17 +111,14 @@ def _filter_control(structures: Sequence[str]) -> Markup:
 
 
 def _caption(text: str) -> Markup:
-    """A paragraph of small print."""
     return element("p", text, class_="caption")
 
 
 def _grid(figures: Iterable[Markup]) -> Markup:
-    """Figures side by side where there is room."""
     return element("div", figures, class_="grid")
 
 
 def _whole(title: str, *body: Markup) -> str:
-    """The document: head, body, style and script in one text."""
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -68,7 +68,6 @@ def pictures_section(shown: Sequence[Shown], places: Sequence[int]) -> list[Mark
 
 
 def _show(picture: Picture, shown: Shown) -> Markup:
-    """A picture with its scores, or what is missing."""
     scores = ", ".join(
         f"{column.heading} {column.write(picture.scores[metric])}"
         for metric, column in table_columns().items()

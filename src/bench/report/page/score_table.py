@@ -76,7 +76,6 @@ def score_table(
 
 
 def _describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
-    """The cells that name a row; the method leads to its pictures."""
     cells = []
     for column, text in zip(names, name_cells(row, names), strict=True):
         if column == "Method":
@@ -88,7 +87,6 @@ def _describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
 
 
 def _scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
-    """The cells of the scores, the interval and the seeds, with links to the notes."""
     # The notes are links here, not text.
     cells = score_cells(row, {}, deviations=table_columns())
     values = [row.scores.get(metric) for metric in table_columns()]
@@ -105,7 +103,6 @@ def _scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
 
 
 def _cost_cell(row: TableRow, cost: str) -> Markup:
-    """The cell of a cost."""
     value = row.costs.get(cost)
     return _number_cell((MISSING if value is None else format_cost(value),), value)
 
@@ -147,7 +144,6 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
 
 
 def _rank_tables(ranks: Sequence[MeanRank]) -> Markup:
-    """A table of mean ranks per dataset."""
     parts = []
     for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):
         members = list(group)

@@ -125,7 +125,6 @@ class Outbox:
         return True
 
     def _postpone(self, error: Exception) -> None:
-        """Sets the time of the next attempt."""
         self._error = error
         self._next_attempt = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
@@ -138,7 +137,6 @@ class Outbox:
         return self._sent_late + number, max(self._longest_s, waited)
 
     def _late_tag(self) -> Write:
-        """Says on the run that writes were late."""
         number, seconds = self._late()
         return batch(tags=[RunTag(LATE_TAG, f"{number} writes, at most {seconds} s late")])
 

@@ -83,7 +83,6 @@ def end(status: str, not_before: int = 0) -> Write:
 
 
 def _stamp(kind: str, **content: Any) -> Write:
-    """A write of this moment."""
     return {"kind": kind, "at": int(time.time() * 1000), **content}
 
 

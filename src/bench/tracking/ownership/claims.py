@@ -34,14 +34,12 @@ class _Claim:
     """What this process does alone, until it lets go or dies."""
 
     def __init__(self, store: Store, work: str) -> None:
-        """Made by take_claim."""
         self.store, self.prefix = store, f"{PREFIX}{work[:32]}."
         self.key = f"{self.prefix}{uuid.uuid4().hex[:12]}"
         self.ticket = 0
         self._released = False
 
     def beat(self) -> None:
-        """Gives a sign of life."""
         if not self._released:
             text = make_beat(self.ticket).text()
             self.store.client.set_experiment_tag(self.store.experiment_id, self.key, text)
@@ -60,7 +58,6 @@ class _Claim:
         return found
 
     def release(self) -> None:
-        """Lets go."""
         self._released = True
         remove_claim(self.store, self.key)
 

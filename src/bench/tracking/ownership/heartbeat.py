@@ -68,7 +68,6 @@ def this_machine() -> tuple[str, str, str]:
 
 
 def _read_line(path: Path) -> str:
-    """What a small file says; empty where there is none."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -40,7 +40,6 @@ def reap(store: Store, experiment_id: str | None = None) -> list[str]:
 
 
 def _is_stale(store: Store, run_id: str, tags: dict[str, str]) -> bool:
-    """Whether the process of a run is gone."""
     beat = read_beat(tags.get(HEARTBEAT_TAG, ""))
     return beat is not None and store.watch.is_stale(run_id, beat)
 
@@ -62,7 +61,6 @@ def _end_stale(store: Store, run_id: str) -> bool:
 
 
 def _explain(beat: Beat) -> str:
-    """Why a run counts as stale, and what to do."""
     return (
         f"its {beat.holder} is gone, last sign of life {beat.last_alive()}; "
         "the same command resumes it"

@@ -72,11 +72,7 @@ def find_regions(
         merged += sorted(after, key=lambda box: (box.top, box.left))
     return [
         Region(
-            box.left,
-            box.top,
-            box.right - box.left,
-            box.bottom - box.top,
-            tuple(sorted(box.layers)),
+            box.left, box.top, box.right - box.left, box.bottom - box.top, tuple(sorted(box.layers))
         )
         for box in merged
     ]
