@@ -31,9 +31,9 @@ EIGHT_PROCESSES = """
 import os, sys, traceback
 from pathlib import Path
 from bench.tracking import store
-store.PROJECT = Path(sys.argv[1])
-store.HOME = store.PROJECT / "mlruns"
-store.DATABASE = store.HOME / "mlflow.db"
+store._PROJECT = Path(sys.argv[1])
+store._HOME = store._PROJECT / "mlruns"
+store._DATABASE = store._HOME / "mlflow.db"
 started, start = os.pipe()
 children = []
 for _ in range(8):
