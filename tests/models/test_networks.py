@@ -12,10 +12,10 @@ from bench.models.networks import (
     GEOMETRIES,
     NETWORKS,
     Network,
+    find_function,
     find_network,
     find_trainable,
     register_network,
-    resolve,
 )
 from bench.words import OurNetworks
 
@@ -28,8 +28,8 @@ def test_rows_hold_together():
     assert list(NETWORKS) == list(OurNetworks) == ["unet2d", "unet3d_planes", "sam"]
     for name, row in NETWORKS.items():
         assert name == row.name
-        assert callable(resolve(row.build))
-        assert callable(resolve(row.opened_by))
+        assert callable(find_function(row.build))
+        assert callable(find_function(row.opened_by))
 
 
 def test_the_table_imports_nothing_heavy(python_environment):

@@ -16,7 +16,7 @@ from bench.inference.feeding import EnlargedSection, Rows, enlarges, resize_band
 from bench.inference.tiles import Pixels, predict_sections
 from bench.methods import NORMALISATIONS
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
-from bench.models.networks import find_network, resolve
+from bench.models.networks import find_function, find_network
 
 log = logging.getLogger(__name__)
 # Pixel sizes closer than this, relatively, count as the same.
@@ -155,7 +155,7 @@ def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predic
         structure: What is looked for, where the model has channels for several.
     """
     info = load_info(path)
-    predictor: Predictor = resolve(find_network(info.architecture).opened_by)(
+    predictor: Predictor = find_function(find_network(info.architecture).opened_by)(
         path, compute, structure
     )
     return predictor, info

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from bench.core.files import write_json, write_whole
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
-from bench.models.networks import find_network, resolve
+from bench.models.networks import find_function, find_network
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
@@ -54,7 +54,7 @@ class ModelInfo:
 
 def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
     """Builds the network of a row of NETWORKS, with random weights."""
-    network: torch.nn.Module = resolve(find_network(architecture).build)(**arguments)
+    network: torch.nn.Module = find_function(find_network(architecture).build)(**arguments)
     return network
 
 

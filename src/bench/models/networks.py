@@ -203,7 +203,7 @@ def register_network(row: Network) -> None:
         )
 
 
-def resolve(reference: Callable[..., Any] | str) -> Callable[..., Any]:
+def find_function(reference: Callable[..., Any] | str) -> Callable[..., Any]:
     """The function that a row names as ``module:function``, or holds."""
     if callable(reference):
         return reference
