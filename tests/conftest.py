@@ -191,6 +191,16 @@ def python_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def start_process(python_environment) -> Iterator[Callable]:
+    """Starts a program of ours as ``subprocess.Popen`` does, with torch and MLflow loaded."""
+    from warm import WarmParent
+
+    parent = WarmParent(python_environment | {"OMP_NUM_THREADS": "1"})
+    yield parent.start
+    parent.close()
+
+
+@pytest.fixture(scope="session")
 def eight_processes(tmp_path_factory, python_environment) -> subprocess.CompletedProcess:
     """What became of EIGHT_PROCESSES; their folder is its last argument.
 

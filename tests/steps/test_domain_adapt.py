@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -279,6 +280,7 @@ class Process:
     dataset: Path
     source: Path
     folder: Path
+    start_process: Callable
 
     @property
     def client(self):
@@ -300,7 +302,7 @@ class Process:
             "plateau_patience": 0,
         }
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        return subprocess.Popen(
+        return self.start_process(
             [sys.executable, str(ENTRY), *options],
             cwd=self.folder,
             env=env,
@@ -342,10 +344,11 @@ class Process:
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_killed_adaptation_goes_on_as_if_nothing_had_happened(pipeline, tmp_path):
+def test_a_killed_adaptation_goes_on_as_if_nothing_had_happened(pipeline, start_process, tmp_path):
     source = write_source(tmp_path / "s.safetensors", outputs=("foreground",), gain=0.3)
     straight, pieces = (
-        Process(pipeline.dataset, source, tmp_path / name) for name in ("straight", "pieces")
+        Process(pipeline.dataset, source, tmp_path / name, start_process)
+        for name in ("straight", "pieces")
     )
     for process in (straight, pieces):
         process.folder.mkdir()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Project:
 
     dataset: Path
     folder: Path
+    start_process: Callable
 
     @property
     def uri(self) -> str:
@@ -63,7 +65,7 @@ class Project:
         settings = {"dataset": self.dataset, "source": "random", **SETTINGS}
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         self.folder.mkdir(exist_ok=True)
-        return subprocess.Popen(
+        return self.start_process(
             [sys.executable, str(ENTRY), *options],
             cwd=self.folder,
             env=env,
@@ -144,9 +146,9 @@ def dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def straight(dataset, tmp_path_factory) -> Project:
+def straight(dataset, start_process, tmp_path_factory) -> Project:
     """Trained at one go; while it ran, the same command was started a second time."""
-    project = Project(dataset, tmp_path_factory.mktemp("straight"))
+    project = Project(dataset, tmp_path_factory.mktemp("straight"), start_process)
     first = project.start()
     project.wait_for_states(first, 2)
     stop_between_writes(project, first)
@@ -174,7 +176,7 @@ def test_a_second_process_is_refused_and_disturbs_nothing(straight):
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, tmp_path):
-    project = Project(straight.dataset, tmp_path)
+    project = Project(straight.dataset, tmp_path, straight.start_process)
     run_ids = set()
     for _ in range(3):
         process = project.start()

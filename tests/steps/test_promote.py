@@ -453,7 +453,7 @@ def test_segment_applies_the_champion_as_it_was_searched(use_searched, tmp_path,
 
 
 def test_a_killed_segmentation_by_the_champion_ends_with_the_same_bytes(
-    use_searched, tmp_path, montage, python_environment, monkeypatch
+    use_searched, tmp_path, montage, start_process, python_environment, monkeypatch
 ):
     """SIGKILL within the sixth of ten passes; what was finished is not predicted again."""
     promote_run(use_searched.ensemble)
@@ -466,7 +466,7 @@ def test_a_killed_segmentation_by_the_champion_ends_with_the_same_bytes(
     words = [f"--{name}={value}" for name, value in given.items()]
     command = [sys.executable, str(PROJECT / "entrypoints/segment.py"), f"--output={out}", *words]
     store = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
-    process = subprocess.Popen(command, env=python_environment | store, stderr=subprocess.PIPE)
+    process = start_process(command, env=python_environment | store, stderr=subprocess.PIPE)
     passes = wait_for_passes(out, 5, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()

@@ -97,7 +97,7 @@ def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp
 
 
 def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bytes(
-    use_pipeline, tmp_path, montage, python_environment, monkeypatch, contents
+    use_pipeline, tmp_path, montage, start_process, python_environment, monkeypatch, contents
 ):
     """SIGKILL in the middle; the rest is predicted once, and nothing is half-written."""
     whole = tmp_path / "whole/out"
@@ -109,7 +109,7 @@ def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bytes(
     command = [sys.executable, str(PROJECT / "entrypoints/segment.py"), "--device", "cpu"]
     command += ["--run_id", use_pipeline.trained, "--input", str(montage), "--output", str(out)]
     store = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
-    process = subprocess.Popen(command, env=python_environment | store, stderr=subprocess.PIPE)
+    process = start_process(command, env=python_environment | store, stderr=subprocess.PIPE)
     finished = wait_for_tiles(out, process)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -59,7 +58,7 @@ def test_the_graph_of_a_grid(store, config):
 
 
 @pytest.fixture
-def start(store, config, python_environment, tmp_path):
+def start(store, config, start_process, python_environment, tmp_path):
     """Starts a benchmark on two workers, in a process group of its own."""
     pytest.importorskip("distributed")
     environment = python_environment | {
@@ -75,7 +74,7 @@ def start(store, config, python_environment, tmp_path):
         options = [f"--{key}={value}" for key, value in values.items()]
         log = (tmp_path / f"{name}.log").open("w")
         started.append(
-            subprocess.Popen(
+            start_process(
                 [sys.executable, str(ENTRY), *options],
                 env=environment,
                 stderr=log,

@@ -1,6 +1,5 @@
 """Two benchmarks of the same grid, as processes, on one store."""
 
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ ENTRY = Path(__file__).parents[3] / "entrypoints" / "benchmark.py"
 
 
 @pytest.fixture
-def start(store, pipeline, tiny, python_environment, tmp_path):
+def start(store, pipeline, tiny, start_process, python_environment, tmp_path):
     """Starts a benchmark of 3 trainings; its tables go to a folder of its own."""
     environment = python_environment | {
         "MLFLOW_TRACKING_URI": store.uri,
@@ -31,7 +30,7 @@ def start(store, pipeline, tiny, python_environment, tmp_path):
         options = [f"--{key}={value}" for key, value in (given | settings).items()]
         log = (tmp_path / f"{name}.log").open("w")
         started.append(
-            subprocess.Popen([sys.executable, str(ENTRY), *options], env=environment, stderr=log)
+            start_process([sys.executable, str(ENTRY), *options], env=environment, stderr=log)
         )
         return started[-1]
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -53,7 +52,7 @@ def config(pipeline, image, output):
 
 
 @pytest.fixture
-def start(pipeline, image, expected, experiment, python_environment, tmp_path):
+def start(pipeline, image, expected, experiment, start_process, python_environment, tmp_path):
     """Starts the command on two workers, in a process group of its own."""
     pytest.importorskip("distributed")
     started = []
@@ -64,7 +63,7 @@ def start(pipeline, image, expected, experiment, python_environment, tmp_path):
         values = {key: "auto" if value is None else value for key, value in given.items()}
         store = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
         with (tmp_path / "log").open("a") as log:
-            process = subprocess.Popen(
+            process = start_process(
                 [sys.executable, str(ENTRY), *(f"--{k}={v}" for k, v in values.items())],
                 env=python_environment | store,
                 stderr=log,

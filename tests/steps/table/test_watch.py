@@ -148,7 +148,7 @@ def test_a_terminal_shows_one_table_that_changes_in_place(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("evaluations", [0, 1])
 def test_an_interruption_keeps_the_table_and_says_so(
-    store, record, evaluated, tmp_path, python_environment, number, evaluations
+    store, record, evaluated, tmp_path, start_process, python_environment, number, evaluations
 ):
     for _ in range(evaluations):
         evaluated(0.5)
@@ -160,7 +160,7 @@ def test_an_interruption_keeps_the_table_and_says_so(
     output = tmp_path / "out"
     command = [sys.executable, str(PROJECT / "entrypoints" / "compare.py")]
     command += ["--watch=true", "--watch_seconds=0.5", f"--output={output}"]
-    process = subprocess.Popen(
+    process = start_process(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:

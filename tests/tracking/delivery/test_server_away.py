@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -58,7 +57,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train(server, tiny_tree, tmp_path_factory, python_environment):
+def train(server, tiny_tree, tmp_path_factory, start_process, python_environment):
     """Starts the real entry point, in an experiment."""
     dataset = tmp_path_factory.mktemp("data") / "prepared"
     config = PrepareConfig(input=str(tiny_tree), output=str(dataset), pixel_size_nm=5.0)
@@ -73,9 +72,7 @@ def train(server, tiny_tree, tmp_path_factory, python_environment):
             "OMP_NUM_THREADS": "1",
         }
         with stderr.open("w") as output:
-            return subprocess.Popen(
-                [sys.executable, ENTRY, *options], env=environment, stderr=output
-            )
+            return start_process([sys.executable, ENTRY, *options], env=environment, stderr=output)
 
     return start
 

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +70,7 @@ def shared_store(request, tmp_path):
 
 
 @pytest.fixture
-def start(shared_store, python_environment, tmp_path):
+def start(shared_store, start_process, python_environment, tmp_path):
     """Starts a process that works."""
     store = shared_store
     environment = python_environment | {
@@ -82,7 +81,7 @@ def start(shared_store, python_environment, tmp_path):
 
     def start(number, cells=CELLS, *more):
         command = [sys.executable, "-c", WORK, str(tmp_path), str(number), str(cells), *more]
-        started.append(subprocess.Popen(command, env=environment))
+        started.append(start_process(command, env=environment))
         return started[-1]
 
     yield start
