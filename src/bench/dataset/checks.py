@@ -55,7 +55,6 @@ def read_instances(mask: np.ndarray, file: str, *, ids: bool = False) -> tuple[n
 
 
 def _check_ids(mask: np.ndarray, file: str) -> None:
-    """Raises BenchError unless a mask holds whole numbers from 0 to 2**32 - 1."""
     check_finite(mask, file)
     if mask.dtype.kind == "f" and (mask != np.floor(mask)).any():
         value = mask[mask != np.floor(mask)][0]

@@ -50,7 +50,7 @@ class PreparedDataset:
         """
         root = Path(path)
         dataset = cls(root, read_manifest(root))
-        missing = [entry["name"] for entry in dataset.entries if not dataset.has_file(entry)]
+        missing = [e["name"] for e in dataset.entries if not (root / str(e["file"])).is_file()]
         if missing:
             raise BenchError(
                 f"prepared dataset {root} must have the files of its sections, received none for "
@@ -157,16 +157,14 @@ class PreparedDataset:
         Raises:
             BenchError: If a file is missing, damaged or changed, or the manifest was changed.
         """
-        entries = self.entries
-        for entry in entries:
+        hashes = []
+        for entry in self.entries:
             name = entry["name"]
             pixels = {key: hash_pixels(self.read(name, key)) for key in entry["datasets"]}
-            found = hash_section(name, entry["split"], pixels)
-            if found != entry["content_hash"]:
-                raise self.damage(f"other pixels in section {entry['name']}")
-        if hash_dataset([e["content_hash"] for e in entries], self.pixel_size_nm) != (
-            self.content_hash
-        ):
+            hashes.append(hash_section(name, entry["split"], pixels))
+            if hashes[-1] != entry["content_hash"]:
+                raise self.damage(f"other pixels in section {name}")
+        if hash_dataset(hashes, self.pixel_size_nm) != self.content_hash:
             raise self.damage("a manifest that was edited")
 
     def read(self, name: str, key: str) -> np.ndarray:
@@ -206,10 +204,6 @@ class PreparedDataset:
                 f"{', '.join(counts)} only: choose one of them, or add masks and prepare again"
             )
         return counts[split]
-
-    def has_file(self, entry: dict[str, Any]) -> bool:
-        """Whether the file of a manifest's section is there."""
-        return (self.root / str(entry["file"])).is_file()
 
     def damage(self, received: str) -> BenchError:
         """Builds the error for a dataset that is not as it was written."""

@@ -55,7 +55,11 @@ def write_section_file(
         if pixel_size_nm is not None:
             file.attrs["pixel_size_nm"] = pixel_size_nm
         for key, pixels in arrays.items():
-            dataset = _write_raw(file, pixels) if key == "raw" else _write_labels(file, key, pixels)
+            if key == "raw":
+                dataset = _write_raw(file, pixels)
+            else:
+                # Blocks of background alone are left out, which reads as 0.
+                dataset = _write_blocks(file, key, pixels, occupied_blocks(pixels), BLOCK_PX)
             dataset.attrs.update(entry["datasets"][key])
     with path.open("wb") as target:
         target.write(content.getbuffer())
@@ -71,11 +75,6 @@ def _write_raw(file: h5py.File, raw: np.ndarray) -> h5py.Dataset:
     if packed > _LARGEST_SHARE * sum(pixels.nbytes for pixels in sample):
         return file.create_dataset("raw", data=raw)
     return _write_blocks(file, "raw", raw, blocks, _RAW_CHUNK_PX)
-
-
-def _write_labels(file: h5py.File, key: str, labels: np.ndarray) -> h5py.Dataset:
-    """Writes ids; blocks of background alone are left out, which reads as 0."""
-    return _write_blocks(file, key, labels, occupied_blocks(labels), BLOCK_PX)
 
 
 def _write_blocks(

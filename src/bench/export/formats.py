@@ -13,15 +13,10 @@ from bench.export.trakem2 import write_trakem2
 
 @dataclass(frozen=True)
 class _Format:
-    """A way to write labels.
-
-    Attributes:
-        write: Writes a stack into a folder.
-        opening: How a person opens it, with a place for the ``folder``.
-    """
+    """A way to write labels."""
 
     write: Callable[[LabelStack, Path], None]
-    opening: str
+    opening: str  # how a person opens it, with a place for the ``folder``
 
 
 FORMATS: dict[str, _Format] = {

@@ -75,7 +75,6 @@ def make_imod_model(stack: LabelStack, *, spheres: bool = False) -> ImodModel:
 def _make_object(
     structure: str, labels: np.ndarray, colour: tuple[int, int, int], *, spheres: bool
 ) -> Object:
-    """Makes the object of a structure from its ids (z, y, x)."""
     if labels.max(initial=0) > _LARGEST_SURFACE:
         raise BenchError(
             f"ids of {structure} must be at most {_LARGEST_SURFACE} for IMOD, received "
@@ -97,7 +96,6 @@ def _make_object(
 
 
 def _make_contours(instances: list[Instance]) -> list[Contour]:
-    """Makes a closed contour per ring."""
     return [
         Contour(
             header=ContourHeader(surf=instance.id),
@@ -110,7 +108,6 @@ def _make_contours(instances: list[Instance]) -> list[Contour]:
 
 
 def _make_points(instances: list[Instance]) -> Contour:
-    """Makes one contour with a point and its radius per instance."""
     points, radii = [], []
     for instance in instances:
         areas = np.count_nonzero(instance.mask, axis=(1, 2))

@@ -40,22 +40,18 @@ class Instance:
 
 def list_instances(labels: np.ndarray) -> Iterator[Instance]:
     """Yields the instances of an array of ids (z, y, x), in ascending order of id."""
-    ids = np.arange(1, int(labels.max(initial=0)) + 1) if _has_dense_ids(labels) else None
-    if ids is None:
+    largest = int(labels.max(initial=0))
+    if largest <= min(labels.size, np.iinfo(np.int32).max):
+        ids = np.arange(1, largest + 1)
+        boxes = find_objects(labels)
+    else:
         # A box is found for every number up to the largest: count the ids that there are.
         ids = np.unique(labels[labels != 0])
         boxes = find_objects((np.searchsorted(ids, labels) + 1) * (labels != 0))
-    else:
-        boxes = find_objects(labels)
     for identifier, box in zip(ids.tolist(), boxes, strict=True):
         if box is not None:
             z, y, x = (side.start for side in box)
             yield Instance(identifier, (z, y, x), labels[box] == identifier)
-
-
-def _has_dense_ids(labels: np.ndarray) -> bool:
-    """Whether the largest id is not beyond what one box per id can be kept for."""
-    return int(labels.max(initial=0)) <= min(labels.size, np.iinfo(np.int32).max)
 
 
 def trace_outlines(mask: np.ndarray) -> list[np.ndarray]:
@@ -81,11 +77,7 @@ def trace_outlines(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _list_edges(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pixel edges around a mask with an empty border, with the mask on their right.
-
-    Returns:
-        Where each starts and ends, as numbers of pixel corners.
-    """
+    """The pixel edges around a mask with an empty border, it on their right: corners by number."""
     width = padded.shape[1] + 1
     corner = np.arange((padded.shape[0] + 1) * width).reshape(-1, width)
     inner, shifted_y, shifted_x = padded[1:, 1:], padded[:-1, 1:], padded[1:, :-1]
@@ -107,8 +99,7 @@ def _list_cycles(following: np.ndarray) -> list[np.ndarray]:
     seen = [False] * len(successor)
     cycles = []
     for first in range(len(successor)):
-        cycle = []
-        step = first
+        cycle, step = [], first
         while not seen[step]:
             seen[step] = True
             cycle.append(step)

@@ -17,7 +17,6 @@ _LARGEST_IMAGEJ_BYTES = 2**32 - 2**25
 _NM_PER_CM = 1e7
 
 _VERSION = "0.4"
-_AXES = ("z", "y", "x")
 _CHUNK_PX = 512
 # No level is made below this.
 _SMALLEST_SIDE_PX = 256
@@ -119,7 +118,6 @@ def _write_levels(
     name: str,
     halve: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """Writes the levels of an array (z, y, x) and describes them."""
     datasets: list[Any] = []
     while True:
         level = len(datasets)
@@ -132,30 +130,21 @@ def _write_levels(
             chunk_key_encoding={"name": "v2", "separator": "/"},
         )
         array[:] = pixels
-        datasets.append({"path": str(level), "coordinateTransformations": _place(stack, level)})
+        # In nm where it is known, else in pixels of the first level.
+        side = (stack.pixel_size_nm or 1.0) * 2**level
+        scale = {"type": "scale", "scale": [stack.section_nm or 1.0, side, side]}
+        datasets.append({"path": str(level), "coordinateTransformations": [scale]})
         if max(pixels.shape[1:]) < 2 * _SMALLEST_SIDE_PX:
             break
         pixels = halve(pixels)
-    axes: list[Any] = _describe_axes(stack)
+    sizes_nm = {"z": stack.section_nm, "y": stack.pixel_size_nm, "x": stack.pixel_size_nm}
+    axes: list[Any] = [
+        {"name": axis, "type": "space"} | ({"unit": "nanometer"} if size_nm is not None else {})
+        for axis, size_nm in sizes_nm.items()
+    ]
     group.attrs["multiscales"] = [
         {"version": _VERSION, "name": name, "axes": axes, "datasets": datasets}
     ]
-
-
-def _describe_axes(stack: LabelStack) -> list[dict[str, str]]:
-    """The axes, in nm where the size is known."""
-    known = {"z": stack.section_nm is not None, "y": stack.pixel_size_nm is not None}
-    known["x"] = known["y"]
-    return [
-        {"name": axis, "type": "space"} | ({"unit": "nanometer"} if known[axis] else {})
-        for axis in _AXES
-    ]
-
-
-def _place(stack: LabelStack, level: int) -> list[dict[str, Any]]:
-    """The size of a level's pixels: in nm where it is known, else in those of the first level."""
-    side = (stack.pixel_size_nm or 1.0) * 2**level
-    return [{"type": "scale", "scale": [stack.section_nm or 1.0, side, side]}]
 
 
 def average_fours(pixels: np.ndarray) -> np.ndarray:

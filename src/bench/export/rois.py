@@ -56,7 +56,6 @@ def make_rois(stack: LabelStack) -> Iterator[ImagejRoi]:
 def _make_instance_rois(
     instance: Instance, structure: str, colour: tuple[int, int, int]
 ) -> Iterator[ImagejRoi]:
-    """Yields the ROIs of an instance, one per section."""
     sections = list(instance.rings())
     for number, rings in sections:
         roi = _make_polygon(rings[0]) if len(rings) == 1 else _make_composite(rings)
@@ -70,7 +69,6 @@ def _make_instance_rois(
 
 
 def _make_polygon(ring: np.ndarray) -> ImagejRoi:
-    """Makes a traced polygon from the corners (n, 2) of a ring."""
     roi = _bounded(ROI_TYPE.TRACED, ring)
     roi.n_coordinates = len(ring)
     roi.integer_coordinates = (ring - (roi.left, roi.top)).astype(np.int32)
@@ -91,7 +89,6 @@ def _make_composite(rings: list[np.ndarray]) -> ImagejRoi:
 
 
 def _bounded(kind: ROI_TYPE, corners: np.ndarray) -> ImagejRoi:
-    """Makes a ROI with the bounds of its corners (n, 2)."""
     left, top = (int(value) for value in corners.min(axis=0))
     right, bottom = (int(value) for value in corners.max(axis=0))
     return ImagejRoi(roitype=kind, left=left, top=top, right=right, bottom=bottom)

@@ -106,7 +106,6 @@ def _as_sections(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_names(names: tuple[str, ...], sections: int) -> None:
-    """Raises BenchError unless each section has a name of its own that a file can have."""
     if len(names) != sections or len(set(names)) != sections:
         raise BenchError(
             f"each of {sections} sections must have a name of its own, received "
@@ -117,7 +116,6 @@ def _check_names(names: tuple[str, ...], sections: int) -> None:
 
 
 def _check_file_name(name: str, what: str) -> None:
-    """Raises BenchError if a file of that name could not be written, or lie elsewhere."""
     if Path(name).name != name or not name.strip(".") or not name.isprintable():
         raise BenchError(
             f"the name of a {what} must be fit for a file, received {name!r}: rename the {what}"
@@ -125,7 +123,6 @@ def _check_file_name(name: str, what: str) -> None:
 
 
 def _check_ids(ids: np.ndarray, name: str) -> None:
-    """Raises BenchError unless an array holds whole numbers from 0 to 2**32 - 1."""
     if ids.dtype.kind not in "ui":
         raise BenchError(
             f"labels of {name} must be whole numbers, received {ids.dtype}: convert them"

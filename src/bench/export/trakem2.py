@@ -84,10 +84,8 @@ def write_trakem2(stack: LabelStack, folder: Path) -> None:
 
 
 def _make_patch(name: str, section: np.ndarray) -> Patch:
-    """Describes a section (y, x) that is written as an image."""
-    low, high = 0.0, 255.0
-    if section.dtype != np.uint8:
-        low, high = float(section.min()), float(section.max())
+    narrow = section.dtype == np.uint8
+    low, high = (0.0, 255.0) if narrow else (float(section.min()), float(section.max()))
     return Patch(f"images/{name}.tif", _PATCH_TYPES[str(section.dtype)], low, high)
 
 
@@ -136,9 +134,11 @@ def _format_regions(
     for region in regions:
         layer_ids = [next(ids) for _ in region.patches]
         for oid, patch, number in zip(layer_ids, region.patches, region.numbers, strict=True):
-            depth_px = number * thickness, thickness
             image = "" if patch is None else _format_patch(patch, next(ids), region.size_px)
-            layers.append(_format_layer(oid, depth_px, image))
+            layers.append(
+                f'<t2_layer oid="{oid}" thickness="{thickness}" z="{number * thickness}" '
+                f'title="">\n{image}</t2_layer>'
+            )
         tree.append(f'<region id="{next(ids)}" title="{escape(region.title)}" expanded="true">')
         for structure, labels in region.labels.items():
             tag = tag_of(structure)
@@ -171,29 +171,19 @@ def _list_elements(kind: str, tags: list[str]) -> Iterator[tuple[str, str, str]]
     yield "area_list", "EMPTY", "id oid expanded"
     yield "trakem2", "(project,t2_layer_set,t2_display)", ""
     yield "project", f"({kind})", "id unuid title mipmaps_folder storage_folder"
-    yield (
-        "t2_layer_set",
-        "(t2_calibration,t2_area_list,t2_layer)",
-        "oid width height transform title links layer_width layer_height",
-    )
+    drawn = "oid width height transform title links"
+    set_content = "(t2_calibration,t2_area_list,t2_layer)"
+    yield "t2_layer_set", set_content, f"{drawn} layer_width layer_height"
     yield (
         "t2_calibration",
         "EMPTY",
         "pixelWidth pixelHeight pixelDepth xOrigin yOrigin zOrigin info valueUnit timeUnit unit",
     )
-    yield (
-        "t2_area_list",
-        "(t2_area)",
-        "oid width height transform title links layer_set_id visible style",
-    )
+    yield "t2_area_list", "(t2_area)", f"{drawn} layer_set_id visible style"
     yield "t2_area", "(t2_path)", "layer_id"
     yield "t2_path", "EMPTY", "d"
     yield "t2_layer", "(t2_patch)", "oid thickness z title"
-    yield (
-        "t2_patch",
-        "EMPTY",
-        "oid width height transform title links type file_path style o_width o_height min max",
-    )
+    yield "t2_patch", "EMPTY", f"{drawn} type file_path style o_width o_height min max"
 
 
 def _format_calibration(pixel_size_nm: float | None, section_nm: float | None) -> str:
@@ -215,10 +205,8 @@ def _format_area_list(
     region: ExportRegion,
     layer_ids: list[int],
 ) -> list[str]:
-    """The area list of an instance, at the place of its box."""
     _, height, width = instance.mask.shape
-    x = region.corner_px[1] + instance.corner[2]
-    y = region.corner_px[0] + instance.corner[1]
+    x, y = region.corner_px[1] + instance.corner[2], region.corner_px[0] + instance.corner[1]
     colour = "".join(f"{channel:02x}" for channel in colour_of(structure, region.labels))
     text = [
         f'<t2_area_list oid="{oid}" width="{width}.0" height="{height}.0" '
@@ -228,25 +216,14 @@ def _format_area_list(
     ]
     for section, outlines in instance.outlines():
         text.append(f'<t2_area layer_id="{layer_ids[section]}">')
-        text += [_format_path(outline) for outline in outlines]
+        for outline in outlines:
+            points = " L ".join(f"{x} {y}" for x, y in outline.tolist())
+            text.append(f'<t2_path d="M {points} z"/>')
         text.append("</t2_area>")
     return [*text, "</t2_area_list>"]
 
 
-def _format_path(outline: np.ndarray) -> str:
-    """One closed polygon (n, 2) as x, y."""
-    points = " L ".join(f"{x} {y}" for x, y in outline.tolist())
-    return f'<t2_path d="M {points} z"/>'
-
-
-def _format_layer(oid: int, depth_px: tuple[float, float], patch: str) -> str:
-    """A layer at z and with a thickness, both in px, with its image."""
-    z, thickness = depth_px
-    return f'<t2_layer oid="{oid}" thickness="{thickness}" z="{z}" title="">\n{patch}</t2_layer>'
-
-
 def _format_patch(patch: Patch, oid: int, size_px: tuple[int, int]) -> str:
-    """An image of a size (height, width), at the corner of its layer."""
     height, width = size_px
     title = escape(patch.file.rsplit("/", 1)[-1])
     return (
@@ -258,7 +235,6 @@ def _format_patch(patch: Patch, oid: int, size_px: tuple[int, int]) -> str:
 
 
 def _format_matrix(x: int, y: int) -> str:
-    """A translation."""
     return f"matrix(1.0,0.0,0.0,1.0,{x}.0,{y}.0)"
 
 

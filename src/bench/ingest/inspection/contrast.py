@@ -89,14 +89,7 @@ def _find_inverted_raw(
             reasons.append("")
     fewer = -1 if signs.count(-1) <= signs.count(1) else 1
     return [
-        Finding(
-            "raw-inverted",
-            reason,
-            "invert it, so that all sections are alike",
-            split=section.split,
-            section=section.name,
-            file=section.file,
-        )
+        section.finding("raw-inverted", reason, "invert it, so that all sections are alike")
         for section, sign, reason in zip(sections, signs, reasons, strict=True)
         if sign == fewer and -fewer in signs
     ]
@@ -110,33 +103,22 @@ def _find_foreign_masks(
     counts = Counter(s for section in sections for s, m in section.masks.items() if m.contrast)
     for section in sections:
         for structure, mask in section.masks.items():
-            if (
-                mask.contrast is None
-                or structure not in usual
-                or counts[structure] < _FEWEST_SECTIONS
-            ):
+            if mask.contrast is None or structure not in usual:
                 continue
-            if abs(mask.contrast) >= _CONTRAST_SHARE * abs(usual[structure]):
+            few = counts[structure] < _FEWEST_SECTIONS
+            clear = abs(mask.contrast) >= _CONTRAST_SHARE * abs(usual[structure])
+            if few or clear or (section.name, structure) in leave_out:
                 continue
-            if (section.name, structure) in leave_out:
-                continue
+            fact = f"the structure differs from the rest by {mask.contrast:+.2f} deviations, "
+            fact += f"elsewhere by {usual[structure]:+.2f}"
+            remedy = "is it the mask of this image, neither shifted nor mirrored?"
             findings.append(
-                Finding(
-                    "mask-elsewhere",
-                    f"the structure differs from the rest by {mask.contrast:+.2f} deviations, "
-                    f"elsewhere by {usual[structure]:+.2f}",
-                    "is it the mask of this image, neither shifted nor mirrored?",
-                    split=section.split,
-                    section=section.name,
-                    structure=structure,
-                    file=mask.file,
-                )
+                section.finding("mask-elsewhere", fact, remedy, structure, file=mask.file)
             )
     return findings
 
 
 def _judge_depths(sections: Sequence[SectionMeasures]) -> list[Finding]:
-    """Finds images of more than one pixel type."""
     counts = Counter(section.raw.dtype for section in sections if section.raw is not None)
     if len(counts) < 2:
         return []
@@ -146,30 +128,20 @@ def _judge_depths(sections: Sequence[SectionMeasures]) -> list[Finding]:
 
 
 def _judge_grey(sections: Sequence[SectionMeasures]) -> list[Finding]:
-    """Finds splits and sections whose brightness or spread is far from that of the others."""
     measured = [s for s in sections if s.raw is not None and s.look is not None]
     if not measured:
         return []
     grey = np.array([(s.raw.mean, s.raw.deviation) for s in measured if s.raw is not None])
     splits = np.array([section.split for section in measured])
-    medians = {
-        split: np.median(grey[splits == split], axis=0)
-        for split in (*SPLITS, UNLABELLED)
-        if split in splits
-    }
+    present = [split for split in (*SPLITS, UNLABELLED) if split in splits]
+    medians = {split: np.median(grey[splits == split], axis=0) for split in present}
     findings = []
     for section, values in zip(measured, grey, strict=True):
         fact = _describe_drift(values, medians[section.split], _SECTION_DRIFT, _SECTION_SPREAD)
         if fact:
+            fact += f" of the median section of {section.split}"
             findings.append(
-                Finding(
-                    "contrast",
-                    f"{fact} of the median section of {section.split}",
-                    "was it taken or exported differently?",
-                    split=section.split,
-                    section=section.name,
-                    file=section.file,
-                )
+                section.finding("contrast", fact, "was it taken or exported differently?")
             )
     first, *others = medians
     for split in others:

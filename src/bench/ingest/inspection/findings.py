@@ -88,17 +88,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class _FindingGroup:
-    """Findings of one kind and structure.
-
-    Attributes:
-        findings: In natural order of their sections; one at least.
-    """
+    """Findings of one kind and structure, one at least, in natural order of their sections."""
 
     findings: tuple[Finding, ...]
 
     @property
     def level(self) -> str:
-        """``error`` or ``warning``."""
         return self.findings[0].level
 
     @property
@@ -124,13 +119,12 @@ class _FindingGroup:
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Returns findings with the most severe kind first, each kind by structure and section."""
-    return tuple(sorted(findings, key=_sort_key))
 
+    def place(finding: Finding) -> tuple[Any, ...]:
+        name = finding.section or finding.split or ""
+        return _ORDER[finding.kind], finding.structure or "", natural_key(name), finding.fact
 
-def _sort_key(finding: Finding) -> tuple[Any, ...]:
-    """Places a finding: by its kind, then by what it concerns."""
-    name = finding.section or finding.split or ""
-    return _ORDER[finding.kind], finding.structure or "", natural_key(name), finding.fact
+    return tuple(sorted(findings, key=place))
 
 
 def group_findings(findings: Iterable[Finding]) -> list[_FindingGroup]:

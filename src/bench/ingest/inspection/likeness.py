@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -64,14 +65,9 @@ def take_windows(raw: np.ndarray) -> np.ndarray:
         (np.arange(_WINDOWS_PER_SIDE) * 2 + 1) * length // (2 * _WINDOWS_PER_SIDE) - side // 2
         for length in raw.shape
     )
-    windows = np.array(
-        [
-            raw[top : top + side, left : left + side]
-            for top in tops.clip(0)
-            for left in lefts.clip(0)
-        ],
-        np.float64,
-    ).reshape(_WINDOWS_PER_SIDE**2, -1)
+    corners = product(tops.clip(0), lefts.clip(0))
+    taken = [raw[top : top + side, left : left + side] for top, left in corners]
+    windows = np.array(taken, np.float64).reshape(_WINDOWS_PER_SIDE**2, -1)
     windows -= windows.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(windows, axis=1, keepdims=True)
     return np.asarray(windows / np.where(lengths > 0, lengths, 1), np.float32)
@@ -118,16 +114,10 @@ def judge_looks(looks: Sequence[Look], rule: str) -> list[Finding]:
                 copied.add(second)
             elif one.split != other.split and UNLABELLED not in (one.split, other.split):
                 key = (one.split, other.split)
-                nearest[key] = max(
-                    nearest.get(key, (0.0, one, other)), (found, one, other), key=_by
-                )
+                if key not in nearest or found > nearest[key][0]:
+                    nearest[key] = (found, one, other)
         findings += [_report_neighbours(*nearest[key]) for key in nearest]
     return findings
-
-
-def _by(candidate: tuple[float, Look, Look]) -> float:
-    """Orders pairs by their correlation."""
-    return candidate[0]
 
 
 def _close_pairs(likeness: np.ndarray, looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
@@ -141,24 +131,19 @@ def _close_pairs(likeness: np.ndarray, looks: Sequence[Look]) -> Iterator[tuple[
 
 def _least_likeness(looks: Sequence[Look], likeness: np.ndarray) -> float:
     """The correlation from which sections are copies, by how alike neighbours are."""
-    following = [
-        float(likeness[place, place + 1])
-        for place in range(len(looks) - 1)
-        if looks[place].split == looks[place + 1].split
-    ]
+    alike = np.diagonal(likeness, 1).tolist()
+    pairs = zip(alike, pairwise(looks), strict=True)
+    following = [found for found, (one, other) in pairs if one.split == other.split]
     usual = float(np.median(following)) if following else 0.0
     return min(_SURE_COPY, max(_LIKELY_COPY, 1 - _COPY_DIFFERENCE * (1 - usual)))
 
 
 def _report_copy(first: Look, second: Look, likeness: float) -> Finding:
-    """Builds the finding of two sections that are the same image."""
     across = first.split != second.split
-    how = "the same pixels" if likeness == 1 else f"a correlation of {likeness:.3f}"
+    how = "the same pixels as" if likeness == 1 else f"a correlation of {likeness:.3f} with"
     return Finding(
         kind="leak" if across else "copy",
-        fact=f"it has {how} as {first.name}"
-        if likeness == 1
-        else f"it has {how} with {first.name}",
+        fact=f"it has {how} {first.name}",
         remedy="remove one" + (", or scores mean nothing" if across else ""),
         split=second.split,
         section=second.name,
@@ -167,7 +152,6 @@ def _report_copy(first: Look, second: Look, likeness: float) -> Finding:
 
 
 def _report_neighbours(likeness: float, first: Look, second: Look) -> Finding:
-    """Builds the finding of two splits that share neighbouring sections."""
     return Finding(
         kind="neighbours",
         fact=f"{first.name} and {second.name} correlate with {likeness:.2f}",
@@ -207,12 +191,6 @@ class Shift:
         return away < _LEAST_SHIFT * self.side
 
 
-def _shrink_section(raw: np.ndarray) -> np.ndarray:
-    """A small copy (y, x) of a section of finite numbers, float32."""
-    small = shrink_image(raw, shrink_factor(raw.shape, _SMALL_SIDE_PX))
-    return np.asarray(small, np.float32)
-
-
 class Series:
     """Compares every section with the one before of the same series, which it keeps small."""
 
@@ -228,14 +206,15 @@ class Series:
             name: What sections of a series have in common: split and region.
             raw: Its raw image (y, x); None if it cannot be used.
         """
-        before = (
-            self.small if raw is not None and (name, raw.shape) == (self.name, self.shape) else None
-        )
-        self.name, self.shape = name, () if raw is None else raw.shape
-        self.small = None if raw is None else _shrink_section(raw)
-        if raw is None or self.small is None or before is None:
+        before, known = self.small, (self.name, self.shape)
+        self.name, self.shape, self.small = name, (), None
+        if raw is None:
             return None
-        return estimate_shift(before, self.small, shrink_factor(raw.shape, _SMALL_SIDE_PX))
+        factor = shrink_factor(raw.shape, _SMALL_SIDE_PX)
+        self.shape, self.small = raw.shape, np.asarray(shrink_image(raw, factor), np.float32)
+        if before is None or known != (name, raw.shape):
+            return None
+        return estimate_shift(before, self.small, factor)
 
 
 def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
@@ -271,11 +250,9 @@ def _correlate_shifted(first: np.ndarray, second: np.ndarray, y: int, x: int) ->
     height, width = first.shape
     if abs(y) > (1 - _LEAST_OVERLAP) * height or abs(x) > (1 - _LEAST_OVERLAP) * width:
         return 0.0
-    rows, columns = height - abs(y), width - abs(x)
-    top, left = max(-y, 0), max(-x, 0)
-    of_first = first[top : top + rows, left : left + columns]
-    top, left = max(y, 0), max(x, 0)
-    return _correlate(of_first, second[top : top + rows, left : left + columns])
+    of_first = first[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+    of_second = second[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)]
+    return _correlate(of_first, of_second)
 
 
 def _correlate(first: np.ndarray, second: np.ndarray) -> float:

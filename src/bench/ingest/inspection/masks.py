@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.dataset.section_file import SUSPICIOUS_AREA_FACTOR
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.measures import MaskMeasures, SectionMeasures
+from bench.ingest.inspection.measures import SectionMeasures
 from bench.structures import find_structure
 
 # Fewer pixels are no object at any pixel size, and less than this share of the median is what
@@ -46,23 +46,19 @@ def judge_masks(
 
 
 def _judge_foreground(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
-    """Finds splits without foreground, and splits full of it."""
     findings = []
     for split, share in summary["foreground_fraction"].items():
+        kind, fact = "mostly-foreground", f"{share:.1%} is foreground"
+        remedy = "are its masks inverted?"
         if share == 0 and split == "test":
-            fact, remedy = "the masks are empty", "choose other sections: scores would mean nothing"
-            findings.append(Finding("no-test", fact, remedy, split=split, structure=structure))
+            kind, fact = "no-test", "the masks are empty"
+            remedy = "choose other sections: scores would mean nothing"
         elif share == 0:
-            fact = "the masks are empty"
+            kind, fact = "no-foreground", "the masks are empty"
             remedy = "choose other sections, or leave it out with -P structures=..."
-            findings.append(
-                Finding("no-foreground", fact, remedy, split=split, structure=structure)
-            )
-        elif share > _MOSTLY_FOREGROUND:
-            fact, remedy = f"{share:.1%} is foreground", "are its masks inverted?"
-            findings.append(
-                Finding("mostly-foreground", fact, remedy, split=split, structure=structure)
-            )
+        elif share <= _MOSTLY_FOREGROUND:
+            continue
+        findings.append(Finding(kind, fact, remedy, split=split, structure=structure))
     return findings
 
 
@@ -132,16 +128,10 @@ def _judge_weight(structure: str, summary: Mapping[str, Any]) -> list[Finding]:
         return []
     if 1 / _WEIGHT_FACTOR <= balance / weight <= _WEIGHT_FACTOR:
         return []
-    return [
-        Finding(
-            "weight",
-            f"the default is {weight:g}, background has {balance:.3g} times the pixels of "
-            "foreground in train",
-            f"try -P foreground_weight={max(1, round(balance))} with finetune",
-            split="train",
-            structure=structure,
-        )
-    ]
+    fact = f"the default is {weight:g}, background has {balance:.3g} times the pixels of "
+    fact += "foreground in train"
+    remedy = f"try -P foreground_weight={max(1, round(balance))} with finetune"
+    return [Finding("weight", fact, remedy, split="train", structure=structure)]
 
 
 def balancing_weight(foreground: float) -> float | None:
@@ -157,16 +147,7 @@ def _locate(
     section: SectionMeasures,
     chosen: np.ndarray | None = None,
 ) -> Finding:
-    """Builds a finding about one mask, with marks at the instances chosen."""
-    mask: MaskMeasures = section.masks[structure]
-    return Finding(
-        kind=kind,
-        fact=fact,
-        remedy=remedy,
-        split=section.split,
-        section=section.name,
-        structure=structure,
-        file=mask.file,
-        count=None if chosen is None else int(chosen.sum()),
-        marks=() if chosen is None else mask.instances.marks(chosen),
-    )
+    mask = section.masks[structure]
+    count = None if chosen is None else int(chosen.sum())
+    marks = () if chosen is None else mask.instances.marks(chosen)
+    return section.finding(kind, fact, remedy, structure, file=mask.file, count=count, marks=marks)

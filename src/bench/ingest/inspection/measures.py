@@ -27,29 +27,17 @@ MOST_INSTANCES = 1_000_000
 
 @dataclass(frozen=True)
 class _RawMeasures:
-    """Grey values of a section.
+    """Grey values of a section."""
 
-    Attributes:
-        shape: Height and width in px.
-        dtype: Type of a pixel, such as uint8.
-        mean: Mean grey value.
-        deviation: Standard deviation.
-        lowest: Smallest value.
-        highest: Largest value.
-        share_lowest: Share of pixels that have the smallest value.
-        share_highest: Share of pixels that have the largest value.
-        levels: Different values between the 0.5 and 99.5 percentiles.
-    """
-
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # height and width in px
     dtype: str
     mean: float
     deviation: float
     lowest: float
     highest: float
-    share_lowest: float
+    share_lowest: float  # share of pixels that have the smallest value
     share_highest: float
-    levels: int
+    levels: int  # different values between the 0.5 and 99.5 percentiles
 
 
 def measure_raw(raw: np.ndarray) -> _RawMeasures | None:
@@ -57,9 +45,7 @@ def measure_raw(raw: np.ndarray) -> _RawMeasures | None:
 
     Pixels that are not finite are left out, and numbers are cut at 1e18.
     """
-    pixels = raw
-    if raw.dtype.kind == "f":
-        pixels = cut_numbers(raw[np.isfinite(raw)])
+    pixels = cut_numbers(raw[np.isfinite(raw)]) if raw.dtype.kind == "f" else raw
     if not pixels.size:
         return None
     lowest, highest = pixels.min(), pixels.max()
@@ -97,12 +83,10 @@ def judge_raw(measures: _RawMeasures) -> tuple[str, str, str] | None:
         Kind of a finding, fact and remedy: few levels, or values cut off at an end; or None.
     """
     if measures.levels < _FEWEST_LEVELS:
-        return (
-            "few-levels",
-            f"its pixels have {measures.levels} values from {measures.lowest:g} to "
-            f"{measures.highest:g}",
-            "use the microscope's own file, not a mask, a look-up table or a screenshot",
-        )
+        fact = f"its pixels have {measures.levels} values from {measures.lowest:g} to "
+        fact += f"{measures.highest:g}"
+        remedy = "use the microscope's own file, not a mask, a look-up table or a screenshot"
+        return "few-levels", fact, remedy
     ends = (
         (measures.share_lowest, "smallest", measures.lowest),
         (measures.share_highest, "largest", measures.highest),
@@ -118,21 +102,13 @@ def judge_raw(measures: _RawMeasures) -> tuple[str, str, str] | None:
 
 @dataclass(frozen=True, eq=False)
 class _Instances:
-    """The instances of a mask, ordered by id.
-
-    Attributes:
-        ids: Their ids.
-        areas: Their areas in px.
-        y: Row of their centres in px.
-        x: Column of their centres in px.
-        at_edge: Whether they touch the edge of the image, which may cut them.
-    """
+    """The instances of a mask, ordered by id; areas and centres (y, x) in px."""
 
     ids: np.ndarray
     areas: np.ndarray
     y: np.ndarray
     x: np.ndarray
-    at_edge: np.ndarray
+    at_edge: np.ndarray  # whether they touch the edge of the image, which may cut them
 
     def marks(self, chosen: np.ndarray) -> tuple[tuple[float, float, float], ...]:
         """Centre y, x and radius in px of a circle with the area of each instance chosen."""
@@ -170,11 +146,6 @@ def inspect_instances(labels: np.ndarray, file: str) -> _Instances:
 
 def _sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
     """Sums over the instances in a band of rows, by runs of one id along a row.
-
-    Args:
-        band: Ids (y, x).
-        top: The band's first row in the image.
-        height: Rows of the image.
 
     Returns:
         Id, pixels, sum of rows, sum of columns and runs at the image's edge (5, instances).
@@ -265,7 +236,7 @@ class SectionMeasures:
     masks: dict[str, MaskMeasures] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
-    def report(
+    def finding(
         self,
         kind: str,
         fact: str,
@@ -275,7 +246,7 @@ class SectionMeasures:
         file: str | None = None,
         count: int | None = None,
         marks: tuple[tuple[float, float, float], ...] = (),
-    ) -> None:
-        """Adds a finding about this section; the file is that of its raw image if not given."""
+    ) -> Finding:
+        """A finding about this section; the file is that of its raw image if not given."""
         place = (self.split, self.name, structure, file or self.file)
-        self.findings.append(Finding(kind, fact, remedy, *place, count, marks))
+        return Finding(kind, fact, remedy, *place, count, marks)

@@ -29,6 +29,26 @@ _FEWEST_PX = 50
 # For pictures, sections are shrunk to it.
 _SHOWN_SIDE_PX = 1100
 
+# What is wrong with drawn objects, after the number of them, and what to do about it.
+_DRAWN_FAULTS = {
+    "outside": (
+        "of {objects} objects have no pixel in the image",
+        "is it the right image, and are offset and pixel size right?",
+    ),
+    "hidden": (
+        "of {objects} objects keep no pixel, being drawn before others",
+        "delete what was drawn twice",
+    ),
+    "overlap": (
+        "px are of more than one object; the one drawn last has them",
+        "correct the outlines if that is not meant",
+    ),
+    "cut": (
+        "of {objects} objects lie partly outside of the image",
+        "nothing to do where a crop cuts them; else check the offset",
+    ),
+}
+
 Show = Callable[[SmallSection], None]
 
 
@@ -62,20 +82,21 @@ def inspect_section(
 def _read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.ndarray | None, bool]:
     """Reads and judges a raw image; returns it and whether it is fit for comparisons."""
     try:
-        raw = _read_plane(section.raw)
+        raw = section.raw.read()
+        _check_plane(raw, section.raw.file)
     except BenchError as error:
-        measures.report("unusable", str(error))
+        measures.findings.append(measures.finding("unusable", str(error)))
         return None, False
     measures.raw = measure_raw(raw)
     try:
         raw = check_raw(raw, section.raw.file)
         _check_range(raw, section.raw.file)
     except BenchError as error:
-        measures.report("unusable", str(error))
+        measures.findings.append(measures.finding("unusable", str(error)))
         return raw, False
     fault = None if measures.raw is None else judge_raw(measures.raw)
     if fault is not None:
-        measures.report(*fault)
+        measures.findings.append(measures.finding(*fault))
     measures.look = Look(
         section.name,
         section.split,
@@ -87,13 +108,6 @@ def _read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.nda
     return raw, True
 
 
-def _read_plane(image: SourceImage) -> np.ndarray:
-    """Reads a section (y, x) that has pixels."""
-    pixels = image.read()
-    _check_plane(pixels, image.file)
-    return pixels
-
-
 def _check_plane(pixels: np.ndarray, file: str) -> None:
     """Raises BenchError unless an image is a section (y, x) of a pixel or more."""
     if pixels.ndim != 2 or not pixels.size:
@@ -103,7 +117,6 @@ def _check_plane(pixels: np.ndarray, file: str) -> None:
 
 
 def _check_range(raw: np.ndarray, file: str) -> None:
-    """Raises BenchError where numbers are too large to compute with."""
     if raw.dtype.kind == "f" and max(-float(raw.min()), float(raw.max())) > LARGEST_VALUE:
         raise BenchError(
             f"raw image {file} must hold numbers up to {LARGEST_VALUE:g}, received "
@@ -122,7 +135,7 @@ def _read_mask(
     """Reads and measures a mask; returns its instances (y, x), or None if it has a fault."""
     try:
         drawn = image.drawn() if image.drawn is not None else None
-        mask = _read_plane(image) if drawn is None else drawn.labels
+        mask = image.read() if drawn is None else drawn.labels
         _check_plane(mask, image.file)
         labels, kind = read_instances(mask, image.file, ids=image.ids or drawn is not None)
         if kind == "binary" and labels.max() > MOST_INSTANCES:
@@ -132,17 +145,15 @@ def _read_mask(
             )
         instances = inspect_instances(labels, image.file)
     except BenchError as error:
-        measures.report("unusable", str(error), structure=structure, file=image.file)
+        fault = measures.finding("unusable", str(error), structure=structure, file=image.file)
+        measures.findings.append(fault)
         return None
     if raw is not None and raw.shape != labels.shape:
-        measures.report(
-            "size-differs",
-            f"the mask has {labels.shape[0]} x {labels.shape[1]} px (height x width), the image "
-            f"{raw.shape[0]} x {raw.shape[1]}",
-            "export the mask again at full size",
-            structure,
-            file=image.file,
-        )
+        fact = f"the mask has {labels.shape[0]} x {labels.shape[1]} px (height x width), the image "
+        fact += f"{raw.shape[0]} x {raw.shape[1]}"
+        remedy = "export the mask again at full size"
+        fault = measures.finding("size-differs", fact, remedy, structure, file=image.file)
+        measures.findings.append(fault)
         return None
     contrast = _structure_contrast(raw, labels) if raw is not None and usable else None
     measures.masks[structure] = MaskMeasures(image.file, labels.size, kind, instances, contrast)
@@ -162,51 +173,23 @@ def _structure_contrast(raw: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def _judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) -> None:
-    """Finds drawn objects that do not fit the image or each other."""
     mask = measures.masks[structure]
     ids = mask.instances.ids
     hidden = [lost for lost in drawn.covered if lost not in ids]
+    # How many of each fault, and the ids of them that a picture can show.
+    found: dict[str, tuple[int, Iterable[int]]] = {
+        "outside": (len(drawn.outside), ()),
+        "hidden": (len(hidden), ()),
+        "overlap": (drawn.overlapping_px, drawn.covered),
+        "cut": (len(drawn.cut), drawn.cut),
+    }
     objects = len(ids) + len(hidden) + len(drawn.outside)
-    for kind, number, fact, remedy, shown in _drawn_faults(drawn, len(hidden), objects):
+    for kind, (number, shown) in found.items():
         if number:
+            fact, remedy = _DRAWN_FAULTS[kind]
+            fact = f"{number} {fact.format(objects=objects)}"
             marks = mask.instances.marks(np.isin(ids, list(shown)))
-            fact = f"{number} {fact}"
-            measures.report(
+            fault = measures.finding(
                 kind, fact, remedy, structure, file=mask.file, count=number, marks=marks
             )
-
-
-def _drawn_faults(
-    drawn: DrawnLabels, hidden: int, objects: int
-) -> tuple[tuple[str, int, str, str, Iterable[int]], ...]:
-    """Kind, how many, what of them, the remedy, and the ids that a picture can show."""
-    return (
-        (
-            "outside",
-            len(drawn.outside),
-            f"of {objects} objects have no pixel in the image",
-            "is it the right image, and are offset and pixel size right?",
-            (),
-        ),
-        (
-            "hidden",
-            hidden,
-            f"of {objects} objects keep no pixel, being drawn before others",
-            "delete what was drawn twice",
-            (),
-        ),
-        (
-            "overlap",
-            drawn.overlapping_px,
-            "px are of more than one object; the one drawn last has them",
-            "correct the outlines if that is not meant",
-            drawn.covered,
-        ),
-        (
-            "cut",
-            len(drawn.cut),
-            f"of {objects} objects lie partly outside of the image",
-            "nothing to do where a crop cuts them; else check the offset",
-            drawn.cut,
-        ),
-    )
+            measures.findings.append(fault)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,7 @@ def inspect_tree(
             progress(done, len(sources))
     findings = [
         *_judge_tree(tree, sections),
-        *judge_looks(
-            [section.look for section in sections if section.look is not None], tree.splits_rule
-        ),
+        *judge_looks([s.look for s in sections if s.look is not None], tree.splits_rule),
         *_judge_shifts(sections, shifts),
     ]
     summaries = {
@@ -143,56 +142,35 @@ def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[F
     findings += [Finding("noticed", text) for text in noticed]
     for section in sections:
         if section.masks and not any(mask.instances.ids.size for mask in section.masks.values()):
-            section_masks = ", ".join(section.masks)
-            findings.append(
-                Finding(
-                    "empty",
-                    f"all of its masks ({section_masks}) are empty",
-                    "leave it out if nobody annotated it, or a model learns that nothing is there",
-                    split=section.split,
-                    section=section.name,
-                    file=section.file,
-                )
-            )
+            fact = f"all of its masks ({', '.join(section.masks)}) are empty"
+            remedy = "leave it out if nobody annotated it, or a model learns that nothing is there"
+            findings.append(section.finding("empty", fact, remedy))
     return findings
 
 
 def _judge_shifts(
     sections: Sequence[SectionMeasures], shifts: Sequence[Shift | None]
 ) -> list[Finding]:
-    """Finds sections that are shifted against the one before."""
-    findings = []
-    for place in range(1, len(sections)):
-        section = sections[place]
-        fact = describe_shift(shifts[place], shifts[place - 1])
-        if fact:
-            findings.append(
-                Finding(
-                    "misaligned",
-                    f"{fact} {sections[place - 1].name}",
-                    "align the series if it is to be a volume; for single sections it is no harm",
-                    split=section.split,
-                    section=section.name,
-                    file=section.file,
-                )
-            )
-    return findings
+    remedy = "align the series if it is to be a volume; for single sections it is no harm"
+    pairs = zip(pairwise(sections), pairwise(shifts), strict=True)
+    return [
+        section.finding("misaligned", f"{fact} {before.name}", remedy)
+        for (before, section), (shift_before, shift) in pairs
+        if (fact := describe_shift(shift, shift_before))
+    ]
 
 
 def _list_counts(structure: str, sections: Sequence[SectionMeasures]) -> list[MaskCounts]:
-    """The counts of a structure's masks, as the manifest has them."""
-    found = [(section.split, section.masks.get(structure)) for section in sections]
     return [
-        MaskCounts(split, mask.instances.areas, mask.pixels, mask.kind)
-        for split, mask in found
-        if mask is not None
+        MaskCounts(section.split, mask.instances.areas, mask.pixels, mask.kind)
+        for section in sections
+        if (mask := section.masks.get(structure)) is not None
     ]
 
 
 def _count_structures(
     sections: Sequence[SectionMeasures], summaries: Mapping[str, Mapping[str, Any]]
 ) -> list[StructureCounts]:
-    """Counts every structure in every split that has masks of it."""
     counts = []
     for structure, summary in summaries.items():
         masks = _list_counts(structure, sections)
@@ -200,6 +178,9 @@ def _count_structures(
             areas = [mask.areas for mask in masks if mask.split == split]
             foreground = summary["foreground_fraction"][split]
             pooled = np.concatenate(areas)
+            spread = (
+                tuple(np.percentile(pooled, _AREA_PERCENTILES).tolist()) if len(pooled) else None
+            )
             counts.append(
                 StructureCounts(
                     structure=structure,
@@ -207,9 +188,7 @@ def _count_structures(
                     sections=len(areas),
                     instances=summary["instances"][split],
                     foreground=foreground,
-                    areas_px=tuple(np.percentile(pooled, _AREA_PERCENTILES).tolist())
-                    if pooled.size
-                    else None,
+                    areas_px=spread,
                     balance=balancing_weight(foreground),
                 )
             )
@@ -217,7 +196,6 @@ def _count_structures(
 
 
 def _record_section(section: SectionMeasures) -> dict[str, Any]:
-    """A section's entry of findings.json."""
     masks = {
         structure: {
             "file": mask.file,
