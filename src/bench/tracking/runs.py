@@ -283,7 +283,7 @@ class Run:
                 self.outbox.wait(self.store.patience_s)
             elif self.outbox.spool.waiting:
                 log.warning("the tracking store is away: %s", self.outbox.describe_left())
-            if status == "FINISHED" or not _has_state(self.work):
+            if status == "FINISHED" or all(path.name == "lock" for path in self.work.iterdir()):
                 shutil.rmtree(self.work, ignore_errors=True)
         finally:
             self.close()
@@ -311,10 +311,6 @@ class Run:
             self.finish("KILLED", "interrupted; the same command resumes it")
         else:
             self.finish("FAILED", f"{error}" or type(error).__name__)
-
-
-def _has_state(work: Path) -> bool:
-    return any(path.name != "lock" for path in work.iterdir())
 
 
 def read_warnings(run: MlflowRun) -> tuple[str, ...]:

@@ -130,7 +130,6 @@ class Outbox:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
 
     def _late(self) -> tuple[int, int]:
-        """How many writes of the run were late so far, and how many seconds at most."""
         number, first = self.spool.summary()
         # A clock may have been set back meanwhile.
         waited = max(0, round(time.time() - first / 1000))
