@@ -16,7 +16,6 @@ from bench.tracking.store import Store, open_store
 
 
 def _do_task(payload: dict[str, Any]) -> Outcome:
-    """Does a task; whatever goes wrong is its outcome."""
     task, results = payload["payload"], payload["results"]
 
     def work() -> Any:
@@ -39,7 +38,6 @@ def _open_same_store(task: dict[str, Any]) -> Store:
 
 
 def _call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> Any:
-    """Does what a task says, with the results of those that it needed."""
     config, parent = BenchmarkConfig(**task["config"]), task["parent"]
     if task["kind"] == "search":
         found = [splits["val"] for splits in results.values()]

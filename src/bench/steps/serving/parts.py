@@ -46,20 +46,13 @@ class Part:
 
 @dataclass
 class _Plan:
-    """Tasks, each of parts that one process does one after the other.
-
-    Attributes:
-        work: How sections are segmented.
-        most: Tiles of a task, about.
-        tasks: The tasks so far.
-    """
+    """Tasks of about ``most`` tiles, each of parts that one process does one after the other."""
 
     work: Work
     most: int
     tasks: list[Task]
 
     def add(self, parts: Sequence[Part], needs: Iterable[str] = ()) -> str:
-        """Adds a task and returns its name."""
         more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
         name = f"{len(self.tasks) + 1}: {parts[0]}{more}"
         payload = {"folder": str(self.work.folder), "parts": [asdict(part) for part in parts]}
@@ -128,7 +121,6 @@ def plan_tasks(work: Work, planes: Sequence[Plane], workers: int) -> list[Task]:
 def _part_of(
     plane: Plane, each: Pass | None = None, batches: tuple[int, int] | None = None
 ) -> Part:
-    """A section, a pass of it, or some of a pass's tiles."""
     return Part(plane.name, str(plane.path.absolute()), each, batches)
 
 

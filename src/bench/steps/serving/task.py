@@ -23,7 +23,6 @@ def do_task(given: dict[str, Any]) -> Outcome:
 
 
 def _call_parts(task: dict[str, Any]) -> Any:
-    """Does what a task says."""
     if "device" in task:
         return describe_compute(choose_compute(task["device"], AUTO))
     _do_parts(take_over(Path(task["folder"])), [_read_part(part) for part in task["parts"]])
@@ -31,7 +30,6 @@ def _call_parts(task: dict[str, Any]) -> Any:
 
 
 def _read_part(values: dict[str, Any]) -> Part:
-    """A part that came as plain values."""
     each, batches = values["each"], values["batches"]
     return Part(
         values["plane"],
@@ -42,8 +40,6 @@ def _read_part(values: dict[str, Any]) -> Part:
 
 
 def _do_parts(found: Handover, parts: list[Part]) -> None:
-    """Does parts, one after the other."""
-
     @functools.cache
     def planes_of(file: str) -> dict[str, Plane]:
         return {
@@ -55,7 +51,6 @@ def _do_parts(found: Handover, parts: list[Part]) -> None:
 
 
 def _do_part(work: Work, plane: Plane, part: Part) -> None:
-    """Does a part: predicts tiles, makes the maps of a pass, or finishes a section."""
     if part.each is None:
         segment_plane(work, plane, lambda more: None)
         return

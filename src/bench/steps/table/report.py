@@ -80,7 +80,6 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
 
 
 def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
-    """Draws the chart, and the learning curve where there is one; returns the files."""
     files = [output / "benchmark.png"]
     write_whole(files[0], lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
     if has_curve(rows):

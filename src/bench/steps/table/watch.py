@@ -79,12 +79,10 @@ class _Screen:
     """A terminal, where the table stays in place, or a log file, which gets it when it changes."""
 
     def __init__(self, console: Console) -> None:
-        """Shows on a console."""
         self.console, self.shown = console, ""
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> "_Screen":
-        """Takes the place on the terminal."""
         if self.live:
             self.live.start()
         return self
@@ -113,7 +111,6 @@ class _Screen:
 
 
 def _describe(now: Activity) -> str:
-    """What runs at the moment, in words."""
     names = list(now.running.values())
     if not names:
         return "nothing runs"
