@@ -41,11 +41,7 @@ def engine_of(store: Store) -> Engine | None:
 
 
 def _list_runs(
-    engine: Engine,
-    experiment_id: str,
-    wanted: Mapping[str, str],
-    *,
-    status: str | None,
+    engine: Engine, experiment_id: str, wanted: Mapping[str, str], *, status: str | None
 ) -> Iterator[tuple[str, tuple[str | None, ...]]]:
     """Yields the id of every run that has the wanted tags, newest first, and its key tags.
 

@@ -182,12 +182,8 @@ def _draw_panel(
             image, panel.labels[name], colours[name], width_px=outline_width(image)
         )
     counts = ", ".join(f"{count} {name}" for name, count in panel.counts.items())
-    _show_image(
-        axes,
-        image,
-        f"{panel.section}\n{counts}" if counts else panel.section,
-        size=_PANEL_TITLE_SIZE,
-    )
+    title = f"{panel.section}\n{counts}" if counts else panel.section
+    _show_image(axes, image, title, size=_PANEL_TITLE_SIZE)
     if panel.pixel_size_nm is not None:
         add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
 

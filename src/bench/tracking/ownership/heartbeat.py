@@ -42,7 +42,6 @@ class _Holder:
     started: str
 
     def __str__(self) -> str:
-        """As people say it."""
         return f"process {self.pid} on {self.host}"
 
 
