@@ -24,7 +24,6 @@ from bench.structures import find_structure
 
 # Structures with larger areas are given in um^2.
 _LARGE_AREA_NM2 = 1e6
-_STYLES = {ERROR: "bold red"}
 _MISSING = "-"
 _FINDINGS_FILE = "findings.json"
 
@@ -39,7 +38,8 @@ def _print_report(report: Report, console: Console) -> None:
         console.print(Text(_describe_balance(report), style="dim"))
     console.print()
     for group in group_findings(report.findings):
-        line = Text(f"{group.level.upper():8}", style=_STYLES.get(group.level, "yellow"))
+        style = "bold red" if group.level == ERROR else "yellow"
+        line = Text(f"{group.level.upper():8}", style=style)
         console.print(line + Text(group.sentence), soft_wrap=not console.is_terminal)
     console.print(
         f"{_count(report.errors, 'error')} and {_count(report.warnings, 'warning')}", style="bold"

@@ -151,7 +151,6 @@ def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
 
 
 def _check_metric(name: str) -> None:
-    """Raises BenchError for a metric that methods cannot be compared by, section by section."""
     if find_metric(name).basis == "probability":
         raise BenchError(
             f"methods are compared by a metric that sections have, {name} is of a whole split: "

@@ -110,7 +110,6 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
-    """Raises BenchError where instances would have to be averaged, whose ids have no mean."""
     finds_instances = find_network(info.architecture).finds_instances
     if config.augmentations != NONE and (finds_instances or config.segmentation != "own"):
         raise BenchError(
@@ -127,12 +126,9 @@ def _choose_settings(
         settings = paper_settings(structure)
     else:
         # A model trained on few sections is post-processed by those few.
+        cell = subject.cell
         data = TrainingData.choose(
-            dataset,
-            structure.name,
-            labelled=subject.cell.labelled,
-            seed=subject.cell.seed,
-            fed_nm=None,
+            dataset, structure.name, labelled=cell.labelled, seed=cell.seed, fed_nm=None
         )
         settings = settings_from_annotations(
             (dataset.read_labels(name, structure.name) for name in data.names),

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.config.scoring import OptimizeConfig
@@ -236,13 +237,8 @@ def _log_split(
     split = "val" if evidence.sections == task.dataset.sections("val") else "test"
     log_scores(run, result, split, winner.level)
     run.set_tags({"bench.split": split})
-    log_pictures(
-        run,
-        task.dataset,
-        task.structure.name,
-        result,
-        lambda name: segment_candidate(evidence, winner, name),
-    )
+    clean = partial(segment_candidate, evidence, winner)
+    log_pictures(run, task.dataset, task.structure.name, result, clean)
 
 
 def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:

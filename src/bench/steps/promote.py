@@ -148,7 +148,6 @@ def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
 
 
 def _check_challenge(task: _Task, *, replace: bool) -> None:
-    """Raises BenchError where the champion is better by the same metric on the same dataset."""
     scores = _compare_scores(task)
     if scores is None:
         return

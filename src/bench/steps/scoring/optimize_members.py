@@ -194,7 +194,6 @@ def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) 
 
 
 def _check_rescale(chosen: Mapping[str, _Applied]) -> None:
-    """Raises BenchError where models were fed sections of different scales."""
     groups = {each.recipe.rescale for each in chosen.values()}
     if len(groups) > 1:
         listed = ", ".join(f"{name}: {each.recipe.rescale}" for name, each in chosen.items())

@@ -1,6 +1,5 @@
 """What a segmentation is cut into for the workers of a cluster, and in which order it is done."""
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -142,10 +141,8 @@ def _batches_left(work: Work, plane: Plane, each: Pass) -> list[int]:
     model.open_store(each.view_shape(plane.shape), predictor.fed_nm(plane.pixel_size_nm), folder)
     steps = predictor.steps_of_pass(each.member, plane.shape, plane.pixel_size_nm)
     done, size = finished_tiles(folder), model.batch_size
-    starts = enumerate(itertools.count(0, size))
-    bounded = itertools.takewhile(lambda pair: pair[1] < steps, starts)
     return [
         number
-        for number, first in bounded
+        for number, first in enumerate(range(0, steps, size))
         if not done.issuperset(range(first, min(first + size, steps)))
     ]
