@@ -84,7 +84,6 @@ class _Progress:
                 self.end(other, Outcome("failed", reason=reason), report)
 
     def take(self, task: Task, outcome: Outcome, report: _Report) -> None:
-        """Takes what a worker says of a task: it has ended, or is to be tried again."""
         if outcome.state == "busy":
             if task.name not in self.again:
                 log.info("%s: later: %s", task.name, outcome.reason)

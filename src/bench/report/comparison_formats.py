@@ -12,7 +12,7 @@ from rich.text import Text
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.statistics import ALPHA, Significance
-from bench.report.table_formats import MISSING, escape_markdown, shorten_dataset
+from bench.report.table_formats import MISSING, escape_markdown, markdown_table, shorten_dataset
 from bench.report.variants import variant_label
 from bench.structures import title_of
 
@@ -77,10 +77,8 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
         headers = HEADERS + SEED_HEADERS if seeds else HEADERS
         parts.append(f"## {escape_markdown(f'{title_of(structure)}, {dataset}')}")
         parts.append("\n".join(f"- {escape_markdown(line)}" for line in describe_best(pairs)))
-        lines = [headers, ["---", "---", *(["---:"] * (len(headers) - 2))]]
-        cells = [pair_cells(pair, seeds=seeds) for pair in pairs]
-        lines += [[escape_markdown(cell) for cell in line] for line in cells]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        cells = [[escape_markdown(c) for c in pair_cells(pair, seeds=seeds)] for pair in pairs]
+        parts.append(markdown_table(headers, cells, names=2))
     if not comparisons:
         parts.append("No structure has two scored methods: there is nothing to compare.")
     if ranks:
@@ -119,10 +117,9 @@ def _rank_tables(ranks: Sequence[MeanRank]) -> list[str]:
     tables = []
     for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):
         members = list(group)
-        lines = [f"| {escape_markdown(dataset)} | Mean rank of {members[0].structures} |"]
-        lines.append("| --- | ---: |")
-        lines += [f"| {escape_markdown(variant_label(r.method))} | {r.rank:.2f} |" for r in members]
-        tables.append("\n".join(lines))
+        headers = [escape_markdown(dataset), f"Mean rank of {members[0].structures}"]
+        lines = [[escape_markdown(variant_label(r.method)), f"{r.rank:.2f}"] for r in members]
+        tables.append(markdown_table(headers, lines, names=1))
     return tables
 
 
@@ -166,7 +163,6 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _describe_limit(pair: Comparison) -> str:
-    """Why no outcome of a pair could be significant."""
     test = pair.over_sections
     if test is None:
         return "cannot be compared with it, no section in common"

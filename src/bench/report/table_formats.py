@@ -85,7 +85,7 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
     names = name_columns(rows)
     notes = number_notes(rows)
     headers = score_columns()
-    lines = [[*names, *headers], ["---"] * len(names) + ["---:"] * len(headers)]
+    lines = []
     for row in rows:
         cells = [_Cell(text) for text in name_cells(row, names)]
         cells += score_cells(row, notes, deviations=table_columns())
@@ -93,7 +93,7 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
         lines.append(
             [f"**{text}**" if cell.best else text for text, cell in zip(texts, cells, strict=True)]
         )
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    table = markdown_table([*names, *headers], lines, names=len(names))
     below = [escape_markdown(f"[{number}] {reason}") for reason, number in notes.items()]
     return "\n\n".join([table, *below, *captions(rows)]) + "\n"
 
@@ -272,15 +272,18 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", text)
 
 
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, names: int) -> str:
+    """Joins escaped cells; the first columns are names, to the left, the others numbers."""
+    lines = [headers, ["---"] * names + ["---:"] * (len(headers) - names), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def cost_table(rows: Sequence[TableRow]) -> str:
     """Writes a row per dataset and method with a cost known; empty text if there is none."""
     costly = [row for row in rows if row.costs]
     if not costly:
         return ""
-    lines = [
-        ["Dataset", "Method", *COST_COLUMNS.values()],
-        ["---", "---", *(["---:"] * len(COST_COLUMNS))],
-    ]
+    lines = []
     for dataset, method in dict.fromkeys((row.dataset, row.method) for row in costly):
         members = [row.costs for row in costly if (row.dataset, row.method) == (dataset, method)]
         cells = []
@@ -288,7 +291,7 @@ def cost_table(rows: Sequence[TableRow]) -> str:
             known = [costs[cost] for costs in members if cost in costs]
             cells.append(format_cost(float(np.mean(known))) if known else MISSING)
         lines.append([escape_markdown(dataset), escape_markdown(variant_label(method)), *cells])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = markdown_table(["Dataset", "Method", *COST_COLUMNS.values()], lines, names=2)
     return f"## Cost\n\n{table}\n\n{_COST_CAPTION}\n"
 
 

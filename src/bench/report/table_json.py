@@ -1,6 +1,6 @@
 """The benchmark table as JSON: all that is known of every row, down to the single section."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -52,7 +52,7 @@ def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, An
             "seed": record.seed,
             "run_id": record.run_id,
             "scores": dict(record.scores),
-            "sections": _plain(record.section_scores),
+            "sections": {name: dict(scores) for name, scores in record.section_scores.items()},
             "costs": dict(record.costs),
         }
         for record in sorted(records, key=lambda record: record.seed)
@@ -67,7 +67,3 @@ def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, An
         "costs": dict(row.costs),
         "runs": runs,
     }
-
-
-def _plain(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    return {section: dict(values) for section, values in scores.items()}

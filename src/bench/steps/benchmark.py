@@ -20,10 +20,10 @@ from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, ta
 from bench.steps.training.data import describe_run
 from bench.steps.training.source import source_of
 from bench.structures import find_structures, split_names
-from bench.tracking import queries
 from bench.tracking.opening import open_run
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.ownership.stale import reap
+from bench.tracking.queries import Cell
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.words import NONE
@@ -52,7 +52,8 @@ def benchmark(config: BenchmarkConfig) -> str:
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     config = dataclasses.replace(config, cluster=cluster)
     reap(store)
-    identity = Identity("benchmark", config.identity(), {}, dataset=dataset.content_hash)
+    digest = dataset.content_hash
+    identity = Identity("benchmark", config.identity(), {}, dataset=digest)
     with open_run(store, identity, reuse=False) as run:
         describe_run(run, dataset, vars(config), config.split)
         failures = _run_grid(cells, config, store, run)
@@ -62,16 +63,10 @@ def benchmark(config: BenchmarkConfig) -> str:
                 split=config.split,
                 protocol=config.protocol,
                 augmentations=config.augmentations,
-                dataset=dataset.content_hash,
+                dataset=digest,
             )
             reasons = {
-                queries.Cell(
-                    cell.method.name,
-                    cell.structure.name,
-                    dataset.content_hash,
-                    cell.seed,
-                    cell.labelled,
-                ): why
+                Cell(cell.method.name, cell.structure.name, digest, cell.seed, cell.labelled): why
                 for cell, why in failures.items()
             }
             compare(table, store, run.id, reasons)
@@ -118,12 +113,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
         )
     numbers = [None if number == _ALL else int(number) for number in labelled]
     grid = [
-        GridCell(
-            method,
-            structure,
-            seed if method.seeded else 0,
-            number if method.learns else None,
-        )
+        GridCell(method, structure, seed if method.seeded else 0, number if method.learns else None)
         for structure, method, number, seed in itertools.product(
             structures, methods, numbers, [int(seed) for seed in seeds]
         )
@@ -134,11 +124,6 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
 def _run_grid(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
 ) -> dict[GridCell, str]:
-    """Runs the grid, here one cell after the other, or on a cluster.
-
-    Returns:
-        The reasons of the cells that failed.
-    """
     if config.cluster != NONE:
         from bench.steps.grid.graph import run_on_cluster
 
@@ -152,11 +137,7 @@ def _run_grid(
 def _run_cells(
     cells: list[GridCell], config: BenchmarkConfig, store: Store, run: Run
 ) -> tuple[dict[GridCell, dict[str, str]], dict[GridCell, str]]:
-    """Trains and evaluates every cell; those that another benchmark does now are waited for.
-
-    Returns:
-        The evaluations of the cells, by split, and the reasons of those that failed.
-    """
+    """The evaluations of the cells, by split, and the reasons of those that failed."""
     evaluations: dict[GridCell, dict[str, str]] = {}
     failures: dict[GridCell, str] = {}
 

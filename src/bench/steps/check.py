@@ -24,13 +24,11 @@ from bench.structures import find_structure
 
 # Structures with larger areas are given in um^2.
 _LARGE_AREA_NM2 = 1e6
-_STYLES = {ERROR: "bold red"}
 _MISSING = "-"
 _FINDINGS_FILE = "findings.json"
 
 
 def _print_report(report: Report, console: Console) -> None:
-    """Prints the sections, the structures, and what was found."""
     size = report.pixel_size_nm
     known = f"{size:g} nm per pixel" if size else "pixel size not known, areas are in px"
     console.print(Text(f"{_count(len(report.sections), 'section')}, {known}", style="bold"))
@@ -40,7 +38,8 @@ def _print_report(report: Report, console: Console) -> None:
         console.print(Text(_describe_balance(report), style="dim"))
     console.print()
     for group in group_findings(report.findings):
-        line = Text(f"{group.level.upper():8}", style=_STYLES.get(group.level, "yellow"))
+        style = "bold red" if group.level == ERROR else "yellow"
+        line = Text(f"{group.level.upper():8}", style=style)
         console.print(line + Text(group.sentence), soft_wrap=not console.is_terminal)
     console.print(
         f"{_count(report.errors, 'error')} and {_count(report.warnings, 'warning')}", style="bold"
@@ -48,7 +47,6 @@ def _print_report(report: Report, console: Console) -> None:
 
 
 def _tabulate_sections(report: Report) -> Table:
-    """Lists the raw images, a line per split, size and type."""
     table = _simple_table(
         "Split", "Sections", "Height x width", "Type", "Mean", "Deviation", "At ends"
     )
@@ -73,7 +71,6 @@ def _tabulate_sections(report: Report) -> Table:
 
 
 def _tabulate_structures(report: Report) -> Table:
-    """Lists the structures by split: instances, their areas, and the share of foreground."""
     table = _simple_table(
         "Structure", "Split", "Inst.", "Foregr.", "Unit", "min", "5 %", "median", "95 %", "max"
     )
@@ -95,7 +92,6 @@ def _tabulate_structures(report: Report) -> Table:
 
 
 def _choose_unit(counts: list[StructureCounts], pixel_size_nm: float | None) -> tuple[str, float]:
-    """The unit in which a structure's areas read well, and how many of it a pixel has."""
     if pixel_size_nm is None:
         return "px", 1.0
     largest = max((max(entry.areas_px) for entry in counts if entry.areas_px), default=0.0)
@@ -110,7 +106,6 @@ def _format_area(area: float) -> str:
 
 
 def _describe_balance(report: Report) -> str:
-    """Says which foreground weight would balance the training masks, and which is the default."""
     parts = []
     for counts in report.counts:
         if counts.split == "train" and counts.balance is not None:
@@ -120,7 +115,6 @@ def _describe_balance(report: Report) -> str:
 
 
 def _simple_table(*columns: str) -> Table:
-    """A table without frame, its words to the left and its numbers to the right."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for column in columns:
         left = column in ("Structure", "Split", "Type", "Unit")
@@ -129,7 +123,6 @@ def _simple_table(*columns: str) -> Table:
 
 
 def _describe_range(values: list[float]) -> str:
-    """The smallest and largest of some numbers, one where they read the same."""
     if not values:
         return _MISSING
     ends = dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values)))
@@ -137,7 +130,6 @@ def _describe_range(values: list[float]) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    """A number with its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -185,7 +177,6 @@ class _Album:
         self.factors: dict[str, int] = {}
 
     def path(self, section: str) -> Path:
-        """The picture of a section."""
         return self.folder / f"{section}.png"
 
     def add(self, small: SmallSection) -> None:
@@ -211,7 +202,6 @@ class _Album:
                 advance(done, len(self.factors), "")
 
     def draw(self, name: str, findings: list[Finding], pixel_size_nm: float | None) -> None:
-        """Completes the picture of one section."""
         figure = inspection_figure(
             np.asarray(imagecodecs.png_decode(self.path(name).read_bytes())),
             name=name,

@@ -115,7 +115,6 @@ def _watch(scope: Scope, parent: str | None) -> str:
 
 
 def _nothing_evaluated(config: CompareConfig) -> BenchError:
-    """The error of a table that would be empty."""
     return BenchError(
         f"there must be an evaluation to tabulate, the experiment has none of split "
         f"{config.split} with protocol {config.protocol} and augmentations "
@@ -139,7 +138,6 @@ def find_scores(scope: Scope) -> Findings | None:
 
 
 def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
-    """Writes the files, and keeps them in a run, whose id is returned."""
     files = write_findings(findings, Path(scope.config.output))
     files.append(write_page(scope.store, scope.experiment, scope.config, findings))
     inputs = {"experiment": scope.experiment}
@@ -153,7 +151,6 @@ def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
 
 
 def _check_metric(name: str) -> None:
-    """Raises BenchError for a metric that methods cannot be compared by, section by section."""
     if find_metric(name).basis == "probability":
         raise BenchError(
             f"methods are compared by a metric that sections have, {name} is of a whole split: "

@@ -35,15 +35,7 @@ from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
 from bench.training.augment import StrongView
-from bench.training.loop import (
-    LoopSettings,
-    Progress,
-    Reports,
-    Trainee,
-    make_trainee,
-    save_state,
-    train,
-)
+from bench.training.loop import LoopSettings, Progress, Trainee, make_trainee, save_state, train
 from bench.training.mean_teacher import (
     MeanTeacher,
     PseudoLabeller,
@@ -64,8 +56,6 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is adapted, resolved from the config, whose own settings are resolved too."""
-
     config: DomainAdaptConfig
     dataset: PreparedDataset
     structure: Structure
@@ -101,7 +91,6 @@ def domain_adapt(
 
 
 def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
-    """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
     method = _choose_method(config)
@@ -145,7 +134,6 @@ def _choose_method(config: DomainAdaptConfig) -> Method:
 
 
 def _identify(task: _Task) -> Identity:
-    """The identity of an adaptation."""
     settings = task.config.identity(_resolved_settings(task))
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source"):
@@ -164,10 +152,8 @@ def _identify(task: _Task) -> Identity:
 
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
-    """All settings as they are used, for the run's parameters."""
-    settings = dataclasses.asdict(task.config)
-    settings |= vars(loop_settings(task.config))
-    settings |= {
+    return dataclasses.asdict(task.config) | {
+        **vars(loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "confidence": AUTO if task.config.confidence is None else task.config.confidence,
@@ -178,11 +164,9 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
         "fed_pixel_size_nm": task.info.input_pixel_size_nm or "unknown",
     }
-    return settings
 
 
 def _adapt(task: _Task, run: Run) -> Progress:
-    """Adapts, or goes on with it, and logs the checkpoints; returns how the best came about."""
     settings = loop_settings(task.config)
     torch.manual_seed(task.config.seed)
     feed = _make_feed(task)
@@ -206,7 +190,6 @@ def _adapt(task: _Task, run: Run) -> Progress:
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=task.info,
             compute=task.compute,
-            best=run.work / "best.safetensors",
             advance=lambda done, remark: advance(done, settings.iterations, remark),
         )
         state = run.work / "state.safetensors"
@@ -217,15 +200,12 @@ def _adapt(task: _Task, run: Run) -> Progress:
             self_training(pair, batches, task.compute),
             settings,
             state_file=state,
-            reports=Reports(
-                report.on_iteration, report.validate, report.on_epoch, report.on_saving
-            ),
+            reports=report.callbacks(),
         )
     return _log_models(task, run, report, progress)
 
 
 def _make_feed(task: _Task) -> UnlabelledFeed:
-    """Reads the unlabelled images; says where they are smaller than a patch."""
     config, fed_nm = task.config, task.info.input_pixel_size_nm
     assert config.patch_px is not None
     images = read_unlabelled(config.unlabelled, task.dataset)
@@ -260,7 +240,6 @@ def _feeding_scale(image: UnlabelledImage, fed_nm: float | None) -> float:
 
 
 def _make_networks(task: _Task, settings: LoopSettings, feed: UnlabelledFeed) -> Trainee:
-    """Builds student and teacher, both with all weights of the source."""
     student = build_model(task.info.architecture, task.info.arguments)
     try:
         student.load_state_dict(task.source.weights())
@@ -322,7 +301,6 @@ def _score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> No
 
 
 def _log_models(task: _Task, run: Run, report: AdaptationReport, progress: Progress) -> Progress:
-    """Logs the teacher that is kept, and teacher and student as they are at the end."""
     pair, best, end = report.pair, report.best, progress.iteration
     if task.config.select == "last":
         score = report.validate(pair.student)

@@ -45,8 +45,6 @@ _REPORTED_LOSS = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is evaluated, resolved from the config."""
-
     config: EvaluateConfig
     dataset: PreparedDataset
     subject: Subject
@@ -112,7 +110,6 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
-    """Raises BenchError where instances would have to be averaged, whose ids have no mean."""
     finds_instances = find_network(info.architecture).finds_instances
     if config.augmentations != NONE and (finds_instances or config.segmentation != "own"):
         raise BenchError(
@@ -125,17 +122,13 @@ def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelIn
 def _choose_settings(
     config: EvaluateConfig, dataset: PreparedDataset, structure: Structure, subject: Subject
 ) -> PostprocessSettings:
-    """Post-processing by protocol, with what the user set himself."""
     if config.protocol == "paper":
         settings = paper_settings(structure)
     else:
         # A model trained on few sections is post-processed by those few.
+        cell = subject.cell
         data = TrainingData.choose(
-            dataset,
-            structure.name,
-            labelled=subject.cell.labelled,
-            seed=subject.cell.seed,
-            fed_nm=None,
+            dataset, structure.name, labelled=cell.labelled, seed=cell.seed, fed_nm=None
         )
         settings = settings_from_annotations(
             (dataset.read_labels(name, structure.name) for name in data.names),
@@ -159,7 +152,6 @@ def _make_recipe(
     settings: PostprocessSettings,
     info: ModelInfo,
 ) -> Recipe:
-    """How the model becomes instances; all that follows reads it here."""
     return Recipe(
         structure=subject.cell.structure,
         dataset=dataset.content_hash,
@@ -177,7 +169,6 @@ def _make_recipe(
 
 
 def _identify(task: _Task) -> Identity:
-    """The identity of an evaluation: the model's weights, and how they are applied."""
     return Identity(
         step="evaluate",
         settings={
@@ -208,7 +199,6 @@ def _identify(task: _Task) -> Identity:
 
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
-    """All settings as they are used, for the run's parameters."""
     return dataclasses.asdict(task.config) | {
         "run_id": task.subject.run_id or "none",
         "source": task.subject.source or "none",
@@ -226,7 +216,6 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
 
 
 def _predict_split(task: _Task, run: Run, path: Path) -> None:
-    """Applies the model to every section of the split, into a prediction file."""
     compute = choose_compute(task.config.device, AUTO)
     predict, info = _open_model(task, compute)
     fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
@@ -262,7 +251,6 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
 
 
 def _open_model(task: _Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
-    """Reads the model, applied our way or synapse_net's."""
     path, structure = task.subject.weights, task.structure.name
     if task.recipe.segmentation == "synapse_net":
         info = load_info(path)
@@ -279,7 +267,6 @@ def _segment_stored(
 
 
 def _score_split(task: _Task, predictions: Path) -> SplitResult:
-    """Scores every section of the split, from the stored predictions."""
     result = SplitResult(pixel_size_nm=task.dataset.pixel_size_nm)
     for name in task.dataset.sections(task.config.split):
         prediction, instances = _segment_stored(task, predictions, name)
@@ -289,14 +276,12 @@ def _score_split(task: _Task, predictions: Path) -> SplitResult:
 
 
 def _report_removal(task: _Task, run: Run, result: SplitResult) -> None:
-    """Says what post-processing removed, and warns where it is more than half."""
     removed = result.removed_fraction()
     run.log_metrics({f"{task.config.split}/postprocess_removed_fraction": removed})
     log.info("post-processing: %s", task.recipe.origin)
     if removed > _REPORTED_LOSS:
-        warning = (
+        run.add_warning(
             f"post-processing (opening {task.recipe.opening_radius_px} px, smallest area "
             f"{task.recipe.min_area_px} px) removed {100 * removed:.0f} % of the predicted "
             f"{task.structure.name}: use protocol=data or a smaller min_area_px"
         )
-        run.add_warning(warning)

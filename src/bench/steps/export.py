@@ -63,7 +63,6 @@ def check_free(output: Path) -> None:
 
 @contextlib.contextmanager
 def _explain_unwritable(output: Path) -> Iterator[None]:
-    """Raises BenchError where there is no permission to write an output."""
     try:
         yield
     except OSError as error:
@@ -96,7 +95,6 @@ def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str
 
 
 def _log_opening(subject: ExportSubject, format: str, counts: dict[str, int], output: Path) -> None:
-    """Says what was exported, and how to open it."""
     found = ", ".join(f"{count} {structure}" for structure, count in counts.items())
     log.info("exported %s of %s to %s", found, subject.split, output)
     sizes = subject.sizes()
@@ -111,7 +109,6 @@ def _folder_of(folder: Path, size: tuple[int, int], *, several: bool) -> Path:
 
 
 def _identify(config: ExportConfig, subject: ExportSubject) -> Identity:
-    """The identity of an export: the labels and the format."""
     return Identity(
         "export",
         {"format": config.format, "split": subject.split, "structures": subject.structures},
@@ -125,7 +122,6 @@ def _identify(config: ExportConfig, subject: ExportSubject) -> Identity:
 def _log_export(
     run: Run, config: ExportConfig, subject: ExportSubject, counts: dict[str, int], folder: Path
 ) -> None:
-    """Logs what was exported, with the files themselves where they are small."""
     settings = vars(config) | {
         "run_id": subject.run_id or "none",
         "split": subject.split,

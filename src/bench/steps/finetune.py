@@ -34,7 +34,7 @@ from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.ahead import draw_ahead
 from bench.training.augment import Augmentation
-from bench.training.loop import Progress, Reports, make_trainee, train
+from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.words import AUTO
@@ -42,8 +42,6 @@ from bench.words import AUTO
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is trained, resolved from the config, whose own settings are resolved too."""
-
     config: FinetuneConfig
     dataset: PreparedDataset
     structure: Structure
@@ -87,7 +85,6 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
 
 
 def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
-    """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
     method, given = choose_method(config.method, source=given, loss=config.loss)
@@ -126,14 +123,12 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
 def _fit_sizes(
     config: FinetuneConfig, network: Network, arguments: dict[str, Any]
 ) -> tuple[FinetuneConfig, Geometry]:
-    """Settings with a patch that the network takes, and tile and halo of the training."""
     patch_px = network.fit_patch(config.patch_px, arguments)
     geometry = network.fit_geometry(config.tile_px, config.halo_px, arguments)
     return dataclasses.replace(config, patch_px=patch_px), geometry
 
 
 def _check_network(source: Source, method: Method) -> None:
-    """Raises BenchError where the source is another network than the method's."""
     if source.network not in ("", method.network):
         raise BenchError(
             f"method {method.name} trains the network {method.network}, source {source.name} is a "
@@ -164,7 +159,6 @@ def _describe_model(
 
 
 def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
-    """The identity of a training."""
     settings = task.config.identity(_resolved_settings(task))
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
@@ -188,11 +182,9 @@ def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
 
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
-    """All settings as they are used, for the run's parameters."""
-    settings = dataclasses.asdict(task.config)
-    settings |= vars(loop_settings(task.config))
     weight, origin = _weigh_foreground(task)
-    settings |= {
+    return dataclasses.asdict(task.config) | {
+        **vars(loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
@@ -205,11 +197,9 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "fed_pixel_size_nm": task.data.fed_nm or "unknown",
         "labelled": len(task.data.names),
     }
-    return settings
 
 
 def _weigh_foreground(task: _Task) -> tuple[float, str]:
-    """Weight of foreground in the focal term, and where it comes from."""
     if task.config.foreground_weight is not None:
         return task.config.foreground_weight, "Set by the user."
     if task.structure.foreground_weight is not None:
@@ -222,7 +212,6 @@ def _weigh_foreground(task: _Task) -> tuple[float, str]:
 
 
 def _train_task(task: _Task, run: Run) -> Progress:
-    """Trains, or goes on with it, and logs the checkpoints."""
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
     network = _start_network(task, run)
@@ -234,7 +223,6 @@ def _train_task(task: _Task, run: Run) -> Progress:
     weight, _ = _weigh_foreground(task)
     loss = make_loss(config.loss, gamma=config.focal_gamma, foreground_weight=weight)
     sections = task.data.validation()
-    best, last = (run.work / f"{name}.safetensors" for name in ("best", "last"))
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
         draw_ahead(feed, task.compute.device) as batches,
@@ -245,7 +233,6 @@ def _train_task(task: _Task, run: Run) -> Progress:
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=task.info,
             compute=task.compute,
-            best=best,
             advance=lambda done, remark: advance(done, settings.iterations, remark),
         )
         progress = train(
@@ -253,13 +240,12 @@ def _train_task(task: _Task, run: Run) -> Progress:
             supervised(network, batches, loss, task.compute),
             settings,
             state_file=run.work / "state.safetensors",
-            reports=Reports(
-                report.on_iteration, report.validate, report.on_epoch, report.on_saving
-            ),
+            reports=report.callbacks(),
         )
-    tile_px, halo_px = _choose_inference(task, run, sections, best)
+    tile_px, halo_px = _choose_inference(task, run, sections, report.best)
     info = report.describe(progress.iteration, None)
-    save_checkpoint(last, network, dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px))
+    info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
+    save_checkpoint(run.work / "last.safetensors", network, info)
     log_checkpoints(run, ("best", "last"))
     return progress
 
@@ -277,7 +263,6 @@ def _choose_inference(
 
 
 def _start_network(task: _Task, run: Run) -> torch.nn.Module:
-    """Builds the network, with the source's weights where there is one; says how many fitted."""
     network = build_model(task.info.architecture, task.info.arguments)
     if task.source.info:
         transfer = transfer_weights(network, task.source.weights())
@@ -289,7 +274,6 @@ def _start_network(task: _Task, run: Run) -> torch.nn.Module:
 
 
 def _patch_settings(config: FinetuneConfig) -> PatchSettings:
-    """How patches are drawn; their size is resolved."""
     assert config.patch_px is not None
     return PatchSettings(
         patch_px=config.patch_px,

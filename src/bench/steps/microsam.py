@@ -31,7 +31,7 @@ from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.training.loop import LoopSettings, Progress, Reports, make_trainee, train
+from bench.training.loop import LoopSettings, Progress, make_trainee, train
 from bench.training.sam_training import (
     InstancePatchFeed,
     InstancePatchSettings,
@@ -58,8 +58,6 @@ _PUBLISHED_BLOCKS = 12
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What is done, resolved from the config, whose own settings are resolved too."""
-
     config: MicrosamConfig
     dataset: PreparedDataset
     structure: Structure
@@ -123,7 +121,6 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
 
 
 def _choose_method(config: MicrosamConfig) -> Method:
-    """The row that a config names, or the one of its mode."""
     if config.method == AUTO:
         return next(m for m in map(find_method, names_of("microsam")) if m.mode == config.mode)
     method = find_method_of("microsam", config.method)
@@ -157,7 +154,6 @@ def _identify(task: _Task) -> Identity:
 
 
 def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
-    """Builds the source's network, and says how its masks become instances."""
     config = task.config
     network, arguments = load_sam(task.source.read())
     low, high = choose_areas(config, task.structure, task.data)
@@ -191,14 +187,13 @@ def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
 
 
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
-    """All settings as they are used, for the run's parameters."""
     settings: dict[str, object] = dataclasses.asdict(task.config)
     if task.config.mode == _FINETUNE:
         settings |= vars(_sam_loop_settings(task.config))
     else:
         settings = {n: v for n, v in settings.items() if n not in _TRAINING_SETTINGS}
-    settings |= info.inference
-    settings |= {
+    return settings | {
+        **info.inference,
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
@@ -209,11 +204,9 @@ def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
         "fed_pixel_size_nm": task.data.fed_nm or "unknown",
         "labelled": len(task.data.names),
     }
-    return settings
 
 
 def _sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
-    """Resolves the settings of the loop that may still be ``auto`` (see ``with_defaults``)."""
     assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
@@ -229,7 +222,6 @@ def _sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
 
 
 def _make_report(task: _Task, run: Run, info: ModelInfo, advance: Any) -> SamReport:
-    """Makes the report of a run."""
     return SamReport(
         plain=lambda network: _merge_network(network, info),
         run=run,
@@ -237,7 +229,6 @@ def _make_report(task: _Task, run: Run, info: ModelInfo, advance: Any) -> SamRep
         pixel_size_nm=task.dataset.pixel_size_nm,
         info=info,
         compute=task.compute,
-        best=run.work / "best.safetensors",
         advance=advance,
     )
 
@@ -254,7 +245,6 @@ def _merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module
 
 
 def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
-    """Scores SAM as it is on validation windows, and logs the checkpoint."""
     network.to(task.compute.device)
     report = _make_report(task, run, info, advance=lambda *_: None)
     score = report.validate(network)
@@ -267,7 +257,6 @@ def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo
 
 
 def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
-    """Trains, or goes on with it, and logs the checkpoints."""
     config, settings = task.config, _sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
@@ -292,9 +281,7 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
             interactive(network, feed, sam_settings, task.compute),
             settings,
             state_file=run.work / "state.safetensors",
-            reports=Reports(
-                report.on_iteration, report.validate, report.on_epoch, report.on_saving
-            ),
+            reports=report.callbacks(),
         )
     _warn_of_nothing(run, report)
     last = run.work / "last.safetensors"
@@ -304,7 +291,6 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
 
 
 def _warn_of_toy(run: Run, info: ModelInfo) -> None:
-    """Says that a SAM is smaller than any that was published."""
     blocks = int(info.arguments["depth"])
     if blocks < _PUBLISHED_BLOCKS:
         run.add_warning(
@@ -315,15 +301,13 @@ def _warn_of_toy(run: Run, info: ModelInfo) -> None:
 
 
 def _warn_of_nothing(run: Run, report: SamReport) -> None:
-    """Says what to do where no instance was found."""
     if not report.predictions or not report.found_nothing():
         return
     inference = report.info.inference
     lower = "pred_iou_thresh and stability_score_thresh"
     if inference["segmentation"] == "ais":
         lower = "foreground_threshold, or raise the two distance thresholds"
-    warning = (
+    run.add_warning(
         f"no instance of {inference['min_area_px']} to {inference['max_area_px'] or 'any'} px was "
         f"found on validation: lower {lower}, or change min_area_px and max_area_px"
     )
-    run.add_warning(warning)

@@ -1,10 +1,10 @@
 """Search the best combination of evaluated models, on their stored predictions."""
 
 import dataclasses
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.config.scoring import OptimizeConfig
@@ -40,14 +40,11 @@ from bench.steps.scoring.optimize_report import (
 from bench.steps.table.records import find_stages, sum_costs
 from bench.steps.training.data import describe_run
 from bench.structures import Structure, find_structure, split_names
-from bench.tracking.evaluations import Evaluation
 from bench.tracking.opening import open_run
 from bench.tracking.queries import read_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, experiment_id_of, open_store
 from bench.words import AUTO, NONE
-
-log = logging.getLogger(__name__)
 
 # Factors of the minimum areas of the evaluations that are tried.
 _AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
@@ -55,8 +52,6 @@ _AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class _Task:
-    """What is searched, resolved from the config."""
-
     config: OptimizeConfig
     dataset: PreparedDataset
     structure: Structure
@@ -106,27 +101,19 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
 
 
 def _resolve_task(config: OptimizeConfig, store: Store) -> _Task:
-    """Finds and checks everything that a config names."""
     check_metric(config.metric)
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
     dataset.instances("val", structure.name)
     members = find_members(config, dataset, structure.name, store)
     defaults = {member.name: member.plain_candidate() for member in members}
-    return _Task(
-        config=config,
-        dataset=dataset,
-        structure=structure,
-        members=members,
-        defaults=defaults,
-        settings=_read_settings(config, structure, list(defaults.values())),
-    )
+    settings = _read_settings(config, structure, list(defaults.values()))
+    return _Task(config, dataset, structure, members, defaults, settings)
 
 
 def _read_settings(
     config: OptimizeConfig, structure: Structure, plain: Sequence[Candidate]
 ) -> SearchSettings:
-    """What is searched, from the config and what the evaluations used."""
     modes = () if config.ensembles == NONE else tuple(split_names(config.ensembles))
     for mode in modes:
         if mode not in ENSEMBLE_MODES:
@@ -164,7 +151,6 @@ def _choose_areas(
 
 
 def _read_numbers(name: str, text: str) -> set[int]:
-    """Reads a comma-separated list of whole numbers from 0 on."""
     parts = split_names(text)
     if not parts or not all(part.isdecimal() for part in parts):
         raise BenchError(
@@ -175,7 +161,6 @@ def _read_numbers(name: str, text: str) -> set[int]:
 
 
 def _identify(task: _Task) -> Identity:
-    """The identity of a search: predictions, and how they are combined."""
     return Identity(
         step="optimize",
         settings={"search": task.settings},
@@ -193,7 +178,6 @@ def _identify(task: _Task) -> Identity:
 
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
-    """All settings as they are used, for the run's parameters."""
     return dataclasses.asdict(task.config) | {
         "structure": task.structure.name,
         "members": ", ".join(member.name for member in task.members),
@@ -207,7 +191,7 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
     """The stored predictions of a split; its annotations are read when they are asked for."""
     files, stored = {}, {}
     for member in task.members:
-        evaluation = _evaluation_of(member, split)
+        evaluation = member.validation if split == "val" else member.test
         if evaluation is not None:
             files[member.name], stored[member.name] = predictions_of(
                 evaluation, task.dataset, store
@@ -225,13 +209,7 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
     )
 
 
-def _evaluation_of(member: Member, split: str) -> Evaluation | None:
-    """A model's evaluation on a split."""
-    return member.validation if split == "val" else member.test
-
-
 def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
-    """The winner as a recipe."""
     winner, members = result.winner, {member.name: member for member in task.members}
     chosen = [members[name] for name in winner.blend.members]
     return Recipe(
@@ -256,21 +234,14 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
 def _log_split(
     task: _Task, run: Run, winner: Candidate, result: SplitResult, evidence: Evidence
 ) -> None:
-    """Logs the winner's scores and pictures of a split, as those of an evaluation."""
     split = "val" if evidence.sections == task.dataset.sections("val") else "test"
     log_scores(run, result, split, winner.level)
     run.set_tags({"bench.split": split})
-    log_pictures(
-        run,
-        task.dataset,
-        task.structure.name,
-        result,
-        lambda name: segment_candidate(evidence, winner, name),
-    )
+    clean = partial(segment_candidate, evidence, winner)
+    log_pictures(run, task.dataset, task.structure.name, result, clean)
 
 
 def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
-    """Logs what the winner's models cost together, and how fast it predicts."""
     members = {member.name: member for member in task.members}
     found = [read_run(store.client.get_run(m.evaluation)) for m in recipe.members]
     stages = find_stages(store, experiment_id_of(store, task.config.experiment), found, [])
@@ -290,9 +261,7 @@ def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
 def _score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScores | None:
     """Scores the winner on the test split, once, and the best model alone beside it.
 
-    Returns:
-        None where a model of the winner has no predictions of the test split, or not under the
-        augmentations needed; the run warns of it.
+    None, and a warning, where a model of either lacks predictions under an augmentation needed.
     """
     lacking = [
         name

@@ -1,7 +1,6 @@
 """Check annotated images and write them as one prepared dataset."""
 
 import dataclasses
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,6 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-
-log = logging.getLogger(__name__)
 
 _PHANTOM = "phantom"
 # Sections of each split on the contact sheet.
@@ -66,11 +63,7 @@ def prepare(config: PrepareConfig) -> str:
 
 
 def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
-    """Reports on a tree; the pictures and the findings become artifacts of a run.
-
-    Raises:
-        BenchError: If what was found must be corrected before a dataset can be made.
-    """
+    """Reports on a tree in a run; raises BenchError if what was found must be corrected first."""
     console = Console()
     if tree.found:
         console.print("Found in the annotation:", style="bold")
@@ -89,7 +82,6 @@ def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
 
 
 def _describe(dataset: PreparedDataset) -> None:
-    """Prints what the dataset holds."""
     size = dataset.pixel_size_nm
     known = f"{size:g} nm per pixel" if size else "pixel size not known, areas stay in px"
     table = Table(
@@ -111,14 +103,10 @@ def _describe(dataset: PreparedDataset) -> None:
 
 
 def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
-    """Logs the dataset, its manifest, counts, and a picture of some sections."""
     run.set_tags({"bench.dataset_name": dataset.root.name})
     run.keep_warnings(dataset.manifest["warnings"])
     run.log_dataset(
-        name=dataset.root.name,
-        path=dataset.root,
-        digest=dataset.content_hash,
-        context="prepared",
+        name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context="prepared"
     )
     run.log_file(dataset.root / MANIFEST)
     for name, summary in dataset.manifest["structures"].items():
@@ -129,7 +117,6 @@ def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
 
 
 def _shown_panels(dataset: PreparedDataset) -> list[ContactPanel]:
-    """The first, middle and last section of every split, small enough for the contact sheet."""
     panels = []
     for split in dict.fromkeys(entry["split"] for entry in dataset.manifest["sections"]):
         names = dataset.sections(split)
@@ -140,7 +127,6 @@ def _shown_panels(dataset: PreparedDataset) -> list[ContactPanel]:
 
 
 def _make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPanel:
-    """One section of the contact sheet, with all structures that are annotated in it."""
     keys = dataset.find(section)["datasets"]
     structures = [name for name in dataset.structures if f"labels/{name}" in keys]
     labels = {name: dataset.read_labels(section, name) for name in structures}

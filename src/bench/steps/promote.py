@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 
 def _list_scores(recipe: Recipe) -> dict[str, float]:
-    """The scores of a recipe, by split and name."""
     splits = {"val": recipe.validation, "test": recipe.test}
     return {
         f"{split}/{name}": float(value)
@@ -47,12 +46,6 @@ def _list_scores(recipe: Recipe) -> dict[str, float]:
 
 
 def _version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
-    """The tags of a registered version.
-
-    Args:
-        found: The recipe.
-        sha256: Its hash.
-    """
     recipe = found.recipe
     tags = {
         RECIPE_TAG: sha256,
@@ -69,12 +62,6 @@ def _version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
 
 
 def _write_description(recipe: Recipe, search: str) -> str:
-    """What readers of the registry see first, as Markdown.
-
-    Args:
-        recipe: The recipe.
-        search: The run that found it.
-    """
     scores = _list_scores(recipe)
     metrics = dict.fromkeys((recipe.metric, HEADLINE))
     shown = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
@@ -96,11 +83,7 @@ def _write_description(recipe: Recipe, search: str) -> str:
 class _Task:
     """What is promoted, and against whom.
 
-    Attributes:
-        found: The recipe with its weights.
-        hashes: Hash of the recipe, and that by which earlier versions registered it.
-        registered: The version that has it already; None if it is new.
-        champion: The champion so far; None without one.
+    The hashes are that of the recipe, and that by which earlier versions registered it.
     """
 
     found: FoundRecipe
@@ -110,12 +93,10 @@ class _Task:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe."""
         return self.found.recipe
 
     @property
     def sha256(self) -> str:
-        """Hash of the recipe."""
         return self.hashes[0]
 
 
@@ -149,7 +130,6 @@ def promote(config: PromoteConfig, store: Store | None = None, parent: str | Non
 
 
 def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
-    """Finds and checks everything that a config names."""
     structure = find_structure(config.structure).name
     run_id = config.run_id
     if run_id == AUTO:
@@ -168,7 +148,6 @@ def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
 
 
 def _check_challenge(task: _Task, *, replace: bool) -> None:
-    """Raises BenchError where the champion is better by the same metric on the same dataset."""
     scores = _compare_scores(task)
     if scores is None:
         return
@@ -196,7 +175,6 @@ def _compare_scores(task: _Task) -> tuple[float, float] | None:
 
 
 def _identify(task: _Task) -> Identity:
-    """The identity of a promotion: the recipe."""
     return Identity(
         step="promote",
         settings={"recipe": task.sha256},
@@ -208,7 +186,6 @@ def _identify(task: _Task) -> Identity:
 
 
 def _describe(run: Run, task: _Task) -> None:
-    """Logs what is promoted."""
     found, recipe = task.found, task.recipe
     run.log_params(
         {
@@ -229,7 +206,6 @@ def _describe(run: Run, task: _Task) -> None:
 
 
 def _register(run: Run, task: _Task) -> RegisteredModel:
-    """Logs and registers the model."""
     recipe = task.recipe
     networks = [find_network(load_info(path).architecture) for path in task.found.weights]
     with scratch_folder() as scratch:
@@ -249,7 +225,6 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
 
 
 def _crown(store: Store, task: _Task, model: RegisteredModel | None) -> None:
-    """Makes a version the champion, and says what became of it."""
     assert model is not None
     same = task.champion is not None and task.champion.version == model.version
     if same:

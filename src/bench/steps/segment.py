@@ -43,17 +43,6 @@ _DESCRIPTION = "segmentation.json"
 
 @dataclass(frozen=True)
 class _Task:
-    """What is segmented, resolved from the config.
-
-    Attributes:
-        config: The settings.
-        subject: With which models, and how.
-        planes: The sections.
-        compute: Where the models run.
-        images_sha256: Hash of the images.
-        client: Of the cluster, if it is not done here.
-    """
-
     config: SegmentConfig
     subject: SegmentSubject
     planes: Sequence[Plane]
@@ -63,7 +52,6 @@ class _Task:
 
     @property
     def structure(self) -> str:
-        """What is segmented."""
         return self.subject.recipe.structure
 
 
@@ -94,14 +82,18 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
             with run:
                 _record(run, task, folder)
         # Last: killed before it, a finished run finds its sections in the folder.
-        _finish_output(folder, output)
+        if not publish(folder, folder / CONTENT, output):
+            check_free(output)
     log.info("segmented %d sections into %s, run %s", len(task.planes), output, run.id)
     return run.id
 
 
 def _record(run: Run, task: _Task, folder: Path) -> None:
-    """Segments, and logs what with and to what result."""
-    _describe(run, task)
+    run.log_params(vars(task.config) | _describe_task(task))
+    run.set_tags({"bench.model_run": task.subject.model})
+    run.log_datasets_of(task.subject.trained_on, "model")
+    run.keep_warnings(task.subject.warnings)
+    log.info("post-processing: %s", task.subject.origin)
     for warning in _find_warnings(task):
         run.add_warning(warning)
     started = time.monotonic()
@@ -127,7 +119,6 @@ def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitSta
 
 
 def _identify(task: _Task) -> Identity:
-    """The identity of a segmentation: images, weights, and how they are applied."""
     subject = task.subject
     # What it scored elsewhere changes no pixel.
     recipe = dataclasses.replace(subject.recipe, validation={}, test={})
@@ -151,7 +142,6 @@ def _identify(task: _Task) -> Identity:
 
 
 def _find_warnings(task: _Task) -> list[str]:
-    """What is suspicious about the pixel sizes."""
     unknown = sum(plane.pixel_size_nm is None for plane in task.planes)
     warnings = []
     if unknown:
@@ -164,17 +154,7 @@ def _find_warnings(task: _Task) -> list[str]:
     return warnings + find_scale_warnings(task.subject.infos, sizes, rescale=rescale)
 
 
-def _describe(run: Run, task: _Task) -> None:
-    """Logs what the run works with."""
-    run.log_params(vars(task.config) | _describe_task(task))
-    run.set_tags({"bench.model_run": task.subject.model})
-    run.log_datasets_of(task.subject.trained_on, "model")
-    run.keep_warnings(task.subject.warnings)
-    log.info("post-processing: %s", task.subject.origin)
-
-
 def _describe_task(task: _Task) -> dict[str, object]:
-    """How the result was made, as far as it matters to it."""
     subject, recipe = task.subject, task.subject.recipe
     # Lengths of the recipe are scaled to each image, where both pixel sizes are known.
     sizes = {name: getattr(recipe, name) for name in SIZES} | dict(subject.sizes)
@@ -203,7 +183,6 @@ def _describe_task(task: _Task) -> dict[str, object]:
 
 
 def _segment_planes(task: _Task, folder: Path) -> pd.DataFrame:
-    """Segments the sections that are left and returns the table of all."""
     subject = task.subject
     predictor = RecipePredictor.open(subject.recipe, subject.weights, task.compute)
     work = Work(predictor, task.compute, subject.sizes, subject.origin, task.config.format, folder)
@@ -234,14 +213,7 @@ def segment_here(work: Work, planes: Sequence[Plane]) -> None:
                 done += count
 
 
-def _finish_output(folder: Path, output: Path) -> None:
-    """Puts the finished files in their place."""
-    if not publish(folder, folder / CONTENT, output):
-        check_free(output)
-
-
 def _log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
-    """Logs counts, the tables and some of the pictures."""
     metrics = {"segment/instances": float(sections["instances"].sum())}
     if "density_per_um2" in sections and sections["area_um2"].notna().all():
         metrics["segment/density_per_um2"] = (

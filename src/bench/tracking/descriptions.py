@@ -48,8 +48,7 @@ RUNS = {
     ),
     "microsam": (
         "A micro-SAM model, as it is or fine-tuned. `best/dice` is validation Dice of the kept "
-        "checkpoint; where masks are chosen on validation the settings are among the "
-        "parameters."
+        "checkpoint; where masks are chosen on validation the settings are among the parameters."
     ),
     "evaluate": (
         "A model's scores on one split, `val/*` or `test/*`, pooled over sections; each "

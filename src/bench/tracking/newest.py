@@ -29,11 +29,7 @@ IDS = 900
 IDS_PER_SEARCH = 200
 # The tags by which cells, and scores of a cell that stand for themselves, are told apart.
 _KEY_TAGS = (
-    "bench.method",
-    "bench.structure",
-    "bench.dataset",
-    "bench.seed",
-    "bench.labelled",
+    *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     "bench.augmentations",
 )
 
@@ -45,11 +41,7 @@ def engine_of(store: Store) -> Engine | None:
 
 
 def _list_runs(
-    engine: Engine,
-    experiment_id: str,
-    wanted: Mapping[str, str],
-    *,
-    status: str | None,
+    engine: Engine, experiment_id: str, wanted: Mapping[str, str], *, status: str | None
 ) -> Iterator[tuple[str, tuple[str | None, ...]]]:
     """Yields the id of every run that has the wanted tags, newest first, and its key tags.
 
@@ -75,23 +67,15 @@ def _list_runs(
             yield run_id, tuple(values)
 
 
-def _read_runs(
-    engine: Engine,
-    experiment_id: str,
-    ids: Sequence[str],
-    *,
-    tags: Sequence[str],
-    metrics: Sequence[str],
-    params: Sequence[str],
-) -> Iterator[MlflowRun]:
-    """Yields the runs of these ids, in their order, with no other tags, metrics and parameters."""
+def _read_runs(engine: Engine, experiment_id: str, ids: Sequence[str]) -> Iterator[MlflowRun]:
+    """Yields the runs of these ids, in their order, with what ``read_run`` reads of them."""
     with engine.connect() as connection:
         for start in range(0, len(ids), IDS):
             part = ids[start : start + IDS]
             tables = [
-                _read_values(connection, SqlTag, part, tags),
-                _read_values(connection, SqlLatestMetric, part, metrics),
-                _read_values(connection, SqlParam, part, params),
+                _read_values(connection, SqlTag, part, RUN_TAGS),
+                _read_values(connection, SqlLatestMetric, part, RUN_METRICS),
+                _read_values(connection, SqlParam, part, RUN_PARAMS),
             ]
             question = select(SqlRun).where(SqlRun.run_uuid.in_(part), *_present(experiment_id))
             rows = {row.run_uuid: row for row in connection.execute(question)}
@@ -203,8 +187,7 @@ def select_runs(store: Store, experiment_id: str, ids: Iterable[str]) -> Iterato
 def _select_found(store: Store, experiment_id: str, ids: Sequence[str]) -> Iterator[MlflowRun]:
     engine = engine_of(store)
     if engine is not None:
-        names = {"tags": RUN_TAGS, "metrics": RUN_METRICS, "params": RUN_PARAMS}
-        yield from _read_runs(engine, experiment_id, ids, **names)
+        yield from _read_runs(engine, experiment_id, ids)
         return
     for start in range(0, len(ids), IDS_PER_SEARCH):
         named = ", ".join(f"'{run_id}'" for run_id in ids[start : start + IDS_PER_SEARCH])

@@ -117,7 +117,6 @@ def _new_run(
 
 
 def _clear_work(work: Path) -> None:
-    """Removes the state of a run that is no longer in the store; the lock stays."""
     for path in work.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -113,7 +113,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         warnings=read_warnings(run),
         costs={name: float(known[key]) for name, key in _COSTS.items() if key in known},
         trained_run=tags.get("bench.trained_run", "").removesuffix("none"),
-        source_run=_run_of(source),
+        source_run=run_of(source),
         # Runs of an earlier version have no such tag, and no augmentation.
         augmentations=tags.get("bench.augmentations", NONE),
         artifacts=run.info.artifact_uri,
@@ -121,7 +121,7 @@ def read_run(run: MlflowRun) -> FoundRun:
     )
 
 
-def _run_of(source: str) -> str:
+def run_of(source: str) -> str:
     """The run in ``runs:/ID`` or ``runs:/ID/checkpoint``; empty for any other source."""
     return source.removeprefix(_RUNS).partition("/")[0] if source.startswith(_RUNS) else ""
 

@@ -161,14 +161,10 @@ def fetch_model(store: Store, model: RegisteredModel) -> Path:
 def _copy_model(store_uri: str, model_uri: str) -> Path:
     target = Path(copies_folder().name) / model_uri.removeprefix(SCHEME)
     target.mkdir(parents=True)
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=model_uri,
-            dst_path=str(target),
-            tracking_uri=store_uri,
-            registry_uri=store_uri,
-        )
+    copied = mlflow.artifacts.download_artifacts(
+        artifact_uri=model_uri, dst_path=str(target), tracking_uri=store_uri, registry_uri=store_uri
     )
+    return Path(copied)
 
 
 def set_champion(store: Store, model: RegisteredModel) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
@@ -283,7 +282,7 @@ class Run:
                 self.outbox.wait(self.store.patience_s)
             elif self.outbox.spool.waiting:
                 log.warning("the tracking store is away: %s", self.outbox.describe_left())
-            if status == "FINISHED" or not _has_state(self.work):
+            if status == "FINISHED" or all(path.name == "lock" for path in self.work.iterdir()):
                 shutil.rmtree(self.work, ignore_errors=True)
         finally:
             self.close()
@@ -298,12 +297,7 @@ class Run:
         """Starts the context."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Ends the run by how the block ended."""
         if error is None:
             self.finish("FINISHED")
@@ -311,10 +305,6 @@ class Run:
             self.finish("KILLED", "interrupted; the same command resumes it")
         else:
             self.finish("FAILED", f"{error}" or type(error).__name__)
-
-
-def _has_state(work: Path) -> bool:
-    return any(path.name != "lock" for path in work.iterdir())
 
 
 def read_warnings(run: MlflowRun) -> tuple[str, ...]:

@@ -37,10 +37,8 @@ _NOT_THERE = (502, 503, 504)
 SERVER_POLL_S = 5.0
 # How the user, or `mlflow run`, says where runs go.
 _VARIABLES = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_RUN_ID",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
+    *("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"),
+    *("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"),
 )
 # Seconds that the end of a run waits for a store that went away, and where the user says it.
 _PATIENCE_S = 600.0
@@ -120,7 +118,6 @@ def open_store(*, patient: bool = False) -> Store:
 
 
 def _connect(uri: str) -> MlflowClient:
-    """A client of a store whose tables are there."""
     if uri.startswith(SQLITE):
         prepare_database(Path(uri.removeprefix(SQLITE)))
     if not is_database_server(uri):

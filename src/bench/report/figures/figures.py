@@ -145,7 +145,9 @@ def contact_sheet(panels: Sequence[ContactPanel]) -> Figure:
         part.suptitle(split, fontsize=16, weight="bold")
         grid = part.subplots(rows, 1, squeeze=False)[:, 0]
         for axes in grid[len(members) :]:
-            _show_nothing(axes)
+            # As high as a place with an image, so that rows stay in line.
+            axes.set_title(" \n ", fontsize=_PANEL_TITLE_SIZE)
+            axes.set_axis_off()
         for axes, panel in zip(grid, members, strict=False):
             _draw_panel(axes, panel, colours)
     _add_legend(figure, {title_of(name): colour for name, colour in colours.items()})
@@ -180,12 +182,8 @@ def _draw_panel(
             image, panel.labels[name], colours[name], width_px=outline_width(image)
         )
     counts = ", ".join(f"{count} {name}" for name, count in panel.counts.items())
-    _show_image(
-        axes,
-        image,
-        f"{panel.section}\n{counts}" if counts else panel.section,
-        size=_PANEL_TITLE_SIZE,
-    )
+    title = f"{panel.section}\n{counts}" if counts else panel.section
+    _show_image(axes, image, title, size=_PANEL_TITLE_SIZE)
     if panel.pixel_size_nm is not None:
         add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
 
@@ -245,12 +243,6 @@ def round_length(longest_nm: float) -> float:
 def grey_rgb(raw: np.ndarray) -> np.ndarray:
     """A section (y, x) in grey, as RGB (y, x, 3), uint8."""
     return np.repeat(stretch_contrast(raw)[..., None], 3, axis=2)
-
-
-def _show_nothing(axes: Axes) -> None:
-    """Leaves a place empty, as high as one with an image, so that rows stay in line."""
-    axes.set_title(" \n ", fontsize=_PANEL_TITLE_SIZE)
-    axes.set_axis_off()
 
 
 def outline_width(image: np.ndarray) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.metrics.table import METRICS, Metric
@@ -142,15 +141,12 @@ def precision_recall_chart(curves: Mapping[str, Curve], methods: Sequence[str]) 
 def training_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
     """Draws validation Dice against the iteration of the methods of one structure."""
     figure = _curves_chart(curves, methods, x="Iteration", y="Validation Dice")
-    _keep_unit_range(figure.axes[0])
-    return figure
-
-
-def _keep_unit_range(axes: Axes) -> None:
-    """Shows the scores there are, with a margin, within 0 to 1."""
+    axes = figure.axes[0]
+    # The scores there are, with a margin, within 0 to 1.
     low, high = np.clip(axes.get_ylim(), 0, 1)
     axes.set_ylim(low, max(high, low + 0.05))
     axes.grid(axis="y", alpha=0.3)
+    return figure
 
 
 def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:

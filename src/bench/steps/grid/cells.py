@@ -47,6 +47,13 @@ class GridCell:
         """A cell by the names of its parts."""
         return cls(find_method(method), find_structure(structure), seed, labelled)
 
+    @property
+    def adaptation(self) -> "GridCell | None":
+        """The cell whose model this one's training starts from; None without one."""
+        if self.method.start not in METHODS:
+            return None
+        return dataclasses.replace(self, method=METHODS[self.method.start], labelled=None)
+
     def __str__(self) -> str:
         """As people say it."""
         few = "" if self.labelled is None else f" labelled {self.labelled}"
@@ -54,11 +61,7 @@ class GridCell:
 
 
 def evaluate_cell(
-    cell: GridCell,
-    config: BenchmarkConfig,
-    store: Store,
-    parent: str,
-    model: str | None = None,
+    cell: GridCell, config: BenchmarkConfig, store: Store, parent: str, model: str | None = None
 ) -> dict[str, str]:
     """Makes the cell's model, or takes it as it is, and evaluates it.
 
@@ -116,9 +119,8 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
         return microsam(_stage_config(MicrosamConfig, config, own), store, parent)
-    if method.start in METHODS:
-        adaptation = dataclasses.replace(cell, method=METHODS[method.start], labelled=None)
-        own["source"] = f"runs:/{make_model(adaptation, config, store, parent)}"
+    if cell.adaptation:
+        own["source"] = f"runs:/{make_model(cell.adaptation, config, store, parent)}"
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
     shared = {name: getattr(config, name) for name in names - {"labelled"}}
@@ -129,7 +131,6 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
 def _stage_config(
     config_type: type[_Config], config: BenchmarkConfig, own: dict[str, Any]
 ) -> _Config:
-    """The config of a stage: what it shares with the benchmark, and its own settings."""
     names = {field.name for field in dataclasses.fields(config_type)}
     shared = {name: getattr(config, name) for name in _SHARED if name in names}
     return config_type(**shared | own)

@@ -10,7 +10,6 @@ from bench.cluster.child import run_child, stopping
 from bench.cluster.clusters import LOCAL, open_cluster, read_profile, threads_each
 from bench.cluster.graph import Outcome, Task, run_graph
 from bench.config.running import BenchmarkConfig
-from bench.methods import METHODS
 from bench.models.plugins import plugin_versions
 from bench.steps.grid.cells import GridCell
 from bench.tracking.ownership.stale import reap
@@ -82,10 +81,8 @@ def grid_tasks(
     def add_model(cell: GridCell) -> tuple[str, ...]:
         if not cell.method.step:
             return ()
-        start = _adaptation_of(cell)
-        return (
-            add(_model_name(cell), add_model(start) if start else (), **_described("model", cell)),
-        )
+        needs = add_model(cell.adaptation) if cell.adaptation else ()
+        return (add(_model_name(cell), needs, **_described("model", cell)),)
 
     for cell in cells:
         add(_evaluation_name(cell), add_model(cell), **_described("evaluate", cell))
@@ -99,25 +96,15 @@ def grid_tasks(
 
 
 def _described(kind: str, cell: GridCell) -> dict[str, Any]:
-    """A cell's task as plain values."""
     names = {"method": cell.method.name, "structure": cell.structure.name}
     return {"kind": kind, "cell": names | {"seed": cell.seed, "labelled": cell.labelled}}
 
 
-def _adaptation_of(cell: GridCell) -> GridCell | None:
-    """The cell whose model this one's training starts from."""
-    if cell.method.start not in METHODS:
-        return None
-    return dataclasses.replace(cell, method=METHODS[cell.method.start], labelled=None)
-
-
 def _model_name(cell: GridCell) -> str:
-    """Name of the task that makes a cell's model."""
     return f"train {cell}"
 
 
 def _evaluation_name(cell: GridCell) -> str:
-    """Name of the task that evaluates a cell."""
     return f"evaluate {cell}"
 
 

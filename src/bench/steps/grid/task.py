@@ -1,14 +1,12 @@
 """One task of the grid, in a process of its own on a worker of the cluster."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cluster.child import answer_parent, attempt
+from bench.cluster.child import attempt, run_as_child
 from bench.cluster.graph import Outcome
 from bench.config.running import BenchmarkConfig
-from bench.core.process import set_up_process
 from bench.models.plugins import require_plugins
 from bench.steps.grid.cells import GridCell, evaluate_cell, make_model, search_structure
 from bench.tracking.ownership.claims import BusyError
@@ -16,7 +14,6 @@ from bench.tracking.store import Store, open_store
 
 
 def _do_task(payload: dict[str, Any]) -> Outcome:
-    """Does a task; whatever goes wrong is its outcome."""
     task, results = payload["payload"], payload["results"]
 
     def work() -> Any:
@@ -39,7 +36,6 @@ def _open_same_store(task: dict[str, Any]) -> Store:
 
 
 def _call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> Any:
-    """Does what a task says, with the results of those that it needed."""
     config, parent = BenchmarkConfig(**task["config"]), task["parent"]
     if task["kind"] == "search":
         found = [splits["val"] for splits in results.values()]
@@ -52,8 +48,4 @@ def _call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> A
 
 
 if __name__ == "__main__":
-    set_up_process()
-    try:
-        answer_parent(_do_task)
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where it stopped")
+    run_as_child(_do_task)

@@ -69,7 +69,6 @@ def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
 
 
 def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
-    """The source itself, for a structure."""
     if config.structure == AUTO or config.run_id != AUTO:
         raise BenchError(
             f"method {config.method} evaluates a source as it is, received run_id={config.run_id} "
@@ -88,7 +87,6 @@ def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Sto
 
 
 def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:
-    """The run that a config names, or the newest of its method and structure."""
     if config.run_id == AUTO:
         if config.structure == AUTO:
             raise BenchError("evaluate needs a model: give run_id, or structure (and method)")

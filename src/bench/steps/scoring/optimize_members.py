@@ -29,12 +29,7 @@ _PREDICTIONS = "predictions.h5"
 
 @dataclass(frozen=True)
 class _Applied:
-    """An evaluation, and how it made instances of one model's predictions.
-
-    Attributes:
-        evaluation: The evaluation.
-        recipe: What it wrote.
-    """
+    """An evaluation, and how it made instances of one model's predictions."""
 
     evaluation: Evaluation
     recipe: Recipe
@@ -131,7 +126,6 @@ def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Appl
 
 
 def _name_of(evaluation: Evaluation) -> str:
-    """What people call the model of an evaluation."""
     variant = variant_name(evaluation.method, evaluation.labelled)
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
@@ -187,7 +181,6 @@ def _choose_named(
 
 
 def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) -> None:
-    """Raises BenchError for an evaluation of another structure or dataset."""
     if named.structure != structure:
         raise BenchError(
             f"a search is of one structure, received run {named.id} of {named.structure} with "
@@ -201,7 +194,6 @@ def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) 
 
 
 def _check_rescale(chosen: Mapping[str, _Applied]) -> None:
-    """Raises BenchError where models were fed sections of different scales."""
     groups = {each.recipe.rescale for each in chosen.values()}
     if len(groups) > 1:
         listed = ", ".join(f"{name}: {each.recipe.rescale}" for name, each in chosen.items())

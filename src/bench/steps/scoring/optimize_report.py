@@ -2,13 +2,11 @@
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -85,10 +83,15 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
         "ablation.csv": ablation,
     }
     for name, rows in tables.items():
-        _keep(run, output / name, _text_writer(pd.DataFrame(rows).to_csv(index=False)))
-    surface = surface_figure(result.histograms, order, by_pixels)
-    _keep(run, output / "surface.png", _figure_writer(surface))
-    _keep(run, output / "ablation.png", _figure_writer(ablation_figure(result.ablation, metric)))
+        write_text(output / name, pd.DataFrame(rows).to_csv(index=False))
+        run.log_file(output / name)
+    figures = {
+        "surface.png": surface_figure(result.histograms, order, by_pixels),
+        "ablation.png": ablation_figure(result.ablation, metric),
+    }
+    for name, figure in figures.items():
+        write_whole(output / name, partial(figure.savefig, format="png", dpi=130))
+        run.log_file(output / name)
     run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
     run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
     run.set_tags({"bench.recipe.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
@@ -103,7 +106,8 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
 
 def log_combination(run: Run, recipe: Recipe, test: TestScores | None, output: Path) -> None:
     """Logs the recipe, and the gain on the test split where it was scored."""
-    _keep(run, output / RECIPE_FILE, lambda path: write_json(path, recipe_to_json(recipe)))
+    write_json(output / RECIPE_FILE, recipe_to_json(recipe))
+    run.log_file(output / RECIPE_FILE)
     for metric in dict.fromkeys((HEADLINE, recipe.metric)) if test else ():
         assert test is not None
         gain, interval = test.gain(metric)
@@ -147,21 +151,3 @@ def restore_output(store: Store, run_id: str, output: Path) -> None:
         kept = fetch_artifact(store, run_id, name)
         write_whole(output / name, partial(shutil.copyfile, kept))
     log.info("the search is kept, its files are written again to %s", output)
-
-
-def _keep(run: Run, path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file of the output folder whole, and logs it."""
-    write(path)
-    run.log_file(path)
-
-
-def _text_writer(text: str) -> Callable[[Path], None]:
-    """Writes a text."""
-    return lambda path: write_text(path, text)
-
-
-def _figure_writer(figure: Figure) -> Callable[[Path], None]:
-    """Writes a figure as PNG."""
-    return lambda path: write_whole(
-        path, lambda temporary: figure.savefig(temporary, format="png", dpi=130)
-    )

@@ -87,7 +87,9 @@ def _read_parameters(evaluation: Evaluation, store: Store) -> Recipe:
         opening_radius_px=given["opening_radius_px"],
         min_area_px=given["min_area_px"],
         # Its numbers were in the checkpoint only.
-        watershed=None if given["watershed"] == NONE else _fetch_watershed(member, store),
+        watershed=None
+        if given["watershed"] == NONE
+        else find_watershed(load_info(_fetch_evaluated(member, store))),
         augmentations=find_augmentations(given["augmentations"]),
         segmentation=given["segmentation"],
         origin=given["postprocess_origin"],
@@ -113,41 +115,28 @@ def _parse(evaluation: Evaluation, name: str, text: str) -> Any:
     return value
 
 
-def _fetch_watershed(member: RecipeMember, store: Store) -> WatershedSettings | None:
-    """How the model that was evaluated says that touching instances are separated."""
-    weights = fetch_weights(store, member.trained_run, member.source)
-    _check_weights(member, file_sha256(weights), weights)
-    return find_watershed(load_info(weights))
-
-
 def find_watershed(info: ModelInfo) -> WatershedSettings | None:
     """How a model says that touching instances are separated; None if it does not."""
     settings = info.inference.get("watershed")
     return WatershedSettings(**settings) if settings else None
 
 
-def _check_weights(member: RecipeMember, sha256: str, weights: Path) -> None:
-    """Raises BenchError where a checkpoint is not the one that was evaluated."""
-    if member.weights_sha256 != sha256:
+def _fetch_evaluated(member: RecipeMember, store: Store) -> Path:
+    weights = fetch_weights(store, member.trained_run, member.source)
+    if member.weights_sha256 != file_sha256(weights):
         raise BenchError(
             f"run {member.evaluation} must have evaluated the model that is applied, {weights} has "
             "changed since: evaluate it again"
         )
+    return weights
 
 
 @dataclass(frozen=True)
 class _EvaluatedModel:
     """A model, and how its evaluation says that it is applied.
 
-    Attributes:
-        cell: What it is, as the benchmark names it.
-        run_id: The run that made it; of a source as it is, its evaluation.
-        weights: Its checkpoint.
-        info: What the checkpoint says.
-        recipe: The evaluation's; without one, nothing is opened or left out.
-        origin: Where the recipe comes from, one sentence.
-        evaluated: Whether there is an evaluation.
-        warnings: What a reader of its results must know.
+    ``run_id`` is the run that made it; of a source as it is, its evaluation. Without an evaluation
+    the recipe opens and leaves out nothing.
     """
 
     cell: Cell
@@ -183,11 +172,9 @@ def find_model(run_id: str, store: Store) -> _EvaluatedModel:
 
 
 def _find_evaluated(evaluation: Evaluation, store: Store) -> _EvaluatedModel:
-    """The model of an evaluation."""
     recipe = read_evaluated(evaluation, store)
     (member,) = recipe.members
-    weights = fetch_weights(store, member.trained_run, member.source)
-    _check_weights(member, file_sha256(weights), weights)
+    weights = _fetch_evaluated(member, store)
     if recipe.segmentation != OWN:
         raise BenchError(
             f"segment applies models its own way, run {evaluation.id} evaluated with segmentation="
@@ -201,19 +188,11 @@ def _find_evaluated(evaluation: Evaluation, store: Store) -> _EvaluatedModel:
         run_id, warnings = evaluation.id, ()
     origin = f"As evaluation {evaluation.id} on {evaluation.split}. {recipe.origin}"
     return _EvaluatedModel(
-        cell,
-        run_id,
-        weights,
-        load_info(weights),
-        recipe,
-        origin,
-        evaluated=True,
-        warnings=warnings,
+        cell, run_id, weights, load_info(weights), recipe, origin, evaluated=True, warnings=warnings
     )
 
 
 def _plain_recipe(cell: Cell, trained_run: str, weights: Path, info: ModelInfo) -> Recipe:
-    """The recipe of a model that was never evaluated."""
     member = RecipeMember(
         name=cell.method,
         method=cell.method,

@@ -81,7 +81,6 @@ def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
 
 
 def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
-    """The annotation of a split."""
     split = _DEFAULT_SPLIT if config.split == AUTO else config.split
     if config.structure == AUTO:
         structures = _list_annotated(dataset, split)
@@ -115,7 +114,6 @@ def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
 def _find_predicted(
     config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
 ) -> ExportSubject:
-    """The instances of an evaluation, made as it made them."""
     if found.dataset != dataset.content_hash:
         raise BenchError(
             f"run {found.id} evaluated a dataset of content {found.dataset[:12]}, received "

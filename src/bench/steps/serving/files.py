@@ -65,20 +65,14 @@ def write_section(
         "width_px": raw.shape[1],
         "pixel_size_nm": size,
     } | count_instances(labels, size)
-    _write_overlay(plane, raw, labels, structure, content / OVERLAYS / f"{plane.name}.png")
+    title = f"{plane.name}: {labels.max(initial=0)} {structure}"
+    figure = instance_figure(raw, labels, title=title, pixel_size_nm=size)
+    picture = content / OVERLAYS / f"{plane.name}.png"
+    write_whole(picture, lambda file: figure.savefig(file, format="png"))
     table = measure_instances(labels, size)
     table.insert(0, "section", plane.name)
     write_text(part.with_suffix(".csv"), table.to_csv(index=False))
     write_json(part, row)
-
-
-def _write_overlay(
-    plane: Plane, raw: np.ndarray, labels: np.ndarray, structure: str, path: Path
-) -> None:
-    """Draws the outlines of the instances of a section."""
-    title = f"{plane.name}: {labels.max(initial=0)} {structure}"
-    figure = instance_figure(raw, labels, title=title, pixel_size_nm=plane.pixel_size_nm)
-    write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
 def write_tables(parts: list[Path], content: Path) -> pd.DataFrame:

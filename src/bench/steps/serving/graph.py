@@ -118,7 +118,6 @@ def count_finished(work: Work, planes: Sequence[Plane], steps: dict[str, int]) -
 
 
 def _count_pass(work: Work, plane: Plane, each: Pass) -> int:
-    """Tiles of a pass that are finished."""
     predictor, folder = work.predictor, work.tiles / plane.name
     if has_maps(predictor.maps_of(folder, each)):
         return predictor.steps_of_pass(each.member, plane.shape, plane.pixel_size_nm)

@@ -1,6 +1,5 @@
 """What a segmentation is cut into for the workers of a cluster, and in which order it is done."""
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -46,20 +45,13 @@ class Part:
 
 @dataclass
 class _Plan:
-    """Tasks, each of parts that one process does one after the other.
-
-    Attributes:
-        work: How sections are segmented.
-        most: Tiles of a task, about.
-        tasks: The tasks so far.
-    """
+    """Tasks of about ``most`` tiles, each of parts that one process does one after the other."""
 
     work: Work
     most: int
     tasks: list[Task]
 
     def add(self, parts: Sequence[Part], needs: Iterable[str] = ()) -> str:
-        """Adds a task and returns its name."""
         more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
         name = f"{len(self.tasks) + 1}: {parts[0]}{more}"
         payload = {"folder": str(self.work.folder), "parts": [asdict(part) for part in parts]}
@@ -128,7 +120,6 @@ def plan_tasks(work: Work, planes: Sequence[Plane], workers: int) -> list[Task]:
 def _part_of(
     plane: Plane, each: Pass | None = None, batches: tuple[int, int] | None = None
 ) -> Part:
-    """A section, a pass of it, or some of a pass's tiles."""
     return Part(plane.name, str(plane.path.absolute()), each, batches)
 
 
@@ -150,10 +141,8 @@ def _batches_left(work: Work, plane: Plane, each: Pass) -> list[int]:
     model.open_store(each.view_shape(plane.shape), predictor.fed_nm(plane.pixel_size_nm), folder)
     steps = predictor.steps_of_pass(each.member, plane.shape, plane.pixel_size_nm)
     done, size = finished_tiles(folder), model.batch_size
-    starts = enumerate(itertools.count(0, size))
-    bounded = itertools.takewhile(lambda pair: pair[1] < steps, starts)
     return [
         number
-        for number, first in bounded
+        for number, first in enumerate(range(0, steps, size))
         if not done.issuperset(range(first, min(first + size, steps)))
     ]

@@ -84,7 +84,6 @@ def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
 
 
 def _choose_structure(name: str, store: Store) -> str:
-    """The structure that is named, or the only one that has a champion."""
     champions = list_champions(store)
     if name != AUTO:
         structure = find_structure(name).name
@@ -102,7 +101,6 @@ def _choose_structure(name: str, store: Store) -> str:
 
 
 def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> SegmentSubject:
-    """The models of a recipe that was searched."""
     recipe = found.recipe
     return SegmentSubject(
         method=combination_name(recipe.metric),
@@ -120,7 +118,6 @@ def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> 
 
 
 def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> SegmentSubject:
-    """The model of a training or an evaluation, as it was evaluated."""
     found = find_model(run_id, store)
     if not found.evaluated and len(sizes) < len(SIZES):
         raise BenchError(
@@ -145,7 +142,6 @@ def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> SegmentSub
 def _set_by_user(
     subject: SegmentSubject, config: SegmentConfig, sizes: Mapping[str, int]
 ) -> SegmentSubject:
-    """The recipe with what the user set himself."""
     changes: dict[str, object] = {}
     if config.threshold is not None:
         changes["level"] = threshold_level(config.threshold)

@@ -1,18 +1,16 @@
 """Some parts of a segmentation, in a process of its own on a worker of the cluster."""
 
 import functools
-import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cluster.child import answer_parent, attempt
+from bench.cluster.child import attempt, run_as_child
 from bench.cluster.graph import Outcome
-from bench.core.process import set_up_process
 from bench.inference.device import choose_compute
 from bench.ingest.images.planes import Plane, list_planes
 from bench.recipe.predictor import Pass
 from bench.steps.serving.parts import Part
-from bench.steps.serving.work import Handover, Work, describe_compute, segment_plane, take_over
+from bench.steps.serving.work import Work, describe_compute, segment_plane, take_over
 from bench.words import AUTO
 
 
@@ -23,15 +21,22 @@ def do_task(given: dict[str, Any]) -> Outcome:
 
 
 def _call_parts(task: dict[str, Any]) -> Any:
-    """Does what a task says."""
     if "device" in task:
         return describe_compute(choose_compute(task["device"], AUTO))
-    _do_parts(take_over(Path(task["folder"])), [_read_part(part) for part in task["parts"]])
+    found = take_over(Path(task["folder"]))
+
+    @functools.cache
+    def planes_of(file: str) -> dict[str, Plane]:
+        return {
+            plane.name: plane for plane in list_planes(file, found.pixel_size_nm, found.raw_key)
+        }
+
+    for part in map(_read_part, task["parts"]):
+        _do_part(found.work, planes_of(part.file)[part.plane], part)
     return None
 
 
 def _read_part(values: dict[str, Any]) -> Part:
-    """A part that came as plain values."""
     each, batches = values["each"], values["batches"]
     return Part(
         values["plane"],
@@ -41,21 +46,7 @@ def _read_part(values: dict[str, Any]) -> Part:
     )
 
 
-def _do_parts(found: Handover, parts: list[Part]) -> None:
-    """Does parts, one after the other."""
-
-    @functools.cache
-    def planes_of(file: str) -> dict[str, Plane]:
-        return {
-            plane.name: plane for plane in list_planes(file, found.pixel_size_nm, found.raw_key)
-        }
-
-    for part in parts:
-        _do_part(found.work, planes_of(part.file)[part.plane], part)
-
-
 def _do_part(work: Work, plane: Plane, part: Part) -> None:
-    """Does a part: predicts tiles, makes the maps of a pass, or finishes a section."""
     if part.each is None:
         segment_plane(work, plane, lambda more: None)
         return
@@ -67,8 +58,4 @@ def _do_part(work: Work, plane: Plane, part: Part) -> None:
 
 
 if __name__ == "__main__":
-    set_up_process()
-    try:
-        answer_parent(do_task)
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where it stopped")
+    run_as_child(do_task)

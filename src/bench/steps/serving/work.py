@@ -4,7 +4,7 @@ import functools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfile
 
@@ -62,11 +62,7 @@ class Work:
     def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
         """Opening and smallest area for an image of a pixel size; None if not known."""
         found = self.predictor.recipe.postprocess(pixel_size_nm)
-        return PostprocessSettings(
-            self.sizes.get("opening_radius_px", found.opening_radius_px),
-            self.sizes.get("min_area_px", found.min_area_px),
-            self.origin,
-        )
+        return replace(found, **self.sizes, origin=self.origin)
 
 
 def segment_plane(work: Work, plane: Plane, advance: Advance) -> None:
@@ -79,7 +75,6 @@ def segment_plane(work: Work, plane: Plane, advance: Advance) -> None:
 
 
 def _write_plane(work: Work, plane: Plane, advance: Advance) -> None:
-    """Predicts what is left of a section, makes instances of it, and writes its files."""
     # Imported late: processes that predict tiles need none of it.
     from bench.postprocess.segmentation import segment_prediction
     from bench.steps.serving.files import write_section

@@ -26,11 +26,7 @@ _NO_MEAN = "its network finds instances, whose ids have no mean over symmetries"
 
 
 def collect_records(
-    store: Store,
-    experiment: str,
-    config: CompareConfig,
-    digest: str,
-    failures: Mapping[Cell, str],
+    store: Store, experiment: str, config: CompareConfig, digest: str, failures: Mapping[Cell, str]
 ) -> list[ScoreRecord]:
     """One record per cell and seed: of the newest evaluation, else why there is none."""
     evaluations = newest_evaluations(store, experiment, config.split, config.protocol)
@@ -130,7 +126,6 @@ def _wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
 
 
 def _describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
-    """What the table says of a score in a table of test-time augmentation."""
     if choice == NONE:
         return []
     if evaluation.augmentations == NONE:
@@ -172,7 +167,6 @@ def _list_stages(training: FoundRun, trainings: Mapping[str, FoundRun]) -> list[
 
 
 def _reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreRecord:
-    """The record of a cell without a score."""
     return ScoreRecord(**_identify_cell(cell, labels), run_id="", reason=reason)
 
 
@@ -187,7 +181,6 @@ def _identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _why_no_score(training: FoundRun, config: CompareConfig) -> str:
-    """Why a training was not evaluated."""
     if training.status == "FINISHED":
         choice = _wanted_augmentations(training.cell, config)
         how = config.split if choice == NONE else f"{config.split} with augmentations={choice}"

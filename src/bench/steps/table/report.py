@@ -4,6 +4,7 @@ import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -80,15 +81,12 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
 
 
 def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
-    """Draws the chart, and the learning curve where there is one; returns the files."""
-    files = [output / "benchmark.png"]
-    write_whole(files[0], lambda path: score_chart(rows).savefig(path, format="png", dpi=130))
+    charts = {output / "benchmark.png": score_chart}
     if has_curve(rows):
-        files.append(output / "learning_curve.png")
-        write_whole(
-            files[1], lambda path: learning_curve(rows).savefig(path, format="png", dpi=130)
-        )
-    return files
+        charts[output / "learning_curve.png"] = learning_curve
+    for path, draw in charts.items():
+        write_whole(path, partial(draw(rows).savefig, format="png", dpi=130))
+    return list(charts)
 
 
 def write_page(store: Store, experiment: str, config: CompareConfig, findings: Findings) -> Path:

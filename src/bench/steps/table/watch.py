@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -79,22 +78,15 @@ class _Screen:
     """A terminal, where the table stays in place, or a log file, which gets it when it changes."""
 
     def __init__(self, console: Console) -> None:
-        """Shows on a console."""
         self.console, self.shown = console, ""
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> "_Screen":
-        """Takes the place on the terminal."""
         if self.live:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leaves the last table on the terminal, in full."""
         if self.live:
             self.live.stop()
@@ -113,7 +105,6 @@ class _Screen:
 
 
 def _describe(now: Activity) -> str:
-    """What runs at the moment, in words."""
     names = list(now.running.values())
     if not names:
         return "nothing runs"

@@ -79,7 +79,9 @@ def choose_inference(
         info = replace(info, inference={"watershed": dataclasses.asdict(watershed)})
     save_checkpoint(best, network, info)
     if len(geometries) > 1:
-        _log_geometry(geometries, scores, validation.run)
+        table = pd.DataFrame(geometries, columns=["tile_px", "halo_px"])
+        table["validation_dice"] = scores
+        validation.run.log_text(table.to_csv(index=False), "geometry.csv")
         validation.run.set_tags({"bench.geometry": f"{tile} + {halo}"})
         log.info("tile %d px and halo %d px, chosen on validation (geometry.csv)", tile, halo)
     return tile, halo
@@ -114,15 +116,6 @@ def _score_foreground(maps: list[np.ndarray], validation: Validation) -> float:
     for (_, labels), foreground in zip(validation.sections.values(), maps, strict=True):
         counts += count_pixels(truth=labels, prediction=foreground >= level)
     return dice_score(counts)
-
-
-def _log_geometry(geometries: tuple[Geometry, ...], scores: list[float], run: Run) -> None:
-    """Logs the score of every geometry."""
-    rows = [
-        {"tile_px": tile, "halo_px": halo, "validation_dice": score}
-        for (tile, halo), score in zip(geometries, scores, strict=True)
-    ]
-    run.log_text(pd.DataFrame(rows).to_csv(index=False), "geometry.csv")
 
 
 def _choose_separation(

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay
 from bench.tracking.runs import Run
+from bench.training.loop import Reports
 from bench.training.mean_teacher import MeanTeacher
 from bench.training.unlabelled import UnlabelledFeed
 
@@ -43,7 +43,6 @@ class TrainingReport:
         pixel_size_nm: float | None,
         info: ModelInfo,
         compute: Compute,
-        best: Path,
         advance: Callable[[int, str], None],
     ) -> None:
         """Starts a report.
@@ -54,13 +53,12 @@ class TrainingReport:
             pixel_size_nm: Pixel size of these sections; None if not known.
             info: What the model is.
             compute: Where it runs.
-            best: File of the best checkpoint so far.
             advance: Called with the iterations done and a remark for the progress bar.
         """
         self.run, self.sections, self.pixel_size_nm = run, sections, pixel_size_nm
         self.info, self.compute = info, compute
         self.channel = foreground_channel(info, info.structure)
-        self.best, self.advance = best, advance
+        self.best, self.advance = run.work / "best.safetensors", advance
         self.network: torch.nn.Module | None = None
         self.predictions: dict[str, np.ndarray] = {}
         self.series: list[tuple[int, dict[str, float]]] = []
@@ -72,6 +70,10 @@ class TrainingReport:
         if run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
             self.log_overlays(0)
+
+    def callbacks(self) -> Reports:
+        """What the loop calls."""
+        return Reports(self.on_iteration, self.validate, self.on_epoch, self.on_saving)
 
     def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
         """Collects the numbers of an iteration for the curves."""
@@ -88,11 +90,7 @@ class TrainingReport:
         counts = PixelCounts(0, 0, 0, 0)
         for name, (raw, labels) in self.sections.items():
             probability = predict_at_model_scale(
-                network,
-                raw,
-                info=self.info,
-                pixel_size_nm=self.pixel_size_nm,
-                compute=self.compute,
+                network, raw, info=self.info, pixel_size_nm=self.pixel_size_nm, compute=self.compute
             )
             self.predictions[name] = probability[self.channel] >= HALF
             counts += count_pixels(truth=labels, prediction=self.predictions[name])

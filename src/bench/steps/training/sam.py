@@ -26,6 +26,7 @@ from bench.steps.training.data import TrainingData
 from bench.steps.training.report import HALF, TrainingReport, window_of_interest
 from bench.steps.training.source import fetch_checkpoint
 from bench.structures import Structure
+from bench.tracking.queries import run_of
 from bench.tracking.store import Store
 from bench.words import AUTO
 
@@ -69,9 +70,7 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
     """
     name = DEFAULT_SAM if name == AUTO else name
     if name.startswith("runs:/"):
-        return _our_checkpoint(
-            name, fetch_checkpoint(store, name.removeprefix("runs:/").split("/")[0])
-        )
+        return _our_checkpoint(name, fetch_checkpoint(store, run_of(name)))
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
         return _our_checkpoint(name, path)
@@ -91,7 +90,6 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
 
 
 def _our_checkpoint(name: str, path: Path) -> SamSource:
-    """The SAM of a checkpoint of ours."""
     info = load_info(path)
     if "microsam" not in find_network(info.architecture).steps:
         raise BenchError(

@@ -16,7 +16,7 @@ from bench.models.foreign import convert_foreign
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
-from bench.tracking.queries import fetch_artifact, find_trained, get_trained
+from bench.tracking.queries import fetch_artifact, find_trained, get_trained, run_of
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.store import Store
 from bench.words import AUTO
@@ -77,15 +77,14 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
     if name == RANDOM:
         return Source(name)
     path = _locate_source(store, name, trust=trust)
-    made_by = get_trained(store, _run_of(name)) if name.startswith(_RUNS_PREFIX) else None
+    made_by = get_trained(store, run_of(name)) if name.startswith(_RUNS_PREFIX) else None
     warnings = made_by.warnings if made_by else ()
     return Source(name, file_sha256(path), load_info(path), path, warnings)
 
 
 def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
-    """Returns the path of a source's checkpoint in our format, converting it where needed."""
     if name.startswith(_RUNS_PREFIX):
-        return fetch_checkpoint(store, _run_of(name))
+        return fetch_checkpoint(store, run_of(name))
     if name.startswith(SCHEME):
         return _locate_registered(store, name)
     if name.startswith(_SYNAPSENET_PREFIX):
@@ -99,11 +98,7 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
 
 
 def _locate_registered(store: Store, name: str) -> Path:
-    """The checkpoint of a registered model that consists of one.
-
-    Raises:
-        BenchError: If it is not there, or has several models.
-    """
+    """The checkpoint of a registered model; raises BenchError if it has several."""
     model, recipe, weights = open_registered(store, name)
     if len(weights) > 1:
         runs = (
@@ -137,11 +132,6 @@ def open_registered(store: Store, name: str) -> tuple[RegisteredModel, Recipe, t
     return model, *read_recipe_folder(folder)
 
 
-def _run_of(name: str) -> str:
-    """The run's id in ``runs:/ID/...``."""
-    return name.removeprefix(_RUNS_PREFIX).split("/")[0]
-
-
 def _convert_published(name: str, *, trust: bool) -> Path:
     """Fetches a model of SynapseNet into the cache and converts it, each once."""
     if name in SYNAPSENET:
@@ -162,7 +152,6 @@ def _convert_published(name: str, *, trust: bool) -> Path:
 
 
 def _converted_folder() -> Path:
-    """Where foreign models are kept in our format."""
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
 

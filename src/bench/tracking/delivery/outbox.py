@@ -94,7 +94,12 @@ class Outbox:
         while not self.flush():
             left = until - time.monotonic()
             if left <= 0:
-                raise self._unsent(patience_s)
+                address = without_password(self.store.uri)
+                raise BenchError(
+                    f"the tracking store must take what a run logs, {address} does not "
+                    f"({_one_line(self._error)}; waited {patience_s:.0f} s): nothing is lost; "
+                    f"{self.describe_left()}"
+                )
             log.warning(
                 "the tracking store does not answer (%s): waiting for it, at most %.0f s more",
                 _one_line(self._error),
@@ -130,7 +135,6 @@ class Outbox:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
 
     def _late(self) -> tuple[int, int]:
-        """How many writes of the run were late so far, and how many seconds at most."""
         number, first = self.spool.summary()
         # A clock may have been set back meanwhile.
         waited = max(0, round(time.time() - first / 1000))
@@ -139,14 +143,6 @@ class Outbox:
     def _late_tag(self) -> Write:
         number, seconds = self._late()
         return batch(tags=[RunTag(LATE_TAG, f"{number} writes, at most {seconds} s late")])
-
-    def _unsent(self, patience_s: float) -> BenchError:
-        address = without_password(self.store.uri)
-        return BenchError(
-            f"the tracking store must take what a run logs, {address} does not "
-            f"({_one_line(self._error)}; waited {patience_s:.0f} s): nothing is lost; "
-            f"{self.describe_left()}"
-        )
 
     def describe_left(self) -> str:
         """Where the writes are that wait, and what sends them."""

@@ -39,7 +39,6 @@ def waiting_run(store: Store, work: Path) -> str:
 
 
 def _send_run(store: Store, work: Path, run_id: str) -> None:
-    """Sends what is left of a run; the state of one that has finished is removed."""
     found = store.client.get_run(run_id)
     Outbox(store, run_id, work, found.data.tags.get(LATE_TAG, "")).wait(store.patience_s)
     status = store.client.get_run(run_id).info.status

@@ -37,18 +37,10 @@ _PASSING = {
     "RESOURCE_EXHAUSTED",
 }
 _PASSING_STATUS = 500
-_PASSING_ERRNO = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EROFS,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.ENETUNREACH,
-    errno.EHOSTUNREACH,
-}
+_PASSING_ERRNO = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH),
+)
 _OBJECT_STORES = ("boto3", "botocore")
 # Folder in the work folder of a run.
 _OUTBOX = "outbox"

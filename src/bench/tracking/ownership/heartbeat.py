@@ -29,13 +29,9 @@ _LONGEST_GAP_S = 2 * SIGN_INTERVAL_S
 class _Holder:
     """A process, so that it is told from every other one of any machine.
 
-    Attributes:
-        host: Name of its machine.
-        machine: Id of the installation of its machine; empty where it has none.
-        boot: Id of the start of its machine; empty where it has none.
-        namespace: Within which its pid counts: containers of a machine have one each.
-        pid: Its pid.
-        started: When it started, in the system's count: pids are used again.
+    ``machine`` and ``boot`` are ids of the installation and the start of its machine, empty where
+    it has none. Containers of a machine have a namespace of pids each. ``started`` is in the
+    system's count: pids are used again.
     """
 
     host: str
@@ -46,7 +42,6 @@ class _Holder:
     started: str
 
     def __str__(self) -> str:
-        """As people say it."""
         return f"process {self.pid} on {self.host}"
 
 

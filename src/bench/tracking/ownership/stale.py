@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from bench.tracking.ownership.claims import read_claims, remove_claim
-from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, Beat, read_beat
+from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, read_beat
 from bench.tracking.queries import search_pages
 from bench.tracking.runs import STALE_TAG
 from bench.tracking.store import Store
@@ -50,7 +50,8 @@ def _end_stale(store: Store, run_id: str) -> bool:
     beat = read_beat(run.data.tags.get(HEARTBEAT_TAG, ""))
     if run.info.status != "RUNNING" or not beat or not store.watch.is_stale(run_id, beat):
         return False
-    reason = _explain(beat)
+    gone = f"its {beat.holder} is gone, last sign of life {beat.last_alive()}"
+    reason = f"{gone}; the same command resumes it"
     for tag in ("bench.reason", STALE_TAG):
         store.client.set_tag(run_id, tag, reason)
     # Its clock may have been set back before its last sign of life.
@@ -58,13 +59,6 @@ def _end_stale(store: Store, run_id: str) -> bool:
     store.client.set_terminated(run_id, "KILLED", end_time=ended)
     log.info("stale: %s (run %s): %s", run.info.run_name, run_id, reason)
     return True
-
-
-def _explain(beat: Beat) -> str:
-    return (
-        f"its {beat.holder} is gone, last sign of life {beat.last_alive()}; "
-        "the same command resumes it"
-    )
 
 
 @dataclass(frozen=True)
