@@ -40,7 +40,7 @@ for _ in range(8):
     if not (child := os.fork()):
         os.read(started, 1)
         try:
-            store.prepare_database(store.DATABASE)
+            store.prepare_database(store._DATABASE)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
