@@ -37,7 +37,6 @@ class Annotation:
 
 
 def _read_json(path: Path, image: Path) -> Annotation:
-    """Reads a file that is either GeoJSON or COCO."""
     if is_geojson(path):
         return Annotation(*read_geojson(path))
     if is_coco(path):
@@ -48,7 +47,6 @@ def _read_json(path: Path, image: Path) -> Annotation:
 
 
 def _read_coco_of(path: Path, image: Path) -> Annotation:
-    """Reads the objects that a COCO file has for an image, which it names."""
     by_file, warnings = _read_coco_once(path, path.stat().st_mtime_ns)
     found = [objects for file, objects in by_file.items() if Path(file).name == image.name]
     if len(found) != 1:

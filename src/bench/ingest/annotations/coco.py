@@ -51,7 +51,6 @@ class _PaintedPixels:
     count: int = 0
 
     def add(self, count: int) -> None:
-        """Counts pixels that are going to be painted."""
         self.count += count
         check_decoded_size(self.path, self.count, self.path.stat().st_size)
 
@@ -105,12 +104,10 @@ def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str
 
 
 def _list_items(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
-    """Returns a list of objects in a document."""
     return [expect(item, dict, key, path) for item in expect(document.get(key), list, key, path)]
 
 
 def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _CocoImage]:
-    """Returns the images of a document by their id."""
     images: dict[Any, _CocoImage] = {}
     names = set()
     for item in _list_items(document, "images", path):
@@ -128,7 +125,6 @@ def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _CocoImage]
 
 
 def _index_categories(document: dict[str, Any], path: Path) -> dict[Any, str]:
-    """Returns the names of a document's categories by their id; none if it has none."""
     categories: dict[Any, str] = {}
     if document.get("categories") is not None:
         for item in _list_items(document, "categories", path):
@@ -138,7 +134,6 @@ def _index_categories(document: dict[str, Any], path: Path) -> dict[Any, str]:
 
 
 def _new_id(table: dict[Any, Any], item: dict[str, Any], key: str, path: Path) -> int | str:
-    """Returns the id of an item, which no other has."""
     identifier = item.get("id")
     if not isinstance(identifier, int | str) or identifier in table:
         raise BenchError(
@@ -149,7 +144,6 @@ def _new_id(table: dict[Any, Any], item: dict[str, Any], key: str, path: Path) -
 
 
 def _look_up(table: dict[Any, Any], item: dict[str, Any], key: str, where: str) -> Any:
-    """Returns what an annotation refers to by an id."""
     identifier = item.get(key)
     if not isinstance(identifier, int | str) or identifier not in table:
         raise BenchError(
@@ -202,7 +196,6 @@ def _decode_runs(
 
 
 def _read_size(size: Any, image: _CocoImage, where: str) -> tuple[int, int]:
-    """Returns height and width of the image that runs belong to."""
     sides = expect(size, list, "size", where)
     given = [own for own in image.shape if own is not None]
     if (
@@ -218,7 +211,6 @@ def _read_size(size: Any, image: _CocoImage, where: str) -> tuple[int, int]:
 
 
 def _read_counts(counts: Any, where: str) -> np.ndarray:
-    """Returns the lengths of runs, as numbers or compressed."""
     if isinstance(counts, str):
         return _decompress(counts, where)
     numbers = read_numbers(expect(counts, list, "counts", where), where)
@@ -232,10 +224,7 @@ def _read_counts(counts: Any, where: str) -> np.ndarray:
 
 
 def _decompress(text: str, where: str) -> np.ndarray:
-    """Returns the lengths of runs from pycocotools' text.
-
-    From the fourth on, a number is the difference to that before the last.
-    """
+    """Lengths of runs: from the fourth on, a number is the difference to the last but one."""
     codes = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int64)
     codes -= _FIRST_CHARACTER
     last = (codes & 32) == 0

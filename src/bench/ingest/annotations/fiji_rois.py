@@ -106,7 +106,6 @@ def _read_entries(path: Path) -> Iterator[tuple[str, bytes | None]]:
 def _read_archive(
     path: Path, archive: zipfile.ZipFile, allowed: int
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Reads the selections in an open .zip, no more than so many bytes of them."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > _MOST_ROIS:
         raise BenchError(
@@ -131,7 +130,6 @@ def _read_archive(
 
 
 def _parse_roi(data: bytes, where: str) -> ImagejRoi:
-    """Decodes a selection."""
     try:
         roi = ImagejRoi.frombytes(data)
     except MemoryError:
@@ -149,18 +147,13 @@ def _find_section(roi: ImagejRoi) -> int:
 
 
 def _describe_type(roi: ImagejRoi) -> str:
-    """Names the type of a selection that has no area."""
     if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
         return roi.subtype.name.lower()
     return roi.roitype.name.lower()
 
 
 def _find_rings(roi: ImagejRoi, where: str) -> list[np.ndarray]:
-    """Returns the rings (n, 2) around the area of a selection; none where it has no area.
-
-    Raises:
-        BenchError: If coordinates are not finite or far beyond any image.
-    """
+    """Returns the rings (n, 2) around the area of a selection; none where it has no area."""
     if roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE):
         return []
     if roi.roitype in _POLYGONS:
@@ -208,7 +201,6 @@ def _lean(ring: np.ndarray) -> np.ndarray:
 
 
 def _rectangle_ring(left: float, top: float, width: float, height: float) -> np.ndarray:
-    """Returns the corners of a rectangle."""
     right, bottom = left + width, top + height
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 
@@ -259,7 +251,6 @@ def _ellipse_ring(start: np.ndarray, end: np.ndarray, ratio: float) -> np.ndarra
 
 
 def _rotated_ring(start: np.ndarray, end: np.ndarray, width: float) -> np.ndarray:
-    """Returns the corners of a rectangle of a width in px around an axis."""
     along = end - start
     length = np.hypot(*along)
     across = np.array([along[1], -along[0]]) * (width / 2 / length if length else 0)
@@ -325,7 +316,6 @@ def _cubic_weights(steps: int) -> np.ndarray:
 
 
 def _damaged(where: str, error: Exception) -> BenchError:
-    """Builds the error for a file that does not decode."""
     reason = tidy_name(str(error)) or type(error).__name__
     return BenchError(
         f"{where} must be a selection saved by ImageJ, received one that does not decode "

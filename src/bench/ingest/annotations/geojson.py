@@ -75,7 +75,6 @@ def read_geojson(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
 
 
 def _find_features(document: Any, path: Path) -> list[dict[str, Any]]:
-    """Returns the features of a document."""
     kind = document.get("type") if isinstance(document, dict) else None
     if kind == "FeatureCollection":
         features = expect(document.get("features"), list, "features", path)
@@ -92,7 +91,6 @@ def _find_features(document: Any, path: Path) -> list[dict[str, Any]]:
 
 
 def _name_feature(properties: dict[str, Any]) -> tuple[str, str]:
-    """Returns class and name of a feature; the name may be empty."""
     name = read_name(properties.get("name"))
     classification = properties.get("classification")
     if isinstance(classification, dict):
@@ -104,7 +102,6 @@ def _name_feature(properties: dict[str, Any]) -> tuple[str, str]:
 
 
 def _find_section(geometry: dict[str, Any], where: str) -> int:
-    """Returns the z of a geometry's plane."""
     plane = expect(geometry.get("plane") or {}, dict, "plane", where)
     return max(expect(plane.get("z") or 0, int, "z", where), 0)
 
@@ -188,7 +185,6 @@ def read_start(path: Path) -> bytes:
 
 
 def _read_whole(path: Path) -> bytes:
-    """Reads a file if it is not too large."""
     size = path.stat().st_size
     if size > ANNOTATION_BYTES:
         raise BenchError(

@@ -32,17 +32,11 @@ MOST_SHAPES = 500_000
 
 @dataclass(frozen=True)
 class _ImodModel:
-    """What is annotated in a model.
-
-    Attributes:
-        objects: Every instance: a closed contour, a surface of closed contours, or a sphere.
-        _pixel_size_nm: Edge of a pixel by the model's header; None if it does not say it.
-        warnings: What was left out, or is read otherwise than it is stored.
-    """
+    """What is annotated in a model."""
 
     objects: tuple[DrawnObject, ...]
-    pixel_size_nm: float | None
-    warnings: tuple[str, ...]
+    pixel_size_nm: float | None  # by the model's header; None if it does not say it
+    warnings: tuple[str, ...]  # what was left out, or is read otherwise than it is stored
 
 
 def read_model(path: Path, image: MrcGeometry | None = None) -> _ImodModel:
@@ -83,14 +77,17 @@ def read_model(path: Path, image: MrcGeometry | None = None) -> _ImodModel:
             instances = _draw_areas(number, item, left_out)
         for instance in instances:
             shapes += sum(map(len, instance.shapes.values()))
-            _check_shapes(path, shapes)
+            if shapes > MOST_SHAPES:
+                raise BenchError(
+                    f"model {path} must draw no more than {MOST_SHAPES} discs and outlines, "
+                    "received more: split it, or correct the radii of its points"
+                )
             drawn.append(instance)
     warnings += [f"{path.name} has {n} {what}: left out" for what, n in left_out.items()]
     return _ImodModel(tuple(drawn), _pixel_size_nm(model), tuple(warnings))
 
 
 def _load_model(path: Path) -> StoredModel:
-    """Loads the chunks of a model file that is not too large."""
     size = path.stat().st_size
     if size > ANNOTATION_BYTES:
         raise BenchError(
@@ -107,7 +104,6 @@ def _pixel_size_nm(model: StoredModel) -> float | None:
 
 
 def _draw_areas(number: int, item: ImodObject, left_out: dict[str, int]) -> Iterator[DrawnObject]:
-    """Yields the instances of an object of closed contours; counts what is left out."""
     by_surface = any(contour.surface for contour in item.contours)
     surfaces: dict[str, list[ImodContour]] = {}
     for place, contour in enumerate(item.contours, start=1):
@@ -125,7 +121,6 @@ def _draw_areas(number: int, item: ImodObject, left_out: dict[str, int]) -> Iter
 
 
 def _outline_sections(contours: Sequence[ImodContour]) -> dict[int, tuple[Shape, ...]]:
-    """Returns the outline in every section of the contours of one instance."""
     rings: dict[int, list[np.ndarray]] = {}
     for contour in contours:
         section = int(_nearest_section(contour.points[0, 2]))
@@ -135,46 +130,28 @@ def _outline_sections(contours: Sequence[ImodContour]) -> dict[int, tuple[Shape,
 
 @dataclass(frozen=True, eq=False)
 class _Spheres:
-    """The scattered points of an object.
+    """The scattered points (n,) of an object."""
 
-    Attributes:
-        places: Number (n, 2) of the contour of each, and of the point in it, from 1.
-        centres: x, y in px and z in sections (n, 3).
-        radii: Radii (n,) in px.
-        z_scale: Distance of sections in px.
-        central: Whether each is a disc in the section nearest to its centre.
-    """
-
-    places: np.ndarray
-    centres: np.ndarray
-    radii: np.ndarray
-    z_scale: float
-    central: bool
+    places: np.ndarray  # number (n, 2) of the contour of each, and of the point in it, from 1
+    centres: np.ndarray  # x, y in px and z in sections (n, 3)
+    radii: np.ndarray  # in px
+    z_scale: float  # distance of sections in px
+    central: bool  # whether each is a disc in the section nearest to its centre
 
 
 def _draw_spheres(
     number: int, item: ImodObject, spheres: _Spheres, sections: range, left_out: dict[str, int]
 ) -> Iterator[DrawnObject]:
-    """Yields the instances of an object of scattered points; counts what is left out."""
     drawn = 0
     for name, shapes in _cut_spheres(spheres, sections):
         drawn += 1
         yield _build_object(number, item, name, shapes)
-    _count(
-        left_out,
-        "scattered points without a radius that reaches a section",
-        len(spheres.radii) - drawn,
-    )
+    missed = len(spheres.radii) - drawn
+    _count(left_out, "scattered points without a radius that reaches a section", missed)
 
 
 def _find_spheres(item: ImodObject, scale: np.ndarray, z_scale: float) -> _Spheres:
-    """Returns the scattered points of an object.
-
-    Args:
-        item: The object, its points in px of the image.
-        scale: Scale (x, y, z) to that image from the one it was drawn on.
-        z_scale: The model's z scale.
-    """
+    """The points of an object placed in an image; scale (x, y, z) is that from its own image."""
     lengths = np.array([len(contour.points) for contour in item.contours], int)
     starts = np.cumsum(lengths) - lengths
     radii = np.full(lengths.sum(), item.radius)
@@ -234,7 +211,6 @@ def _find_sections(spheres: _Spheres, sections: range) -> tuple[np.ndarray, np.n
 def _build_object(
     number: int, item: ImodObject, name: str, shapes: dict[int, tuple[Shape, ...]]
 ) -> DrawnObject:
-    """Builds an instance of an object; number is the object's, from 1."""
     return DrawnObject(
         name=f"object {number} {name}",
         kind=item.name or f"object {number}",
@@ -246,15 +222,6 @@ def _build_object(
 def _nearest_section(z: np.ndarray) -> np.ndarray:
     """Returns the sections that are nearest; a section's centre has a whole z."""
     return np.floor(z + 0.5)
-
-
-def _check_shapes(path: Path, shapes: int) -> None:
-    """Raises BenchError if a model has too many shapes to hold."""
-    if shapes > MOST_SHAPES:
-        raise BenchError(
-            f"model {path} must draw no more than {MOST_SHAPES} discs and outlines, received more: "
-            "split it, or correct the radii of its points"
-        )
 
 
 def _count(counts: dict[str, int], what: str, number: int = 1) -> None:

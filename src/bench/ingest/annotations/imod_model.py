@@ -146,28 +146,24 @@ def _parse_chunk(model: StoredModel, kind: bytes, content: bytes, place: int) ->
 
 
 def _last_object(model: StoredModel) -> ImodObject:
-    """Returns the object that a chunk belongs to."""
     if not model.objects:
         raise ValueError("a contour without an object")
     return model.objects[-1]
 
 
 def _read_floats(content: bytes, place: int, number: int) -> np.ndarray:
-    """Returns numbers in single precision as doubles."""
     if not 0 <= 4 * number <= len(content) - place:
         raise ValueError(f"{number} numbers in {len(content) - place} bytes")
     return np.frombuffer(content, ">f4", number, place).astype(np.float64)
 
 
 def _check_radii(radii: np.ndarray) -> np.ndarray:
-    """Returns radii in px; ValueError if one is none."""
     if not (radii <= LARGEST_COORDINATE).all():
         raise ValueError(f"a point of radius {radii.max():g} px")
     return radii
 
 
 def _decode_name(name: bytes) -> str:
-    """Returns a name as a line of text."""
     name = name.split(b"\0")[0]
     try:
         return tidy_name(name.decode())
@@ -238,17 +234,6 @@ def place_contours(
     if not contours:
         return
     points = np.concatenate([contour.points for contour in contours])
-    points = _place_points(path, points, model, scale, shift)
-    start = 0
-    for contour in contours:
-        end = start + len(contour.points)
-        contour.points, start = points[start:end], end
-
-
-def _place_points(
-    path: Path, points: np.ndarray, model: StoredModel, scale: np.ndarray, shift: np.ndarray
-) -> np.ndarray:
-    """Returns points (n, 3) in px of the image, y and z of a flipped model exchanged."""
     if model.flags & _FLIPPED:
         points = points[:, [0, 2, 1]]
     points = points * scale + shift
@@ -259,4 +244,7 @@ def _place_points(
             f"points of model {path} must lie within {LARGEST_COORDINATE:g} px, received "
             f"{bad.tolist()} (x, y, z): delete them in 3dmod"
         )
-    return points
+    start = 0
+    for contour in contours:
+        end = start + len(contour.points)
+        contour.points, start = points[start:end], end

@@ -116,13 +116,12 @@ def _draw_outline(
     rings = [ring - origin for ring in outline.rings if len(ring) > 2]
     if not rings:
         return None
-    corners = np.concatenate(rings)
-    low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+    starts = np.concatenate(rings)
+    low, high = np.floor(starts.min(axis=0)), np.ceil(starts.max(axis=0))
     left, right = clip(int(low[0]), int(high[0]), size[1])
     top, bottom = clip(int(low[1]), int(high[1]), size[0])
     if top >= bottom or left >= right:
         return None
-    starts = np.concatenate(rings)
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     rows, columns = _find_crossings(starts, ends, top, bottom)
     flips = np.zeros((bottom - top, right - left + 1), np.uint8)
@@ -134,13 +133,7 @@ def _draw_outline(
 def _find_crossings(
     starts: np.ndarray, ends: np.ndarray, top: int, bottom: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where edges cross the centre lines of rows.
-
-    Args:
-        starts: x, y of the first corner of each edge (n, 2).
-        ends: The same of its second corner.
-        top: First row of interest.
-        bottom: Row after the last.
+    """Where edges (n, 2) as x, y cross the centre lines of the rows from top to before bottom.
 
     Returns:
         Row of each crossing, and the first column whose centre is not before it.
@@ -160,7 +153,6 @@ def _find_crossings(
 
 
 def _reaches_beyond(shape: Shape, size: tuple[int, int], origin: tuple[float, float]) -> bool:
-    """Whether a shape has parts outside of an image of a size (height, width)."""
     low, high = find_bounds(shape)
     return bool((low < origin).any() or (high > np.add(origin, size[::-1])).any())
 

@@ -139,9 +139,8 @@ def build_header(
     order = [axis for axis in (axes.z, axes.y, axes.x) if axis is not None]
     if len(sides_nm) == len(shape):
         sides_nm = tuple(sides_nm[axis] for axis in order)
-    known = len(sides_nm) >= 2 and all(
-        SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in sides_nm[-2:]
-    )
+    usual = all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in sides_nm[-2:])
+    known = len(sides_nm) >= 2 and usual
     pages = 1 if axes.z is None else shape[axes.z]
     stack = known and pages > 1 and len(sides_nm) >= 3 and 0 < sides_nm[-3] < math.inf
     return ImageHeader(
@@ -160,9 +159,8 @@ def find_sides(stated: Mapping[str, tuple[float, ...]]) -> tuple[float, ...]:
     return ()
 
 
-def find_offset(stated: Mapping[str, tuple[float, ...]]) -> tuple[float, float, float]:
-    """Returns the offset (z, y, x) in nm that attributes state, else zero."""
-    offset = stated["offset"]
+def find_offset(offset: tuple[float, ...]) -> tuple[float, float, float]:
+    """Returns the offset (z, y, x) in nm that an attribute states, else zero."""
     if len(offset) < 2 or not all(math.isfinite(value) for value in offset):
         return 0.0, 0.0, 0.0
     z, y, x = (0.0, *offset)[-3:]

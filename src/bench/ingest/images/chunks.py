@@ -33,17 +33,11 @@ _HEADER_BYTES = 32
 
 @dataclass(frozen=True, eq=False)
 class _Slab:
-    """Sections of an array that were read together.
+    """Sections of an array that were read together."""
 
-    Attributes:
-        stamp: What would differ had the array changed since.
-        sections: Which sections they are.
-        pixels: Their pixels (z, y, x).
-    """
-
-    stamp: Hashable
+    stamp: Hashable  # what would differ had the array changed since
     sections: range
-    pixels: np.ndarray
+    pixels: np.ndarray  # (z, y, x)
 
 
 # The last slab of each array, the one used longest ago first.
@@ -104,7 +98,6 @@ def stamp_of(file: Path) -> Hashable:
 
 
 def _make_room(wanted: int) -> None:
-    """Drops the slabs used longest ago until there is room for some bytes."""
     while kept and sum(slab.pixels.nbytes for slab in kept.values()) + wanted > MOST_BYTES:
         del kept[next(iter(kept))]
 
@@ -188,7 +181,6 @@ def check_chunks(
 def _chunks_in_file(
     root: Path, array: StoredArray, content: Any, size: int
 ) -> Iterator[tuple[int, int]]:
-    """Yields where the chunks in a file start and how many bytes they have."""
     if not array.index:
         yield 0, size
         return

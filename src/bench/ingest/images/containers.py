@@ -27,17 +27,11 @@ _NOTHING = np.iinfo(np.uint64).max
 
 @dataclass(frozen=True)
 class _Part:
-    """An array of a container, and where it lies in the raw volume.
-
-    Attributes:
-        key: Its name.
-        header: Its size and pixel size.
-        corner: Section, row and column of the raw volume that it begins at.
-    """
+    """An array of a container, and where it lies in the raw volume."""
 
     key: str
     header: ImageHeader
-    corner: tuple[int, int, int]
+    corner: tuple[int, int, int]  # section, row and column of the raw volume that it begins at
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -73,12 +67,10 @@ def read_container(
     if raw_key == AUTO:
         raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
     raw = read_header(path, raw_key)
-    parts = {
-        structure: _find_part(
-            path, raw_key, raw, _choose_level(path, keys, structure, pixel_size_nm)
-        )
-        for structure, keys in found.items()
-    }
+    parts: dict[str, _Part] = {}
+    for structure, keys in found.items():
+        key = _choose_level(path, keys, structure, pixel_size_nm)
+        parts[structure] = _find_part(path, raw_key, raw, key)
     first = next(iter(parts.values()))
     for part in parts.values():
         if part.place != first.place:
@@ -92,12 +84,11 @@ def read_container(
     others = list_others(path, [raw_key, *(key for keys in found.values() for key in keys)])
     labels.warnings += classes.warn_of_others(others, f"arrays of {path.name}")
     for structure, part in parts.items():
-        labels.pages[structure] = mark_ids(
-            [
-                SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
-                for page in range(part.header.pages)
-            ]
-        )
+        masks = [
+            SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
+            for page in range(part.header.pages)
+        ]
+        labels.pages[structure] = mark_ids(masks)
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
     header = ImageHeader(first.header.shape, first.header.pages, raw.pixel_sides_nm, raw.section_nm)
     pages = [
@@ -133,13 +124,11 @@ def list_others(path: Path, taken: Collection[str] = ()) -> list[str]:
 
 
 def _is_in_labels(key: str) -> bool:
-    """Whether an array lies in the group ``labels`` of a container, or is a level of one there."""
     parts = key.strip("/").split("/")
     return parts[0] == "labels" and len(parts) == (3 if parts[-1].isdecimal() else 2)
 
 
 def _list_arrays(path: Path) -> dict[str, ImageHeader]:
-    """The arrays of a container that can be sections."""
     if path.suffix.lower() == _ZARR:
         return zarr_arrays.list_arrays(path)
     return hdf5.list_arrays(path)
@@ -208,7 +197,6 @@ def _find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> _Part:
 
 
 def _read_part(path: Path, key: str, page: int, part: _Part) -> np.ndarray:
-    """Reads a section (y, x) of the raw volume where a part of it is labelled."""
     section, top, left = part.corner
     height, width = part.header.shape
     return read_plane(path, section + page, key)[top : top + height, left : left + width]

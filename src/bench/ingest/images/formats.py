@@ -14,13 +14,7 @@ from bench.ingest.sources import SourceImage
 
 @dataclass(frozen=True)
 class _ImageFormat:
-    """How a format is read.
-
-    Attributes:
-        read_header: From a file, and the name of an array in it (empty: the only one), to what
-            it says of its sections.
-        read_plane: From a file, the number of a section and the name of an array, to its pixels.
-    """
+    """How a format is read: from file, section, and name of the array in it (empty: the only)."""
 
     read_header: Callable[[Path, str], ImageHeader]
     read_plane: Callable[[Path, int, str], np.ndarray]

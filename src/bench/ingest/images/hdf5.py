@@ -87,7 +87,7 @@ def read_offset(path: Path, key: str) -> tuple[float, float, float]:
     """
 
     def read(_file: Path, dataset: h5py.Dataset) -> tuple[float, float, float]:
-        return find_offset({"offset": _read_numbers(dataset, "offset")})
+        return find_offset(_read_numbers(dataset, "offset"))
 
     return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
 
@@ -101,15 +101,13 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
 
     def read(file: Path) -> dict[str, ImageHeader]:
         with h5py.File(file, "r", locking=False) as content:
-            return {
-                key: _describe_array(file, content[key]) for key in list_hdf5_keys(file, content)
-            }
+            keys = list_hdf5_keys(file, content)
+            return {key: _describe_array(file, content[key]) for key in keys}
 
     return decode(path, read, "HDF5 file")
 
 
 def _with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
-    """Calls a reader with an array of a file."""
     with h5py.File(path, "r", locking=False) as file:
         node = follow_links(path, file, key or choose_key(path, list_hdf5_keys(path, file)))
         if not isinstance(node, h5py.Dataset):
@@ -136,7 +134,6 @@ def _read_sections(
 
 
 def _describe_array(path: Path, dataset: h5py.Dataset) -> ImageHeader:
-    """Returns the header of an array."""
     axes = find_section_axes(path, dataset.name, dataset.shape)
     _check_dataset(path, dataset, axes)
     stated = {name: _read_numbers(dataset, name) for name in SIDES_NM}

@@ -15,7 +15,6 @@ import tifffile
 from bench.errors import BenchError
 from bench.ingest.images.limits import check_decoded_size
 
-_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -165,7 +164,6 @@ def _read_jpeg_header(path: Path) -> ImageHeader:
 
 
 def _read_tiff_header(path: Path) -> ImageHeader:
-    """Reads the first page's tags and the shape of a TIFF's only series."""
     with tifffile.TiffFile(path) as file:
         if len(file.series) != 1:
             raise BenchError(
@@ -189,13 +187,11 @@ def _read_tiff_header(path: Path) -> ImageHeader:
 
 
 def _check_tiff_size(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Refuses a TIFF of which a section, or what is read with it, is absurdly large."""
     together = series.size if "S" in series.axes else series.keyframe.size
     check_decoded_size(path, together * series.dtype.itemsize, path.stat().st_size)
 
 
 def _is_composite(imagej: dict[str, object]) -> bool:
-    """Whether ImageJ's metadata calls the pages channels that are shown together."""
     return imagej.get("mode") in ("color", "composite") and imagej.get("channels", 1) != 1
 
 
@@ -222,7 +218,6 @@ def _read_tiff_page(path: Path, page: int) -> np.ndarray:
 
 
 def _grey_of_colour(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Takes the grey (y, x) of colour pixels (y, x, channel) whose channels agree."""
     channels = pixels.shape[-1]
     # Two channels are grey and alpha, four are red, green, blue and alpha.
     colours = pixels[..., : channels - 1] if channels in (2, 4) else pixels

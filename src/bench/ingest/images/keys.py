@@ -164,15 +164,8 @@ def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
         array = read_array(root, key, levels)
         if array is None:
             levels = {**levels, **read_levels(root, key)}
-            inner = [
-                f"{key}/{path.name}" if key else path.name for path in _visible_folders(folder)
-            ]
-            waiting += [(name, levels) for name in inner]
+            names = [p.name for p in folder.iterdir() if p.name[0] != "." and p.is_dir()]
+            waiting += [(f"{key}/{name}" if key else name, levels) for name in names]
         elif may_be_sections(array.shape, array.dtype):
             found[key] = array
     return dict(sorted(found.items()))
-
-
-def _visible_folders(folder: Path) -> list[Path]:
-    """Returns the folders in a folder but for hidden ones."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir()]

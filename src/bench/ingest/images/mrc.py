@@ -50,7 +50,8 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
         BenchError: If the file is damaged, its pixels are missing, or complex, in colour or of
             4 bits.
     """
-    geometry = read_geometry(path, key)
+    _check_key(path, key)
+    geometry = read_geometry(path)
     width, height, pages = geometry.size
     x_nm, y_nm, z_nm = (_NM_PER_ANGSTROM * side for side in geometry.spacing)
     known = all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in (x_nm, y_nm))
@@ -93,18 +94,16 @@ def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
     return decode(path, read, "MRC file")
 
 
-def read_geometry(path: Path, key: str = "") -> MrcGeometry:
+def read_geometry(path: Path) -> MrcGeometry:
     """Reads where the voxels of an MRC file lie.
 
     Raises:
         BenchError: As for `read_header`.
     """
-    _check_key(path, key)
 
     def read(file: Path) -> MrcGeometry:
         header = _load_header(file)
         _check_pixels(file, header)
-        axes = _axis_order(header)
         cell = [float(header["cella"][name]) for name in "xyz"]
         intervals = [int(header[name]) for name in ("mx", "my", "mz")]
         spacing = [
@@ -113,7 +112,9 @@ def read_geometry(path: Path, key: str = "") -> MrcGeometry:
         ]
         sign = -1.0 if _origin_is_inverted(header) else 1.0
         origin = [sign * float(header["origin"][name]) for name in "xyz"]
-        x, y, z = axes
+        # Which of x, y, z columns, rows and sections run along.
+        axes = [int(header[name]) - 1 for name in ("mapc", "mapr", "maps")]
+        x, y, z = axes if sorted(axes) == [0, 1, 2] else [0, 1, 2]
         return MrcGeometry(
             _sizes(header), (spacing[x], spacing[y], spacing[z]), (origin[x], origin[y], origin[z])
         )
@@ -122,7 +123,6 @@ def read_geometry(path: Path, key: str = "") -> MrcGeometry:
 
 
 def _check_key(path: Path, key: str) -> None:
-    """Raises BenchError if a key is given."""
     if key:
         raise BenchError(f"{path} holds a single array, received key {key!r}: leave the key out")
 
@@ -146,18 +146,10 @@ def _load_header(path: Path) -> np.void:
 
 
 def _sizes(header: np.void) -> tuple[int, int, int]:
-    """Returns columns, rows and sections."""
     return int(header["nx"]), int(header["ny"]), int(header["nz"])
 
 
-def _axis_order(header: np.void) -> list[int]:
-    """Returns which of x, y, z columns, rows and sections run along, from 0."""
-    axes = [int(header[name]) - 1 for name in ("mapc", "mapr", "maps")]
-    return axes if sorted(axes) == [0, 1, 2] else [0, 1, 2]
-
-
 def _check_pixels(path: Path, header: np.void) -> tuple[np.dtype, int]:
-    """Returns the type of the pixels and the byte they start at, if the file holds them."""
     mode, flags = int(header["mode"]), _imod_flags(header)
     if mode not in _DTYPES or (mode == 0 and flags & _HALF_BYTES_FLAG):
         kind = _OTHER_MODES.get(mode, "4-bit")
@@ -202,17 +194,14 @@ def _origin_is_inverted(header: np.void) -> bool:
 
 
 def _has_imod_stamp(header: np.void) -> bool:
-    """Whether IMOD wrote the file."""
     return _extra_number(header, _IMOD_STAMP_AT) == _IMOD_STAMP
 
 
 def _imod_flags(header: np.void) -> int:
-    """Returns IMOD's flags; none in a file that IMOD did not write."""
     return _extra_number(header, _IMOD_FLAGS_AT) if _has_imod_stamp(header) else 0
 
 
 def _extra_number(header: np.void, place: int) -> int:
-    """Returns a whole number from the free part of the header."""
     content = bytes(header["extra2"].tobytes())[place : place + 4]
     return int(np.frombuffer(content, header.dtype["mode"])[0])
 

@@ -85,7 +85,6 @@ def list_planes(where: str, pixel_size_nm: float | None, raw_key: str = AUTO) ->
 
 
 def _find_files(path: Path) -> list[Path]:
-    """The image itself, or those of a folder in natural order."""
     if is_image(path):
         return [path]
     if not path.is_dir():
@@ -95,16 +94,19 @@ def _find_files(path: Path) -> list[Path]:
             f"received {path}, {state}: correct the path, or convert the file"
         )
     try:
-        images = list_images(path, "images", is_image)
+        return _list_folder(path)
     except OSError as error:
         raise BenchError(
             f"input {path} must be readable, received {error.strerror!r}: give yourself permission"
         ) from error
-    return sorted(images.values(), key=lambda file: natural_key(file.name))
+
+
+def _list_folder(path: Path) -> list[Path]:
+    images = list_images(path, "images", is_image).values()
+    return sorted(images, key=lambda file: natural_key(file.name))
 
 
 def _choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
-    """The array of raw sections in a container; empty for plain images."""
     if not is_container(path):
         return ""
     if raw_key != AUTO:
@@ -127,7 +129,6 @@ def _choose_size(path: Path, image: SourceImage, option: float | None) -> float 
 
 
 def _check_names(planes: list[Plane]) -> None:
-    """Raises BenchError where two sections would write the same files."""
     seen: dict[str, Path] = {}
     for plane in planes:
         if plane.name in seen:
@@ -195,12 +196,9 @@ def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImag
     images = []
     for path in _find_unlabelled(where):
         header = read_header(path)
-        sides_nm = header.pixel_sides_nm
-        stated_nm = sides_nm[0] if sides_nm else size_nm
-        images += [
-            UnlabelledImage(path.name, read_plane(path, page), stated_nm)
-            for page in range(header.pages)
-        ]
+        stated_nm = header.pixel_sides_nm[0] if header.pixel_sides_nm else size_nm
+        for page in range(header.pages):
+            images.append(UnlabelledImage(path.name, read_plane(path, page), stated_nm))
     return images
 
 
@@ -218,8 +216,7 @@ def _find_unlabelled(where: str) -> list[Path]:
         if is_image(path):
             found.append(path)
         elif path.is_dir():
-            images = list_images(path, "images", is_image).values()
-            found += sorted(images, key=lambda file: natural_key(file.name))
+            found += _list_folder(path)
         else:
             state = "a file of another kind" if path.exists() else "nothing there"
             raise BenchError(

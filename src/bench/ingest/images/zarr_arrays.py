@@ -76,7 +76,7 @@ def read_offset(path: Path, key: str) -> tuple[float, float, float]:
         if level:
             z = 0.0 if axes.z is None else level[axes.z]
             return z, level[axes.y], level[axes.x]
-        return find_offset({"offset": as_numbers(array.attributes.get("offset", ()))})
+        return find_offset(as_numbers(array.attributes.get("offset", ())))
 
     return decode(path, read, "Zarr folder")
 
@@ -112,7 +112,6 @@ def choose_level(path: Path, pixel_size_nm: float | None, key: str = "") -> str:
 
 
 def _axes_of(root: Path, array: StoredArray) -> SectionAxes:
-    """Returns the axes of sections of an array that can be decoded."""
     if array.foreign:
         raise BenchError(
             f"array {array.key or '/'} of {root} must hold numbers, compressed with one of "
@@ -123,7 +122,6 @@ def _axes_of(root: Path, array: StoredArray) -> SectionAxes:
 
 
 def _describe_array(root: Path, array: StoredArray) -> ImageHeader:
-    """Returns the header of an array."""
     axes = _axes_of(root, array)
     plane = array.shape[axes.y] * array.shape[axes.x] * array.dtype.itemsize
     stored = 0

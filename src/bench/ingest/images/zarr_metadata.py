@@ -173,7 +173,6 @@ def _sides(value: Any) -> tuple[int, ...]:
 
 
 def _separator(value: Any) -> str:
-    """Returns what separates the numbers in the name of a chunk."""
     if value not in (".", "/"):
         raise ValueError(f"separator {value!r}")
     return str(value)
@@ -181,19 +180,32 @@ def _separator(value: Any) -> str:
 
 def read_levels(root: Path, key: str) -> dict[str, Level]:
     """Returns the levels of the multiscale image that a group is, by key."""
-    return _find_levels(_read_attributes(root, key), key)
-
-
-def _read_attributes(root: Path, key: str) -> dict[str, Any]:
-    """Returns the attributes of a group or array; none where it has no metadata."""
     attributes = (_read_metadata(root, f"{key}/zarr.json") or {}).get("attributes")
     if attributes is None:
         attributes = _read_metadata(root, f"{key}/.zattrs")
-    return attributes if isinstance(attributes, dict) else {}
+    ome = attributes.get("ome", attributes) if isinstance(attributes, dict) else None
+    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    if not isinstance(multiscales, list) or not multiscales:
+        return {}
+    image = multiscales[0]
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
+    names = tuple(str(axis.get("name")) for axis in axes)
+    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
+    levels = {}
+    for dataset in image["datasets"][:_MOST_LEVELS]:
+        own = dataset.get("coordinateTransformations", ())
+        transforms = [*own, *image.get("coordinateTransformations", ())]
+        scale, offset = _compose(transforms, len(names))
+        levels["/".join(filter(None, [key, str(dataset["path"]).strip("/")]))] = Level(
+            names,
+            scale,
+            tuple(side * unit for side, unit in zip(scale, units, strict=False)),
+            tuple(place * unit for place, unit in zip(offset, units, strict=False)),
+        )
+    return levels
 
 
 def _read_metadata(root: Path, name: str) -> dict[str, Any] | None:
-    """Reads a metadata file; None if it is missing."""
     file = root / name.strip("/")
     if not file.is_file():
         return None
@@ -207,34 +219,6 @@ def _read_metadata(root: Path, name: str) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise ValueError(f"{name.strip('/')} is no JSON object")
     return content
-
-
-def _find_levels(attributes: dict[str, Any], key: str) -> dict[str, Level]:
-    """Returns the levels of the multiscale image that a group is by its attributes, by key."""
-    ome = attributes.get("ome", attributes)
-    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
-    if not isinstance(multiscales, list) or not multiscales:
-        return {}
-    image = multiscales[0]
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
-    names = tuple(str(axis.get("name")) for axis in axes)
-    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
-    levels = {}
-    for dataset in image["datasets"][:_MOST_LEVELS]:
-        scale, offset = _compose(
-            [
-                *dataset.get("coordinateTransformations", ()),
-                *image.get("coordinateTransformations", ()),
-            ],
-            len(names),
-        )
-        levels["/".join(filter(None, [key, str(dataset["path"]).strip("/")]))] = Level(
-            names,
-            scale,
-            tuple(side * unit for side, unit in zip(scale, units, strict=False)),
-            tuple(place * unit for place, unit in zip(offset, units, strict=False)),
-        )
-    return levels
 
 
 def _compose(

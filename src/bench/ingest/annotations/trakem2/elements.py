@@ -33,17 +33,11 @@ _NUMBER_AT_END = re.compile(r"[\s_#.:-]*[0-9]+\s*$")
 
 @dataclass(frozen=True)
 class _TreePlace:
-    """A place in the project tree.
+    """A place in the project tree: what is nearest from there up."""
 
-    Attributes:
-        kind: The nearest tag of the user's from there up; None where there is none.
-        title: The nearest title from there up; empty where there is none.
-        profile_list: The number of the profile list that it is in; None outside of one.
-    """
-
-    kind: str | None = None
+    kind: str | None = None  # tag of the user's
     title: str = ""
-    profile_list: int | None = None
+    profile_list: int | None = None  # the number of the profile list that it is in
 
 
 class ProjectTree:
@@ -221,7 +215,12 @@ class ProjectElements:
         elif name == "t2_calibration":
             self.calibration = attributes
         elif name == "t2_layer":
-            self._layer = _describe_layer(attributes)
+            self._layer = LayerElement(
+                oid=read_text(attributes, "oid"),
+                z_px=parse_number(attributes.get("z", "0")),
+                thickness_px=parse_number(attributes.get("thickness", "0")),
+                title=read_text(attributes, "title"),
+            )
             self.layers.append(self._layer)
         elif name == "t2_patch" and self._layer is not None:
             self._patch = _describe_patch(attributes)
@@ -235,26 +234,7 @@ class ProjectElements:
             self.objects.start(name, attributes, layer)
 
 
-def _describe_layer(attributes: dict[str, str]) -> LayerElement:
-    """What the attributes of a layer's element say.
-
-    Raises:
-        ValueError: If its depth or thickness is no number.
-    """
-    return LayerElement(
-        oid=read_text(attributes, "oid"),
-        z_px=parse_number(attributes.get("z", "0")),
-        thickness_px=parse_number(attributes.get("thickness", "0")),
-        title=read_text(attributes, "title"),
-    )
-
-
 def _describe_patch(attributes: dict[str, str]) -> PatchElement:
-    """What the attributes of an image's element say.
-
-    Raises:
-        ValueError: If its transform cannot be read.
-    """
     named = {"alpha_mask_id": "an alpha mask", "pps": "a script"}
     return PatchElement(
         attributes=attributes,

@@ -34,11 +34,6 @@ def parse_number(text: str) -> float:
 
 
 def _parse_numbers(words: list[str]) -> np.ndarray:
-    """Reads numbers (n,).
-
-    Raises:
-        ValueError: If one is none, not finite, or beyond what a project holds.
-    """
     try:
         numbers = np.array(words, dtype=np.float64)
     except ValueError:
@@ -165,5 +160,4 @@ def transform_disc(matrix: np.ndarray, x: float, y: float, radius: float) -> Dis
 
 
 def _shorten(words: list[str]) -> str:
-    """The beginning of a text, for messages."""
     return " ".join(words[:8])[:60]

@@ -56,12 +56,7 @@ def read_layer(
 def _list_patches(
     project: TrakEM2Project, number: int, window: tuple[int, int, int, int]
 ) -> list[tuple[ImagePatch, Path, np.ndarray]]:
-    """Lists the patches in a window of a layer, the undermost first.
-
-    Args:
-        project: The project.
-        number: The layer's number.
-        window: Its top, left, height and width in px.
+    """Lists the patches in a window (top, left, height, width) of a layer, the undermost first.
 
     Returns:
         Each patch, the file to open, and the transform (2, 3) from its pixels to the window.
@@ -73,11 +68,8 @@ def _list_patches(
         _check_transform(project, number, patch)
         matrix = compose(to_window, patch.matrix)
         # Without a size in the project, what the image covers is known when it is read.
-        if (
-            not patch.width
-            or not patch.height
-            or _find_overlap(matrix, (patch.height, patch.width), (height, width))
-        ):
+        size = (patch.height, patch.width)
+        if not all(size) or _find_overlap(matrix, size, (height, width)):
             placed.append((patch, check_image(patch, project.roots, project.path), matrix))
     stored = sum(path.stat().st_size for _, path, _ in placed)
     check_decoded_size(project.path, height * width, stored)
@@ -85,7 +77,6 @@ def _list_patches(
 
 
 def _check_transform(project: TrakEM2Project, number: int, patch: ImagePatch) -> None:
-    """Raises BenchError where an image is laid into a layer in a way that is not supported."""
     if patch.bent:
         raise BenchError(
             f"images of {project.path} must be placed by affine transforms only, received a "
@@ -102,7 +93,6 @@ def _check_transform(project: TrakEM2Project, number: int, patch: ImagePatch) ->
 
 
 def _check_size(project: TrakEM2Project, patch: ImagePatch, pixels: np.ndarray) -> None:
-    """Raises BenchError unless an image has the size that the project expects."""
     height, width = pixels.shape
     if (patch.height or height, patch.width or width) != (height, width):
         raise BenchError(
@@ -115,12 +105,9 @@ def _check_size(project: TrakEM2Project, patch: ImagePatch, pixels: np.ndarray) 
 def _find_overlap(
     matrix: np.ndarray, shape: tuple[int, int], size: tuple[int, int]
 ) -> tuple[slice, slice] | None:
-    """Rows and columns of a canvas that an image may cover; None where it covers nothing.
+    """Rows and columns that an image of a shape may cover of a canvas of a size; None for nothing.
 
-    Args:
-        matrix: From pixels of the image to those of the canvas (2, 3).
-        shape: Height and width of the image in px.
-        size: The same of the canvas.
+    The matrix (2, 3) is from pixels of the image to those of the canvas, here and below.
     """
     height, width = shape
     corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], float)
@@ -132,13 +119,7 @@ def _find_overlap(
 
 
 def _lay_patch(canvas: np.ndarray, pixels: np.ndarray, matrix: np.ndarray) -> None:
-    """Lays an image (y, x) over a canvas (y, x) in place.
-
-    Args:
-        canvas: What is changed.
-        pixels: The image.
-        matrix: From pixels of the image to those of the canvas (2, 3).
-    """
+    """Lays an image (y, x) over a canvas (y, x) in place."""
     overlap = _find_overlap(matrix, pixels.shape, canvas.shape)
     if overlap is None:
         return
@@ -159,11 +140,6 @@ def _find_source(
 ) -> np.ndarray | None:
     """The part of an image (y, x) that lies in a canvas, where it only has to be shifted.
 
-    Args:
-        pixels: The image.
-        matrix: From its pixels to those of the canvas (2, 3).
-        size: Height and width of the canvas.
-
     Returns:
         A view; None where the transform is not one by whole pixels, or nothing is covered.
     """
@@ -180,13 +156,9 @@ def _find_source(
 def _lay_band(
     part: np.ndarray, pixels: np.ndarray, inverse: np.ndarray, corner: tuple[int, int]
 ) -> None:
-    """Lays an image over a part of a canvas in place.
+    """Lays an image (y, x) over a part (y, x) of a canvas in place; the corner is the part's.
 
-    Args:
-        part: The part (y, x).
-        pixels: The image (y, x).
-        inverse: From pixels of the canvas to those of the image (2, 3).
-        corner: Row and column of the part in the canvas.
+    The inverse (2, 3) is from pixels of the canvas to those of the image.
     """
     y = np.arange(part.shape[0])[:, None] + corner[0] + 0.5
     x = np.arange(part.shape[1])[None] + corner[1] + 0.5

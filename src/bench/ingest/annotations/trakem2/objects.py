@@ -1,7 +1,7 @@
 """Collects the objects that have areas: area lists, area trees, balls and profiles."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -127,7 +127,13 @@ class ObjectElements:
         return f"{tag} of {self._current.tag} {self._current.oid[:20]}"
 
     def _start_object(self, tag: str, attributes: dict[str, str], layer: str) -> None:
-        self._current = _describe_object(tag, attributes)
+        self._current = ObjectElement(
+            tag=tag.removeprefix("t2_"),
+            oid=read_text(attributes, "oid"),
+            title=read_text(attributes, "title"),
+            visible=is_visible(attributes),
+            matrix=parse_matrix(attributes.get("transform")),
+        )
         self._nodes, self._rings, self._balls = [], None, 0
         if tag != "t2_profile" or "d" not in attributes:
             return
@@ -158,9 +164,7 @@ class ObjectElements:
             self.dropped["balls without a radius"] += 1
             return
         self._balls += 1
-        ball = ObjectElement(
-            group.tag, group.oid, group.title, group.visible, group.matrix, self._balls
-        )
+        ball = replace(group, part=self._balls, shapes={})
         shape = transform_disc(group.matrix, x, y, radius)
         if isinstance(shape, Outline):
             self._count_corners(len(shape.rings[0]))
@@ -171,21 +175,6 @@ class ObjectElements:
         self._curve_corners += count
         if self._curve_corners > _MOST_CURVE_CORNERS:
             raise ValueError("curves of a human hand, received too many and too large ones")
-
-
-def _describe_object(tag: str, attributes: dict[str, str]) -> ObjectElement:
-    """What the attributes of an object's element say.
-
-    Raises:
-        ValueError: If its transform cannot be read.
-    """
-    return ObjectElement(
-        tag=tag.removeprefix("t2_"),
-        oid=read_text(attributes, "oid"),
-        title=read_text(attributes, "title"),
-        visible=is_visible(attributes),
-        matrix=parse_matrix(attributes.get("transform")),
-    )
 
 
 def is_visible(attributes: dict[str, str]) -> bool:

@@ -3,6 +3,7 @@
 import gzip
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,13 +34,8 @@ _ATTRIBUTE = re.compile(rb'(\s[\w:.-]+=")([^"\n]*<[^"\n]*)(?=")')
 
 
 class _ElementTarget(Protocol):
-    """What is told of the elements."""
-
-    def start(self, tag: str, attributes: dict[str, str], /) -> None:
-        """An element begins."""
-
-    def end(self, tag: str, /) -> None:
-        """An element ends."""
+    def start(self, tag: str, attributes: dict[str, str], /) -> None: ...
+    def end(self, tag: str, /) -> None: ...
 
 
 _Target = TypeVar("_Target", bound=_ElementTarget)
@@ -80,7 +76,6 @@ def parse_xml(path: Path, make_target: Callable[[], _Target]) -> tuple[_Target, 
 
 
 def _feed(chunks: Iterator[bytes], path: Path, target: _Target) -> _Target:
-    """Parses pieces of text, telling a target of the elements."""
     parser = DefusedXMLParser(
         target=target, forbid_dtd=False, forbid_entities=True, forbid_external=True
     )
@@ -107,20 +102,14 @@ def _feed(chunks: Iterator[bytes], path: Path, target: _Target) -> _Target:
 
 
 class _AttributeCounter:
-    """Refuses a document type that declares more attributes than any project has.
-
-    Attributes:
-        path: The file, for the message.
-        counts: Attributes declared so far by element.
-    """
+    """Refuses a document type that declares more attributes than any project has."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.counts: dict[str, int] = {}
+        self.counts = Counter[str]()
 
     def __call__(self, element: str, *declaration: object) -> None:
-        """Counts an attribute declared for an element."""
-        self.counts[element] = self.counts.get(element, 0) + 1
+        self.counts[element] += 1
         if self.counts[element] > _MOST_DECLARED_ATTRIBUTES:
             raise BenchError(
                 f"{self.path} must declare at most {_MOST_DECLARED_ATTRIBUTES} attributes of an "
@@ -129,18 +118,16 @@ class _AttributeCounter:
 
 
 def _read_chunks(path: Path) -> Generator[bytes, None, None]:
-    """Reads a file in pieces, unpacked if need be.
-
-    Raises:
-        BenchError: If it is missing, damaged or larger than a project may be.
-    """
+    """Reads a file in pieces, unpacked if need be."""
     try:
         with path.open("rb") as file:
             stored = path.stat().st_size
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
-            largest = _largest_text(stored) if packed else ANNOTATION_BYTES
+            largest = ANNOTATION_BYTES
+            if packed:
+                largest = min(largest, max(FREE_XML_BYTES, _LARGEST_GZIP_RATIO * stored))
             total = 0
             while chunk := stream.read(CHUNK_BYTES):
                 total += len(chunk)
@@ -160,11 +147,6 @@ def _read_chunks(path: Path) -> Generator[bytes, None, None]:
             f"{path} must be a file that can be read, received {error.strerror!r}: correct the "
             "path, or give yourself read permission"
         ) from error
-
-
-def _largest_text(stored: int) -> int:
-    """The bytes that a gzip file of a size may unpack to."""
-    return min(ANNOTATION_BYTES, max(FREE_XML_BYTES, _LARGEST_GZIP_RATIO * stored))
 
 
 def _repair_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -190,5 +172,4 @@ def read_text(attributes: dict[str, str], name: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """The message of an exception in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -90,6 +90,7 @@ def read_project(path: Path, roots: tuple[Path, ...] = ()) -> TrakEM2Project:
     objects, object_warnings = _build_objects(elements, numbers)
     sides_nm, unit_warnings = _read_pixel_sides(elements.calibration)
     escaped = "& or < in it were not escaped, as XML wants them; they were read as they are"
+    warnings = (escaped,) if repaired else ()
     return TrakEM2Project(
         path=path,
         roots=roots,
@@ -98,15 +99,11 @@ def read_project(path: Path, roots: tuple[Path, ...] = ()) -> TrakEM2Project:
         objects=objects,
         pixel_sides_nm=sides_nm,
         section_nm=measure_distance(sorted_layers) * sides_nm[1] or None if sides_nm else None,
-        warnings=((escaped,) if repaired else ())
-        + layer_warnings
-        + object_warnings
-        + unit_warnings,
+        warnings=(*warnings, *layer_warnings, *object_warnings, *unit_warnings),
     )
 
 
 def _read_size(elements: ProjectElements) -> tuple[int, int]:
-    """The height and width of the layer set in px, of a project with layers."""
     if elements.layer_set is None or not elements.layers:
         raise BenchError(
             f"{elements.path} must hold a layer set with layers, received none: choose a project "
@@ -131,21 +128,16 @@ def _read_size(elements: ProjectElements) -> tuple[int, int]:
 def _read_pixel_sides(
     calibration: dict[str, str],
 ) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Reads the height and width of a pixel in nm, None where they are unknown, and warnings.
-
-    Args:
-        calibration: Attributes of the element t2_calibration; empty where there is none.
-    """
+    """Reads the height and width of a pixel in nm, None where they are unknown, and warnings."""
     unit = read_text(calibration, "unit")
     if unit.lower() in _NO_UNIT:
         return None, ()
     width = read_text(calibration, "pixelWidth")
     height = read_text(calibration, "pixelHeight") or width
     stated = f"{width} x {height} {unit}"[:60]
-    unit_nm = _UNIT_NM.get(unit.lower())
+    unit_nm = _UNIT_NM.get(unit.lower(), 0.0)
     try:
-        width_nm = parse_number(width) * (unit_nm or 0)
-        height_nm = parse_number(height) * (unit_nm or 0)
+        width_nm, height_nm = parse_number(width) * unit_nm, parse_number(height) * unit_nm
     except ValueError:
         width_nm = height_nm = 0.0
     if all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in (height_nm, width_nm)):
@@ -159,12 +151,7 @@ def _read_pixel_sides(
 def _build_objects(
     elements: ProjectElements, numbers: Mapping[str, int]
 ) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
-    """Gives objects their class and sections, and says what was left out.
-
-    Args:
-        elements: The project.
-        numbers: Numbers of the layers by their oid.
-    """
+    """Gives objects their class and sections, layers by oid, and says what was left out."""
     built, unplaced = [], []
     dropped = elements.objects.dropped
     for group in _group_profiles(elements.objects.objects, elements.tree):

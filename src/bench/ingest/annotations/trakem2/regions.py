@@ -71,10 +71,8 @@ def find_regions(
             before, after = after, _merge_boxes(after)
         merged += sorted(after, key=lambda box: (box.top, box.left))
     return [
-        Region(
-            box.left, box.top, box.right - box.left, box.bottom - box.top, tuple(sorted(box.layers))
-        )
-        for box in merged
+        Region(b.left, b.top, b.right - b.left, b.bottom - b.top, tuple(sorted(b.layers)))
+        for b in merged
     ]
 
 
@@ -137,7 +135,6 @@ def _merge_boxes(boxes: list[_Box]) -> list[_Box]:
 
 
 def _join(one: _Box, other: _Box) -> _Box:
-    """The box around two."""
     return _Box(
         min(one.left, other.left),
         min(one.top, other.top),
