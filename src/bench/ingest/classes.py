@@ -137,7 +137,6 @@ def parse_classes(text: str) -> ClassMap:
 
 
 def _known_classes(structures: Iterable[Structure]) -> list[tuple[str, str]]:
-    """The rules that take a structure's own name and aliases."""
     return [(kind, row.name) for row in structures for kind in (row.name, *row.aliases)]
 
 

@@ -76,11 +76,7 @@ def _add_image(
 def _pair_files(
     root: Path, files: list[Path], classes: ClassMap
 ) -> dict[Path, list[tuple[Path, str]]]:
-    """Finds the annotation of every image, and the class that its name says.
-
-    Raises:
-        BenchError: If an image has none, or a file belongs to no image.
-    """
+    """Finds the annotation of every image, and the class that its name says."""
     candidates = {stem_of(path): path for path in files if is_image(path)}
     found: dict[Path, list[tuple[Path, str]]] = {}
     for_all, partners, strangers, kinds = [], [], [], []
@@ -131,14 +127,6 @@ def find_owner(path: Path, images: dict[str, Path]) -> tuple[str, str]:
 def _pairing_error(
     root: Path, strangers: list[str], alone: list[str], kinds: list[str]
 ) -> BenchError:
-    """Builds the error for files that do not pair up.
-
-    Args:
-        root: Their folder.
-        strangers: Files that belong to no image.
-        alone: Images without annotation.
-        kinds: What may be classes, but is named like no known structure.
-    """
     classes = [kind for kind in dict.fromkeys(kinds) if is_structure_name(kind)]
     remedy = f"{_PAIRING}; or {how_to_take(classes)}" if classes else _PAIRING
     received = []

@@ -139,7 +139,6 @@ def _find_class(path: Path, name: str, classes: ClassMap) -> str:
 
 
 def _warn_of_slips(names: Iterable[str], classes: ClassMap) -> list[str]:
-    """Warns of folders that are almost named like a known structure."""
     known = [name for row in STRUCTURES.values() for name in (row.name, *row.aliases)]
     nearest = {
         name: nearest_name(name, known, _SLIP)
@@ -199,7 +198,6 @@ def _pair_annotations(
 
 
 def _is_mask(path: Path) -> bool:
-    """Whether a path is a label image or an annotation file."""
     return is_image(path) or is_annotation(path)
 
 
@@ -233,7 +231,6 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
 
 
 def _check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> None:
-    """Raises BenchError unless every raw image has a mask and every mask a raw image."""
     without_mask = [stem for stem in raw if stem not in masks]
     without_raw = [stem for stem in masks if stem not in raw]
     if not without_mask and not without_raw:

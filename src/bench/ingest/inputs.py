@@ -58,7 +58,6 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _belongs_to(file: Path, image: Path) -> bool:
-    """Whether a file is named as annotation of an image."""
     return file != image and bool(find_owner(file, {stem_of(image): image})[0])
 
 

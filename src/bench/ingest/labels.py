@@ -130,10 +130,14 @@ def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> tuple[str
 
 def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap) -> None:
     """Adds a label image whose name says no class: semantic values, or ids of one structure."""
-    values = _value_map(classes)
+    values: dict[str, list[int]] = {}
+    for pattern, structure in classes.rules:
+        if pattern.isdecimal():
+            values.setdefault(structure, []).append(int(pattern))
     if values:
         for structure, wanted in values.items():
-            labels.add(structure, [_take_values(mask, wanted) for mask in masks])
+            of_values = [replace(mask, read=partial(_read_values, mask, wanted)) for mask in masks]
+            labels.add(structure, of_values)
             numbers = ", ".join(map(str, wanted))
             labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
         return
@@ -148,27 +152,12 @@ def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMa
     labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
 
 
-def _value_map(classes: ClassMap) -> dict[str, list[int]]:
-    """The values of a semantic label image by structure, from patterns that are numbers."""
-    values: dict[str, list[int]] = {}
-    for pattern, structure in classes.rules:
-        if pattern.isdecimal():
-            values.setdefault(structure, []).append(int(pattern))
-    return values
-
-
-def _take_values(mask: SourceImage, values: list[int]) -> SourceImage:
-    """The mask of some values of a label image."""
-    return replace(mask, read=partial(_read_values, mask, values))
-
-
 def _read_values(mask: SourceImage, values: list[int]) -> np.ndarray:
     """Reads where a label image has one of some values (y, x), as 0 and 1."""
     return np.isin(mask.read(), values).astype(np.uint8)
 
 
 def _list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
-    """Lists the sections of a label image, which must be like those of the raw image."""
     if file.suffix.lower() in JPEG_SUFFIXES:
         raise BenchError(
             f"labels must keep their values, received {file.name}, and JPEG changes them: save it "
@@ -199,7 +188,6 @@ def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
 
 
 def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
-    """Raises BenchError where annotation is drawn in a section that its image does not have."""
     objects = file.annotation.objects if file.annotation else ()
     sections = [section for item in objects for section in item.shapes]
     beyond = [section for section in sections if not 0 <= section < len(raw)]

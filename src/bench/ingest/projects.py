@@ -73,7 +73,6 @@ def _cut_section(
     layer: int,
     objects: dict[str, list[DrawnObject]],
 ) -> SourceSection:
-    """One section of a region, cut from its layer, with the labels of every structure."""
     shape = (region.height, region.width)
     drawn_in = {project.path.name: project.path}
     window = (region.top, region.left, region.height, region.width)
@@ -88,19 +87,14 @@ def _cut_section(
 def _layer_image(
     project: TrakEM2Project, layer: int, window: tuple[int, int, int, int]
 ) -> SourceImage:
-    """A window (top, left, height, width) of a layer."""
-    paths = [
-        check_image(patch, project.roots, project.path) for patch in project.layers[layer].patches
-    ]
-    files = {_name_image(project, path): path for path in paths}
+    """A window (top, left, height, width) of a layer; paths are of the first root that has them."""
+    files = {}
+    for patch in project.layers[layer].patches:
+        path = check_image(patch, project.roots, project.path)
+        root = next(root for root in project.roots if path.is_relative_to(root))
+        files[path.relative_to(root).as_posix()] = path
     header = ImageHeader(window[2:], 1, project.pixel_sides_nm, project.section_nm)
     return SourceImage(files, layer, header, partial(read_layer, project, layer, *window))
-
-
-def _name_image(project: TrakEM2Project, path: Path) -> str:
-    """The path of an image relative to the first of the project's folders that it lies in."""
-    root = next(root for root in project.roots if path.is_relative_to(root))
-    return path.relative_to(root).as_posix()
 
 
 def _choose_montages(

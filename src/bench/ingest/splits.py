@@ -199,12 +199,10 @@ _RULES: dict[str, _Rule] = {
 
 
 def _warn_of_sharing(sections: list[SourceSection]) -> tuple[str, ...]:
-    """Says which sections are in two splits, as the paper's rule has it."""
     splits: dict[str, set[str]] = {}
     for section in sections:
-        splits.setdefault(section.raw.file + str(section.raw.page) + section.stem, set()).add(
-            section.split
-        )
+        image = section.raw.file + str(section.raw.page) + section.stem
+        splits.setdefault(image, set()).add(section.split)
     shared = sum(len(found) > 1 for found in splits.values())
     if not shared:
         return ()

@@ -100,18 +100,10 @@ def choose_taken(
 def _choose_pixel_size(
     raw: Mapping[str, ImageHeader], masks: Mapping[str, ImageHeader], option: float | None
 ) -> tuple[float | None, tuple[str, ...]]:
-    """Chooses the pixel size of a dataset; it is never guessed.
-
-    Args:
-        raw: Headers of the raw images by file.
-        masks: Headers of the masks by file.
-        option: Pixel size in nm that the user gave; it goes before what files state.
+    """Chooses the pixel size of a dataset; it is never guessed, and an option goes before files.
 
     Returns:
         The edge of a pixel in nm, or None where not every raw image states it; and warnings.
-
-    Raises:
-        BenchError: If, without the option, files disagree or state pixels that are not square.
     """
     stated = {file: h.pixel_sides_nm for file, h in {**raw, **masks}.items() if h.pixel_sides_nm}
     if option is not None:
@@ -168,16 +160,17 @@ def build_sections(
     """The sections of one image.
 
     Args:
-        stem: Its name.
+        stem: Its name; the sections of a stack are called ``stem_zNN``.
         pages: Its raw sections.
         labels: For each structure as many label images.
         split: Split of its folder.
         region: Name of the volume, where its sections are numbered by their place in it.
     """
+    digits = max(2, len(str(len(pages) - 1)))
     return [
         SourceSection(
             split=split,
-            stem=_name_page(stem, page, len(pages)),
+            stem=stem if len(pages) == 1 else f"{stem}_z{page:0{digits}}",
             raw=image,
             labels={structure: images[page] for structure, images in labels.items()},
             region=region,
@@ -185,12 +178,6 @@ def build_sections(
         )
         for page, image in enumerate(pages)
     ]
-
-
-def _name_page(stem: str, page: int, pages: int) -> str:
-    """Names a section of a stack ``stem_zNN``; a file with a single section lends its stem."""
-    digits = max(2, len(str(pages - 1)))
-    return stem if pages == 1 else f"{stem}_z{page:0{digits}}"
 
 
 def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: int) -> None:
@@ -204,7 +191,6 @@ def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: 
 
 
 def _describe(header: ImageHeader, pages: int) -> str:
-    """Returns the size of an image in words."""
     height, width = header.shape
     sections = f" in {pages} sections" if pages > 1 else ""
     return f"{height} x {width} px (height x width){sections}"

@@ -92,7 +92,6 @@ def write_prepared(
 
 
 def _check_output(given: Path, output: Path) -> Path:
-    """Returns the real path of output if a dataset may be written there."""
     source, output = given.resolve(), Path(output).resolve()
     if source == output or source in output.parents or output in source.parents:
         raise BenchError(
@@ -159,8 +158,12 @@ def _write_sections(
     def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
         entry, image = written.result()
         first = split_of_image.setdefault(image, section)
-        if not may_share(tree.splits_rule, {section.split, first.split}):
-            _check_leak(section, first)
+        splits = {section.split, first.split}
+        if len(splits) > 1 and not may_share(tree.splits_rule, splits):
+            raise BenchError(
+                f"splits must share no image, received the same pixels in {first.raw.file} "
+                f"({first.split}) and {section.raw.file} ({section.split}): remove one"
+            )
         entries.append(entry)
         if progress is not None:
             progress(len(entries), total)
@@ -194,7 +197,6 @@ def _hash_and_write(
     pixel_size_nm: float | None,
     hasher: ThreadPoolExecutor,
 ) -> tuple[dict[str, Any], str]:
-    """Writes the file of a section; returns its entry and the hash of its raw image."""
     pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
     entry = _describe_section(section, arrays, kinds, sources)
     entry["content_hash"] = hash_section(section.name, section.split, pixels)
@@ -207,9 +209,8 @@ def _read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[st
     raw = check_raw(section.raw.read(), section.raw.file)
     arrays, kinds = {"raw": raw}, {}
     for structure, image in section.labels.items():
-        arrays[f"labels/{structure}"], kinds[structure] = read_instances(
-            image.read(), image.file, ids=image.ids
-        )
+        labels, kinds[structure] = read_instances(image.read(), image.file, ids=image.ids)
+        arrays[f"labels/{structure}"] = labels
     return arrays, kinds
 
 
@@ -220,22 +221,12 @@ def may_share(rule: str, splits: set[str]) -> bool:
     return rule == PAPER and "test" not in splits
 
 
-def _check_leak(section: SourceSection, first: SourceSection) -> None:
-    """Raises BenchError if a section has the same raw image as one of another split."""
-    if section.split != first.split:
-        raise BenchError(
-            f"splits must share no image, received the same pixels in {first.raw.file} "
-            f"({first.split}) and {section.raw.file} ({section.split}): remove one"
-        )
-
-
 def _describe_section(
     section: SourceSection,
     arrays: Mapping[str, np.ndarray],
     kinds: Mapping[str, str],
     sources: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Returns a section's entry of the manifest, but for its content hash."""
     datasets = {}
     for key, image in section.images.items():
         datasets[key] = {
@@ -283,7 +274,6 @@ def _build_manifest(
 
 
 def _estimate_bytes(tree: SourceTree) -> int:
-    """Estimates a dataset's size from that of its source files, with a reserve."""
     sizes = [decode(path, _measure_bytes) for path in source_files(tree).values()]
     return int(sum(sizes) * _BYTES_PER_SOURCE_BYTE) + _OVERHEAD_BYTES * len(tree.sections)
 
@@ -302,7 +292,6 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def _storage_error(error: OSError, folder: Path, needed: int) -> BenchError:
-    """Builds the error for a folder that cannot be written."""
     if error.errno in _NO_SPACE:
         return _space_error(folder, needed, os.strerror(error.errno or 0))
     return BenchError(
@@ -312,7 +301,6 @@ def _storage_error(error: OSError, folder: Path, needed: int) -> BenchError:
 
 
 def _space_error(folder: Path, needed: int, received: str) -> BenchError:
-    """Builds the error for a disk without space for a dataset."""
     return BenchError(
         f"{folder} must have space for about {needed} bytes, received {received}: free some, or "
         "choose another output"
