@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.prediction import foreground_channel, predict_at_model_scale
+from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay
@@ -87,9 +87,9 @@ class TrainingReport:
         self.network = network
         counts = PixelCounts(0, 0, 0, 0)
         for name, (raw, labels) in self.sections.items():
-            probability = predict_at_model_scale(
+            (probability,) = predict_all_at_model_scale(
                 network,
-                raw,
+                [raw],
                 info=self.info,
                 pixel_size_nm=self.pixel_size_nm,
                 compute=self.compute,
