@@ -1,6 +1,7 @@
 """Overlap of two masks pixel by pixel, and of every pair of ids of two label images."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 import numba
 import numpy as np
@@ -38,12 +39,7 @@ class PixelCounts:
     true_negative: int = 0
 
     def __add__(self, other: "PixelCounts") -> "PixelCounts":
-        return PixelCounts(
-            self.true_positive + other.true_positive,
-            self.false_positive + other.false_positive,
-            self.false_negative + other.false_negative,
-            self.true_negative + other.true_negative,
-        )
+        return PixelCounts(*map(add, astuple(self), astuple(other)))
 
     @property
     def both_empty(self) -> bool:
