@@ -104,7 +104,7 @@ def compare(folder: Path) -> bool:
     sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
     from bench.inference.device import choose_compute
     from bench.inference.feeding import normalise_section
-    from bench.inference.tiles import predict_section
+    from bench.inference.tiles import predict_sections
     from bench.models.checkpoint import load_checkpoint
     from bench.models.foreign import convert_foreign
 
@@ -117,7 +117,9 @@ def compare(folder: Path) -> bool:
             inputs = torch.from_numpy(normalise_section(image))[None, None]
             with torch.inference_mode():
                 ours = torch.sigmoid(network.eval()(inputs))[0].numpy()
-            stored = predict_section(network, image, tile_px=EDGE_PX, halo_px=0, compute=compute)
+            (stored,) = predict_sections(
+                network, [image], tile_px=EDGE_PX, halo_px=0, compute=compute
+            )
             difference = np.abs(ours - probability).max()
             levels = np.abs(stored / 255 - probability).max() * 255
             print(f"{source}: {difference:.1e} ({levels:.2f} of the 255 levels that are stored)")

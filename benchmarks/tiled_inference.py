@@ -19,7 +19,7 @@ from trained_model import Subject, choose_subject, enlarge
 
 from bench.inference.device import DTYPES, Compute, choose_compute
 from bench.inference.feeding import normalise_section
-from bench.inference.tiles import predict_section
+from bench.inference.tiles import predict_sections
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.models.checkpoint import load_checkpoint
 from bench.models.networks import GEOMETRIES
@@ -86,7 +86,10 @@ def measure_side(
     peer = open_peer(subject).to(compute.device)
 
     def predict(image: np.ndarray, tile_px: int, halo_px: int) -> np.ndarray:
-        return predict_section(network, image, tile_px=tile_px, halo_px=halo_px, compute=compute)[0]
+        (probability,) = predict_sections(
+            network, [image], tile_px=tile_px, halo_px=halo_px, compute=compute
+        )
+        return probability[0]
 
     # A model of one's own has its tile and halo; the phantom's are chosen as finetune does.
     offered = GEOMETRIES if subject.trained_here else ((info.tile_px, info.halo_px),)

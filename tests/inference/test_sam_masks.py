@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def raw():
 
 def info_of(arguments, settings, **changes):
     info = ModelInfo("sam", arguments, ("foreground",), "mitochondria", None, "section", 48, 8)
-    return replace(info, inference=settings.as_inference(), **changes)
+    return replace(info, inference=asdict(settings), **changes)
 
 
 @pytest.mark.parametrize("segmentation", ["amg", "ais"])

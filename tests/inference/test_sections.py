@@ -4,8 +4,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from bench.inference.device import Compute
-from bench.inference.prediction import model_shape, predict_at_model_scale
-from bench.inference.tiles import predict_section
+from bench.inference.prediction import model_shape, predict_all_at_model_scale
+from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import ModelInfo
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -44,9 +44,10 @@ def smooth_section(shape=(120, 91)):
 
 def predict(raw, model_nm, section_nm):
     network = Brightness()
-    return predict_at_model_scale(
-        network, raw, info=info(model_nm), pixel_size_nm=section_nm, compute=CPU
+    (probability,) = predict_all_at_model_scale(
+        network, [raw], info=info(model_nm), pixel_size_nm=section_nm, compute=CPU
     )
+    return probability
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def predict(raw, model_nm, section_nm):
 )
 def test_unknown_or_equal_pixel_sizes_leave_the_section_as_it_is(model_nm, section_nm):
     raw = smooth_section()
-    expected = predict_section(Brightness(), raw, tile_px=64, halo_px=16, compute=CPU)
+    (expected,) = predict_sections(Brightness(), [raw], tile_px=64, halo_px=16, compute=CPU)
     np.testing.assert_array_equal(predict(raw, model_nm, section_nm), expected)
 
 

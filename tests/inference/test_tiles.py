@@ -10,7 +10,6 @@ from bench.inference.tiles import (
     fit_batch,
     mirror_indices,
     predict_batches,
-    predict_section,
     predict_sections,
 )
 from bench.models.unet2d import build_unet2d
@@ -52,9 +51,10 @@ def random_section(shape, dtype=np.uint8):
 
 
 def predict(network, raw, batch_size=4, tile_px=32, halo_px=16):
-    return predict_section(
-        network, raw, tile_px=tile_px, halo_px=halo_px, compute=CPU, batch_size=batch_size
+    (probability,) = predict_sections(
+        network, [raw], tile_px=tile_px, halo_px=halo_px, compute=CPU, batch_size=batch_size
     )
+    return probability
 
 
 def predict_whole(network, raw):

@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.tiles import predict_section
+from bench.inference.tiles import predict_sections
 from bench.methods import OPTIMISERS, SCHEDULES
 from bench.models.checkpoint import build_model
 from bench.training import loop
@@ -81,7 +81,9 @@ class Session:
 
     def validate(self, network):
         raw, labels = self.section
-        probability = predict_section(network, raw, tile_px=32, halo_px=16, compute=self.compute)
+        (probability,) = predict_sections(
+            network, [raw], tile_px=32, halo_px=16, compute=self.compute
+        )
         # Rounded, so that scores tie and stall.
         return round(1 - float(np.abs(probability[0] / 255 - labels).mean()), 2)
 

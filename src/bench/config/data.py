@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import StepConfig, setting
+from bench.config.settings import PIXEL_SIZE, RAW_KEY, StepConfig, setting
 from bench.words import AUTO
 
 
@@ -31,9 +31,7 @@ class PrepareConfig(StepConfig):
         identity=False,
     )
     output: str = setting("data/prepared", "Folder of the prepared dataset.", identity=False)
-    pixel_size_nm: float | None = setting(
-        None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
-    )
+    pixel_size_nm: float | None = setting(None, PIXEL_SIZE, minimum=0.01)
     section_nm: float | None = setting(
         None, "Distance of sections in nm; auto reads it where the files say it.", minimum=0.01
     )
@@ -52,9 +50,7 @@ class PrepareConfig(StepConfig):
         "all",
         "all takes folders of any name and known classes; name more, or map: all,ribbon,er*=er.",
     )
-    raw_key: str = setting(
-        AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
-    )
+    raw_key: str = setting(AUTO, RAW_KEY)
     margin_px: int = setting(
         64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
     )

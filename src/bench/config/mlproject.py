@@ -70,7 +70,6 @@ def mlproject_texts(root: Path) -> dict[Path, str]:
 
 
 def _entry_point(name: str, config_type: type[StepConfig]) -> str:
-    """The lines of one entry point: its parameters, and the command that passes them on."""
     hints = get_type_hints(config_type)
     fields = sorted(dataclasses.fields(config_type), key=lambda field: field.name)
     rows = "".join(f"{_INDENT}{f.name}: {_parameter(f.default, hints[f.name])}\n" for f in fields)
@@ -104,12 +103,8 @@ def _yaml(value: Any) -> str:
     return text if yaml.safe_load(f"[{text}]") == [value] else json.dumps(text)
 
 
-def _write_texts() -> None:
+if __name__ == "__main__":
     for path, text in mlproject_texts(Path(__file__).parents[3]).items():
         temporary = path.with_name(f"{path.name}.new")
         temporary.write_text(text)
         temporary.replace(path)
-
-
-if __name__ == "__main__":
-    _write_texts()

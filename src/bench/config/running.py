@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import AUGMENTATION_CHOICES, STALE_MIN, StepConfig, setting
+from bench.config.settings import (
+    AUGMENTATION_CHOICES,
+    PIXEL_SIZE,
+    RAW_KEY,
+    STALE_MIN,
+    StepConfig,
+    setting,
+)
 from bench.config.training import TrainingConfig
 from bench.words import AUTO, NONE
 
@@ -88,12 +95,8 @@ class SegmentConfig(ClusterConfig):
         "data/phantom/montages", "Image, stack or volume, or a folder of them.", identity=False
     )
     output: str = setting("data/segmented", "New folder to write.", identity=False)
-    raw_key: str = setting(
-        AUTO, "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
-    )
-    pixel_size_nm: float | None = setting(
-        None, "Pixel size in nm; auto reads it from the files where they say it.", minimum=0.01
-    )
+    raw_key: str = setting(AUTO, RAW_KEY)
+    pixel_size_nm: float | None = setting(None, PIXEL_SIZE, minimum=0.01)
     augmentations: str = setting(
         AUTO,
         "Symmetries that every model is averaged over; auto follows the search or evaluation.",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import AUGMENTATION_CHOICES, StepConfig, setting
+from bench.config.settings import AUGMENTATION_CHOICES, TRUST, StepConfig, setting
 from bench.words import AUTO, NONE
 
 
@@ -50,9 +50,7 @@ class EvaluateConfig(StepConfig):
     rescale: bool = setting(
         True, "Resample to the model's pixel size where both are known; false feeds as it is."
     )
-    trust_checkpoint: bool = setting(
-        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
-    )
+    trust_checkpoint: bool = setting(False, TRUST, identity=False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ from bench.words import AUTO, NONE
 STALE_MIN = 10.0
 # Choices of symmetries under which sections are predicted.
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
+# Help on settings that steps of several files have.
+TRUST = "Let a foreign checkpoint run code of its own while it is read."
+RAW_KEY = "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
+PIXEL_SIZE = "Pixel size in nm; auto reads it from the files where they say it."
 # Where a step computes: typed as auto, a result may come from any machine.
 _AS_TYPED = ("device", "precision")
 _BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
@@ -77,7 +81,6 @@ class StepConfig:
 
 
 def _check_setting(field: "dataclasses.Field[Any]", value: Any) -> None:
-    """Raises BenchError where a value is outside its field's choices or bounds."""
     limits = field.metadata
     if value is None:
         return
@@ -121,7 +124,6 @@ def parse_settings(config_type: type[StepConfig], text: str) -> dict[str, Any]:
 
 
 def _parse_value(name: str, value: str, hint: Any) -> Any:
-    """Reads the text of a setting as its type."""
     kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
     if value == AUTO and type(None) in get_args(hint):
         return None

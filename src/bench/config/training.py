@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import StepConfig, setting
+from bench.config.settings import TRUST, StepConfig, setting
 from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, SCHEDULES
 from bench.words import AUTO
 
@@ -13,6 +13,12 @@ _SCHEDULE = (
 _PATCH = (
     "Edge of a patch in px, a multiple of 16 for a U-Net; auto is 256, or what the network takes."
 )
+_RESCALE = "Resample to the source's pixel size where both are known; false feeds as it is."
+_LABELLED = "Annotated training sections used, drawn by the seed; auto uses all."
+_LR = "Learning rate; auto is the method's, mostly 1e-4."
+_EPOCH = "Iterations between validations; auto is a twentieth, 50 to 250."
+_CHECKPOINT = "Iterations between checkpoints; auto is every epoch."
+_PRECISIONS = (AUTO, "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,8 @@ class TrainingConfig(StepConfig):
         AUTO,
         "Weights to start from: synapsenet:NAME, runs:/ID, a checkpoint file or folder, or random.",
     )
-    rescale: bool = setting(
-        True, "Resample to the source's pixel size where both are known; false feeds as it is."
-    )
-    trust_checkpoint: bool = setting(
-        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
-    )
+    rescale: bool = setting(True, _RESCALE)
+    trust_checkpoint: bool = setting(False, TRUST, identity=False)
     loss: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *LOSSES))
     focal_gamma: float = setting(2.0, "Focusing exponent of the focal term.", minimum=0, maximum=10)
     foreground_weight: float | None = setting(
@@ -39,9 +41,7 @@ class TrainingConfig(StepConfig):
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
-    lr: float | None = setting(
-        None, "Learning rate; auto is the method's, mostly 1e-4.", minimum=1e-8, maximum=1
-    )
+    lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
@@ -62,24 +62,16 @@ class TrainingConfig(StepConfig):
         0.1, "Largest Gaussian noise, in standard deviations of the image.", minimum=0, maximum=2
     )
     features: int = setting(32, "Features of the U-Net's first level.", minimum=2, maximum=256)
-    epoch_iterations: int | None = setting(
-        None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
-    )
+    epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     tile_px: int | None = setting(
         None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16
     )
     halo_px: int | None = setting(
-        None,
-        "Halo around a tile in px; auto is 64, or what fits, beside tile_px.",
-        minimum=0,
+        None, "Halo around a tile in px; auto is 64, or what fits, beside tile_px.", minimum=0
     )
-    precision: str = setting(
-        AUTO, "auto is bf16 where the device has it.", choices=(AUTO, "fp32", "bf16", "fp16")
-    )
+    precision: str = setting(AUTO, "auto is bf16 where the device has it.", choices=_PRECISIONS)
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
-    checkpoint_iterations: int | None = setting(
-        None, "Iterations between checkpoints; auto is every epoch.", minimum=1, identity=False
-    )
+    checkpoint_iterations: int | None = setting(None, _CHECKPOINT, minimum=1, identity=False)
 
 
 @dataclass(frozen=True)
@@ -89,9 +81,7 @@ class FinetuneConfig(TrainingConfig):
     structure: str = setting("mitochondria", "Structure to learn; aliases such as mito work.")
     method: str = setting(AUTO, "Row of METHODS; auto finds it from source and loss.")
     seed: int = setting(0, "Random seed.", minimum=0)
-    labelled: int | None = setting(
-        None, "Annotated training sections used, drawn by the seed; auto uses all.", minimum=1
-    )
+    labelled: int | None = setting(None, _LABELLED, minimum=1)
 
 
 @dataclass(frozen=True)
@@ -127,12 +117,8 @@ class MicrosamConfig(StepConfig):
     source: str = setting(
         AUTO, "Name of a micro_sam model (auto: vit_b_em_organelles), runs:/ID, or a SAM file."
     )
-    trust_checkpoint: bool = setting(
-        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
-    )
-    rescale: bool = setting(
-        True, "Resample to the source's pixel size where both are known; false feeds as it is."
-    )
+    trust_checkpoint: bool = setting(False, TRUST, identity=False)
+    rescale: bool = setting(True, _RESCALE)
     segmentation: str = setting(
         AUTO,
         "amg prompts with a grid of points, ais uses micro_sam's decoder; auto: ais if it can.",
@@ -174,9 +160,7 @@ class MicrosamConfig(StepConfig):
         384, "Window that SAM sees at once, without halo, in px.", minimum=16, maximum=8192
     )
     halo_px: int = setting(64, "Half of the overlap of two windows in px.", minimum=0)
-    labelled: int | None = setting(
-        None, "Annotated training sections used, drawn by the seed; auto uses all.", minimum=1
-    )
+    labelled: int | None = setting(None, _LABELLED, minimum=1)
     iterations: int = setting(2500, "finetune: training iterations.", minimum=1)
     optimiser: str = setting(AUTO, "finetune: auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(
@@ -212,7 +196,7 @@ class MicrosamConfig(StepConfig):
     precision: str = setting(
         AUTO,
         "finetune: auto is bf16 where the device has it. Masks are always found in fp32.",
-        choices=(AUTO, "fp32", "bf16", "fp16"),
+        choices=_PRECISIONS,
     )
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
     seed: int = setting(0, "Random seed.", minimum=0)
@@ -251,17 +235,13 @@ class DomainAdaptConfig(StepConfig):
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
-    lr: float | None = setting(
-        None, "Learning rate; auto is the method's, mostly 1e-4.", minimum=1e-8, maximum=1
-    )
+    lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
     batch_size: int = setting(4, "Patches in a batch.", minimum=1)
     patch_px: int | None = setting(None, _PATCH, minimum=32)
-    epoch_iterations: int | None = setting(
-        None, "Iterations between validations; auto is a twentieth, 50 to 250.", minimum=1
-    )
+    epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     select: str = setting(
         "val",
         "Teacher that is kept: val, the best on validation labels (the source included), or last.",
@@ -270,23 +250,15 @@ class DomainAdaptConfig(StepConfig):
     warn_empty_iterations: int = setting(
         100, "Iterations without pseudo-foreground before a warning.", minimum=1, identity=False
     )
-    rescale: bool = setting(
-        True, "Resample to the source's pixel size where both are known; false feeds as it is."
-    )
-    trust_checkpoint: bool = setting(
-        False, "Let a foreign checkpoint run code of its own while it is read.", identity=False
-    )
+    rescale: bool = setting(True, _RESCALE)
+    trust_checkpoint: bool = setting(False, TRUST, identity=False)
     tile_px: int | None = setting(
         None, "Tile the network is applied to, in px; auto is the source's.", minimum=16
     )
     halo_px: int | None = setting(
         None, "Halo around a tile in px; auto is the source's.", minimum=0
     )
-    precision: str = setting(
-        AUTO, "auto is bf16 where the device has it.", choices=(AUTO, "fp32", "bf16", "fp16")
-    )
+    precision: str = setting(AUTO, "auto is bf16 where the device has it.", choices=_PRECISIONS)
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
-    checkpoint_iterations: int | None = setting(
-        None, "Iterations between checkpoints; auto is every epoch.", minimum=1, identity=False
-    )
+    checkpoint_iterations: int | None = setting(None, _CHECKPOINT, minimum=1, identity=False)
     seed: int = setting(0, "Random seed.", minimum=0)

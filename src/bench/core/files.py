@@ -7,16 +7,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bench.errors import BenchError
 
 
 def check_output(folder: Path) -> None:
     """Raises BenchError where a folder cannot be made or written, before work is done for it."""
-    nearest = next(
-        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
-    )
+    paths = (folder.absolute(), *folder.absolute().parents)
+    nearest = next(path for path in paths if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         kind = "that may not be written" if nearest.is_dir() else "which is a file"
         raise BenchError(
@@ -25,7 +24,7 @@ def check_output(folder: Path) -> None:
         )
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file under a temporary name beside it, then renames it into place.
 
     A process killed at any moment leaves the file that was there before, or the new one.
@@ -56,13 +55,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_binary(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a binary file whole; ``write`` is given the open file."""
+
+    def write_to(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            write(file)
+
+    write_whole(path, write_to)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:

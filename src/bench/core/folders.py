@@ -88,13 +88,8 @@ def exchange(first: Path, second: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False
-    done = renameat2(
-        _AT_FDCWD,
-        os.fsencode(first),
-        _AT_FDCWD,
-        os.fsencode(second),
-        ctypes.c_uint(_RENAME_EXCHANGE),
-    )
+    old, new = os.fsencode(first), os.fsencode(second)
+    done = renameat2(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(_RENAME_EXCHANGE))
     return bool(done == 0)
 
 
@@ -130,7 +125,7 @@ def _is_owned(path: Path, owner: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 

@@ -24,18 +24,15 @@ def explain_out_of_memory(what: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_little(what, remedy, error) from error
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _CPU_SAYS):
+    except (RuntimeError, MemoryError) as error:
+        says = str(error)
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and not any(words in says for words in _CPU_SAYS):
             raise
-        raise _too_little(what, remedy, error) from error
-
-
-def _too_little(what: str, remedy: str, error: BaseException) -> BenchError:
-    """Builds the error."""
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return BenchError(f"{what} must fit into the memory, it does not ({first}): {remedy}")
+        reason = says.splitlines()[0] if says else type(error).__name__
+        raise BenchError(
+            f"{what} must fit into the memory, it does not ({reason}): {remedy}"
+        ) from error
 
 
 def free_bytes() -> int:

@@ -18,11 +18,6 @@ def round_mean(total: np.ndarray, count: int) -> np.ndarray:
     return np.asarray((total + count // 2) // count, dtype=np.uint8)
 
 
-def _highest(members: Sequence[np.ndarray]) -> np.ndarray:
-    """The highest level: foreground where any model finds it."""
-    return np.asarray(np.maximum.reduce(members))
-
-
 def majority(members: Sequence[np.ndarray]) -> np.ndarray:
     """The level that more than half of the models reach.
 
@@ -36,7 +31,7 @@ def majority(members: Sequence[np.ndarray]) -> np.ndarray:
 # From the mean level of each model over augmentations to one map. The mean is not among them:
 # it is of all maps at once, rounded once.
 RANKS: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
-    MAXIMUM: _highest,
+    MAXIMUM: np.maximum.reduce,
     VOTE: majority,
 }
 _ENSEMBLES = (MEAN, *RANKS)
@@ -180,10 +175,7 @@ def describe_blend(blend: Blend) -> dict[str, Any]:
 
 
 def predict_augmented(
-    predict: Predictor,
-    raw: np.ndarray,
-    pixel_size_nm: float | None,
-    augmentations: Sequence[str],
+    predict: Predictor, raw: np.ndarray, pixel_size_nm: float | None, augmentations: Sequence[str]
 ) -> Iterator[tuple[str, SectionPrediction]]:
     """Predicts a section under symmetries, as they become ready.
 
@@ -245,6 +237,5 @@ def mean_prediction(predictions: Iterable[SectionPrediction]) -> SectionPredicti
 
 
 def _levels_of(prediction: SectionPrediction) -> list[np.ndarray]:
-    """The maps of probability: the foreground, and the boundary where there is one."""
     maps = (prediction.foreground, prediction.boundary)
     return [pixels for pixels in maps if pixels is not None]

@@ -37,13 +37,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where the pixels of a resized side lie between those of the old one.
-
-    Attributes:
-        lower: The old pixel before each new one.
-        upper: The old pixel after it.
-        weight: Weight of the latter, float32.
-    """
+    """The old pixels before and after each of a resized side, and the weight of the latter."""
 
     lower: np.ndarray
     upper: np.ndarray
@@ -59,7 +53,6 @@ class _Places:
         return cls(lower, upper, (centres - lower).astype(np.float32))
 
     def take(self, chosen: np.ndarray | slice) -> "_Places":
-        """The places of some of the new pixels."""
         return _Places(self.lower[chosen], self.upper[chosen], self.weight[chosen])
 
     def shift(self, first: int) -> "_Places":
@@ -136,9 +129,8 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         shape: Shape (px) of the result.
     """
     (old_height, old_width), (height, width) = section.shape, shape
-    deviations = [
-        max(0.0, (old / new - 1) / 2) for old, new in zip(section.shape, shape, strict=True)
-    ]
+    sides = zip(section.shape, shape, strict=True)
+    deviations = [max(0.0, (old / new - 1) / 2) for old, new in sides]
     margin = int(_TRUNCATE * deviations[0] + 0.5) if any(deviations) else 0
     rows, columns = _Places.of(old_height, height), _Places.of(old_width, width)
     step = max(1, FEED_BAND_PX * height // (old_height * max(old_width, width)))
@@ -186,7 +178,6 @@ class Moments:
 
 
 def _bands(raw: Rows) -> Iterator[np.ndarray]:
-    """Cuts a section (y, x) into bands of rows."""
     height, width = raw.shape
     rows = max(1, FEED_BAND_PX // max(1, width))
     for start in range(0, height, rows):

@@ -23,34 +23,6 @@ log = logging.getLogger(__name__)
 SAME_SCALE = 0.01
 
 
-def predict_at_model_scale(
-    network: torch.nn.Module,
-    raw: np.ndarray,
-    *,
-    info: ModelInfo,
-    pixel_size_nm: float | None,
-    compute: Compute,
-) -> np.ndarray:
-    """Predicts a section, resampled to the model's pixel size and mapped back where they differ.
-
-    Where one of the pixel sizes is not known the section is fed as it is.
-
-    Args:
-        network: The network, on the device.
-        raw: Section (y, x) of any bit depth.
-        info: What the model is.
-        pixel_size_nm: Pixel size of the section; None if not known.
-        compute: Device and precision.
-
-    Returns:
-        Probabilities (channels, y, x) of the section as uint8, round(255 p).
-    """
-    (probability,) = predict_all_at_model_scale(
-        network, [raw], info=info, pixel_size_nm=pixel_size_nm, compute=compute
-    )
-    return probability
-
-
 def predict_all_at_model_scale(
     network: torch.nn.Module,
     sections: Iterable[np.ndarray],
@@ -59,7 +31,20 @@ def predict_all_at_model_scale(
     pixel_size_nm: float | None,
     compute: Compute,
 ) -> Iterator[np.ndarray]:
-    """Predicts sections of one pixel size, each as predict_at_model_scale does, in order."""
+    """Predicts sections, resampled to the model's pixel size and mapped back where they differ.
+
+    Where one of the pixel sizes is not known the sections are fed as they are.
+
+    Args:
+        network: The network, on the device.
+        sections: Sections (y, x) of any bit depth.
+        info: What the model is.
+        pixel_size_nm: Pixel size of the sections; None if not known.
+        compute: Device and precision.
+
+    Yields:
+        Probabilities (channels, y, x) of each section as uint8, round(255 p), in order.
+    """
     shapes: deque[tuple[int, ...]] = deque()
 
     def feed() -> Iterator[Pixels]:
@@ -155,10 +140,8 @@ def open_predictor(path: Path, compute: Compute, structure: str) -> tuple[Predic
         structure: What is looked for, where the model has channels for several.
     """
     info = load_info(path)
-    predictor: Predictor = find_function(find_network(info.architecture).opened_by)(
-        path, compute, structure
-    )
-    return predictor, info
+    opened_by = find_function(find_network(info.architecture).opened_by)
+    return opened_by(path, compute, structure), info
 
 
 def open_tiled(path: Path, compute: Compute, structure: str) -> Predictor:

@@ -23,8 +23,6 @@ _INSTANCES = ".instances"
 
 @dataclass(frozen=True)
 class _PredictionWriter:
-    """An open prediction file."""
-
     file: h5py.File
 
     def write(self, section: str, augmentation: str, prediction: SectionPrediction) -> None:

@@ -1,6 +1,7 @@
 """A model applied to images of any size, with what it has predicted so far kept on disk."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,10 +145,5 @@ def count_steps(info: ModelInfo, shape: tuple[int, ...], pixel_size_nm: float | 
     """How often a section advances: once per tile at the model's pixel size, or once in all."""
     if not is_tiled(info):
         return 1
-    return _count_tiles(info, model_shape(shape, info.input_pixel_size_nm, pixel_size_nm))
-
-
-def _count_tiles(info: ModelInfo, shape: tuple[int, ...]) -> int:
-    """Tiles of a section as it is fed."""
-    height, width = (-(-side // info.tile_px) for side in shape)
-    return height * width
+    fed = model_shape(shape, info.input_pixel_size_nm, pixel_size_nm)
+    return math.prod(-(-side // info.tile_px) for side in fed)

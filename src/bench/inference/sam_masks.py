@@ -6,7 +6,7 @@ and a watershed separates the instances (InstanceSegmentationWithDecoder).
 """
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,6 @@ class MaskSettings:
     foreground_threshold: float
     min_area_px: int
     max_area_px: int | None
-
-    def as_inference(self) -> dict[str, Any]:
-        """The form in which a checkpoint keeps them."""
-        return asdict(self)
 
 
 def choose_segmentation(wanted: str, *, decoder: bool) -> str:

@@ -170,7 +170,6 @@ def _match_masks(
 
 
 def _unite(group: Sequence[Mask]) -> Mask:
-    """The union of masks."""
     if len(group) == 1:
         return group[0]
     box = group[0].box
@@ -219,5 +218,4 @@ def paint_masks(
 
 
 def _is_within(area: int, min_area_px: int, max_area_px: int | None) -> bool:
-    """Whether an area is in the range."""
     return area >= max(min_area_px, 1) and (max_area_px is None or area <= max_area_px)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,70 +15,33 @@ IDENTITY = "identity"
 
 @dataclass(frozen=True)
 class _Symmetry:
-    """One symmetry, of images (.., y, x) of any height and width.
-
-    Attributes:
-        name: Its name in prediction files.
-        forward: Transforms an image; returns a view.
-        inverse: Undoes it, exactly.
-    """
+    """One symmetry of images (.., y, x) of any height and width; both ways return views."""
 
     name: str
     forward: Callable[[np.ndarray], np.ndarray]
     inverse: Callable[[np.ndarray], np.ndarray]
 
 
-def _keep(image: np.ndarray) -> np.ndarray:
-    """Returns the image as it is."""
-    return image
+# Counter-clockwise as the image is shown, and clockwise.
+_turn = partial(np.rot90, k=1, axes=(-2, -1))
+_turn_back = partial(np.rot90, k=-1, axes=(-2, -1))
 
 
-def _turn(image: np.ndarray) -> np.ndarray:
-    """Rotates by 90 degrees, counter-clockwise as the image is shown."""
-    return np.rot90(image, 1, axes=(-2, -1))
-
-
-def _turn_half(image: np.ndarray) -> np.ndarray:
-    """Rotates by 180 degrees."""
-    return image[..., ::-1, ::-1]
-
-
-def _turn_back(image: np.ndarray) -> np.ndarray:
-    """Rotates by 90 degrees, clockwise as the image is shown."""
-    return np.rot90(image, -1, axes=(-2, -1))
-
-
-def _flip_y(image: np.ndarray) -> np.ndarray:
-    """Exchanges top and bottom."""
-    return image[..., ::-1, :]
-
-
-def _flip_x(image: np.ndarray) -> np.ndarray:
-    """Exchanges left and right."""
-    return image[..., ::-1]
-
-
-def _transpose(image: np.ndarray) -> np.ndarray:
-    """Exchanges y and x."""
-    return image.swapaxes(-2, -1)
-
-
-def _antitranspose(image: np.ndarray) -> np.ndarray:
-    """Mirrors at the other diagonal."""
-    return image[..., ::-1, ::-1].swapaxes(-2, -1)
+def _own_inverse(name: str, change: Callable[[np.ndarray], np.ndarray]) -> _Symmetry:
+    return _Symmetry(name, change, change)
 
 
 SYMMETRIES: dict[str, _Symmetry] = {
     row.name: row
     for row in (
-        _Symmetry(IDENTITY, _keep, _keep),
+        _own_inverse(IDENTITY, lambda image: image),
         _Symmetry("rot90", _turn, _turn_back),
-        _Symmetry("rot180", _turn_half, _turn_half),
+        _own_inverse("rot180", lambda image: image[..., ::-1, ::-1]),
         _Symmetry("rot270", _turn_back, _turn),
-        _Symmetry("flip_y", _flip_y, _flip_y),
-        _Symmetry("flip_x", _flip_x, _flip_x),
-        _Symmetry("transpose", _transpose, _transpose),
-        _Symmetry("antitranspose", _antitranspose, _antitranspose),
+        _own_inverse("flip_y", lambda image: image[..., ::-1, :]),
+        _own_inverse("flip_x", lambda image: image[..., ::-1]),
+        _own_inverse("transpose", lambda image: image.swapaxes(-2, -1)),
+        _own_inverse("antitranspose", lambda image: image[..., ::-1, ::-1].swapaxes(-2, -1)),
     )
 }
 

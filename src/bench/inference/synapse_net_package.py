@@ -33,7 +33,11 @@ def open_synapse_net(path: Path, info: ModelInfo, compute: Compute, structure: s
     Raises:
         BenchError: If the package is not installed, or has no segmentation for it.
     """
-    _check_installed("segmentation=synapse_net")
+    if importlib.util.find_spec("synapse_net") is None:
+        raise BenchError(
+            "segmentation=synapse_net needs the package synapse_net, which is not installed: "
+            "install the extra synapse_net of pyproject.toml"
+        )
     from synapse_net.inference.inference import run_segmentation
 
     if structure not in _SEGMENTATIONS or info.outputs != ("foreground", "boundary"):
@@ -74,12 +78,3 @@ def choose_scale(model_nm: float | None, section_nm: float | None) -> list[float
     if model_nm is None or section_nm is None or abs(section_nm / model_nm - 1) < SAME_SCALE:
         return None
     return [section_nm / model_nm] * 2
-
-
-def _check_installed(wanted: str) -> None:
-    """Raises BenchError where the package is missing."""
-    if importlib.util.find_spec("synapse_net") is None:
-        raise BenchError(
-            f"{wanted} needs the package synapse_net, which is not installed: install the extra "
-            "synapse_net of pyproject.toml"
-        )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bench.core.files import write_json, write_whole
+from bench.core.files import write_binary, write_json
 from bench.inference.blends import Blend
 from bench.inference.feeding import Moments
 from bench.inference.prediction import SectionPrediction
@@ -99,28 +99,20 @@ class TileStore:
 
 @dataclass(frozen=True, eq=False)
 class _Channel:
-    """A channel on disk.
-
-    Attributes:
-        probability: All channels (channels, y, x).
-        number: Which of them.
-    """
+    """One of the channels (channels, y, x) on disk."""
 
     probability: Any
     number: int
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape (y, x)."""
         return tuple(self.probability.shape[1:])
 
     @property
     def size(self) -> int:
-        """Number of pixels."""
         return math.prod(self.shape)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Some of its rows."""
         return np.asarray(self.probability[self.number, rows])
 
 
@@ -148,12 +140,7 @@ def store_maps(folder: Path, prediction: SectionPrediction) -> None:
 
 def write_map(path: Path, pixels: np.ndarray) -> None:
     """Writes a map (y, x) whole."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, np.ascontiguousarray(pixels))
-
-    write_whole(path, write)
+    write_binary(path, lambda file: np.save(file, np.ascontiguousarray(pixels)))
 
 
 def has_maps(folder: Path) -> bool:

@@ -74,11 +74,6 @@ class TiledSection:
     halo_px: int
     moments: Moments
 
-    @classmethod
-    def cut(cls, raw: Pixels, tile_px: int, halo_px: int) -> "TiledSection":
-        """Cuts a section."""
-        return cls(raw, tile_px, halo_px, Moments.of(raw))
-
     def corners(self) -> list[Corner]:
         """The first pixel of every tile, row by row."""
         height, width = self.raw.shape
@@ -96,48 +91,8 @@ class TiledSection:
         rows, columns = (
             mirror_indices(side, self.tile_px, self.halo_px) for side in self.raw.shape
         )
-        return np.stack(
-            [
-                self.moments.apply(
-                    _read_window(self.raw, rows[y : y + edge], columns[x : x + edge])
-                )
-                for y, x in corners
-            ]
-        )
-
-
-def predict_section(
-    network: torch.nn.Module,
-    raw: np.ndarray,
-    *,
-    tile_px: int,
-    halo_px: int,
-    compute: Compute,
-    batch_size: int | None = None,
-) -> np.ndarray:
-    """Applies a network to a section, tile by tile.
-
-    Args:
-        network: From normalised (batch, 1, y, x) to logits (batch, channels, y, x).
-        raw: Section (y, x) of any bit depth.
-        tile_px: Edge of a tile.
-        halo_px: Width of the halo; its predictions are cut off.
-        compute: Device and precision; the network is on the device.
-        batch_size: Tiles at a time: memory, not the result, depends on it; fitting the device
-            if not given.
-
-    Returns:
-        Probabilities (channels, y, x) as uint8: p is stored as round(255 p).
-    """
-    (probability,) = predict_sections(
-        network,
-        [raw],
-        tile_px=tile_px,
-        halo_px=halo_px,
-        compute=compute,
-        batch_size=batch_size,
-    )
-    return probability
+        windows = ((rows[y : y + edge], columns[x : x + edge]) for y, x in corners)
+        return np.stack([self.moments.apply(_read_window(self.raw, *each)) for each in windows])
 
 
 def predict_sections(
@@ -149,13 +104,22 @@ def predict_sections(
     compute: Compute,
     batch_size: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Applies a network to sections one after the other, as predict_section does to each.
+    """Applies a network to sections one after the other, tile by tile.
 
     All tiles have one shape, so those of several sections share batches. Sections are read as
     their tiles are needed: memory does not grow with their number.
 
+    Args:
+        network: From normalised (batch, 1, y, x) to logits (batch, channels, y, x).
+        sections: Sections (y, x) of any bit depth.
+        tile_px: Edge of a tile.
+        halo_px: Width of the halo; its predictions are cut off.
+        compute: Device and precision; the network is on the device.
+        batch_size: Tiles at a time: memory, not the result, depends on it; fitting the device
+            if not given.
+
     Yields:
-        Probabilities (channels, y, x) as uint8 of every section, in order.
+        Probabilities (channels, y, x) of every section as uint8, in order: p is round(255 p).
     """
     network.eval()
     size = batch_size or fit_batch(compute, tile_px + 2 * halo_px)
@@ -205,8 +169,7 @@ class _Tile:
 
 
 def _cut_tiles(raw: Pixels, tile_px: int, halo_px: int) -> Iterator[_Tile]:
-    """Yields the tiles of a section (y, x), normalised."""
-    section = TiledSection.cut(raw, tile_px, halo_px)
+    section = TiledSection(raw, tile_px, halo_px, Moments.of(raw))
     canvas = _Canvas(raw.shape)
     corners = section.corners()
     for corner in corners:

@@ -1,6 +1,7 @@
 """What is counted at every threshold of a probability map of 256 levels, and its curves."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from operator import add
 
 import numpy as np
 
@@ -24,9 +25,7 @@ class ScoreHistogram:
     background: np.ndarray
 
     def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
-        return ScoreHistogram(
-            self.foreground + other.foreground, self.background + other.background
-        )
+        return ScoreHistogram(*map(add, vars(self).values(), vars(other).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +51,7 @@ class ThresholdCounts:
     matched_iou: np.ndarray
 
     def __add__(self, other: "ThresholdCounts") -> "ThresholdCounts":
-        names = [field.name for field in fields(self)]
-        return ThresholdCounts(*(getattr(self, name) + getattr(other, name) for name in names))
+        return ThresholdCounts(*map(add, vars(self).values(), vars(other).values()))
 
 
 def histogram_scores(*, truth: np.ndarray, probability: np.ndarray) -> ScoreHistogram:

@@ -82,14 +82,9 @@ class Matching:
 
 @dataclass(frozen=True, eq=False)
 class _Contingency:
-    """Areas of the instances of two label images and of their overlaps, without background.
+    """Areas (px, by ascending id) of the instances of two label images, without background.
 
-    Attributes:
-        truth_areas: Area of each true instance, px, by ascending id.
-        predicted_areas: Area of each predicted instance, px, by ascending id.
-        truth_index: Position in ``truth_areas`` of each pair that overlaps.
-        predicted_index: Position in ``predicted_areas`` of each such pair.
-        intersections: Pixels each such pair shares.
+    Of each pair that overlaps, the places of both in these, and the pixels that it shares.
     """
 
     truth_areas: np.ndarray
@@ -123,11 +118,8 @@ def match_instances(*, truth: np.ndarray, prediction: np.ndarray) -> Matching:
     _check_labels("truth", truth)
     _check_labels("prediction", prediction)
     found = count_overlaps(truth, prediction)
-    unions = (
-        found.truth_areas[found.truth_index]
-        + found.predicted_areas[found.predicted_index]
-        - found.intersections
-    )
+    truth_areas = found.truth_areas[found.truth_index]
+    unions = truth_areas + found.predicted_areas[found.predicted_index] - found.intersections
     above = [
         found.intersections * threshold.denominator > unions * threshold.numerator
         for threshold in THRESHOLDS
@@ -167,7 +159,6 @@ def panoptic_quality(matching: Matching) -> float:
 
 
 def _count_both(matching: Matching) -> int:
-    """Instances of truth and prediction together."""
     return matching.truth_instances + matching.predicted_instances
 
 
@@ -238,7 +229,6 @@ def count_pairs(
 
 
 def _has_32_bits(ids: np.ndarray) -> bool:
-    """Whether all ids, 0 and above, fit into 32 bits."""
     return ids.dtype.itemsize <= 4 or int(ids.max(initial=0)) < 2**32
 
 
@@ -262,7 +252,6 @@ def _sum_pixels(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _check_labels(name: str, labels: np.ndarray) -> None:
-    """Raises BenchError for an array that does not hold instance ids."""
     if labels.dtype.kind not in "iu":
         raise BenchError(
             f"{name} must hold integer instance ids, received {labels.dtype}: "

@@ -1,6 +1,7 @@
 """Overlap of two masks, pixel by pixel: Dice, IoU, precision and recall."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 import numpy as np
 
@@ -29,12 +30,7 @@ class PixelCounts:
     true_negative: int = 0
 
     def __add__(self, other: "PixelCounts") -> "PixelCounts":
-        return PixelCounts(
-            self.true_positive + other.true_positive,
-            self.false_positive + other.false_positive,
-            self.false_negative + other.false_negative,
-            self.true_negative + other.true_negative,
-        )
+        return PixelCounts(*map(add, astuple(self), astuple(other)))
 
     @property
     def both_empty(self) -> bool:

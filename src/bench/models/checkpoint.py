@@ -66,15 +66,8 @@ def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> No
     """
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     write_whole(path, lambda temporary: save_file(weights, temporary))
-    write_json(
-        path.with_suffix(".json"),
-        {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "weights_sha256": file_sha256(path),
-            **dataclasses.asdict(info),
-        },
-    )
+    head = {"format": _FORMAT, "version": _VERSION, "weights_sha256": file_sha256(path)}
+    write_json(path.with_suffix(".json"), head | dataclasses.asdict(info))
 
 
 def load_info(path: Path) -> ModelInfo:
@@ -105,7 +98,6 @@ def load_info(path: Path) -> ModelInfo:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    """Reads the JSON file of a checkpoint, without its format and version, which are checked."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -123,10 +115,9 @@ def _read_description(path: Path) -> dict[str, Any]:
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """Reads the tensors of a safetensors file, by name."""
     try:
-        weights: dict[str, torch.Tensor] = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise BenchError(f"{path} is not a whole safetensors file ({error})") from error
-    return weights
 
 
 def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
@@ -143,13 +134,7 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
 
 @dataclass(frozen=True)
 class _Transfer:
-    """How many of a network's tensors came from the source.
-
-    Attributes:
-        transferred: Tensors whose name and shape were found in the source.
-        total: Tensors of the network.
-        reinitialised: Names of the others, which keep their random weights.
-    """
+    """How many of a network's tensors came from the source; the others keep random weights."""
 
     transferred: int
     total: int

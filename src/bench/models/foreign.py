@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.core.files import write_whole
+from bench.core.files import write_binary
 from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
@@ -49,7 +49,6 @@ class _Content:
 
 
 def _find_file(path: Path) -> Path:
-    """Returns the file of a checkpoint that may be given as its folder."""
     if path.is_file():
         return path
     for name in ("best.pt", "latest.pt"):
@@ -65,7 +64,6 @@ def _find_file(path: Path) -> Path:
 
 
 def _read_checkpoint(file: Path, content: dict[Any, Any]) -> _Content:
-    """Finds the model in the checkpoint of a torch_em trainer."""
     weights = content.get("model_state")
     if not isinstance(weights, dict):
         keys = ", ".join(sorted(map(str, content))[:9])
@@ -78,10 +76,9 @@ def _read_checkpoint(file: Path, content: dict[Any, Any]) -> _Content:
     kind = str(init.get("model_class"))
     if kind not in (*_UNETS, _ON_MANY_GPUS) or not isinstance(settings, dict):
         raise _refuse(file, f"holds a network of class {kind}")
-    strange = {key: name_of(value) for key, value in settings.items() if key.endswith("_impl")}
-    for key, name in strange.items():
-        if name not in _PARTS:
-            raise _refuse(file, f"has the {key} {name}")
+    for key, value in settings.items():
+        if key.endswith("_impl") and name_of(value) not in _PARTS:
+            raise _refuse(file, f"has the {key} {name_of(value)}")
     if settings.get("postprocessing") is not None or settings.get("return_side_outputs"):
         raise _refuse(file, "has more than one output or a postprocessing")
     activation = settings.get("final_activation")
@@ -96,7 +93,6 @@ def _read_checkpoint(file: Path, content: dict[Any, Any]) -> _Content:
 
 
 def _read_module(file: Path, module: Any) -> _Content:
-    """Finds the model in a pickled module."""
     if name_of(module) not in _UNETS:
         raise _refuse(file, f"is a {name_of(module)}")
     attributes = attributes_of(module)
@@ -112,7 +108,6 @@ def _read_module(file: Path, module: Any) -> _Content:
 
 
 def _collect_tensors(file: Path, module: Any, prefix: str, weights: dict[str, Any]) -> None:
-    """Collects the tensors of a pickled module and its children under their full names."""
     attributes = attributes_of(module)
     for values in (attributes["_parameters"], attributes["_buffers"]):
         weights.update({f"{prefix}{name}": t for name, t in values.items() if t is not None})
@@ -126,7 +121,6 @@ def _collect_tensors(file: Path, module: Any, prefix: str, weights: dict[str, An
 
 
 def _refuse(file: Path, reason: str) -> BenchError:
-    """Builds the error for a file that holds something else than we can use."""
     return BenchError(
         f"a model must be a U-Net of torch_em from one channel to probabilities, {file} "
         f"{reason}: choose another"
@@ -135,14 +129,7 @@ def _refuse(file: Path, reason: str) -> BenchError:
 
 @dataclass(frozen=True)
 class _ForeignModel:
-    """A model of another program.
-
-    Attributes:
-        architecture: Row of NETWORKS.
-        ndim: Dimensions that it sees: 2, or 3.
-        arguments: Arguments of the row's builder.
-        weights: Tensors by name, those of the builder's network.
-    """
+    """A model of another program, as the builder of a row of NETWORKS makes it."""
 
     architecture: str
     ndim: int
@@ -178,7 +165,6 @@ def read_foreign(path: Path, *, trust: bool = False) -> _ForeignModel:
 
 
 def _interpret(file: Path, content: _Content) -> _ForeignModel:
-    """Derives the builder's arguments from tensors, and checks that it builds these tensors."""
     if content.activation not in _SIGMOID:
         raise _refuse(file, f"ends in a {content.activation} where a Sigmoid is needed")
     weights = content.weights
@@ -206,7 +192,6 @@ def _interpret(file: Path, content: _Content) -> _ForeignModel:
 def _check_tensors(
     file: Path, architecture: str, arguments: dict[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> None:
-    """Refuses tensors that are not those of the network, by name and shape."""
     with torch.device("meta"):
         expected = build_model(architecture, arguments).state_dict()
     for name in sorted(expected.keys() | weights.keys()):
@@ -309,10 +294,5 @@ def write_synapsenet_file(
     """
     network = build_torch_em_unet2d(**arguments, activation="Sigmoid")
     network.load_state_dict(dict(weights))
-
-    def write(temporary: Path) -> None:
-        # Given a path, torch.save writes the name of the file into it.
-        with temporary.open("wb") as opened:
-            torch.save(network, opened)
-
-    write_whole(path, write)
+    # Given a path, torch.save would write the name of the file into it.
+    write_binary(path, lambda file: torch.save(network, file))

@@ -30,12 +30,7 @@ _KNOWN = re.compile(
 
 
 class _StandIn:
-    """Holds the place of an object that a pickle describes.
-
-    Attributes:
-        name: Full name of what the pickle names, such as ``torch_em.model.unet.UNet2d``.
-        state: What the pickle gives the object as its state.
-    """
+    """Holds the place of an object that a pickle describes, with its full name and its state."""
 
     name = ""
 
@@ -108,7 +103,6 @@ def _no_safe_globals() -> Iterator[None]:
 
 
 def _unreadable(path: Path, error: Exception) -> BenchError:
-    """Builds the error for a file that torch cannot read: anything may go wrong in one."""
     # torch puts a page of advice for programmers around the reason.
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     reason = (text.strip() or type(error).__name__).splitlines()[0]

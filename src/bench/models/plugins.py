@@ -163,7 +163,6 @@ def _version_of(module: ModuleType, distribution: str) -> str:
 
 
 def _hash_sources(file: Path) -> str:
-    """A hash of a module's file, or of all sources of its package."""
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     hashes = [[each.relative_to(file.parent).as_posix(), file_sha256(each)] for each in files]
     return json_sha256(hashes)[:_DIGITS]

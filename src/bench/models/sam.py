@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.core.files import write_whole
+from bench.core.files import write_binary
 from bench.errors import BenchError
 
 SAM, DECODER = "sam.", "instance_decoder."
@@ -81,17 +81,11 @@ def build_sam(
         decoder_features: Features of the decoder's finest level; 0 for no decoder.
         transposed: Whether the decoder upsamples by transposed convolutions.
     """
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        TwoWayTransformer,
-    )
-    from segment_anything.modeling import Sam as SegmentAnything
+    from segment_anything import modeling
 
     grid = image_px // patch_px
-    sam = SegmentAnything(
-        image_encoder=ImageEncoderViT(
+    sam = modeling.Sam(
+        image_encoder=modeling.ImageEncoderViT(
             img_size=image_px,
             patch_size=patch_px,
             depth=depth,
@@ -105,15 +99,15 @@ def build_sam(
             global_attn_indexes=tuple(global_blocks),
             out_chans=_NECK_CHANNELS,
         ),
-        prompt_encoder=PromptEncoder(
+        prompt_encoder=modeling.PromptEncoder(
             embed_dim=_NECK_CHANNELS,
             image_embedding_size=(grid, grid),
             input_image_size=(image_px, image_px),
             mask_in_chans=_MASK_CHANNELS,
         ),
-        mask_decoder=MaskDecoder(
+        mask_decoder=modeling.MaskDecoder(
             num_multimask_outputs=masks,
-            transformer=TwoWayTransformer(
+            transformer=modeling.TwoWayTransformer(
                 depth=_PROMPT_LAYERS,
                 embedding_dim=_NECK_CHANNELS,
                 mlp_dim=_PROMPT_MLP,
@@ -126,12 +120,10 @@ def build_sam(
         pixel_mean=list(_PIXEL_MEAN),
         pixel_std=list(_PIXEL_STD),
     )
-    unetr = _build_unetr(sam.image_encoder, decoder_features, transposed)
-    return SamNetwork(sam, unetr)
+    return SamNetwork(sam, _build_unetr(sam.image_encoder, decoder_features, transposed))
 
 
 def _build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
-    """Builds micro_sam's decoder behind SAM's image encoder."""
     if not features:
         return None
     from torch_em.model import UNETR
@@ -272,10 +264,5 @@ def write_sam_file(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     parts = {n.removeprefix(DECODER): t for n, t in weights.items() if n.startswith(DECODER)}
     if parts:
         content["decoder_state"] = parts
-
-    def write(temporary: Path) -> None:
-        # Given a path, torch.save writes the name of the file into it.
-        with temporary.open("wb") as opened:
-            torch.save(content, opened)
-
-    write_whole(path, write)
+    # Given a path, torch.save would write the name of the file into it.
+    write_binary(path, lambda file: torch.save(content, file))

@@ -38,73 +38,45 @@ class PublishedFile:
     digest: str
 
 
-# The image encoder and mask decoder, then the decoder for automatic segmentation if published.
+_XXH128 = {
+    "vit_b_em_organelles": "f3bf2ed83d691456bae2c3f9a05fb438",
+    "vit_b_em_organelles_decoder": "bb6398956a6b0132c26b631c14f95ce2",
+    "vit_l_em_organelles": "810b084b6e51acdbf760a993d8619f2d",
+    "vit_l_em_organelles_decoder": "334877640bfdaaabce533e3252a17294",
+    "vit_b_lm": "fe9252a29f3f4ea53c15a06de471e186",
+    "vit_b_lm_decoder": "708b15ac620e235f90bb38612c4929ba",
+    "vit_l_lm": "017f20677997d628426dec80a8018f9d",
+    "vit_l_lm_decoder": "2faeafa03819dfe03e7c46a44aaac64a",
+    "vit_b": "6923c33df3637b6a922d7682bfc9a86b",
+    "vit_l": "a82beb3c660661e3dd38d999cc860e9a",
+    "vit_h": "97698fac30bd929c2e6d8d8cc15933c2",
+}
+
+
+def _of_micro_sam(name: str, folder: str) -> tuple[PublishedFile, ...]:
+    """The image encoder and mask decoder, then the decoder for automatic segmentation."""
+    address = f"{_BIOIMAGE}/{folder}/1.2/files/{name[:5]}"
+    decoder = f"{name}_decoder"
+    return (
+        PublishedFile(name, f"{address}.pt", _XXH128[name]),
+        PublishedFile(decoder, f"{address}_decoder.pt", _XXH128[decoder]),
+    )
+
+
+def _of_meta(name: str, file: str) -> tuple[PublishedFile, ...]:
+    return (PublishedFile(name, f"{_META}/{file}", _XXH128[name]),)
+
+
 PUBLISHED: dict[str, tuple[PublishedFile, ...]] = {
     files[0].name: files
     for files in (
-        (
-            PublishedFile(
-                "vit_b_em_organelles",
-                f"{_BIOIMAGE}/noisy-ox/1.2/files/vit_b.pt",
-                "f3bf2ed83d691456bae2c3f9a05fb438",
-            ),
-            PublishedFile(
-                "vit_b_em_organelles_decoder",
-                f"{_BIOIMAGE}/noisy-ox/1.2/files/vit_b_decoder.pt",
-                "bb6398956a6b0132c26b631c14f95ce2",
-            ),
-        ),
-        (
-            PublishedFile(
-                "vit_l_em_organelles",
-                f"{_BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt",
-                "810b084b6e51acdbf760a993d8619f2d",
-            ),
-            PublishedFile(
-                "vit_l_em_organelles_decoder",
-                f"{_BIOIMAGE}/humorous-crab/1.2/files/vit_l_decoder.pt",
-                "334877640bfdaaabce533e3252a17294",
-            ),
-        ),
-        (
-            PublishedFile(
-                "vit_b_lm",
-                f"{_BIOIMAGE}/diplomatic-bug/1.2/files/vit_b.pt",
-                "fe9252a29f3f4ea53c15a06de471e186",
-            ),
-            PublishedFile(
-                "vit_b_lm_decoder",
-                f"{_BIOIMAGE}/diplomatic-bug/1.2/files/vit_b_decoder.pt",
-                "708b15ac620e235f90bb38612c4929ba",
-            ),
-        ),
-        (
-            PublishedFile(
-                "vit_l_lm",
-                f"{_BIOIMAGE}/idealistic-rat/1.2/files/vit_l.pt",
-                "017f20677997d628426dec80a8018f9d",
-            ),
-            PublishedFile(
-                "vit_l_lm_decoder",
-                f"{_BIOIMAGE}/idealistic-rat/1.2/files/vit_l_decoder.pt",
-                "2faeafa03819dfe03e7c46a44aaac64a",
-            ),
-        ),
-        (
-            PublishedFile(
-                "vit_b", f"{_META}/sam_vit_b_01ec64.pth", "6923c33df3637b6a922d7682bfc9a86b"
-            ),
-        ),
-        (
-            PublishedFile(
-                "vit_l", f"{_META}/sam_vit_l_0b3195.pth", "a82beb3c660661e3dd38d999cc860e9a"
-            ),
-        ),
-        (
-            PublishedFile(
-                "vit_h", f"{_META}/sam_vit_h_4b8939.pth", "97698fac30bd929c2e6d8d8cc15933c2"
-            ),
-        ),
+        _of_micro_sam("vit_b_em_organelles", "noisy-ox"),
+        _of_micro_sam("vit_l_em_organelles", "humorous-crab"),
+        _of_micro_sam("vit_b_lm", "diplomatic-bug"),
+        _of_micro_sam("vit_l_lm", "idealistic-rat"),
+        _of_meta("vit_b", "sam_vit_b_01ec64.pth"),
+        _of_meta("vit_l", "sam_vit_l_0b3195.pth"),
+        _of_meta("vit_h", "sam_vit_h_4b8939.pth"),
     )
 }
 
@@ -142,13 +114,7 @@ def read_published(name: str, table: Mapping[str, Any] = PUBLISHED) -> dict[str,
 
 
 def _fetch_file(model: str, file: PublishedFile, folder: Path) -> Path:
-    """Returns the path of a published file with the right content.
-
-    A file of other content is not touched: it may be the user's own.
-
-    Raises:
-        BenchError: If the file's hash differs, or it cannot be fetched.
-    """
+    """Returns the path of a published file; one of other content may be the user's: it stays."""
     import pooch
 
     path = folder / file.name

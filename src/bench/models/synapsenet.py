@@ -58,134 +58,59 @@ class PublishedModel:
         return TILES[self.ndim][1]
 
 
-_MODELS = (
-    PublishedModel(
-        name="vesicles_2d",
-        address="https://owncloud.gwdg.de/index.php/s/d72QIvdX6LsgXip/download",
-        sha256="eb0b74f7000a0e6a25b626078e76a9452019f2d1ea6cf2033073656f4f055df1",
-        pixel_size_nm=1.35,
-        ndim=2,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="vesicles_2d_maus",
-        address="https://owncloud.gwdg.de/index.php/s/sZ8woLr0zs5zOpv/download",
-        sha256="01506895df6343fc33ffc9c9eb3f975bf42eb4eaaaf4848bac83b57f1b46e460",
-        pixel_size_nm=1.35,
-        ndim=2,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="vesicles_3d",
-        address="https://owncloud.gwdg.de/index.php/s/A425mkAOSqePDhx/download",
-        sha256="b329ec1f57f305099c984fbb3d7f6ae4b0ff51ec2fa0fa586df52dad6b84cf29",
-        pixel_size_nm=1.35,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="vesicles_3d_endbulb",
-        address="https://owncloud.gwdg.de/index.php/s/16tmnWrEDpYIMzU/download",
-        sha256="8582c7e3e5f16ef2bf34d6f9e34644862ca3c76835c9e7d44475c9dd7891d228",
-        pixel_size_nm=1.35,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="vesicles_3d_innerear",
-        address="https://owncloud.gwdg.de/index.php/s/UFUCYivsCxrqISX/download",
-        sha256="924f0f7cfb648a3a6931c1d48d8b1fdc6c0c0d2cb3330fe2cae49d13e7c3b69d",
-        pixel_size_nm=1.35,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="vesicles_cryo",
-        address="https://owncloud.gwdg.de/index.php/s/e2lVdxjCJuZkLJm/download",
-        sha256="782f5a21c3cda82c4e4eaeccc754774d5aaed5929f8496eb018aad7daf91661b",
-        pixel_size_nm=1.35,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="mitochondria",
-        address="https://owncloud.gwdg.de/index.php/s/1T542uvzfuruahD/download",
-        sha256="24625018a5968b36f39fa9d73b121a32e8f66d0f2c0540d3df2e1e39b3d58186",
-        pixel_size_nm=2.07,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="mitochondria2",
-        address="https://owncloud.gwdg.de/index.php/s/jivHzhpsqXN3PoH/download",
-        sha256="0ec4c48fb67ebcdf1c2a86710e1d5e40519758b867e49a6999d155e8eb15d459",
-        pixel_size_nm=2.87,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-    ),
-    PublishedModel(
-        name="active_zone",
-        address="https://owncloud.gwdg.de/index.php/s/wpea9FH9waG4zJd/download",
-        sha256="c23652a8fe06daa113546af6d3200c4c1dcc79917056c6ed7357b8c93548372a",
-        pixel_size_nm=1.38,
-        ndim=3,
-        outputs=("foreground", "distance"),
-    ),
-    PublishedModel(
-        name="compartments",
-        address="https://owncloud.gwdg.de/index.php/s/DnFDeTmDDmZrDDX/download",
-        sha256="527983720f9eb215c45c4f4493851fd6551810361eda7b79f185a0d304274ee1",
-        pixel_size_nm=3.47,
-        ndim=3,
-        outputs=("boundary", "distance"),
-    ),
-    PublishedModel(
-        name="ribbon",
-        address="https://owncloud.gwdg.de/index.php/s/S3b5l0liPP1XPYA/download",
-        sha256="7c947f0ddfabe51a41d9d05c0a6ca7d6b238f43df2af8fffed5552d09bb075a9",
-        pixel_size_nm=1.188,
-        ndim=3,
-        outputs=("ribbon", "presynaptic_density", "membrane"),
-    ),
-    # Their second channel is a segmentation of the mitochondria.
-    PublishedModel(
-        name="cristae",
-        address="https://owncloud.gwdg.de/index.php/s/Df7OUOyQ1Kc2eEO/download",
-        sha256="f96c90484f4ea92ac0515a06e389cc117580f02c2aacdc44b5828820cf38c3c3",
-        pixel_size_nm=1.44,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-        in_channels=2,
-    ),
-    PublishedModel(
-        name="cristae2",
-        address="https://owncloud.gwdg.de/index.php/s/qe0R5pRgH2m0pQ5/download",
-        sha256="0864945698862df043adc51c0034289a579b0622a61164e5ebd00a24ee25d075",
-        pixel_size_nm=1.44,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-        in_channels=2,
-    ),
-    PublishedModel(
-        name="cristae3",
-        address="https://owncloud.gwdg.de/index.php/s/51X1et8d7pOfdhU/download",
-        sha256="5cb8699487bd21204071cbfb784a7f5c2bb6ab5f347a9d02a913aa27ae70eca4",
-        pixel_size_nm=1.44,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-        in_channels=2,
-    ),
-    PublishedModel(
-        name="cristae4",
-        address="https://owncloud.gwdg.de/index.php/s/XoepbLjeT4csq1t/download",
-        sha256="214bf0848c2c3c7459a576c5d46416750e1b9947002674545904f069ddc75066",
-        pixel_size_nm=1.74,
-        ndim=3,
-        outputs=FOREGROUND_BOUNDARY,
-        in_channels=2,
-    ),
-)
-SYNAPSENET = {model.name: model for model in _MODELS}
+_SHA256 = {
+    "vesicles_2d": "eb0b74f7000a0e6a25b626078e76a9452019f2d1ea6cf2033073656f4f055df1",
+    "vesicles_2d_maus": "01506895df6343fc33ffc9c9eb3f975bf42eb4eaaaf4848bac83b57f1b46e460",
+    "vesicles_3d": "b329ec1f57f305099c984fbb3d7f6ae4b0ff51ec2fa0fa586df52dad6b84cf29",
+    "vesicles_3d_endbulb": "8582c7e3e5f16ef2bf34d6f9e34644862ca3c76835c9e7d44475c9dd7891d228",
+    "vesicles_3d_innerear": "924f0f7cfb648a3a6931c1d48d8b1fdc6c0c0d2cb3330fe2cae49d13e7c3b69d",
+    "vesicles_cryo": "782f5a21c3cda82c4e4eaeccc754774d5aaed5929f8496eb018aad7daf91661b",
+    "mitochondria": "24625018a5968b36f39fa9d73b121a32e8f66d0f2c0540d3df2e1e39b3d58186",
+    "mitochondria2": "0ec4c48fb67ebcdf1c2a86710e1d5e40519758b867e49a6999d155e8eb15d459",
+    "active_zone": "c23652a8fe06daa113546af6d3200c4c1dcc79917056c6ed7357b8c93548372a",
+    "compartments": "527983720f9eb215c45c4f4493851fd6551810361eda7b79f185a0d304274ee1",
+    "ribbon": "7c947f0ddfabe51a41d9d05c0a6ca7d6b238f43df2af8fffed5552d09bb075a9",
+    "cristae": "f96c90484f4ea92ac0515a06e389cc117580f02c2aacdc44b5828820cf38c3c3",
+    "cristae2": "0864945698862df043adc51c0034289a579b0622a61164e5ebd00a24ee25d075",
+    "cristae3": "5cb8699487bd21204071cbfb784a7f5c2bb6ab5f347a9d02a913aa27ae70eca4",
+    "cristae4": "214bf0848c2c3c7459a576c5d46416750e1b9947002674545904f069ddc75066",
+}
+
+
+def _row(
+    name: str,
+    share: str,
+    pixel_size_nm: float,
+    ndim: int,
+    outputs: tuple[str, ...] = FOREGROUND_BOUNDARY,
+    in_channels: int = 1,
+) -> PublishedModel:
+    """A model by the name of its share in the cloud of its authors."""
+    address = f"https://owncloud.gwdg.de/index.php/s/{share}/download"
+    return PublishedModel(name, address, _SHA256[name], pixel_size_nm, ndim, outputs, in_channels)
+
+
+SYNAPSENET = {
+    row.name: row
+    for row in (
+        _row("vesicles_2d", "d72QIvdX6LsgXip", 1.35, 2),
+        _row("vesicles_2d_maus", "sZ8woLr0zs5zOpv", 1.35, 2),
+        _row("vesicles_3d", "A425mkAOSqePDhx", 1.35, 3),
+        _row("vesicles_3d_endbulb", "16tmnWrEDpYIMzU", 1.35, 3),
+        _row("vesicles_3d_innerear", "UFUCYivsCxrqISX", 1.35, 3),
+        _row("vesicles_cryo", "e2lVdxjCJuZkLJm", 1.35, 3),
+        _row("mitochondria", "1T542uvzfuruahD", 2.07, 3),
+        _row("mitochondria2", "jivHzhpsqXN3PoH", 2.87, 3),
+        _row("active_zone", "wpea9FH9waG4zJd", 1.38, 3, ("foreground", "distance")),
+        _row("compartments", "DnFDeTmDDmZrDDX", 3.47, 3, ("boundary", "distance")),
+        _row("ribbon", "S3b5l0liPP1XPYA", 1.188, 3, ("ribbon", "presynaptic_density", "membrane")),
+        # Their second channel is a segmentation of the mitochondria.
+        _row("cristae", "Df7OUOyQ1Kc2eEO", 1.44, 3, in_channels=2),
+        _row("cristae2", "qe0R5pRgH2m0pQ5", 1.44, 3, in_channels=2),
+        _row("cristae3", "51X1et8d7pOfdhU", 1.44, 3, in_channels=2),
+        _row("cristae4", "XoepbLjeT4csq1t", 1.74, 3, in_channels=2),
+    )
+}
 
 
 def fetch_synapsenet(name: str, table: Mapping[str, PublishedModel] = SYNAPSENET) -> Path:
@@ -287,7 +212,6 @@ def _download(model: PublishedModel, path: Path) -> None:
 
 
 def _remedy_without_network(model: PublishedModel, path: Path) -> str:
-    """What a user without a connection can do, with all that is needed to do it."""
     return (
         f"fetch it elsewhere and put it at {path} (file name {model.name}, SHA-256 "
         f"{model.sha256}), or set source to random, runs:/ID or a file"

@@ -29,7 +29,6 @@ class _ChannelNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """The gradient of the image."""
         image, mean, scale = ctx.saved_tensors
         found = torch.empty_like(image)
         for one in range(len(image)):
@@ -89,14 +88,13 @@ def build_torch_em_unet2d(
     """Builds the U-Net as torch_em has it, of nothing but its own and torch's modules."""
     from torch_em.model import UNet2d
 
-    network: torch.nn.Module = UNet2d(
+    return UNet2d(
         in_channels=in_channels,
         out_channels=out_channels,
         depth=depth,
         initial_features=features,
         final_activation=activation,
     )
-    return network
 
 
 def _replace_norms(network: torch.nn.Module) -> None:

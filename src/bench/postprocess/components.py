@@ -72,7 +72,6 @@ def _find_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @numba.njit(cache=True, nogil=True)
 def _enlarge(runs: np.ndarray, parent: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Copies runs and their parents to the front of longer arrays."""
     more_runs, more_parents = np.empty((size, 2), np.int32), np.empty(size, np.intp)
     more_runs[: parent.size] = runs
     more_parents[: parent.size] = parent
@@ -142,7 +141,6 @@ def _number_runs(runs: np.ndarray, parent: np.ndarray, min_area_px: int) -> tupl
 def _write_runs(
     labels: np.ndarray, first_of_row: np.ndarray, runs: np.ndarray, ids: np.ndarray
 ) -> None:
-    """Writes the ids of runs into labels of zeros."""
     for row in range(labels.shape[0]):
         for run in range(first_of_row[row], first_of_row[row + 1]):
             if ids[run]:

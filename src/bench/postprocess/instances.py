@@ -26,13 +26,6 @@ class Instances:
     foreground_before_px: int
     foreground_after_px: int
 
-    @property
-    def removed_fraction(self) -> float:
-        """Share of the mask's foreground that was removed; 0 for an empty mask."""
-        if self.foreground_before_px == 0:
-            return 0.0
-        return 1 - self.foreground_after_px / self.foreground_before_px
-
 
 def clean_mask(mask: np.ndarray, *, opening_radius_px: int, min_area_px: int) -> Instances:
     """Opens a mask, labels its 4-connected components and drops the small ones.

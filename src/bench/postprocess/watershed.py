@@ -49,11 +49,7 @@ _DEFAULT_RULE, _DEFAULT_DEPTH_PX, _DEFAULT_AREA_SHARE = (0.65, 2.0), 4, 0.25
 
 
 def separate_instances(
-    foreground: np.ndarray,
-    boundary: np.ndarray,
-    *,
-    mask: np.ndarray,
-    settings: WatershedSettings,
+    foreground: np.ndarray, boundary: np.ndarray, *, mask: np.ndarray, settings: WatershedSettings
 ) -> np.ndarray:
     """Cuts the components of a mask along predicted boundaries.
 
@@ -209,7 +205,6 @@ def find_best(scores: dict[WatershedSettings, dict[str, float]]) -> WatershedSet
 def _describe(
     settings: WatershedSettings, scores: dict[str, float], *, chosen: bool
 ) -> dict[str, float | int | str]:
-    """A row of the table of what was tried."""
     separation = "components" if settings == COMPONENTS else "watershed"
     numbers = {name: value for name, value in asdict(settings).items() if name != "origin"}
     return {"separation": separation} | numbers | scores | {"chosen": "yes" if chosen else ""}
@@ -253,7 +248,6 @@ def _separate_by_all(
 
 
 def _check_probabilities(*, foreground: np.ndarray, boundary: np.ndarray, mask: np.ndarray) -> None:
-    """Raises BenchError for what is not one section's probabilities and mask or labels."""
     as_mask(mask)
     for name, probability in (("foreground", foreground), ("boundary", boundary)):
         if probability.dtype != np.uint8 or probability.shape != mask.shape:

@@ -30,7 +30,6 @@ from bench.recipe.recipe import Recipe
 # Pixel sizes that differ by more are reported: one of them is probably wrong.
 _REPORTED_FACTOR = 2
 log = logging.getLogger(__name__)
-_NAMES = ("instances", "probability")
 
 
 @dataclass(frozen=True)
@@ -163,12 +162,7 @@ class RecipePredictor:
         return turn_back(found, SYMMETRIES[each.symmetry].inverse)
 
     def predict_tiles(
-        self,
-        each: Pass,
-        raw: np.ndarray,
-        pixel_size_nm: float | None,
-        folder: Path,
-        batches: slice,
+        self, each: Pass, raw: np.ndarray, pixel_size_nm: float | None, folder: Path, batches: slice
     ) -> None:
         """Predicts some batches of a pass's tiles, beside other processes that predict others."""
         tiles = self.tiles_of(folder, each)
@@ -232,18 +226,14 @@ def segment_array(
     for number, raw in enumerate(sections):
         place = number if images.ndim == 3 else ...
         with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
-            maps = predictor.predict(raw, pixel_size_nm, Path(folder) / "tiles", _ignore_steps)
+            tiles = Path(folder) / "tiles"
+            maps = predictor.predict(raw, pixel_size_nm, tiles, lambda more: None)
         instances[place] = predictor.recipe.segment(maps, pixel_size_nm).labels
         probability[place] = maps.foreground.astype(np.float32) / TOP_LEVEL
-    return dict(zip(_NAMES, (instances, probability), strict=True))
-
-
-def _ignore_steps(more: int) -> None:
-    """Nobody watches."""
+    return {"instances": instances, "probability": probability}
 
 
 def _find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> list[str]:
-    """What is suspicious about the pixel size."""
     if pixel_size_nm is None:
         return [
             "the pixel size is unknown, so images are fed as they are: give "
@@ -254,7 +244,6 @@ def _find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> l
 
 
 def _check_size(pixel_size_nm: float | None) -> None:
-    """Raises BenchError for a pixel size that is no length."""
     if pixel_size_nm is not None and not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
         raise BenchError(
             f"pixel_size_nm must be a length over 0, received {pixel_size_nm}: leave it out if it "
@@ -263,11 +252,7 @@ def _check_size(pixel_size_nm: float | None) -> None:
 
 
 def _check_images(images: np.ndarray) -> np.ndarray:
-    """Checks images, and gives whole numbers that came as JSON the depth that they need.
-
-    Raises:
-        BenchError: If they are not grey sections of finite numbers.
-    """
+    """Checks images, and gives whole numbers that came as JSON the depth that they need."""
     colour = images.ndim == 3 and images.shape[-1] in (3, 4)
     if images.ndim not in (2, 3) or colour or 0 in images.shape:
         raise BenchError(

@@ -214,7 +214,6 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _recipe_from_json(content: dict[str, Any]) -> Recipe:
-    """A recipe from the plain values of its fields."""
     watershed = content["watershed"]
     return Recipe(
         **content
@@ -253,7 +252,6 @@ def read_recipe_folder(folder: Path) -> tuple[Recipe, tuple[Path, ...]]:
 
 
 def _member_file(number: int) -> str:
-    """The checkpoint of a recipe's model, by its place in the recipe."""
     return f"member{number}.safetensors"
 
 

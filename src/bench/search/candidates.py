@@ -192,7 +192,6 @@ def segment_candidate(evidence: Evidence, candidate: Candidate, section: str) ->
 
 
 def _segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instances:
-    """Makes instances of a section's maps as the candidate says."""
     return segment_prediction(
         prediction,
         level=candidate.level,
@@ -203,9 +202,8 @@ def _segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instance
 
 def with_scores(evidence: Evidence, candidate: Candidate) -> Candidate:
     """The candidate with its scores."""
-    return replace(
-        candidate, scores=score_candidate(evidence, candidate, searchable_metrics()).scores()
-    )
+    scored = score_candidate(evidence, candidate, searchable_metrics())
+    return replace(candidate, scores=scored.scores())
 
 
 def separate(evidence: Evidence, candidate: Candidate) -> Candidate | None:

@@ -37,13 +37,10 @@ def count_own_instances(
     present = np.unique(prediction.foreground[prediction.instances > 0])
     # Between two levels that are there nothing changes.
     reached = np.searchsorted(present, np.arange(LEVELS))
-    steps = [
-        _count_level(
-            np.where(prediction.foreground >= level, prediction.instances, 0), truth, min_areas
-        )
-        for level in present
-    ]
-    steps.append(_count_level(np.zeros_like(prediction.instances), truth, min_areas))
+    found = prediction.instances
+    masks = (prediction.foreground >= level for level in present)
+    steps = [_count_level(np.where(mask, found, 0), truth, min_areas) for mask in masks]
+    steps.append(_count_level(np.zeros_like(found), truth, min_areas))
     instances, predicted_px, true_px, ious = (
         np.stack([step[kind] for step in steps], axis=-1)[..., reached] for kind in range(4)
     )

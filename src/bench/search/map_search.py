@@ -136,9 +136,8 @@ def search_maps(evidence: Evidence, settings: MapSettings, report: ReportProgres
     """Scores the models alone, then ensembles of the best, then weights of the best means."""
     found = _score_singles(evidence, settings, report)
     if settings.ensembles and len(evidence.members) > 1:
-        found |= _score_all(
-            evidence, _plan_ensembles(evidence, found, settings), report, "ensembles"
-        )
+        planned = _plan_ensembles(evidence, found, settings)
+        found |= _score_all(evidence, planned, report, "ensembles")
         if _WEIGHTED in settings.ensembles:
             found |= _score_all(evidence, _plan_weights(found, settings), report, "weights")
     return found
@@ -151,7 +150,6 @@ def rank(found: Mapping[Blend, ScoreHistogram], metric: str) -> list[Blend]:
 
 
 def _score_singles(evidence: Evidence, settings: MapSettings, report: ReportProgress) -> Histograms:
-    """Scores every model alone, under the augmentations that the settings say."""
     if settings.augmentations == "subsets":
         return _score_every_subset(evidence, report)
     plans: list[Blend] = []
@@ -162,9 +160,8 @@ def _score_singles(evidence: Evidence, settings: MapSettings, report: ReportProg
         if settings.augmentations == "best_k":
             alone = [Blend((member,), (name,)) for name in stored]
             scored = _score_all(evidence, alone, report, f"augmentations of {member}")
-            order = [
-                blend.augmentations[0] for blend in rank(scored, pixel_metric(settings.metric))
-            ]
+            ranked = rank(scored, pixel_metric(settings.metric))
+            order = [blend.augmentations[0] for blend in ranked]
             prefixes = [order[: k + 1] for k in range(len(order))]
             # In the table's order, by which equal sets are equal.
             subsets |= {tuple(n for n in stored if n in chosen) for chosen in prefixes}
@@ -173,7 +170,6 @@ def _score_singles(evidence: Evidence, settings: MapSettings, report: ReportProg
 
 
 def _score_every_subset(evidence: Evidence, report: ReportProgress) -> Histograms:
-    """Scores every model alone, under every subset of its augmentations."""
     found: Histograms = {}
     total = len(evidence.sections) * len(evidence.members)
     for number, section in enumerate(evidence.sections):
@@ -188,7 +184,6 @@ def _score_every_subset(evidence: Evidence, report: ReportProgress) -> Histogram
 def _score_all(
     evidence: Evidence, blends: Iterable[Blend], report: ReportProgress, what: str
 ) -> Histograms:
-    """Scores blends on all sections."""
     planned = sorted(dict.fromkeys(blends), key=lambda blend: blend.augmentations)
     found: Histograms = {}
     for number, section in enumerate(evidence.sections, start=1):
@@ -199,7 +194,6 @@ def _score_all(
 
 
 def _add_up(found: Histograms, more: Iterable[tuple[Blend, ScoreHistogram]]) -> None:
-    """Adds the histograms of a section."""
     for blend, histogram in more:
         found[blend] = found[blend] + histogram if blend in found else histogram
 
@@ -224,10 +218,7 @@ def _plan_ensembles(evidence: Evidence, found: Histograms, settings: MapSettings
 
 
 def _shortlist(
-    ranked: Sequence[Blend],
-    chosen: Sequence[str],
-    shared: tuple[str, ...],
-    settings: MapSettings,
+    ranked: Sequence[Blend], chosen: Sequence[str], shared: tuple[str, ...], settings: MapSettings
 ) -> list[tuple[str, ...]]:
     """Subsets of augmentations for an ensemble: the best of its models alone, none, and all."""
     subsets = [

@@ -116,12 +116,7 @@ def search_combinations(
         candidates=candidates,
         histograms=histograms,
         ablation=ablate(
-            evidence,
-            single,
-            winner,
-            histograms,
-            radii=settings.radii,
-            metric=settings.metric,
+            evidence, single, winner, histograms, radii=settings.radii, metric=settings.metric
         ),
         combinations=(len(histograms) + processed) * LEVELS
         + sum(
@@ -149,7 +144,6 @@ def _separate_best(
 
 
 def _check_foreground(evidence: Evidence) -> None:
-    """Raises BenchError where no section has foreground, so that nothing can be chosen by it."""
     if not any(evidence.read_truth(section).any() for section in evidence.sections):
         raise BenchError(
             f"the search needs annotated foreground, received {len(evidence.sections)} validation "

@@ -181,7 +181,7 @@ def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
         tile_px=config.tile_px,
         halo_px=config.halo_px,
         training={"method": task.method.name, "dataset": task.dataset.content_hash},
-        inference=settings.as_inference(),
+        inference=dataclasses.asdict(settings),
     )
     return network, info
 

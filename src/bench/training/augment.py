@@ -92,8 +92,7 @@ def draw_control_points(
     points = patch_px // ELASTIC_SPACING_PX + 1
     strength = augmentation.elastic_px * rng.random(batch) * (rng.random(batch) < 0.5)
     coarse = rng.standard_normal((batch, 2, points, points)).clip(-2, 2)
-    coarse *= strength[:, None, None, None]
-    return coarse.astype(np.float32)
+    return (coarse * strength[:, None, None, None]).astype(np.float32)
 
 
 def place_samples(
@@ -122,14 +121,8 @@ def place_samples(
     turn, coarse = torch.from_numpy(matrices).to(device), torch.from_numpy(points).to(device)
     axis = torch.arange(patch_px, device=device, dtype=torch.float32) - (patch_px - 1) / 2
     spread = _interpolation_weights(patch_px, coarse.shape[-1], device)
-    of_y = torch.cat(
-        [
-            spread @ coarse,
-            turn[:, :, :1, None].expand(-1, -1, patch_px, 1),
-            turn[:, :, 1:, None] * axis[:, None],
-        ],
-        dim=-1,
-    )
+    across = turn[:, :, :1, None].expand(-1, -1, patch_px, 1)
+    of_y = torch.cat([spread @ coarse, across, turn[:, :, 1:, None] * axis[:, None]], dim=-1)
     of_x = torch.cat([spread.T, axis[None], torch.ones_like(axis)[None]])
     return (scale * of_y @ of_x).permute(0, 2, 3, 1)
 

@@ -288,7 +288,6 @@ def train_batch(
 
 
 def _finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> None:
-    """Validates, lets the schedule see the score, and reports whether it is the best."""
     score = reports.validate(trainee.network)
     if trainee.plateau:
         trainee.plateau.step(score)

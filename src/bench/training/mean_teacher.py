@@ -130,16 +130,9 @@ def describe_batch(
     teacher = labels[:, channel] >= 0.5
     student = logits[:, channel] >= 0
     sure = accepted[:, channel] > 0
-    counts = torch.stack(
-        [
-            sure.sum(),
-            (sure & teacher).sum(),
-            teacher.sum(),
-            student.sum(),
-            (teacher & student).sum(),
-        ]
-    )
-    taken, taken_foreground, found, student_found, both = counts.tolist()
+    masks = (sure, sure & teacher, teacher, student, teacher & student)
+    counts = torch.stack([mask.sum() for mask in masks]).tolist()
+    taken, taken_foreground, found, student_found, both = counts
     sizes = found + student_found
     return {
         "accepted": taken / teacher.numel(),

@@ -79,10 +79,6 @@ def make_loss(name: str, *, gamma: float, foreground_weight: float) -> _Loss:
     return {"dice": dice_loss, "focal_dice": focal_dice}[name]
 
 
-def _nothing() -> None:
-    """Does nothing."""
-
-
 @dataclass(frozen=True)
 class Objective:
     """The loss of an iteration.
@@ -100,7 +96,7 @@ class Objective:
     compute: Callable[[int], tuple[torch.Tensor, dict[str, float]]]
     images: int
     remedy: str
-    after_step: Callable[[], None] = _nothing
+    after_step: Callable[[], None] = lambda: None
 
 
 def supervised(network: torch.nn.Module, feed: Feed, loss: _Loss, compute: Compute) -> Objective:

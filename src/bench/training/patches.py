@@ -65,8 +65,7 @@ class PatchFeed:
         Raises:
             BenchError: If an output is unknown.
         """
-        self.settings = settings
-        self.device = device
+        self.settings, self.device = settings, device
         self.window_px = window_edge(settings.patch_px, settings.augmentation)
         pad = self.window_px // 2
         self.shapes = [raw.shape for raw, _ in sections]

@@ -53,9 +53,7 @@ class InstancePatchFeed:
     """
 
     def __init__(
-        self,
-        sections: Sequence[tuple[np.ndarray, np.ndarray]],
-        settings: InstancePatchSettings,
+        self, sections: Sequence[tuple[np.ndarray, np.ndarray]], settings: InstancePatchSettings
     ) -> None:
         """Loads the sections.
 
@@ -146,7 +144,6 @@ def _pad_to(section: np.ndarray, edge_px: int) -> np.ndarray:
 
 
 def _turn(patch: np.ndarray, quarters: int, mirrored: bool) -> np.ndarray:
-    """Turns a patch (y, x) by quarters, then mirrors it."""
     turned = np.rot90(patch, quarters)
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
@@ -187,7 +184,6 @@ def prepare_network(network: SamNetwork, *, freeze: str, lora_rank: int) -> None
 
 
 def _split_parts(freeze: str) -> set[str]:
-    """The parts of a list that is separated by commas or plus signs."""
     parts = {part.strip() for part in freeze.replace("+", ",").split(",")} - {_NOTHING, ""}
     if unknown := parts - set(_PARTS):
         raise BenchError(
@@ -233,10 +229,7 @@ def make_trainer(network: SamNetwork, settings: SamTrainingSettings, compute: Co
 
 
 def interactive(
-    network: SamNetwork,
-    feed: InstancePatchFeed,
-    settings: SamTrainingSettings,
-    compute: Compute,
+    network: SamNetwork, feed: InstancePatchFeed, settings: SamTrainingSettings, compute: Compute
 ) -> Objective:
     """The loss of micro_sam's interactive training, and of its decoder where there is one.
 
@@ -271,7 +264,6 @@ def interactive(
 
 
 def _seed_everything(seed: int, iteration: int) -> None:
-    """Sets the random states of Python, numpy and torch by seed and iteration."""
     numbers = np.random.SeedSequence((seed, iteration)).generate_state(3)
     random.seed(int(numbers[0]))
     np.random.seed(int(numbers[1]))  # noqa: NPY002

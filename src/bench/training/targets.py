@@ -8,11 +8,6 @@ import torch
 from bench.errors import BenchError, unknown_name
 
 
-def _find_foreground(labels: np.ndarray) -> np.ndarray:
-    """Marks the pixels of all instances; bool of the labels' shape."""
-    return np.asarray(labels != 0)
-
-
 def find_boundaries(labels: np.ndarray) -> np.ndarray:
     """Marks the pixels of which one of the four neighbours has another id.
 
@@ -42,7 +37,7 @@ def find_boundaries(labels: np.ndarray) -> np.ndarray:
 
 # What each output of a network is trained on.
 _TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "foreground": _find_foreground,
+    "foreground": lambda labels: labels != 0,
     "boundary": find_boundaries,
 }
 

@@ -69,18 +69,12 @@ class UnlabelledFeed:
         patch = settings.patch_px
         self.edges = [max(1, round(patch / scale)) for scale in scales or [1.0] * len(images)]
         self.moments = [(float(i.mean(dtype=np.float64)), float(i.std())) for i in images]
-        self.images = [
-            mirror_to(image, edge) for image, edge in zip(images, self.edges, strict=True)
-        ]
-        self.mirrored = sum(
-            min(image.shape) < edge for image, edge in zip(images, self.edges, strict=True)
-        )
-        found = [
-            find_content(i, cell_edge(e)) for i, e in zip(self.images, self.edges, strict=True)
-        ]
-        self.cells = np.concatenate(
-            [np.insert(cells, 0, index, axis=1) for index, cells in enumerate(found)]
-        )
+        pairs = list(zip(images, self.edges, strict=True))
+        self.images = [mirror_to(image, edge) for image, edge in pairs]
+        self.mirrored = sum(min(image.shape) < edge for image, edge in pairs)
+        large_enough = zip(self.images, self.edges, strict=True)
+        found = [find_content(image, cell_edge(edge)) for image, edge in large_enough]
+        self.cells = np.concatenate([np.insert(c, 0, i, axis=1) for i, c in enumerate(found)])
         if not len(self.cells):
             raise BenchError(
                 f"unlabelled images must show something, received {len(images)} whose pixels are "

@@ -9,7 +9,7 @@ import torch
 from bench.config.training import FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.inference.device import Compute
-from bench.inference.tiles import predict_section
+from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import load_checkpoint, load_info
 from bench.models.networks import NETWORKS
 from bench.steps.finetune import finetune
@@ -68,7 +68,8 @@ def test_every_geometry_is_scored_on_validation_alone(pipeline, data, tmp_path):
         both = sizes = 0
         for name in data.dataset.sections("val"):
             raw, truth = data.dataset.read_raw(name), data.dataset.read_labels(name, "mitochondria")
-            levels = predict_section(network, raw, tile_px=tile, halo_px=halo, compute=CPU)[0]
+            (found,) = predict_sections(network, [raw], tile_px=tile, halo_px=halo, compute=CPU)
+            levels = found[0]
             found = levels >= 128
             both += np.count_nonzero(found & (truth > 0))
             sizes += np.count_nonzero(found) + np.count_nonzero(truth)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench.inference.device import Compute
-from bench.inference.prediction import foreground_channel, predict_at_model_scale
+from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay
@@ -89,8 +89,12 @@ class TrainingReport:
         self.network = network
         counts = PixelCounts(0, 0, 0, 0)
         for name, (raw, labels) in self.sections.items():
-            probability = predict_at_model_scale(
-                network, raw, info=self.info, pixel_size_nm=self.pixel_size_nm, compute=self.compute
+            (probability,) = predict_all_at_model_scale(
+                network,
+                [raw],
+                info=self.info,
+                pixel_size_nm=self.pixel_size_nm,
+                compute=self.compute,
             )
             self.predictions[name] = probability[self.channel] >= HALF
             counts += count_pixels(truth=labels, prediction=self.predictions[name])
