@@ -378,7 +378,7 @@ def test_damaged_files_are_read_or_refused_in_time(tmp_path):
     surfaces = drawn(contour(at(2), 1), contour(at(2.0, shift=2), 1), contour(at(3), 2))
     reference = minx((0, 0, 0), (0, 0, 0))
     whole = write(tmp_path / "a.mod", scattered, surfaces, reference, flags=HAS_ORIGIN).read_bytes()
-    generator, refused, start = random.Random(0), [], time.monotonic()
+    generator, refused, start = random.Random(0), [], time.process_time()
     for _ in range(100):
         cut = generator.choice([len(whole), len(whole), generator.randrange(len(whole))])
         content = bytearray(whole[:cut])
@@ -392,4 +392,4 @@ def test_damaged_files_are_read_or_refused_in_time(tmp_path):
             refused.append(str(error))
     assert 20 < len(refused) < 100
     assert not [message for message in refused if "\n" in message]
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 6

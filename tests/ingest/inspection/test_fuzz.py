@@ -50,7 +50,7 @@ def test_a_hundred_strange_trees(make_source, make_section, tmp_path, caplog):
     caplog.set_level(logging.CRITICAL, "tifffile")
     random = np.random.default_rng(0)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.monotonic()
+    started = time.process_time()
     errors = 0
     for _ in range(100):
         sections = []
@@ -71,5 +71,5 @@ def test_a_hundred_strange_trees(make_source, make_section, tmp_path, caplog):
         assert all("\n" not in finding.fact for finding in report.findings)
         errors += report.errors
     assert errors > 100
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 500 * 1024

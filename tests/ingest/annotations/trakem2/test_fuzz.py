@@ -85,7 +85,7 @@ def test_damaged_projects_are_read_or_refused(whole, tmp_path):
     for case in range(CASES):
         path = tmp_path / "damaged.xml"
         path.write_bytes(damage(whole, random))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             read_all(path)
             read += 1
@@ -94,6 +94,6 @@ def test_damaged_projects_are_read_or_refused(whole, tmp_path):
         else:
             lines = 1
         assert lines == 1, case
-        assert time.perf_counter() - start < 5, case
+        assert time.process_time() - start < 5, case
     # Both outcomes are tested.
     assert 5 < read < CASES - 5

@@ -80,6 +80,6 @@ def test_no_objects_no_regions():
 def test_thousands_of_objects_take_no_time():
     places = np.random.default_rng(0).uniform(0, 2000, (5000, 2))
     items = [disc(x, y / 2, 1, 0) for x, y in places]
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(find_regions(PROJECT, items, 0)) > 1000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
