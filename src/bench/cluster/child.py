@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cluster.graph import Outcome
-from bench.core.process import set_up_process
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -107,15 +106,6 @@ def answer_parent(do: Callable[[Any], Outcome]) -> None:
     outcome = do(asked["payload"])
     sys.stdout.write("\n" + json.dumps(vars(outcome)) + "\n")
     sys.stdout.flush()
-
-
-def run_as_child(do: Callable[[Any], Outcome]) -> None:
-    """The whole of a module that is a child: its messages and signals, and the answer."""
-    set_up_process()
-    try:
-        answer_parent(do)
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where it stopped")
 
 
 def attempt(

@@ -1,12 +1,14 @@
 """One task of the grid, in a process of its own on a worker of the cluster."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cluster.child import attempt, run_as_child
+from bench.cluster.child import answer_parent, attempt
 from bench.cluster.graph import Outcome
 from bench.config.running import BenchmarkConfig
+from bench.core.process import set_up_process
 from bench.models.plugins import require_plugins
 from bench.steps.grid.cells import GridCell, evaluate_cell, make_model, search_structure
 from bench.tracking.ownership.claims import BusyError
@@ -48,4 +50,8 @@ def _call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> A
 
 
 if __name__ == "__main__":
-    run_as_child(_do_task)
+    set_up_process()
+    try:
+        answer_parent(_do_task)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it stopped")

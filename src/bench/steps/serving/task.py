@@ -1,11 +1,13 @@
 """Some parts of a segmentation, in a process of its own on a worker of the cluster."""
 
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
-from bench.cluster.child import attempt, run_as_child
+from bench.cluster.child import answer_parent, attempt
 from bench.cluster.graph import Outcome
+from bench.core.process import set_up_process
 from bench.inference.device import choose_compute
 from bench.ingest.images.planes import Plane, list_planes
 from bench.recipe.predictor import Pass
@@ -58,4 +60,8 @@ def _do_part(work: Work, plane: Plane, part: Part) -> None:
 
 
 if __name__ == "__main__":
-    run_as_child(do_task)
+    set_up_process()
+    try:
+        answer_parent(do_task)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it stopped")

@@ -100,7 +100,7 @@ def _write_plane(work: Work, plane: Plane, advance: Advance) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Handover:
+class _Handover:
     """What a worker found.
 
     Attributes:
@@ -136,7 +136,7 @@ def hand_over(work: Work, weights: Sequence[Path], config: SegmentConfig) -> Non
     write_json(folder / SETTINGS, settings)
 
 
-def take_over(folder: Path) -> Handover:
+def take_over(folder: Path) -> _Handover:
     """Reads what was handed over.
 
     Raises:
@@ -163,7 +163,7 @@ def take_over(folder: Path) -> Handover:
         settings["format"],
         folder,
     )
-    return Handover(work, settings["pixel_size_nm"], settings["raw_key"])
+    return _Handover(work, settings["pixel_size_nm"], settings["raw_key"])
 
 
 def describe_compute(compute: Compute) -> list[str]:

@@ -29,13 +29,10 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 # A large artifact may take long to arrive and keeps mlflow's own limit.
 _QUICK = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 # What mlflow says where no server answers, one answers 5xx, or a database is locked, full or gone.
-_PASSING = {
-    "INTERNAL_ERROR",
-    "TEMPORARILY_UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "REQUEST_LIMIT_EXCEEDED",
-    "RESOURCE_EXHAUSTED",
-}
+_PASSING = (
+    *("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED"),
+    *("REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
+)
 _PASSING_STATUS = 500
 _PASSING_ERRNO = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT),
