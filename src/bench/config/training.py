@@ -98,7 +98,7 @@ class PhantomModelsConfig(StepConfig):
     tile_px: int = setting(384, "Tile the network is applied to, without halo, in px.", minimum=16)
     halo_px: int = setting(64, "Halo around a tile in px.", minimum=0)
     sam_iterations: int = setting(100, "Training iterations of a SAM.", minimum=1)
-    sam_lr: float = setting(5e-4, "Learning rate of a SAM.", minimum=1e-8, maximum=1)
+    sam_lr: float = setting(2e-3, "Learning rate of a SAM.", minimum=1e-8, maximum=1)
     seed: int = setting(0, "Random seed.", minimum=0)
 
 

@@ -233,12 +233,18 @@ def load_sam(weights: Mapping[str, torch.Tensor]) -> tuple[SamNetwork, dict[str,
 
 
 def write_tiny_sam(
-    path: Path, seed: int = 0, *, image_px: int = 256, decoder_features: int = 16
+    path: Path,
+    seed: int = 0,
+    *,
+    image_px: int = 256,
+    decoder_features: int = 16,
+    transposed: bool = False,
 ) -> None:
     """Writes a SAM of few and random weights as micro_sam writes what it trained.
 
     For tests and the demo. ``decoder_features=0`` leaves the decoder out, and micro_sam's own
-    classes expect 64.
+    classes expect 64. With ``transposed`` convolutions a token of 16 px becomes pixels at once,
+    which interpolation has to learn in many more iterations.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -253,7 +259,7 @@ def write_tiny_sam(
             global_blocks=[0],
             masks=3,
             decoder_features=decoder_features,
-            transposed=False,
+            transposed=transposed,
         )
     write_sam_file(path, network.state_dict())
 
