@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -29,6 +30,13 @@ for name, *arguments in json.loads(sys.argv[1]):
     module = importlib.import_module(name)
     sys.argv = [f"{name}.py", *arguments]
     cli.run_step(module.main.__annotations__["config"], module.main)
+"""
+# Applies the champion as a server does, which has MLflow and none of our folders.
+SERVE = """
+import mlflow, numpy as np, tifffile, sys
+model = mlflow.pyfunc.load_model("models:/synapse-bench-ribbon@champion")
+found = model.predict(tifffile.imread(sys.argv[1]), params={"pixel_size_nm": 5.0})
+print(int(np.count_nonzero(found["instances"])), "px")
 """
 QUICK = (
     *("--iterations", "30", "--epoch_iterations", "15", "--patch_px", "32", "--features", "4"),
@@ -142,6 +150,20 @@ def test_a_network_of_a_plugin_segments_a_structure_of_the_data(chain):
     assert labels.shape == (64, 64)
     # A disc of radius 11 has 377 px; two of them are in every section.
     assert 100 < np.count_nonzero(labels) < 2000
+
+
+def test_a_champion_carries_the_plugin_of_its_network(chain, environment, tmp_path):
+    folder, _ = chain
+    image = imagecodecs.imread(folder / "new" / "section.png")
+    tifffile.imwrite(tmp_path / "section.tif", image)
+    bare = {
+        name: value
+        for name, value in environment.items()
+        if name not in ("PYTHONPATH", "BENCH_PLUGINS")
+    }
+    said = run([sys.executable, "-c", SERVE, str(tmp_path / "section.tif")], tmp_path, bare)
+    segmented = tifffile.imread(folder / "segmented" / "ribbon" / "section.tif")
+    assert f"{np.count_nonzero(segmented)} px" in said
 
 
 def test_a_metric_of_a_plugin_is_a_column_of_the_table(chain):

@@ -52,7 +52,6 @@ LONG_FUNCTIONS = {
     # Loops that numba compiles are one piece.
     "bench.search.component_tree.build_component_tree",
     "bench.search.component_tree.match_components",
-    "bench.models.sam.build_sam",
 }
 
 

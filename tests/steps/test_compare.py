@@ -285,7 +285,7 @@ def test_a_chain_of_three_stages_costs_all_of_them(record, evaluated, tabulate, 
 def test_rows_that_start_from_rows_cost_every_one(record, evaluated, tabulate, monkeypatch):
     starts = {"a": "source", "b": "a", "c": "b"}
     for name, start in starts.items():
-        monkeypatch.setitem(METHODS, name, Method(name, name.upper(), "finetune", start))
+        monkeypatch.setitem(METHODS, name, Method(name, name.upper(), "unet2d", "finetune", start))
     source = record("finetune", tags={"bench.train_seconds": "1000.0"})
     for name, seconds in zip(starts, ("1.0", "10.0", "100.0"), strict=True):
         logged = {"cfg.source": f"runs:/{source}"}

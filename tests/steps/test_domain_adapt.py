@@ -262,7 +262,10 @@ def test_montages_of_a_folder(pipeline, adapt, tmp_path, caplog):
         ({"patch_px": 40}, "patch_px must be a multiple of 16, received 40"),
         ({"tile_px": 40}, r"tile_px \+ 2 halo_px must be a multiple of 16, received 72"),
         ({"unlabelled": "no/such"}, "unlabelled must name folders or files .* no/such"),
-        ({"structure": "membrane"}, "unknown structure of this dataset 'membrane'"),
+        (
+            {"structure": "membrane"},
+            "unknown structure 'membrane': choose one of mitochondria, vesicles",
+        ),
         ({"method": "scratch"}, "domain_adapt runs methods of its own .* run finetune with it"),
     ],
 )

@@ -33,7 +33,10 @@ def evaluate_as(pipeline):
         ({"structure": "nucleus"}, "unknown structure 'nucleus'"),
         ({"structure": "vesicels"}, r"one of mitochondria, vesicles \(did you mean vesicles\?\)"),
         ({"structure": "mito", "method": "unet"}, "unknown method 'unet'"),
-        ({"structure": "vesicle"}, "no finished training has structure vesicles"),
+        (
+            {"structure": "vesicle", "method": "finetuned"},
+            "no finished training has structure vesicles",
+        ),
         ({"structure": "vesicles", "method": "scratch"}, "no finished training .*method scratch"),
         ({"structure": "mito", "seed": 9}, "no finished training .*seed 9"),
     ],

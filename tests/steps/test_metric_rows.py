@@ -186,8 +186,10 @@ def test_runs_of_before_the_row_stand_beside_the_new_ones(pipeline, use_store, r
     nm, _ = request.getfixturevalue("two_rows")
     config = CompareConfig(dataset=str(pipeline.dataset), output=str(tmp_path), metric=nm)
     compare(config, store)
-    (row,) = read_csv(tmp_path / "benchmark.csv")
-    assert (row["method"], row[nm]) == ("scratch", "")
+    # Other tests leave rows of their own there.
+    rows = [row for row in read_csv(tmp_path / "benchmark.csv") if row["method"] == "scratch"]
+    (row,) = [row for row in rows if row["structure"] == "mitochondria"]
+    assert row[nm] == ""
     assert float(row["dice"]) > 0
     assert "not computed" in (tmp_path / "benchmark.md").read_text()
     assert "not computed" in (tmp_path / "benchmark.html").read_text()
