@@ -12,18 +12,24 @@ class BenchError(Exception):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
+# What else an unknown row may be.
+OUTSIDE = ", or name the plugin that has it in BENCH_PLUGINS"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], otherwise: str = "") -> BenchError:
     """Builds the error for a name that is not one of those there are, and says the nearest.
 
     Args:
         kind: What the table holds, as the user would say it ("structure").
         name: The name received.
         known: The names that there are.
+        otherwise: What else can be done, after them.
     """
     names = sorted(known)
     nearest = nearest_name(name, names)
     hint = f" (did you mean {nearest}?)" if nearest else ""
-    return BenchError(f"unknown {kind} {name!r}: choose one of {', '.join(names) or 'none'}{hint}")
+    listed = ", ".join(names) or "none"
+    return BenchError(f"unknown {kind} {name!r}: choose one of {listed}{hint}{otherwise}")
 
 
 def nearest_name(name: str, known: Iterable[str], likeness: float = 0.6) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import OUTSIDE, BenchError, unknown_name
 from bench.words import AUTO, OurNetworks
 
 # Losses of the supervised stage.
@@ -107,7 +107,7 @@ def find_method(name: str) -> Method:
         BenchError: If the table has no such row.
     """
     if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
+        raise unknown_name("method", name, METHODS, OUTSIDE)
     return METHODS[name]
 
 

@@ -168,3 +168,29 @@ def test_a_row_whose_network_its_step_cannot_train(laboratory, pipeline, store, 
     finally:
         del METHODS[row.name]
     assert store.client.search_runs([store.experiment_id]) == before
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda *, width: None, "must be built of the arguments .*unexpected keyword"),
+        (
+            lambda *, features, out_channels: torch.nn.Conv2d(1, out_channels, 3),
+            r"it returned the shape \(1, 1, 30, 30\): correct it, or state in its row",
+        ),
+        (
+            lambda *, features, out_channels: torch.nn.Conv2d(3, out_channels, 1),
+            "it failed .*expected input",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_is_one_line_before_it_is_trained(
+    laboratory, pipeline, store, monkeypatch, build, said
+):
+    monkeypatch.setitem(NETWORKS, NETWORK.name, replace(NETWORK, build=build))
+    config = FinetuneConfig(
+        dataset=str(pipeline.dataset), method=METHOD.name, patch_px=32, tile_px=32, halo_px=0
+    )
+    with pytest.raises(BenchError, match=said):
+        finetune(config)
+    assert not store.client.search_runs([store.experiment_id])

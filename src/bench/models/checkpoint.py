@@ -53,9 +53,48 @@ class ModelInfo:
 
 
 def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
-    """Builds the network of a row of NETWORKS, with random weights."""
-    network: torch.nn.Module = find_function(find_network(architecture).build)(**arguments)
+    """Builds the network of a row of NETWORKS, with random weights.
+
+    Raises:
+        BenchError: If the row's function takes other arguments, or refuses these.
+    """
+    try:
+        network: torch.nn.Module = find_function(find_network(architecture).build)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise BenchError(
+            f"network {architecture} must be built of the arguments {arguments}, its function says "
+            f"{error}: change the settings that they come from, or its row"
+        ) from error
     return network
+
+
+def check_network(network: torch.nn.Module, name: str, channels: int, edge: int) -> None:
+    """Tries a network that comes from outside on an empty section, before it is trained.
+
+    Args:
+        network: The network, on the CPU.
+        name: Row of NETWORKS.
+        channels: How many it must return.
+        edge: Edge of the section in px.
+
+    Raises:
+        BenchError: If it fails, or returns another shape.
+    """
+    wanted = (1, channels, edge, edge)
+    try:
+        with torch.no_grad():
+            found = (
+                f"returned the shape {tuple(network.eval()(torch.zeros(1, 1, edge, edge)).shape)}"
+            )
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        found = f"failed ({error})"
+    network.train()
+    if found != f"returned the shape {wanted}":
+        raise BenchError(
+            f"network {name} must return logits of the shape {wanted} of sections "
+            f"{(1, 1, edge, edge)}, it {found}: correct it, or state in its row what multiple or "
+            "size its inputs must have"
+        )
 
 
 def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> None:

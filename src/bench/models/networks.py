@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import OUTSIDE, BenchError, unknown_name
 from bench.words import OurNetworks
 
 # Tile and halo, px.
@@ -169,7 +169,7 @@ def find_network(name: str) -> Network:
         BenchError: If the table has no such row.
     """
     if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
+        raise unknown_name("network", name, NETWORKS, OUTSIDE)
     return NETWORKS[name]
 
 

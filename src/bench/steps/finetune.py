@@ -13,7 +13,13 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
-from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint, transfer_weights
+from bench.models.checkpoint import (
+    ModelInfo,
+    build_model,
+    check_network,
+    save_checkpoint,
+    transfer_weights,
+)
 from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.steps.training.choices import Validation, choose_inference
 from bench.steps.training.data import (
@@ -37,7 +43,7 @@ from bench.training.augment import Augmentation
 from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
-from bench.words import AUTO
+from bench.words import AUTO, OurNetworks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +123,11 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     arguments = source.info.arguments if source.info else network.arguments(config)
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, data, arguments, geometry)
+    if network.name not in set(OurNetworks):
+        # Once for all, at both sizes, while nothing has begun.
+        tried = build_model(info.architecture, info.arguments)
+        for edge in dict.fromkeys((config.patch_px or 0, info.tile_px + 2 * info.halo_px)):
+            check_network(tried, network.name, len(info.outputs), edge)
     return _Task(config, dataset, structure, method, source, info, compute, data)
 
 
