@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench.metrics.instances import count_instances, measure_instances
@@ -13,7 +14,7 @@ LABELS[8, 10:13] = 2
 
 def test_a_square_and_a_line_by_hand():
     """A square of 4 px has a line of 3 px along each side through its outermost pixels."""
-    table = measure_instances(LABELS, None)
+    table = pd.DataFrame(measure_instances(LABELS, None))
     assert list(table.id) == [1, 2]
     assert list(table.area_px) == [16, 3]
     assert table.equivalent_diameter_px[0] == pytest.approx(math.sqrt(4 * 16 / math.pi))
@@ -24,7 +25,7 @@ def test_a_square_and_a_line_by_hand():
 
 def test_lengths_are_in_nm_where_the_pixel_size_is_known():
     px, nm = measure_instances(LABELS, None), measure_instances(LABELS, 5.0)
-    assert list(nm.area_nm2) == [400, 75]
+    assert list(nm["area_nm2"]) == [400, 75]
     for name in ("equivalent_diameter", "centroid_y", "centroid_x", "perimeter"):
         np.testing.assert_allclose(nm[f"{name}_nm"], 5 * px[f"{name}_px"])
 
@@ -39,7 +40,7 @@ def test_counts_by_hand():
 
 def test_nothing_is_no_rows_and_a_count_of_0():
     empty = np.zeros((5, 5), np.int32)
-    table = measure_instances(empty, 2.0)
+    table = pd.DataFrame(measure_instances(empty, 2.0))
     assert len(table) == 0
     assert "area_nm2" in table
     assert count_instances(empty, 2.0)["instances"] == 0

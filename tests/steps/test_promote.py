@@ -241,7 +241,7 @@ def test_what_an_earlier_version_registered_is_recognised(use_searched, monkeypa
     assert before.tags[RECIPE_TAG] == hashes[0] != hashes[1]
     tag = (before.name, before.version, RECIPE_TAG)
     searched.store.client.set_model_version_tag(*tag, hashes[1])
-    monkeypatch.setattr("bench.tracking.runs.code_version", lambda: "after an upgrade")
+    monkeypatch.setitem(VERSIONS, "promote", VERSIONS["promote"] + 3)
     run_id = promote_run(searched.single, replace=False)
     assert searched.store.client.get_run(run_id).outputs.model_outputs == []
     assert find_champion(searched.store, "mitochondria").version == before.version

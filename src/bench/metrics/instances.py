@@ -13,15 +13,11 @@ prediction more than half of T. Every instance thus has at most one partner at a
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.errors import BenchError
 from bench.metrics.overlap import PIXELS_AT_ONCE, check_same_shape
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 THRESHOLDS: tuple[Fraction, ...] = tuple(Fraction(step, 20) for step in range(10, 20))
 # By the name that they have in scikit-image: ours, and the power of length that it is.
@@ -264,7 +260,7 @@ def _check_labels(name: str, labels: np.ndarray) -> None:
         )
 
 
-def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> "pd.DataFrame":
+def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> dict[str, np.ndarray]:
     """Measures every instance of a section.
 
     The centroid counts from the centre of the first pixel. The perimeter is that of a line
@@ -275,11 +271,10 @@ def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> "pd.Da
         pixel_size_nm: Edge of a pixel; None where it is not known.
 
     Returns:
-        A row per instance: ``id``, then ``area_nm2``, ``equivalent_diameter_nm``,
+        Columns of a row per instance: ``id``, then ``area_nm2``, ``equivalent_diameter_nm``,
         ``centroid_y_nm``, ``centroid_x_nm`` and ``perimeter_nm``, or the same in px.
     """
-    # Imported late: scores need neither.
-    import pandas as pd
+    # Imported late: scores do not need it.
     from skimage.measure import regionprops_table
 
     properties = ["label", "area", "equivalent_diameter_area", "centroid", "perimeter"]
@@ -289,7 +284,7 @@ def measure_instances(labels: np.ndarray, pixel_size_nm: float | None) -> "pd.Da
     for name, (ours, power) in _MEASURES.items():
         suffix = f"{unit}2" if power == 2 and unit != "px" else unit
         columns[f"{ours}_{suffix}"] = found[name] * scale**power
-    return pd.DataFrame(columns)
+    return columns
 
 
 def count_instances(labels: np.ndarray, pixel_size_nm: float | None) -> dict[str, float | int]:

@@ -69,7 +69,7 @@ def write_section(
     figure = instance_figure(raw, labels, title=title, pixel_size_nm=size)
     picture = content / OVERLAYS / f"{plane.name}.png"
     write_whole(picture, lambda file: figure.savefig(file, format="png"))
-    table = measure_instances(labels, size)
+    table = pd.DataFrame(measure_instances(labels, size))
     table.insert(0, "section", plane.name)
     write_text(part.with_suffix(".csv"), table.to_csv(index=False))
     write_json(part, row)
