@@ -67,6 +67,7 @@ def test_a_champion_follows_a_project_that_moved(
             structure="vesicles",
             pixel_size_nm=pixel_size_nm,
             packages=(),
+            plugins=(),
             scores={"val/dice": 0.5},
             tags={"bench.dataset": "d"},
             description="words",
