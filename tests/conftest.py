@@ -53,7 +53,7 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 
 # Where the slow files lie. Two processes take one file after the other: the long ones come first,
 # so that neither waits for the other in the end.
-SLOW_FIRST = ("steps", "tracking", "faults", "docker", "cluster")
+SLOW_FIRST = ("test_extending.py", "steps", "tracking", "faults", "docker", "cluster")
 
 
 def pytest_addoption(parser):
@@ -517,7 +517,7 @@ def with_rows() -> Callable:
     return registered_rows
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_workers():
     """A client of two workers on this machine."""
     pytest.importorskip("distributed")
