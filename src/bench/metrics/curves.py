@@ -27,6 +27,11 @@ class ScoreHistogram:
     def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
         return ScoreHistogram(*map(add, vars(self).values(), vars(other).values()))
 
+    def from_threshold(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of foreground and background at or above each level, arrays of length 256."""
+        found, wrong = (np.cumsum(part[::-1])[::-1] for part in (self.foreground, self.background))
+        return found, wrong
+
 
 @dataclass(frozen=True, eq=False)
 class ThresholdCounts:
@@ -90,9 +95,7 @@ def precision_recall(histogram: ScoreHistogram) -> tuple[np.ndarray, np.ndarray,
         The thresholds 0 .. 255, and the precision and the recall at each, arrays of length 256.
         Where nothing reaches a threshold, precision is 0, or 1 if the truth is empty too.
     """
-    found, wrong = (
-        np.cumsum(part[::-1])[::-1] for part in (histogram.foreground, histogram.background)
-    )
+    found, wrong = histogram.from_threshold()
     called, true = found + wrong, found[0]
     nothing = np.where(called + true == 0, 1.0, 0.0)
     precision = np.divide(found, called, out=nothing.copy(), where=called > 0)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.core.files import write_json
 from bench.core.hashing import file_sha256, json_sha256
+from bench.core.version import PROSE, without_prose
 from bench.errors import BenchError
 from bench.inference.blends import MEAN, Blend
 from bench.inference.prediction import SectionPrediction
@@ -96,7 +97,7 @@ class Recipe:
     metric: str = NONE
     validation: Mapping[str, float] = dataclasses.field(default_factory=dict)
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    origin: str = ""
+    origin: str = dataclasses.field(default="", metadata=PROSE)
 
     @property
     def blend(self) -> Blend:
@@ -154,14 +155,6 @@ class Recipe:
             parts.append(f"by {self.segmentation}")
         return ", ".join(parts)
 
-    def identity(self) -> dict[str, Any]:
-        """All that it says as plain values, without what is only said for people."""
-        content = dataclasses.asdict(self)
-        del content["origin"]
-        if content["watershed"]:
-            del content["watershed"]["origin"]
-        return content
-
     def hashes(self) -> tuple[str, str]:
         """The hash that it is registered by, and the one of earlier versions.
 
@@ -169,7 +162,7 @@ class Recipe:
         """
         said = {name: v for name, v in dataclasses.asdict(self).items() if name not in _SINCE_2}
         earlier = {"format": _FORMAT, "version": 1, **said}
-        return json_sha256(self.identity()), json_sha256(earlier)
+        return json_sha256(without_prose(self)), json_sha256(earlier)
 
 
 def searched_by(metric: str) -> str:

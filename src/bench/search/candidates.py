@@ -74,9 +74,7 @@ def is_of_pixels(metric: str) -> bool:
 
 def _pixel_counts(histogram: ScoreHistogram) -> ThresholdCounts:
     """The counts of a histogram: of pixels only, for one minimum area of nothing."""
-    found, wrong = (
-        np.cumsum(part[::-1])[::-1][None] for part in (histogram.foreground, histogram.background)
-    )
+    found, wrong = (part[None] for part in histogram.from_threshold())
     nothing = np.zeros_like(found)
     return ThresholdCounts(
         truth_px=int(histogram.foreground.sum()),

@@ -48,6 +48,7 @@ class _Task:
     config: EvaluateConfig
     dataset: PreparedDataset
     subject: Subject
+    info: ModelInfo
     structure: Structure
     recipe: Recipe
 
@@ -106,7 +107,7 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
     _check_augmentations(config, subject, info)
     settings = _choose_settings(config, dataset, structure, subject)
     recipe = _make_recipe(config, dataset, subject, settings, info)
-    return _Task(config, dataset, subject, structure, recipe)
+    return _Task(config, dataset, subject, info, structure, recipe)
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
@@ -192,7 +193,7 @@ def _identify(task: _Task) -> Identity:
         seed=task.subject.cell.seed,
         labelled=task.subject.cell.labelled,
         parts=(
-            f"network {load_info(task.subject.weights).architecture}",
+            f"network {task.info.architecture}",
             *(f"metric {name}" for name in METRICS),
         ),
     )
@@ -217,7 +218,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
 
 def _predict_split(task: _Task, run: Run, path: Path) -> None:
     compute = choose_compute(task.config.device, AUTO)
-    predict, info = _open_model(task, compute)
+    predict = _open_model(task, compute)
     fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     names = task.dataset.sections(task.config.split)
     attributes = {
@@ -246,16 +247,16 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
     if not task.subject.run_id:
         weights = load_weights(task.subject.weights).values()
         run.log_metrics({"model/parameters": sum(part.numel() for part in weights)})
-    run.log_params({"tile_px": info.tile_px, "halo_px": info.halo_px})
+    run.log_params({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
     run.log_params({"device": str(compute.device), "precision": compute.precision})
 
 
-def _open_model(task: _Task, compute: Compute) -> tuple[Predictor, ModelInfo]:
+def _open_model(task: _Task, compute: Compute) -> Predictor:
     path, structure = task.subject.weights, task.structure.name
     if task.recipe.segmentation == "synapse_net":
-        info = load_info(path)
-        return open_synapse_net(path, info, compute, structure), info
-    return open_predictor(path, compute, structure)
+        return open_synapse_net(path, task.info, compute, structure)
+    predictor, _ = open_predictor(path, compute, structure)
+    return predictor
 
 
 def _segment_stored(

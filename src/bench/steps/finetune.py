@@ -34,7 +34,7 @@ from bench.steps.training.data import (
 )
 from bench.steps.training.report import TrainingReport
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
-from bench.structures import Structure, find_structure
+from bench.structures import Structure, find_structure, weight_of_frequency
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
@@ -56,6 +56,8 @@ class _Task:
     info: ModelInfo
     compute: Compute
     data: TrainingData
+    foreground_weight: float
+    weight_origin: str
 
 
 def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -112,7 +114,7 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
             seed=config.seed,
         )
     source = resolve_source(store, given, trust=config.trust_checkpoint)
-    _check_network(source, method)
+    _check_source(source, method)
     data = TrainingData.choose(
         dataset,
         structure.name,
@@ -124,11 +126,12 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, data, arguments, geometry)
     if network.name not in set(OurNetworks):
-        # Once for all, at both sizes, while nothing has begun.
+        # Ours have tests. Once for all, at both sizes, while nothing has begun.
         tried = build_model(info.architecture, info.arguments)
         for edge in dict.fromkeys((config.patch_px or 0, info.tile_px + 2 * info.halo_px)):
             check_network(tried, network.name, len(info.outputs), edge)
-    return _Task(config, dataset, structure, method, source, info, compute, data)
+    weight = _weigh_foreground(config, structure, data)
+    return _Task(config, dataset, structure, method, source, info, compute, data, *weight)
 
 
 def _fit_sizes(
@@ -139,7 +142,7 @@ def _fit_sizes(
     return dataclasses.replace(config, patch_px=patch_px), geometry
 
 
-def _check_network(source: Source, method: Method) -> None:
+def _check_source(source: Source, method: Method) -> None:
     if source.network not in ("", method.network):
         raise BenchError(
             f"method {method.name} trains the network {method.network}, source {source.name} is a "
@@ -193,15 +196,14 @@ def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
 
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
-    weight, origin = _weigh_foreground(task)
     return dataclasses.asdict(task.config) | {
         **vars(loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
         "source_sha256": task.source.sha256 or "none",
-        "foreground_weight": weight,
-        "foreground_weight_origin": origin,
+        "foreground_weight": task.foreground_weight,
+        "foreground_weight_origin": task.weight_origin,
         "device": str(task.compute.device),
         "precision": task.compute.precision,
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
@@ -210,15 +212,18 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     }
 
 
-def _weigh_foreground(task: _Task) -> tuple[float, str]:
-    if task.config.foreground_weight is not None:
-        return task.config.foreground_weight, "Set by the user."
-    if task.structure.foreground_weight is not None:
-        return task.structure.foreground_weight, f"The paper's value for {task.structure.name}."
-    fraction = task.data.foreground_fraction()
-    return task.structure.weigh_foreground(fraction), (
-        f"From its frequency: {task.structure.name} fills {100 * fraction:.3g} % of "
-        f"{len(task.data.names)} training sections."
+def _weigh_foreground(
+    config: FinetuneConfig, structure: Structure, data: TrainingData
+) -> tuple[float, str]:
+    """The weight of foreground in the loss, and where it comes from, one sentence."""
+    if config.foreground_weight is not None:
+        return config.foreground_weight, "Set by the user."
+    if structure.foreground_weight is not None:
+        return structure.foreground_weight, f"The paper's value for {structure.name}."
+    fraction = data.foreground_fraction()
+    return weight_of_frequency(fraction), (
+        f"From its frequency: {structure.name} fills {100 * fraction:.3g} % of "
+        f"{len(data.names)} training sections."
     )
 
 
@@ -231,8 +236,9 @@ def _train_task(task: _Task, run: Run) -> Progress:
     feed = PatchFeed(
         task.data.train(), _patch_settings(config), task.compute.device, task.method.outputs
     )
-    weight, _ = _weigh_foreground(task)
-    loss = make_loss(config.loss, gamma=config.focal_gamma, foreground_weight=weight)
+    loss = make_loss(
+        config.loss, gamma=config.focal_gamma, foreground_weight=task.foreground_weight
+    )
     sections = task.data.validation()
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,

@@ -125,7 +125,7 @@ def _identify(task: _Task) -> Identity:
     return Identity(
         step="segment",
         settings={
-            "recipe": recipe.identity(),
+            "recipe": recipe,
             "sizes": dict(subject.sizes),
             "device": task.compute.device.type,
             "precision": task.compute.precision,
