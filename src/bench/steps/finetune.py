@@ -98,7 +98,8 @@ def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
     method, given = choose_method(config.method, source=given, loss=config.loss)
     network = find_trainable(method.network, "finetune")
     config = with_defaults(config, method)
-    # Told before anything is read; a source may take other sizes.
+    # What is wrong with the settings is told before anything is read; a source may take other
+    # sizes, and names of structures in it are compared once the dataset says which there are.
     _fit_sizes(config, network, network.arguments(config))
     compute = choose_compute(config.device, config.precision)
     dataset = PreparedDataset.open(config.dataset)
