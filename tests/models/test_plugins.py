@@ -142,8 +142,18 @@ def test_other_processes_need_the_same(lab):
     require_plugins({"lab_rows": "1"})
     with pytest.raises(BenchError, match=r"lab_rows must be of version 2, .* found 1"):
         require_plugins({"lab_rows": "2"})
-    with pytest.raises(BenchError, match=r"plugin lab_none, named by the process that began"):
+    with pytest.raises(BenchError, match=r"plugin lab_none, with .* nor named by BENCH_PLUGINS"):
         require_plugins({"lab_none": "1"})
+
+
+def test_only_a_champion_brings_code_that_the_user_did_not_name(lab, monkeypatch):
+    lab("__version__ = '1'\n" + NETWORK)
+    monkeypatch.delenv("BENCH_PLUGINS")
+    with pytest.raises(BenchError, match="neither installed nor named"):
+        require_plugins({"lab_rows": "1"})
+    assert "lab_rows" not in sys.modules
+    require_plugins({"lab_rows": "1"}, carried=True)
+    assert "lines" in NETWORKS
 
 
 def test_an_installed_one_needs_no_variable(lab, tmp_path, monkeypatch):

@@ -65,22 +65,29 @@ def load_plugins() -> tuple[Plugin, ...]:
     return tuple(_LOADED.values())
 
 
-def require_plugins(versions: Mapping[str, str]) -> None:
+def require_plugins(versions: Mapping[str, str], *, carried: bool = False) -> None:
     """Loads plugins, among them those that work of another process depends on.
 
     Args:
         versions: Version by module, as ``plugin_versions`` gave it there.
+        carried: Whether their code came along, as in a champion's files. Elsewhere only the user
+            names what is imported: not a file or a task that another process left.
 
     Raises:
         BenchError: If one is missing here, or of another version.
     """
     load_plugins()
     for module, version in versions.items():
-        found = _load(module, "the process that began this work")
-        if found.version != version:
+        if module not in _LOADED and not carried:
+            raise BenchError(
+                f"plugin {module}, with which this work was begun, must be there wherever it is "
+                f"done, it is neither installed nor named by {PLUGIN_VARIABLE}: add it"
+            )
+        found = _load(module, "a champion").version
+        if found != version:
             raise BenchError(
                 f"plugin {module} must be of version {version}, with which this work was begun, "
-                f"found {found.version}: install the same everywhere"
+                f"found {found}: install the same everywhere"
             )
 
 

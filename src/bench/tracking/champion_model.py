@@ -22,7 +22,7 @@ class ChampionModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the recipe and its models, onto the device that ``model_config`` names."""
         settings = context.model_config or {}
-        require_plugins(settings.get("plugins", {}))
+        require_plugins(settings.get("plugins", {}), carried=True)
         recipe, weights = read_recipe_folder(Path(context.artifacts["recipe"]))
         self.predictor = RecipePredictor.open(
             recipe, weights, choose_compute(settings.get("device", AUTO), AUTO)
