@@ -61,7 +61,8 @@ def write_jpeg(folder: Path) -> tuple[Path, Path]:
 def write_mrc(folder: Path) -> tuple[Path, Path]:
     with mrcfile.new(folder / "a.mrc") as file:
         file.set_data(RAW.astype(np.int16))
-    tifffile.imwrite(folder / "a_vesicles.tif", make_labels(), photometric="minisblack")
+    with mrcfile.new(folder / "a_vesicles.mrc") as file:
+        file.set_data(make_labels().astype(np.int16))
     return folder / "a.mrc", folder / "a.mrc"
 
 

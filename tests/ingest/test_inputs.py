@@ -226,6 +226,7 @@ def test_an_mrc_volume_with_a_label_volume(prepared, tmp_path):
         splits="train=0-1;val=3",
         structures="vesicles",
         pixel_size_nm=None,
+        rows="stored",
     )
     check_volume(dataset, raw)
     assert dataset.pixel_size_nm == pytest.approx(2.0)

@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict, replace
 
 import imagecodecs
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -21,6 +22,7 @@ from bench.ingest.annotations.fiji_rois import read_rois
 from bench.ingest.annotations.rasterise import draw_labels
 from bench.ingest.annotations.trakem2.project import read_project
 from bench.ingest.folders import read_folder
+from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.postprocess.instances import Instances
@@ -96,6 +98,55 @@ def test_annotation_as_a_model(export_as, format, tmp_path):
         # Discs of 11 and 5 px, as the tree has them.
         assert mitochondria.contours[0].point_sizes == pytest.approx([11] * 4, rel=0.01)
         assert vesicles.contours[0].point_sizes == pytest.approx([5] * 4, rel=0.02)
+
+
+def test_a_model_lies_on_the_images_in_3dmod(pipeline, export_as, tmp_path):
+    """Over raw.mrc as 3dmod shows that, and over the images themselves."""
+    export_as(format="imod")
+    dataset = PreparedDataset.open(pipeline.dataset)
+    names = dataset.sections("val")
+    raw = np.stack([dataset.read_raw(name) for name in names])
+    with mrcfile.open(tmp_path / "out/raw.mrc") as file:
+        # 3dmod shows the last row of an MRC on top.
+        np.testing.assert_array_equal(file.data[:, ::-1], raw)
+    tifffile.imwrite(tmp_path / "out/raw.tif", raw, photometric="minisblack")
+    (tmp_path / "out/raw.mrc").unlink()
+    (tmp_path / "out/labels.mod").rename(tmp_path / "out/raw.mod")
+    tree = read_input(
+        PrepareConfig(input=str(tmp_path / "out"), splits="train=0;val=1", pixel_size_nm=5.0)
+    )
+    for name, section in zip(names, tree.sections, strict=True):
+        for structure, image in section.labels.items():
+            truth = dataset.read_labels(name, structure)
+            np.testing.assert_array_equal(image.read() > 0, truth > 0)
+
+
+def test_labels_of_mrc_lie_on_it_in_3dmod_and_fiji(export_as, tmp_path, caplog):
+    raw = noise((3, 40, 48), "val")
+    labels = np.zeros(raw.shape, np.uint8)
+    labels[:, 3:9, 5:20] = 1
+    labels[:, 12:18, 5:9] = 2
+    for name, pixels in (("a.mrc", raw), ("a_mito.mrc", labels)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        with mrcfile.new(tmp_path / "in" / name) as file:
+            file.set_data(pixels.astype(np.uint16))
+    given = {"input": str(tmp_path / "in"), "splits": "train=0;val=1;test=2", "pixel_size_nm": 5.0}
+    tree = read_input(PrepareConfig(**given))
+    dataset = write_prepared(tree, tmp_path / "prepared")
+    np.testing.assert_array_equal(dataset.read_raw("val-a_z01"), raw[1])
+    caplog.set_level(logging.INFO)
+    settings = {"dataset": str(dataset.root), "split": "val"}
+    export_as(format="tiff", output=str(tmp_path / "tiff"), **settings)
+    assert "written as 3dmod and Fiji show the MRC" in caplog.text
+    for kind, stored in (("raw", raw), ("mitochondria", labels)):
+        found = tifffile.imread(tmp_path / "tiff" / kind / "val-a_z01.tif")
+        np.testing.assert_array_equal(found, stored[1, ::-1])
+    export_as(format="rois", output=str(tmp_path / "rois"), **settings)
+    objects, _ = read_rois(tmp_path / "rois/RoiSet.zip")
+    np.testing.assert_array_equal(draw_labels(objects, 0, (40, 48)).labels, labels[1, ::-1])
+    export_as(format="imod", output=str(tmp_path / "imod"), **settings)
+    with mrcfile.open(tmp_path / "imod/raw.mrc") as file:
+        np.testing.assert_array_equal(file.data[0], raw[1])
 
 
 def test_instances_have_the_scores_of_their_evaluation(pipeline, export_as, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -216,6 +217,36 @@ def test_a_stack_is_segmented_section_by_section(use_pipeline, tmp_path, tiny_tr
         "stack_z1",
         "stack_z2",
     ]
+
+
+@pytest.mark.parametrize("format", ["tiff", "ome_zarr"])
+def test_results_of_mrc_lie_on_it_as_3dmod_and_fiji_show_it(
+    use_pipeline, tmp_path, tiny_tree, format
+):
+    """They show the last stored row of an MRC on top, and the first one of what is written."""
+    stored = read_section(next((tiny_tree / "val/raw").iterdir()))
+    with mrcfile.new(tmp_path / "a.mrc") as file:
+        file.set_data(stored.astype(np.uint16))
+    (tmp_path / "plain").mkdir()
+    tifffile.imwrite(tmp_path / "plain/a.tif", stored, photometric="minisblack")
+    found = {}
+    for name, given in (("mrc", tmp_path / "a.mrc"), ("tif", tmp_path / "plain")):
+        out = tmp_path / f"out {name}"
+        settings = {"input": str(given), "output": str(out), "pixel_size_nm": 5.0}
+        run_id = segment(config(use_pipeline, tmp_path, format=format, **settings))
+        warnings = use_pipeline.store.client.get_run(run_id).data.tags.get("bench.warning", "")
+        assert ("begin with its last stored row" in warnings) == (name == "mrc")
+        if format == "tiff":
+            images = [
+                tifffile.imread(out / kind / "a.tif") for kind in ("mitochondria", "probability")
+            ]
+        else:
+            image = zarr.open(out / "a/image.ome.zarr", mode="r")
+            images = [image["labels/mitochondria/0"][0], image["0"][0]]
+        found[name] = images
+    for of_mrc, of_tif in zip(found["mrc"], found["tif"], strict=True):
+        assert of_tif.any()
+        np.testing.assert_array_equal(of_mrc, of_tif[::-1])
 
 
 def test_a_sam_is_applied_in_windows_of_its_own(use_pipeline, tmp_path, tiny_tree):

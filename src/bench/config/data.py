@@ -51,6 +51,12 @@ class PrepareConfig(StepConfig):
         "all takes folders of any name and known classes; name more, or map: all,ribbon,er*=er.",
     )
     raw_key: str = setting(AUTO, RAW_KEY)
+    rows: str = setting(
+        AUTO,
+        "From which row of the image annotation counts: the first stored, the last (reversed), or "
+        "auto by format and fit.",
+        choices=(AUTO, "stored", "reversed"),
+    )
     margin_px: int = setting(
         64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
     )

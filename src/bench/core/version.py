@@ -20,8 +20,8 @@ VERSIONS: dict[str, int] = {
     "evaluate": 1,
     "optimize": 1,
     "promote": 1,
-    "segment": 1,
-    "export": 1,
+    "segment": 2,
+    "export": 2,
     # Parts that several of them use.
     "network unet2d": 1,
     "network sam": 1,

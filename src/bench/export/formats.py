@@ -17,6 +17,7 @@ class _Format:
 
     write: Callable[[LabelStack, Path], None]
     opening: str  # how a person opens it, with a place for the ``folder``
+    bottom_first: bool = False  # whether its first row is the one at the bottom
 
 
 FORMATS: dict[str, _Format] = {
@@ -24,8 +25,12 @@ FORMATS: dict[str, _Format] = {
         write_trakem2,
         "in Fiji choose File > Open..., {folder}/project.xml, then double-click the first layer",
     ),
-    "imod": _Format(write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
-    "imod_spheres": _Format(write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod"),
+    "imod": _Format(
+        write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
+    ),
+    "imod_spheres": _Format(
+        write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
+    ),
     "rois": _Format(
         write_rois, "in Fiji open {folder}/raw.tif, then drop {folder}/RoiSet.zip on it"
     ),

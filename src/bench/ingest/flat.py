@@ -12,6 +12,7 @@ from bench.ingest.classes import ClassMap, how_to_take, parse_classes
 from bench.ingest.images.containers import is_container, list_others, read_container
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import ImageLabels, drawn_structures, label_by_class, open_label_file
+from bench.ingest.rows import REVERSED, reverse_rows
 from bench.ingest.sources import SourceImage, SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.structures import LABEL_WORDS, is_structure_name
@@ -45,12 +46,16 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     others = [path for path in files if path not in volumes]
     pairs = _pair_files(root, others, classes) if others or not volumes else {}
     images = {
-        image: [open_label_file(root, path, image, kind) for path, kind in partners]
+        image: [
+            open_label_file(root, path, image, kind, rows=config.rows) for path, kind in partners
+        ]
         for image, partners in pairs.items()
     }
     drawn = drawn_structures((file for found in images.values() for file in found), classes)
     found = FoundImages(root, [])
     for path, (pages, labels) in volumes.items():
+        if config.rows == REVERSED:
+            labels.pages = {s: list(map(reverse_rows, masks)) for s, masks in labels.pages.items()}
         _add_image(found, path, pages, labels)
     for image, label_files in images.items():
         named = is_container(image) and config.raw_key != AUTO

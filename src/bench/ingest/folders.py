@@ -61,7 +61,8 @@ def read_folder(config: PrepareConfig) -> SourceTree:
             f"other), received only raw: arrange images as {_LAYOUT}"
         )
     for split, folders in groups.items():
-        _add_split(found, split, _name_folders(parents[split], folders, classes), classes)
+        named = _name_folders(parents[split], folders, classes)
+        _add_split(found, split, named, classes, config.rows)
     taken = {structure for section in found.sections for structure in section.labels}
     names = Counter(name for folders in groups.values() for name in folders)
     del names[RAW], names[_ANNOTATIONS]
@@ -153,7 +154,9 @@ def _warn_of_slips(names: Iterable[str], classes: ClassMap) -> list[str]:
     ]
 
 
-def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap) -> None:
+def _add_split(
+    found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap, rows: str
+) -> None:
     """Pairs the raw images of a split folder with their annotation by file stem, and adds them."""
     raw = list_images(folders[RAW], "raw images", is_image)
     masks = {
@@ -163,16 +166,14 @@ def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes
     }
     for structure, files in masks.items():
         _check_pairs(folders[structure], raw, files)
-    by_class = _pair_annotations(found.root, folders.get(_ANNOTATIONS), raw)
+    by_class = _pair_annotations(found.root, folders.get(_ANNOTATIONS), raw, rows)
     drawn = drawn_structures((file for files in by_class.values() for file in files), classes)
     for stem in sorted(raw, key=natural_key):
         pages = list_pages(found.root, raw[stem])
         labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
         for structure, files in masks.items():
-            file = open_label_file(found.root, files[stem], raw[stem], structure)
-            labels.add(structure, label_structure(file, found.root, pages))
-            if file.annotation:
-                labels.warnings += file.annotation.warnings
+            file = open_label_file(found.root, files[stem], raw[stem], structure, rows=rows)
+            label_structure(labels, structure, file, found.root, pages)
         found.sections += build_sections(stem, pages, labels.pages, split=split)
         found.kinds += labels.kinds
         found.painted += labels.painted
@@ -181,7 +182,7 @@ def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes
 
 
 def _pair_annotations(
-    root: Path, folder: Path | None, raw: dict[str, Path]
+    root: Path, folder: Path | None, raw: dict[str, Path], rows: str
 ) -> dict[str, list[LabelFile]]:
     """The files of a folder ``annotations``, which hold several classes, by image."""
     if folder is None:
@@ -190,11 +191,11 @@ def _pair_annotations(
     coco = [path for path in files.values() if path.suffix.lower() == ".json" and is_coco(path)]
     if coco:
         return {
-            stem: [open_label_file(root, path, image) for path in coco]
+            stem: [open_label_file(root, path, image, rows=rows) for path in coco]
             for stem, image in raw.items()
         }
     _check_pairs(folder, raw, files)
-    return {stem: [open_label_file(root, files[stem], raw[stem])] for stem in raw}
+    return {stem: [open_label_file(root, files[stem], raw[stem], rows=rows)] for stem in raw}
 
 
 def _is_mask(path: Path) -> bool:

@@ -18,9 +18,11 @@ from bench.ingest.annotations.annotations import (
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import list_pages
 from bench.ingest.images.images import JPEG_SUFFIXES
+from bench.ingest.rows import orient_labels
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import check_alike
 from bench.structures import order_structures
+from bench.words import AUTO
 
 
 @dataclass
@@ -58,15 +60,19 @@ class LabelFile:
         name: Its name relative to the root.
         kind: The class that its name says; empty where it says none.
         annotation: What is drawn in it; None for a label image.
+        rows: From which end its rows are counted, as in `orient_labels`.
     """
 
     path: Path
     name: str
     kind: str
     annotation: Annotation | None
+    rows: str
 
 
-def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> LabelFile:
+def open_label_file(
+    root: Path, path: Path, image: Path, kind: str = "", *, rows: str = AUTO
+) -> LabelFile:
     """Reads what is drawn in an annotation file; of a label image nothing yet.
 
     Args:
@@ -74,17 +80,23 @@ def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> Labe
         path: The file.
         image: The image that it annotates.
         kind: The class that its name says.
+        rows: From which end its rows are counted, as in `orient_labels`.
     """
     annotation = read_annotation(path, image) if is_annotation(path) else None
-    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation)
+    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation, rows)
 
 
-def label_structure(file: LabelFile, root: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
-    """The labels of a file all of whose annotation is of one structure."""
+def label_structure(
+    labels: ImageLabels, structure: str, file: LabelFile, root: Path, raw: Sequence[SourceImage]
+) -> None:
+    """Adds the labels of a file all of whose annotation is of one structure."""
     if file.annotation is None:
-        return _list_masks(root, file.path, raw)
-    _check_sections(file, raw)
-    return draw_pages(file.annotation.objects, raw, {file.name: file.path})
+        pages = _list_masks(root, file.path, raw)
+    else:
+        _check_sections(file, raw)
+        pages = draw_pages(file.annotation.objects, raw, {file.name: file.path})
+        labels.warnings += file.annotation.warnings
+    _add_oriented(labels, {structure: pages}, file, raw)
 
 
 def label_by_class(
@@ -111,15 +123,30 @@ def label_by_class(
             _check_sections(file, raw)
             labels.kinds += file.annotation.kinds()
             labels.warnings += file.annotation.warnings
+            found = {}
             for structure in drawn:
                 objects = [o for o in file.annotation.objects if classes.find(o.kind) == structure]
-                labels.add(structure, draw_pages(objects, raw, {file.name: file.path}))
+                found[structure] = draw_pages(objects, raw, {file.name: file.path})
         elif named := classes.find(file.kind):
-            labels.add(named, _list_masks(root, file.path, raw))
+            found = {named: _list_masks(root, file.path, raw)}
             labels.painted.append(f"{file.name}: label image, taken as {named}")
         else:
-            _add_painted(labels, _list_masks(root, file.path, raw), classes)
+            found = _find_painted(labels, _list_masks(root, file.path, raw), classes)
+        _add_oriented(labels, found, file, raw)
     return labels
+
+
+def _add_oriented(
+    labels: ImageLabels,
+    found: dict[str, list[SourceImage]],
+    file: LabelFile,
+    raw: Sequence[SourceImage],
+) -> None:
+    """Adds the labels that a file holds, with their rows in the order of those of the image."""
+    oriented, lines = orient_labels(found, file.path, raw, file.rows)
+    for structure, pages in oriented.items():
+        labels.add(structure, pages)
+    labels.warnings += lines
 
 
 def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> tuple[str, ...]:
@@ -128,19 +155,22 @@ def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> tuple[str
     return order_structures(found for kind in kinds if (found := classes.find(kind)))
 
 
-def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMap) -> None:
-    """Adds a label image whose name says no class: semantic values, or ids of one structure."""
+def _find_painted(
+    labels: ImageLabels, masks: list[SourceImage], classes: ClassMap
+) -> dict[str, list[SourceImage]]:
+    """What a label image holds whose name says no class: semantic values, or ids of a structure."""
     values: dict[str, list[int]] = {}
     for pattern, structure in classes.rules:
         if pattern.isdecimal():
             values.setdefault(structure, []).append(int(pattern))
     if values:
         for structure, wanted in values.items():
-            of_values = [replace(mask, read=partial(_read_values, mask, wanted)) for mask in masks]
-            labels.add(structure, of_values)
             numbers = ", ".join(map(str, wanted))
             labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
-        return
+        return {
+            structure: [replace(mask, read=partial(_read_values, mask, wanted)) for mask in masks]
+            for structure, wanted in values.items()
+        }
     if classes.everything or len(classes.wanted) != 1:
         raise BenchError(
             f"{masks[0].file} must say which structure it labels, received no class in its name: "
@@ -148,8 +178,8 @@ def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMa
             "-P structures=1=vesicles,2=mitochondria if its values are classes"
         )
     (structure,) = classes.wanted
-    labels.add(structure, masks)
     labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
+    return {structure: masks}
 
 
 def _read_values(mask: SourceImage, values: list[int]) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
 from bench.dataset.prepared import NO_SPLIT, UNLABELLED
+from bench.errors import BenchError
 from bench.ingest.annotations.annotations import drawn_image
 from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.trakem2.layers import read_layer
@@ -20,6 +21,7 @@ from bench.ingest.images.images import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree
 from bench.ingest.tree import FoundImages, build_tree
 from bench.structures import split_names
+from bench.words import AUTO
 
 _SUFFIXES = (".xml", ".xml.gz")
 
@@ -39,6 +41,11 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
     Raises:
         BenchError: If it cannot be read, or holds no structure.
     """
+    if config.rows != AUTO:
+        raise BenchError(
+            f"rows must be auto for a TrakEM2 project, which places images and annotation itself, "
+            f"received {config.rows}: leave rows out"
+        )
     roots = () if config.roots == "none" else tuple(map(Path, split_names(config.roots)))
     project = read_project(path, roots)
     classes = parse_classes(config.structures)

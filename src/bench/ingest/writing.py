@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ from bench.dataset.section_file import (
     write_section_file,
 )
 from bench.errors import BenchError
-from bench.ingest.images.images import decode
+from bench.ingest.images.images import TOP_FIRST, decode
+from bench.ingest.inspection.findings import group_findings
+from bench.ingest.inspection.orientation import Fit, judge_orientation, measure_fits
 from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
@@ -140,6 +143,41 @@ def _whole_content(output: Path) -> str | None:
     return dataset.content_hash
 
 
+# The entry of a section in the manifest, the hash of its raw image, and the fits of its masks.
+_Written = tuple[dict[str, Any], str, dict[str, Fit]]
+
+
+@dataclass
+class _Found:
+    """What is known of the sections so far.
+
+    Attributes:
+        counts: What was counted in the masks, by structure.
+        fits: How well they lie on their images, by structure and section.
+        entries: The entries of the sections that are written.
+        first_of_image: The first section with the pixels of a hash.
+    """
+
+    counts: dict[str, list[MaskCounts]]
+    fits: dict[str, dict[str, Fit]]
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    first_of_image: dict[str, SourceSection] = field(default_factory=dict)
+
+    def add(self, section: SourceSection, written: _Written, splits_rule: str) -> None:
+        """Adds a section that is written; one that another split has as well is an error."""
+        entry, image, fits = written
+        first = self.first_of_image.setdefault(image, section)
+        splits = {section.split, first.split}
+        if len(splits) > 1 and not may_share(splits_rule, splits):
+            raise BenchError(
+                f"splits must share no image, received the same pixels in {first.raw.file} "
+                f"({first.split}) and {section.raw.file} ({section.split}): remove one"
+            )
+        self.entries.append(entry)
+        for structure, fit in fits.items():
+            self.fits[structure][section.name] = fit
+
+
 def _write_sections(
     tree: SourceTree, folder: Path, progress: Callable[[int, int], None] | None
 ) -> dict[str, Any]:
@@ -150,23 +188,15 @@ def _write_sections(
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
-    entries: list[dict[str, Any]] = []
-    counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
-    split_of_image: dict[str, SourceSection] = {}
+    found = _Found(
+        {structure: [] for structure in tree.structures}, {name: {} for name in tree.structures}
+    )
     total = len(tree.sections) + len(tree.unlabelled)
 
-    def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
-        entry, image = written.result()
-        first = split_of_image.setdefault(image, section)
-        splits = {section.split, first.split}
-        if len(splits) > 1 and not may_share(tree.splits_rule, splits):
-            raise BenchError(
-                f"splits must share no image, received the same pixels in {first.raw.file} "
-                f"({first.split}) and {section.raw.file} ({section.split}): remove one"
-            )
-        entries.append(entry)
+    def finish(section: SourceSection, written: Future[_Written]) -> None:
+        found.add(section, written.result(), tree.splits_rule)
         if progress is not None:
-            progress(len(entries), total)
+            progress(len(found.entries), total)
 
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_HASHED_AT_ONCE) as hasher:
         before = None
@@ -175,7 +205,8 @@ def _write_sections(
             for structure, kind in kinds.items():
                 labels = arrays[f"labels/{structure}"]
                 areas = instance_areas(labels)
-                counts[structure].append(MaskCounts(section.split, areas, labels.size, kind))
+                counts = MaskCounts(section.split, areas, labels.size, kind)
+                found.counts[structure].append(counts)
             if before is not None:
                 finish(*before)
             written = writer.submit(
@@ -185,7 +216,7 @@ def _write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return _build_manifest(tree, entries, counts)
+    return _build_manifest(tree, found)
 
 
 def _hash_and_write(
@@ -196,12 +227,13 @@ def _hash_and_write(
     sources: Mapping[str, str],
     pixel_size_nm: float | None,
     hasher: ThreadPoolExecutor,
-) -> tuple[dict[str, Any], str]:
+) -> _Written:
     pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
     entry = _describe_section(section, arrays, kinds, sources)
     entry["content_hash"] = hash_section(section.name, section.split, pixels)
     write_section_file(folder / entry["file"], entry, arrays, pixel_size_nm)
-    return entry, pixels["raw"]
+    masks = {key.removeprefix("labels/"): mask for key, mask in arrays.items() if key != "raw"}
+    return entry, pixels["raw"], measure_fits(arrays["raw"], masks)
 
 
 def _read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -237,6 +269,8 @@ def _describe_section(
         }
         if key != "raw":
             datasets[key]["mask"] = kinds[key.removeprefix("labels/")]
+        elif image.header.rows != TOP_FIRST:
+            datasets[key]["rows"] = image.header.rows
     return {
         "name": section.name,
         "split": section.split,
@@ -248,13 +282,17 @@ def _describe_section(
     }
 
 
-def _build_manifest(
-    tree: SourceTree, entries: list[dict[str, Any]], counts: Mapping[str, list[MaskCounts]]
-) -> dict[str, Any]:
+def _build_manifest(tree: SourceTree, found: _Found) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
-    structures = {name: summarise_structure(masks) for name, masks in counts.items()}
+    entries = found.entries
+    structures = {name: summarise_structure(masks) for name, masks in found.counts.items()}
     labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
-    warnings = [*tree.warnings, *check_foreground(structures)]
+    turned = group_findings(judge_orientation(found.fits))
+    warnings = [
+        *tree.warnings,
+        *check_foreground(structures),
+        *(group.sentence for group in turned),
+    ]
     for name, summary in structures.items():
         warnings += warn_of_instances(name, summary)
     return {

@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 # An export of more than this stays where it was written.
 _LARGEST_ARTIFACTS_BYTES = 64 * 2**20
 _ARTIFACTS = "export"
+_MRC_ROWS = (
+    "what was read from MRC is written as 3dmod and Fiji show the MRC, so that it fits there; "
+    "programs that show the first stored row on top, such as napari with mrcfile, show the MRC "
+    "mirrored against it"
+)
 
 
 def export(config: ExportConfig, store: Store | None = None) -> str:
@@ -85,7 +90,7 @@ def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str
         for done, (size, names) in enumerate(sizes.items(), start=1):
             part = _folder_of(folder, size, several=len(sizes) > 1)
             part.mkdir(exist_ok=True)
-            stack = subject.read_stack(names)
+            stack = subject.read_stack(names, bottom_first=FORMATS[format].bottom_first)
             FORMATS[format].write(stack, part)
             for structure, labels in stack.labels.items():
                 counts[structure] += np.unique(labels[labels != 0]).size
@@ -97,6 +102,8 @@ def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str
 def _log_opening(subject: ExportSubject, format: str, counts: dict[str, int], output: Path) -> None:
     found = ", ".join(f"{count} {structure}" for structure, count in counts.items())
     log.info("exported %s of %s to %s", found, subject.split, output)
+    if any(map(subject.is_bottom_first, subject.dataset.sections(subject.split))):
+        log.info(_MRC_ROWS)
     sizes = subject.sizes()
     for size in sizes:
         part = _folder_of(output, size, several=len(sizes) > 1)

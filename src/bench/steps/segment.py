@@ -18,6 +18,7 @@ from bench.core.files import write_json
 from bench.core.folders import publish, unfinished_folder
 from bench.core.progress import show_progress
 from bench.inference.device import Compute, choose_compute
+from bench.ingest.images.images import DISPUTED
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
 from bench.recipe.predictor import RecipePredictor, find_scale_warnings
 from bench.steps.export import check_free
@@ -39,6 +40,15 @@ log = logging.getLogger(__name__)
 _LARGEST_ARTIFACT_BYTES = 64 * 2**20
 _SHOWN_SECTIONS = 9
 _DESCRIPTION = "segmentation.json"
+_MRC_ROWS = (
+    "results of MRC begin with its last stored row, as 3dmod and Fiji show it, so that they lie on "
+    "it there; in programs that show the first stored row on top, such as napari with mrcfile, "
+    "they are mirrored"
+)
+_DISPUTED_ROWS = (
+    "results of MRC whose header makes 3dmod invert it begin with its first stored row, so that "
+    "they lie on it in 3dmod and napari; in Fiji they are mirrored"
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,10 @@ def _find_warnings(task: _Task) -> list[str]:
             f"pixel size of {unknown} of {len(task.planes)} sections is unknown, so they are fed "
             "as they are and measured in px: give -P pixel_size_nm=..."
         )
+    if any(plane.bottom_first for plane in task.planes):
+        warnings.append(_MRC_ROWS)
+    if any(plane.image.header.rows == DISPUTED for plane in task.planes):
+        warnings.append(_DISPUTED_ROWS)
     sizes = [plane.pixel_size_nm for plane in task.planes if plane.pixel_size_nm]
     rescale = task.subject.recipe.rescale
     return warnings + find_scale_warnings(task.subject.infos, sizes, rescale=rescale)

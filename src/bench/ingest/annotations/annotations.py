@@ -13,7 +13,7 @@ from bench.ingest.annotations.fiji_rois import read_rois
 from bench.ingest.annotations.geojson import is_geojson, read_geojson
 from bench.ingest.annotations.imod import read_model
 from bench.ingest.annotations.rasterise import draw_labels
-from bench.ingest.images.formats import MRC_SUFFIXES
+from bench.ingest.images.formats import ARRAY_SUFFIXES, MRC_SUFFIXES, read_header
 from bench.ingest.images.images import ImageHeader
 from bench.ingest.images.mrc import read_geometry
 from bench.ingest.sources import SourceImage
@@ -67,8 +67,11 @@ def _read_coco_once(
 
 def _read_imod(path: Path, image: Path) -> Annotation:
     """Reads an IMOD model; over a stack that is not MRC it counts in px of the stack."""
-    geometry = read_geometry(image) if image.suffix.lower() in MRC_SUFFIXES else None
-    model = read_model(path, geometry)
+    suffix = image.suffix.lower()
+    geometry = read_geometry(image) if suffix in MRC_SUFFIXES else None
+    # Which array of a container was drawn on is not known yet.
+    shape = None if geometry or suffix in ARRAY_SUFFIXES else read_header(image).shape
+    model = read_model(path, geometry, shape)
     return Annotation(model.objects, model.warnings)
 
 

@@ -209,6 +209,17 @@ def place_model(
     return scale, shift, []
 
 
+def check_drawn_on(path: Path, model: StoredModel, shape: tuple[int, int]) -> None:
+    """Raises BenchError if a model says that its image had another height and width in px."""
+    width, height = model.size[0], model.size[2 if model.flags & _FLIPPED else 1]
+    if min(width, height) > 0 and (height, width) != shape:
+        raise BenchError(
+            f"model {path} must be drawn on its image of {shape[1]} x {shape[0]} px (width x "
+            f"height), received one that was drawn on {width} x {height} px: give the image that "
+            "was open in 3dmod"
+        )
+
+
 def _is_of_another_image(model: StoredModel, image: MrcGeometry) -> bool:
     """Whether a model with MINX was drawn on an image of another size and another place."""
     size = np.array(model.size)

@@ -21,6 +21,7 @@ class _ImageFormat:
 
 
 MRC_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
+ARRAY_SUFFIXES = (".h5", ".hdf", ".hdf5", ".zarr")
 
 _PLAIN = _ImageFormat(
     lambda path, _: images.read_header(path), lambda path, page, _: images.read_section(path, page)

@@ -39,6 +39,9 @@ IMAGEJ_UNIT_NM = {
 # such pixels, so a size outside these bounds says nothing.
 SMALLEST_PIXEL_NM, LARGEST_PIXEL_NM = 0.01, 1000.0
 
+# Which row of an image is stored first. 3dmod and Fiji do not agree on an MRC that 3dmod inverts.
+TOP_FIRST, BOTTOM_FIRST, DISPUTED = "top_first", "bottom_first", "disputed"
+
 # Some decoders repeat the file in their message.
 _LONGEST_REASON = 200
 
@@ -54,12 +57,15 @@ class ImageHeader:
         pages: Sections in the file; more than one makes it a stack.
         pixel_sides_nm: Height and width of a pixel in nm; None where the file does not say it.
         section_nm: Distance of two sections of a stack in nm; None where it does not say it.
+        rows: Which of the stored rows programs show on top: TOP_FIRST, BOTTOM_FIRST or, where
+            they do not agree, DISPUTED.
     """
 
     shape: tuple[int, int]
     pages: int
     pixel_sides_nm: tuple[float, float] | None
     section_nm: float | None = None
+    rows: str = TOP_FIRST
 
 
 def read_header(path: Path) -> ImageHeader:

@@ -9,7 +9,14 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from bench.errors import BenchError
 from bench.ingest.images.axes import MOST_SECTIONS
-from bench.ingest.images.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, ImageHeader, decode
+from bench.ingest.images.images import (
+    BOTTOM_FIRST,
+    DISPUTED,
+    LARGEST_PIXEL_NM,
+    SMALLEST_PIXEL_NM,
+    ImageHeader,
+    decode,
+)
 
 # Modes of real numbers; 3 and 4 are complex, 16 is colour, 101 has two pixels in a byte.
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -21,6 +28,7 @@ _IMOD_STAMP = int.from_bytes(b"IMOD", "little")
 _IMOD_STAMP_AT, _IMOD_FLAGS_AT = 40, 44  # in the field extra2
 _SIGNED_FLAG, _INVERTED_ORIGIN_FLAG, _HALF_BYTES_FLAG = 1, 4, 16
 _STANDARD_OF_2014 = 20140
+_FEI, _INVERTED_ROWS = b"FEI", -2
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,14 @@ class MrcGeometry:
         spacing: Sides of a voxel in Angstrom; 0 where the file does not say it.
         origin: The header's origin in Angstrom with IMOD's sign: a part that was cut out has
             a negative one.
+        inverted: Whether 3dmod counts y from the last stored row, not from the first; None where
+            that depends on its version.
     """
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
+    inverted: bool | None = False
 
 
 def read_header(path: Path, key: str = "") -> ImageHeader:
@@ -60,14 +71,15 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
         pages=pages,
         pixel_sides_nm=(_round_side(y_nm), _round_side(x_nm)) if known else None,
         section_nm=_round_side(z_nm) if known and pages > 1 and z_nm > 0 else None,
+        rows=BOTTOM_FIRST if geometry.inverted is False else DISPUTED,
     )
 
 
 def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
     """Reads a section (y, x) of an MRC file at its stored depth.
 
-    Rows are in the order stored, which IMOD shows from the bottom up; y of an IMOD contour counts
-    from the first row stored as well.
+    Rows are in the order stored, which 3dmod and Fiji show from the bottom up; where y of a contour
+    counts from is `MrcGeometry.inverted`.
 
     Args:
         path: The file.
@@ -116,7 +128,10 @@ def read_geometry(path: Path) -> MrcGeometry:
         axes = [int(header[name]) - 1 for name in ("mapc", "mapr", "maps")]
         x, y, z = axes if sorted(axes) == [0, 1, 2] else [0, 1, 2]
         return MrcGeometry(
-            _sizes(header), (spacing[x], spacing[y], spacing[z]), (origin[x], origin[y], origin[z])
+            _sizes(header),
+            (spacing[x], spacing[y], spacing[z]),
+            (origin[x], origin[y], origin[z]),
+            _is_inverted(header),
         )
 
     return decode(path, read, "MRC file")
@@ -191,6 +206,21 @@ def _origin_is_inverted(header: np.void) -> bool:
     """Whether the origin has the standard's sign, which is the opposite of IMOD's."""
     marked = _has_imod_stamp(header) and _imod_flags(header) & _INVERTED_ORIGIN_FLAG
     return bool(marked) or _STANDARD_OF_2014 <= int(header["nversion"]) < _STANDARD_OF_2014 + 10
+
+
+def _is_inverted(header: np.void) -> bool | None:
+    """Whether 3dmod inverts y: of files by others that say so, and of FEI's by the first standard.
+
+    Later FEI files were inverted by some releases of IMOD and are not by others: None.
+    """
+    if _has_imod_stamp(header):
+        return False
+    if int(header["mapr"]) == _INVERTED_ROWS:
+        return True
+    if not bytes(header["exttyp"]).startswith(_FEI):
+        return False
+    first_form = int(header["nversion"]) == _STANDARD_OF_2014 and int(header["nsymbt"]) > 0
+    return True if first_form else None
 
 
 def _has_imod_stamp(header: np.void) -> bool:

@@ -16,7 +16,7 @@ from bench.ingest.classes import parse_classes
 from bench.ingest.folders import list_images
 from bench.ingest.images.containers import choose_raw, find_labels, is_container
 from bench.ingest.images.formats import is_image, list_pages, read_header, read_plane, stem_of
-from bench.ingest.images.images import decode
+from bench.ingest.images.images import BOTTOM_FIRST, decode
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import agree
 from bench.words import AUTO
@@ -48,8 +48,13 @@ class Plane:
         """Height and width in px."""
         return self.image.header.shape
 
+    @property
+    def bottom_first(self) -> bool:
+        """Whether the first stored row is the one that 3dmod and Fiji show at the bottom."""
+        return self.image.header.rows == BOTTOM_FIRST
+
     def read(self) -> np.ndarray:
-        """Reads the pixels (y, x) at their depth.
+        """Reads the pixels (y, x) at their depth, rows in the order stored.
 
         Raises:
             BenchError: If they cannot be read, are in colour, or not finite.

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "leak": (ERROR, "the same image in two splits"),
     "mask-inverted": (ERROR, "mask is inverted"),
     "raw-inverted": (ERROR, "grey values are inverted"),
+    "orientation": (ERROR, "masks lie mirrored or turned on their images"),
     "mask-elsewhere": (_WARNING, "mask does not fit its image"),
     "mostly-foreground": (_WARNING, "mask covers most of the image"),
     "no-test": (_WARNING, "nothing is annotated in the test split"),

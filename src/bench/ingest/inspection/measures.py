@@ -10,6 +10,7 @@ from bench.core.pixels import float_type
 from bench.errors import BenchError
 from bench.ingest.inspection.findings import Finding
 from bench.ingest.inspection.likeness import Look
+from bench.ingest.inspection.orientation import Fit
 
 # Means and percentiles from about a million pixels on a regular grid are good to a thousandth.
 _SAMPLE_PX = 1_000_000
@@ -200,6 +201,7 @@ class MaskMeasures:
         instances: Its instances.
         contrast: How much brighter the structure is than the rest, in deviations of the raw
             image; None where there is too little of either.
+        fit: How well it lies on the image as it is, mirrored and turned; None likewise.
     """
 
     file: str
@@ -207,6 +209,7 @@ class MaskMeasures:
     kind: str
     instances: _Instances
     contrast: float | None
+    fit: Fit | None = None
 
     @property
     def foreground(self) -> float:

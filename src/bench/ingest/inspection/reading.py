@@ -22,6 +22,7 @@ from bench.ingest.inspection.measures import (
     measure_raw,
     sample_pixels,
 )
+from bench.ingest.inspection.orientation import measure_fits
 from bench.ingest.sources import SourceImage, SourceSection
 
 # A mean over fewer sampled pixels says nothing about how bright a structure is.
@@ -156,7 +157,10 @@ def _read_mask(
         measures.findings.append(fault)
         return None
     contrast = _structure_contrast(raw, labels) if raw is not None and usable else None
-    measures.masks[structure] = MaskMeasures(image.file, labels.size, kind, instances, contrast)
+    fits = measure_fits(raw, {structure: labels}) if raw is not None and usable else {}
+    measures.masks[structure] = MaskMeasures(
+        image.file, labels.size, kind, instances, contrast, fits.get(structure)
+    )
     if drawn is not None:
         _judge_drawn(drawn, structure, measures)
     return labels

@@ -14,6 +14,7 @@ from bench.ingest.inspection.findings import ERROR, Finding, group_findings, sor
 from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judge_looks
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
 from bench.ingest.inspection.measures import SectionMeasures
+from bench.ingest.inspection.orientation import Fit, judge_orientation
 from bench.ingest.inspection.reading import Show, inspect_section
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
@@ -123,12 +124,26 @@ def inspect_tree(
     }
     correlations = [None if shift is None else shift.correlation for shift in shifts]
     findings += judge_contrast(sections, correlations, inverted)
+    findings += judge_orientation(_list_fits(tree.structures, sections))
     return Report(
         pixel_size_nm=tree.pixel_size_nm,
         sections=tuple(sections),
         counts=tuple(_count_structures(sections, summaries)),
         findings=sort_findings(findings),
     )
+
+
+def _list_fits(
+    structures: Sequence[str], sections: Sequence[SectionMeasures]
+) -> dict[str, dict[str, Fit]]:
+    return {
+        structure: {
+            section.name: mask.fit
+            for section in sections
+            if (mask := section.masks.get(structure)) is not None and mask.fit is not None
+        }
+        for structure in structures
+    }
 
 
 def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:

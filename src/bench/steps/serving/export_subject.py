@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.export.stack import LabelStack, make_stack
 from bench.inference.prediction_file import read_mean
+from bench.ingest.images.formats import MRC_SUFFIXES
+from bench.ingest.images.images import BOTTOM_FIRST, TOP_FIRST
 from bench.steps.scoring.recipes import read_evaluated
 from bench.structures import find_structure, find_structures
 from bench.tracking.evaluations import Evaluation, get_evaluation
@@ -52,15 +55,32 @@ class ExportSubject:
             sizes.setdefault((height, width), []).append(name)
         return sizes
 
-    def read_stack(self, names: Sequence[str]) -> LabelStack:
-        """Reads sections of one size, with their image."""
+    def read_stack(self, names: Sequence[str], *, bottom_first: bool = False) -> LabelStack:
+        """Reads sections of one size, with their image.
+
+        Args:
+            names: The sections.
+            bottom_first: Whether the first row is to be the one that people see at the bottom.
+        """
+        turned = np.array([self.is_bottom_first(name) != bottom_first for name in names])
+        labels = {structure: self.read_numbered(names, structure) for structure in self.structures}
+        raw = np.stack([self.dataset.read_raw(name) for name in names])
+        for pixels in (raw, *labels.values()):
+            pixels[turned] = pixels[turned, ::-1]
         return make_stack(
-            {structure: self.read_numbered(names, structure) for structure in self.structures},
-            raw=np.stack([self.dataset.read_raw(name) for name in names]),
+            labels,
+            raw=raw,
             names=tuple(names),
             pixel_size_nm=self.dataset.pixel_size_nm,
             section_nm=self.dataset.manifest.get("section_nm"),
         )
+
+    def is_bottom_first(self, name: str) -> bool:
+        """Whether the first row of a section is the one that 3dmod and Fiji show at the bottom."""
+        raw = self.dataset.find(name)["datasets"]["raw"]
+        # Datasets of earlier releases do not say it.
+        unsaid = BOTTOM_FIRST if Path(raw["source"]).suffix.lower() in MRC_SUFFIXES else TOP_FIRST
+        return bool(raw.get("rows", unsaid) == BOTTOM_FIRST)
 
     def read_numbered(self, names: Sequence[str], structure: str) -> np.ndarray:
         """Reads the ids (z, y, x) of sections, each instance with an id of its own."""

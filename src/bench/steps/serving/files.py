@@ -33,9 +33,12 @@ def write_section(
 ) -> None:
     """Writes the files of a section; its entry in the tables comes last, and says that it is done.
 
+    Rows are written from the top as 3dmod and Fiji show the image, which for an MRC is its last
+    stored row.
+
     Args:
         plane: Which section.
-        raw: Its pixels (y, x).
+        raw: Its pixels (y, x), rows in the order stored, as in what follows.
         labels: Its instance ids (y, x).
         prediction: What the model says of it.
         structure: What was segmented.
@@ -43,12 +46,13 @@ def write_section(
         content: The folder of what the user gets.
         part: The JSON file of the section's rows in the tables.
     """
-    size = plane.pixel_size_nm
+    size, foreground = plane.pixel_size_nm, prediction.foreground
+    if plane.bottom_first:
+        raw, labels, foreground = (
+            np.ascontiguousarray(pixels[::-1]) for pixels in (raw, labels, foreground)
+        )
     if format == "tiff":
-        for kind, pixels in (
-            (structure, as_label_type(labels)),
-            (_PROBABILITY, prediction.foreground),
-        ):
+        for kind, pixels in ((structure, as_label_type(labels)), (_PROBABILITY, foreground)):
             write_tiff(content / kind / f"{plane.name}.tif", pixels, pixel_size_nm=size)
     else:
         folder = content / plane.name
@@ -56,7 +60,7 @@ def write_section(
         folder.mkdir(parents=True)
         stack = make_stack({structure: labels}, raw=raw, names=(plane.name,), pixel_size_nm=size)
         write_ome_zarr(stack, folder)
-        write_image(prediction.foreground[None], stack, folder / f"{_PROBABILITY}.ome.zarr")
+        write_image(foreground[None], stack, folder / f"{_PROBABILITY}.ome.zarr")
     row = {
         "section": plane.name,
         "file": plane.path.name,
