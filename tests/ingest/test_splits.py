@@ -7,7 +7,7 @@ import pytest
 from bench.core.names import first_names, natural_key
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
-from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection
 from bench.ingest.splits import assign_splits, parse_splits, warn_of_neighbours
 

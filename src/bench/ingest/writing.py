@@ -35,7 +35,7 @@ from bench.dataset.section_file import (
     write_section_file,
 )
 from bench.errors import BenchError
-from bench.ingest.images.images import decode
+from bench.ingest.images.headers import decode
 from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
