@@ -10,7 +10,7 @@ import PIL.Image
 from bench.errors import BenchError
 from bench.ingest.images.headers import ImageHeader, decode
 from bench.ingest.images.limits import check_decoded_size
-from bench.ingest.images.tiff import read_tiff_header, read_tiff_page
+from bench.ingest.images.tiff.sections import read_tiff_header, read_tiff_page
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

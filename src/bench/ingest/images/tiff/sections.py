@@ -11,8 +11,8 @@ import tifffile
 from bench.errors import BenchError
 from bench.ingest.images.headers import ImageHeader, may_be_pixel
 from bench.ingest.images.limits import check_decoded_size
-from bench.ingest.images.ome_xml import OmePages, read_ome_pages
-from bench.ingest.images.tiff_labels import check_label_values, check_lossless
+from bench.ingest.images.tiff.label_values import check_label_values, check_lossless
+from bench.ingest.images.tiff.ome_xml import OmePages, read_ome_pages
 from bench.ingest.images.units import unit_by_word
 
 # TIFF ResolutionUnit: 2 is the inch, 3 the centimetre; 1 says that there is no unit.
@@ -24,8 +24,9 @@ _MOST_DETECTORS = 4
 _ORIENTATION = 274
 _WHITE_IS_ZERO = 0
 # What tifffile notices ends in an error or a note of ours; its lines are about other files too.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-logging.getLogger("tifffile").propagate = False
+_CHATTY = logging.getLogger("tifffile")
+_CHATTY.addHandler(logging.NullHandler())
+_CHATTY.propagate = False
 
 
 def read_tiff_header(path: Path, *, labels: bool = False) -> ImageHeader:
