@@ -77,8 +77,10 @@ def read_ome_pages(
         return None
     uuid = root.get("UUID", "")
     master = _find_master(path, root, read_description)
-    images = list(_descend(root if master is None else master, "Image", "Pixels"))
-    own = [(image, planes) for image in images if (planes := _own_planes(image, path, uuid, full))]
+    root = root if master is None else master
+    is_own = _find_own(root, path, uuid)
+    images = list(_descend(root, "Image", "Pixels"))
+    own = [(image, planes) for image in images if (planes := _own_planes(image, is_own, full))]
     if len(own) > 1:
         raise BenchError(
             f"pages of {path} must be of one image, received {len(own)} images in its OME-XML: "
@@ -128,26 +130,33 @@ def _find_master(
     return None
 
 
-def _own_planes(pixels: Element, path: Path, uuid: str, full: Sequence[int]) -> list[_Plane]:
+def _find_own(root: Element, path: Path, uuid: str) -> Callable[[Element], bool]:
+    """Returns what tells whether planes lie in this file, by the mark of its UUID."""
+    marks = _descend(root, "Image", "Pixels", "TiffData", "UUID")
+    named = {(mark.text or "").strip() for mark in marks}
+
+    def is_own(mark: Element) -> bool:
+        if len(named) == 1:  # the only file, whatever it is called by now
+            return True
+        if uuid in named:
+            return (mark.text or "").strip() == uuid
+        return mark.get("FileName", "").lower() == path.name.lower()
+
+    return is_own
+
+
+def _own_planes(
+    pixels: Element, is_own: Callable[[Element], bool], full: Sequence[int]
+) -> list[_Plane]:
     """The planes of an image that lie in this file."""
-    blocks = [(block, next(_descend(block, "UUID"), None)) for block in _blocks_of(pixels)]
-    named = {(mark.text or "").strip() for _, mark in blocks if mark is not None}
-    by_uuid = bool(uuid) and uuid in named
     planes: list[_Plane] = []
-    for block, mark in blocks:
-        if mark is not None and len(named) > 1:
-            same_name = mark.get("FileName", "").lower() == path.name.lower()
-            if not ((mark.text or "").strip() == uuid if by_uuid else same_name):
-                continue
-        planes += _planes_of(pixels, block, len(full))
+    # Without a word on where planes lie, all are there in order.
+    for block in list(_descend(pixels, "TiffData")) or [Element("TiffData")]:
+        if all(is_own(mark) for mark in _descend(block, "UUID")):
+            planes += _planes_of(pixels, block, len(full))
     # What an edited file has more than once is taken where it is said first.
     first = {plane.page: plane for plane in reversed(planes) if plane.page in full}
     return list(first.values())
-
-
-def _blocks_of(pixels: Element) -> list[Element]:
-    """The elements of an image that say where its planes lie; without any all are in order."""
-    return list(_descend(pixels, "TiffData")) or [Element("TiffData")]
 
 
 def _sizes(pixels: Element) -> dict[str, int]:

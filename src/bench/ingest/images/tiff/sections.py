@@ -163,7 +163,7 @@ def _describe_ome(
     channels = ome.channels if ome.channels <= _MOST_DETECTORS else 1
     notes = (*notes, *filter(None, [ome.note]), *_notes_of_channels(channels))
     shape = (first.imagelength, first.imagewidth)
-    section_nm = ome.section_nm if ome.channels == ome.times == 1 else None
+    section_nm = ome.section_nm if sides and ome.channels == ome.times == 1 else None
     return ImageHeader(shape, pages, sides, section_nm, channels, notes, size_note)
 
 
