@@ -231,11 +231,12 @@ def test_colours_are_no_channels(tmp_path):
     np.testing.assert_array_equal(read_section(path), VOLUME[0])
 
 
-def test_several_images_in_a_file_are_an_error(tmp_path):
+@pytest.mark.parametrize("second", [VOLUME[3:], VOLUME[3:, :4]])
+def test_several_images_in_a_file_are_an_error(tmp_path, second):
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as file:
         file.write(VOLUME[:3], photometric="minisblack", metadata={"axes": "ZYX"})
-        file.write(VOLUME[3:], photometric="minisblack", metadata={"axes": "ZYX"})
+        file.write(second, photometric="minisblack", metadata={"axes": "ZYX"})
     with pytest.raises(BenchError, match="must be of one image, received 2 images in its OME-XML"):
         read_header(path)
 

@@ -80,7 +80,7 @@ def read_ome_pages(
     root = root if master is None else master
     is_own = _find_own(root, path, uuid)
     images = list(_descend(root, "Image", "Pixels"))
-    own = [(image, planes) for image in images if (planes := _own_planes(image, is_own, full))]
+    own = [(image, planes) for image in images if (planes := _own_planes(image, is_own, len(full)))]
     if len(own) > 1:
         raise BenchError(
             f"pages of {path} must be of one image, received {len(own)} images in its OME-XML: "
@@ -145,18 +145,14 @@ def _find_own(root: Element, path: Path, uuid: str) -> Callable[[Element], bool]
     return is_own
 
 
-def _own_planes(
-    pixels: Element, is_own: Callable[[Element], bool], full: Sequence[int]
-) -> list[_Plane]:
+def _own_planes(pixels: Element, is_own: Callable[[Element], bool], pages: int) -> list[_Plane]:
     """The planes of an image that lie in this file."""
     planes: list[_Plane] = []
     # Without a word on where planes lie, all are there in order.
     for block in list(_descend(pixels, "TiffData")) or [Element("TiffData")]:
         if all(is_own(mark) for mark in _descend(block, "UUID")):
-            planes += _planes_of(pixels, block, len(full))
-    # What an edited file has more than once is taken where it is said first.
-    first = {plane.page: plane for plane in reversed(planes) if plane.page in full}
-    return list(first.values())
+            planes += _planes_of(pixels, block, pages)
+    return planes
 
 
 def _sizes(pixels: Element) -> dict[str, int]:
@@ -192,6 +188,9 @@ def _whole(text: str | None, default: int) -> int:
 
 def _describe(pixels: Element, planes: list[_Plane], full: Sequence[int]) -> OmePages:
     sizes = _sizes(pixels)
+    # What an edited file has more than once is taken where it is said first.
+    first = {plane.page: plane for plane in reversed(planes) if plane.page in full}
+    planes = list(first.values())
     note = _find_note(pixels, planes, len(full), sizes)
     if len(planes) < len(full):
         planes = [_Plane(page, 0, page, 0) for page in full]
