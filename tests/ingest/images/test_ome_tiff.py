@@ -158,6 +158,13 @@ def test_a_stack_that_was_cut_short_says_so(tmp_path):
     assert "tells of 9 planes and it holds 6" in header.notes[0]
 
 
+def test_pages_that_are_named_over_and_over_are_an_error(tmp_path):
+    sizes = 'DimensionOrder="XYZCT" SizeZ="6" SizeC="1" SizeT="1"'
+    text = describe(0, [Block(0, "a.ome.tif", "")] * 200, sizes)
+    with pytest.raises(BenchError, match="names pages many times over"):
+        read_header(save(tmp_path / "a.ome.tif", VOLUME, text))
+
+
 def test_reduced_copies_are_no_sections(tmp_path):
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as file:

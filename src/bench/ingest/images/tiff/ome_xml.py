@@ -22,6 +22,8 @@ _SUFFIXES = (".tif", ".tiff")
 # Lengths without a unit, and all lengths before the schema of 2015, are in micrometres.
 _DEFAULT_UNIT = "\u00b5m"
 _DIGITS = 5
+# That a page is named; more is no slip.
+_MOST_TIMES = 100
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ def _own_planes(pixels: Element, is_own: Callable[[Element], bool], pages: int) 
     for block in list(_descend(pixels, "TiffData")) or [Element("TiffData")]:
         if all(is_own(mark) for mark in _descend(block, "UUID")):
             planes += _planes_of(pixels, block, pages)
+        if len(planes) > _MOST_TIMES * pages:
+            raise ValueError("OME-XML that names pages many times over")
     return planes
 
 
@@ -189,7 +193,8 @@ def _whole(text: str | None, default: int) -> int:
 def _describe(pixels: Element, planes: list[_Plane], full: Sequence[int]) -> OmePages:
     sizes = _sizes(pixels)
     # What an edited file has more than once is taken where it is said first.
-    first = {plane.page: plane for plane in reversed(planes) if plane.page in full}
+    stored = set(full)
+    first = {plane.page: plane for plane in reversed(planes) if plane.page in stored}
     planes = list(first.values())
     note = _find_note(pixels, planes, len(full), sizes)
     if len(planes) < len(full):
