@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.export.imod import make_imod_model
 from bench.export.rois import make_rois
 from bench.export.stack import make_stack
-from bench.ingest.images.images import BOTTOM_FIRST, DISPUTED
+from bench.ingest.images.headers import BOTTOM_FIRST, DISPUTED
 from bench.ingest.images.mrc import read_geometry, read_header
 from bench.ingest.inputs import read_input
 

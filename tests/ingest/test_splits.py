@@ -7,7 +7,7 @@ import pytest
 from bench.core.names import first_names, natural_key
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
-from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection
 from bench.ingest.splits import assign_splits, parse_splits, warn_of_neighbours
 
@@ -123,8 +123,12 @@ def test_numbers_address_the_sections_of_every_region(make_sections):
 def test_regions_are_split_as_wholes(make_sections):
     names, _ = names_of(make_sections(a=2, b=1, c=1), "regions:train=0;val=1;test=2")
     assert names == ["train-a_0", "train-a_1", "val-b_0", "test-c_0"]
-    with pytest.raises(BenchError, match="needs regions or volumes"):
-        assign_splits([replace(s, region="") for s in make_sections(a=2)], "regions:train=0;val=1")
+
+
+def test_single_images_are_a_region_each(make_sections):
+    sections = [replace(s, region="", number=None) for s in make_sections(b=1, a=2)]
+    names, _ = names_of(sections, "regions:train=0,1;val=2")
+    assert names == ["train-a_0", "train-a_1", "val-b_0"]
 
 
 def test_folds_are_runs_of_neighbours_and_every_section_is_tested_once(make_sections):

@@ -11,7 +11,8 @@ from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
 from bench.models.checkpoint import load_info
-from bench.recipe.predictor import RecipePredictor, find_scale_warnings
+from bench.models.scales import find_scale_warnings
+from bench.recipe.predictor import RecipePredictor
 from bench.recipe.recipe import Recipe, RecipeMember
 
 CPU = Compute(torch.device("cpu"), "fp32")

@@ -147,6 +147,19 @@ def test_all_channels_and_the_scale_of_the_source_are_kept(pipeline, adapt, tmp_
     assert as_it_is.data.metrics["train/loss"] != run.data.metrics["train/loss"]
 
 
+def test_scales_far_from_the_source_are_reported(pipeline, adapt, tmp_path):
+    folder = tmp_path / "montages"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    tags = {"resolution": (1e7 / 30, 1e7 / 30), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(folder / "m.tif", pixels, **tags)
+    source = write_source(tmp_path / "s.safetensors", nm=12.0)
+    run = adapt(source, unlabelled=str(folder), confidence=0.5)
+    for size in (5, 30):
+        warning = f"pixels of {size} nm and the model was trained at 12 nm, a factor over 2"
+        assert warning in run.data.tags["bench.warning"]
+
+
 def test_the_best_teacher_or_the_last(pipeline, adapt):
     """A rate that destroys the model: by validation the source itself stays."""
     source = f"runs:/{pipeline.trained}"

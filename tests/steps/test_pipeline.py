@@ -105,6 +105,12 @@ def test_parameters_are_the_resolved_settings(run_of):
 
 
 def test_prepare_describes_the_dataset(pipeline, run_of, files_of, artifact):
+    warning = (
+        "vesicles_2d, the default source of trainings, was trained at 1.35 nm, so that sections"
+    )
+    assert (
+        f"{warning} of 5 nm are enlarged 3.7 times" in run_of("prepared").data.tags["bench.warning"]
+    )
     metrics = run_of("prepared").data.metrics
     dataset = PreparedDataset.open(pipeline.dataset)
     for split in ("train", "val", "test"):

@@ -198,6 +198,16 @@ def test_a_pixel_size_far_from_the_model_is_reported(
     assert remedy in run.data.tags["bench.warning"]
 
 
+def test_what_a_file_says_of_its_size_is_told(use_pipeline, tmp_path, tiny_tree):
+    with mrcfile.new(tmp_path / "a.mrc") as file:
+        file.set_data(read_section(tiny_tree / "test/raw/s6.png").astype(np.int16))
+        file.voxel_size = 1.0
+    settings = config(use_pipeline, tmp_path, input=str(tmp_path / "a.mrc"))
+    run = use_pipeline.store.client.get_run(segment(settings))
+    assert "a.mrc: states voxels of exactly 1 Angstrom" in run.data.tags["bench.warning"]
+    assert "pixel size of 1 of 1 sections is unknown" in run.data.tags["bench.warning"]
+
+
 def test_a_stack_is_segmented_section_by_section(use_pipeline, tmp_path, tiny_tree):
     images = [read_section(path) for path in sorted((tiny_tree / "test/raw").glob("*.png"))]
     stack = tmp_path / "stack.tif"

@@ -30,6 +30,7 @@ _SLIP = 0.85
 RAW = "raw"
 _LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 # What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
+_BESIDE_SETS = (".companion.ome", "_metadata.txt")  # of OME-TIFF and of Micro-Manager
 _IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
 
 
@@ -103,7 +104,8 @@ def visible_folders(folder: Path) -> dict[str, Path]:
 
 def is_ignored(path: Path) -> bool:
     """Whether a name is hidden or one of those that say nothing about the data."""
-    return path.name.startswith(".") or path.name.lower() in _IGNORED
+    name = path.name.lower()
+    return name.startswith(".") or name in _IGNORED or name.endswith(_BESIDE_SETS)
 
 
 def _name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:

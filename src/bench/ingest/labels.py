@@ -17,7 +17,6 @@ from bench.ingest.annotations.annotations import (
 )
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import list_pages
-from bench.ingest.images.images import JPEG_SUFFIXES
 from bench.ingest.rows import orient_labels
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import check_alike
@@ -188,12 +187,7 @@ def _read_values(mask: SourceImage, values: list[int]) -> np.ndarray:
 
 
 def _list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
-    if file.suffix.lower() in JPEG_SUFFIXES:
-        raise BenchError(
-            f"labels must keep their values, received {file.name}, and JPEG changes them: save it "
-            "as PNG or TIFF"
-        )
-    masks = list_pages(root, file)
+    masks = list_pages(root, file, labels=True)
     check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
     return mark_ids(masks)
 
@@ -218,6 +212,13 @@ def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
 
 
 def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
+    channels = raw[0].header.channels
+    if channels > 1:
+        raise BenchError(
+            f"{raw[0].file} must hold one channel, as {file.name} is drawn over it, received "
+            f"{channels} channels: save the one that was annotated as a file of its own (or, if "
+            "they are sections, save them as slices, not as channels)"
+        )
     objects = file.annotation.objects if file.annotation else ()
     sections = [section for item in objects for section in item.shapes]
     beyond = [section for section in sections if not 0 <= section < len(raw)]

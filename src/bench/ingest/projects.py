@@ -17,7 +17,7 @@ from bench.ingest.annotations.trakem2.placing import check_image
 from bench.ingest.annotations.trakem2.project import TrakEM2Project, read_project
 from bench.ingest.annotations.trakem2.regions import Region, find_regions
 from bench.ingest.classes import parse_classes
-from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree
 from bench.ingest.tree import FoundImages, build_tree
 from bench.structures import split_names

@@ -1,6 +1,6 @@
 """The annotated sections that were found in a user's files, before their pixels are read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.hashing import path_sha256
+from bench.core.names import first_names
 from bench.ingest.annotations.rasterise import DrawnLabels
-from bench.ingest.images.images import ImageHeader, decode
+from bench.ingest.images.headers import ImageHeader, decode
 
 # Hashing lets other threads run, and disks like to be asked for several files.
 _HASHED_AT_ONCE = 4
@@ -102,6 +103,21 @@ class SourceTree:
     section_nm: float | None = None
     unlabelled: tuple[SourceSection, ...] = ()
     found: tuple[str, ...] = ()
+
+
+def describe_notes(images: Iterable[SourceImage], *, sizes: bool) -> list[str]:
+    """What the headers of images say that their user should know, a line for each kind.
+
+    Args:
+        images: The images.
+        sizes: Whether their pixel sizes matter; they do not where the user gave one.
+    """
+    files: dict[str, dict[str, None]] = {}
+    for image in images:
+        header = image.header
+        for note in (*header.notes, *([header.size_note] if sizes and header.size_note else [])):
+            files.setdefault(note, {})[image.file] = None
+    return [f"{first_names(list(named))}: {note}" for note, named in files.items()]
 
 
 def source_hashes(tree: SourceTree) -> dict[str, str]:

@@ -139,14 +139,15 @@ def _split_by_number(found: list[SourceSection], rule: str) -> list[tuple[str, .
 
 
 def _split_by_region(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
-    """``regions:train=0,1;val=2``: by number of the region, or volume, in natural order."""
-    regions = sorted({section.region for section in found}, key=natural_key)
-    if regions == [""]:
-        raise BenchError(
-            f"splits=regions: needs regions or volumes, received single images: use {_EXAMPLE}"
-        )
+    """``regions:train=0,1;val=2``: by number of the region, or volume, in natural order.
+
+    Where there are only single images, each is a region.
+    """
+    single = not any(section.region for section in found)
+    names = [section.stem if single else section.region for section in found]
+    regions = sorted(set(names), key=natural_key)
     splits = parse_splits(rule, len(regions))
-    numbers = [regions.index(section.region) for section in found]
+    numbers = [regions.index(name) for name in names]
     return [(splits[number],) if number in splits else () for number in numbers]
 
 

@@ -9,9 +9,10 @@ from bench.config.data import PrepareConfig
 from bench.core.names import first_names
 from bench.errors import BenchError
 from bench.ingest.classes import ClassMap
-from bench.ingest.images.images import ImageHeader
-from bench.ingest.sources import SourceImage, SourceSection, SourceTree
+from bench.ingest.images.headers import ImageHeader
+from bench.ingest.sources import SourceImage, SourceSection, SourceTree, describe_notes
 from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
+from bench.models.scales import find_size_warnings
 from bench.structures import order_structures
 from bench.words import AUTO
 
@@ -76,6 +77,11 @@ def build_tree(
             *split_warnings,
             *coverage_warnings,
             *pixel_warnings,
+            *describe_notes(
+                [image for section in sections for image in section.images.values()],
+                sizes=config.pixel_size_nm is None,
+            ),
+            *find_size_warnings([pixel_size_nm] if pixel_size_nm else []),
             *warn_of_neighbours(sections, section_nm, config.min_gap_nm),
         ),
         section_nm=section_nm,
@@ -184,13 +190,22 @@ def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: 
     """Raises BenchError unless a mask has the size and number of sections of its raw image."""
     if (raw.header.shape, pages) == (mask.header.shape, mask_pages):
         return
+    channels = raw.header.channels
+    if raw.header.shape == mask.header.shape and channels > 1:
+        raise BenchError(
+            f"{raw.file} must hold one channel, or {mask.file} a page for each, received "
+            f"{channels} channels and labels of {mask_pages} pages: save the channel that was "
+            "annotated as a file of its own"
+        )
+    stacks = max(pages, mask_pages) > 1
     raise BenchError(
-        f"{mask.file} must have the size of {raw.file}, {_describe(raw.header, pages)}, received "
-        f"{_describe(mask.header, mask_pages)}: export the mask again at full size"
+        f"{mask.file} must have the size of {raw.file}, "
+        f"{_describe(raw.header, pages if stacks else 0)}, received "
+        f"{_describe(mask.header, mask_pages if stacks else 0)}: export the mask again at full size"
     )
 
 
 def _describe(header: ImageHeader, pages: int) -> str:
     height, width = header.shape
-    sections = f" in {pages} sections" if pages > 1 else ""
+    sections = f" in {pages} section{'s' * (pages > 1)}" if pages else ""
     return f"{height} x {width} px (height x width){sections}"

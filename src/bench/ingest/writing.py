@@ -36,7 +36,7 @@ from bench.dataset.section_file import (
     write_section_file,
 )
 from bench.errors import BenchError
-from bench.ingest.images.images import TOP_FIRST, decode
+from bench.ingest.images.headers import TOP_FIRST, decode
 from bench.ingest.inspection.findings import group_findings
 from bench.ingest.inspection.orientation import Fit, judge_orientation, measure_fits
 from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +25,9 @@ from bench.inference.symmetries import SYMMETRIES, find_symmetries
 from bench.inference.tile_store import blend_maps, has_maps, store_maps
 from bench.metrics.curves import TOP_LEVEL
 from bench.models.checkpoint import ModelInfo, load_info
+from bench.models.scales import find_scale_warnings
 from bench.recipe.recipe import Recipe
 
-# Pixel sizes that differ by more are reported: one of them is probably wrong.
-_REPORTED_FACTOR = 2
 log = logging.getLogger(__name__)
 
 
@@ -175,27 +174,6 @@ class RecipePredictor:
         model = self.models[each.member]
         assert isinstance(model, TiledModel)
         return model
-
-
-def find_scale_warnings(
-    infos: Iterable[ModelInfo], sizes: Iterable[float], *, rescale: bool
-) -> list[str]:
-    """What is suspicious about the pixel sizes of images, one line each.
-
-    Args:
-        infos: The models that are applied.
-        sizes: Pixel sizes of the images in nm.
-        rescale: Whether images are resampled to each model's pixel size.
-    """
-    remedy = "check pixel_size_nm" if rescale else "use rescale=true"
-    trained = sorted({info.input_pixel_size_nm for info in infos if info.input_pixel_size_nm})
-    return [
-        f"the image has pixels of {size:g} nm and the model was trained at {model_nm:g} nm, "
-        f"a factor over {_REPORTED_FACTOR}: {remedy}"
-        for size in sorted(set(sizes))
-        for model_nm in trained
-        if not 1 / _REPORTED_FACTOR <= size / model_nm <= _REPORTED_FACTOR
-    ]
 
 
 def segment_array(

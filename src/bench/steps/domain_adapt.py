@@ -25,6 +25,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    warn_of_scales,
     with_defaults,
 )
 from bench.steps.training.report import AdaptationReport
@@ -169,7 +170,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
 def _adapt(task: _Task, run: Run) -> Progress:
     settings = loop_settings(task.config)
     torch.manual_seed(task.config.seed)
-    feed = _make_feed(task)
+    feed = _make_feed(task, run)
     trainee = _make_networks(task, settings, feed)
     measure_network(run, trainee.network, task.compute)
     assert trainee.teacher is not None
@@ -205,10 +206,12 @@ def _adapt(task: _Task, run: Run) -> Progress:
     return _log_models(task, run, report, progress)
 
 
-def _make_feed(task: _Task) -> UnlabelledFeed:
+def _make_feed(task: _Task, run: Run) -> UnlabelledFeed:
     config, fed_nm = task.config, task.info.input_pixel_size_nm
     assert config.patch_px is not None
     images = read_unlabelled(config.unlabelled, task.dataset)
+    sizes = [task.dataset.pixel_size_nm, *(image.pixel_size_nm for image in images)]
+    warn_of_scales(run, [task.source.info], sizes, rescale=config.rescale)
     feed = UnlabelledFeed(
         [image.pixels for image in images],
         UnlabelledSettings(

@@ -29,7 +29,7 @@ from bench.recipe.scores import SplitResult, threshold_level
 from bench.steps.scoring.evaluation_report import log_pictures, log_recipe, log_scores
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
 from bench.steps.scoring.recipes import find_watershed
-from bench.steps.training.data import TrainingData, describe_run
+from bench.steps.training.data import TrainingData, describe_run, warn_of_scales
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
@@ -80,6 +80,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
             }
         )
         run.keep_warnings(task.subject.warnings)
+        warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
         predictions = Path(folder) / "predictions.h5"
         _predict_split(task, run, predictions)
         result = _score_split(task, predictions)

@@ -30,6 +30,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    warn_of_scales,
     with_defaults,
 )
 from bench.steps.training.report import TrainingReport
@@ -82,6 +83,8 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
+        size_nm = task.dataset.pixel_size_nm
+        warn_of_scales(run, [task.source.info], [size_nm], rescale=task.config.rescale)
         if task.config.loss != task.method.loss:
             run.add_warning(
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "

@@ -23,6 +23,7 @@ from bench.steps.training.data import (
     fed_pixel_size,
     log_checkpoints,
     measure_network,
+    warn_of_scales,
     with_defaults,
 )
 from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
@@ -89,6 +90,8 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
+        size_nm = task.dataset.pixel_size_nm
+        warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
         make = _train_network if config.mode == _FINETUNE else _preview_network
         progress = make(task, run, network, info)
         found_by = info.inference["segmentation"]

@@ -1,6 +1,7 @@
 """Check annotated images and write them as one prepared dataset."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from bench.dataset.prepared import MANIFEST, PreparedDataset
 from bench.ingest.inputs import read_input
 from bench.ingest.sources import SourceTree, source_hashes
 from bench.ingest.writing import write_prepared
+from bench.methods import DEFAULT_SOURCE
+from bench.models.scales import is_far
+from bench.models.synapsenet import SYNAPSENET
 from bench.phantom.write import write_phantom
 from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
 from bench.steps.check import check, fail_on_errors
@@ -21,6 +25,8 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+
+log = logging.getLogger(__name__)
 
 _PHANTOM = "phantom"
 # Sections of each split on the contact sheet.
@@ -50,6 +56,9 @@ def prepare(config: PrepareConfig) -> str:
             progress=lambda done, total: advance(done, total, ""),
         )
     _describe(dataset)
+    far = _find_far_source(dataset)
+    for warning in far:
+        log.warning(warning)
     identity = Identity(
         "prepare", config.identity(), source_hashes(tree), dataset=dataset.content_hash
     )
@@ -59,6 +68,7 @@ def prepare(config: PrepareConfig) -> str:
     with run:
         run.log_params(vars(config))
         _log_prepared(run, dataset)
+        run.keep_warnings(far)
     return run.id
 
 
@@ -100,6 +110,21 @@ def _describe(dataset: PreparedDataset) -> None:
                 f"{100 * summary['foreground_fraction'][split]:.2f} %",
             )
     Console().print(table)
+
+
+def _find_far_source(dataset: PreparedDataset) -> list[str]:
+    """Says how far the default source is from the scale of a dataset, if it is far."""
+    size_nm = dataset.pixel_size_nm
+    model = SYNAPSENET[DEFAULT_SOURCE.partition(":")[2]]
+    if size_nm is None or not is_far(size_nm, model.pixel_size_nm):
+        return []
+    factor = size_nm / model.pixel_size_nm
+    changed = f"enlarged {factor:.3g}" if factor > 1 else f"shrunk {1 / factor:.3g}"
+    return [
+        f"{DEFAULT_SOURCE}, the default source of trainings, was trained at "
+        f"{model.pixel_size_nm:g} nm, so that sections of {size_nm:g} nm are {changed} times: "
+        "check pixel_size_nm, or give a source that is nearer"
+    ]
 
 
 def _log_prepared(run: Run, dataset: PreparedDataset) -> None:

@@ -18,9 +18,11 @@ from bench.core.files import write_json
 from bench.core.folders import publish, unfinished_folder
 from bench.core.progress import show_progress
 from bench.inference.device import Compute, choose_compute
-from bench.ingest.images.images import DISPUTED
+from bench.ingest.images.headers import DISPUTED
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
-from bench.recipe.predictor import RecipePredictor, find_scale_warnings
+from bench.ingest.sources import describe_notes
+from bench.models.scales import find_scale_warnings
+from bench.recipe.predictor import RecipePredictor
 from bench.steps.export import check_free
 from bench.steps.serving.files import INSTANCES, OVERLAYS, SECTIONS, write_tables
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
@@ -153,7 +155,8 @@ def _identify(task: _Task) -> Identity:
 
 def _find_warnings(task: _Task) -> list[str]:
     unknown = sum(plane.pixel_size_nm is None for plane in task.planes)
-    warnings = []
+    given = task.config.pixel_size_nm is not None
+    warnings = describe_notes((plane.image for plane in task.planes), sizes=not given)
     if unknown:
         warnings.append(
             f"pixel size of {unknown} of {len(task.planes)} sections is unknown, so they are fed "

@@ -8,7 +8,8 @@ import tifffile
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.ingest.images.images import ImageHeader, read_header, read_section
+from bench.ingest.images.headers import ImageHeader
+from bench.ingest.images.images import read_header, read_section
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 

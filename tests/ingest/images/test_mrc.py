@@ -64,6 +64,17 @@ def test_voxels_are_in_angstrom(tmp_path):
     assert read_header(save(tmp_path / "b.mrc", STACK.astype("int16"))).pixel_sides_nm is None
 
 
+@pytest.mark.parametrize("mode", ["int8", "float32"])
+def test_voxels_of_exactly_one_angstrom_are_a_default(tmp_path, mode):
+    path = save(tmp_path / "a.mrc", STACK.astype(mode), (1, 1, 1))
+    header = read_header(path)
+    assert (header.pixel_sides_nm, header.section_nm) == (None, None)
+    assert header.size_note.startswith("states voxels of exactly 1 Angstrom")
+    assert read_geometry(path).spacing == (1, 1, 1)
+    other = read_header(save(tmp_path / "b.mrc", STACK.astype(mode), (1.01, 1.01, 1.01)))
+    assert (other.pixel_sides_nm, other.size_note) == ((0.101, 0.101), "")
+
+
 def test_sides_follow_the_axes_of_the_map(tmp_path):
     path = save(tmp_path / "a.map", STACK.astype("int16"), (10, 20, 30))
     # Columns along z, rows along x, sections along y.

@@ -7,7 +7,8 @@ from scipy.ndimage import gaussian_filter
 
 from bench.errors import BenchError
 from bench.ingest.annotations.rasterise import DrawnLabels
-from bench.ingest.images.images import ImageHeader, read_section
+from bench.ingest.images.headers import ImageHeader
+from bench.ingest.images.images import read_section
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree
 
 SHAPE = (96, 128)

@@ -87,6 +87,8 @@ def test_the_last_layer_of_a_model_with_two_outputs_is_replaced(
 ):
     # The network is the source's: features of the settings do not matter.
     run = finetune_from(str(two_channels), method="finetuned_dice", features=8)
+    warning = "5 nm and the model was trained at 1.35 nm, a factor over 2: check pixel_size_nm"
+    assert warning in run.data.tags["bench.warning"]
     assert run.data.metrics["source/tensors_transferred"] == 44
     assert run.data.metrics["source/tensors"] == 46
     assert run.data.tags["bench.reinitialised"] == "out_conv.bias, out_conv.weight"
@@ -201,6 +203,9 @@ def test_a_source_is_evaluated_as_it_is(pipeline, two_channels, rescale):
     run = pipeline.store.client.get_run(evaluate(config, pipeline.store))
     assert run.data.tags["bench.method"] == "unadapted"
     assert run.data.tags["bench.trained_run"] == "none"
+    remedy = "check pixel_size_nm" if rescale else "use rescale=true"
+    warning = "5 nm and the model was trained at 1.35 nm, a factor over 2: " + remedy
+    assert warning in run.data.tags["bench.warning"]
     network, _ = load_checkpoint(two_channels)
     parameters = sum(part.numel() for part in network.parameters())
     assert run.data.metrics["model/parameters"] == parameters

@@ -14,7 +14,7 @@ from bench.ingest.annotations.geojson import is_geojson, read_geojson
 from bench.ingest.annotations.imod import read_model
 from bench.ingest.annotations.rasterise import draw_labels
 from bench.ingest.images.formats import ARRAY_SUFFIXES, MRC_SUFFIXES, read_header
-from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.headers import ImageHeader
 from bench.ingest.images.mrc import read_geometry
 from bench.ingest.sources import SourceImage
 

@@ -18,7 +18,7 @@ from bench.ingest.annotations.drawing import (
     oval_ring,
 )
 from bench.ingest.classes import UNCLASSIFIED, class_of_name, tidy_name, warn_of_left_out
-from bench.ingest.images.images import decode
+from bench.ingest.images.headers import decode
 from bench.ingest.images.limits import ANNOTATION_BYTES
 
 IS_GEOJSON = re.compile(rb'"type"\s*:\s*"Feature(Collection)?"|"geometry"\s*:')

@@ -21,7 +21,7 @@ from bench.ingest.annotations.imod_model import (
     place_model,
 )
 from bench.ingest.images.axes import MOST_SECTIONS
-from bench.ingest.images.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, decode
+from bench.ingest.images.headers import decode, may_be_pixel
 from bench.ingest.images.limits import ANNOTATION_BYTES
 from bench.ingest.images.mrc import MrcGeometry
 
@@ -107,7 +107,7 @@ def _load_model(path: Path) -> StoredModel:
 def _pixel_size_nm(model: StoredModel) -> float | None:
     """Returns the edge of a pixel in nm; None if the model's unit is px or the size absurd."""
     size = model.pixel_size * _UNIT_NM.get(model.unit, 0.0)
-    return float(f"{size:.6g}") if SMALLEST_PIXEL_NM <= size < LARGEST_PIXEL_NM else None
+    return float(f"{size:.6g}") if may_be_pixel((size,)) else None
 
 
 def _draw_areas(number: int, item: ImodObject, left_out: dict[str, int]) -> Iterator[DrawnObject]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.ingest.images.images import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM, ImageHeader
+from bench.ingest.images.headers import ImageHeader, may_be_pixel
 from bench.ingest.images.limits import check_decoded_size
 
 # Attributes that state the sides of a voxel as z, y, x, and their unit in nm.
@@ -139,7 +139,7 @@ def build_header(
     order = [axis for axis in (axes.z, axes.y, axes.x) if axis is not None]
     if len(sides_nm) == len(shape):
         sides_nm = tuple(sides_nm[axis] for axis in order)
-    usual = all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in sides_nm[-2:])
+    usual = may_be_pixel(sides_nm[-2:])
     known = len(sides_nm) >= 2 and usual
     pages = 1 if axes.z is None else shape[axes.z]
     stack = known and pages > 1 and len(sides_nm) >= 3 and 0 < sides_nm[-3] < math.inf

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.ingest.classes import ClassMap
 from bench.ingest.images import hdf5, zarr_arrays
 from bench.ingest.images.formats import read_header, read_plane
-from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.headers import ImageHeader
 from bench.ingest.labels import ImageLabels, mark_ids
 from bench.ingest.sources import SourceImage
 from bench.structures import is_structure_name, order_structures

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.ingest.images import hdf5, images, mrc, zarr_arrays
-from bench.ingest.images.images import ImageHeader
+from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage
 
 
@@ -26,15 +26,13 @@ ARRAY_SUFFIXES = (".h5", ".hdf", ".hdf5", ".zarr")
 _PLAIN = _ImageFormat(
     lambda path, _: images.read_header(path), lambda path, page, _: images.read_section(path, page)
 )
+_PLAIN_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 _MRC = _ImageFormat(mrc.read_header, mrc.read_plane)
 _HDF5 = _ImageFormat(hdf5.read_header, hdf5.read_plane)
 _ZARR = _ImageFormat(zarr_arrays.read_header, zarr_arrays.read_plane)
 
 _IMAGE_FORMATS: dict[str, _ImageFormat] = {
-    ".png": _PLAIN,
-    ".tif": _PLAIN,
-    ".tiff": _PLAIN,
-    **dict.fromkeys(images.JPEG_SUFFIXES, _PLAIN),
+    **dict.fromkeys(_PLAIN_SUFFIXES, _PLAIN),
     **dict.fromkeys(MRC_SUFFIXES, _MRC),
     ".h5": _HDF5,
     ".hdf": _HDF5,
@@ -72,17 +70,25 @@ def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
     return _IMAGE_FORMATS[path.suffix.lower()].read_plane(path, page, key)
 
 
-def list_pages(root: Path, path: Path, key: str = "") -> list[SourceImage]:
+def list_pages(root: Path, path: Path, key: str = "", *, labels: bool = False) -> list[SourceImage]:
     """Lists the sections of an image file; reads no pixels.
 
     Args:
         root: The folder that names are relative to.
         path: The file, in the folder.
         key: The array in it; empty for the only one.
+        labels: Whether it is a label image, the values of which must be what was painted.
+
+    Raises:
+        BenchError: If it cannot be read, or labels are compressed with loss.
     """
-    header = read_header(path, key)
     files = {path.relative_to(root).as_posix(): path}
-    return [
-        SourceImage(files, page, header, partial(read_plane, path, page, key))
-        for page in range(header.pages)
-    ]
+    if labels and path.suffix.lower() in _PLAIN_SUFFIXES:
+        header = images.read_header(path, labels=True)
+        read = [
+            partial(images.read_section, path, page, labels=True) for page in range(header.pages)
+        ]
+    else:
+        header = read_header(path, key)
+        read = [partial(read_plane, path, page, key) for page in range(header.pages)]
+    return [SourceImage(files, page, header, each) for page, each in enumerate(read)]

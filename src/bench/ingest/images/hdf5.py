@@ -31,7 +31,7 @@ from bench.ingest.images.chunks import (
     read_through,
     stamp_of,
 )
-from bench.ingest.images.images import ImageHeader, decode
+from bench.ingest.images.headers import ImageHeader, decode
 from bench.ingest.images.keys import choose_key, elsewhere, follow_links, list_hdf5_keys, no_array
 from bench.ingest.images.limits import FREE_BYTES, check_decoded_size
 

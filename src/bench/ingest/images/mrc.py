@@ -9,19 +9,25 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from bench.errors import BenchError
 from bench.ingest.images.axes import MOST_SECTIONS
-from bench.ingest.images.images import (
+from bench.ingest.images.headers import (
     BOTTOM_FIRST,
     DISPUTED,
-    LARGEST_PIXEL_NM,
-    SMALLEST_PIXEL_NM,
     ImageHeader,
     decode,
+    may_be_pixel,
 )
 
 # Modes of real numbers; 3 and 4 are complex, 16 is colour, 101 has two pixels in a byte.
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _OTHER_MODES = {3: "complex", 4: "complex", 16: "colour", 101: "4-bit"}
 _NM_PER_ANGSTROM = 0.1
+
+# What programs write that know no size; no section has pixels of exactly that.
+_DEFAULT_SPACING = (1.0, 1.0)
+_DEFAULT_NOTE = (
+    "states voxels of exactly 1 Angstrom, as programs do that do not know the size: it is taken as "
+    "unknown"
+)
 
 # IMOD marks its files in a part of the header that the standard leaves free.
 _IMOD_STAMP = int.from_bytes(b"IMOD", "little")
@@ -65,13 +71,15 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
     geometry = read_geometry(path)
     width, height, pages = geometry.size
     x_nm, y_nm, z_nm = (_NM_PER_ANGSTROM * side for side in geometry.spacing)
-    known = all(SMALLEST_PIXEL_NM <= side < LARGEST_PIXEL_NM for side in (x_nm, y_nm))
+    default = geometry.spacing[:2] == _DEFAULT_SPACING
+    known = may_be_pixel((x_nm, y_nm)) and not default
     return ImageHeader(
         shape=(height, width),
         pages=pages,
         pixel_sides_nm=(_round_side(y_nm), _round_side(x_nm)) if known else None,
         section_nm=_round_side(z_nm) if known and pages > 1 and z_nm > 0 else None,
         rows=BOTTOM_FIRST if geometry.inverted is False else DISPUTED,
+        size_note=_DEFAULT_NOTE if default else "",
     )
 
 

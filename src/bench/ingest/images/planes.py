@@ -16,7 +16,7 @@ from bench.ingest.classes import parse_classes
 from bench.ingest.folders import list_images
 from bench.ingest.images.containers import choose_raw, find_labels, is_container
 from bench.ingest.images.formats import is_image, list_pages, read_header, read_plane, stem_of
-from bench.ingest.images.images import BOTTOM_FIRST, decode
+from bench.ingest.images.headers import BOTTOM_FIRST, decode
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import agree
 from bench.words import AUTO
@@ -201,6 +201,8 @@ def read_unlabelled(where: str, dataset: PreparedDataset) -> list[UnlabelledImag
     images = []
     for path in _find_unlabelled(where):
         header = read_header(path)
+        for note in filter(None, (*header.notes, header.size_note)):
+            log.warning("%s: %s", path.name, note)
         stated_nm = header.pixel_sides_nm[0] if header.pixel_sides_nm else size_nm
         for page in range(header.pages):
             images.append(UnlabelledImage(path.name, read_plane(path, page), stated_nm))

@@ -28,7 +28,7 @@ from bench.ingest.images.chunks import (
     read_through,
     stamp_of,
 )
-from bench.ingest.images.images import ImageHeader, decode
+from bench.ingest.images.headers import ImageHeader, decode
 from bench.ingest.images.keys import choose, find_array, list_zarr_arrays
 from bench.ingest.images.limits import FREE_BYTES
 from bench.ingest.images.zarr_metadata import COMPRESSORS, StoredArray

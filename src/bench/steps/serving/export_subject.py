@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.export.stack import LabelStack, make_stack
 from bench.inference.prediction_file import read_mean
 from bench.ingest.images.formats import MRC_SUFFIXES
-from bench.ingest.images.images import BOTTOM_FIRST, TOP_FIRST
+from bench.ingest.images.headers import BOTTOM_FIRST, TOP_FIRST
 from bench.steps.scoring.recipes import read_evaluated
 from bench.structures import find_structure, find_structures
 from bench.tracking.evaluations import Evaluation, get_evaluation

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
 from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
+from bench.models.scales import find_scale_warnings
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
 from bench.words import AUTO
@@ -150,6 +151,22 @@ def describe_run(
     run.log_dataset(
         name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context=context
     )
+
+
+def warn_of_scales(
+    run: Run, infos: Iterable[ModelInfo | None], sizes: Iterable[float | None], *, rescale: bool
+) -> None:
+    """Says in a run which pixel sizes are implausible, or far from those of its models.
+
+    Args:
+        run: The run.
+        infos: Its models; None has no size, such as random weights.
+        sizes: Pixel sizes of its images in nm; None where they are not known.
+        rescale: Whether images are resampled to each model's pixel size.
+    """
+    known = (size for size in sizes if size)
+    for warning in find_scale_warnings(filter(None, infos), known, rescale=rescale):
+        run.add_warning(warning)
 
 
 def measure_network(run: Run, network: torch.nn.Module, compute: Compute) -> None:

@@ -1,0 +1,1 @@
+"""TIFF files: their tags, and what programs write into their descriptions."""
