@@ -434,3 +434,58 @@ def test_a_jpeg_is_no_label_image(images):
         (images / f"s{number}_vesicles.jpg").write_bytes(content)
     with pytest.raises(BenchError, match=r"labels must keep their values, received s0"):
         read_input(PrepareConfig(input=str(images), splits=SPLITS))
+
+
+def write_ome(root, kind: str, axes: str, pixels: np.ndarray, labels: list[str] = ()) -> None:
+    group = root.create_group(kind) if kind else root
+    group.create_array("0", shape=pixels.shape, dtype="u1")[...] = pixels
+    types = [{"name": n, "type": "channel" if n == "c" else "space"} for n in axes]
+    group.attrs["multiscales"] = [{"axes": types, "datasets": [{"path": "0"}], "version": "0.4"}]
+    if labels:
+        group.attrs["omero"] = {"channels": [{"label": label} for label in labels]}
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A folder for a volume."""
+    (tmp_path / "volume").mkdir()
+    return tmp_path / "volume"
+
+
+def test_channel_of_an_ome_zarr_image_is_named(volume, prepared):
+    root = zarr.open_group(volume / "v.ome.zarr", mode="w", zarr_format=2)
+    raw, labels = make_raw(0, 3), np.stack([paint("mito")] * 3)
+    write_ome(root, "", "czyx", np.stack([raw, 255 - raw]), ["SE", "BSE"])
+    write_ome(root, "labels/mito", "xyz", labels.T)
+    with pytest.raises(BenchError, match=r"array 0 with the channels SE, BSE: .*'raw_key=0:SE'"):
+        prepared(volume)
+    with pytest.raises(BenchError, match=r"one channel, received array 0 with the channels"):
+        prepared(volume, raw_key="0")
+    dataset = prepared(volume, raw_key="0:BSE")
+    np.testing.assert_array_equal(dataset.read_raw("val-v_z01"), 255 - raw[1])
+    np.testing.assert_array_equal(dataset.read_labels("val-v_z01", "mitochondria"), labels[1])
+
+
+def test_labels_of_two_channels_are_refused(volume, prepared):
+    root = zarr.open_group(volume / "v.ome.zarr", mode="w", zarr_format=2)
+    write_ome(root, "", "zyx", make_raw(0, 3))
+    write_ome(root, "labels/mito", "czyx", np.zeros((2, 3, *SHAPE), "u1"))
+    message = r"label array labels/mito/0 of .* must be one channel, received 2 \(0, 1\)"
+    with pytest.raises(BenchError, match=message):
+        prepared(volume)
+
+
+def test_labels_are_turned_apart_from_their_image(volume, prepared):
+    raw, labels = make_raw(0, 5), np.stack([paint("mito")] * 5)
+    with h5py.File(volume / "v.h5", "w") as file:
+        file["raw"], file["mito"] = raw, labels.T
+        for axis, name in enumerate("xyz"):
+            file["mito"].dims[axis].label = name
+    dataset = prepared(volume)
+    np.testing.assert_array_equal(dataset.read_labels("test-v_z02", "mitochondria"), labels[2])
+    with h5py.File(volume / "v.h5", "a") as file:
+        for axis, name in enumerate("yxz"):
+            file["mito"].dims[axis].label = ""
+            file["raw"].dims[axis].label = name
+    with pytest.raises(BenchError, match=r"axes of label array mito of .* must have names"):
+        prepared(volume)

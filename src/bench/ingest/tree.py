@@ -71,7 +71,7 @@ def build_tree(
         pixel_size_nm=pixel_size_nm,
         splits_rule="folders" if config.splits == AUTO else config.splits,
         warnings=(
-            *dict.fromkeys(found.warnings),
+            *dict.fromkeys([*found.warnings, *_list_notes(sections)]),
             *classes.warn_of_others(found.kinds),
             *split_warnings,
             *coverage_warnings,
@@ -147,6 +147,15 @@ def agree(first_nm: float, second_nm: float) -> bool:
 def _headers(images: Iterable[SourceImage]) -> dict[str, ImageHeader]:
     """The headers of images by file; annotation that is drawn has none of its own."""
     return {image.file: image.header for image in images if image.drawn is None}
+
+
+def _list_notes(sections: Iterable[SourceSection]) -> list[str]:
+    return [
+        note
+        for section in sections
+        for image in section.images.values()
+        for note in image.header.notes
+    ]
 
 
 def build_sections(

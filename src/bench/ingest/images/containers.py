@@ -1,6 +1,6 @@
 """HDF5 files and Zarr folders that hold raw sections and their labels together."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,25 @@ _SUFFIXES = (".h5", ".hdf", ".hdf5", _ZARR)
 _RAW_NAMES = ("raw", "image", "images", "em", "volume", "data")
 # CREMI's label of nothing.
 _NOTHING = np.iinfo(np.uint64).max
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What is asked of an array beside its pixels, from file and key."""
+
+    list_arrays: Callable[[Path], dict[str, ImageHeader]]
+    list_channels: Callable[[Path, str], tuple[str, ...]]
+    is_turned: Callable[[Path, str], bool | None]
+    read_offset: Callable[[Path, str], tuple[float, float, float]]
+
+
+_HDF5_READER = _Reader(hdf5.list_arrays, hdf5.list_channels, hdf5.is_turned, hdf5.read_offset)
+_ZARR_READER = _Reader(
+    zarr_arrays.list_arrays,
+    zarr_arrays.list_channels,
+    zarr_arrays.is_turned,
+    zarr_arrays.read_offset,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +75,7 @@ def read_container(
         path: The container.
         classes: Which class is which structure.
         pixel_size_nm: Chooses the level of a multiscale image; None is the finest.
-        raw_key: The array of raw sections; ``auto`` finds it.
+        raw_key: The array of raw sections, and after a colon its channel; ``auto`` finds it.
 
     Raises:
         BenchError: If it has no raw array, or labels that differ in place or reach beyond it.
@@ -64,12 +83,14 @@ def read_container(
     found = find_labels(path, classes)
     if not found:
         return None
-    if raw_key == AUTO:
-        raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
+    raw_key = choose_raw(
+        path, pixel_size_nm, [key for keys in found.values() for key in keys], raw_key
+    )
     raw = read_header(path, raw_key)
     parts: dict[str, _Part] = {}
     for structure, keys in found.items():
         key = _choose_level(path, keys, structure, pixel_size_nm)
+        _check_axes(path, raw_key, key)
         parts[structure] = _find_part(path, raw_key, raw, key)
     first = next(iter(parts.values()))
     for part in parts.values():
@@ -81,7 +102,8 @@ def read_container(
             )
     files = {path.relative_to(root).as_posix(): path}
     labels = ImageLabels()
-    others = list_others(path, [raw_key, *(key for keys in found.values() for key in keys)])
+    raw_keys = (raw_key, raw_key.rpartition(":")[0])
+    others = list_others(path, [*raw_keys, *(key for keys in found.values() for key in keys)])
     labels.warnings += classes.warn_of_others(others, f"arrays of {path.name}")
     for structure, part in parts.items():
         masks = [
@@ -129,9 +151,26 @@ def _is_in_labels(key: str) -> bool:
 
 
 def _list_arrays(path: Path) -> dict[str, ImageHeader]:
-    if path.suffix.lower() == _ZARR:
-        return zarr_arrays.list_arrays(path)
-    return hdf5.list_arrays(path)
+    return _reader_of(path).list_arrays(path)
+
+
+def _reader_of(path: Path) -> _Reader:
+    return _ZARR_READER if path.suffix.lower() == _ZARR else _HDF5_READER
+
+
+def _check_axes(path: Path, raw_key: str, key: str) -> None:
+    """Refuses labels of several channels, or whose order of axes is anybody's guess."""
+    reader = _reader_of(path)
+    if channels := reader.list_channels(path, key):
+        raise BenchError(
+            f"label array {key} of {path} must be one channel, received {len(channels)} "
+            f"({', '.join(channels)}): save the one to take as an array of its own"
+        )
+    if reader.is_turned(path, raw_key) and reader.is_turned(path, key) is None:
+        raise BenchError(
+            f"axes of label array {key} of {path} must have names where those of {raw_key} are "
+            "named in another order than z, y, x, received none: name them alike"
+        )
 
 
 def _kind_of(key: str) -> str:
@@ -140,8 +179,25 @@ def _kind_of(key: str) -> str:
     return parts[-2] if len(parts) > 1 and parts[-1].isdecimal() else parts[-1]
 
 
-def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str:
-    """The key of the raw array: by the layout, by its name, or as the only one that is left."""
+def choose_raw(
+    path: Path, pixel_size_nm: float | None, labels: list[str], raw_key: str = AUTO
+) -> str:
+    """The key of the raw array: the one named, or what `_find_raw` finds; of a single channel.
+
+    Raises:
+        BenchError: If none is found, or one of several channels of which none is named.
+    """
+    key = _find_raw(path, pixel_size_nm, labels) if raw_key == AUTO else raw_key
+    if channels := _reader_of(path).list_channels(path, key):
+        raise BenchError(
+            f"raw sections of {path} must be one channel, received array {key} with the channels "
+            f"{', '.join(channels)}: name the one to take, as in -P 'raw_key={key}:{channels[0]}'"
+        )
+    return key
+
+
+def _find_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str:
+    """Finds the raw array by the layout, by its name, or as the only one that is left."""
     keys = [key for key in _list_arrays(path) if key not in labels]
     if path.suffix.lower() == _ZARR:
         images = [key for key in keys if "labels" not in key.strip("/").split("/")]
@@ -173,7 +229,7 @@ def _choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: fl
 def _find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> _Part:
     """Finds where an array lies in the raw volume, by the offsets of both in nm."""
     header = read_header(path, key)
-    read_offset = zarr_arrays.read_offset if path.suffix.lower() == _ZARR else hdf5.read_offset
+    read_offset = _reader_of(path).read_offset
     offsets_nm = np.subtract(read_offset(path, key), read_offset(path, raw_key))
     corner = (0, 0, 0)
     if offsets_nm.any():

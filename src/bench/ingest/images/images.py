@@ -54,12 +54,14 @@ class ImageHeader:
         pages: Sections in the file; more than one makes it a stack.
         pixel_sides_nm: Height and width of a pixel in nm; None where the file does not say it.
         section_nm: Distance of two sections of a stack in nm; None where it does not say it.
+        notes: What was taken one way and may be meant another, a line each.
     """
 
     shape: tuple[int, int]
     pages: int
     pixel_sides_nm: tuple[float, float] | None
     section_nm: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_header(path: Path) -> ImageHeader:
