@@ -1,6 +1,8 @@
 """Inputs of every layout, through the door that prepare uses, to a prepared dataset."""
 
 import json
+import shutil
+import unicodedata
 import zipfile
 
 import h5py
@@ -137,6 +139,31 @@ def test_geojson_beside_images_and_named_with_a_word(images, prepared):
 def test_one_coco_file_for_all_images(images, prepared):
     write_coco(images / "annotations.json", ["s0.tif", "s1.tif", "s2.tif"])
     check_labels(prepared(images))
+
+
+def test_coco_file_of_a_copy_at_half_size(images, prepared, tmp_path):
+    write_coco(images / "a.json", [f"C:\\em\\s{number}.tif" for number in range(3)])
+    check_labels(prepared(images))
+    content = json.loads((images / "a.json").read_text())
+    for image in content["images"]:
+        image.update(height=SHAPE[0] // 2, width=SHAPE[1] // 2)
+    for item in content["annotations"]:
+        item["segmentation"] = (np.array(item["segmentation"]) / 2).tolist()
+    (images / "a.json").write_text(json.dumps(content))
+    shutil.rmtree(tmp_path / "prepared")
+    with pytest.raises(BenchError, match=r"a.json must be about .* of s0.tif, 50 x 40 px"):
+        prepared(images)
+    check_labels(prepared(images, scale="auto"))
+
+
+def test_annotation_pairs_in_both_forms_of_unicode(images, prepared):
+    composed, apart = (unicodedata.normalize(f, "Pr\u00e4parat") for f in ("NFC", "NFD"))
+    for number in range(3):
+        (images / f"s{number}.tif").rename(images / f"{apart} {number}.tif")
+        write_rois(images / f"{composed} {number}.zip")
+    dataset = prepared(images)
+    name = dataset.sections("val")[0]
+    np.testing.assert_array_equal(dataset.read_labels(name, "vesicles"), paint("vesicle"))
 
 
 def test_label_images_named_by_class(images, prepared):

@@ -51,6 +51,11 @@ class PrepareConfig(StepConfig):
         "all takes folders of any name and known classes; name more, or map: all,ribbon,er*=er.",
     )
     raw_key: str = setting(AUTO, RAW_KEY)
+    scale: str = setting(
+        "none",
+        "auto scales polygons of a COCO file that is about smaller or larger copies of the images.",
+        choices=("none", AUTO),
+    )
     margin_px: int = setting(
         64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
     )

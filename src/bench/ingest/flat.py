@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.config.data import PrepareConfig
-from bench.core.names import first_names, natural_key
+from bench.core.names import first_names, natural_key, same_form
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.annotations.annotations import is_annotation
@@ -45,7 +45,10 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     others = [path for path in files if path not in volumes]
     pairs = _pair_files(root, others, classes) if others or not volumes else {}
     images = {
-        image: [open_label_file(root, path, image, kind) for path, kind in partners]
+        image: [
+            open_label_file(root, path, image, kind, scale=config.scale == AUTO)
+            for path, kind in partners
+        ]
         for image, partners in pairs.items()
     }
     drawn = drawn_structures((file for found in images.values() for file in found), classes)
@@ -112,16 +115,17 @@ def _pair_files(
 
 def find_owner(path: Path, images: dict[str, Path]) -> tuple[str, str]:
     """The name of the image that a file's name begins with, the longest; and what follows it."""
-    stem = stem_of(path)
-    if not is_image(path) and stem in images:
-        return stem, ""
+    stem = same_form(stem_of(path))
+    spelt = {same_form(name): name for name in images}
+    if not is_image(path) and stem in spelt:
+        return spelt[stem], ""
     owners = [
         name
-        for name in images
+        for name in spelt
         if stem.startswith(name) and len(stem) > len(name) + 1 and stem[len(name)] in _SEPARATORS
     ]
     owner = max(owners, key=len, default="")
-    return owner, stem[len(owner) + 1 :] if owner else ""
+    return (spelt[owner], stem[len(owner) + 1 :]) if owner else ("", "")
 
 
 def _pairing_error(

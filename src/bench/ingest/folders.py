@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench.config.data import PrepareConfig
-from bench.core.names import first_names, natural_key
+from bench.core.names import first_names, natural_key, same_form
 from bench.dataset.prepared import NO_SPLIT, SPLITS
 from bench.errors import BenchError, nearest_name
 from bench.ingest.annotations.annotations import is_annotation
@@ -22,6 +22,7 @@ from bench.ingest.labels import (
 from bench.ingest.sources import SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.structures import STRUCTURES
+from bench.words import AUTO
 
 # The folder of files that annotate several structures.
 _ANNOTATIONS = "annotations"
@@ -61,7 +62,8 @@ def read_folder(config: PrepareConfig) -> SourceTree:
             f"other), received only raw: arrange images as {_LAYOUT}"
         )
     for split, folders in groups.items():
-        _add_split(found, split, _name_folders(parents[split], folders, classes), classes)
+        named = _name_folders(parents[split], folders, classes)
+        _add_split(found, split, named, classes, scale=config.scale == AUTO)
     taken = {structure for section in found.sections for structure in section.labels}
     names = Counter(name for folders in groups.values() for name in folders)
     del names[RAW], names[_ANNOTATIONS]
@@ -153,7 +155,9 @@ def _warn_of_slips(names: Iterable[str], classes: ClassMap) -> list[str]:
     ]
 
 
-def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap) -> None:
+def _add_split(
+    found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap, *, scale: bool
+) -> None:
     """Pairs the raw images of a split folder with their annotation by file stem, and adds them."""
     raw = list_images(folders[RAW], "raw images", is_image)
     masks = {
@@ -161,15 +165,17 @@ def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes
         for name, path in folders.items()
         if name not in (RAW, _ANNOTATIONS)
     }
-    for structure, files in masks.items():
-        _check_pairs(folders[structure], raw, files)
-    by_class = _pair_annotations(found.root, folders.get(_ANNOTATIONS), raw)
+    masks = {
+        structure: _pair_by_name(folders[structure], raw, files)
+        for structure, files in masks.items()
+    }
+    by_class = _pair_annotations(found.root, folders.get(_ANNOTATIONS), raw, scale=scale)
     drawn = drawn_structures((file for files in by_class.values() for file in files), classes)
     for stem in sorted(raw, key=natural_key):
         pages = list_pages(found.root, raw[stem])
         labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
         for structure, files in masks.items():
-            file = open_label_file(found.root, files[stem], raw[stem], structure)
+            file = open_label_file(found.root, files[stem], raw[stem], structure, scale=scale)
             labels.add(structure, label_structure(file, found.root, pages))
             if file.annotation:
                 labels.warnings += file.annotation.warnings
@@ -181,7 +187,7 @@ def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes
 
 
 def _pair_annotations(
-    root: Path, folder: Path | None, raw: dict[str, Path]
+    root: Path, folder: Path | None, raw: dict[str, Path], *, scale: bool
 ) -> dict[str, list[LabelFile]]:
     """The files of a folder ``annotations``, which hold several classes, by image."""
     if folder is None:
@@ -190,11 +196,11 @@ def _pair_annotations(
     coco = [path for path in files.values() if path.suffix.lower() == ".json" and is_coco(path)]
     if coco:
         return {
-            stem: [open_label_file(root, path, image) for path in coco]
+            stem: [open_label_file(root, path, image, scale=scale) for path in coco]
             for stem, image in raw.items()
         }
-    _check_pairs(folder, raw, files)
-    return {stem: [open_label_file(root, files[stem], raw[stem])] for stem in raw}
+    files = _pair_by_name(folder, raw, files)
+    return {stem: [open_label_file(root, files[stem], raw[stem], scale=scale)] for stem in raw}
 
 
 def _is_mask(path: Path) -> bool:
@@ -210,6 +216,7 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
         accepts: Whether a path is that.
     """
     images: dict[str, Path] = {}
+    seen: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if is_ignored(path):
             continue
@@ -219,10 +226,11 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
                 f"only, received {path.name}: convert it without loss, or move it away"
             )
         stem = stem_of(path)
-        if stem in images:
+        other = seen.setdefault(same_form(stem), path)
+        if other != path:
             raise BenchError(
-                f"{folder} must hold one file per name, received {images[stem].name} and "
-                f"{path.name}: remove one"
+                f"{folder} must hold one file per name, received {other.name} and {path.name}: "
+                "remove one"
             )
         images[stem] = path
     if not images:
@@ -230,11 +238,14 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
     return images
 
 
-def _check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> None:
+def _pair_by_name(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+    """Returns the masks by the names of their raw images, whatever form of Unicode they have."""
+    spelt = {same_form(stem): stem for stem in raw}
+    masks = {spelt.get(same_form(stem), stem): path for stem, path in masks.items()}
     without_mask = [stem for stem in raw if stem not in masks]
     without_raw = [stem for stem in masks if stem not in raw]
     if not without_mask and not without_raw:
-        return
+        return masks
     received = []
     if without_mask:
         received.append(f"no mask for {first_names(without_mask)}")

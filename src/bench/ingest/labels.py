@@ -15,6 +15,8 @@ from bench.ingest.annotations.annotations import (
     is_annotation,
     read_annotation,
 )
+from bench.ingest.annotations.drawing import DrawnObject
+from bench.ingest.annotations.sizes import fit_objects
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import list_pages
 from bench.ingest.images.images import JPEG_SUFFIXES
@@ -58,15 +60,19 @@ class LabelFile:
         name: Its name relative to the root.
         kind: The class that its name says; empty where it says none.
         annotation: What is drawn in it; None for a label image.
+        scale: Whether what is drawn over a copy of another size is scaled to the image.
     """
 
     path: Path
     name: str
     kind: str
     annotation: Annotation | None
+    scale: bool = False
 
 
-def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> LabelFile:
+def open_label_file(
+    root: Path, path: Path, image: Path, kind: str = "", *, scale: bool = False
+) -> LabelFile:
     """Reads what is drawn in an annotation file; of a label image nothing yet.
 
     Args:
@@ -74,17 +80,17 @@ def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> Labe
         path: The file.
         image: The image that it annotates.
         kind: The class that its name says.
+        scale: As in `LabelFile`.
     """
     annotation = read_annotation(path, image) if is_annotation(path) else None
-    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation)
+    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation, scale)
 
 
 def label_structure(file: LabelFile, root: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
     """The labels of a file all of whose annotation is of one structure."""
     if file.annotation is None:
         return _list_masks(root, file.path, raw)
-    _check_sections(file, raw)
-    return draw_pages(file.annotation.objects, raw, {file.name: file.path})
+    return draw_pages(_fit_to(raw, file, file.annotation), raw, {file.name: file.path})
 
 
 def label_by_class(
@@ -108,11 +114,11 @@ def label_by_class(
     labels = ImageLabels()
     for file in files:
         if file.annotation is not None:
-            _check_sections(file, raw)
+            fitted = _fit_to(raw, file, file.annotation)
             labels.kinds += file.annotation.kinds()
             labels.warnings += file.annotation.warnings
             for structure in drawn:
-                objects = [o for o in file.annotation.objects if classes.find(o.kind) == structure]
+                objects = [item for item in fitted if classes.find(item.kind) == structure]
                 labels.add(structure, draw_pages(objects, raw, {file.name: file.path}))
         elif named := classes.find(file.kind):
             labels.add(named, _list_masks(root, file.path, raw))
@@ -187,9 +193,11 @@ def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
     return masks
 
 
-def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
-    objects = file.annotation.objects if file.annotation else ()
-    sections = [section for item in objects for section in item.shapes]
+def _fit_to(
+    raw: Sequence[SourceImage], file: LabelFile, annotation: Annotation
+) -> tuple[DrawnObject, ...]:
+    """The objects of a file in px of its image, which must have their sections."""
+    sections = [section for item in annotation.objects for section in item.shapes]
     beyond = [section for section in sections if not 0 <= section < len(raw)]
     if beyond:
         raise BenchError(
@@ -197,3 +205,11 @@ def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
             f"received some in section {beyond[0]} (counted from 0): give the whole stack, or "
             "export the annotation of this image alone"
         )
+    return fit_objects(
+        annotation.objects,
+        annotation.size,
+        raw[0].header.shape,
+        scale=file.scale,
+        where=file.name,
+        image=raw[0].file,
+    )

@@ -151,7 +151,7 @@ def _headers(images: Iterable[SourceImage]) -> dict[str, ImageHeader]:
 
 def _list_notes(sections: Iterable[SourceSection]) -> list[str]:
     return [
-        note
+        f"{image.file}: {note}"
         for section in sections
         for image in section.images.values()
         for note in image.header.notes

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.ingest.annotations.coco import is_coco, read_coco
+from bench.ingest.annotations.coco import is_coco
+from bench.ingest.annotations.coco_images import find_coco_image
 from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.fiji_rois import read_rois
 from bench.ingest.annotations.geojson import is_geojson, read_geojson
@@ -26,10 +27,13 @@ class Annotation:
     Attributes:
         objects: The objects, in the coordinates of the image.
         warnings: What was left out of the file.
+        size: Height and width in px of the image that the file is about; None where it does not
+            say them.
     """
 
     objects: tuple[DrawnObject, ...]
     warnings: tuple[str, ...]
+    size: tuple[int, int] | None = None
 
     def kinds(self) -> Counter[str]:
         """How many objects each class has."""
@@ -47,22 +51,8 @@ def _read_json(path: Path, image: Path) -> Annotation:
 
 
 def _read_coco_of(path: Path, image: Path) -> Annotation:
-    by_file, warnings = _read_coco_once(path, path.stat().st_mtime_ns)
-    found = [objects for file, objects in by_file.items() if Path(file).name == image.name]
-    if len(found) != 1:
-        raise BenchError(
-            f"{path} must describe {image.name} once, received {len(found)} of that name among "
-            f"its {len(by_file)} images: correct file_name"
-        )
-    return Annotation(found[0], warnings)
-
-
-@lru_cache(maxsize=2)
-def _read_coco_once(
-    path: Path, changed: int
-) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str, ...]]:
-    """Reads a COCO file, which every image that it describes asks for; ``changed`` is its time."""
-    return read_coco(path)
+    found, warnings = find_coco_image(path, image)
+    return Annotation(found.objects, warnings, found.size)
 
 
 def _read_imod(path: Path, image: Path) -> Annotation:

@@ -239,15 +239,13 @@ def _order_numbers(
     return numbers
 
 
-def note_order(
-    path: Path, key: str, axes: SectionAxes, sides_nm: tuple[float, ...]
-) -> tuple[str, ...]:
+def note_order(key: str, axes: SectionAxes, sides_nm: tuple[float, ...]) -> tuple[str, ...]:
     """Says that an attribute's order was taken for that of the axes, where it matters."""
     if not axes.turned or len(set(sides_nm)) < 2:
         return ()
     listed = ", ".join(f"{side:g}" for side in sides_nm)
     return (
-        f"array {key} of {path} has its axes in another order than z, y, x, and its voxel size of "
+        f"the axes of array {key} have another order than z, y, x, and its voxel size of "
         f"{listed} nm is taken in that order: give -P pixel_size_nm=... -P section_nm=... if it is "
         "z, y, x",
     )

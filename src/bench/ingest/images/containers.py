@@ -1,7 +1,7 @@
 """HDF5 files and Zarr folders that hold raw sections and their labels together."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def read_container(
         ]
         labels.pages[structure] = mark_ids(masks)
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
-    header = ImageHeader(first.header.shape, first.header.pages, raw.pixel_sides_nm, raw.section_nm)
+    header = replace(raw, shape=first.header.shape, pages=first.header.pages)
     pages = [
         SourceImage(files, page, header, partial(_read_part, path, raw_key, page, first))
         for page in range(header.pages)

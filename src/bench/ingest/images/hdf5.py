@@ -185,7 +185,7 @@ def _describe_array(path: Path, dataset: h5py.Dataset, channel: int | None = Non
     axes = _find_axes(path, dataset, channel)
     _check_dataset(path, dataset, axes)
     sides_nm = find_sides({name: _read_numbers(dataset, name) for name in SIDES_NM})
-    notes = note_order(path, dataset.name, axes, sides_nm)
+    notes = note_order(dataset.name, axes, sides_nm)
     return build_header(dataset.shape, axes, sides_nm, notes)
 
 

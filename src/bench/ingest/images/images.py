@@ -54,7 +54,7 @@ class ImageHeader:
         pages: Sections in the file; more than one makes it a stack.
         pixel_sides_nm: Height and width of a pixel in nm; None where the file does not say it.
         section_nm: Distance of two sections of a stack in nm; None where it does not say it.
-        notes: What was taken one way and may be meant another, a line each.
+        notes: What its user should know of it, each a sentence without its subject, the file.
     """
 
     shape: tuple[int, int]

@@ -171,7 +171,7 @@ def _describe_array(root: Path, array: StoredArray, channel: int | None) -> Imag
     if array.level.sides_nm:
         return build_header(array.shape, axes, array.level.sides_nm)
     sides_nm = find_sides({n: as_numbers(array.attributes.get(n, ())) for n in SIDES_NM})
-    notes = note_order(root, array.key or "/", axes, sides_nm)
+    notes = note_order(array.key or "/", axes, sides_nm)
     return build_header(array.shape, axes, sides_nm, notes)
 
 
