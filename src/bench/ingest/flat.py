@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco
 from bench.ingest.classes import ClassMap, how_to_take, parse_classes
+from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.containers import is_container, list_others, read_container
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import ImageLabels, drawn_structures, label_by_class, open_label_file
@@ -93,6 +94,7 @@ def _pair_files(
                 found[path] = []
                 kinds += [kind] if owner else []
         elif not is_annotation(path):
+            refuse_foreign(path)
             strangers.append(path.name)
         elif path.suffix.lower() == ".json" and is_coco(path):
             for_all.append(path)
@@ -101,6 +103,7 @@ def _pair_files(
             only = owner or next(iter(candidates))
             partners.append((candidates[only], path, kind))
         else:
+            refuse_foreign(path)
             strangers.append(path.name)
     for image, path, kind in partners:
         found.setdefault(image, []).append((path, kind))

@@ -76,13 +76,14 @@ def _parse_numbers(numbers: str, count: int) -> list[int]:
 
 
 def assign_splits(
-    found: list[SourceSection], rule: str
+    found: list[SourceSection], rule: str, held: Sequence[SourceSection] = ()
 ) -> tuple[list[SourceSection], tuple[str, ...]]:
     """Gives every section its split.
 
     Args:
         found: The sections, with the splits of their folders.
         rule: ``auto`` keeps those; else a rule of `_RULES`.
+        held: Further sections, which keep their split.
 
     Returns:
         The sections by split, each in natural order; and warnings.
@@ -110,6 +111,7 @@ def assign_splits(
         left_out = [s.stem for s, of_section in zip(found, splits, strict=True) if not of_section]
         if left_out:
             warnings = (f"{len(left_out)} sections are in no split: {first_names(left_out)}",)
+    named = [*named, *held]
     names = Counter(section.name for section in named)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:

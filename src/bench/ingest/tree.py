@@ -31,6 +31,7 @@ class FoundImages:
         painted: What label images hold, a line each.
         warnings: What was noticed.
         section_nm: Distance of two sections in nm by the files.
+        held: Sections that have their split whatever the rule.
     """
 
     root: Path
@@ -39,6 +40,7 @@ class FoundImages:
     painted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     section_nm: float | None = None
+    held: list[SourceSection] = field(default_factory=list)
 
 
 def build_tree(
@@ -55,7 +57,7 @@ def build_tree(
     Raises:
         BenchError: If splits or pixel sizes do not fit.
     """
-    sections, split_warnings = assign_splits(found.sections, config.splits)
+    sections, split_warnings = assign_splits(found.sections, config.splits, found.held)
     coverage_warnings = check_splits(sections, tuple(structures))
     pixel_size_nm, pixel_warnings = _choose_pixel_size(
         _headers(section.raw for section in sections),

@@ -14,6 +14,7 @@ from bench.ingest.annotations.fiji_rois import read_rois
 from bench.ingest.annotations.geojson import is_geojson, read_geojson
 from bench.ingest.annotations.imod import read_model
 from bench.ingest.annotations.rasterise import draw_labels
+from bench.ingest.annotations.zips import read_zip
 from bench.ingest.images.formats import MRC_SUFFIXES
 from bench.ingest.images.images import ImageHeader
 from bench.ingest.images.mrc import read_geometry
@@ -65,7 +66,7 @@ def _read_imod(path: Path, image: Path) -> Annotation:
 # From an annotation file and its image to the objects, by the ending of the file's name.
 ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
     ".roi": lambda path, _: Annotation(*read_rois(path)),
-    ".zip": lambda path, _: Annotation(*read_rois(path)),
+    ".zip": lambda path, _: Annotation(*read_zip(path)),
     ".mod": _read_imod,
     ".geojson": lambda path, _: Annotation(*read_geojson(path)),
     ".json": _read_json,
