@@ -516,3 +516,23 @@ def test_labels_are_turned_apart_from_their_image(volume, prepared):
             file["raw"].dims[axis].label = name
     with pytest.raises(BenchError, match=r"axes of label array mito of .* must have names"):
         prepared(volume)
+
+
+def test_missing_chunks_of_a_volume_are_said(volume):
+    root = zarr.open_group(volume / "v.zarr", mode="w", zarr_format=2)
+    for key, pixels in {"raw": make_raw(0, 5), "mito": np.stack([paint("mito")] * 5)}.items():
+        array = root.create_array(key, shape=pixels.shape, dtype="u1", chunks=(1, 20, 25))
+        array[...] = pixels
+    assert not any("chunks" in line for line in read_input(settings_of(volume)).warnings)
+    (volume / "v.zarr/raw/1.0.0").unlink()
+    first, second = (w for w in read_input(settings_of(volume)).warnings if "chunks" in w)
+    assert first.startswith("v.zarr: 1 of 20 chunks of array raw have no file")
+    assert second.startswith("v.zarr: 15 of 20 chunks of array mito have no file")
+    shutil.rmtree(volume / "v.zarr/mito")
+    write_rois(volume / "v.zip")
+    (note,) = (w for w in read_input(settings_of(volume)).warnings if "chunks" in w)
+    assert note.startswith("v.zarr: 1 of 20 chunks of array raw have no file")
+
+
+def settings_of(path) -> PrepareConfig:
+    return PrepareConfig(input=str(path), splits=SPLITS)

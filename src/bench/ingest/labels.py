@@ -169,7 +169,7 @@ def _list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[Sour
             f"labels must keep their values, received {file.name}, and JPEG changes them: save it "
             "as PNG or TIFF"
         )
-    masks = list_pages(root, file)
+    masks = list_pages(root, file, labels=True)
     check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
     return mark_ids(masks)
 

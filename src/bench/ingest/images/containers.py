@@ -105,6 +105,8 @@ def read_container(
     raw_keys = (raw_key, raw_key.rpartition(":")[0])
     others = list_others(path, [*raw_keys, *(key for keys in found.values() for key in keys)])
     labels.warnings += classes.warn_of_others(others, f"arrays of {path.name}")
+    if path.suffix.lower() == _ZARR:
+        labels.warnings += _warn_of_gaps(path, raw_key, list(parts.values()))
     for structure, part in parts.items():
         masks = [
             SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
@@ -118,6 +120,17 @@ def read_container(
         for page in range(header.pages)
     ]
     return pages, labels
+
+
+def _warn_of_gaps(path: Path, raw_key: str, parts: list[_Part]) -> list[str]:
+    """Says how many chunks of the raw sections that are taken, and of their labels, are missing."""
+    first = parts[0].corner[0]
+    taken = range(first, first + parts[0].header.pages)
+    notes = zarr_arrays.note_gaps(path, raw_key, labels=False, sections=taken)
+    doubtful = bool(notes)
+    for part in parts:
+        notes += zarr_arrays.note_gaps(path, part.key, labels=True, doubtful=doubtful)
+    return [f"{path.name}: {note}" for note in notes]
 
 
 def find_labels(path: Path, classes: ClassMap) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """The image formats: how the sections of each are listed and read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -71,15 +71,19 @@ def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
     return _IMAGE_FORMATS[path.suffix.lower()].read_plane(path, page, key)
 
 
-def list_pages(root: Path, path: Path, key: str = "") -> list[SourceImage]:
+def list_pages(root: Path, path: Path, key: str = "", *, labels: bool = False) -> list[SourceImage]:
     """Lists the sections of an image file; reads no pixels.
 
     Args:
         root: The folder that names are relative to.
         path: The file, in the folder.
         key: The array in it; empty for the only one.
+        labels: Whether it is a label image.
     """
     header = read_header(path, key)
+    if path.suffix.lower() == ".zarr":
+        gaps = zarr_arrays.note_gaps(path, key, labels=labels)
+        header = replace(header, notes=(*header.notes, *gaps))
     files = {path.relative_to(root).as_posix(): path}
     return [
         SourceImage(files, page, header, partial(read_plane, path, page, key))

@@ -29,10 +29,14 @@ from bench.ingest.images.chunks import (
     read_through,
     stamp_of,
 )
+from bench.ingest.images.gaps import find_gaps
 from bench.ingest.images.images import ImageHeader, decode
 from bench.ingest.images.keys import choose, find_channel, list_zarr_arrays
 from bench.ingest.images.limits import FREE_BYTES
 from bench.ingest.images.zarr_metadata import COMPRESSORS, StoredArray
+
+# How many small chunks are looked at for one without foreground.
+_TRIED = 8
 
 
 def read_header(path: Path, key: str = "") -> ImageHeader:
@@ -127,6 +131,60 @@ def is_turned(path: Path, key: str) -> bool | None:
         return _axes_of(root, array, channel or 0).turned if array.axes else None
 
     return decode(path, read, "Zarr folder")
+
+
+def note_gaps(
+    path: Path, key: str, *, labels: bool, doubtful: bool = False, sections: range | None = None
+) -> tuple[str, ...]:
+    """Says how many chunks of an array have no file, where that is no good sign.
+
+    A program may leave out chunks without foreground, so that of labels some may be missing by
+    right; unless it wrote others that have none.
+
+    Args:
+        path: The Zarr folder.
+        key: The array, as for `read_header`.
+        labels: Whether it is a label array.
+        doubtful: Whether other arrays of the folder lack chunks, too.
+        sections: The sections that are looked at; None for all.
+
+    Returns:
+        A sentence on the file, or none.
+    """
+
+    def read(root: Path) -> tuple[str, ...]:
+        array, channel = find_channel(root, key)
+        axes = _axes_of(root, array, channel or 0)
+        spans = [range(side) for side in array.shape]
+        if axes.z is not None and sections is not None:
+            spans[axes.z] = sections
+        if axes.channels is not None:
+            spans[axes.channels] = range(axes.channel, axes.channel + 1)
+        gaps = find_gaps(root, array, spans, _TRIED if labels and not doubtful else 0)
+        if gaps is None or not gaps.missing:
+            return ()
+        empty_ones = (_is_empty(root, array, axes, place) for place in gaps.smallest)
+        if labels and not doubtful and not any(empty_ones):
+            return ()
+        first = 0 if axes.z is None else gaps.first[axes.z] * array.chunks[axes.z]
+        empty = "chunks without labels" if labels else "black chunks"
+        return (
+            f"{gaps.missing} of {gaps.total} chunks of array {array.key or '/'} have no file, the "
+            f"first at section {first}: copy the folder again, unless its program leaves out "
+            f"{empty}",
+        )
+
+    return decode(path, read, "Zarr folder")
+
+
+def _is_empty(root: Path, array: StoredArray, axes: SectionAxes, place: tuple[int, ...]) -> bool:
+    """Whether a chunk that is there has no foreground."""
+    page = 0 if axes.z is None else place[axes.z] * array.chunks[axes.z]
+    check_chunks(root, array, axes, index_plane(root, array.shape, axes, page))
+    store = LocalStore(root, read_only=True)
+    stored = zarr.open_array(store=store, path=array.key, mode="r")
+    part = tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, array.chunks, strict=True))
+    return not np.any(stored[part])
 
 
 def choose_level(path: Path, pixel_size_nm: float | None, key: str = "") -> str:

@@ -209,7 +209,8 @@ def read_levels(root: Path, key: str) -> dict[str, Level]:
     if attributes is None:
         attributes = _read_metadata(root, f"{key}/.zattrs")
     ome = attributes.get("ome", attributes) if isinstance(attributes, dict) else None
-    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    ome = ome if isinstance(ome, dict) else {}
+    multiscales = ome.get("multiscales")
     if not isinstance(multiscales, list) or not multiscales:
         return {}
     image = multiscales[0]
