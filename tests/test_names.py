@@ -28,7 +28,6 @@ USED_BY_OTHERS = {
 }
 SHARED_NAMES = {
     # A module per file format; what they have in common is called through the module.
-    "is_turned": {"bench.ingest.images.hdf5", "bench.ingest.images.zarr_arrays"},
     "list_arrays": {"bench.ingest.images.hdf5", "bench.ingest.images.zarr_arrays"},
     "list_channels": {"bench.ingest.images.hdf5", "bench.ingest.images.zarr_arrays"},
     "read_header": {

@@ -534,5 +534,20 @@ def test_missing_chunks_of_a_volume_are_said(volume):
     assert note.startswith("v.zarr: 1 of 20 chunks of array raw have no file")
 
 
+def test_labels_of_unknown_order_beside_a_turned_image(volume, prepared):
+    with h5py.File(volume / "v.h5", "w") as file:
+        file["data"] = make_raw(0, 5).T
+        for axis, name in enumerate("xyz"):
+            file["data"].dims[axis].label = name
+    with h5py.File(volume / "v_mito.h5", "w") as file:
+        file["data"] = np.stack([paint("mito")] * 5).T
+    with pytest.raises(BenchError, match=r"axes of v_mito.h5 must have names"):
+        prepared(volume)
+    (volume / "v_mito.h5").unlink()
+    tifffile.imwrite(volume / "v_mito.tif", np.stack([paint("mito")] * 5))
+    dataset = prepared(volume)
+    np.testing.assert_array_equal(dataset.read_raw("test-v_z02"), make_raw(0, 5)[2])
+
+
 def settings_of(path) -> PrepareConfig:
     return PrepareConfig(input=str(path), splits=SPLITS)

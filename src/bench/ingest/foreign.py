@@ -44,6 +44,7 @@ _ENDINGS = {
     (".vsi", ".oib", ".oif"): _ForeignFormat("Olympus", _IN_FIJI),
     (".svs", ".ndpi", ".mrxs", ".scn"): _ForeignFormat("slide scanner", f"{_IN_FIJI} or in QuPath"),
     (".am", ".amiramesh"): _ForeignFormat("Amira mesh", _IN_FIJI),
+    (".nc", ".nc4"): _ForeignFormat("netCDF", "version 4 is HDF5: let its name end in .h5"),
     (".npy", ".npz", ".mat"): _ForeignFormat("NumPy or MATLAB", _IN_PYTHON),
     (".svg",): _ForeignFormat("vector drawing", _DRAW),
     (".n5",): _ForeignFormat("N5", f"{_IN_FIJI} (by its N5 plugin), or copy it to Zarr"),

@@ -9,8 +9,8 @@ from bench.ingest.flat import find_owner, read_flat
 from bench.ingest.folders import read_folder
 from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.formats import is_image, stem_of
-from bench.ingest.layout import has_layout, is_ignored
-from bench.ingest.nnunet import is_nnunet, read_nnunet
+from bench.ingest.layout import has_layout, is_ignored, is_nnunet
+from bench.ingest.nnunet import read_nnunet
 from bench.ingest.projects import is_project, read_project_tree
 from bench.ingest.sources import SourceTree
 

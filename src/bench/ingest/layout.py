@@ -42,6 +42,11 @@ def has_layout(root: Path) -> bool:
     return bool(by_words) and not any(is_image(path) for path in root.iterdir())
 
 
+def is_nnunet(root: Path) -> bool:
+    """Whether a folder is a data set of nnU-Net."""
+    return {"imagestr", "labelstr"} <= visible_folders(root).keys()
+
+
 def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
     """Finds the folders of each split by raw, annotations or the name of a structure.
 
@@ -103,7 +108,7 @@ def _by_our_words(parent: Path, folders: dict[str, Path], classes: ClassMap) -> 
 
 
 def _no_raw(parent: Path, folders: dict[str, Path]) -> BenchError:
-    inside = [path for path in folders.values() if has_layout(path)]
+    inside = [path for path in folders.values() if has_layout(path) or is_nnunet(path)]
     if inside:
         return BenchError(
             f"{parent} must be the folder of one data set, received one that holds "

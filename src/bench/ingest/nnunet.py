@@ -42,11 +42,6 @@ class _Description:
     channels: Mapping[int, str]
 
 
-def is_nnunet(root: Path) -> bool:
-    """Whether a folder is a data set of nnU-Net."""
-    return {"imagestr", "labelstr"} <= visible_folders(root).keys()
-
-
 def read_nnunet(config: PrepareConfig, root: Path) -> SourceTree:
     """Lists the cases of a data set with their labels; reads no pixels without need.
 

@@ -191,8 +191,18 @@ def build_sections(
     ]
 
 
+def check_named_alike(raw: ImageHeader, mask: ImageHeader, what: str) -> None:
+    """Raises BenchError if the order of a mask's axes is unknown, and that of raw unusual."""
+    if raw.turned and mask.turned is None:
+        raise BenchError(
+            f"axes of {what} must have names where those of its raw image are named in another "
+            "order than z, y, x, received none: name them alike"
+        )
+
+
 def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: int) -> None:
     """Raises BenchError unless a mask has the size and number of sections of its raw image."""
+    check_named_alike(raw.header, mask.header, mask.file)
     if (raw.header.shape, pages) == (mask.header.shape, mask_pages):
         return
     raise BenchError(

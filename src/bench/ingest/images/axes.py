@@ -199,6 +199,8 @@ def build_header(
     shape: tuple[int, ...],
     axes: SectionAxes,
     sides_nm: tuple[float, ...],
+    *,
+    named: bool,
     notes: tuple[str, ...] = (),
 ) -> ImageHeader:
     """Builds the header of an array from the sides of its voxels in nm.
@@ -207,6 +209,7 @@ def build_header(
         shape: Shape of the array.
         axes: Its axes.
         sides_nm: A side for each axis, or only for those of sections; empty if unknown.
+        named: Whether its axes have names.
         notes: What was taken one way and may be meant another.
     """
     sides_nm = _order_numbers(sides_nm, shape, axes)
@@ -220,6 +223,7 @@ def build_header(
         pixel_sides_nm=(sides_nm[-2], sides_nm[-1]) if known else None,
         section_nm=sides_nm[-3] if stack else None,
         notes=notes,
+        turned=axes.turned if named else None,
     )
 
 

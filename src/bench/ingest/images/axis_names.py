@@ -9,7 +9,7 @@ _WORDS = {
     "z": ("z", "depth", "slice", "slices", "section", "sections", "plane", "planes"),
     "y": ("y", "row", "rows", "height"),
     "x": ("x", "col", "cols", "column", "columns", "width"),
-    "c": ("c", "channel", "channels"),
+    "c": ("c", "channel", "channels", "band", "bands", "rgb", "sample", "samples"),
     "t": ("t", "time"),
 }
 _KNOWN = {word: axis for axis, words in _WORDS.items() for word in words}

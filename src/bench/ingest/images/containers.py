@@ -14,6 +14,7 @@ from bench.ingest.images.formats import read_header, read_plane
 from bench.ingest.images.images import ImageHeader
 from bench.ingest.labels import ImageLabels, mark_ids
 from bench.ingest.sources import SourceImage
+from bench.ingest.tree import check_named_alike
 from bench.structures import is_structure_name, order_structures
 from bench.words import AUTO
 
@@ -31,15 +32,13 @@ class _Reader:
 
     list_arrays: Callable[[Path], dict[str, ImageHeader]]
     list_channels: Callable[[Path, str], tuple[str, ...]]
-    is_turned: Callable[[Path, str], bool | None]
     read_offset: Callable[[Path, str], tuple[float, float, float]]
 
 
-_HDF5_READER = _Reader(hdf5.list_arrays, hdf5.list_channels, hdf5.is_turned, hdf5.read_offset)
+_HDF5_READER = _Reader(hdf5.list_arrays, hdf5.list_channels, hdf5.read_offset)
 _ZARR_READER = _Reader(
     zarr_arrays.list_arrays,
     zarr_arrays.list_channels,
-    zarr_arrays.is_turned,
     zarr_arrays.read_offset,
 )
 
@@ -90,7 +89,7 @@ def read_container(
     parts: dict[str, _Part] = {}
     for structure, keys in found.items():
         key = _choose_level(path, keys, structure, pixel_size_nm)
-        _check_axes(path, raw_key, key)
+        _check_channels(path, key)
         parts[structure] = _find_part(path, raw_key, raw, key)
     first = next(iter(parts.values()))
     for part in parts.values():
@@ -171,18 +170,11 @@ def _reader_of(path: Path) -> _Reader:
     return _ZARR_READER if path.suffix.lower() == _ZARR else _HDF5_READER
 
 
-def _check_axes(path: Path, raw_key: str, key: str) -> None:
-    """Refuses labels of several channels, or whose order of axes is anybody's guess."""
-    reader = _reader_of(path)
-    if channels := reader.list_channels(path, key):
+def _check_channels(path: Path, key: str) -> None:
+    if channels := _reader_of(path).list_channels(path, key):
         raise BenchError(
             f"label array {key} of {path} must be one channel, received {len(channels)} "
             f"({', '.join(channels)}): save the one to take as an array of its own"
-        )
-    if reader.is_turned(path, raw_key) and reader.is_turned(path, key) is None:
-        raise BenchError(
-            f"axes of label array {key} of {path} must have names where those of {raw_key} are "
-            "named in another order than z, y, x, received none: name them alike"
         )
 
 
@@ -222,7 +214,8 @@ def _find_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str
         return (named or keys)[0]
     raise BenchError(
         f"{path} must have one array of raw sections, named raw, received "
-        f"{', '.join(keys) or 'label arrays only'}: name it as in -P raw_key=main/em"
+        f"{', '.join(keys) or 'label arrays only'}: name it as in -P raw_key=main/em (an array of "
+        "channels must name its axes z, y, x and c)"
     )
 
 
@@ -242,6 +235,7 @@ def _choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: fl
 def _find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> _Part:
     """Finds where an array lies in the raw volume, by the offsets of both in nm."""
     header = read_header(path, key)
+    check_named_alike(raw, header, f"label array {key} of {path}")
     read_offset = _reader_of(path).read_offset
     offsets_nm = np.subtract(read_offset(path, key), read_offset(path, raw_key))
     corner = (0, 0, 0)

@@ -134,16 +134,6 @@ def list_channels(path: Path, key: str) -> tuple[str, ...]:
     return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
 
 
-def is_turned(path: Path, key: str) -> bool | None:
-    """Whether an array stores z, y, x in another order; None where its axes have no names."""
-
-    def read(file: Path, dataset: h5py.Dataset, channel: int | None) -> bool | None:
-        named = bool(name_axes(dataset))
-        return _find_axes(file, dataset, channel or 0).turned if named else None
-
-    return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
-
-
 def _with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset, int | None], _T]) -> _T:
     with h5py.File(path, "r", locking=False) as file:
         channel = None
@@ -186,7 +176,8 @@ def _describe_array(path: Path, dataset: h5py.Dataset, channel: int | None = Non
     _check_dataset(path, dataset, axes)
     sides_nm = find_sides({name: _read_numbers(dataset, name) for name in SIDES_NM})
     notes = note_order(dataset.name, axes, sides_nm)
-    return build_header(dataset.shape, axes, sides_nm, notes)
+    named = bool(name_axes(dataset))
+    return build_header(dataset.shape, axes, sides_nm, named=named, notes=notes)
 
 
 def _read_numbers(dataset: h5py.Dataset, name: str) -> tuple[float, ...]:

@@ -55,6 +55,8 @@ class ImageHeader:
         pixel_sides_nm: Height and width of a pixel in nm; None where the file does not say it.
         section_nm: Distance of two sections of a stack in nm; None where it does not say it.
         notes: What its user should know of it, each a sentence without its subject, the file.
+        turned: Whether z, y, x are stored in another order; None where an array of several axes
+            does not say what they are.
     """
 
     shape: tuple[int, int]
@@ -62,6 +64,7 @@ class ImageHeader:
     pixel_sides_nm: tuple[float, float] | None
     section_nm: float | None = None
     notes: tuple[str, ...] = ()
+    turned: bool | None = False
 
 
 def read_header(path: Path) -> ImageHeader:

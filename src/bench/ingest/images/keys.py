@@ -161,8 +161,9 @@ def choose(root: Path, pixel_size_nm: float | None, key: str) -> str:
 
 def _distance(level: Level, pixel_size_nm: float | None) -> tuple[float, float]:
     """How far a level is from a pixel size, then how coarse it is."""
-    scale = level.scale[-1] if level.scale else 0.0
-    side = level.sides_nm[-1] if level.sides_nm else 0.0
+    x = level.names.index("x") if "x" in level.names else -1
+    scale = level.scale[x] if level.scale else 0.0
+    side = level.sides_nm[x] if level.sides_nm else 0.0
     if pixel_size_nm is None or side <= 0:
         return 0.0, scale
     return round(abs(math.log(side / pixel_size_nm)), 6), scale

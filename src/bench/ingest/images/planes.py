@@ -112,8 +112,8 @@ def _list_folder(path: Path) -> list[Path]:
 def _choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
     if not is_container(path):
         return ""
-    labels = [key for keys in find_labels(path, parse_classes("all")).values() for key in keys]
-    return choose_raw(path, pixel_size_nm, labels, raw_key)
+    found = find_labels(path, parse_classes("all")) if raw_key == AUTO else {}
+    return choose_raw(path, pixel_size_nm, [k for keys in found.values() for k in keys], raw_key)
 
 
 def _choose_size(path: Path, image: SourceImage, option: float | None) -> float | None:

@@ -123,16 +123,6 @@ def list_channels(path: Path, key: str) -> tuple[str, ...]:
     return decode(path, read, "Zarr folder")
 
 
-def is_turned(path: Path, key: str) -> bool | None:
-    """Whether an array stores z, y, x in another order; None where its axes have no names."""
-
-    def read(root: Path) -> bool | None:
-        array, channel = find_channel(root, key)
-        return _axes_of(root, array, channel or 0).turned if array.axes else None
-
-    return decode(path, read, "Zarr folder")
-
-
 def note_gaps(
     path: Path, key: str, *, labels: bool, doubtful: bool = False, sections: range | None = None
 ) -> tuple[str, ...]:
@@ -226,11 +216,12 @@ def _describe_array(root: Path, array: StoredArray, channel: int | None) -> Imag
         index = index_plane(root, array.shape, axes, 0)
         stored = sum(file.stat().st_size for file in chunk_files(root, array, index))
     check_size(root, array.key or "/", array.shape, array.dtype, axes, stored)
+    named = bool(array.axes)
     if array.level.sides_nm:
-        return build_header(array.shape, axes, array.level.sides_nm)
+        return build_header(array.shape, axes, array.level.sides_nm, named=named)
     sides_nm = find_sides({n: as_numbers(array.attributes.get(n, ())) for n in SIDES_NM})
     notes = note_order(array.key or "/", axes, sides_nm)
-    return build_header(array.shape, axes, sides_nm, notes)
+    return build_header(array.shape, axes, sides_nm, named=named, notes=notes)
 
 
 def _read_stored(root: Path, array: StoredArray, channel: int | None, page: int) -> np.ndarray:
