@@ -63,6 +63,11 @@ def test_nnunet_is_read_by_its_description(nnunet, read_tree):
     assert read_tree(nnunet, splits=RULE, structures="mito").structures == ("mitochondria",)
 
 
+def test_the_folder_of_all_data_sets_says_which_to_give(nnunet, read_tree):
+    with pytest.raises(BenchError, match=r"one that holds Dataset001_EM: give -P 'input=.*_EM'"):
+        read_tree(nnunet.parent)
+
+
 def test_version_1_names_values_the_other_way_round(nnunet, read_tree):
     labels = {"0": "background", "1": "vesicle", "2": "Golgi body", "3": "vesicle"}
     describe(nnunet, labels=labels, modality={"0": "EM"})

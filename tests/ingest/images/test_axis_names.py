@@ -194,3 +194,16 @@ def test_names_that_say_nothing_do_not_disturb():
     assert known_axes(["x", "y"], 3) == ()
     assert known_axes([None, None, None], 3) == ()
     assert find_section_axes(Path("a"), "raw", (5, 40, 50), ()).kept == (0, 1, 2)
+
+
+def test_level_is_chosen_by_the_side_of_x(tmp_path):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    datasets = []
+    for key, side in {"0": 4, "1": 8}.items():
+        root.create_array(key, shape=(50 // (side // 4), 40, 5), dtype="u1")
+        scale = [{"type": "scale", "scale": [side, side, 40 * side]}]
+        datasets.append({"path": key, "coordinateTransformations": scale})
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "xyz"]
+    root.attrs["multiscales"] = [{"axes": axes, "datasets": datasets, "version": "0.4"}]
+    assert zarr_arrays.choose_level(tmp_path / "a.zarr", 4) == "0"
+    assert zarr_arrays.choose_level(tmp_path / "a.zarr", 300) == "1"
