@@ -196,6 +196,29 @@ def test_names_that_say_nothing_do_not_disturb():
     assert find_section_axes(Path("a"), "raw", (5, 40, 50), ()).kept == (0, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("units", "sides", "section"),
+    [
+        ({"x": "nm", "y": "nm", "z": "\u03bcm"}, (4, 4), 40),
+        ({"x": "nm", "y": "nm", "z": ""}, (4, 4), None),
+        ({"x": "pixel", "y": "pixel", "z": "nm"}, None, None),
+        ("damaged", None, None),
+        ([1], None, None),
+    ],
+)
+def test_sizes_that_ilastik_notes(tmp_path, units, sides, section):
+    write_tagged(tmp_path / "a.h5", "xyz")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        attributes = file["exported_data"].attrs
+        tags = json.loads(attributes["axistags"])
+        for axis in tags["axes"]:
+            axis["resolution"] = {"z": 0.04, "c": 0}.get(axis["key"], 4.0)
+        attributes["axistags"] = json.dumps(tags)
+        attributes["axis_units"] = units if units == "damaged" else json.dumps(units)
+    header = hdf5.read_header(tmp_path / "a.h5")
+    assert (header.pixel_sides_nm, header.section_nm) == (sides, section)
+
+
 def test_level_is_chosen_by_the_side_of_x(tmp_path):
     root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     datasets = []

@@ -1,6 +1,7 @@
 """What the axes of an array are called, by whatever program wrote it."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,19 @@ _WORDS = {
 }
 _KNOWN = {word: axis for axis, words in _WORDS.items() for word in words}
 _LARGEST_TEXT = 64 * 2**10
+UNIT_NM = {
+    "picometer": 1e-3,
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "um": 1e3,
+    "\u00b5m": 1e3,
+    "\u03bcm": 1e3,
+    "millimeter": 1e6,
+    "centimeter": 1e7,
+    "meter": 1e9,
+}
 
 
 def known_axes(names: Sequence[Any], rank: int) -> tuple[str, ...]:
@@ -37,14 +51,39 @@ def read_axistags(value: Any) -> list[str]:
     It lists axes in the order of the stored array: vigra turns an array to that order before it
     writes it, ilastik stores as it tags.
     """
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, str) and len(value) <= _LARGEST_TEXT:
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return []
-    axes = value.get("axes") if isinstance(value, dict) else None
+    return [str(axis.get("key", "")) for axis in _list_tags(value)]
+
+
+def read_tagged_sides(value: Any, units: Any) -> tuple[float, ...]:
+    """Returns the sides of voxels in nm by ``axistags`` and ``axis_units``, for each axis.
+
+    ilastik notes both where its input said them; 0 is a side that nothing is known of.
+    """
+    named = _parse(units)
+    sides = []
+    for axis in _list_tags(value):
+        unit = named.get(str(axis.get("key"))) if isinstance(named, dict) else None
+        side = axis.get("resolution")
+        known = isinstance(side, int | float) and math.isfinite(side)
+        sides.append(float(side or 0) * UNIT_NM.get(str(unit).lower(), 0.0) if known else 0.0)
+    return tuple(sides)
+
+
+def _list_tags(value: Any) -> list[dict[str, Any]]:
+    tags = _parse(value)
+    axes = tags.get("axes") if isinstance(tags, dict) else None
     if not isinstance(axes, list):
         return []
-    return [str(axis.get("key", "")) if isinstance(axis, dict) else "" for axis in axes]
+    return [axis if isinstance(axis, dict) else {} for axis in axes]
+
+
+def _parse(value: Any) -> Any:
+    """Returns JSON that an attribute holds as text, or as what it is already; else None."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if len(value) <= _LARGEST_TEXT else None
+    except (ValueError, RecursionError):
+        return None

@@ -24,6 +24,7 @@ from bench.ingest.images.axes import (
     note_order,
     turn,
 )
+from bench.ingest.images.axis_names import read_tagged_sides
 from bench.ingest.images.chunks import (
     GZIP_RATIO,
     check_unpacked,
@@ -176,6 +177,9 @@ def _describe_array(path: Path, dataset: h5py.Dataset, channel: int | None = Non
     _check_dataset(path, dataset, axes)
     sides_nm = find_sides({name: _read_numbers(dataset, name) for name in SIDES_NM})
     notes = note_order(dataset.name, axes, sides_nm)
+    if not sides_nm and {"axistags", "axis_units"} <= dataset.attrs.keys():
+        tagged = read_tagged_sides(dataset.attrs["axistags"], dataset.attrs["axis_units"])
+        sides_nm = tagged if len(tagged) == len(dataset.shape) else ()
     named = bool(name_axes(dataset))
     return build_header(dataset.shape, axes, sides_nm, named=named, notes=notes)
 

@@ -12,22 +12,11 @@ import numpy as np
 from bench.errors import BenchError
 from bench.ingest.classes import tidy_name
 from bench.ingest.images.axes import as_numbers
-from bench.ingest.images.axis_names import known_axes, read_axistags
+from bench.ingest.images.axis_names import UNIT_NM, known_axes, read_axistags
 from bench.ingest.images.limits import check_inside
 
 LARGEST_METADATA = 16 * 2**20
 _MOST_LEVELS = 100
-_UNIT_NM = {
-    "picometer": 1e-3,
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "um": 1e3,
-    "millimeter": 1e6,
-    "centimeter": 1e7,
-    "meter": 1e9,
-}
 _MOST_AXES = 8
 _DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
 _DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
@@ -216,7 +205,7 @@ def read_levels(root: Path, key: str) -> dict[str, Level]:
     image = multiscales[0]
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
     names = tuple(str(axis.get("name")) for axis in axes)
-    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
+    units = tuple(UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
     channels = _name_channels(ome.get("omero"))
     levels = {}
     for dataset in image["datasets"][:_MOST_LEVELS]:
