@@ -1,4 +1,5 @@
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -32,6 +33,20 @@ def test_endings_may_differ(make_tree, read_tree):
         root / "train/raw/s0.TIFF", np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
     )
     assert read_tree(root).sections[0].raw.file == "train/raw/s0.TIFF"
+
+
+def test_names_pair_in_both_forms_of_unicode(make_tree, read_tree):
+    root = make_tree()
+    composed, apart = (unicodedata.normalize(f, "Pr\u00e4parat 1.png") for f in ("NFC", "NFD"))
+    (root / "train/raw/s0.png").rename(root / "train/raw" / apart)
+    (root / "train/vesicles/s0.png").rename(root / "train/vesicles" / composed)
+    (root / "train/mitochondria/s0.png").rename(root / "train/mitochondria" / apart)
+    section = read_tree(root).sections[0]
+    assert section.raw.file == f"train/raw/{apart}"
+    assert section.labels["vesicles"].file == f"train/vesicles/{composed}"
+    shutil.copy(root / "train/raw" / apart, root / "train/raw" / composed)
+    with pytest.raises(BenchError, match="must hold one file per name"):
+        read_tree(root)
 
 
 def test_what_is_beside_the_data_is_ignored(make_tree, read_tree):

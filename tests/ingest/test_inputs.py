@@ -1,6 +1,8 @@
 """Inputs of every layout, through the door that prepare uses, to a prepared dataset."""
 
 import json
+import shutil
+import unicodedata
 import zipfile
 
 import h5py
@@ -137,6 +139,31 @@ def test_geojson_beside_images_and_named_with_a_word(images, prepared):
 def test_one_coco_file_for_all_images(images, prepared):
     write_coco(images / "annotations.json", ["s0.tif", "s1.tif", "s2.tif"])
     check_labels(prepared(images))
+
+
+def test_coco_file_of_a_copy_at_half_size(images, prepared, tmp_path):
+    write_coco(images / "a.json", [f"C:\\em\\s{number}.tif" for number in range(3)])
+    check_labels(prepared(images))
+    content = json.loads((images / "a.json").read_text())
+    for image in content["images"]:
+        image.update(height=SHAPE[0] // 2, width=SHAPE[1] // 2)
+    for item in content["annotations"]:
+        item["segmentation"] = (np.array(item["segmentation"]) / 2).tolist()
+    (images / "a.json").write_text(json.dumps(content))
+    shutil.rmtree(tmp_path / "prepared")
+    with pytest.raises(BenchError, match=r"a.json must be about .* of s0.tif, 50 x 40 px"):
+        prepared(images)
+    check_labels(prepared(images, scale="auto"))
+
+
+def test_annotation_pairs_in_both_forms_of_unicode(images, prepared):
+    composed, apart = (unicodedata.normalize(f, "Pr\u00e4parat") for f in ("NFC", "NFD"))
+    for number in range(3):
+        (images / f"s{number}.tif").rename(images / f"{apart} {number}.tif")
+        write_rois(images / f"{composed} {number}.zip")
+    dataset = prepared(images)
+    name = dataset.sections("val")[0]
+    np.testing.assert_array_equal(dataset.read_labels(name, "vesicles"), paint("vesicle"))
 
 
 def test_label_images_named_by_class(images, prepared):
@@ -435,3 +462,93 @@ def test_a_jpeg_is_no_label_image(images):
         (images / f"s{number}_vesicles.jpg").write_bytes(content)
     with pytest.raises(BenchError, match=r"labels must keep their values, received s0"):
         read_input(PrepareConfig(input=str(images), splits=SPLITS))
+
+
+def write_ome(root, kind: str, axes: str, pixels: np.ndarray, labels: list[str] = ()) -> None:
+    group = root.create_group(kind) if kind else root
+    group.create_array("0", shape=pixels.shape, dtype="u1")[...] = pixels
+    types = [{"name": n, "type": "channel" if n == "c" else "space"} for n in axes]
+    group.attrs["multiscales"] = [{"axes": types, "datasets": [{"path": "0"}], "version": "0.4"}]
+    if labels:
+        group.attrs["omero"] = {"channels": [{"label": label} for label in labels]}
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A folder for a volume."""
+    (tmp_path / "volume").mkdir()
+    return tmp_path / "volume"
+
+
+def test_channel_of_an_ome_zarr_image_is_named(volume, prepared):
+    root = zarr.open_group(volume / "v.ome.zarr", mode="w", zarr_format=2)
+    raw, labels = make_raw(0, 3), np.stack([paint("mito")] * 3)
+    write_ome(root, "", "czyx", np.stack([raw, 255 - raw]), ["SE", "BSE"])
+    write_ome(root, "labels/mito", "xyz", labels.T)
+    with pytest.raises(BenchError, match=r"array 0 with the channels SE, BSE: .*'raw_key=0:SE'"):
+        prepared(volume)
+    with pytest.raises(BenchError, match=r"one channel, received array 0 with the channels"):
+        prepared(volume, raw_key="0")
+    dataset = prepared(volume, raw_key="0:BSE")
+    np.testing.assert_array_equal(dataset.read_raw("val-v_z01"), 255 - raw[1])
+    np.testing.assert_array_equal(dataset.read_labels("val-v_z01", "mitochondria"), labels[1])
+
+
+def test_labels_of_two_channels_are_refused(volume, prepared):
+    root = zarr.open_group(volume / "v.ome.zarr", mode="w", zarr_format=2)
+    write_ome(root, "", "zyx", make_raw(0, 3))
+    write_ome(root, "labels/mito", "czyx", np.zeros((2, 3, *SHAPE), "u1"))
+    message = r"label array labels/mito/0 of .* must be one channel, received 2 \(0, 1\)"
+    with pytest.raises(BenchError, match=message):
+        prepared(volume)
+
+
+def test_labels_are_turned_apart_from_their_image(volume, prepared):
+    raw, labels = make_raw(0, 5), np.stack([paint("mito")] * 5)
+    with h5py.File(volume / "v.h5", "w") as file:
+        file["raw"], file["mito"] = raw, labels.T
+        for axis, name in enumerate("xyz"):
+            file["mito"].dims[axis].label = name
+    dataset = prepared(volume)
+    np.testing.assert_array_equal(dataset.read_labels("test-v_z02", "mitochondria"), labels[2])
+    with h5py.File(volume / "v.h5", "a") as file:
+        for axis, name in enumerate("yxz"):
+            file["mito"].dims[axis].label = ""
+            file["raw"].dims[axis].label = name
+    with pytest.raises(BenchError, match=r"axes of label array mito of .* must have names"):
+        prepared(volume)
+
+
+def test_missing_chunks_of_a_volume_are_said(volume):
+    root = zarr.open_group(volume / "v.zarr", mode="w", zarr_format=2)
+    for key, pixels in {"raw": make_raw(0, 5), "mito": np.stack([paint("mito")] * 5)}.items():
+        array = root.create_array(key, shape=pixels.shape, dtype="u1", chunks=(1, 20, 25))
+        array[...] = pixels
+    assert not any("chunks" in line for line in read_input(settings_of(volume)).warnings)
+    (volume / "v.zarr/raw/1.0.0").unlink()
+    first, second = (w for w in read_input(settings_of(volume)).warnings if "chunks" in w)
+    assert first.startswith("v.zarr: 1 of 20 chunks of array raw have no file")
+    assert second.startswith("v.zarr: 15 of 20 chunks of array mito have no file")
+    shutil.rmtree(volume / "v.zarr/mito")
+    write_rois(volume / "v.zip")
+    (note,) = (w for w in read_input(settings_of(volume)).warnings if "chunks" in w)
+    assert note.startswith("v.zarr: 1 of 20 chunks of array raw have no file")
+
+
+def test_labels_of_unknown_order_beside_a_turned_image(volume, prepared):
+    with h5py.File(volume / "v.h5", "w") as file:
+        file["data"] = make_raw(0, 5).T
+        for axis, name in enumerate("xyz"):
+            file["data"].dims[axis].label = name
+    with h5py.File(volume / "v_mito.h5", "w") as file:
+        file["data"] = np.stack([paint("mito")] * 5).T
+    with pytest.raises(BenchError, match=r"axes of v_mito.h5 must have names"):
+        prepared(volume)
+    (volume / "v_mito.h5").unlink()
+    tifffile.imwrite(volume / "v_mito.tif", np.stack([paint("mito")] * 5))
+    dataset = prepared(volume)
+    np.testing.assert_array_equal(dataset.read_raw("test-v_z02"), make_raw(0, 5)[2])
+
+
+def settings_of(path) -> PrepareConfig:
+    return PrepareConfig(input=str(path), splits=SPLITS)

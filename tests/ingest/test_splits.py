@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection
-from bench.ingest.splits import assign_splits, parse_splits, warn_of_neighbours
+from bench.ingest.splits import assign_splits, check_splits, parse_splits, warn_of_neighbours
 
 
 def test_rule():
@@ -188,3 +189,45 @@ def test_names_that_count_place_single_images(make_sections):
     named, _ = assign_splits(single, "train=0-1;val=2;test=3")
     (warning,) = warn_of_neighbours(named, 5.0, 6.0)
     assert "train-a_1 / val-a_2, val-a_2 / test-a_3" in warning
+
+
+@pytest.mark.parametrize(
+    ("count", "rule"),
+    [
+        (2, "train=0;val=1"),
+        (3, "train=0;val=1;test=2"),
+        (4, "train=0,1;val=2;test=3"),
+        (12, "train=0-7;val=8,9;test=10,11"),
+        (21, "train=0-14;val=15-17;test=18-20"),
+    ],
+)
+def test_a_rule_is_suggested_that_fits(make_tree, read_tree, count, rule):
+    root = make_tree(splits={"": count})
+    with pytest.raises(BenchError, match=re.escape(f"{count} sections: give -P 'splits={rule}'")):
+        read_tree(root)
+    assert len(read_tree(root, splits=rule).sections) == count
+
+
+def test_a_single_section_is_not_split(make_tree, read_tree):
+    with pytest.raises(BenchError, match=r"for 1 sections: give two sections or more$"):
+        read_tree(make_tree(splits={"": 1}))
+
+
+@pytest.mark.parametrize("regions", [(3,), (9,), (3, 3), (1, 1), (2, 5), (3, 3, 3), (1,) * 14])
+def test_every_rule_that_is_suggested_fits_regions(make_sections, regions):
+    sections = make_sections(**{f"r{number}": count for number, count in enumerate(regions)})
+    with pytest.raises(BenchError, match="give -P 'splits=") as caught:
+        assign_splits(sections, "auto")
+    first, more = re.search(r"splits=([^']+)'(?: \(or (.+)\))?$", str(caught.value)).groups()
+    for rule in (first, *(more.split(", ") if more else ())):
+        named, _ = assign_splits(sections, rule)
+        assert {section.split for section in named} >= {"train", "val"}
+        if len(sections) > 2 and rule != "paper":
+            assert "test" in {section.split for section in named}
+            check_splits(named, ())
+
+
+def test_numbers_of_a_series_are_those_suggested(make_sections):
+    series = [replace(s, number=7 + int(s.number)) for s in make_sections(a=4)]
+    with pytest.raises(BenchError, match="'splits=train=7,8;val=9;test=10'"):
+        assign_splits(series, "auto")

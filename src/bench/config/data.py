@@ -57,6 +57,11 @@ class PrepareConfig(StepConfig):
         "auto by format and fit.",
         choices=(AUTO, "stored", "reversed"),
     )
+    scale: str = setting(
+        "none",
+        "auto scales polygons of a COCO file that is about smaller or larger copies of the images.",
+        choices=("none", AUTO),
+    )
     margin_px: int = setting(
         64, "Margin in px around the annotated regions of a TrakEM2 project.", minimum=0
     )

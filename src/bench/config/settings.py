@@ -20,7 +20,7 @@ STALE_MIN = 10.0
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
 # Help on settings that steps of several files have.
 TRUST = "Let a foreign checkpoint run code of its own while it is read."
-RAW_KEY = "Array of raw sections in an HDF5 or Zarr volume; auto finds one named raw."
+RAW_KEY = "Raw array of an HDF5 or Zarr volume, with channel as KEY:CHANNEL; auto finds raw."
 PIXEL_SIZE = "Pixel size in nm; auto reads it from the files where they say it."
 # Where a step computes: typed as auto, a result may come from any machine.
 _AS_TYPED = ("device", "precision")

@@ -1,6 +1,7 @@
 """Names of sections: their order, and short lists of them for messages."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 _NAMES_IN_A_MESSAGE = 3
@@ -22,3 +23,11 @@ def first_names(names: Sequence[str]) -> str:
     listed = ", ".join(ordered[:_NAMES_IN_A_MESSAGE])
     rest = len(ordered) - _NAMES_IN_A_MESSAGE
     return f"{listed} and {rest} more" if rest > 0 else listed
+
+
+def same_form(name: str) -> str:
+    """Returns a name in the form in which equal names are equal.
+
+    Systems write an accent as part of its letter or as a character of its own (NFC and NFD).
+    """
+    return unicodedata.normalize("NFC", name)

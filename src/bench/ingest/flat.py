@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from bench.config.data import PrepareConfig
-from bench.core.names import first_names, natural_key
+from bench.core.names import first_names, natural_key, same_form
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco
 from bench.ingest.classes import ClassMap, how_to_take, parse_classes
+from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.containers import is_container, list_others, read_container
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import ImageLabels, drawn_structures, label_by_class, open_label_file
@@ -46,9 +47,7 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     others = [path for path in files if path not in volumes]
     pairs = _pair_files(root, others, classes) if others or not volumes else {}
     images = {
-        image: [
-            open_label_file(root, path, image, kind, rows=config.rows) for path, kind in partners
-        ]
+        image: [open_label_file(root, path, image, kind, config=config) for path, kind in partners]
         for image, partners in pairs.items()
     }
     drawn = drawn_structures((file for found in images.values() for file in found), classes)
@@ -95,6 +94,7 @@ def _pair_files(
                 found[path] = []
                 kinds += [kind] if owner else []
         elif not is_annotation(path):
+            refuse_foreign(path)
             strangers.append(path.name)
         elif path.suffix.lower() == ".json" and is_coco(path):
             for_all.append(path)
@@ -103,6 +103,7 @@ def _pair_files(
             only = owner or next(iter(candidates))
             partners.append((candidates[only], path, kind))
         else:
+            refuse_foreign(path)
             strangers.append(path.name)
     for image, path, kind in partners:
         found.setdefault(image, []).append((path, kind))
@@ -117,16 +118,17 @@ def _pair_files(
 
 def find_owner(path: Path, images: dict[str, Path]) -> tuple[str, str]:
     """The name of the image that a file's name begins with, the longest; and what follows it."""
-    stem = stem_of(path)
-    if not is_image(path) and stem in images:
-        return stem, ""
+    stem = same_form(stem_of(path))
+    spelt = {same_form(name): name for name in images}
+    if not is_image(path) and stem in spelt:
+        return spelt[stem], ""
     owners = [
         name
-        for name in images
+        for name in spelt
         if stem.startswith(name) and len(stem) > len(name) + 1 and stem[len(name)] in _SEPARATORS
     ]
     owner = max(owners, key=len, default="")
-    return owner, stem[len(owner) + 1 :] if owner else ""
+    return (spelt[owner], stem[len(owner) + 1 :]) if owner else ("", "")
 
 
 def _pairing_error(

@@ -1,16 +1,16 @@
 """The folder tree of images: ``{train,val,test}/{raw,<structure>...}/*``, paired by file name."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from bench.config.data import PrepareConfig
-from bench.core.names import first_names, natural_key
-from bench.dataset.prepared import NO_SPLIT, SPLITS
+from bench.core.names import first_names, natural_key, same_form
 from bench.errors import BenchError, nearest_name
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco
 from bench.ingest.classes import ClassMap, parse_classes
+from bench.ingest.foreign import find_foreign
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import (
     LabelFile,
@@ -19,19 +19,13 @@ from bench.ingest.labels import (
     label_structure,
     open_label_file,
 )
+from bench.ingest.layout import ANNOTATIONS, LAYOUT, RAW, find_groups, is_ignored
 from bench.ingest.sources import SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.structures import STRUCTURES
 
-# The folder of files that annotate several structures.
-_ANNOTATIONS = "annotations"
 # From which likeness on a name is perhaps a slip: vesicels is 0.88 like vesicles.
 _SLIP = 0.85
-RAW = "raw"
-_LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
-# What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
-_BESIDE_SETS = (".companion.ome", "_metadata.txt")  # of OME-TIFF and of Micro-Manager
-_IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
 
 
 def read_folder(config: PrepareConfig) -> SourceTree:
@@ -54,75 +48,33 @@ def read_folder(config: PrepareConfig) -> SourceTree:
     root = Path(config.input)
     classes = parse_classes(config.structures)
     found = FoundImages(root, [])
-    parents = _find_parents(root)
-    groups = {split: visible_folders(parent) for split, parent in parents.items()}
+    groups = find_groups(root, classes)
     if all(folders.keys() == {RAW} for folders in groups.values()):
         raise BenchError(
             f"input must hold a folder of masks for a structure ({', '.join(STRUCTURES)} or any "
-            f"other), received only raw: arrange images as {_LAYOUT}"
+            f"other), received only raw: arrange images as {LAYOUT}"
         )
     for split, folders in groups.items():
-        named = _name_folders(parents[split], folders, classes)
-        _add_split(found, split, named, classes, config.rows)
+        named = _name_folders(folders, classes)
+        _add_split(found, split, named, classes, config)
     taken = {structure for section in found.sections for structure in section.labels}
     names = Counter(name for folders in groups.values() for name in folders)
-    del names[RAW], names[_ANNOTATIONS]
+    del names[RAW], names[ANNOTATIONS]
     found.warnings += _warn_of_slips(names, classes)
     structures = choose_taken(taken, found.kinds + names, classes, root)
     return build_tree(found, structures, classes, config)
 
 
-def _find_parents(root: Path) -> dict[str, Path]:
-    """Finds the folder of each split; a tree that has none is that of NO_SPLIT."""
-    if not root.is_dir():
-        state = "a file" if root.exists() else "nothing there"
-        raise BenchError(
-            f"input {root} must be a folder {_LAYOUT}, received {state}: correct input"
-        )
-    folders = visible_folders(root)
-    if not folders:
-        raise BenchError(f"input {root} must hold folders {_LAYOUT}, received none: fill it")
-    if not any(name in SPLITS for name in folders):
-        return {NO_SPLIT: root}
-    strangers = [name for name in folders if name not in SPLITS]
-    if strangers:
-        raise BenchError(
-            f"beside split folders {root} must hold none but {', '.join(SPLITS)}, received "
-            f"{first_names(strangers)}: move or rename it"
-        )
-    return {split: folders[split] for split in SPLITS if split in folders}
-
-
-def visible_folders(folder: Path) -> dict[str, Path]:
-    """Returns the folders in a folder by lower-case name, but for those that are ignored."""
-    return {
-        path.name.lower(): path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not is_ignored(path)
-    }
-
-
-def is_ignored(path: Path) -> bool:
-    """Whether a name is hidden or one of those that say nothing about the data."""
-    name = path.name.lower()
-    return name.startswith(".") or name in _IGNORED or name.endswith(_BESIDE_SETS)
-
-
-def _name_folders(parent: Path, folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:
+def _name_folders(folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:
     """Returns folders by raw, annotations, or the structure that their names stand for."""
-    if RAW not in folders:
-        raise BenchError(
-            f"{parent} must hold a folder raw beside its masks, received "
-            f"{first_names(list(folders)) or 'no folders'}: arrange images as {_LAYOUT}"
-        )
-    named = {name: path for name, path in folders.items() if name in (RAW, _ANNOTATIONS)}
+    named = {name: path for name, path in folders.items() if name in (RAW, ANNOTATIONS)}
     for name, path in folders.items():
-        if name in (RAW, _ANNOTATIONS):
+        if name in (RAW, ANNOTATIONS):
             continue
         structure = _find_class(path, name, classes)
         if structure in named:
             raise BenchError(
-                f"{parent} must hold one folder of {structure}, received "
+                f"{path.parent} must hold one folder of {structure}, received "
                 f"{named[structure].name} and {path.name}: remove one"
             )
         if structure:
@@ -157,24 +109,30 @@ def _warn_of_slips(names: Iterable[str], classes: ClassMap) -> list[str]:
 
 
 def _add_split(
-    found: FoundImages, split: str, folders: dict[str, Path], classes: ClassMap, rows: str
+    found: FoundImages,
+    split: str,
+    folders: dict[str, Path],
+    classes: ClassMap,
+    config: PrepareConfig,
 ) -> None:
     """Pairs the raw images of a split folder with their annotation by file stem, and adds them."""
     raw = list_images(folders[RAW], "raw images", is_image)
     masks = {
         name: list_images(path, "masks", _is_mask)
         for name, path in folders.items()
-        if name not in (RAW, _ANNOTATIONS)
+        if name not in (RAW, ANNOTATIONS)
     }
-    for structure, files in masks.items():
-        _check_pairs(folders[structure], raw, files)
-    by_class = _pair_annotations(found.root, folders.get(_ANNOTATIONS), raw, rows)
+    masks = {
+        structure: pair_by_name(folders[structure], raw, files)
+        for structure, files in masks.items()
+    }
+    by_class = _pair_annotations(found.root, folders.get(ANNOTATIONS), raw, config)
     drawn = drawn_structures((file for files in by_class.values() for file in files), classes)
     for stem in sorted(raw, key=natural_key):
         pages = list_pages(found.root, raw[stem])
         labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
         for structure, files in masks.items():
-            file = open_label_file(found.root, files[stem], raw[stem], structure, rows=rows)
+            file = open_label_file(found.root, files[stem], raw[stem], structure, config=config)
             label_structure(labels, structure, file, found.root, pages)
         found.sections += build_sections(stem, pages, labels.pages, split=split)
         found.kinds += labels.kinds
@@ -184,7 +142,7 @@ def _add_split(
 
 
 def _pair_annotations(
-    root: Path, folder: Path | None, raw: dict[str, Path], rows: str
+    root: Path, folder: Path | None, raw: dict[str, Path], config: PrepareConfig
 ) -> dict[str, list[LabelFile]]:
     """The files of a folder ``annotations``, which hold several classes, by image."""
     if folder is None:
@@ -193,39 +151,47 @@ def _pair_annotations(
     coco = [path for path in files.values() if path.suffix.lower() == ".json" and is_coco(path)]
     if coco:
         return {
-            stem: [open_label_file(root, path, image, rows=rows) for path in coco]
+            stem: [open_label_file(root, path, image, config=config) for path in coco]
             for stem, image in raw.items()
         }
-    _check_pairs(folder, raw, files)
-    return {stem: [open_label_file(root, files[stem], raw[stem], rows=rows)] for stem in raw}
+    files = pair_by_name(folder, raw, files)
+    return {stem: [open_label_file(root, files[stem], raw[stem], config=config)] for stem in raw}
 
 
 def _is_mask(path: Path) -> bool:
     return is_image(path) or is_annotation(path)
 
 
-def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dict[str, Path]:
+def list_images(
+    folder: Path, what: str, accepts: Callable[[Path], bool], leave: Collection[Path] = ()
+) -> dict[str, Path]:
     """Returns the files of a folder by stem; anything else in it is an error.
 
     Args:
         folder: The folder.
         what: What it should hold, for messages.
         accepts: Whether a path is that.
+        leave: What is meant for others.
     """
     images: dict[str, Path] = {}
+    seen: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if is_ignored(path):
+        if is_ignored(path) or path in leave:
             continue
         if not accepts(path):
+            foreign = find_foreign(path)
+            kind = f" ({foreign.name})" if foreign else ""
+            remedy = foreign.remedy if foreign else "convert it without loss, or move it away"
             raise BenchError(
                 f"{folder} must hold {what} of known formats (PNG, TIFF, JPEG, MRC, HDF5, Zarr) "
-                f"only, received {path.name}: convert it without loss, or move it away"
+                f"only, received {path.name}{kind}: {remedy}"
             )
         stem = stem_of(path)
-        if stem in images:
+        other = seen.setdefault(same_form(stem), path)
+        if other != path:
             raise BenchError(
-                f"{folder} must hold one file per name, received {images[stem].name} and "
-                f"{path.name}: remove one"
+                f"{folder} must hold one file per name, received {other.name} and {path.name}: "
+                "remove one"
             )
         images[stem] = path
     if not images:
@@ -233,11 +199,23 @@ def list_images(folder: Path, what: str, accepts: Callable[[Path], bool]) -> dic
     return images
 
 
-def _check_pairs(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> None:
+def pair_by_name(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+    """Returns the masks by the names of their raw images, whatever form of Unicode they have.
+
+    Args:
+        folder: The folder of masks, for messages.
+        raw: Raw images by name.
+        masks: Masks by name.
+
+    Raises:
+        BenchError: If there is not one for the other.
+    """
+    spelt = {same_form(stem): stem for stem in raw}
+    masks = {spelt.get(same_form(stem), stem): path for stem, path in masks.items()}
     without_mask = [stem for stem in raw if stem not in masks]
     without_raw = [stem for stem in masks if stem not in raw]
     if not without_mask and not without_raw:
-        return
+        return masks
     received = []
     if without_mask:
         received.append(f"no mask for {first_names(without_mask)}")

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
-from bench.dataset.prepared import SPLITS
 from bench.errors import BenchError
 from bench.ingest.flat import find_owner, read_flat
-from bench.ingest.folders import RAW, is_ignored, read_folder, visible_folders
+from bench.ingest.folders import read_folder
+from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.formats import is_image, stem_of
+from bench.ingest.layout import has_layout, is_ignored, is_nnunet
+from bench.ingest.nnunet import read_nnunet
 from bench.ingest.projects import is_project, read_project_tree
 from bench.ingest.sources import SourceTree
 
@@ -24,11 +26,14 @@ def read_input(config: PrepareConfig) -> SourceTree:
     """
     path = Path(config.input)
     try:
+        _refuse_foreign_input(path)
         if is_project(path):
             return read_project_tree(config, path)
         if is_image(path):
             beside = [file for file in _list_files(path.parent) if _belongs_to(file, path)]
             return read_flat(config, path.parent, [path, *beside])
+        if path.is_dir() and is_nnunet(path):
+            return read_nnunet(config, path)
         if not path.is_dir() or _is_folder_tree(path):
             return read_folder(config)
         files = _list_files(path)
@@ -45,7 +50,21 @@ def read_input(config: PrepareConfig) -> SourceTree:
         raise BenchError(
             f"{path} must hold one TrakEM2 project, received {names}: give the file as input"
         )
+    refuse_foreign(projects[0])
     return read_project_tree(config, projects[0])
+
+
+def _refuse_foreign_input(path: Path) -> None:
+    """Names the format of an input that is not read, or of all that a folder holds."""
+    if is_image(path) or not path.exists():
+        return
+    refuse_foreign(path)
+    if path.is_file() or has_layout(path):
+        return
+    beside = [entry for entry in sorted(path.iterdir()) if not is_ignored(entry)]
+    if not any(is_image(entry) or is_project(entry) for entry in beside):
+        for entry in beside:
+            refuse_foreign(entry)
 
 
 def _list_files(folder: Path) -> list[Path]:
@@ -63,5 +82,4 @@ def _belongs_to(file: Path, image: Path) -> bool:
 
 def _is_folder_tree(path: Path) -> bool:
     """Whether a folder has folders of splits or of raw images, or nothing to go by."""
-    folders = visible_folders(path)
-    return bool({RAW, *SPLITS} & folders.keys()) or not _list_files(path)
+    return has_layout(path) or not _list_files(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.config.data import PrepareConfig
 from bench.errors import BenchError
 from bench.ingest.annotations.annotations import (
     Annotation,
@@ -15,6 +16,8 @@ from bench.ingest.annotations.annotations import (
     is_annotation,
     read_annotation,
 )
+from bench.ingest.annotations.drawing import DrawnObject
+from bench.ingest.annotations.sizes import fit_objects
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import list_pages
 from bench.ingest.rows import orient_labels
@@ -59,18 +62,19 @@ class LabelFile:
         name: Its name relative to the root.
         kind: The class that its name says; empty where it says none.
         annotation: What is drawn in it; None for a label image.
-        rows: From which end its rows are counted, as in `orient_labels`.
+        config: Settings of prepare: from which end its rows are counted, as in `orient_labels`, and
+            whether what is drawn over a copy of another size is scaled to the image.
     """
 
     path: Path
     name: str
     kind: str
     annotation: Annotation | None
-    rows: str
+    config: PrepareConfig
 
 
 def open_label_file(
-    root: Path, path: Path, image: Path, kind: str = "", *, rows: str = AUTO
+    root: Path, path: Path, image: Path, kind: str = "", *, config: PrepareConfig
 ) -> LabelFile:
     """Reads what is drawn in an annotation file; of a label image nothing yet.
 
@@ -79,10 +83,10 @@ def open_label_file(
         path: The file.
         image: The image that it annotates.
         kind: The class that its name says.
-        rows: From which end its rows are counted, as in `orient_labels`.
+        config: Settings of prepare.
     """
     annotation = read_annotation(path, image) if is_annotation(path) else None
-    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation, rows)
+    return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation, config)
 
 
 def label_structure(
@@ -92,8 +96,7 @@ def label_structure(
     if file.annotation is None:
         pages = _list_masks(root, file.path, raw)
     else:
-        _check_sections(file, raw)
-        pages = draw_pages(file.annotation.objects, raw, {file.name: file.path})
+        pages = draw_pages(_fit_to(raw, file, file.annotation), raw, {file.name: file.path})
         labels.warnings += file.annotation.warnings
     _add_oriented(labels, {structure: pages}, file, raw)
 
@@ -119,12 +122,12 @@ def label_by_class(
     labels = ImageLabels()
     for file in files:
         if file.annotation is not None:
-            _check_sections(file, raw)
+            fitted = _fit_to(raw, file, file.annotation)
             labels.kinds += file.annotation.kinds()
             labels.warnings += file.annotation.warnings
             found = {}
             for structure in drawn:
-                objects = [o for o in file.annotation.objects if classes.find(o.kind) == structure]
+                objects = [item for item in fitted if classes.find(item.kind) == structure]
                 found[structure] = draw_pages(objects, raw, {file.name: file.path})
         elif named := classes.find(file.kind):
             found = {named: _list_masks(root, file.path, raw)}
@@ -142,7 +145,7 @@ def _add_oriented(
     raw: Sequence[SourceImage],
 ) -> None:
     """Adds the labels that a file holds, with their rows in the order of those of the image."""
-    oriented, lines = orient_labels(found, file.path, raw, file.rows)
+    oriented, lines = orient_labels(found, file.path, raw, file.config.rows)
     for structure, pages in oriented.items():
         labels.add(structure, pages)
     labels.warnings += lines
@@ -211,7 +214,10 @@ def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
     return masks
 
 
-def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
+def _fit_to(
+    raw: Sequence[SourceImage], file: LabelFile, annotation: Annotation
+) -> tuple[DrawnObject, ...]:
+    """The objects of a file in px of its image, which must have their sections."""
     channels = raw[0].header.channels
     if channels > 1:
         raise BenchError(
@@ -219,8 +225,7 @@ def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
             f"{channels} channels: save the one that was annotated as a file of its own (or, if "
             "they are sections, save them as slices, not as channels)"
         )
-    objects = file.annotation.objects if file.annotation else ()
-    sections = [section for item in objects for section in item.shapes]
+    sections = [section for item in annotation.objects for section in item.shapes]
     beyond = [section for section in sections if not 0 <= section < len(raw)]
     if beyond:
         raise BenchError(
@@ -228,3 +233,11 @@ def _check_sections(file: LabelFile, raw: Sequence[SourceImage]) -> None:
             f"received some in section {beyond[0]} (counted from 0): give the whole stack, or "
             "export the annotation of this image alone"
         )
+    return fit_objects(
+        annotation.objects,
+        annotation.size,
+        raw[0].header.shape,
+        scale=file.config.scale == AUTO,
+        where=file.name,
+        image=raw[0].file,
+    )

@@ -10,10 +10,8 @@ from bench.core.names import first_names, natural_key
 from bench.dataset.prepared import NO_SPLIT, PAPER, SPLITS
 from bench.errors import BenchError, unknown_name
 from bench.ingest.sources import SourceSection
+from bench.ingest.suggestions import describe_rules, number_sections, suggest_numbers
 from bench.words import AUTO
-
-_EXAMPLE = "train=0-15;val=16,17;test=18-20"
-_OTHER_RULES = " (or regions:train=0,1;val=2;test=3, kfold=5/0, paper)"
 
 
 def parse_splits(rule: str, count: int) -> dict[int, str]:
@@ -31,11 +29,12 @@ def parse_splits(rule: str, count: int) -> dict[int, str]:
             without sections, a section that does not exist or a section twice.
     """
     assigned: dict[int, str] = {}
+    example = suggest_numbers(range(max(count, 2)))
     seen = set()
     for part in filter(None, (part.strip() for part in rule.split(";"))):
         split, equals, numbers = (piece.strip() for piece in part.partition("="))
         if not equals:
-            raise BenchError(f"splits must read like {_EXAMPLE}, received {part!r}: correct it")
+            raise BenchError(f"splits must read like {example}, received {part!r}: correct it")
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
         if split in seen:
@@ -43,7 +42,7 @@ def parse_splits(rule: str, count: int) -> dict[int, str]:
         if not numbers:
             raise BenchError(
                 f"split {split} must have sections, received none in {rule!r}: number them as in "
-                f"{_EXAMPLE}, or leave {split} out"
+                f"{example}, or leave {split} out"
             )
         seen.add(split)
         for number in _parse_numbers(numbers, count):
@@ -62,7 +61,7 @@ def _parse_numbers(numbers: str, count: int) -> list[int]:
     for piece in numbers.split(","):
         match = re.fullmatch(r"([0-9]+)(?:\s*-\s*([0-9]+))?", piece.strip())
         if match is None:
-            raise BenchError(f"splits must read like {_EXAMPLE}, received {piece!r}: correct it")
+            raise BenchError(f"splits must read like 0-15,18, received {piece!r}: correct it")
         first = int(match[1])
         last = int(match[2] or first)
         if last < first:
@@ -77,13 +76,14 @@ def _parse_numbers(numbers: str, count: int) -> list[int]:
 
 
 def assign_splits(
-    found: list[SourceSection], rule: str
+    found: list[SourceSection], rule: str, held: Sequence[SourceSection] = ()
 ) -> tuple[list[SourceSection], tuple[str, ...]]:
     """Gives every section its split.
 
     Args:
         found: The sections, with the splits of their folders.
         rule: ``auto`` keeps those; else a rule of `_RULES`.
+        held: Further sections, which keep their split.
 
     Returns:
         The sections by split, each in natural order; and warnings.
@@ -96,7 +96,7 @@ def assign_splits(
         if any(section.split == NO_SPLIT for section in found):
             raise BenchError(
                 "sections without folders train and val must be split by a rule, received "
-                f"splits=auto for {len(found)} sections: give -P 'splits={_EXAMPLE}'{_OTHER_RULES}"
+                f"splits=auto for {len(found)} sections: {describe_rules(found)}"
             )
         named = found
     else:
@@ -111,6 +111,7 @@ def assign_splits(
         left_out = [s.stem for s, of_section in zip(found, splits, strict=True) if not of_section]
         if left_out:
             warnings = (f"{len(left_out)} sections are in no split: {first_names(left_out)}",)
+    named = [*named, *held]
     names = Counter(section.name for section in named)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
@@ -130,10 +131,7 @@ def _series_order(section: SourceSection) -> tuple[object, ...]:
 
 def _split_by_number(found: list[SourceSection], rule: str) -> list[tuple[str, ...]]:
     """``train=0-15;val=16``: by number of the section in its region, else among all."""
-    if any(section.number is None for section in found):
-        numbers = list(range(len(found)))
-    else:
-        numbers = [int(section.number or 0) for section in found]
+    numbers = number_sections(found)
     splits = parse_splits(rule, max(numbers, default=-1) + 1)
     return [(splits[number],) if number in splits else () for number in numbers]
 
@@ -269,7 +267,7 @@ def check_splits(sections: list[SourceSection], structures: tuple[str, ...]) -> 
         elif not members:
             raise BenchError(
                 f"splits train and val must have sections, received none for {split}: add a "
-                f"folder {split}, or give -P 'splits={_EXAMPLE}'"
+                f"folder {split}, or {describe_rules(sections)}"
             )
         for structure in structures if members else ():
             without = [section.stem for section in members if structure not in section.labels]

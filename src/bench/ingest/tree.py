@@ -32,6 +32,7 @@ class FoundImages:
         painted: What label images hold, a line each.
         warnings: What was noticed.
         section_nm: Distance of two sections in nm by the files.
+        held: Sections that have their split whatever the rule.
     """
 
     root: Path
@@ -40,6 +41,7 @@ class FoundImages:
     painted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     section_nm: float | None = None
+    held: list[SourceSection] = field(default_factory=list)
 
 
 def build_tree(
@@ -56,7 +58,7 @@ def build_tree(
     Raises:
         BenchError: If splits or pixel sizes do not fit.
     """
-    sections, split_warnings = assign_splits(found.sections, config.splits)
+    sections, split_warnings = assign_splits(found.sections, config.splits, found.held)
     coverage_warnings = check_splits(sections, tuple(structures))
     pixel_size_nm, pixel_warnings = _choose_pixel_size(
         _headers(section.raw for section in sections),
@@ -186,8 +188,18 @@ def build_sections(
     ]
 
 
+def check_named_alike(raw: ImageHeader, mask: ImageHeader, what: str) -> None:
+    """Raises BenchError if the order of a mask's axes is unknown, and that of raw unusual."""
+    if raw.turned and mask.turned is None:
+        raise BenchError(
+            f"axes of {what} must have names where those of its raw image are named in another "
+            "order than z, y, x, received none: name them alike"
+        )
+
+
 def check_alike(raw: SourceImage, mask: SourceImage, *, pages: int, mask_pages: int) -> None:
     """Raises BenchError unless a mask has the size and number of sections of its raw image."""
+    check_named_alike(raw.header, mask.header, mask.file)
     if (raw.header.shape, pages) == (mask.header.shape, mask_pages):
         return
     channels = raw.header.channels

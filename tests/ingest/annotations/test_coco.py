@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from pycocotools import mask as pycoco
 
 from bench.errors import BenchError
 from bench.ingest.annotations.coco import is_coco, read_coco
+from bench.ingest.annotations.coco_images import find_coco_image
+from bench.ingest.annotations.drawing import DrawnObject, Outline, Painted
 from bench.ingest.annotations.geojson import is_geojson
 from bench.ingest.annotations.rasterise import draw_labels
+from bench.ingest.annotations.sizes import fit_objects
 
 HEIGHT, WIDTH = 24, 32
 
@@ -39,7 +43,9 @@ def save(path: Path, document: dict) -> Path:
 
 
 def read_one(folder: Path, *segmentations, **fields):
-    return read_coco(save(folder / "a.json", make(*segmentations, **fields)))[0]["s1.png"]
+    return (
+        read_coco(save(folder / "a.json", make(*segmentations, **fields))).images["s1.png"].objects
+    )
 
 
 def runs_of(mask: np.ndarray) -> dict:
@@ -63,9 +69,10 @@ def compress(mask: np.ndarray) -> dict:
 def test_runs_are_the_pixels_they_were_made_of(tmp_path_factory, mask):
     path = tmp_path_factory.getbasetemp() / "runs.json"
     image = {"id": 1, "file_name": "s1.png"}
-    objects = read_coco(save(path, make(runs_of(mask), compress(mask), images=[image])))[0]
-    assert len(objects["s1.png"]) == (2 if mask.any() else 0)
-    for item in objects["s1.png"]:
+    coco = read_coco(save(path, make(runs_of(mask), compress(mask), images=[image])))
+    objects = coco.images["s1.png"].objects
+    assert len(objects) == (2 if mask.any() else 0)
+    for item in objects:
         np.testing.assert_array_equal(draw_labels([item], 0, mask.shape).labels > 0, mask)
 
 
@@ -79,7 +86,7 @@ def test_long_runs_are_those_of_pycocotools(tmp_path_factory, first, second):
     runs = pycoco.frPyObjects({"size": [side, side], "counts": counts}, side, side)
     runs = {"size": [side, side], "counts": runs["counts"].decode()}
     image = {"id": 1, "file_name": "s1.png"}
-    found = read_coco(save(path, make(runs, images=[image])))[0]["s1.png"]
+    found = read_coco(save(path, make(runs, images=[image]))).images["s1.png"].objects
     pixels = sum(int(shape.mask.sum()) for item in found for shape in item.shapes[0])
     assert pixels == counts[1]
 
@@ -100,14 +107,14 @@ def test_objects_are_kept_by_image(tmp_path):
     document["images"] += [{"id": "x", "file_name": "b/S 2.tif"}, {"id": 3, "file_name": "c.png"}]
     document["annotations"][0]["image_id"] = "x"
     document["annotations"][2]["iscrowd"] = 1
-    objects, warnings = read_coco(save(tmp_path / "a.json", document))
-    assert {name: len(found) for name, found in objects.items()} == {
+    coco = read_coco(save(tmp_path / "a.json", document))
+    assert {name: len(found.objects) for name, found in coco.images.items()} == {
         "s1.png": 1,
         "b/S 2.tif": 1,
         "c.png": 0,
     }
-    assert "1 without an area are left out: annotation 1" in warnings[0]
-    assert "1 crowds are one object each: annotation 2" in warnings[1]
+    assert "1 without an area are left out: annotation 1" in coco.warnings[0]
+    assert "1 crowds are one object each: annotation 2" in coco.warnings[1]
 
 
 def test_the_kind_of_a_json_file(tmp_path):
@@ -187,8 +194,79 @@ def test_damaged_files_are_read_or_refused(tmp_path):
         path = tmp_path / "a.json"
         path.write_bytes(data)
         try:
-            for objects in read_coco(path)[0].values():
-                draw_labels(objects, 0, (HEIGHT, WIDTH))
+            for image in read_coco(path).images.values():
+                draw_labels(image.objects, 0, (HEIGHT, WIDTH))
         except BenchError:
             refused += 1
     assert 20 < refused < 115
+
+
+@pytest.mark.parametrize(
+    "name", ["s1.png", "C:\\Daten\\EM\\s1.png", "/data/em/s1.png", "../up/3\\s1.png"]
+)
+def test_image_is_found_whatever_folders_are_before_its_name(tmp_path, name):
+    document = make([[1, 1, 5, 1, 5, 5]])
+    document["images"][0]["file_name"] = name
+    found, _ = find_coco_image(save(tmp_path / "a.json", document), tmp_path / "s1.png")
+    assert len(found.objects) == 1
+    assert found.size == (HEIGHT, WIDTH)
+
+
+def test_image_is_found_in_the_other_form_of_unicode(tmp_path):
+    document = make([[1, 1, 5, 1, 5, 5]])
+    document["images"][0]["file_name"] = unicodedata.normalize("NFD", "Pr\u00e4parat.png")
+    image = tmp_path / unicodedata.normalize("NFC", "Pr\u00e4parat.png")
+    found, _ = find_coco_image(save(tmp_path / "a.json", document), image)
+    assert len(found.objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../upload/3/1a2b3c4d-s1.png", r"1 images \(1a2b3c4d-s1.png\): remove .* \(1a2b3c4d-\)"),
+        ("s1.jpg", r"\(s1.jpg\): give file_name the image's ending"),
+        ("other.png", r"received 0 of that name .* \(other.png\): correct file_name"),
+    ],
+)
+def test_names_in_the_file_are_shown_where_none_fits(tmp_path, name, message):
+    document = make([[1, 1, 5, 1, 5, 5]])
+    document["images"][0]["file_name"] = name
+    with pytest.raises(BenchError, match=message):
+        find_coco_image(save(tmp_path / "a.json", document), tmp_path / "s1.png")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [(24, 32, (24, 32)), (None, None, None), (0, 0, None), (24, None, None), ("24", "32", None)],
+)
+def test_size_is_what_the_file_says_or_its_runs(tmp_path, height, width, size):
+    image = {"id": 1, "file_name": "s1.png", "height": height, "width": width}
+    coco = read_coco(save(tmp_path / "a.json", make([[1, 1, 5, 1, 5, 5]], images=[image])))
+    assert coco.images["s1.png"].size == size
+    if height is None:
+        runs = compress(np.ones((HEIGHT, WIDTH)))
+        coco = read_coco(save(tmp_path / "b.json", make(runs, images=[image])))
+        assert coco.images["s1.png"].size == (HEIGHT, WIDTH)
+
+
+def fit(*shapes, stated, shape, scale=True):
+    items = [DrawnObject("a", "vesicle", {0: shapes})]
+    (item,) = fit_objects(items, stated, shape, scale=scale, where="a.json", image="s1.png")
+    return item.shapes[0]
+
+
+def test_outlines_of_a_copy_of_another_size_are_scaled_if_asked():
+    ring = np.array([(1.0, 2.0), (5.0, 2.0), (5.0, 7.0)])
+    (outline,) = fit(Outline((ring,)), stated=(24, 32), shape=(49, 64))
+    np.testing.assert_allclose(outline.rings[0], ring * (2, 49 / 24))
+    (outline,) = fit(Outline((ring,)), stated=(24, 32), shape=(24, 32), scale=False)
+    np.testing.assert_array_equal(outline.rings[0], ring)
+    message = r"size of s1.png, 64 x 48 px \(width x height\), received 32 x 24: .* scale=auto"
+    with pytest.raises(BenchError, match=message):
+        fit(Outline((ring,)), stated=(24, 32), shape=(48, 64), scale=False)
+    with pytest.raises(BenchError, match="another shape: correct its width and height"):
+        fit(Outline((ring,)), stated=(32, 24), shape=(24, 32))
+    with pytest.raises(BenchError, match="another shape: export it for this image"):
+        fit(Outline((ring,)), stated=(24, 32), shape=(48, 32))
+    with pytest.raises(BenchError, match="holds pixels, which are not scaled"):
+        fit(Painted(0, 0, np.ones((2, 2), bool)), stated=(24, 32), shape=(48, 64))

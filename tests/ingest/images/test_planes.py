@@ -2,6 +2,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from bench.errors import BenchError
 from bench.export.label_images import write_tiff
@@ -85,3 +86,15 @@ def test_neither_image_nor_folder(tmp_path):
         list_planes(str(tmp_path / "notes.txt"), None)
     with pytest.raises(BenchError, match="nothing there"):
         list_planes(str(tmp_path / "nowhere"), None)
+
+
+def test_a_channel_of_a_volume_is_named(tmp_path):
+    raw = np.random.default_rng(0).integers(0, 255, (2, 3, 40, 50), dtype=np.uint8)
+    array = zarr.create_array(
+        tmp_path / "v.zarr", name="raw", shape=raw.shape, dtype="u1", dimension_names=list("czyx")
+    )
+    array[...] = raw
+    with pytest.raises(BenchError, match=r"array raw with the channels 0, 1: .*raw_key=raw:0"):
+        list_planes(str(tmp_path / "v.zarr"), None)
+    planes = list_planes(str(tmp_path / "v.zarr"), None, "raw:1")
+    np.testing.assert_array_equal([plane.read() for plane in planes], raw[1])

@@ -3,17 +3,19 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.ingest.annotations.coco import is_coco, read_coco
+from bench.ingest.annotations.coco import is_coco
+from bench.ingest.annotations.coco_images import find_coco_image
 from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.fiji_rois import read_rois
 from bench.ingest.annotations.geojson import is_geojson, read_geojson
 from bench.ingest.annotations.imod import read_model
 from bench.ingest.annotations.rasterise import draw_labels
-from bench.ingest.images.formats import ARRAY_SUFFIXES, MRC_SUFFIXES, read_header
+from bench.ingest.annotations.zips import read_zip
+from bench.ingest.images.formats import MRC_SUFFIXES
 from bench.ingest.images.headers import ImageHeader
 from bench.ingest.images.mrc import read_geometry
 from bench.ingest.sources import SourceImage
@@ -26,10 +28,13 @@ class Annotation:
     Attributes:
         objects: The objects, in the coordinates of the image.
         warnings: What was left out of the file.
+        size: Height and width in px of the image that the file is about; None where it does not
+            say them.
     """
 
     objects: tuple[DrawnObject, ...]
     warnings: tuple[str, ...]
+    size: tuple[int, int] | None = None
 
     def kinds(self) -> Counter[str]:
         """How many objects each class has."""
@@ -47,38 +52,22 @@ def _read_json(path: Path, image: Path) -> Annotation:
 
 
 def _read_coco_of(path: Path, image: Path) -> Annotation:
-    by_file, warnings = _read_coco_once(path, path.stat().st_mtime_ns)
-    found = [objects for file, objects in by_file.items() if Path(file).name == image.name]
-    if len(found) != 1:
-        raise BenchError(
-            f"{path} must describe {image.name} once, received {len(found)} of that name among "
-            f"its {len(by_file)} images: correct file_name"
-        )
-    return Annotation(found[0], warnings)
-
-
-@lru_cache(maxsize=2)
-def _read_coco_once(
-    path: Path, changed: int
-) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str, ...]]:
-    """Reads a COCO file, which every image that it describes asks for; ``changed`` is its time."""
-    return read_coco(path)
+    found, warnings = find_coco_image(path, image)
+    return Annotation(found.objects, warnings, found.size)
 
 
 def _read_imod(path: Path, image: Path) -> Annotation:
     """Reads an IMOD model; over a stack that is not MRC it counts in px of the stack."""
-    suffix = image.suffix.lower()
-    geometry = read_geometry(image) if suffix in MRC_SUFFIXES else None
-    # Which array of a container was drawn on is not known yet.
-    shape = None if geometry or suffix in ARRAY_SUFFIXES else read_header(image).shape
-    model = read_model(path, geometry, shape)
-    return Annotation(model.objects, model.warnings)
+    geometry = read_geometry(image) if image.suffix.lower() in MRC_SUFFIXES else None
+    model = read_model(path, geometry)
+    # A model of another MRC is placed by what both say of space.
+    return Annotation(model.objects, model.warnings, None if geometry else model.size)
 
 
 # From an annotation file and its image to the objects, by the ending of the file's name.
 ANNOTATION_FORMATS: dict[str, Callable[[Path, Path], Annotation]] = {
     ".roi": lambda path, _: Annotation(*read_rois(path)),
-    ".zip": lambda path, _: Annotation(*read_rois(path)),
+    ".zip": lambda path, _: Annotation(*read_zip(path)),
     ".mod": _read_imod,
     ".geojson": lambda path, _: Annotation(*read_geojson(path)),
     ".json": _read_json,

@@ -1,6 +1,7 @@
 """Reads annotation of many images in one file, as the COCO data set has it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,37 @@ _FIRST_CHARACTER, _MOST_CHARACTERS = 48, 7
 
 
 @dataclass(frozen=True)
-class _CocoImage:
+class _ListedImage:
     """An image that a file annotates: its name, and height and width in px where they are given."""
 
     file_name: str
     shape: tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """What a file holds of an image.
+
+    Attributes:
+        objects: The objects drawn over it.
+        size: Its height and width in px; None where the file does not say them.
+    """
+
+    objects: tuple[DrawnObject, ...]
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a file holds.
+
+    Attributes:
+        images: Its images by ``file_name``, spelt as in the file.
+        warnings: What is left out, or taken otherwise than it may be meant.
+    """
+
+    images: dict[str, CocoImage]
+    warnings: tuple[str, ...]
 
 
 @dataclass
@@ -65,16 +92,15 @@ def is_coco(path: Path) -> bool:
     return bool(_IS_COCO.search(start)) and not IS_GEOJSON.search(start)
 
 
-def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str, ...]]:
-    """Reads the objects of a COCO file by their image's ``file_name``, spelt as in the file.
+def read_coco(path: Path) -> CocoFile:
+    """Reads the objects of a COCO file by image.
 
     Images without objects are there too. The class is the category's name. Polygons of an object
     are united and have the pixels whose centres they contain; pycocotools draws on a finer grid
     and differs at the border. Runs of pixels are taken as they are. All sections are 0.
 
     Returns:
-        The objects, and warnings: annotation that is only a box is left out; a crowd is taken as
-        one object.
+        What it holds; annotation that is only a box is left out, and a crowd is one object.
 
     Raises:
         BenchError: If the file is unreadable, damaged or no such JSON, or if annotation is of no
@@ -84,6 +110,7 @@ def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str
     images = _index_images(document, path)
     categories = _index_categories(document, path)
     objects: dict[str, list[DrawnObject]] = {image.file_name: [] for image in images.values()}
+    sizes = {image.file_name: _stated_size(image.shape) for image in images.values()}
     left_out, crowds, painted = [], [], _PaintedPixels(path)
     for item in _list_items(document, "annotations", path):
         name = f"annotation {read_name(item.get('id'))}"
@@ -96,19 +123,29 @@ def read_coco(path: Path) -> tuple[dict[str, tuple[DrawnObject, ...]], tuple[str
             continue
         if item.get("iscrowd") == 1:
             crowds.append(name)
+        if isinstance(item["segmentation"], dict) and sizes[image.file_name] is None:
+            sizes[image.file_name] = _stated_size(item["segmentation"]["size"])
         objects[image.file_name].append(DrawnObject(name, kind, {0: shapes}))
     warnings = warn_of_left_out(path, left_out)
     if crowds:
         warnings += (f"{path}: {len(crowds)} crowds are one object each: {first_names(crowds)}",)
-    return {name: tuple(found) for name, found in objects.items()}, warnings
+    found = {name: CocoImage(tuple(items), sizes[name]) for name, items in objects.items()}
+    return CocoFile(found, warnings)
+
+
+def _stated_size(sides: Sequence[Any]) -> tuple[int, int] | None:
+    """Height and width if they are an image's; programs write 0 or nothing for unknown ones."""
+    height, width = sides
+    known = type(height) is int and type(width) is int and min(height, width) > 0
+    return (height, width) if known else None
 
 
 def _list_items(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
     return [expect(item, dict, key, path) for item in expect(document.get(key), list, key, path)]
 
 
-def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _CocoImage]:
-    images: dict[Any, _CocoImage] = {}
+def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _ListedImage]:
+    images: dict[Any, _ListedImage] = {}
     names = set()
     for item in _list_items(document, "images", path):
         name = expect(item.get("file_name"), str, "file_name", path)
@@ -118,7 +155,7 @@ def _index_images(document: dict[str, Any], path: Path) -> dict[Any, _CocoImage]
                 f"{show_value(name)}: rename it"
             )
         names.add(name)
-        images[_new_id(images, item, "images", path)] = _CocoImage(
+        images[_new_id(images, item, "images", path)] = _ListedImage(
             name, (item.get("height"), item.get("width"))
         )
     return images
@@ -154,7 +191,7 @@ def _look_up(table: dict[Any, Any], item: dict[str, Any], key: str, where: str) 
 
 
 def _find_shapes(
-    segmentation: Any, image: _CocoImage, painted: _PaintedPixels, where: str
+    segmentation: Any, image: _ListedImage, painted: _PaintedPixels, where: str
 ) -> tuple[Outline | Painted, ...]:
     """Returns the polygons or the pixels of an annotation; none where it has no area."""
     if isinstance(segmentation, dict):
@@ -174,7 +211,7 @@ def _find_shapes(
 
 
 def _decode_runs(
-    runs: dict[str, Any], image: _CocoImage, painted: _PaintedPixels, where: str
+    runs: dict[str, Any], image: _ListedImage, painted: _PaintedPixels, where: str
 ) -> tuple[Painted, ...]:
     """Returns the pixels of runs down the columns of an image, background and object in turn.
 
@@ -195,7 +232,7 @@ def _decode_runs(
     return _paint_runs(starts[filled], ends[filled], height, painted)
 
 
-def _read_size(size: Any, image: _CocoImage, where: str) -> tuple[int, int]:
+def _read_size(size: Any, image: _ListedImage, where: str) -> tuple[int, int]:
     sides = expect(size, list, "size", where)
     given = [own for own in image.shape if own is not None]
     if (

@@ -53,8 +53,17 @@ def read_geojson(path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
     Raises:
         BenchError: If the file is unreadable, damaged or no such GeoJSON.
     """
+    return parse_geojson(read_json(path), path)
+
+
+def parse_geojson(document: Any, path: Path) -> tuple[tuple[DrawnObject, ...], tuple[str, ...]]:
+    """Returns what `read_geojson` reads of a file, from its document.
+
+    Raises:
+        BenchError: If it is no such GeoJSON.
+    """
     objects, left_out = [], []
-    for number, feature in enumerate(_find_features(read_json(path), path)):
+    for number, feature in enumerate(_find_features(document, path)):
         properties = expect(feature.get("properties") or {}, dict, "properties", path)
         kind, name = _name_feature(properties)
         name = name or read_name(feature.get("id")) or f"feature {number}"

@@ -15,7 +15,7 @@ from bench.ingest.annotations.imod_model import (
     ImodContour,
     ImodObject,
     StoredModel,
-    check_drawn_on,
+    find_drawn_on,
     parse_model,
     place_contours,
     place_model,
@@ -38,11 +38,10 @@ class _ImodModel:
     objects: tuple[DrawnObject, ...]
     pixel_size_nm: float | None  # by the model's header; None if it does not say it
     warnings: tuple[str, ...]  # what was left out, or is read otherwise than it is stored
+    size: tuple[int, int] | None  # height and width in px of the image that it was drawn on
 
 
-def read_model(
-    path: Path, image: MrcGeometry | None = None, shape: tuple[int, int] | None = None
-) -> _ImodModel:
+def read_model(path: Path, image: MrcGeometry | None = None) -> _ImodModel:
     """Reads a binary IMOD model.
 
     A closed contour lies in the section nearest to its z and is an instance, unless the object has
@@ -58,16 +57,12 @@ def read_model(
         path: The model.
         image: The MRC image it belongs to. A model that was drawn on another one, such as a
             binned or trimmed one, is scaled and moved as 3dmod does it.
-        shape: Height and width in px of another image that it belongs to, which must be the one
-            that it was drawn on.
 
     Raises:
-        BenchError: If the file is damaged or too large, it was drawn on an image of another size, a
-            coordinate is no position in an image, or the spheres have too many discs.
+        BenchError: If the file is damaged or too large, a coordinate is no position in an image,
+            or the spheres have too many discs.
     """
     model = decode(path, _load_model, "binary IMOD model")
-    if shape is not None:
-        check_drawn_on(path, model, shape)
     scale, shift, warnings = place_model(path, model, image)
     sections = range(MOST_SECTIONS if image is None else image.size[2])
     left_out: dict[str, int] = {}
@@ -91,7 +86,7 @@ def read_model(
                 )
             drawn.append(instance)
     warnings += [f"{path.name} has {n} {what}: left out" for what, n in left_out.items()]
-    return _ImodModel(tuple(drawn), _pixel_size_nm(model), tuple(warnings))
+    return _ImodModel(tuple(drawn), _pixel_size_nm(model), tuple(warnings), find_drawn_on(model))
 
 
 def _load_model(path: Path) -> StoredModel:

@@ -209,15 +209,10 @@ def place_model(
     return scale, shift, []
 
 
-def check_drawn_on(path: Path, model: StoredModel, shape: tuple[int, int]) -> None:
-    """Raises BenchError if a model says that its image had another height and width in px."""
+def find_drawn_on(model: StoredModel) -> tuple[int, int] | None:
+    """Height and width in px of the image that a model was drawn on; None if it does not say."""
     width, height = model.size[0], model.size[2 if model.flags & _FLIPPED else 1]
-    if min(width, height) > 0 and (height, width) != shape:
-        raise BenchError(
-            f"model {path} must be drawn on its image of {shape[1]} x {shape[0]} px (width x "
-            f"height), received one that was drawn on {width} x {height} px: give the image that "
-            "was open in 3dmod"
-        )
+    return (height, width) if min(width, height) > 0 else None
 
 
 def _is_of_another_image(model: StoredModel, image: MrcGeometry) -> bool:

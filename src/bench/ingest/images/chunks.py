@@ -184,26 +184,42 @@ def _chunks_in_file(
     if not array.index:
         yield 0, size
         return
-    inner = math.prod(-(-f // c) for f, c in zip(array.files, array.chunks, strict=True))
-    length = 16 * inner + 4
-    if length > size:
-        raise ValueError("a shard is shorter than its index")
-    content.seek(size - length if array.index == "end" else 0)
-    entries = np.frombuffer(content.read(length - 4), "<u8").reshape(-1, 2)
+    entries = _read_index(array, content, size)
     for start, count in entries[entries[:, 0] != 2**64 - 1].tolist():
         if start + count > size:
             raise ValueError("a chunk reaches beyond its shard")
         yield start, count
 
 
+def _read_index(array: StoredArray, content: Any, size: int) -> np.ndarray:
+    """Reads where the chunks of a shard begin and how many bytes they have (n, 2)."""
+    inner = math.prod(-(-f // c) for f, c in zip(array.files, array.chunks, strict=True))
+    length = 16 * inner + 4
+    if length > size:
+        raise ValueError("a shard is shorter than its index")
+    content.seek(size - length if array.index == "end" else 0)
+    return np.frombuffer(content.read(length - 4), "<u8").reshape(-1, 2)
+
+
+def chunk_entries(array: StoredArray, file: Path) -> np.ndarray:
+    """Reads the index of a shard (n, 2): start and bytes of each chunk, 2^64 - 1 for none."""
+    with file.open("rb") as content:
+        return _read_index(array, content, file.stat().st_size)
+
+
 def chunk_files(root: Path, array: StoredArray, index: tuple[int | slice, ...]) -> Iterator[Path]:
     """Yields the files that hold chunks of a section; a chunk without a file is empty."""
-    first, between = array.name_chunk
     for place in product(*chunk_grid(root, array.shape, array.files, index)):
-        name = between.join([first, *map(str, place)] if first else map(str, place))
-        file = root / array.key / name
-        if file.is_file():
-            yield check_inside(file, (root,), str(root))
+        if file := chunk_file(root, array, place):
+            yield file
+
+
+def chunk_file(root: Path, array: StoredArray, place: tuple[int, ...]) -> Path | None:
+    """Returns the file of a chunk, or of a shard, by its place; None where it has none."""
+    first, between = array.name_chunk
+    name = between.join([first, *map(str, place)] if first else map(str, place))
+    file = root / array.key / name
+    return check_inside(file, (root,), str(root)) if file.is_file() else None
 
 
 def band_bytes(array: StoredArray, axes: SectionAxes) -> int:

@@ -1,7 +1,7 @@
 """HDF5 files and Zarr folders that hold raw sections and their labels together."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,19 +10,36 @@ import numpy as np
 from bench.errors import BenchError
 from bench.ingest.classes import ClassMap
 from bench.ingest.images import hdf5, zarr_arrays
-from bench.ingest.images.formats import read_header, read_plane
+from bench.ingest.images.formats import ARRAY_SUFFIXES, read_header, read_plane
 from bench.ingest.images.headers import ImageHeader
 from bench.ingest.labels import ImageLabels, mark_ids
 from bench.ingest.sources import SourceImage
+from bench.ingest.tree import check_named_alike
 from bench.structures import is_structure_name, order_structures
 from bench.words import AUTO
 
 _ZARR = ".zarr"
-_SUFFIXES = (".h5", ".hdf", ".hdf5", _ZARR)
 # Names of arrays that hold raw sections, where the layout does not say it.
 _RAW_NAMES = ("raw", "image", "images", "em", "volume", "data")
 # CREMI's label of nothing.
 _NOTHING = np.iinfo(np.uint64).max
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What is asked of an array beside its pixels, from file and key."""
+
+    list_arrays: Callable[[Path], dict[str, ImageHeader]]
+    list_channels: Callable[[Path, str], tuple[str, ...]]
+    read_offset: Callable[[Path, str], tuple[float, float, float]]
+
+
+_HDF5_READER = _Reader(hdf5.list_arrays, hdf5.list_channels, hdf5.read_offset)
+_ZARR_READER = _Reader(
+    zarr_arrays.list_arrays,
+    zarr_arrays.list_channels,
+    zarr_arrays.read_offset,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class _Part:
 
 def is_container(path: Path) -> bool:
     """Whether a path may hold several arrays."""
-    return path.suffix.lower() in _SUFFIXES
+    return path.suffix.lower() in ARRAY_SUFFIXES
 
 
 def read_container(
@@ -56,7 +73,7 @@ def read_container(
         path: The container.
         classes: Which class is which structure.
         pixel_size_nm: Chooses the level of a multiscale image; None is the finest.
-        raw_key: The array of raw sections; ``auto`` finds it.
+        raw_key: The array of raw sections, and after a colon its channel; ``auto`` finds it.
 
     Raises:
         BenchError: If it has no raw array, or labels that differ in place or reach beyond it.
@@ -64,12 +81,14 @@ def read_container(
     found = find_labels(path, classes)
     if not found:
         return None
-    if raw_key == AUTO:
-        raw_key = choose_raw(path, pixel_size_nm, [key for keys in found.values() for key in keys])
+    raw_key = choose_raw(
+        path, pixel_size_nm, [key for keys in found.values() for key in keys], raw_key
+    )
     raw = read_header(path, raw_key)
     parts: dict[str, _Part] = {}
     for structure, keys in found.items():
         key = _choose_level(path, keys, structure, pixel_size_nm)
+        _check_channels(path, key)
         parts[structure] = _find_part(path, raw_key, raw, key)
     first = next(iter(parts.values()))
     for part in parts.values():
@@ -81,8 +100,11 @@ def read_container(
             )
     files = {path.relative_to(root).as_posix(): path}
     labels = ImageLabels()
-    others = list_others(path, [raw_key, *(key for keys in found.values() for key in keys)])
+    raw_keys = (raw_key, raw_key.rpartition(":")[0])
+    others = list_others(path, [*raw_keys, *(key for keys in found.values() for key in keys)])
     labels.warnings += classes.warn_of_others(others, f"arrays of {path.name}")
+    if path.suffix.lower() == _ZARR:
+        labels.warnings += _warn_of_gaps(path, raw_key, list(parts.values()))
     for structure, part in parts.items():
         masks = [
             SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
@@ -90,12 +112,23 @@ def read_container(
         ]
         labels.pages[structure] = mark_ids(masks)
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
-    header = ImageHeader(first.header.shape, first.header.pages, raw.pixel_sides_nm, raw.section_nm)
+    header = replace(raw, shape=first.header.shape, pages=first.header.pages)
     pages = [
         SourceImage(files, page, header, partial(_read_part, path, raw_key, page, first))
         for page in range(header.pages)
     ]
     return pages, labels
+
+
+def _warn_of_gaps(path: Path, raw_key: str, parts: list[_Part]) -> list[str]:
+    """Says how many chunks of the raw sections that are taken, and of their labels, are missing."""
+    first = parts[0].corner[0]
+    taken = range(first, first + parts[0].header.pages)
+    notes = zarr_arrays.note_gaps(path, raw_key, labels=False, sections=taken)
+    doubtful = bool(notes)
+    for part in parts:
+        notes += zarr_arrays.note_gaps(path, part.key, labels=True, doubtful=doubtful)
+    return [f"{path.name}: {note}" for note in notes]
 
 
 def find_labels(path: Path, classes: ClassMap) -> dict[str, list[str]]:
@@ -129,9 +162,19 @@ def _is_in_labels(key: str) -> bool:
 
 
 def _list_arrays(path: Path) -> dict[str, ImageHeader]:
-    if path.suffix.lower() == _ZARR:
-        return zarr_arrays.list_arrays(path)
-    return hdf5.list_arrays(path)
+    return _reader_of(path).list_arrays(path)
+
+
+def _reader_of(path: Path) -> _Reader:
+    return _ZARR_READER if path.suffix.lower() == _ZARR else _HDF5_READER
+
+
+def _check_channels(path: Path, key: str) -> None:
+    if channels := _reader_of(path).list_channels(path, key):
+        raise BenchError(
+            f"label array {key} of {path} must be one channel, received {len(channels)} "
+            f"({', '.join(channels)}): save the one to take as an array of its own"
+        )
 
 
 def _kind_of(key: str) -> str:
@@ -140,8 +183,25 @@ def _kind_of(key: str) -> str:
     return parts[-2] if len(parts) > 1 and parts[-1].isdecimal() else parts[-1]
 
 
-def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str:
-    """The key of the raw array: by the layout, by its name, or as the only one that is left."""
+def choose_raw(
+    path: Path, pixel_size_nm: float | None, labels: list[str], raw_key: str = AUTO
+) -> str:
+    """The key of the raw array: the one named, or what `_find_raw` finds; of a single channel.
+
+    Raises:
+        BenchError: If none is found, or one of several channels of which none is named.
+    """
+    key = _find_raw(path, pixel_size_nm, labels) if raw_key == AUTO else raw_key
+    if channels := _reader_of(path).list_channels(path, key):
+        raise BenchError(
+            f"raw sections of {path} must be one channel, received array {key} with the channels "
+            f"{', '.join(channels)}: name the one to take, as in -P 'raw_key={key}:{channels[0]}'"
+        )
+    return key
+
+
+def _find_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> str:
+    """Finds the raw array by the layout, by its name, or as the only one that is left."""
     keys = [key for key in _list_arrays(path) if key not in labels]
     if path.suffix.lower() == _ZARR:
         images = [key for key in keys if "labels" not in key.strip("/").split("/")]
@@ -153,7 +213,8 @@ def choose_raw(path: Path, pixel_size_nm: float | None, labels: list[str]) -> st
         return (named or keys)[0]
     raise BenchError(
         f"{path} must have one array of raw sections, named raw, received "
-        f"{', '.join(keys) or 'label arrays only'}: name it as in -P raw_key=main/em"
+        f"{', '.join(keys) or 'label arrays only'}: name it as in -P raw_key=main/em (an array of "
+        "channels must name its axes z, y, x and c)"
     )
 
 
@@ -173,7 +234,8 @@ def _choose_level(path: Path, keys: list[str], structure: str, pixel_size_nm: fl
 def _find_part(path: Path, raw_key: str, raw: ImageHeader, key: str) -> _Part:
     """Finds where an array lies in the raw volume, by the offsets of both in nm."""
     header = read_header(path, key)
-    read_offset = zarr_arrays.read_offset if path.suffix.lower() == _ZARR else hdf5.read_offset
+    check_named_alike(raw, header, f"label array {key} of {path}")
+    read_offset = _reader_of(path).read_offset
     offsets_nm = np.subtract(read_offset(path, key), read_offset(path, raw_key))
     corner = (0, 0, 0)
     if offsets_nm.any():

@@ -1,7 +1,7 @@
 """The image formats: how the sections of each are listed and read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -91,4 +91,7 @@ def list_pages(root: Path, path: Path, key: str = "", *, labels: bool = False) -
     else:
         header = read_header(path, key)
         read = [partial(read_plane, path, page, key) for page in range(header.pages)]
+    if path.suffix.lower() == ".zarr":
+        gaps = zarr_arrays.note_gaps(path, key, labels=labels)
+        header = replace(header, notes=(*header.notes, *gaps))
     return [SourceImage(files, page, header, each) for page, each in enumerate(read)]

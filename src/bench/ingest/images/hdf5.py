@@ -21,8 +21,10 @@ from bench.ingest.images.axes import (
     find_section_axes,
     find_sides,
     index_plane,
-    native,
+    note_order,
+    turn,
 )
+from bench.ingest.images.axis_names import read_tagged_sides
 from bench.ingest.images.chunks import (
     GZIP_RATIO,
     check_unpacked,
@@ -32,7 +34,15 @@ from bench.ingest.images.chunks import (
     stamp_of,
 )
 from bench.ingest.images.headers import ImageHeader, decode
-from bench.ingest.images.keys import choose_key, elsewhere, follow_links, list_hdf5_keys, no_array
+from bench.ingest.images.keys import (
+    choose_key,
+    elsewhere,
+    follow_links,
+    list_hdf5_keys,
+    name_axes,
+    no_array,
+    split_channel,
+)
 from bench.ingest.images.limits import FREE_BYTES, check_decoded_size
 
 _LARGEST_ATTRIBUTE = 16
@@ -50,7 +60,8 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
 
     Args:
         path: The HDF5 file.
-        key: The array; empty is ``volumes/raw`` of the CREMI layout, or the only array.
+        key: The array, and after a colon which of its channels; empty is ``volumes/raw`` of the
+            CREMI layout, or the only array.
 
     Raises:
         BenchError: If the file is damaged, the key names no array that can be sections, or the
@@ -71,8 +82,8 @@ def read_plane(path: Path, page: int, key: str = "") -> np.ndarray:
         BenchError: As for `read_header`, or if there is no such section.
     """
 
-    def read(file: Path, dataset: h5py.Dataset) -> np.ndarray:
-        axes = find_section_axes(file, dataset.name, dataset.shape)
+    def read(file: Path, dataset: h5py.Dataset, channel: int | None) -> np.ndarray:
+        axes = _find_axes(file, dataset, channel)
         index = index_plane(file, dataset.shape, axes, page)
         _check_dataset(file, dataset, axes)
         return _read_sections(file, dataset, axes, page, index)
@@ -86,14 +97,15 @@ def read_offset(path: Path, key: str) -> tuple[float, float, float]:
     CREMI gives it to labels that cover a part of the raw volume; without it, it is zero.
     """
 
-    def read(_file: Path, dataset: h5py.Dataset) -> tuple[float, float, float]:
-        return find_offset(_read_numbers(dataset, "offset"))
+    def read(file: Path, dataset: h5py.Dataset, channel: int | None) -> tuple[float, float, float]:
+        axes = _find_axes(file, dataset, channel)
+        return find_offset(_read_numbers(dataset, "offset"), dataset.shape, axes)
 
     return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
 
 
 def list_arrays(path: Path) -> dict[str, ImageHeader]:
-    """Returns the arrays of a file that can be sections, by key.
+    """Returns the arrays of a file that can be sections, by key; of several channels the first.
 
     Those are arrays of numbers as (y, x) or (z, y, x), whatever their number of axes of one
     element. Links are not followed: what they lead to is listed under its own key.
@@ -102,17 +114,41 @@ def list_arrays(path: Path) -> dict[str, ImageHeader]:
     def read(file: Path) -> dict[str, ImageHeader]:
         with h5py.File(file, "r", locking=False) as content:
             keys = list_hdf5_keys(file, content)
-            return {key: _describe_array(file, content[key]) for key in keys}
+            return {key: _describe_array(file, content[key], 0) for key in keys}
 
     return decode(path, read, "HDF5 file")
 
 
-def _with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset], _T]) -> _T:
+def list_channels(path: Path, key: str) -> tuple[str, ...]:
+    """Returns the numbers of an array's channels as text; none where it has one, or one is named.
+
+    Raises:
+        BenchError: As for `read_header`.
+    """
+
+    def read(file: Path, dataset: h5py.Dataset, channel: int | None) -> tuple[str, ...]:
+        axes = _find_axes(file, dataset, channel or 0)
+        if axes.channels is None or channel is not None:
+            return ()
+        return tuple(map(str, range(dataset.shape[axes.channels])))
+
+    return decode(path, lambda file: _with_array(file, key, read), "HDF5 file")
+
+
+def _with_array(path: Path, key: str, read: Callable[[Path, h5py.Dataset, int | None], _T]) -> _T:
     with h5py.File(path, "r", locking=False) as file:
+        channel = None
         node = follow_links(path, file, key or choose_key(path, list_hdf5_keys(path, file)))
+        if node is None:
+            name, channel = split_channel(key)
+            node = follow_links(path, file, name) if channel is not None else None
         if not isinstance(node, h5py.Dataset):
             raise no_array(path, key, list_hdf5_keys(path, file))
-        return read(path, node)
+        return read(path, node, channel)
+
+
+def _find_axes(path: Path, dataset: h5py.Dataset, channel: int | None) -> SectionAxes:
+    return find_section_axes(path, dataset.name, dataset.shape, name_axes(dataset), channel)
 
 
 def _read_sections(
@@ -120,24 +156,32 @@ def _read_sections(
 ) -> np.ndarray:
     """Reads a section of an array, with others of its chunks for those asked for next."""
     z = axes.z
-    if z is None or dataset.chunks is None:
+    if z is None or (dataset.chunks is None and not axes.turned):
         _check_chunks(path, dataset, index)
-        return native(dataset[index])
+        return turn(dataset[index], axes)
 
     def read(sections: range) -> np.ndarray:
         _check_chunks(path, dataset, index)
-        return native(dataset[cut_sections(index, z, sections)])
+        return turn(dataset[cut_sections(index, z, sections)], axes)
 
     plane_bytes = dataset.shape[axes.y] * dataset.shape[axes.x] * dataset.dtype.itemsize
-    slab = find_slab(page, dataset.shape[z], dataset.chunks[z], plane_bytes)
-    return read_through((path, dataset.name), stamp_of(path), page, slab, read)
+    # Without chunks, the sections of a turned array lie among each other in the whole file.
+    together = dataset.shape[z] if dataset.chunks is None else dataset.chunks[z]
+    slab = find_slab(page, dataset.shape[z], together, plane_bytes)
+    array = (path, f"{dataset.name}:{axes.channel}")
+    return read_through(array, stamp_of(path), page, slab, read)
 
 
-def _describe_array(path: Path, dataset: h5py.Dataset) -> ImageHeader:
-    axes = find_section_axes(path, dataset.name, dataset.shape)
+def _describe_array(path: Path, dataset: h5py.Dataset, channel: int | None = None) -> ImageHeader:
+    axes = _find_axes(path, dataset, channel)
     _check_dataset(path, dataset, axes)
-    stated = {name: _read_numbers(dataset, name) for name in SIDES_NM}
-    return build_header(dataset.shape, axes, find_sides(stated))
+    sides_nm = find_sides({name: _read_numbers(dataset, name) for name in SIDES_NM})
+    notes = note_order(dataset.name, axes, sides_nm)
+    if not sides_nm and {"axistags", "axis_units"} <= dataset.attrs.keys():
+        tagged = read_tagged_sides(dataset.attrs["axistags"], dataset.attrs["axis_units"])
+        sides_nm = tagged if len(tagged) == len(dataset.shape) else ()
+    named = bool(name_axes(dataset))
+    return build_header(dataset.shape, axes, sides_nm, named=named, notes=notes)
 
 
 def _read_numbers(dataset: h5py.Dataset, name: str) -> tuple[float, ...]:

@@ -33,6 +33,8 @@ class ImageHeader:
         channels: As many as the pages where the file calls them channels of one section; else 1.
         notes: What its user should know of it, each a sentence without its subject, the file.
         size_note: The same on its pixel size: why one that is stated is not taken, or which is.
+        turned: Whether z, y, x are stored in another order; None where an array of several axes
+            does not say what they are.
         rows: Which of the stored rows programs show on top: TOP_FIRST, BOTTOM_FIRST or, where
             they do not agree, DISPUTED.
     """
@@ -44,6 +46,7 @@ class ImageHeader:
     channels: int = 1
     notes: tuple[str, ...] = ()
     size_note: str = ""
+    turned: bool | None = False
     rows: str = TOP_FIRST
 
 

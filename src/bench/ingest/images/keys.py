@@ -1,6 +1,7 @@
 """Which array of an HDF5 file or a Zarr folder is meant, found without leaving it."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import h5py
 from bench.core.names import first_names
 from bench.errors import BenchError
 from bench.ingest.images.axes import may_be_sections
+from bench.ingest.images.axis_names import known_axes, read_axistags
 from bench.ingest.images.limits import check_inside
 from bench.ingest.images.zarr_metadata import Level, StoredArray, read_array, read_levels
 
@@ -59,9 +61,39 @@ def list_hdf5_keys(path: Path, file: h5py.File) -> list[str]:
             seen.add(place)
             if isinstance(node, h5py.Group):
                 waiting.append((f"{prefix}{name}/", node))
-            elif isinstance(node, h5py.Dataset) and may_be_sections(node.shape, node.dtype):
+            elif isinstance(node, h5py.Dataset) and may_be_sections(
+                node.shape, node.dtype, name_axes(node)
+            ):
                 keys.append(prefix + name)
     return sorted(keys)
+
+
+def name_axes(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """Returns what the axes of an HDF5 array are, as `known_axes`; none if nothing says it.
+
+    ilastik says it in an attribute, other programs by labels of the dimensions, and netCDF by the
+    names of the scales that it attaches to them.
+    """
+    if dataset.shape is None or not dataset.attrs:
+        return ()
+    rank = len(dataset.shape)
+    if "axistags" in dataset.attrs:
+        single = dataset.attrs.get_id("axistags").shape == ()
+        tagged = read_axistags(dataset.attrs["axistags"]) if single else []
+        if names := known_axes(tagged, rank):
+            return names
+    if names := known_axes([dimension.label for dimension in dataset.dims], rank):
+        return names
+    if "DIMENSION_LIST" not in dataset.attrs:
+        return ()
+    scales = [dimension[0].name if len(dimension) else "" for dimension in dataset.dims]
+    return known_axes([(name or "").rpartition("/")[2] for name in scales], rank)
+
+
+def split_channel(key: str) -> tuple[str, int | None]:
+    """Splits ``KEY:CHANNEL``, a channel by its number; None where the key names no channel."""
+    name, colon, channel = key.rpartition(":")
+    return (name, int(channel)) if colon and re.fullmatch("[0-9]{1,9}", channel) else (key, None)
 
 
 def follow_links(path: Path, file: h5py.File, key: str) -> h5py.Dataset | h5py.Group | None:
@@ -129,19 +161,44 @@ def choose(root: Path, pixel_size_nm: float | None, key: str) -> str:
 
 def _distance(level: Level, pixel_size_nm: float | None) -> tuple[float, float]:
     """How far a level is from a pixel size, then how coarse it is."""
-    scale = level.scale[-1] if level.scale else 0.0
-    side = level.sides_nm[-1] if level.sides_nm else 0.0
+    x = level.names.index("x") if "x" in level.names else -1
+    scale = level.scale[x] if level.scale else 0.0
+    side = level.sides_nm[x] if level.sides_nm else 0.0
     if pixel_size_nm is None or side <= 0:
         return 0.0, scale
     return round(abs(math.log(side / pixel_size_nm)), 6), scale
 
 
-def find_array(root: Path, key: str) -> StoredArray:
+def _find_array(root: Path, key: str) -> StoredArray:
     """Returns the array of a key, or the finest level of the image that it names."""
     array = read_array(root, choose(root, None, key))
     if array is None:
         raise no_array(root, key, list(list_zarr_arrays(root)))
     return array
+
+
+def find_channel(root: Path, key: str) -> tuple[StoredArray, int | None]:
+    """Returns the array of ``KEY`` or ``KEY:CHANNEL``, and the channel, None where none is named.
+
+    A channel is named by its number or as OME metadata name it.
+
+    Raises:
+        BenchError: If there is no such array, or no channel of that name.
+    """
+    name, colon, channel = key.rpartition(":")
+    if not colon or (root / key).exists():
+        return _find_array(root, key), None
+    array = _find_array(root, name)
+    labels = array.level.channels
+    if channel in labels:
+        return array, labels.index(channel)
+    number = split_channel(key)[1]
+    if number is None:
+        raise BenchError(
+            f"channel of array {array.key or '/'} of {root} must be a number from 0, or one of "
+            f"{', '.join(labels) or '(no names)'}, received {channel!r}: correct raw_key"
+        )
+    return array, number
 
 
 def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
@@ -166,6 +223,6 @@ def list_zarr_arrays(root: Path) -> dict[str, StoredArray]:
             levels = {**levels, **read_levels(root, key)}
             names = [p.name for p in folder.iterdir() if p.name[0] != "." and p.is_dir()]
             waiting += [(f"{key}/{name}" if key else name, levels) for name in names]
-        elif may_be_sections(array.shape, array.dtype):
+        elif may_be_sections(array.shape, array.dtype, array.axes):
             found[key] = array
     return dict(sorted(found.items()))

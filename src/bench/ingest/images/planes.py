@@ -14,6 +14,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.classes import parse_classes
 from bench.ingest.folders import list_images
+from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.containers import choose_raw, find_labels, is_container
 from bench.ingest.images.formats import is_image, list_pages, read_header, read_plane, stem_of
 from bench.ingest.images.headers import BOTTOM_FIRST, decode
@@ -92,18 +93,20 @@ def list_planes(where: str, pixel_size_nm: float | None, raw_key: str = AUTO) ->
 def _find_files(path: Path) -> list[Path]:
     if is_image(path):
         return [path]
-    if not path.is_dir():
-        state = "a file of another kind" if path.exists() else "nothing there"
-        raise BenchError(
-            f"input must be an image (PNG, TIFF, JPEG, MRC, HDF5, Zarr) or a folder of images, "
-            f"received {path}, {state}: correct the path, or convert the file"
-        )
     try:
-        return _list_folder(path)
+        if path.exists():
+            refuse_foreign(path)
+        if path.is_dir():
+            return _list_folder(path)
     except OSError as error:
         raise BenchError(
             f"input {path} must be readable, received {error.strerror!r}: give yourself permission"
         ) from error
+    state = "a file of another kind" if path.exists() else "nothing there"
+    raise BenchError(
+        f"input must be an image (PNG, TIFF, JPEG, MRC, HDF5, Zarr) or a folder of images, "
+        f"received {path}, {state}: correct the path, or convert the file"
+    )
 
 
 def _list_folder(path: Path) -> list[Path]:
@@ -114,10 +117,8 @@ def _list_folder(path: Path) -> list[Path]:
 def _choose_key(path: Path, pixel_size_nm: float | None, raw_key: str) -> str:
     if not is_container(path):
         return ""
-    if raw_key != AUTO:
-        return raw_key
-    labels = [key for keys in find_labels(path, parse_classes("all")).values() for key in keys]
-    return choose_raw(path, pixel_size_nm, labels)
+    found = find_labels(path, parse_classes("all")) if raw_key == AUTO else {}
+    return choose_raw(path, pixel_size_nm, [k for keys in found.values() for k in keys], raw_key)
 
 
 def _choose_size(path: Path, image: SourceImage, option: float | None) -> float | None:

@@ -10,22 +10,14 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
+from bench.ingest.classes import tidy_name
 from bench.ingest.images.axes import as_numbers
+from bench.ingest.images.axis_names import known_axes, read_axistags
 from bench.ingest.images.limits import check_inside
+from bench.ingest.images.units import unit_by_word
 
 LARGEST_METADATA = 16 * 2**20
 _MOST_LEVELS = 100
-_UNIT_NM = {
-    "picometer": 1e-3,
-    "angstrom": 0.1,
-    "nanometer": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "um": 1e3,
-    "millimeter": 1e6,
-    "centimeter": 1e7,
-    "meter": 1e9,
-}
 _MOST_AXES = 8
 _DTYPE_V2 = re.compile(r"[<>|][bui][1248]|[<>]f[248]")
 _DTYPES_V3 = {"bool", "float16", "float32", "float64"} | {
@@ -43,12 +35,14 @@ class Level:
         scale: Edge of an element in the unit of the axis; empty if unknown.
         sides_nm: The same in nm, 0 where the unit is unknown.
         offset_nm: Place of the first element in nm.
+        channels: Names of the image's channels.
     """
 
     names: tuple[str, ...] = ()
     scale: tuple[float, ...] = ()
     sides_nm: tuple[float, ...] = ()
     offset_nm: tuple[float, ...] = ()
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +61,7 @@ class StoredArray:
         foreign: What in it only other code could decode; empty if nothing.
         attributes: What the user or a program noted on it.
         level: What a multiscale image says of it.
+        names: What its metadata call its axes; empty where they do not.
     """
 
     key: str
@@ -80,6 +75,21 @@ class StoredArray:
     foreign: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     level: Level = field(default_factory=Level)
+    names: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What its axes are, as `known_axes`; what an image says of it goes first."""
+        for names in (
+            self.level.names,
+            self.names,
+            _list_names(self.attributes.get("_ARRAY_DIMENSIONS")),
+            _list_names(self.attributes.get("axis_names")),
+            read_axistags(self.attributes.get("axistags")),
+        ):
+            if axes := known_axes(names, len(self.shape)):
+                return axes
+        return ()
 
 
 def read_array(
@@ -162,7 +172,12 @@ def _parse_v3(metadata: dict[str, Any]) -> dict[str, Any]:
         "name_chunk": ("c" if modern else "", _separator(stated)),
         "index": index,
         "foreign": "" if known and fits and plain else f"{dtype!r}, {codecs!r}",
+        "names": _list_names(metadata.get("dimension_names")),
     }
+
+
+def _list_names(value: Any) -> tuple[str, ...]:
+    return tuple(str(name or "") for name in value) if isinstance(value, list) else ()
 
 
 def _sides(value: Any) -> tuple[int, ...]:
@@ -184,13 +199,15 @@ def read_levels(root: Path, key: str) -> dict[str, Level]:
     if attributes is None:
         attributes = _read_metadata(root, f"{key}/.zattrs")
     ome = attributes.get("ome", attributes) if isinstance(attributes, dict) else None
-    multiscales = ome.get("multiscales") if isinstance(ome, dict) else None
+    ome = ome if isinstance(ome, dict) else {}
+    multiscales = ome.get("multiscales")
     if not isinstance(multiscales, list) or not multiscales:
         return {}
     image = multiscales[0]
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", [])]
     names = tuple(str(axis.get("name")) for axis in axes)
-    units = tuple(_UNIT_NM.get(str(axis.get("unit", "")).lower(), 0.0) for axis in axes)
+    units = tuple(unit_by_word(str(axis.get("unit", ""))) or 0.0 for axis in axes)
+    channels = _name_channels(ome.get("omero"))
     levels = {}
     for dataset in image["datasets"][:_MOST_LEVELS]:
         own = dataset.get("coordinateTransformations", ())
@@ -201,8 +218,18 @@ def read_levels(root: Path, key: str) -> dict[str, Level]:
             scale,
             tuple(side * unit for side, unit in zip(scale, units, strict=False)),
             tuple(place * unit for place, unit in zip(offset, units, strict=False)),
+            channels,
         )
     return levels
+
+
+def _name_channels(omero: Any) -> tuple[str, ...]:
+    """Returns the labels of an image's channels as its display settings list them."""
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(channels, list):
+        return ()
+    named = (c.get("label") if isinstance(c, dict) else None for c in channels[:_MOST_LEVELS])
+    return tuple(tidy_name(str(label or "")) for label in named)
 
 
 def _read_metadata(root: Path, name: str) -> dict[str, Any] | None:

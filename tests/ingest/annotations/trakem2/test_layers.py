@@ -1,5 +1,7 @@
 """Layers: patches against a loop over pixels, and which files may be opened."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,14 @@ def test_slices_of_a_stack_count_from_one(make_project, write_image):
     beyond = make_project(layers=layer(patch("stack.tif-----#slice=6")))
     with pytest.raises(BenchError, match=r"stack\.tif"):
         read_layer(beyond, 0, 0, 0, 20, 30)
+
+
+def test_an_image_is_found_in_the_other_form_of_unicode(make_project, write_image, tmp_path):
+    (tmp_path / "Blo\N{COMBINING DIAERESIS}ck").mkdir()
+    name = "Blo\N{COMBINING DIAERESIS}ck/Pra\N{COMBINING DIAERESIS}parat.tif"
+    pixels = write_image(name, (20, 30))
+    project = make_project(layers=layer(patch(unicodedata.normalize("NFC", name))))
+    np.testing.assert_array_equal(read_layer(project, 0, 0, 0, 20, 30), pixels)
 
 
 def test_a_patch_without_a_size_has_that_of_its_file(make_project, write_image):

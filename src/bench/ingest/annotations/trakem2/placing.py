@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.core.names import first_names
+from bench.core.names import first_names, same_form
 from bench.errors import BenchError
 from bench.ingest.annotations.trakem2.elements import LayerElement, PatchElement
 from bench.ingest.annotations.trakem2.geometry import parse_number
@@ -137,11 +137,23 @@ def _find_image(text: str, roots: tuple[Path, ...]) -> tuple[Path, int, bool]:
     name, _, slice_text = " ".join(text[-_LONGEST_PATH:].splitlines()).partition(_SLICE)
     page = int(slice_text) - 1 if slice_text.isdecimal() and len(slice_text) < 10 else 0
     name = name.strip().replace("\\", "/")
-    path = Path(os.path.normpath(roots[0] / name))
-    beside = Path(os.path.normpath(roots[0] / name.rpartition("/")[2]))
+    path = _spelt_on_disk(Path(os.path.normpath(roots[0] / name)), roots)
+    beside = _spelt_on_disk(Path(os.path.normpath(roots[0] / name.rpartition("/")[2])), roots)
     if not _is_file_inside(path, roots) and _is_file_inside(beside, roots):
         return beside, max(page, 0), beside != path
     return path, max(page, 0), False
+
+
+def _spelt_on_disk(path: Path, roots: tuple[Path, ...]) -> Path:
+    """The path in the form of Unicode that the disk has, where it is in a folder of roots."""
+    try:
+        if path in roots or not any(path.is_relative_to(r) for r in roots) or path.exists():
+            return path
+        folder = _spelt_on_disk(path.parent, roots)
+        beside = folder.iterdir() if folder.is_dir() else ()
+        return next((p for p in beside if same_form(p.name) == same_form(path.name)), path)
+    except (OSError, ValueError):  # too long a name
+        return path
 
 
 def _is_file_inside(path: Path, roots: tuple[Path, ...]) -> bool:
