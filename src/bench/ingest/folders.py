@@ -170,7 +170,8 @@ def _add_split(found: FoundImages, split: str, folders: dict[str, Path], classes
         labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
         for structure, files in masks.items():
             file = open_label_file(found.root, files[stem], raw[stem], structure)
-            labels.add(structure, label_structure(file, found.root, pages))
+            values = classes.values_of(structure)
+            labels.add(structure, label_structure(file, found.root, pages, values))
             if file.annotation:
                 labels.warnings += file.annotation.warnings
         found.sections += build_sections(stem, pages, labels.pages, split=split)

@@ -79,10 +79,12 @@ def open_label_file(root: Path, path: Path, image: Path, kind: str = "") -> Labe
     return LabelFile(path, path.relative_to(root).as_posix(), kind, annotation)
 
 
-def label_structure(file: LabelFile, root: Path, raw: Sequence[SourceImage]) -> list[SourceImage]:
-    """The labels of a file all of whose annotation is of one structure."""
+def label_structure(
+    file: LabelFile, root: Path, raw: Sequence[SourceImage], values: list[int]
+) -> list[SourceImage]:
+    """The labels of a file all of whose annotation is of one structure, or has values of it."""
     if file.annotation is None:
-        return _list_masks(root, file.path, raw)
+        return take_values(_list_masks(root, file.path, raw), values)
     _check_sections(file, raw)
     return draw_pages(file.annotation.objects, raw, {file.name: file.path})
 
@@ -115,8 +117,10 @@ def label_by_class(
                 objects = [o for o in file.annotation.objects if classes.find(o.kind) == structure]
                 labels.add(structure, draw_pages(objects, raw, {file.name: file.path}))
         elif named := classes.find(file.kind):
-            labels.add(named, _list_masks(root, file.path, raw))
-            labels.painted.append(f"{file.name}: label image, taken as {named}")
+            wanted = classes.values_of(named)
+            labels.add(named, take_values(_list_masks(root, file.path, raw), wanted))
+            what = f"values {', '.join(map(str, wanted))}" if wanted else "label image"
+            labels.painted.append(f"{file.name}: {what}, taken as {named}")
         else:
             _add_painted(labels, _list_masks(root, file.path, raw), classes)
     return labels
@@ -136,8 +140,7 @@ def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMa
             values.setdefault(structure, []).append(int(pattern))
     if values:
         for structure, wanted in values.items():
-            of_values = [replace(mask, read=partial(_read_values, mask, wanted)) for mask in masks]
-            labels.add(structure, of_values)
+            labels.add(structure, take_values(masks, wanted))
             numbers = ", ".join(map(str, wanted))
             labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
         return
@@ -150,6 +153,13 @@ def _add_painted(labels: ImageLabels, masks: list[SourceImage], classes: ClassMa
     (structure,) = classes.wanted
     labels.add(structure, masks)
     labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
+
+
+def take_values(masks: list[SourceImage], values: list[int]) -> list[SourceImage]:
+    """Takes only some values of label images, as 0 and 1; images as they are if none is named."""
+    if not values:
+        return masks
+    return [replace(m, read=partial(_read_values, m, values), ids=False) for m in masks]
 
 
 def _read_values(mask: SourceImage, values: list[int]) -> np.ndarray:

@@ -13,11 +13,10 @@ import numpy as np
 
 from bench.core.files import write_json
 from bench.core.folders import move_to_free, partial_folder, replace_folder, sync_folder
-from bench.dataset.checks import check_foreground, check_raw, instance_areas, read_instances
+from bench.dataset.checks import check_foreground, check_raw, read_instances
 from bench.dataset.prepared import (
     KIND,
     MANIFEST,
-    PAPER,
     SCHEMA,
     UNLABELLED,
     PreparedDataset,
@@ -36,7 +35,11 @@ from bench.dataset.section_file import (
 )
 from bench.errors import BenchError
 from bench.ingest.images.images import decode
+from bench.ingest.inspection.measures import MaskMeasures, standardise_sample
+from bench.ingest.inspection.reading import measure_mask
+from bench.ingest.inspection.watching import PixelWatch
 from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
+from bench.ingest.splits import may_share
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 _BYTES_PER_SOURCE_BYTE = 1.6
@@ -153,6 +156,7 @@ def _write_sections(
     entries: list[dict[str, Any]] = []
     counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
     split_of_image: dict[str, SourceSection] = {}
+    watch = PixelWatch()
     total = len(tree.sections) + len(tree.unlabelled)
 
     def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
@@ -171,11 +175,12 @@ def _write_sections(
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_HASHED_AT_ONCE) as hasher:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            arrays, kinds = _read_arrays(section)
-            for structure, kind in kinds.items():
-                labels = arrays[f"labels/{structure}"]
-                areas = instance_areas(labels)
-                counts[structure].append(MaskCounts(section.split, areas, labels.size, kind))
+            arrays, masks = _read_arrays(section)
+            watch.add(section, arrays["raw"], masks)
+            for structure, mask in masks.items():
+                areas = mask.instances.areas
+                counts[structure].append(MaskCounts(section.split, areas, mask.pixels, mask.kind))
+            kinds = {structure: mask.kind for structure, mask in masks.items()}
             if before is not None:
                 finish(*before)
             written = writer.submit(
@@ -185,7 +190,7 @@ def _write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return _build_manifest(tree, entries, counts)
+    return _build_manifest(tree, entries, counts, watch.warn(tree.structures))
 
 
 def _hash_and_write(
@@ -204,21 +209,19 @@ def _hash_and_write(
     return entry, pixels["raw"]
 
 
-def _read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads and checks the images of a section, by HDF5 dataset; and the kind of each mask."""
-    raw = check_raw(section.raw.read(), section.raw.file)
-    arrays, kinds = {"raw": raw}, {}
+def _read_arrays(
+    section: SourceSection,
+) -> tuple[dict[str, np.ndarray], dict[str, MaskMeasures]]:
+    """Reads and checks the images of a section, by HDF5 dataset; and measures each mask."""
+    raw = check_raw(section.raw.read(), section.raw.place, section.remedy)
+    grey = standardise_sample(raw)
+    arrays, masks = {"raw": raw}, {}
     for structure, image in section.labels.items():
-        labels, kinds[structure] = read_instances(image.read(), image.file, ids=image.ids)
+        mask = image.read()
+        labels, kind = read_instances(mask, image.place, ids=image.ids)
+        masks[structure] = measure_mask(image, mask, labels, kind, grey)
         arrays[f"labels/{structure}"] = labels
-    return arrays, kinds
-
-
-def may_share(rule: str, splits: set[str]) -> bool:
-    """Whether sections of two splits may be one image."""
-    if UNLABELLED in splits:
-        return not splits & {"val", "test"}
-    return rule == PAPER and "test" not in splits
+    return arrays, masks
 
 
 def _describe_section(
@@ -249,7 +252,10 @@ def _describe_section(
 
 
 def _build_manifest(
-    tree: SourceTree, entries: list[dict[str, Any]], counts: Mapping[str, list[MaskCounts]]
+    tree: SourceTree,
+    entries: list[dict[str, Any]],
+    counts: Mapping[str, list[MaskCounts]],
+    noticed: list[str],
 ) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
     structures = {name: summarise_structure(masks) for name, masks in counts.items()}
@@ -257,6 +263,7 @@ def _build_manifest(
     warnings = [*tree.warnings, *check_foreground(structures)]
     for name, summary in structures.items():
         warnings += warn_of_instances(name, summary)
+    warnings += noticed
     return {
         "kind": KIND,
         "schema": SCHEMA,

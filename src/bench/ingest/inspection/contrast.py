@@ -1,7 +1,7 @@
 """Grey values compared: inverted sections, masks of other images, splits that differ."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -38,13 +38,13 @@ def judge_contrast(
         inverted_masks: Section and structure of masks that are inverted themselves.
     """
     usual = _usual_contrasts(sections, inverted_masks)
-    inverted = _find_inverted_raw(sections, correlations, usual, inverted_masks)
+    inverted = find_inverted_raw(sections, correlations, inverted_masks)
     elsewhere = _find_foreign_masks(sections, usual, inverted_masks)
     return [*inverted, *elsewhere, *_judge_depths(sections), *_judge_grey(sections)]
 
 
 def _usual_contrasts(
-    sections: Sequence[SectionMeasures], leave_out: set[tuple[str, str]]
+    sections: Sequence[SectionMeasures], leave_out: Collection[tuple[str, str]]
 ) -> dict[str, float]:
     """The median contrast of every structure that is clearly darker or brighter than the rest."""
     found: dict[str, list[float]] = {}
@@ -56,16 +56,21 @@ def _usual_contrasts(
     return {key: value for key, value in medians.items() if abs(value) >= _CLEAR_CONTRAST}
 
 
-def _find_inverted_raw(
+def find_inverted_raw(
     sections: Sequence[SectionMeasures],
     correlations: Sequence[float | None],
-    usual: dict[str, float],
-    leave_out: set[tuple[str, str]],
+    leave_out: Collection[tuple[str, str]] = (),
 ) -> list[Finding]:
     """Finds the fewer of two kinds of section: structures dark in one, bright in the other.
 
     A section whose masks say nothing goes by its correlation with the one before.
+
+    Args:
+        sections: All sections.
+        correlations: Of each with the one before; None where they cannot be compared.
+        leave_out: Section and structure of masks that say nothing about it.
     """
+    usual = _usual_contrasts(sections, leave_out)
     signs: list[int] = []
     reasons: list[str] = []
     for section, correlation in zip(sections, correlations, strict=True):

@@ -1,5 +1,6 @@
 """Sections beside each other: the same image twice, or shifted neighbours."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -9,7 +10,7 @@ import numpy as np
 from bench.core.pixels import shrink_factor, shrink_image
 from bench.dataset.prepared import UNLABELLED
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.writing import may_share
+from bench.ingest.splits import may_share
 
 _WINDOWS_PER_SIDE = 4
 _WINDOW_PX = 32
@@ -206,6 +207,18 @@ class Series:
             name: What sections of a series have in common: split and region.
             raw: Its raw image (y, x); None if it cannot be used.
         """
+        pair = self._pair(name, raw)
+        return None if pair is None else estimate_shift(*pair)
+
+    def correlate(self, name: tuple[str, ...], raw: np.ndarray) -> float | None:
+        """Takes the next section; returns only how it correlates with the one before, as it is."""
+        pair = self._pair(name, raw)
+        return None if pair is None else _correlate(pair[0], pair[1])
+
+    def _pair(
+        self, name: tuple[str, ...], raw: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, int] | None:
+        """Small copies of the section before and of this one, and what they are shrunk by."""
         before, known = self.small, (self.name, self.shape)
         self.name, self.shape, self.small = name, (), None
         if raw is None:
@@ -214,7 +227,7 @@ class Series:
         self.shape, self.small = raw.shape, np.asarray(shrink_image(raw, factor), np.float32)
         if before is None or known != (name, raw.shape):
             return None
-        return estimate_shift(before, self.small, factor)
+        return before, self.small, factor
 
 
 def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
@@ -258,8 +271,9 @@ def _correlate_shifted(first: np.ndarray, second: np.ndarray, y: int, x: int) ->
 def _correlate(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's correlation of two images; 0 where one has no contrast."""
     first, second = first - first.mean(dtype=float), second - second.mean(dtype=float)
-    lengths = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
-    return float(np.vdot(first, second)) / lengths if lengths > 0 else 0.0
+    # Products of whole images take BLAS longer: its threads wait for each other.
+    lengths = math.sqrt(float(np.square(first).sum()) * float(np.square(second).sum()))
+    return float((first * second).sum()) / lengths if lengths > 0 else 0.0
 
 
 def describe_shift(shift: Shift | None, before: Shift | None) -> str:

@@ -10,9 +10,12 @@ from bench.core.pixels import float_type
 from bench.errors import BenchError
 from bench.ingest.inspection.findings import Finding
 from bench.ingest.inspection.likeness import Look
+from bench.ingest.inspection.values import MaskValues
 
 # Means and percentiles from about a million pixels on a regular grid are good to a thousandth.
 _SAMPLE_PX = 1_000_000
+# A mean over fewer sampled pixels says nothing about how bright a structure is.
+_FEWEST_CONTRAST_PX = 50
 # EPFL6, VNC and ISBI 2012 have at most 0.2 % of their pixels at an end.
 _MOST_SATURATED = 0.01
 # EPFL6, VNC and ISBI 2012 use more than 140 levels.
@@ -74,6 +77,31 @@ def sample_pixels(image: np.ndarray) -> np.ndarray:
     """Takes at most about _SAMPLE_PX pixels of an image (y, x) or of a list, on a regular grid."""
     step = max(1, math.ceil((image.size / _SAMPLE_PX) ** (1 / image.ndim)))
     return image[(slice(None, None, step),) * image.ndim]
+
+
+def standardise_sample(raw: np.ndarray) -> np.ndarray | None:
+    """Takes a sample of a raw section (y, x), of mean 0 and deviation 1; None without contrast."""
+    pixels = sample_pixels(raw)
+    mean, deviation = float(pixels.mean(dtype=np.float64)), float(pixels.std(dtype=np.float64))
+    if not 0 < deviation < math.inf:
+        return None
+    return np.asarray((pixels - mean) / deviation, np.float32)
+
+
+def measure_contrast(grey: np.ndarray, labels: np.ndarray) -> float | None:
+    """How much brighter foreground is than background, in deviations; None for too few pixels.
+
+    Args:
+        grey: What `standardise_sample` took of the raw image.
+        labels: The instances (y, x).
+    """
+    inside = sample_pixels(labels) != 0
+    count = int(np.count_nonzero(inside))
+    if min(count, inside.size - count) < _FEWEST_CONTRAST_PX:
+        return None
+    # The mean of all is 0, so that the rest has what the foreground lacks.
+    total = float(grey[inside].sum(dtype=np.float64))
+    return float(total / count + total / (inside.size - count))
 
 
 def judge_raw(measures: _RawMeasures) -> tuple[str, str, str] | None:
@@ -200,6 +228,8 @@ class MaskMeasures:
         instances: Its instances.
         contrast: How much brighter the structure is than the rest, in deviations of the raw
             image; None where there is too little of either.
+        values: Its values.
+        drawn: Whether it was drawn from outlines, which have no values of their own.
     """
 
     file: str
@@ -207,6 +237,8 @@ class MaskMeasures:
     kind: str
     instances: _Instances
     contrast: float | None
+    values: MaskValues
+    drawn: bool = False
 
     @property
     def foreground(self) -> float:

@@ -13,6 +13,7 @@ from bench.ingest.inspection.contrast import judge_contrast
 from bench.ingest.inspection.findings import ERROR, Finding, group_findings, sort_findings
 from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judge_looks
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
+from bench.ingest.inspection.meaning import judge_meaning
 from bench.ingest.inspection.measures import SectionMeasures
 from bench.ingest.inspection.reading import Show, inspect_section
 from bench.ingest.sources import SourceTree
@@ -116,6 +117,7 @@ def inspect_tree(
     }
     for structure, summary in summaries.items():
         findings += judge_masks(structure, sections, summary)
+        findings += judge_meaning(structure, sections, tree.structures)
     inverted = {
         (finding.section or "", finding.structure or "")
         for finding in findings
