@@ -52,7 +52,7 @@ def measure_raw(raw: np.ndarray) -> _RawMeasures | None:
     if not pixels.size:
         return None
     lowest, highest = pixels.min(), pixels.max()
-    sample = sample_pixels(pixels).astype(np.float64)
+    sample = _sample_pixels(pixels).astype(np.float64)
     low, high = np.percentile(sample, (0.5, 99.5))
     return _RawMeasures(
         shape=(raw.shape[0], raw.shape[1]),
@@ -73,7 +73,7 @@ def cut_numbers(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(np.nan_to_num(wide).clip(-LARGEST_VALUE, LARGEST_VALUE))
 
 
-def sample_pixels(image: np.ndarray) -> np.ndarray:
+def _sample_pixels(image: np.ndarray) -> np.ndarray:
     """Takes at most about _SAMPLE_PX pixels of an image (y, x) or of a list, on a regular grid."""
     step = max(1, math.ceil((image.size / _SAMPLE_PX) ** (1 / image.ndim)))
     return image[(slice(None, None, step),) * image.ndim]
@@ -81,7 +81,7 @@ def sample_pixels(image: np.ndarray) -> np.ndarray:
 
 def standardise_sample(raw: np.ndarray) -> np.ndarray | None:
     """Takes a sample of a raw section (y, x), of mean 0 and deviation 1; None without contrast."""
-    pixels = sample_pixels(raw)
+    pixels = _sample_pixels(raw)
     mean, deviation = float(pixels.mean(dtype=np.float64)), float(pixels.std(dtype=np.float64))
     if not 0 < deviation < math.inf:
         return None
@@ -95,7 +95,7 @@ def measure_contrast(grey: np.ndarray, labels: np.ndarray) -> float | None:
         grey: What `standardise_sample` took of the raw image.
         labels: The instances (y, x).
     """
-    inside = sample_pixels(labels) != 0
+    inside = _sample_pixels(labels) != 0
     count = int(np.count_nonzero(inside))
     if min(count, inside.size - count) < _FEWEST_CONTRAST_PX:
         return None
