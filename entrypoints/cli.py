@@ -109,11 +109,23 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     except ModuleNotFoundError as error:
         fail_of_package(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         fail(f"there must be space on the disk, none is left ({error}): free some and try again")
+    except Exception as error:
+        fail_of_store(error)
+        raise
     except (KeyboardInterrupt, click.Abort):
         sys.exit("interrupted: the same command goes on where it stopped")
+
+
+def fail_of_store(error: Exception) -> None:
+    """Ends the process with one line if the database of the store failed, and not the step."""
+    if "bench.tracking.opening" in sys.modules:
+        from bench.tracking.opening import explain_failure
+
+        if reason := explain_failure(error):
+            fail(reason)
 
 
 def make_options(config_type: type[StepConfig], step: str) -> list[click.Parameter]:
