@@ -285,5 +285,6 @@ def _report_removal(task: _Task, run: Run, result: SplitResult) -> None:
         run.add_warning(
             f"post-processing (opening {task.recipe.opening_radius_px} px, smallest area "
             f"{task.recipe.min_area_px} px) removed {100 * removed:.0f} % of the predicted "
-            f"{task.structure.name}: use {other}a smaller min_area_px"
+            f"{task.structure.name}: use {other}a smaller "
+            "opening_radius_px or min_area_px"
         )
