@@ -89,7 +89,8 @@ def write_prepared(
     except OSError as error:
         raise _storage_error(error, output.parent, needed) from error
     dataset = PreparedDataset.open(output)
-    for warning in dataset.manifest["warnings"]:
+    # Of now: the same content may have been written by a version that noticed less.
+    for warning in manifest["warnings"]:
         _logger.warning(warning)
     return dataset
 

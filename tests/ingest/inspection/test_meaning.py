@@ -78,7 +78,23 @@ def with_ignored(dtype, largest):
     return change
 
 
+def as_smooth_ids(ids):
+    """Ids of which other ids were interpolated, so that every value may be an object's."""
+    image = PIL.Image.fromarray((ids * 3 + 1).astype(np.float32) * (ids > 0))
+    small = image.resize((100, 75), PIL.Image.BILINEAR)
+    return np.rint(small.resize(image.size, PIL.Image.BILINEAR)).astype(np.uint16)
+
+
+def as_few_smooth_ids(ids):
+    """The same of so few that most values are objects'."""
+    image = PIL.Image.fromarray(ids.astype(np.float32))
+    small = np.rint(image.resize((91, 70), PIL.Image.BILINEAR)).astype(np.uint16)
+    return np.pad(small, ((0, 26), (0, 37)))
+
+
 WRONG = [
+    ("grey-mask", as_smooth_ids, r"or ids, received \d+ (grey )?values"),
+    ("grey-mask", as_few_smooth_ids, r"received 7 values .* at outlines differ .*nearest neighb"),
     ("grey-mask", as_smooth, r"0 and 1, or ids, received \d+ grey values.*threshold it"),
     ("grey-mask", as_jpeg, r"0 and 1, or ids, received \d+ grey values.*threshold it"),
     ("no-background", lambda ids: 1 + (ids != 0), r"no 0 in .*structures=2=mitochondria"),
@@ -199,6 +215,7 @@ def test_dense_cells_without_background_are_ids(cells):
     pixels = np.stack(np.mgrid[:256, :256], -1).reshape(-1, 2)
     ids = (1 + cKDTree(places).query(pixels)[1].reshape(256, 256)).astype(np.uint32)
     values = measure_values(ids, *read_instances(ids, "a.tif"), "a.tif")
+    assert values.specks < 0.01
     assert values.rims < 0.2 * cells
     assert not values.scattered
 
@@ -225,7 +242,7 @@ def test_real_masks_and_ids_are_not_accused(shared, real_tree, read_tree, tmp_pa
             mask = read_section(shared / f"trakem2/expected/{structure}.tif", page)
             labels, kind = read_instances(mask, "a.tif", ids=True)
             values = measure_values(mask, labels, kind, "a.tif")
-            assert (values.rims, values.scattered) == (0, {})
+            assert (values.rims, values.specks, values.scattered) == (0, 0, {})
 
 
 @pytest.mark.parametrize("structure", ["mitochondria", "vesicles", "membrane"])
@@ -236,6 +253,18 @@ def test_real_masks_that_were_resized_smoothly_are_grey(shared, structure, side)
     resized = np.asarray(PIL.Image.fromarray(mask).resize(size, PIL.Image.BICUBIC))
     values = measure_values(resized, *read_instances(resized, "a.png"), "a.png")
     assert values.rims > 0.75 * values.objects.size
+
+
+@pytest.mark.parametrize("side", [0.37, 0.8, 2])
+def test_real_ids_that_were_resized_smoothly_are_found(shared, side):
+    mask = read_section(shared / "trakem2/expected/mitochondria.tif", 0)
+    size = (int(mask.shape[1] * side), int(mask.shape[0] * side))
+    image = PIL.Image.fromarray(mask.astype(np.float32))
+    for how, found in ((PIL.Image.BILINEAR, True), (PIL.Image.NEAREST, False)):
+        resized = np.rint(np.asarray(image.resize(size, how))).astype(np.uint16)
+        values = measure_values(resized, *read_instances(resized, "a.png"), "a.png")
+        assert (values.specks > 0.2) is found
+        assert found or values.specks < 0.03
 
 
 def save_simple_segmentation(path, mask):

@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "leak": (ERROR, "the same image in two splits"),
     "mask-inverted": (ERROR, "mask is inverted"),
     "raw-inverted": (ERROR, "grey values are inverted"),
-    "grey-mask": (ERROR, "mask is grey"),
+    "grey-mask": (ERROR, "mask was smoothed"),
     "no-background": (ERROR, "mask has no background"),
     "ignore-label": (ERROR, "perhaps a label of what is not annotated"),
     "ids-merged": (_WARNING, "ids were merged before they were read"),

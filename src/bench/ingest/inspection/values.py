@@ -28,6 +28,8 @@ class MaskValues:
         values: Every value, ascending, 0 too where there is background.
         areas: Pixels of each.
         rims: How many values but 0 are rims: touched by other values more than by themselves.
+        specks: Pixels that differ from all around, some of which is another object, as a share
+            of the pixels at outlines.
         scattered: Pieces of each value that is in many compact ones.
     """
 
@@ -36,6 +38,7 @@ class MaskValues:
     values: np.ndarray
     areas: np.ndarray
     rims: int = 0
+    specks: float = 0.0
     scattered: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -89,7 +92,35 @@ def _measure_ids(labels: np.ndarray, file: str, dtype: str) -> MaskValues:
     compact *= np.maximum(pieces, 1)
     chosen = (values != 0) & (pieces >= FEWEST_PIECES) & (compact >= _LEAST_COMPACTNESS)
     scattered = dict(zip(values[chosen].tolist(), pieces[chosen].tolist(), strict=True))
-    return MaskValues(file, dtype, values.astype(np.int64), areas, rims, scattered)
+    outlines = _count_outlines(labels, right, down)
+    specks = _count_specks(labels, places[lengths == 1]) / max(outlines, 1)
+    return MaskValues(file, dtype, values.astype(np.int64), areas, rims, specks, scattered)
+
+
+def _count_outlines(labels: np.ndarray, right: np.ndarray, down: np.ndarray) -> int:
+    """Counts the pixels of objects beside another value, by where neighbours differ."""
+    beside = np.zeros(labels.shape, bool)
+    for part, differs in (
+        (beside[:, 1:], right),
+        (beside[:, :-1], right),
+        (beside[1:], down),
+        (beside[:-1], down),
+    ):
+        part |= differs
+    return int(np.count_nonzero(beside & (labels != 0)))
+
+
+def _count_specks(labels: np.ndarray, places: np.ndarray) -> int:
+    """Counts, among pixels that are runs by themselves, those alone in their column as well."""
+    rows, columns = np.divmod(places, labels.shape[1])
+    height, width = labels.shape
+    inner = (rows > 0) & (rows < height - 1) & (columns > 0) & (columns < width - 1)
+    rows, columns = rows[inner], columns[inner]
+    pixels = labels[rows, columns]
+    above, below = labels[rows - 1, columns], labels[rows + 1, columns]
+    alone = (pixels != 0) & (above != pixels) & (below != pixels)
+    beside = [above, below, labels[rows, columns - 1], labels[rows, columns + 1]]
+    return int(np.count_nonzero(alone & np.any([pixel != 0 for pixel in beside], axis=0)))
 
 
 def _count(values: np.ndarray, *found: np.ndarray) -> np.ndarray:
