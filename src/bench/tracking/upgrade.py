@@ -23,7 +23,7 @@ from bench.errors import BenchError
 log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:///"
-COMMAND = "make upgrade-store"
+_COMMAND = "make upgrade-store"
 _WAIT_S = 60.0
 _MOVE_AWAY = "look after it, or move its file away, and a new one is made"
 # By what SQLite says.
@@ -103,7 +103,7 @@ def check_schema(database: Path) -> None:
     raise BenchError(
         f"the tracking store {database} must have the schema of this mlflow ({newest}), received "
         f"{found}, which an older mlflow made: type 'MLFLOW_TRACKING_URI={_SQLITE}{database} "
-        f"{COMMAND}' in the project's folder, which keeps a copy beside it first"
+        f"{_COMMAND}' in the project's folder, which keeps a copy beside it first"
     )
 
 

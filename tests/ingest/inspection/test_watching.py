@@ -79,7 +79,7 @@ def test_real_sections_are_not_inverted(real_tree, read_tree, tmp_path):
     assert not [w for w in warnings if "inverted" in w]
 
 
-def test_what_is_kept_of_a_section_is_small(make_section, tissue):
+def test_sections_of_a_series_are_correlated_where_masks_say_nothing(make_section, tissue):
     watch = PixelWatch()
     watch.add(make_section("train", "s0", None), tissue(0), {})
     assert watch.correlations == [None]
@@ -87,4 +87,3 @@ def test_what_is_kept_of_a_section_is_small(make_section, tissue):
     assert watch.correlations[1] == pytest.approx(-1)
     watch.add(make_section("val", "s2", None), tissue(0), {})
     assert watch.correlations[2] is None
-    assert watch.series.small.shape == (96, 128)

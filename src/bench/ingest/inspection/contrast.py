@@ -1,13 +1,13 @@
 """Grey values compared: inverted sections, masks of other images, splits that differ."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from bench.dataset.prepared import SPLITS, UNLABELLED
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.measures import SectionMeasures
+from bench.ingest.inspection.measures import MaskMeasures, SectionMeasures
 
 # In deviations of the raw image. Every structure of EPFL6, VNC and ISBI 2012 is 0.75 to 1.5
 # darker than the rest in every section.
@@ -23,6 +23,11 @@ _SPLIT_DRIFT = 0.5
 _SECTION_DRIFT = 1.5
 _SPLIT_SPREAD = 1.5
 _SECTION_SPREAD = 2.0
+
+
+def shows_contrast(masks: Iterable[MaskMeasures]) -> bool:
+    """Whether a mask of a section says how bright its structure is there."""
+    return any(abs(mask.contrast or 0) >= _CLEAR_CONTRAST for mask in masks)
 
 
 def judge_contrast(

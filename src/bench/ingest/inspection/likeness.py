@@ -207,18 +207,6 @@ class Series:
             name: What sections of a series have in common: split and region.
             raw: Its raw image (y, x); None if it cannot be used.
         """
-        pair = self._pair(name, raw)
-        return None if pair is None else estimate_shift(*pair)
-
-    def correlate(self, name: tuple[str, ...], raw: np.ndarray) -> float | None:
-        """Takes the next section; returns only how it correlates with the one before, as it is."""
-        pair = self._pair(name, raw)
-        return None if pair is None else _correlate(pair[0], pair[1])
-
-    def _pair(
-        self, name: tuple[str, ...], raw: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, int] | None:
-        """Small copies of the section before and of this one, and what they are shrunk by."""
         before, known = self.small, (self.name, self.shape)
         self.name, self.shape, self.small = name, (), None
         if raw is None:
@@ -227,7 +215,7 @@ class Series:
         self.shape, self.small = raw.shape, np.asarray(shrink_image(raw, factor), np.float32)
         if before is None or known != (name, raw.shape):
             return None
-        return before, self.small, factor
+        return estimate_shift(before, self.small, factor)
 
 
 def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
@@ -252,7 +240,7 @@ def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
     return Shift(
         y=y * factor,
         x=x * factor,
-        correlation=_correlate(first, second),
+        correlation=correlate_images(first, second),
         after=_correlate_shifted(first, second, y, x),
         side=max(height, width) * factor,
     )
@@ -265,10 +253,10 @@ def _correlate_shifted(first: np.ndarray, second: np.ndarray, y: int, x: int) ->
         return 0.0
     of_first = first[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
     of_second = second[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)]
-    return _correlate(of_first, of_second)
+    return correlate_images(of_first, of_second)
 
 
-def _correlate(first: np.ndarray, second: np.ndarray) -> float:
+def correlate_images(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's correlation of two images; 0 where one has no contrast."""
     first, second = first - first.mean(dtype=float), second - second.mean(dtype=float)
     # Products of whole images take BLAS longer: its threads wait for each other.
