@@ -17,7 +17,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: setup demo test faults lint bench audit ui requirements mlproject clean
+.PHONY: setup upgrade-store demo test faults lint bench audit ui requirements mlproject clean
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,10 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-uv.txt setup.sh
 	sh setup.sh "$(PYTHON)"
 	PYTHONPATH=src python -m bench.tracking.store
 	touch $@
+
+# For a store that an older mlflow made: a copy is kept beside it. MLFLOW_TRACKING_URI may name it.
+upgrade-store: setup
+	PYTHONPATH=src python -m bench.tracking.upgrade
 
 # The main job end to end on synthetic data, into the embedded store: small source models of our
 # own, trained on the phantom's other domain, stand in for the published ones. Fit for 2 cores.

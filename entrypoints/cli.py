@@ -3,6 +3,7 @@
 Imported first by every entry point, it stays light: `--help` answers at once.
 """
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -14,18 +15,43 @@ from typing import Any, NoReturn, get_type_hints
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-try:
-    import click
-except ModuleNotFoundError:
-    sys.exit(
-        f"error: {sys.executable} lacks the packages of requirements.txt: activate the project's "
-        ".venv (made by 'make setup') or leave out '--env-manager local'"
+
+def fail_of_package(error: ModuleNotFoundError) -> NoReturn:
+    """Ends the process with status 2 and one line where a package is missing.
+
+    A Python that is not the project's may have any of them. A module of our own that is missing
+    is a defect, which is raised.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "bench"):
+        raise error
+    fail(
+        f"{sys.executable} must have the packages of requirements.txt, {package} is missing: "
+        "activate the project's .venv (made by 'make setup') or leave out '--env-manager local'"
     )
 
-from bench.config.settings import StepConfig
-from bench.core.process import named_plugins, set_up_process
-from bench.errors import BenchError
-from bench.words import AUTO
+
+def fail(message: str) -> NoReturn:
+    """Ends the process with status 2 and one line; the run that mlflow made learns the reason."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"error: {line}\n")
+    if "MLFLOW_RUN_ID" in os.environ:
+        with contextlib.suppress(ModuleNotFoundError):
+            from bench.tracking.opening import report_failure
+
+            report_failure(line)
+    sys.exit(2)
+
+
+try:
+    import click
+
+    from bench.config.settings import StepConfig
+    from bench.core.process import named_plugins, set_up_process
+    from bench.errors import BenchError
+    from bench.words import AUTO
+except ModuleNotFoundError as error:
+    fail_of_package(error)
 
 
 class AutoOr(click.ParamType):
@@ -80,12 +106,26 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         fail(error.format_message())
     except BenchError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        fail_of_package(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         fail(f"there must be space on the disk, none is left ({error}): free some and try again")
+    except Exception as error:
+        fail_of_store(error)
+        raise
     except (KeyboardInterrupt, click.Abort):
         sys.exit("interrupted: the same command goes on where it stopped")
+
+
+def fail_of_store(error: Exception) -> None:
+    """Ends the process with one line if the database of the store failed, and not the step."""
+    if "bench.tracking.opening" in sys.modules:
+        from bench.tracking.opening import explain_failure
+
+        if reason := explain_failure(error):
+            fail(reason)
 
 
 def make_options(config_type: type[StepConfig], step: str) -> list[click.Parameter]:
@@ -122,14 +162,3 @@ def param_type(hint: Any) -> click.ParamType:
         (number,) = [part for part in hint.__args__ if part is not types.NoneType]
         return AutoOr(PARAM_TYPES[number])
     return PARAM_TYPES[hint]
-
-
-def fail(message: str) -> NoReturn:
-    """Ends the process with status 2 and one line; the run that mlflow made learns the reason."""
-    line = " ".join(message.split())
-    click.echo(f"error: {line}", err=True)
-    if "MLFLOW_RUN_ID" in os.environ:
-        from bench.tracking.opening import report_failure
-
-        report_failure(line)
-    sys.exit(2)

@@ -15,3 +15,8 @@ class OurNetworks(StrEnum):
     UNET2D = auto()
     UNET3D_PLANES = auto()
     SAM = auto()
+
+
+# What an export writes into a file that must state a distance of sections, where none is known;
+# it is read back as unknown.
+UNKNOWN_DISTANCE = "section distance unknown, written as 1 px"

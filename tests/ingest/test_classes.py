@@ -70,6 +70,9 @@ def test_what_all_leaves_out_is_said():
 def test_values_of_a_label_image_are_classes():
     classes = parse_classes("1=vesicles,2=mito")
     assert [classes.find(str(value)) for value in (1, 2, 12)] == ["vesicles", "mitochondria", None]
+    assert (classes.values_of("mitochondria"), classes.values_of("er")) == ([2], [])
+    # Files are named as the structure.
+    assert classes.find_folder("Mito") == "mitochondria"
 
 
 def test_what_is_found_is_listed_and_said():

@@ -122,3 +122,85 @@ def test_classes_of_a_project_are_mapped_or_named(phantom):
     assert tree.structures == ("membrane",)
     with pytest.raises(BenchError, match="received the classes 'membrane', 'mitochondria'"):
         read_input(PrepareConfig(input=project, splits=splits, structures="golgi=vesicles"))
+
+
+def write_lossy_project(folder, imaged, regions=((2, 2), (34, 26))):
+    """Writes a project of four layers as TrakEM2 saves it; `imaged` layers have an image.
+
+    Of each region a square of 12 px is drawn in every layer. A layer of a lost section has no
+    patch, which is how TrakEM2 keeps its place in the series.
+    """
+    rng = np.random.default_rng(0)
+    layers, areas = [], []
+    for number in range(4):
+        patch = ""
+        if number in imaged:
+            image = rng.integers(0, 255, (48, 64), np.uint8)
+            tifffile.imwrite(folder / f"sec{number}.tif", image)
+            patch = (
+                f'<t2_patch oid="{200 + number}" width="64.0" height="48.0" '
+                f'transform="matrix(1.0,0.0,0.0,1.0,0.0,0.0)" title="sec{number}.tif" links="" '
+                f'type="0" file_path="sec{number}.tif" o_width="64" o_height="48"></t2_patch>'
+            )
+        layers.append(
+            f'<t2_layer oid="{20 + number}" thickness="10.0" z="{number}0.0" title="">{patch}'
+            "</t2_layer>"
+        )
+    for place, (x, y) in enumerate(regions):
+        drawn = "".join(
+            f'<t2_area layer_id="{20 + number}"><t2_path d="M 0 0 L 12 0 L 12 12 L 0 12 z"/>'
+            "</t2_area>"
+            for number in range(4)
+        )
+        areas.append(
+            f'<t2_area_list oid="{100 + place}" transform="matrix(1.0,0.0,0.0,1.0,{x}.0,{y}.0)" '
+            f'title="mitochondria" layer_set_id="9">{drawn}</t2_area_list>'
+        )
+    tree = "".join(f'<area_list id="{5 + i}" oid="{100 + i}"/>' for i in range(len(regions)))
+    (folder / "project.xml").write_text(
+        '<?xml version="1.0" encoding="ISO-8859-1"?>\n<!DOCTYPE trakem2_anything [\n'
+        "\t<!ELEMENT trakem2 (project,t2_layer_set)>\n] >\n<trakem2>"
+        '<project id="0" title="p"><anything id="1" title="p"><mitochondria id="2">'
+        f"{tree}</mitochondria></anything></project>"
+        '<t2_layer_set oid="9" transform="matrix(1.0,0.0,0.0,1.0,0.0,0.0)" layer_width="64.0" '
+        'layer_height="48.0"><t2_calibration pixelWidth="5.0" pixelHeight="5.0" pixelDepth="50.0" '
+        f'unit="nm"/>{"".join(areas)}{"".join(layers)}</t2_layer_set></trakem2>'
+    )
+    return folder / "project.xml"
+
+
+def test_a_layer_without_an_image_is_left_out_and_named(read_tree, tmp_path):
+    project = write_lossy_project(tmp_path, imaged=(0, 2, 3))
+    tree = read_tree(project, splits="train=0,1;val=2;test=3", margin_px=2)
+    assert {section.number for section in tree.sections} == {0, 2, 3}
+    assert len(tree.sections) == 6
+    (warning,) = [text for text in tree.warnings if "without an image" in text]
+    assert warning.startswith("layers of project.xml without an image are left out")
+    assert ": layer 1: " in warning
+    assert [section.number for section in tree.unlabelled] == [0]
+    dataset = write_prepared(tree, tmp_path.parent / f"{tmp_path.name}-out")
+    assert dataset.instances("test", "mitochondria") == 2
+    assert warning in dataset.manifest["warnings"]
+
+
+def test_a_split_of_nothing_but_lost_sections_says_why_it_is_empty(read_tree, tmp_path):
+    project = write_lossy_project(tmp_path, imaged=(0, 1, 3))
+    with pytest.raises(BenchError, match=r"received none for val: .*; .*are left out.*: layer 2: "):
+        read_tree(project, splits="train=0,1;val=2;test=3", margin_px=2)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_project_without_images_is_an_error_that_names_its_layers(
+    shared, read_tree, tmp_path, made
+):
+    project = write_lossy_project(tmp_path, imaged=())
+    given = project if made else shared / "formats/trakem2_conformance.xml"
+    with pytest.raises(BenchError, match=r"must have an image .*received none in layer 0, layer 1"):
+        read_tree(given, splits="train=0;val=1", margin_px=2)
+
+
+def test_an_image_that_is_gone_is_an_error_that_names_it(read_tree, tmp_path):
+    project = write_lossy_project(tmp_path, imaged=(0, 1, 2, 3))
+    (tmp_path / "sec1.tif").unlink()
+    with pytest.raises(BenchError, match=r"must be there, received .*sec1.tif, which is no file"):
+        read_tree(project, splits="train=0,1;val=2;test=3", margin_px=2)

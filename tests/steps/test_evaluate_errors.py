@@ -84,10 +84,17 @@ def test_the_papers_settings_remove_structures_smaller_than_the_papers(pipeline,
     assert (
         "smallest area 5000 px) removed 100 % of the predicted mito" in data.tags["bench.warning"]
     )
+    assert "use protocol=data or a smaller opening_radius_px" in data.tags["bench.warning"]
     assert data.metrics["val/postprocess_removed_fraction"] == 1
     assert data.metrics["val/dice"] == 0
     assert data.metrics["val/average_precision"] > 0.5
     assert data.params["cfg.min_area_px"] == "5000"
+
+
+def test_what_is_set_already_is_no_remedy(pipeline, evaluate_as):
+    run_id = evaluate_as(run_id=pipeline.trained, protocol="data", min_area_px=5000)
+    warning = pipeline.store.client.get_run(run_id).data.tags["bench.warning"]
+    assert "mitochondria: use a smaller opening_radius_px or min_area_px" in warning
 
 
 def test_weights_that_were_changed_are_not_used(pipeline, evaluate_as, tmp_path):

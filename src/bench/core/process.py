@@ -19,6 +19,8 @@ def set_up_process() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("alembic", "mlflow", "matplotlib", "fontTools", "tifffile", "git"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It writes the traceback of what it raises as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -8,11 +8,21 @@ from bench.core.pixels import occupied_blocks
 from bench.errors import BenchError
 from bench.postprocess.instances import label_mask
 
+_REPLACE = "replace it, or remove it and its masks"
+_PERHAPS_IGNORED = (
+    "if it marks what nobody annotated, complete, crop or leave out such sections, or name the "
+    "values that count, as in -P structures=1=mitochondria"
+)
 _LARGEST_ID = np.iinfo(np.uint32).max
 
 
-def check_raw(raw: np.ndarray, file: str) -> np.ndarray:
+def check_raw(raw: np.ndarray, file: str, remedy: str = _REPLACE) -> np.ndarray:
     """Checks a raw section (y, x) and returns it at its depth; a 1-bit image becomes 0 and 1.
+
+    Args:
+        raw: The section.
+        file: Where it comes from, for messages.
+        remedy: What to do if it is blank.
 
     Raises:
         BenchError: If it holds NaN or infinity, or has no contrast.
@@ -20,8 +30,7 @@ def check_raw(raw: np.ndarray, file: str) -> np.ndarray:
     check_finite(raw, file)
     if raw.min() == raw.max():
         raise BenchError(
-            f"raw image {file} must have contrast, received {raw.flat[0]} in every pixel: replace "
-            "it, or remove it and its masks"
+            f"raw image {file} must have contrast, received {raw.flat[0]} in every pixel: {remedy}"
         )
     return raw.astype(np.uint8) if raw.dtype == np.bool_ else raw
 
@@ -64,11 +73,12 @@ def _check_ids(mask: np.ndarray, file: str) -> None:
     if mask.dtype.kind in "if" and mask.min() < 0:
         raise BenchError(
             f"mask {file} must not be negative, received {mask.min()}: 0 is background, instances "
-            "count from 1"
+            f"count from 1; {_PERHAPS_IGNORED}"
         )
     if float(mask.max()) > _LARGEST_ID:
         raise BenchError(
-            f"ids of mask {file} must fit in 32 bits, received {mask.max()}: number them from 1"
+            f"ids of mask {file} must fit in 32 bits, received {mask.max()}: number them from 1; "
+            f"{_PERHAPS_IGNORED}"
         )
 
 

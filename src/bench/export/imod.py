@@ -13,6 +13,7 @@ from bench.errors import BenchError
 from bench.export.instances import Instance, list_instances
 from bench.export.label_images import viewable
 from bench.export.stack import LabelStack, colour_of
+from bench.words import UNKNOWN_DISTANCE
 
 _ANGSTROM_PER_NM = 10
 _UNIT_PX, _UNIT_NM = 0, -9
@@ -132,6 +133,7 @@ def _make_reference(stack: LabelStack) -> MINX:
 def _write_mrc(stack: LabelStack, folder: Path) -> None:
     """Writes the image, if there is one; its rows are in the order of the model's y."""
     raw = stack.raw
+    unknown = stack.warn_of_distance("3dmod")
     if raw is None:
         return
 
@@ -141,6 +143,8 @@ def _write_mrc(stack: LabelStack, folder: Path) -> None:
             file.set_volume()
             if stack.pixel_size_nm is not None:
                 file.voxel_size = _voxel_angstrom(stack)
+            if unknown:
+                file.add_label(UNKNOWN_DISTANCE)
 
     write_whole(folder / "raw.mrc", write)
 

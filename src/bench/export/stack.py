@@ -1,5 +1,6 @@
 """What is exported: instance labels of sections, with their image where there is one."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from bench.errors import BenchError
 
 _LARGEST_ID = np.iinfo(np.uint32).max
+_logger = logging.getLogger(__name__)
 
 # Singular names, as people title single objects; other structures go by their own name.
 _OBJECT_NAMES = {"vesicles": "vesicle"}
@@ -50,6 +52,17 @@ class LabelStack:
         if self.section_nm is None or self.pixel_size_nm is None:
             return 1.0
         return self.section_nm / self.pixel_size_nm
+
+    def warn_of_distance(self, program: str) -> bool:
+        """Says that a program will show sections 1 px apart whose distance is not known."""
+        if self.section_nm is not None or self.shape[0] == 1:
+            return False
+        _logger.warning(
+            "the distance of sections is not known: it is written as 1 px, which %s shows as if "
+            "it were measured; state it there, or with -P section_nm=... of prepare",
+            program,
+        )
+        return True
 
 
 def make_stack(

@@ -13,6 +13,7 @@ from bench.core.files import write_text
 from bench.export.instances import Instance, list_instances
 from bench.export.label_images import viewable, write_sections
 from bench.export.stack import LabelStack, colour_of, object_name
+from bench.words import UNKNOWN_DISTANCE
 
 _ENCODING = "ISO-8859-1"
 _LAYER_SET_ID = 3
@@ -63,6 +64,7 @@ class ExportRegion:
 
 def write_trakem2(stack: LabelStack, folder: Path) -> None:
     """Writes ``project.xml``, and the image below it as ``images/<name>.tif`` per section."""
+    stack.warn_of_distance("TrakEM2")
     patches: list[Patch | None] = [None] * len(stack.names)
     if stack.raw is not None:
         raw = viewable(stack.raw)
@@ -190,9 +192,10 @@ def _format_calibration(pixel_size_nm: float | None, section_nm: float | None) -
     """The scale; TrakEM2's own default where the pixel size is not known."""
     side = pixel_size_nm or 1.0
     depth, unit = (section_nm or side, "nm") if pixel_size_nm else (1.0, "pixel")
+    info = "null" if section_nm or not pixel_size_nm else UNKNOWN_DISTANCE
     return (
         f'<t2_calibration pixelWidth="{side}" pixelHeight="{side}" '
-        f'pixelDepth="{depth}" xOrigin="0.0" yOrigin="0.0" zOrigin="0.0" info="null" '
+        f'pixelDepth="{depth}" xOrigin="0.0" yOrigin="0.0" zOrigin="0.0" info="{info}" '
         f'valueUnit="Gray Value" timeUnit="sec" unit="{unit}"/>'
     )
 

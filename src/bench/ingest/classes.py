@@ -60,6 +60,10 @@ class ClassMap:
         found = self.find(name)
         return find_structure(name).name if found is None and self.everything else found
 
+    def values_of(self, structure: str) -> list[int]:
+        """The values of a label image that are a structure; none where all but 0 are."""
+        return [int(p) for p, name in self.rules if name == structure and p.isdecimal()]
+
     def describe(self, counts: Counter[str]) -> tuple[str, ...]:
         """A line per class that was found: how many objects, and what becomes of them."""
         lines = []
@@ -113,7 +117,8 @@ def parse_classes(text: str) -> ClassMap:
         text: Comma-separated. ``all`` takes folders of every name, and classes that are named
             like a structure of STRUCTURES or its alias; a name takes the class of that name;
             ``pattern=structure`` maps other classes. A value of a label image is a class, too:
-            ``1=vesicles,2=mitochondria``.
+            ``1=vesicles,2=mitochondria``; it is looked for in files named as the structure as
+            well.
 
     Raises:
         BenchError: If it names what no structure may be called, or nothing.
@@ -127,7 +132,9 @@ def parse_classes(text: str) -> ClassMap:
             continue
         structure = find_structure(name)
         wanted.append(structure.name)
-        rules += [(pattern.lower(), structure.name)] if sign else _known_classes([structure])
+        rules += [(pattern.lower(), structure.name)] if sign else []
+        # Of a value the label images must still be found, and those may be named as it.
+        rules += [] if sign and not pattern.isdecimal() else _known_classes([structure])
     if not parts:
         raise BenchError(f"structures must name a structure, received {text!r}: use all, or names")
     everything = any(part.lower() == _ALL for part in parts)

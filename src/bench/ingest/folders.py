@@ -133,7 +133,9 @@ def _add_split(
         labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
         for structure, files in masks.items():
             file = open_label_file(found.root, files[stem], raw[stem], structure, config=config)
-            label_structure(labels, structure, file, found.root, pages)
+            label_structure(
+                labels, structure, file, found.root, pages, classes.values_of(structure)
+            )
         found.sections += build_sections(stem, pages, labels.pages, split=split)
         found.kinds += labels.kinds
         found.painted += labels.painted

@@ -90,11 +90,16 @@ def open_label_file(
 
 
 def label_structure(
-    labels: ImageLabels, structure: str, file: LabelFile, root: Path, raw: Sequence[SourceImage]
+    labels: ImageLabels,
+    structure: str,
+    file: LabelFile,
+    root: Path,
+    raw: Sequence[SourceImage],
+    values: list[int],
 ) -> None:
-    """Adds the labels of a file all of whose annotation is of one structure."""
+    """Adds the labels of a file all of whose annotation is of one structure, or has its values."""
     if file.annotation is None:
-        pages = _list_masks(root, file.path, raw)
+        pages = take_values(_list_masks(root, file.path, raw), values)
     else:
         pages = draw_pages(_fit_to(raw, file, file.annotation), raw, {file.name: file.path})
         labels.warnings += file.annotation.warnings
@@ -130,8 +135,10 @@ def label_by_class(
                 objects = [item for item in fitted if classes.find(item.kind) == structure]
                 found[structure] = draw_pages(objects, raw, {file.name: file.path})
         elif named := classes.find(file.kind):
-            found = {named: _list_masks(root, file.path, raw)}
-            labels.painted.append(f"{file.name}: label image, taken as {named}")
+            wanted = classes.values_of(named)
+            found = {named: take_values(_list_masks(root, file.path, raw), wanted)}
+            what = f"values {', '.join(map(str, wanted))}" if wanted else "label image"
+            labels.painted.append(f"{file.name}: {what}, taken as {named}")
         else:
             found = _find_painted(labels, _list_masks(root, file.path, raw), classes)
         _add_oriented(labels, found, file, raw)
@@ -169,10 +176,7 @@ def _find_painted(
         for structure, wanted in values.items():
             numbers = ", ".join(map(str, wanted))
             labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
-        return {
-            structure: [replace(mask, read=partial(_read_values, mask, wanted)) for mask in masks]
-            for structure, wanted in values.items()
-        }
+        return {name: take_values(masks, wanted) for name, wanted in values.items()}
     if classes.everything or len(classes.wanted) != 1:
         raise BenchError(
             f"{masks[0].file} must say which structure it labels, received no class in its name: "
@@ -182,6 +186,13 @@ def _find_painted(
     (structure,) = classes.wanted
     labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
     return {structure: masks}
+
+
+def take_values(masks: list[SourceImage], values: list[int]) -> list[SourceImage]:
+    """Takes only some values of label images, as 0 and 1; images as they are if none is named."""
+    if not values:
+        return masks
+    return [replace(m, read=partial(_read_values, m, values), ids=False) for m in masks]
 
 
 def _read_values(mask: SourceImage, values: list[int]) -> np.ndarray:

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.ingest.annotations.annotations import drawn_image
 from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.trakem2.layers import read_layer
-from bench.ingest.annotations.trakem2.placing import check_image
+from bench.ingest.annotations.trakem2.placing import Layer, check_image
 from bench.ingest.annotations.trakem2.project import TrakEM2Project, read_project
 from bench.ingest.annotations.trakem2.regions import Region, find_regions
 from bench.ingest.classes import parse_classes
@@ -24,6 +24,7 @@ from bench.structures import split_names
 from bench.words import AUTO
 
 _SUFFIXES = (".xml", ".xml.gz")
+_TITLE_CHARACTERS = 60
 
 
 def is_project(path: Path) -> bool:
@@ -39,7 +40,7 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
         path: The project file.
 
     Raises:
-        BenchError: If it cannot be read, or holds no structure.
+        BenchError: If it cannot be read, holds no structure, or no image where one is drawn.
     """
     if config.rows != AUTO:
         raise BenchError(
@@ -56,7 +57,7 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
         for name in structures
     }
     taken = [item for items in objects.values() for item in items]
-    regions = find_regions(project, taken, config.margin_px)
+    regions, lost = _leave_out_lost(project, find_regions(project, taken, config.margin_px))
     found = FoundImages(
         path.parent,
         [
@@ -65,12 +66,45 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
             for layer in region.layers
         ],
         kinds=kinds,
-        warnings=list(project.warnings),
+        warnings=[*project.warnings, *lost],
         section_nm=project.section_nm,
     )
-    tree = build_tree(found, structures, classes, config)
+    try:
+        tree = build_tree(found, structures, classes, config)
+    except BenchError as error:
+        raise BenchError("; ".join((str(error), *lost))) from error
     montages, warnings = _choose_montages(project, regions, tree)
     return replace(tree, unlabelled=montages, warnings=(*tree.warnings, *warnings))
+
+
+def _leave_out_lost(
+    project: TrakEM2Project, regions: Sequence[Region]
+) -> tuple[list[Region], tuple[str, ...]]:
+    """Leaves out layers without an image, as of a lost section, and says which have annotation."""
+    drawn = sorted({layer for region in regions for layer in region.layers})
+    lost = [layer for layer in drawn if not project.layers[layer].patches]
+    if not lost:
+        return list(regions), ()
+    names = first_names([_name_layer(project.layers[layer]) for layer in lost])
+    if lost == drawn:
+        raise BenchError(
+            f"layers of {project.path} must have an image where something is drawn, received "
+            f"none in {names}: lay the images into them in TrakEM2, and save the project again"
+        )
+    kept = [
+        replace(region, layers=layers)
+        for region in regions
+        if (layers := tuple(layer for layer in region.layers if layer not in lost))
+    ]
+    return kept, (
+        f"layers of {project.path.name} without an image are left out with what is drawn in "
+        f"them: {names}: lay the images into them if they are not lost",
+    )
+
+
+def _name_layer(layer: Layer) -> str:
+    title = f" {layer.title[:_TITLE_CHARACTERS]!r}" if layer.title else ""
+    return f"layer {layer.number}{title}"
 
 
 def _cut_section(

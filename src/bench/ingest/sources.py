@@ -43,6 +43,11 @@ class SourceImage:
         """The file that stands for it."""
         return next(iter(self.files))
 
+    @property
+    def place(self) -> str:
+        """The file, with the number of the section if it is one of a stack; for messages."""
+        return f"section {self.page} of {self.file}" if self.header.pages > 1 else self.file
+
 
 @dataclass(frozen=True)
 class SourceSection:
@@ -69,6 +74,16 @@ class SourceSection:
     def name(self) -> str:
         """Its name in the dataset."""
         return f"{self.split}-{self.stem}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do if it cannot be used."""
+        if self.number is None:
+            return "replace it, or remove it and its masks"
+        ranges = ((0, self.number - 1), (self.number + 1, self.raw.header.pages - 1))
+        kept = [str(a) if a == b else f"{a}-{b}" for a, b in ranges if a <= b]
+        example = f", as in train={','.join(kept)}" if self.raw.header.pages > 1 else ""
+        return f"replace it, or leave section {self.number} out of splits{example}"
 
     @property
     def images(self) -> dict[str, SourceImage]:

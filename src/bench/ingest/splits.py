@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bench.core.names import first_names, natural_key
-from bench.dataset.prepared import NO_SPLIT, PAPER, SPLITS
+from bench.dataset.prepared import NO_SPLIT, PAPER, SPLITS, UNLABELLED
 from bench.errors import BenchError, unknown_name
 from bench.ingest.sources import SourceSection
 from bench.ingest.suggestions import describe_rules, number_sections, suggest_numbers
@@ -250,6 +250,13 @@ def _find_place(section: SourceSection) -> int | None:
         return section.number
     numbers = re.findall(r"[0-9]+", section.stem)
     return int(numbers[-1]) if numbers and len(numbers[-1]) < 10 else None
+
+
+def may_share(rule: str, splits: set[str]) -> bool:
+    """Whether sections of two splits may be one image."""
+    if UNLABELLED in splits:
+        return not splits & {"val", "test"}
+    return rule == PAPER and "test" not in splits
 
 
 def check_splits(sections: list[SourceSection], structures: tuple[str, ...]) -> tuple[str, ...]:

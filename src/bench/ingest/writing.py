@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ import numpy as np
 
 from bench.core.files import write_json
 from bench.core.folders import move_to_free, partial_folder, replace_folder, sync_folder
-from bench.dataset.checks import check_foreground, check_raw, instance_areas, read_instances
+from bench.dataset.checks import check_foreground, check_raw, read_instances
 from bench.dataset.prepared import (
     KIND,
     MANIFEST,
-    PAPER,
     SCHEMA,
     UNLABELLED,
     PreparedDataset,
@@ -37,9 +36,12 @@ from bench.dataset.section_file import (
 )
 from bench.errors import BenchError
 from bench.ingest.images.headers import TOP_FIRST, decode
-from bench.ingest.inspection.findings import group_findings
-from bench.ingest.inspection.orientation import Fit, judge_orientation, measure_fits
+from bench.ingest.inspection.measures import MaskMeasures, standardise_sample
+from bench.ingest.inspection.orientation import measure_fits
+from bench.ingest.inspection.reading import measure_mask
+from bench.ingest.inspection.watching import PixelWatch
 from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
+from bench.ingest.splits import may_share
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 _BYTES_PER_SOURCE_BYTE = 1.6
@@ -89,7 +91,8 @@ def write_prepared(
     except OSError as error:
         raise _storage_error(error, output.parent, needed) from error
     dataset = PreparedDataset.open(output)
-    for warning in dataset.manifest["warnings"]:
+    # Of now: the same content may have been written by a version that noticed less.
+    for warning in manifest["warnings"]:
         _logger.warning(warning)
     return dataset
 
@@ -143,41 +146,6 @@ def _whole_content(output: Path) -> str | None:
     return dataset.content_hash
 
 
-# The entry of a section in the manifest, the hash of its raw image, and the fits of its masks.
-_Written = tuple[dict[str, Any], str, dict[str, Fit]]
-
-
-@dataclass
-class _Found:
-    """What is known of the sections so far.
-
-    Attributes:
-        counts: What was counted in the masks, by structure.
-        fits: How well they lie on their images, by structure and section.
-        entries: The entries of the sections that are written.
-        first_of_image: The first section with the pixels of a hash.
-    """
-
-    counts: dict[str, list[MaskCounts]]
-    fits: dict[str, dict[str, Fit]]
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    first_of_image: dict[str, SourceSection] = field(default_factory=dict)
-
-    def add(self, section: SourceSection, written: _Written, splits_rule: str) -> None:
-        """Adds a section that is written; one that another split has as well is an error."""
-        entry, image, fits = written
-        first = self.first_of_image.setdefault(image, section)
-        splits = {section.split, first.split}
-        if len(splits) > 1 and not may_share(splits_rule, splits):
-            raise BenchError(
-                f"splits must share no image, received the same pixels in {first.raw.file} "
-                f"({first.split}) and {section.raw.file} ({section.split}): remove one"
-            )
-        self.entries.append(entry)
-        for structure, fit in fits.items():
-            self.fits[structure][section.name] = fit
-
-
 def _write_sections(
     tree: SourceTree, folder: Path, progress: Callable[[int, int], None] | None
 ) -> dict[str, Any]:
@@ -188,25 +156,34 @@ def _write_sections(
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
-    found = _Found(
-        {structure: [] for structure in tree.structures}, {name: {} for name in tree.structures}
-    )
+    entries: list[dict[str, Any]] = []
+    counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
+    split_of_image: dict[str, SourceSection] = {}
+    watch = PixelWatch()
     total = len(tree.sections) + len(tree.unlabelled)
 
-    def finish(section: SourceSection, written: Future[_Written]) -> None:
-        found.add(section, written.result(), tree.splits_rule)
+    def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
+        entry, image = written.result()
+        first = split_of_image.setdefault(image, section)
+        splits = {section.split, first.split}
+        if len(splits) > 1 and not may_share(tree.splits_rule, splits):
+            raise BenchError(
+                f"splits must share no image, received the same pixels in {first.raw.file} "
+                f"({first.split}) and {section.raw.file} ({section.split}): remove one"
+            )
+        entries.append(entry)
         if progress is not None:
-            progress(len(found.entries), total)
+            progress(len(entries), total)
 
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_HASHED_AT_ONCE) as hasher:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            arrays, kinds = _read_arrays(section)
-            for structure, kind in kinds.items():
-                labels = arrays[f"labels/{structure}"]
-                areas = instance_areas(labels)
-                counts = MaskCounts(section.split, areas, labels.size, kind)
-                found.counts[structure].append(counts)
+            arrays, masks = _read_arrays(section)
+            watch.add(section, arrays["raw"], masks)
+            for structure, mask in masks.items():
+                areas = mask.instances.areas
+                counts[structure].append(MaskCounts(section.split, areas, mask.pixels, mask.kind))
+            kinds = {structure: mask.kind for structure, mask in masks.items()}
             if before is not None:
                 finish(*before)
             written = writer.submit(
@@ -216,7 +193,7 @@ def _write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return _build_manifest(tree, found)
+    return _build_manifest(tree, entries, counts, watch.warn(tree.structures))
 
 
 def _hash_and_write(
@@ -227,30 +204,28 @@ def _hash_and_write(
     sources: Mapping[str, str],
     pixel_size_nm: float | None,
     hasher: ThreadPoolExecutor,
-) -> _Written:
+) -> tuple[dict[str, Any], str]:
     pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
     entry = _describe_section(section, arrays, kinds, sources)
     entry["content_hash"] = hash_section(section.name, section.split, pixels)
     write_section_file(folder / entry["file"], entry, arrays, pixel_size_nm)
-    masks = {key.removeprefix("labels/"): mask for key, mask in arrays.items() if key != "raw"}
-    return entry, pixels["raw"], measure_fits(arrays["raw"], masks)
+    return entry, pixels["raw"]
 
 
-def _read_arrays(section: SourceSection) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads and checks the images of a section, by HDF5 dataset; and the kind of each mask."""
-    raw = check_raw(section.raw.read(), section.raw.file)
-    arrays, kinds = {"raw": raw}, {}
+def _read_arrays(
+    section: SourceSection,
+) -> tuple[dict[str, np.ndarray], dict[str, MaskMeasures]]:
+    """Reads and checks the images of a section, by HDF5 dataset; and measures each mask."""
+    raw = check_raw(section.raw.read(), section.raw.place, section.remedy)
+    grey = standardise_sample(raw)
+    arrays, masks = {"raw": raw}, {}
     for structure, image in section.labels.items():
-        labels, kinds[structure] = read_instances(image.read(), image.file, ids=image.ids)
+        mask = image.read()
+        labels, kind = read_instances(mask, image.place, ids=image.ids)
+        masks[structure] = measure_mask(image, mask, labels, kind, grey)
         arrays[f"labels/{structure}"] = labels
-    return arrays, kinds
-
-
-def may_share(rule: str, splits: set[str]) -> bool:
-    """Whether sections of two splits may be one image."""
-    if UNLABELLED in splits:
-        return not splits & {"val", "test"}
-    return rule == PAPER and "test" not in splits
+    fits = measure_fits(raw, {name: arrays[f"labels/{name}"] for name in masks})
+    return arrays, {name: replace(mask, fit=fits.get(name)) for name, mask in masks.items()}
 
 
 def _describe_section(
@@ -282,19 +257,19 @@ def _describe_section(
     }
 
 
-def _build_manifest(tree: SourceTree, found: _Found) -> dict[str, Any]:
+def _build_manifest(
+    tree: SourceTree,
+    entries: list[dict[str, Any]],
+    counts: Mapping[str, list[MaskCounts]],
+    noticed: list[str],
+) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
-    entries = found.entries
-    structures = {name: summarise_structure(masks) for name, masks in found.counts.items()}
+    structures = {name: summarise_structure(masks) for name, masks in counts.items()}
     labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
-    turned = group_findings(judge_orientation(found.fits))
-    warnings = [
-        *tree.warnings,
-        *check_foreground(structures),
-        *(group.sentence for group in turned),
-    ]
+    warnings = [*tree.warnings, *check_foreground(structures)]
     for name, summary in structures.items():
         warnings += warn_of_instances(name, summary)
+    warnings += noticed
     return {
         "kind": KIND,
         "schema": SCHEMA,

@@ -282,8 +282,10 @@ def _report_removal(task: _Task, run: Run, result: SplitResult) -> None:
     run.log_metrics({f"{task.config.split}/postprocess_removed_fraction": removed})
     log.info("post-processing: %s", task.recipe.origin)
     if removed > _REPORTED_LOSS:
+        other = "protocol=data or " if task.config.protocol == "paper" else ""
         run.add_warning(
             f"post-processing (opening {task.recipe.opening_radius_px} px, smallest area "
             f"{task.recipe.min_area_px} px) removed {100 * removed:.0f} % of the predicted "
-            f"{task.structure.name}: use protocol=data or a smaller min_area_px"
+            f"{task.structure.name}: use {other}a smaller "
+            "opening_radius_px or min_area_px"
         )

@@ -16,7 +16,8 @@ from bench.tracking.delivery.outbox import LATE_TAG, Outbox
 from bench.tracking.descriptions import MADE_BY_MLFLOW, NOTE_TAG, RUNS, describe_experiment
 from bench.tracking.ownership.claims import Hold, take_hold
 from bench.tracking.runs import STALE_TAG, Identity, Run
-from bench.tracking.store import Store, open_store
+from bench.tracking.store import Store, open_store, tracking_uri, without_password
+from bench.tracking.upgrade import describe_failure
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,11 @@ def name_adopted(step: str) -> None:
             store.client.update_run(run_id, name=step)
             tags = {"bench.step": step, NOTE_TAG: MADE_BY_MLFLOW[step]}
             store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+
+def explain_failure(error: BaseException) -> str | None:
+    """Says in a sentence what is wrong with the store; None for an error of anything else."""
+    return describe_failure(error, without_password(tracking_uri()))
 
 
 def report_failure(reason: str) -> None:

@@ -20,6 +20,7 @@ from bench.core.hashing import json_sha256
 from bench.errors import BenchError
 from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
 from bench.tracking.ownership.heartbeat import SignWatch
+from bench.tracking.upgrade import check_schema, check_writable, explain_database
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ _VARIABLES = (
 # Seconds that the end of a run waits for a store that went away, and where the user says it.
 _PATIENCE_S = 600.0
 _PATIENCE = "BENCH_STORE_PATIENCE_S"
+# How mlflow says that a database needs an upgrade.
+_OUTDATED = "out-of-date database schema"
 
 
 @dataclass
@@ -74,7 +77,7 @@ class Store:
 
     @property
     def _database(self) -> Path | None:
-        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        return _file_of(self.uri)
 
     @property
     def work(self) -> Path:
@@ -97,8 +100,8 @@ def open_store(*, patient: bool = False) -> Store:
         patient: Whether a server that does not answer is waited for, as at the end of a run.
 
     Raises:
-        BenchError: If a server does not answer, or the store, run or experiment that the
-            environment names cannot be used.
+        BenchError: If a server does not answer, the store is no database or an outdated one, or
+            the store, run or experiment that the environment names cannot be used.
     """
     uri = tracking_uri()
     patience_s = _read_patience()
@@ -106,20 +109,39 @@ def open_store(*, patient: bool = False) -> Store:
         wait_for_server(uri, patience_s if patient else 0)
     adopted = os.environ.get("MLFLOW_RUN_ID")
     try:
-        client = _connect(uri)
-        return Store(client, uri, _find_experiment(client, adopted), adopted, patience_s)
+        with _explain(uri):
+            client = _connect(uri)
+            return Store(client, uri, _find_experiment(client, adopted), adopted, patience_s)
     except MlflowException as error:
+        if _OUTDATED in str(error) and not is_server(uri):
+            raise BenchError(
+                f"the database of the tracking store must have the schema of this mlflow, "
+                f"{without_password(uri)} has another ({error}): copy it with its own tools, "
+                "then type 'mlflow db upgrade' with its address"
+            ) from error
         given = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         named = " ".join(f"{name}={without_password(value)}" for name, value in given.items())
         raise BenchError(
             f"the environment must name a store, run and experiment that are there, received "
-            f"{named or 'nothing'} ({error}): correct or unset these variables"
+            f"{named or f'no variable, so {uri} is opened'} ({error}): correct or unset these "
+            "variables, or name another store in MLFLOW_TRACKING_URI"
         ) from error
 
 
+def _file_of(uri: str) -> Path | None:
+    """The file of an SQLite store; None for a server."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def _explain(uri: str) -> contextlib.AbstractContextManager[None]:
+    database = _file_of(uri)
+    return explain_database(database) if database else contextlib.nullcontext()
+
+
 def _connect(uri: str) -> MlflowClient:
-    if uri.startswith(SQLITE):
-        prepare_database(Path(uri.removeprefix(SQLITE)))
+    if database := _file_of(uri):
+        prepare_database(database)
+        check_schema(database)
     if not is_database_server(uri):
         return MlflowClient(tracking_uri=uri)
     # In advance, as others wait for the lock meanwhile.
@@ -205,6 +227,8 @@ def prepare_database(database: Path) -> None:
     a database that never opens again. Here one process makes it, under another name.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
+    # mlflow would try for minutes.
+    check_writable(database.parent)
     # mlflow puts the artifacts into ./mlruns.
     folder = _PROJECT if database == _DATABASE else database.parent
     with locked(database.with_name(f".{database.name}.lock")), contextlib.chdir(folder):
@@ -266,4 +290,5 @@ def experiment_id_of(store: Store, name: str) -> str:
 
 
 if __name__ == "__main__":
-    prepare_database(_DATABASE)
+    with explain_database(_DATABASE):
+        prepare_database(_DATABASE)

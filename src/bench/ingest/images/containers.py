@@ -12,7 +12,7 @@ from bench.ingest.classes import ClassMap
 from bench.ingest.images import hdf5, zarr_arrays
 from bench.ingest.images.formats import ARRAY_SUFFIXES, read_header, read_plane
 from bench.ingest.images.headers import ImageHeader
-from bench.ingest.labels import ImageLabels, mark_ids
+from bench.ingest.labels import ImageLabels, mark_ids, take_values
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import check_named_alike
 from bench.structures import is_structure_name, order_structures
@@ -110,7 +110,7 @@ def read_container(
             SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
             for page in range(part.header.pages)
         ]
-        labels.pages[structure] = mark_ids(masks)
+        labels.pages[structure] = take_values(mark_ids(masks), classes.values_of(structure))
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
     header = replace(raw, shape=first.header.shape, pages=first.header.pages)
     pages = [
@@ -141,7 +141,9 @@ def find_labels(path: Path, classes: ClassMap) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key in _list_arrays(path):
         kind = _kind_of(key)
-        structure = classes.find(kind) or classes.find(key.strip("/"))
+        # A number is a level of a pyramid here, and the value of a label image elsewhere.
+        named = not kind.isdecimal()
+        structure = (classes.find(kind) or classes.find(key.strip("/"))) if named else None
         if structure is None and _is_in_labels(key) and is_structure_name(kind):
             structure = classes.find_folder(kind)
         if structure:

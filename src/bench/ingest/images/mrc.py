@@ -16,6 +16,7 @@ from bench.ingest.images.headers import (
     decode,
     may_be_pixel,
 )
+from bench.words import UNKNOWN_DISTANCE
 
 # Modes of real numbers; 3 and 4 are complex, 16 is colour, 101 has two pixels in a byte.
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -73,11 +74,13 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
     x_nm, y_nm, z_nm = (_NM_PER_ANGSTROM * side for side in geometry.spacing)
     default = geometry.spacing[:2] == _DEFAULT_SPACING
     known = may_be_pixel((x_nm, y_nm)) and not default
+    # Unless it was changed since.
+    stated = x_nm != z_nm or not decode(path, _has_made_up_distance, "MRC file")
     return ImageHeader(
         shape=(height, width),
         pages=pages,
         pixel_sides_nm=(_round_side(y_nm), _round_side(x_nm)) if known else None,
-        section_nm=_round_side(z_nm) if known and pages > 1 and z_nm > 0 else None,
+        section_nm=_round_side(z_nm) if known and stated and pages > 1 and z_nm > 0 else None,
         rows=BOTTOM_FIRST if geometry.inverted is False else DISPUTED,
         size_note=_DEFAULT_NOTE if default else "",
     )
@@ -233,6 +236,11 @@ def _is_inverted(header: np.void) -> bool | None:
 
 def _has_imod_stamp(header: np.void) -> bool:
     return _extra_number(header, _IMOD_STAMP_AT) == _IMOD_STAMP
+
+
+def _has_made_up_distance(path: Path) -> bool:
+    """Whether a label of the header says that its writer did not know the sections' distance."""
+    return UNKNOWN_DISTANCE.encode() in _load_header(path)["label"].tobytes()
 
 
 def _imod_flags(header: np.void) -> int:

@@ -1,13 +1,13 @@
 """Grey values compared: inverted sections, masks of other images, splits that differ."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from bench.dataset.prepared import SPLITS, UNLABELLED
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.measures import SectionMeasures
+from bench.ingest.inspection.measures import MaskMeasures, SectionMeasures
 
 # In deviations of the raw image. Every structure of EPFL6, VNC and ISBI 2012 is 0.75 to 1.5
 # darker than the rest in every section.
@@ -25,6 +25,11 @@ _SPLIT_SPREAD = 1.5
 _SECTION_SPREAD = 2.0
 
 
+def shows_contrast(masks: Iterable[MaskMeasures]) -> bool:
+    """Whether a mask of a section says how bright its structure is there."""
+    return any(abs(mask.contrast or 0) >= _CLEAR_CONTRAST for mask in masks)
+
+
 def judge_contrast(
     sections: Sequence[SectionMeasures],
     correlations: Sequence[float | None],
@@ -38,13 +43,13 @@ def judge_contrast(
         inverted_masks: Section and structure of masks that are inverted themselves.
     """
     usual = _usual_contrasts(sections, inverted_masks)
-    inverted = _find_inverted_raw(sections, correlations, usual, inverted_masks)
+    inverted = find_inverted_raw(sections, correlations, inverted_masks)
     elsewhere = _find_foreign_masks(sections, usual, inverted_masks)
     return [*inverted, *elsewhere, *_judge_depths(sections), *_judge_grey(sections)]
 
 
 def _usual_contrasts(
-    sections: Sequence[SectionMeasures], leave_out: set[tuple[str, str]]
+    sections: Sequence[SectionMeasures], leave_out: Collection[tuple[str, str]]
 ) -> dict[str, float]:
     """The median contrast of every structure that is clearly darker or brighter than the rest."""
     found: dict[str, list[float]] = {}
@@ -56,16 +61,21 @@ def _usual_contrasts(
     return {key: value for key, value in medians.items() if abs(value) >= _CLEAR_CONTRAST}
 
 
-def _find_inverted_raw(
+def find_inverted_raw(
     sections: Sequence[SectionMeasures],
     correlations: Sequence[float | None],
-    usual: dict[str, float],
-    leave_out: set[tuple[str, str]],
+    leave_out: Collection[tuple[str, str]] = (),
 ) -> list[Finding]:
     """Finds the fewer of two kinds of section: structures dark in one, bright in the other.
 
     A section whose masks say nothing goes by its correlation with the one before.
+
+    Args:
+        sections: All sections.
+        correlations: Of each with the one before; None where they cannot be compared.
+        leave_out: Section and structure of masks that say nothing about it.
     """
+    usual = _usual_contrasts(sections, leave_out)
     signs: list[int] = []
     reasons: list[str] = []
     for section, correlation in zip(sections, correlations, strict=True):

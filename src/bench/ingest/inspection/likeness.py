@@ -1,5 +1,6 @@
 """Sections beside each other: the same image twice, or shifted neighbours."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -9,7 +10,7 @@ import numpy as np
 from bench.core.pixels import shrink_factor, shrink_image
 from bench.dataset.prepared import UNLABELLED
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.writing import may_share
+from bench.ingest.splits import may_share
 
 _WINDOWS_PER_SIDE = 4
 _WINDOW_PX = 32
@@ -239,7 +240,7 @@ def estimate_shift(first: np.ndarray, second: np.ndarray, factor: int) -> Shift:
     return Shift(
         y=y * factor,
         x=x * factor,
-        correlation=_correlate(first, second),
+        correlation=correlate_images(first, second),
         after=_correlate_shifted(first, second, y, x),
         side=max(height, width) * factor,
     )
@@ -252,14 +253,15 @@ def _correlate_shifted(first: np.ndarray, second: np.ndarray, y: int, x: int) ->
         return 0.0
     of_first = first[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
     of_second = second[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)]
-    return _correlate(of_first, of_second)
+    return correlate_images(of_first, of_second)
 
 
-def _correlate(first: np.ndarray, second: np.ndarray) -> float:
+def correlate_images(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's correlation of two images; 0 where one has no contrast."""
     first, second = first - first.mean(dtype=float), second - second.mean(dtype=float)
-    lengths = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
-    return float(np.vdot(first, second)) / lengths if lengths > 0 else 0.0
+    # Products of whole images take BLAS longer: its threads wait for each other.
+    lengths = math.sqrt(float(np.square(first).sum()) * float(np.square(second).sum()))
+    return float((first * second).sum()) / lengths if lengths > 0 else 0.0
 
 
 def describe_shift(shift: Shift | None, before: Shift | None) -> str:

@@ -1,7 +1,7 @@
 """What is measured of a section and its masks, and kept once the pixels are gone."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,12 @@ from bench.errors import BenchError
 from bench.ingest.inspection.findings import Finding
 from bench.ingest.inspection.likeness import Look
 from bench.ingest.inspection.orientation import Fit
+from bench.ingest.inspection.values import MaskValues
 
 # Means and percentiles from about a million pixels on a regular grid are good to a thousandth.
 _SAMPLE_PX = 1_000_000
+# A mean over fewer sampled pixels says nothing about how bright a structure is.
+_FEWEST_CONTRAST_PX = 50
 # EPFL6, VNC and ISBI 2012 have at most 0.2 % of their pixels at an end.
 _MOST_SATURATED = 0.01
 # EPFL6, VNC and ISBI 2012 use more than 140 levels.
@@ -50,7 +53,7 @@ def measure_raw(raw: np.ndarray) -> _RawMeasures | None:
     if not pixels.size:
         return None
     lowest, highest = pixels.min(), pixels.max()
-    sample = sample_pixels(pixels).astype(np.float64)
+    sample = _sample_pixels(pixels).astype(np.float64)
     low, high = np.percentile(sample, (0.5, 99.5))
     return _RawMeasures(
         shape=(raw.shape[0], raw.shape[1]),
@@ -71,10 +74,39 @@ def cut_numbers(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(np.nan_to_num(wide).clip(-LARGEST_VALUE, LARGEST_VALUE))
 
 
-def sample_pixels(image: np.ndarray) -> np.ndarray:
+def _sample_pixels(image: np.ndarray) -> np.ndarray:
     """Takes at most about _SAMPLE_PX pixels of an image (y, x) or of a list, on a regular grid."""
     step = max(1, math.ceil((image.size / _SAMPLE_PX) ** (1 / image.ndim)))
     return image[(slice(None, None, step),) * image.ndim]
+
+
+def standardise_sample(raw: np.ndarray) -> np.ndarray | None:
+    """Takes a sample of a raw section (y, x), of mean 0 and deviation 1; None without contrast."""
+    pixels = _sample_pixels(raw)
+    # Whole numbers of 8 bits are few: single precision is exact, and half the time.
+    narrow = pixels.dtype.kind in "ui" and pixels.dtype.itemsize == 1
+    centred: np.ndarray = pixels.astype(np.float32 if narrow else np.float64)
+    centred = np.subtract(centred, float(pixels.mean(dtype=np.float64)), dtype=centred.dtype)
+    deviation = math.sqrt(float(np.square(centred).mean(dtype=np.float64)))
+    if not 0 < deviation < math.inf:
+        return None
+    return np.asarray(centred / deviation, np.float32)
+
+
+def measure_contrast(grey: np.ndarray, labels: np.ndarray) -> float | None:
+    """How much brighter foreground is than background, in deviations; None for too few pixels.
+
+    Args:
+        grey: What `standardise_sample` took of the raw image.
+        labels: The instances (y, x).
+    """
+    inside = _sample_pixels(labels) != 0
+    count = int(np.count_nonzero(inside))
+    if min(count, inside.size - count) < _FEWEST_CONTRAST_PX:
+        return None
+    # The mean of all is 0, so that the rest has what the foreground lacks.
+    total = float(grey[inside].sum(dtype=np.float64))
+    return float(total / count + total / (inside.size - count))
 
 
 def judge_raw(measures: _RawMeasures) -> tuple[str, str, str] | None:
@@ -201,7 +233,10 @@ class MaskMeasures:
         instances: Its instances.
         contrast: How much brighter the structure is than the rest, in deviations of the raw
             image; None where there is too little of either.
-        fit: How well it lies on the image as it is, mirrored and turned; None likewise.
+        values: Its values.
+        drawn: Whether it was drawn from outlines, which have no values of their own.
+        fit: How well it lies on the image as it is, mirrored and turned; None where there is too
+            little of either.
     """
 
     file: str
@@ -209,6 +244,8 @@ class MaskMeasures:
     kind: str
     instances: _Instances
     contrast: float | None
+    values: MaskValues
+    drawn: bool = False
     fit: Fit | None = None
 
     @property
@@ -253,3 +290,17 @@ class SectionMeasures:
         """A finding about this section; the file is that of its raw image if not given."""
         place = (self.split, self.name, structure, file or self.file)
         return Finding(kind, fact, remedy, *place, count, marks)
+
+
+def list_fits(
+    structures: Sequence[str], sections: Sequence[SectionMeasures]
+) -> dict[str, dict[str, Fit]]:
+    """The fits of the masks of some structures by section, where they could be measured."""
+    return {
+        structure: {
+            section.name: mask.fit
+            for section in sections
+            if (mask := section.masks.get(structure)) is not None and mask.fit is not None
+        }
+        for structure in structures
+    }

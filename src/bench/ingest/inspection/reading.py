@@ -1,6 +1,7 @@
 """Reads a section and its masks once, and keeps only what a report needs of them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,14 +20,14 @@ from bench.ingest.inspection.measures import (
     cut_numbers,
     inspect_instances,
     judge_raw,
+    measure_contrast,
     measure_raw,
-    sample_pixels,
+    standardise_sample,
 )
 from bench.ingest.inspection.orientation import measure_fits
+from bench.ingest.inspection.values import measure_values
 from bench.ingest.sources import SourceImage, SourceSection
 
-# A mean over fewer sampled pixels says nothing about how bright a structure is.
-_FEWEST_PX = 50
 # For pictures, sections are shrunk to it.
 _SHOWN_SIDE_PX = 1100
 
@@ -67,10 +68,11 @@ def inspect_section(
     """
     measures = SectionMeasures(section.name, section.split, section.raw.file)
     raw, usable = _read_raw(section, measures)
+    grey = standardise_sample(raw) if raw is not None and usable else None
     factor = 1 if raw is None else shrink_factor(raw.shape, _SHOWN_SIDE_PX)
     small = {}
     for structure, image in section.labels.items():
-        labels = _read_mask(image, structure, raw, measures, usable=usable)
+        labels = _read_mask(image, structure, raw, grey, measures)
         if labels is not None and show is not None:
             small[structure] = shrink_labels(labels, factor)
         del labels  # before the next one is read
@@ -84,14 +86,14 @@ def _read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.nda
     """Reads and judges a raw image; returns it and whether it is fit for comparisons."""
     try:
         raw = section.raw.read()
-        _check_plane(raw, section.raw.file)
+        _check_plane(raw, section.raw.place)
     except BenchError as error:
         measures.findings.append(measures.finding("unusable", str(error)))
         return None, False
     measures.raw = measure_raw(raw)
     try:
-        raw = check_raw(raw, section.raw.file)
-        _check_range(raw, section.raw.file)
+        raw = check_raw(raw, section.raw.place, section.remedy)
+        _check_range(raw, section.raw.place)
     except BenchError as error:
         measures.findings.append(measures.finding("unusable", str(error)))
         return raw, False
@@ -129,51 +131,69 @@ def _read_mask(
     image: SourceImage,
     structure: str,
     raw: np.ndarray | None,
+    grey: np.ndarray | None,
     measures: SectionMeasures,
-    *,
-    usable: bool,
 ) -> np.ndarray | None:
     """Reads and measures a mask; returns its instances (y, x), or None if it has a fault."""
     try:
         drawn = image.drawn() if image.drawn is not None else None
         mask = image.read() if drawn is None else drawn.labels
-        _check_plane(mask, image.file)
-        labels, kind = read_instances(mask, image.file, ids=image.ids or drawn is not None)
+        _check_plane(mask, image.place)
+        labels, kind = read_instances(mask, image.place, ids=image.ids or drawn is not None)
         if kind == "binary" and labels.max() > MOST_INSTANCES:
             raise BenchError(
-                f"mask {image.file} must hold at most {MOST_INSTANCES} connected components, "
+                f"mask {image.place} must hold at most {MOST_INSTANCES} connected components, "
                 f"received {labels.max()}: is it a threshold of noise?"
             )
-        instances = inspect_instances(labels, image.file)
+        fits = raw is None or raw.shape == labels.shape
+        found = measure_mask(image, mask, labels, kind, grey if fits else None)
     except BenchError as error:
         fault = measures.finding("unusable", str(error), structure=structure, file=image.file)
         measures.findings.append(fault)
         return None
-    if raw is not None and raw.shape != labels.shape:
+    if raw is not None and not fits:
         fact = f"the mask has {labels.shape[0]} x {labels.shape[1]} px (height x width), the image "
         fact += f"{raw.shape[0]} x {raw.shape[1]}"
-        remedy = "export the mask again at full size"
+        swapped = raw.shape == labels.shape[::-1]
+        remedy = "transpose the mask" if swapped else "export the mask again at full size"
         fault = measures.finding("size-differs", fact, remedy, structure, file=image.file)
         measures.findings.append(fault)
         return None
-    contrast = _structure_contrast(raw, labels) if raw is not None and usable else None
-    fits = measure_fits(raw, {structure: labels}) if raw is not None and usable else {}
-    measures.masks[structure] = MaskMeasures(
-        image.file, labels.size, kind, instances, contrast, fits.get(structure)
-    )
+    fitted = {} if raw is None or grey is None else measure_fits(raw, {structure: labels})
+    measures.masks[structure] = replace(found, fit=fitted.get(structure))
     if drawn is not None:
         _judge_drawn(drawn, structure, measures)
     return labels
 
 
-def _structure_contrast(raw: np.ndarray, labels: np.ndarray) -> float | None:
-    """How much brighter foreground is than background, in deviations; None for too few pixels."""
-    pixels = sample_pixels(raw).astype(np.float64)
-    inside = sample_pixels(labels) != 0
-    count = np.count_nonzero(inside)
-    if min(count, inside.size - count) < _FEWEST_PX or not pixels.std() > 0:
-        return None
-    return float((pixels[inside].mean() - pixels[~inside].mean()) / pixels.std())
+def measure_mask(
+    image: SourceImage,
+    mask: np.ndarray,
+    labels: np.ndarray,
+    kind: str,
+    grey: np.ndarray | None,
+) -> MaskMeasures:
+    """Measures a mask.
+
+    Args:
+        image: Where it comes from.
+        mask: Its pixels (y, x) as they are stored, or drawn.
+        labels: Its instances (y, x).
+        kind: What `read_instances` took it for.
+        grey: The standardised sample of its raw image; None if that cannot be used.
+
+    Raises:
+        BenchError: If it has more instances than any annotation.
+    """
+    return MaskMeasures(
+        image.file,
+        labels.size,
+        kind,
+        inspect_instances(labels, image.place),
+        None if grey is None else measure_contrast(grey, labels),
+        measure_values(mask, labels, kind, image.file),
+        image.drawn is not None,
+    )
 
 
 def _judge_drawn(drawn: DrawnLabels, structure: str, measures: SectionMeasures) -> None:

@@ -13,8 +13,9 @@ from bench.ingest.inspection.contrast import judge_contrast
 from bench.ingest.inspection.findings import ERROR, Finding, group_findings, sort_findings
 from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judge_looks
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
-from bench.ingest.inspection.measures import SectionMeasures
-from bench.ingest.inspection.orientation import Fit, judge_orientation
+from bench.ingest.inspection.meaning import judge_meaning
+from bench.ingest.inspection.measures import SectionMeasures, list_fits
+from bench.ingest.inspection.orientation import judge_orientation
 from bench.ingest.inspection.reading import Show, inspect_section
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
@@ -117,6 +118,7 @@ def inspect_tree(
     }
     for structure, summary in summaries.items():
         findings += judge_masks(structure, sections, summary)
+        findings += judge_meaning(structure, sections, tree.structures)
     inverted = {
         (finding.section or "", finding.structure or "")
         for finding in findings
@@ -124,26 +126,13 @@ def inspect_tree(
     }
     correlations = [None if shift is None else shift.correlation for shift in shifts]
     findings += judge_contrast(sections, correlations, inverted)
-    findings += judge_orientation(_list_fits(tree.structures, sections))
+    findings += judge_orientation(list_fits(tree.structures, sections))
     return Report(
         pixel_size_nm=tree.pixel_size_nm,
         sections=tuple(sections),
         counts=tuple(_count_structures(sections, summaries)),
         findings=sort_findings(findings),
     )
-
-
-def _list_fits(
-    structures: Sequence[str], sections: Sequence[SectionMeasures]
-) -> dict[str, dict[str, Fit]]:
-    return {
-        structure: {
-            section.name: mask.fit
-            for section in sections
-            if (mask := section.masks.get(structure)) is not None and mask.fit is not None
-        }
-        for structure in structures
-    }
 
 
 def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:

@@ -9,13 +9,19 @@ from pathlib import Path
 from bench.core.names import first_names
 from bench.errors import BenchError
 from bench.ingest.annotations.drawing import DrawnObject, Shape
-from bench.ingest.annotations.trakem2.elements import ProjectElements, ProjectTree, choose_kind
+from bench.ingest.annotations.trakem2.elements import (
+    LayerElement,
+    ProjectElements,
+    ProjectTree,
+    choose_kind,
+)
 from bench.ingest.annotations.trakem2.geometry import parse_number
 from bench.ingest.annotations.trakem2.objects import ObjectElement
 from bench.ingest.annotations.trakem2.parse import parse_xml, read_text
 from bench.ingest.annotations.trakem2.placing import Layer, measure_distance, place_patches
 from bench.ingest.images.headers import may_be_pixel
 from bench.ingest.images.units import unit_by_word
+from bench.words import UNKNOWN_DISTANCE
 
 _NO_UNIT = ("", "pixel", "pixels", "px", "null")
 _TITLE_CHARACTERS = 60
@@ -76,7 +82,7 @@ def read_project(path: Path, roots: tuple[Path, ...] = ()) -> TrakEM2Project:
         layers=layers,
         objects=objects,
         pixel_sides_nm=sides_nm,
-        section_nm=measure_distance(sorted_layers) * sides_nm[1] or None if sides_nm else None,
+        section_nm=_read_distance(elements.calibration, sorted_layers, sides_nm),
         warnings=(*warnings, *layer_warnings, *object_warnings, *unit_warnings),
     )
 
@@ -124,6 +130,17 @@ def _read_pixel_sides(
         f"the pixel size is taken as unknown: the project states {stated}, and no micrograph has "
         "such pixels",
     )
+
+
+def _read_distance(
+    calibration: dict[str, str],
+    layers: list[LayerElement],
+    sides_nm: tuple[float, float] | None,
+) -> float | None:
+    """The distance of layers in nm; None where it is not known, as an export of ours may say."""
+    distance_px = measure_distance(layers)
+    made_up = distance_px == 1 and read_text(calibration, "info") == UNKNOWN_DISTANCE
+    return None if sides_nm is None or made_up else distance_px * sides_nm[1] or None
 
 
 def _build_objects(
