@@ -28,7 +28,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-uv.txt setup.sh
 
 # For a store that an older mlflow made: a copy is kept beside it. MLFLOW_TRACKING_URI may name it.
 upgrade-store: setup
-	PYTHONPATH=src python -m bench.tracking.upgrade
+	PYTHONPATH=src python -m bench.tracking.store upgrade
 
 # The main job end to end on synthetic data, into the embedded store: small source models of our
 # own, trained on the phantom's other domain, stand in for the published ones. Fit for 2 cores.

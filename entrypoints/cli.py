@@ -112,11 +112,11 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         fail(f"there must be space on the disk, none is left ({error}): free some and try again")
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit("interrupted: the same command goes on where it stopped")
     except Exception as error:
         fail_of_store(error)
         raise
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit("interrupted: the same command goes on where it stopped")
 
 
 def fail_of_store(error: Exception) -> None:

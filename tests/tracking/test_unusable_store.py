@@ -153,14 +153,14 @@ def test_an_older_schema_says_which_store_and_which_command_and_changes_nothing(
     assert "keeps a copy" in text
     assert "environment" not in text
     assert older.read_bytes() == before
-    assert "upgrade-store: setup\n\tPYTHONPATH=src python -m bench.tracking.upgrade" in (
+    assert "upgrade-store: setup\n\tPYTHONPATH=src python -m bench.tracking.store upgrade" in (
         (PROJECT / "Makefile").read_text()
     )
 
 
 def test_the_upgrade_keeps_a_copy_first_and_loses_no_run(older):
     ended = subprocess.run(
-        [sys.executable, "-m", "bench.tracking.upgrade"],
+        [sys.executable, "-m", "bench.tracking.store", "upgrade"],
         env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
         capture_output=True,
         text=True,
@@ -199,7 +199,7 @@ def test_the_schema_of_a_newer_mlflow_is_not_touched(database, empty_database):
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://127.0.0.1/x"])
 def test_a_server_is_upgraded_where_it_is(monkeypatch, uri):
     ended = subprocess.run(
-        [sys.executable, "-m", "bench.tracking.upgrade"],
+        [sys.executable, "-m", "bench.tracking.store", "upgrade"],
         env={**os.environ, "PYTHONPATH": str(PROJECT / "src"), "MLFLOW_TRACKING_URI": uri},
         capture_output=True,
         text=True,

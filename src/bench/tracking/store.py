@@ -5,6 +5,7 @@ import importlib
 import logging
 import math
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,10 +18,11 @@ from mlflow.tracking import MlflowClient
 
 from bench.core.files import locked
 from bench.core.hashing import json_sha256
+from bench.core.process import set_up_process
 from bench.errors import BenchError
 from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
 from bench.tracking.ownership.heartbeat import SignWatch
-from bench.tracking.upgrade import check_schema, check_writable, explain_database
+from bench.tracking.upgrade import check_schema, check_writable, explain_database, upgrade_database
 
 log = logging.getLogger(__name__)
 
@@ -289,6 +291,28 @@ def experiment_id_of(store: Store, name: str) -> str:
     return str(experiment.experiment_id)
 
 
+def _main(arguments: list[str]) -> None:
+    """Makes the embedded store if there is none; ``upgrade`` upgrades the one that is named."""
+    set_up_process()
+    try:
+        if not arguments:
+            with explain_database(_DATABASE):
+                prepare_database(_DATABASE)
+            return
+        uri = tracking_uri()
+        database = _file_of(uri)
+        if database is None:
+            raise BenchError(
+                f"a store on a server must be upgraded there, received {without_password(uri)}: "
+                "copy its database with its own tools (pg_dump), then type 'mlflow db upgrade' "
+                "with its address"
+            )
+        if upgrade_database(database) is None:
+            log.info("%s has the schema of this mlflow already", database)
+    except BenchError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    with explain_database(_DATABASE):
-        prepare_database(_DATABASE)
+    _main(sys.argv[1:])

@@ -1,14 +1,10 @@
-"""The schema of the SQLite store: whether it is this mlflow's, and its upgrade, a copy kept first.
-
-``make upgrade-store`` runs this module.
-"""
+"""The SQLite store's schema, whether it is this mlflow's, and its upgrade, a copy kept first."""
 
 import contextlib
 import errno
 import logging
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +13,6 @@ import sqlalchemy
 from alembic.script import ScriptDirectory
 
 from bench.core.files import locked
-from bench.core.process import set_up_process
 from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
@@ -165,26 +160,3 @@ def _list_versions() -> set[str]:
 def _free_name(database: Path, version: str) -> Path:
     copies = (database.with_name(f"{database.name}.{version}{n}") for n in ("", *range(2, 1000)))
     return next(copy for copy in copies if not copy.exists())
-
-
-def _main() -> None:
-    from bench.tracking.store import tracking_uri
-
-    set_up_process()
-    uri = tracking_uri()
-    try:
-        if not uri.startswith(_SQLITE):
-            raise BenchError(
-                "a store on a server must be upgraded there, received an address that is no "
-                "sqlite:///: copy its database with its own tools (pg_dump), then type "
-                "'mlflow db upgrade ADDRESS'"
-            )
-        if upgrade_database(Path(uri.removeprefix(_SQLITE))) is None:
-            log.info("%s has the schema of this mlflow already", uri)
-    except BenchError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    _main()

@@ -67,7 +67,9 @@ def _find_grey(structure: str, section: SectionMeasures, mask: MaskMeasures) -> 
     fact = f"mask {mask.file} must hold 0 and 1, or ids, received {values.values.size} "
     if values.rims >= max(_FEWEST_RIMS, values.objects.size // 2 + 1):
         fact += f"grey values, {values.rims} of them only in rims around others"
-        remedy = "threshold it at half of its largest value, and resize masks without interpolation"
+        remedy = (
+            "threshold it at half of its largest value, and save masks without JPEG or smoothing"
+        )
     elif values.specks > _MOST_SPECKS:
         fact += f"values between which {values.specks:.0%} of the pixels at outlines differ from "
         fact += "all around them"

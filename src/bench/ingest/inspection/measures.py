@@ -96,13 +96,15 @@ def standardise_sample(raw: np.ndarray) -> np.ndarray | None:
 def measure_contrast(grey: np.ndarray, labels: np.ndarray) -> float | None:
     """How much brighter foreground is than background, in deviations; None for too few pixels.
 
+    None as well for a mask of another size, which others refuse.
+
     Args:
         grey: What `standardise_sample` took of the raw image.
         labels: The instances (y, x).
     """
     inside = _sample_pixels(labels) != 0
     count = int(np.count_nonzero(inside))
-    if min(count, inside.size - count) < _FEWEST_CONTRAST_PX:
+    if inside.shape != grey.shape or min(count, inside.size - count) < _FEWEST_CONTRAST_PX:
         return None
     # The mean of all is 0, so that the rest has what the foreground lacks.
     total = float(grey[inside].sum(dtype=np.float64))
