@@ -163,11 +163,11 @@ def test_what_fiji_and_qupath_draw_over_mrc_counts_from_the_last_stored_row(tmp_
 def test_label_images_beside_mrc_are_taken_as_they_fit(tmp_path):
     """mrc2tif writes the last stored row first, napari with mrcfile the first one."""
     write_mrc(tmp_path / "a.mrc", RAW[:, ::-1])
-    for labels, word in ((LABELS, "reversed against"), (LABELS[:, ::-1], "stored as")):
+    for labels, word in ((LABELS, "from the other end than"), (LABELS[:, ::-1], "in the order of")):
         tifffile.imwrite(tmp_path / "a_mito.tif", labels, photometric="minisblack")
         _, found, said = read_labels(tmp_path)
         np.testing.assert_array_equal(found, LABELS[:, ::-1] > 0)
-        assert f"rows of a_mito.tif are taken as {word} those of a.mrc" in said
+        assert f"rows of a_mito.tif are taken {word} those of a.mrc" in said
 
 
 def test_what_fits_neither_way_is_asked(tmp_path):

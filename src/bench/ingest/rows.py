@@ -112,9 +112,9 @@ def _compare_rows(
             "mrc2tif or Fiji, and look at the pictures of check=true"
         )
     reverse = chosen == REVERSED_ROWS
-    how = "reversed against" if reverse else "stored as"
+    how = "from the other end than" if reverse else "in the order of"
     return reverse, (
-        f"rows of {file.name} are taken as {how} those of {raw[0].file}, because they fit it so "
+        f"rows of {file.name} are taken {how} those of {raw[0].file}, because they fit it so "
         f"({shown}): -P rows=stored or rows=reversed says it for sure"
     )
 
