@@ -158,9 +158,7 @@ def test_methods_that_nobody_named_are_left_out_with_one_note(store, config, no_
     (note,) = [line for line in caplog.messages if line.startswith("left out: unadapted")]
     assert note.endswith("The benchmark goes on with scratch, scratch_dice")
     assert caplog.messages.count(note) == 1
-    ((parent, tags),) = [
-        (i, t) for i, t in runs_of(store).items() if t["bench.step"] == "benchmark"
-    ]
+    (tags,) = [t for t in runs_of(store).values() if t["bench.step"] == "benchmark"]
     assert tags["bench.warning"] == note
     assert tags["status"] == "FINISHED"
     done = {t["bench.method"] for t in runs_of(store).values() if t["bench.step"] == "evaluate"}

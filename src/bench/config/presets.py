@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bench.config.running import BenchmarkConfig
+from bench.config.running import PRESETS, BenchmarkConfig
 from bench.config.training import FinetuneConfig
 from bench.methods import FIRST_RELEASE
 from bench.words import AUTO, NONE
 
-QUICK, EVENING, PAPER = "quick", "evening", "paper"
+_QUICK, _EVENING, _PAPER = PRESETS
 _CPU, _GPU = "cpu", "cuda"
 
 
@@ -50,7 +50,7 @@ _AS_IN_THE_PAPER = _Preset(
 # By name and kind of device. A short training needs a high rate that falls to zero, and a CPU
 # patches of a quarter of the pixels; there no SAM is trained and nothing adapted: hours each.
 _PRESETS: dict[str, dict[str, _Preset]] = {
-    QUICK: {
+    _QUICK: {
         _CPU: _Preset(
             methods=("unadapted", "finetuned", "scratch"),
             from_scratch=("scratch",),
@@ -70,7 +70,7 @@ _PRESETS: dict[str, dict[str, _Preset]] = {
             schedule="cosine",
         ),
     },
-    EVENING: {
+    _EVENING: {
         _CPU: _Preset(
             methods=("unadapted", "finetuned", "finetuned_dice", "finetuned_boundary", "scratch"),
             from_scratch=("scratch", "scratch_dice"),
@@ -92,7 +92,7 @@ _PRESETS: dict[str, dict[str, _Preset]] = {
             microsam="iterations=500",
         ),
     },
-    PAPER: {_CPU: _AS_IN_THE_PAPER, _GPU: _AS_IN_THE_PAPER},
+    _PAPER: {_CPU: _AS_IN_THE_PAPER, _GPU: _AS_IN_THE_PAPER},
 }
 
 
@@ -125,7 +125,7 @@ def methods_from_scratch(config: BenchmarkConfig, device: str) -> tuple[str, ...
 
 
 def _find(config: BenchmarkConfig, device: str) -> _Preset:
-    found: Mapping[str, _Preset] = _PRESETS[PAPER if config.preset == AUTO else config.preset]
+    found: Mapping[str, _Preset] = _PRESETS[_PAPER if config.preset == AUTO else config.preset]
     return found.get(device, found[_CPU])
 
 

@@ -13,6 +13,9 @@ from bench.config.settings import (
 from bench.config.training import TrainingConfig
 from bench.words import AUTO, NONE
 
+# Sizes of a benchmark, the smallest first.
+PRESETS = ("quick", "evening", "paper")
+
 
 @dataclass(frozen=True)
 class ClusterConfig(StepConfig):
@@ -45,7 +48,7 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         AUTO,
         "Size of the benchmark, for what is left auto: quick is minutes, evening hours, paper as "
         "published; auto is paper (docs/presets.md).",
-        choices=(AUTO, "quick", "evening", "paper"),
+        choices=(AUTO, *PRESETS),
         identity=False,
     )
     plan: bool = setting(

@@ -15,7 +15,7 @@ from bench.words import AUTO
 
 _ALL = "all"
 # Methods that are not named one by one: those that cannot be had are left out.
-OPEN = (AUTO, _ALL)
+NOT_NAMED = (AUTO, _ALL)
 
 
 def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCell]:
@@ -28,7 +28,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
         BenchError: If a name is unknown, a structure is not in the dataset or not in the paper
             whose protocol is wanted, a method's step cannot train its network, or nothing is named.
     """
-    named = FIRST_RELEASE if config.methods in OPEN else split_names(config.methods)
+    named = FIRST_RELEASE if config.methods in NOT_NAMED else split_names(config.methods)
     methods = [find_method(name) for name in dict.fromkeys(named)]
     for method in methods:
         if method.step:

@@ -6,30 +6,25 @@ import shutil
 from dataclasses import dataclass
 
 from bench.cluster.clusters import LOCAL
-from bench.config.presets import EVENING, PAPER, QUICK, methods_from_scratch, with_preset
-from bench.config.running import BenchmarkConfig
-from bench.config.training import DomainAdaptConfig, MicrosamConfig
+from bench.config.presets import methods_from_scratch, with_preset
+from bench.config.running import PRESETS, BenchmarkConfig
 from bench.core.names import first_names
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import choose_compute
-from bench.inference.symmetries import find_augmentations
-from bench.steps.grid.cells import GridCell, evaluation_configs, model_config
+from bench.steps.grid.cells import GridCell
 from bench.steps.grid.checks import Checked, Sources, check_cells, describe_missing
-from bench.steps.grid.grid import OPEN, make_grid
+from bench.steps.grid.estimate import Workload
+from bench.steps.grid.grid import NOT_NAMED, make_grid
 from bench.steps.grid.measure import Speed, measure_prediction, measure_training
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
 
-_HOUR_S = 3600.0
-# A mean teacher's own forward pass, beside the student's three.
-_WITH_TEACHER = 4 / 3
-# Windows of a validation of a SAM; predictions of the whole split to choose a tile.
-_SAM_WINDOWS, _CHOICES = 4, 3
-# Of a model: the best and the last checkpoint, float32; beside it, one state with two moments.
-_CHECKPOINTS_BYTES, _STATE_BYTES = 8, 12
+# From here on a shorter way is named.
+LONG_S = 3600.0
+# What a preset must take at most, of the time that is planned, to be worth a word.
 _MOST_SHARE = 0.75
 
 
@@ -50,82 +45,6 @@ class Plan:
     lines: list[str]
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Cells under settings, with what their time depends on."""
-
-    config: BenchmarkConfig
-    dataset: PreparedDataset
-    cells: list[GridCell]
-
-    def trainings(self) -> list[GridCell]:
-        """The cells whose model is made, adaptations included, each once."""
-        made = [c for cell in self.cells for c in (cell.adaptation, cell) if c and c.method.step]
-        return list(dict.fromkeys(made))
-
-    def evaluations(self) -> list[tuple[GridCell, str]]:
-        """The cells and the splits on which each is scored."""
-        return [(c, split) for c in self.cells for split in evaluation_configs(c, self.config, "")]
-
-    def seconds(self, speeds: dict[str, Speed], checked: Checked) -> float:
-        """Seconds of all that is not finished."""
-        trainings = (cell for cell in self.trainings() if cell not in checked.models)
-        return sum(self._training_s(cell, speeds) for cell in trainings) + sum(
-            self._prediction_s(cell, split, speeds)
-            for cell, split in self.evaluations()
-            if (cell, split) not in checked.evaluations
-        )
-
-    def _training_s(self, cell: GridCell, speeds: dict[str, Speed]) -> float:
-        speed, settings = speeds.get(cell.method.network), model_config(cell, self.config)
-        if speed is None:
-            return 0.0
-        if isinstance(settings, MicrosamConfig):
-            epoch = settings.epoch_iterations or min(250, max(50, settings.iterations // 10))
-            if settings.mode != "finetune":
-                return _SAM_WINDOWS * speed.tile_s
-            share = settings.batch_size / max(1, speed.batch_size)
-            epochs = -(-settings.iterations // epoch)
-            windows_s = epochs * _SAM_WINDOWS * speed.tile_s
-            return settings.iterations * share * speed.iteration_s + windows_s
-        epoch = settings.epoch_iterations or min(250, max(50, settings.iterations // 20))
-        network = speed.network()
-        patch_px = settings.patch_px or network.fit_patch(None, speed.info.arguments)
-        share = settings.batch_size * patch_px**2 / max(1, speed.batch_size * speed.patch_px**2)
-        teacher = _WITH_TEACHER if isinstance(settings, DomainAdaptConfig) else 1.0
-        validations = -(-settings.iterations // epoch)
-        is_chosen = settings.tile_px is None and settings.halo_px is None
-        validations += _CHOICES if is_chosen else "boundary" in cell.method.outputs
-        validation_s = validations * self._split_s("val", speed)
-        return settings.iterations * share * teacher * speed.iteration_s + validation_s
-
-    def _prediction_s(self, cell: GridCell, split: str, speeds: dict[str, Speed]) -> float:
-        speed = speeds.get(cell.method.network)
-        settings = evaluation_configs(cell, self.config, "")[split]
-        symmetries = len(find_augmentations(settings.augmentations))
-        return symmetries * self._split_s(split, speed) if speed else 0.0
-
-    def _split_s(self, split: str, speed: Speed) -> float:
-        shapes = [self.dataset.shape(name) for name in self.dataset.sections(split)]
-        return speed.count_tiles(shapes, self.dataset.pixel_size_nm) * speed.tile_s
-
-    def disk_bytes(self, speeds: dict[str, Speed], checked: Checked) -> float:
-        """Bytes of what is kept at most, and of the state of one training that goes on."""
-        trainings = [cell for cell in self.trainings() if cell not in checked.models]
-        sizes = [
-            speeds[c.method.network].parameters for c in trainings if c.method.network in speeds
-        ]
-        maps = 0
-        for cell, split in self.evaluations():
-            if (cell, split) not in checked.evaluations:
-                settings = evaluation_configs(cell, self.config, "")[split]
-                names = self.dataset.sections(split)
-                pixels = sum(y * x for y, x in map(self.dataset.shape, names))
-                channels = len(cell.method.outputs)
-                maps += pixels * channels * len(find_augmentations(settings.augmentations))
-        return _CHECKPOINTS_BYTES * sum(sizes) + _STATE_BYTES * max(sizes, default=0) + maps
-
-
 def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) -> Plan:
     """Checks everything that the cells need, and says what will be done.
 
@@ -144,7 +63,7 @@ def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) ->
     log.info("checking the sources and settings of %d cells ...", len(cells))
     sources = Sources(store)
     config, cells, notes = _leave_out(typed, config, cells, dataset, sources)
-    grid = _Grid(config, dataset, cells)
+    grid = Workload(config, dataset, cells)
     if _is_elsewhere(config):
         said = "the workers' device is not here: their time is not known before they run"
         return Plan(config, cells, notes, [_count_line(grid, Checked()), said])
@@ -155,7 +74,7 @@ def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) ->
     if speeds:
         lines.append(_time_line(seconds, speeds, config))
         lines.append(_disk_line(grid.disk_bytes(speeds, checked), store))
-    if seconds > _HOUR_S:
+    if seconds > LONG_S:
         lines.append(_shorter_line(typed, dataset, sources, speeds, seconds))
     return Plan(config, cells, notes, lines)
 
@@ -190,7 +109,7 @@ def _leave_out(
         return config, cells, []
     what, others = describe_missing(missing, cells)
     left = [cell for cell in cells if cell not in missing]
-    if typed.methods not in OPEN or (typed.methods != AUTO and not left):
+    if typed.methods not in NOT_NAMED or (typed.methods != AUTO and not left):
         raise BenchError(
             f"a benchmark needs the weights of its methods, {what}: fetch them elsewhere, give "
             f"source=FILE, or go on without: -P methods={others}"
@@ -204,7 +123,7 @@ def _leave_out(
     return dataclasses.replace(config, methods=",".join(names)), left, [note]
 
 
-def _measure(grid: _Grid, checked: Checked) -> dict[str, Speed]:
+def _measure(grid: Workload, checked: Checked) -> dict[str, Speed]:
     """The speed of every network that has something left to do, by its name."""
     speeds: dict[str, Speed] = {}
     # A training that learns says more than a model that is only applied.
@@ -226,7 +145,7 @@ def _measure(grid: _Grid, checked: Checked) -> dict[str, Speed]:
     return speeds
 
 
-def _count_line(grid: _Grid, checked: Checked) -> str:
+def _count_line(grid: Workload, checked: Checked) -> str:
     cells, trainings, evaluations = grid.cells, grid.trainings(), grid.evaluations()
     counts = {
         "method": len({cell.method.name for cell in cells}),
@@ -275,14 +194,14 @@ def _shorter_line(
 ) -> str:
     """The presets that take less time, each with its own."""
     device, found = _device_kind(typed), []
-    for name in (QUICK, EVENING, PAPER):
+    for name in PRESETS:
         named = dataclasses.replace(typed, preset=name)
         config = with_preset(named, device)
         cells = sources.had(make_grid(config, dataset), config)
         if typed.methods == AUTO and not cells:
             names = ",".join(methods_from_scratch(named, device))
             cells = make_grid(dataclasses.replace(config, methods=names), dataset)
-        other = _Grid(config, dataset, cells).seconds(speeds, Checked())
+        other = Workload(config, dataset, cells).seconds(speeds, Checked())
         if other < _MOST_SHARE * seconds:
             methods = first_names([*dict.fromkeys(cell.method.name for cell in cells)])
             found.append(f"-P preset={name} takes about {format_time(other)} ({methods})")
@@ -300,9 +219,9 @@ def format_time(seconds: float) -> str:
     """
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
-    if seconds < _HOUR_S:
+    if seconds < 3600:
         return f"{round(seconds / 60)} min"
-    if seconds < 48 * _HOUR_S:
+    if seconds < 48 * 3600:
         hours, minutes = divmod(round(seconds / 600) * 10, 60)
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{seconds / 24 / _HOUR_S:.2g} days"
+    return f"{seconds / 24 / 3600:.2g} days"
