@@ -109,6 +109,7 @@ def test_a_grid_on_two_workers_has_the_table_of_one_after_the_other(
     done = states(store, "finetune", "evaluate", "optimize")
     assert done == {
         ("finetune", "FINISHED"): 1,
+        ("finetune", "FAILED"): 1,
         ("evaluate", "FINISHED"): 1,
         ("optimize", "FINISHED"): 1,
     }
