@@ -12,6 +12,20 @@ class BenchError(Exception):
     """
 
 
+class MissingFileError(BenchError):
+    """A published file is not here and cannot be fetched.
+
+    Attributes:
+        model: What it belongs to.
+        files: Where each missing file is published, and the path at which it is looked for.
+    """
+
+    def __init__(self, message: str, *, model: str, files: tuple[tuple[str, str], ...]) -> None:
+        """Takes the line that is printed, and what others make of it."""
+        super().__init__(message)
+        self.model, self.files = model, files
+
+
 # What else an unknown row may be.
 OUTSIDE = ", or name the plugin that has it in BENCH_PLUGINS"
 

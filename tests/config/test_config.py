@@ -96,6 +96,8 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "cluster_profile",
             "dataset",
             "output",
+            "plan",
+            "preset",
             "resume",
             "stale_min",
             "trust_checkpoint",

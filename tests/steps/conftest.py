@@ -12,6 +12,7 @@ from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.training import FinetuneConfig
 from bench.inference.blends import Blend
 from bench.inference.symmetries import SYMMETRIES
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.search.candidates import best_by_area, best_of
 from bench.search.finalists import count_blend
 from bench.search.search import search_combinations
@@ -53,6 +54,18 @@ class Pipeline:
     on_val: str
     on_test: str
     compared: str
+
+
+@pytest.fixture(scope="session")
+def broken_source(tmp_path_factory) -> Path:
+    """A checkpoint whose description is sound and whose weights are another network's."""
+    path = tmp_path_factory.mktemp("broken") / "broken.safetensors"
+    arguments = {"in_channels": 1, "out_channels": 1, "depth": 4, "features": 2}
+    network = build_model("unet2d", arguments)
+    wrong = arguments | {"features": 4}
+    info = ModelInfo("unet2d", wrong, ("foreground",), "", 5.0, "section", 32, 16)
+    save_checkpoint(path, network, info)
+    return path
 
 
 @pytest.fixture(scope="session")

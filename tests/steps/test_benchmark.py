@@ -1,7 +1,9 @@
 import csv
 from dataclasses import replace
 
+import pooch
 import pytest
+import requests
 
 from bench.config.running import BenchmarkConfig
 from bench.errors import BenchError
@@ -16,6 +18,21 @@ def config(pipeline, tiny, tmp_path):
     )
 
 
+@pytest.fixture
+def no_internet(monkeypatch, tmp_path):
+    """An empty cache, and nothing to fill it from; counts what is asked for."""
+    asked = []
+
+    def retrieve(address, *_, **__):
+        asked.append(address)
+        raise requests.exceptions.ConnectionError("no route")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MICROSAM_CACHEDIR", str(tmp_path / "sam"))
+    return asked
+
+
 def runs_of(store):
     """All runs: id -> (step, status, parent, tags)."""
     return {
@@ -24,18 +41,21 @@ def runs_of(store):
     }
 
 
-def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_path, caplog):
+def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(
+    store, config, broken_source, tmp_path, caplog
+):
     grid = replace(
         config,
         methods="finetuned,scratch,scratch",
-        source="runs:/none",
+        source=str(broken_source),
         structures="mito",
         seeds="0,1,0",
     )
     with pytest.raises(BenchError) as error:
         benchmark(grid)
-    assert str(error.value).startswith("2 of 4 cells failed (finetuned mitochondria seed 0: no run")
-    assert "finetuned mitochondria seed 1: no run has the id 'none'" in str(error.value)
+    assert str(error.value).startswith(
+        "2 of 4 cells failed (finetuned mitochondria seed 0 and 1 more: the source must be the same"
+    )
 
     runs = runs_of(store)
     ((parent, tags),) = [(i, t) for i, t in runs.items() if t["bench.step"] == "benchmark"]
@@ -43,7 +63,9 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
     assert tags["bench.reason"] == str(error.value)
     children = {i: t for i, t in runs.items() if i != parent}
     assert {t["mlflow.parentRunId"] for t in children.values()} == {parent}
-    assert {t["status"] for t in children.values()} == {"FINISHED"}
+    failed = [t["bench.method"] for t in children.values() if t["status"] == "FAILED"]
+    assert failed == ["finetuned", "finetuned"]
+    children = {i: t for i, t in children.items() if t["status"] == "FINISHED"}
     steps = sorted((t["bench.step"], t.get("bench.seed", "")) for t in children.values())
     expected = [("evaluate", "0"), ("evaluate", "1"), ("finetune", "0"), ("finetune", "1")]
     assert steps == [("compare", ""), *expected, ("optimize", "0")]
@@ -56,7 +78,7 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(store, config, tmp_
     assert rows["scratch"]["dice"]
     assert float(rows["best_by_dice"]["dice"]) >= float(rows["scratch"]["dice"])
     assert (tmp_path / "out" / "best" / "mitochondria" / "recipe.json").is_file()
-    assert "no run has the id 'none'" in rows["finetuned"]["reason"]
+    assert "the source must be the same network" in rows["finetuned"]["reason"]
 
     # The same command again does only what is missing: here, nothing but the table.
     caplog.clear()
@@ -106,4 +128,92 @@ def test_an_unforeseen_error_is_its_cells_alone(store, config, monkeypatch, tmp_
 def test_a_grid_that_cannot_be_made_leaves_no_run(store, config, settings, message):
     with pytest.raises(BenchError, match=message):
         benchmark(replace(config, **settings))
+    assert runs_of(store) == {}
+
+
+def test_a_source_that_a_named_method_lacks_is_one_line_before_anything_runs(
+    store, config, no_internet
+):
+    grid = replace(config, methods="unadapted,finetuned,microsam_zero_shot,scratch", seeds="0,1,2")
+    with pytest.raises(BenchError) as error:
+        benchmark(grid)
+    line = str(error.value)
+    assert len(no_internet) == 2
+    assert line.startswith(
+        "a benchmark needs the weights of its methods, unadapted, finetuned start from vesicles_2d"
+    )
+    for part in ("synapse-net/models/vesicles_2d", "vit_b_em_organelles_decoder", "vit_b.pt at"):
+        assert line.count(part) == 1
+    assert line.endswith("go on without: -P methods=scratch")
+    assert len(line) < 1200
+    assert runs_of(store) == {}
+
+
+def test_methods_that_nobody_named_are_left_out_with_one_note(store, config, no_internet, caplog):
+    with pytest.raises(BenchError, match=r"-P methods=scratch,scratch_dice$"):
+        benchmark(replace(config, methods="all"))
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        benchmark(replace(config, structures="mito", optimize=False))
+    (note,) = [line for line in caplog.messages if line.startswith("left out: unadapted")]
+    assert note.endswith("The benchmark goes on with scratch, scratch_dice")
+    assert caplog.messages.count(note) == 1
+    (tags,) = [t for t in runs_of(store).values() if t["bench.step"] == "benchmark"]
+    assert tags["bench.warning"] == note
+    assert tags["status"] == "FINISHED"
+    done = {t["bench.method"] for t in runs_of(store).values() if t["bench.step"] == "evaluate"}
+    assert done == {"scratch", "scratch_dice"}
+
+
+def test_a_plan_says_what_would_be_done_and_leaves_no_run(store, config, caplog):
+    grid = replace(config, methods="scratch", structures="mito", seeds="0,1", plan=True)
+    with caplog.at_level("INFO"):
+        assert benchmark(grid) == ""
+    assert runs_of(store) == {}
+    first, time, disk = [line for line in caplog.messages if line.startswith("plan: ")]
+    assert first == (
+        "plan: 2 cells (2 seeds): 2 trainings, 0 of them finished before, and 2 evaluations, 0 of "
+        "them finished before"
+    )
+    assert "s on cpu in fp32 (measured now: unet2d: an iteration (batch 4, patch 32 px)" in time
+    assert "GB of disk" in disk
+    benchmark(replace(grid, seeds="0", plan=False))
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        benchmark(grid)
+    assert "2 trainings, 1 of them finished before, and 2 evaluations, 1 of" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        benchmark(replace(grid, seeds="0"))
+    # Nothing is left, so nothing is timed.
+    assert [line[:12] for line in caplog.messages if "plan" in line] == ["plan: 1 cell"]
+    assert "timing" not in caplog.text
+
+
+def test_a_setting_that_cannot_be_is_told_once_for_all_its_cells(store, config):
+    with pytest.raises(BenchError) as error:
+        benchmark(replace(config, methods="scratch,scratch_dice", seeds="0,1,2", labelled="1,9"))
+    assert str(error.value).startswith(
+        "all 24 cells must be able to run, 12 are not (scratch mitochondria labelled 9 seed 0 and "
+        "11 more: labelled must be at most the 3 training sections"
+    )
+    assert runs_of(store) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patch_px": 40}, "^patch_px must be a multiple of 16, received 40$"),
+        ({"device": "cuda:99"}, "^device must be auto, cpu or a GPU"),
+        (
+            {"domain_adapt": "iteration=3", "methods": "domain_adapted"},
+            "^unknown setting of Domain",
+        ),
+        ({"source": "runs:/none", "methods": "finetuned"}, "^no run has the id 'none'"),
+    ],
+)
+def test_what_stops_all_cells_is_said_as_it_is(store, config, settings, message):
+    grid = {"methods": "scratch", "seeds": "0,1"} | settings
+    with pytest.raises(BenchError, match=message):
+        benchmark(replace(config, **grid))
     assert runs_of(store) == {}

@@ -14,9 +14,9 @@ from bench.config.scoring import EvaluateConfig
 from bench.config.training import FinetuneConfig, MicrosamConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.steps.benchmark import make_grid
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
+from bench.steps.grid.grid import make_grid
 from bench.steps.training.data import TrainingData
 from bench.steps.training.sam import choose_areas
 from bench.structures import find_structure

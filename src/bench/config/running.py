@@ -13,6 +13,9 @@ from bench.config.settings import (
 from bench.config.training import TrainingConfig
 from bench.words import AUTO, NONE
 
+# Sizes of a benchmark, the smallest first.
+PRESETS = ("quick", "evening", "paper")
+
 
 @dataclass(frozen=True)
 class ClusterConfig(StepConfig):
@@ -41,8 +44,25 @@ class ClusterConfig(StepConfig):
 class BenchmarkConfig(ClusterConfig, TrainingConfig):
     """Settings of benchmark: a grid, and the settings of finetune for each of its cells."""
 
+    preset: str = setting(
+        AUTO,
+        "Size of the benchmark, for what is left auto: quick is minutes, evening hours, paper as "
+        "published; auto is paper (docs/presets.md).",
+        choices=(AUTO, *PRESETS),
+        identity=False,
+    )
+    plan: bool = setting(
+        False,
+        "Check everything, say what would be done and how long it takes, and stop.",
+        identity=False,
+    )
     methods: str = setting(
-        "all", "Rows of METHODS, comma-separated; all takes those of the first release."
+        AUTO,
+        "Rows of METHODS, comma-separated; all takes those of the first release; auto: those of "
+        "the preset whose weights are there, else its methods from random weights.",
+    )
+    iterations: int | None = setting(
+        None, "Training iterations; auto is the preset's, 5000 in paper.", minimum=1
     )
     labelled: str = setting(
         "all", "Annotated training sections used, comma-separated: 1,3,all is a learning curve."
@@ -54,7 +74,7 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         "none", "Settings of microsam for its stages: source=FILE,iterations=500."
     )
     structures: str = setting("all", "Structures, comma-separated; all takes the dataset's.")
-    seeds: str = setting("0", "Seeds, comma-separated.")
+    seeds: str = setting(AUTO, "Seeds, comma-separated; auto is the preset's, 0 in paper.")
     split: str = setting("test", "Split to score.", choices=("val", "test"))
     protocol: str = setting("data", "Post-processing, as in evaluate.", choices=("data", "paper"))
     augmentations: str = setting(

@@ -39,7 +39,6 @@ class TrainingConfig(StepConfig):
         "Weight of foreground in the focal term; auto: the paper's, or by frequency.",
         minimum=0,
     )
-    iterations: int = setting(5000, "Training iterations.", minimum=1)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
@@ -80,6 +79,7 @@ class FinetuneConfig(TrainingConfig):
 
     structure: str = setting("mitochondria", "Structure to learn; aliases such as mito work.")
     method: str = setting(AUTO, "Row of METHODS; auto finds it from source and loss.")
+    iterations: int = setting(5000, "Training iterations.", minimum=1)
     seed: int = setting(0, "Random seed.", minimum=0)
     labelled: int | None = setting(None, _LABELLED, minimum=1)
 

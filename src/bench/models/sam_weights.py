@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, MissingFileError, unknown_name
 from bench.models.pickles import read_inert, read_trusted
 from bench.models.sam import DECODER, SAM, merge_lora
 
@@ -97,6 +97,20 @@ def read_published(name: str, table: Mapping[str, Any] = PUBLISHED) -> dict[str,
     Raises:
         BenchError: If there is none of this name, or it cannot be had.
     """
+    paths = fetch_published(name, table)
+    content = read_inert(paths[0])
+    content = dict(content) if "model_state" in content else {"model_state": content}
+    if len(paths) > 1:
+        content["decoder_state"] = read_inert(paths[1])
+    return _name_tensors(paths[0], content)
+
+
+def fetch_published(name: str, table: Mapping[str, Any] = PUBLISHED) -> list[Path]:
+    """Returns the paths of a published model's files, each fetched if it is not there yet.
+
+    Raises:
+        BenchError: If there is none of this name, or it cannot be had.
+    """
     if name.startswith("vit_t"):
         raise BenchError(
             f"source {name} has an image encoder of MobileSAM, which is not on the package index: "
@@ -104,13 +118,7 @@ def read_published(name: str, table: Mapping[str, Any] = PUBLISHED) -> dict[str,
         )
     if name not in table:
         raise unknown_name("SAM", name, table)
-    files = table[name]
-    paths = [_fetch_file(name, file, cache_folder()) for file in files]
-    content = read_inert(paths[0])
-    content = dict(content) if "model_state" in content else {"model_state": content}
-    if len(paths) > 1:
-        content["decoder_state"] = read_inert(paths[1])
-    return _name_tensors(paths[0], content)
+    return [_fetch_file(name, file, cache_folder()) for file in table[name]]
 
 
 def _fetch_file(model: str, file: PublishedFile, folder: Path) -> Path:
@@ -134,9 +142,12 @@ def _fetch_file(model: str, file: PublishedFile, folder: Path) -> Path:
     # requests' exceptions are OSErrors; a wrong hash is a ValueError.
     except (OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
-        raise BenchError(
+        others = (one for one in PUBLISHED.get(model, ()) if not (folder / one.name).exists())
+        raise MissingFileError(
             f"model {model} needs the file {file.address} (xxh128 {file.digest}), which cannot be "
-            f"fetched ({reason}): put it at {path}, or give source=FILE of a SAM checkpoint"
+            f"fetched ({reason}): put it at {path}, or give source=FILE of a SAM checkpoint",
+            model=model,
+            files=tuple((one.address, str(folder / one.name)) for one in others),
         ) from error
     return path
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.hashing import file_sha256
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, MissingFileError, unknown_name
 
 log = logging.getLogger(__name__)
 
@@ -203,9 +203,11 @@ def _download(model: PublishedModel, path: Path) -> None:
             model.address, model.sha256, fname=path.name, path=path.parent, downloader=fetch
         )
     except RequestException as error:
-        raise BenchError(
+        raise MissingFileError(
             f"{model.name} must be fetched from {model.address}, which cannot be reached "
-            f"({type(error).__name__}): {_remedy_without_network(model, path)}"
+            f"({type(error).__name__}): {_remedy_without_network(model, path)}",
+            model=model.name,
+            files=((model.address, str(path)),),
         ) from error
     size_mb = path.stat().st_size / 1e6
     log.info("fetched %s: %.1f MB in %.0f s", model.name, size_mb, time.monotonic() - start)

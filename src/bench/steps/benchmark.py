@@ -1,7 +1,6 @@
 """The grid: every method on every structure with every seed, then the table."""
 
 import dataclasses
-import itertools
 import logging
 from pathlib import Path
 
@@ -11,16 +10,13 @@ from bench.config.scoring import CompareConfig
 from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import FIRST_RELEASE, find_method
-from bench.models.networks import find_trainable
-from bench.postprocess.segmentation import paper_settings
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
+from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
+from bench.steps.grid.plan import Plan, make_plan
 from bench.steps.training.data import describe_run
-from bench.steps.training.source import source_of
-from bench.structures import find_structures, split_names
-from bench.tracking.opening import open_run
+from bench.tracking.opening import name_adopted, open_run
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.ownership.stale import reap
 from bench.tracking.queries import Cell
@@ -30,14 +26,13 @@ from bench.words import NONE
 
 log = logging.getLogger(__name__)
 
-_ALL = "all"
-
 
 def benchmark(config: BenchmarkConfig) -> str:
-    """Runs the grid and returns the id of the parent run.
+    """Runs the grid and returns the id of the parent run, empty where only the plan is wanted.
 
-    A cell that was finished before is reused, one whose process is gone is resumed; one that fails
-    does not stop the others.
+    Everything that the cells need is checked before the first of them runs. A cell that was
+    finished before is reused, one whose process is gone is resumed; one that fails does not stop
+    the others.
 
     Raises:
         BenchError: If the grid cannot be made, or, at the end, if a cell failed.
@@ -48,14 +43,26 @@ def benchmark(config: BenchmarkConfig) -> str:
     dataset.sections(config.split)
     check_metric(config.metric)
     check_output(Path(config.output))
-    cells = make_grid(config, dataset)
     cluster = choose_cluster(config.cluster, config.workers, config.device)
-    config = dataclasses.replace(config, cluster=cluster)
+    plan = make_plan(dataclasses.replace(config, cluster=cluster), dataset, store)
+    for line in plan.notes:
+        log.warning("%s", line)
+    for line in plan.lines:
+        log.info("plan: %s", line)
+    if config.plan:
+        name_adopted("benchmark")
+        return ""
     reap(store)
-    digest = dataset.content_hash
+    return _run_plan(plan, dataset, store)
+
+
+def _run_plan(plan: Plan, dataset: PreparedDataset, store: Store) -> str:
+    cells, config, digest = plan.cells, plan.config, dataset.content_hash
     identity = Identity("benchmark", config.identity(), {}, dataset=digest)
     with open_run(store, identity, reuse=False) as run:
         describe_run(run, dataset, vars(config), config.split)
+        run.keep_warnings(plan.notes)
+        run.log_text("\n".join([*plan.lines, *plan.notes, ""]), "plan.txt")
         failures = _run_grid(cells, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(
@@ -71,54 +78,11 @@ def benchmark(config: BenchmarkConfig) -> str:
             }
             compare(table, store, run.id, reasons)
         if failures:
-            named = "; ".join(f"{cell}: {reason}" for cell, reason in failures.items())
             raise BenchError(
-                f"{len(failures)} of {len(cells)} cells failed ({named}): "
+                f"{len(failures)} of {len(cells)} cells failed ({describe_causes(failures)}): "
                 "mend the cause, the same command then does only what is missing"
             )
     return run.id
-
-
-def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCell]:
-    """The cells of a config.
-
-    A method without a seed has one cell for all seeds; one that learns from no annotation, one
-    for all numbers of labelled sections.
-
-    Raises:
-        BenchError: If a name is unknown, a structure is not in the dataset or not in the paper
-            whose protocol is wanted, a method's step cannot train its network, or nothing is named.
-    """
-    named = FIRST_RELEASE if config.methods == _ALL else split_names(config.methods)
-    methods = [find_method(name) for name in dict.fromkeys(named)]
-    for method in methods:
-        if method.step:
-            find_trainable(method.network, method.step)
-    structures = find_structures(config.structures, dataset.structures)
-    for structure in structures:
-        dataset.instances(config.split, structure.name)
-        source_of(structure.name, config.source, dataset.structures)
-        if config.protocol == "paper":
-            paper_settings(structure)
-    seeds, labelled = split_names(config.seeds), split_names(config.labelled)
-    if not (methods and seeds and all(seed.isdecimal() for seed in seeds)):
-        raise BenchError(
-            "a benchmark needs methods, and seeds that are whole numbers, received "
-            f"methods={config.methods!r} and seeds={config.seeds!r}"
-        )
-    if not (labelled and all(number == _ALL or number.isdecimal() for number in labelled)):
-        raise BenchError(
-            "labelled must be numbers of annotated training sections, or all, received "
-            f"{config.labelled!r}"
-        )
-    numbers = [None if number == _ALL else int(number) for number in labelled]
-    grid = [
-        GridCell(method, structure, seed if method.seeded else 0, number if method.learns else None)
-        for structure, method, number, seed in itertools.product(
-            structures, methods, numbers, [int(seed) for seed in seeds]
-        )
-    ]
-    return list(dict.fromkeys(grid))
 
 
 def _run_grid(

@@ -80,8 +80,8 @@ def domain_adapt(
         BenchError: If the settings, the dataset, the images or the source do not fit together.
     """
     store = store or open_store()
-    task = _resolve_task(config, store)
-    run = open_run(store, _identify(task), parent=parent)
+    task = resolve_adaptation(config, store)
+    run = open_run(store, identify_adaptation(task), parent=parent)
     if run.reused:
         return run.id
     with run:
@@ -91,7 +91,8 @@ def domain_adapt(
     return run.id
 
 
-def _resolve_task(config: DomainAdaptConfig, store: Store) -> _Task:
+def resolve_adaptation(config: DomainAdaptConfig, store: Store) -> _Task:
+    """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
     method = _choose_method(config)
@@ -134,7 +135,8 @@ def _choose_method(config: DomainAdaptConfig) -> Method:
     return next(row for row in rows if (row.confidence is not None) == given)
 
 
-def _identify(task: _Task) -> Identity:
+def identify_adaptation(task: _Task) -> Identity:
+    """What the run of a task is."""
     settings = task.config.identity(_resolved_settings(task))
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source"):

@@ -66,7 +66,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     task = resolve_task(config, store)
-    run = open_run(store, _identify(task), parent=parent)
+    run = open_run(store, identify_evaluation(task), parent=parent)
     if run.reused:
         return run.id
     with run, scratch_folder() as folder:
@@ -170,7 +170,8 @@ def _make_recipe(
     )
 
 
-def _identify(task: _Task) -> Identity:
+def identify_evaluation(task: _Task) -> Identity:
+    """What the run of a task is."""
     return Identity(
         step="evaluate",
         settings={

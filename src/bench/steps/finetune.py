@@ -73,9 +73,8 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         BenchError: If the settings, the dataset or the source do not fit together.
     """
     store = store or open_store()
-    task = _resolve_task(config, store)
-    with_source = {"source": task.source.sha256}
-    run = open_run(store, _identify(task, with_source), parent=parent)
+    task = resolve_finetune(config, store)
+    run = open_run(store, identify_finetune(task), parent=parent)
     if run.reused:
         return run.id
     with run:
@@ -95,7 +94,8 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def _resolve_task(config: FinetuneConfig, store: Store) -> _Task:
+def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
+    """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
     method, given = choose_method(config.method, source=given, loss=config.loss)
@@ -176,7 +176,8 @@ def _describe_model(
     )
 
 
-def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
+def identify_finetune(task: _Task) -> Identity:
+    """What the run of a task is."""
     settings = task.config.identity(_resolved_settings(task))
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
@@ -186,7 +187,7 @@ def _identify(task: _Task, inputs: dict[str, str]) -> Identity:
     return Identity(
         step="finetune",
         settings=settings | {"outputs": task.method.outputs},
-        inputs=inputs,
+        inputs={"source": task.source.sha256},
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
@@ -238,7 +239,7 @@ def _train_task(task: _Task, run: Run) -> Progress:
     measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
     feed = PatchFeed(
-        task.data.train(), _patch_settings(config), task.compute.device, task.method.outputs
+        task.data.train(), patch_settings(config), task.compute.device, task.method.outputs
     )
     loss = make_loss(
         config.loss, gamma=config.focal_gamma, foreground_weight=task.foreground_weight
@@ -294,7 +295,8 @@ def _start_network(task: _Task, run: Run) -> torch.nn.Module:
     return network
 
 
-def _patch_settings(config: FinetuneConfig) -> PatchSettings:
+def patch_settings(config: FinetuneConfig) -> PatchSettings:
+    """How the patches of a training are drawn."""
     assert config.patch_px is not None
     return PatchSettings(
         patch_px=config.patch_px,

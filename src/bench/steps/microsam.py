@@ -81,12 +81,12 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     task = resolve_microsam(config, store)
-    run = open_run(store, _identify(task), parent=parent)
+    run = open_run(store, identify_microsam(task), parent=parent)
     if run.reused:
         return run.id
     with run:
         torch.manual_seed(config.seed)
-        network, info = _start_network(task)
+        network, info = start_sam(task)
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
@@ -135,9 +135,9 @@ def _choose_method(config: MicrosamConfig) -> Method:
     return method
 
 
-def _identify(task: _Task) -> Identity:
+def identify_microsam(task: _Task) -> Identity:
     """The identity of the run; without training, its settings are no part of it."""
-    settings = task.config.identity(vars(_sam_loop_settings(task.config)))
+    settings = task.config.identity(vars(sam_loop_settings(task.config)))
     # Said beside the settings, or by the hash of the source.
     elsewhere = ("method", "structure", "seed", "source", "labelled")
     trained = task.config.mode == _FINETUNE
@@ -156,7 +156,8 @@ def _identify(task: _Task) -> Identity:
     )
 
 
-def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
+def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
+    """Builds the network with the source's weights, and says what the model will be."""
     config = task.config
     network, arguments = load_sam(task.source.read())
     low, high = choose_areas(config, task.structure, task.data)
@@ -192,7 +193,7 @@ def _start_network(task: _Task) -> tuple[SamNetwork, ModelInfo]:
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     settings: dict[str, object] = dataclasses.asdict(task.config)
     if task.config.mode == _FINETUNE:
-        settings |= vars(_sam_loop_settings(task.config))
+        settings |= vars(sam_loop_settings(task.config))
     else:
         settings = {n: v for n, v in settings.items() if n not in _TRAINING_SETTINGS}
     return settings | {
@@ -209,7 +210,8 @@ def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     }
 
 
-def _sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
+def sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
+    """Resolves the settings of the loop that may still be ``auto``."""
     assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
@@ -260,7 +262,7 @@ def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo
 
 
 def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
-    config, settings = task.config, _sam_loop_settings(task.config)
+    config, settings = task.config, sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)

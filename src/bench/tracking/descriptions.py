@@ -84,6 +84,7 @@ MADE_BY_MLFLOW = {
         "Small source models, written to the folder that the parameters name; their trainings are "
         "runs of their own."
     ),
+    "benchmark": "A plan of a benchmark: nothing was run.",
 }
 
 

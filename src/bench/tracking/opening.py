@@ -125,6 +125,12 @@ def _clear_work(work: Path) -> None:
             path.unlink()
 
 
+def finished_run(store: Store, identity: Identity) -> str:
+    """Id of the run of an identity that open_run would reuse; empty if there is none."""
+    found = _find_same(store, identity.fingerprint())
+    return str(found.info.run_id) if found and found.info.status == "FINISHED" else ""
+
+
 def _find_same(store: Store, fingerprint: str) -> MlflowRun | None:
     """The finished run of a fingerprint, else the newest unfinished one, else None."""
     runs = store.client.search_runs(

@@ -13,8 +13,9 @@ import pytest
 
 from bench.config.running import BenchmarkConfig
 from bench.dataset.prepared import PreparedDataset
-from bench.steps.benchmark import benchmark, make_grid
+from bench.steps.benchmark import benchmark
 from bench.steps.grid.graph import grid_tasks
+from bench.steps.grid.grid import make_grid
 
 PROJECT = Path(__file__).parents[3]
 ENTRY = PROJECT / "entrypoints" / "benchmark.py"
@@ -97,16 +98,18 @@ def wait_for(condition, process, log):
 
 
 def test_a_grid_on_two_workers_has_the_table_of_one_after_the_other(
-    store, config, start, tmp_path, make_store, use_store
+    store, config, start, tmp_path, broken_source
 ):
-    grid = {"methods": "scratch,finetuned", "structures": "mito", "source": "runs:/none"}
+    grid = {"methods": "scratch,finetuned", "structures": "mito", "source": broken_source}
     log = tmp_path / "two.log"
     assert start("two", **grid).wait() == 2, log.read_text()
     (error,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
-    assert error.startswith("error: 1 of 2 cells failed (finetuned mitochondria seed 0: no run has")
+    start_of = "error: 1 of 2 cells failed (finetuned mitochondria seed 0: the source must be the"
+    assert error.startswith(start_of)
     done = states(store, "finetune", "evaluate", "optimize")
     assert done == {
         ("finetune", "FINISHED"): 1,
+        ("finetune", "FAILED"): 1,
         ("evaluate", "FINISHED"): 1,
         ("optimize", "FINISHED"): 1,
     }

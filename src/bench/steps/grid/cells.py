@@ -25,6 +25,7 @@ from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
 _Config = TypeVar("_Config", bound=StepConfig)
+ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig
 # Settings that every stage shares with the benchmark, whatever else it is given.
 _SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
 log = logging.getLogger(__name__)
@@ -77,6 +78,24 @@ def evaluate_cell(
     Returns:
         Ids of the evaluations' runs, by split.
     """
+    if cell.method.step and not model:
+        model = make_model(cell, config, store, parent)
+    return {
+        split: evaluate(settings, store, parent)
+        for split, settings in evaluation_configs(cell, config, model).items()
+    }
+
+
+def evaluation_configs(
+    cell: GridCell, config: BenchmarkConfig, model: str | None
+) -> dict[str, EvaluateConfig]:
+    """The settings of a cell's evaluations, by split.
+
+    Args:
+        cell: The cell.
+        config: The settings of the benchmark.
+        model: Id of the run that has the model, where the cell's method makes one.
+    """
     has_instances = find_network(cell.method.network).finds_instances
     settings: dict[str, Any] = {
         "dataset": config.dataset,
@@ -87,7 +106,7 @@ def evaluate_cell(
         "trust_checkpoint": config.trust_checkpoint,
     }
     if cell.method.step:
-        settings["run_id"] = model or make_model(cell, config, store, parent)
+        settings["run_id"] = model
     else:
         settings |= {
             "method": cell.method.name,
@@ -95,37 +114,54 @@ def evaluate_cell(
             "source": config.source,
         }
     splits = (config.split, "val") if config.optimize else (config.split,)
-    return {
-        split: evaluate(EvaluateConfig(**settings, split=split), store, parent)
-        for split in dict.fromkeys(splits)
-    }
+    return {split: EvaluateConfig(**settings, split=split) for split in dict.fromkeys(splits)}
 
 
 def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: str) -> str:
     """Runs the stages of the cell's method; returns the id of the run that has the model."""
+    source = None
+    if cell.adaptation:
+        source = f"runs:/{make_model(cell.adaptation, config, store, parent)}"
+    settings = model_config(cell, config, source)
+    if isinstance(settings, DomainAdaptConfig):
+        return domain_adapt(settings, store, parent)
+    if isinstance(settings, MicrosamConfig):
+        return microsam(settings, store, parent)
+    return finetune(settings, store, parent)
+
+
+def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = None) -> ModelConfig:
+    """The settings of the last step that makes a cell's model.
+
+    Args:
+        cell: The cell.
+        config: The settings of the benchmark.
+        source: The adapted model that the cell starts from; None for what the settings say.
+
+    Raises:
+        BenchError: If the settings of a stage are none of its step's.
+    """
     method = cell.method
     own: dict[str, Any] = {
         "method": method.name,
         "structure": cell.structure.name,
         "seed": cell.seed,
-        "source": config.source,
+        "source": source or config.source,
     }
     if method.step == "domain_adapt":
         own["confidence"] = method.confidence
         own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
-        return domain_adapt(_stage_config(DomainAdaptConfig, config, own), store, parent)
+        return _stage_config(DomainAdaptConfig, config, own)
     if method.step == "microsam":
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
-        return microsam(_stage_config(MicrosamConfig, config, own), store, parent)
-    if cell.adaptation:
-        own["source"] = f"runs:/{make_model(cell.adaptation, config, store, parent)}"
+        return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
     shared = {name: getattr(config, name) for name in names - {"labelled"}}
     own |= {"source": AUTO} if method.start == RANDOM else {}
-    return finetune(FinetuneConfig(**shared | own | {"labelled": cell.labelled}), store, parent)
+    return FinetuneConfig(**shared | own | {"labelled": cell.labelled})
 
 
 def _stage_config(

@@ -34,6 +34,8 @@ _PASSING = (
     *("REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
 )
 _PASSING_STATUS = 500
+# What mlflow makes of a row that is there already.
+_REFUSED = "BAD_REQUEST"
 _PASSING_ERRNO = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETUNREACH, errno.EHOSTUNREACH),
@@ -91,9 +93,24 @@ def send(client: MlflowClient, run_id: str, write: Write) -> None:
         elif kind == _INPUTS:
             tag = InputTag("mlflow.data.context", write["context"])
             datasets = [DatasetInput(Dataset(**one), [tag]) for one in write["datasets"]]
-            client.log_inputs(run_id, datasets)
+            _log_inputs(client, run_id, datasets)
         else:
             client.set_terminated(run_id, write["status"], write["at"])
+
+
+def _log_inputs(client: MlflowClient, run_id: str, datasets: list[DatasetInput]) -> None:
+    """Logs datasets, also where another run logs one of them for the first time just now.
+
+    mlflow looks whether a dataset is known and adds it if not, so that the slower of two gets
+    BAD_REQUEST from the database. Each dataset can be new only once: as many attempts fail at most.
+    """
+    for left in reversed(range(len(datasets) + 1)):
+        try:
+            client.log_inputs(run_id, datasets)
+            return
+        except MlflowException as error:
+            if not left or error.error_code != _REFUSED:
+                raise
 
 
 def may_pass(error: Exception) -> bool:

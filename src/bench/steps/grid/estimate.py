@@ -1,0 +1,127 @@
+"""The work of a grid, and the time and disk that it takes at a measured speed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.config.running import BenchmarkConfig
+from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.inference.symmetries import find_augmentations
+from bench.steps.grid.cells import GridCell, evaluation_configs, model_config
+from bench.steps.grid.checks import Checked
+from bench.steps.grid.measure import Speed
+from bench.steps.microsam import sam_loop_settings
+from bench.steps.training.data import loop_settings, with_defaults
+from bench.training.loop import LoopSettings
+
+# A mean teacher's own forward pass, beside the three that a step of its student takes.
+_WITH_TEACHER = 4 / 3
+# Windows of a validation of a SAM; predictions of the whole split to choose a tile.
+_SAM_WINDOWS, _CHOICES = 4, 3
+# Of a parameter: in the best and the last checkpoint; in the state, with the optimiser's moments.
+_CHECKPOINTS_BYTES, _STATE_BYTES = 8, 12
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What there is to do.
+
+    Attributes:
+        config: The settings of the benchmark, resolved.
+        dataset: The prepared dataset.
+        cells: The cells.
+    """
+
+    config: BenchmarkConfig
+    dataset: PreparedDataset
+    cells: list[GridCell]
+
+    def trainings(self) -> list[GridCell]:
+        """The cells whose model is made, adaptations included, each once."""
+        made = [c for cell in self.cells for c in (cell.adaptation, cell) if c and c.method.step]
+        return list(dict.fromkeys(made))
+
+    def evaluations(self) -> list[tuple[GridCell, str]]:
+        """The cells and the splits on which each is scored."""
+        return [(c, split) for c in self.cells for split in evaluation_configs(c, self.config, "")]
+
+    def seconds(self, speeds: Mapping[str, Speed], checked: Checked) -> float:
+        """Seconds of all that is not finished; networks without a speed count as none.
+
+        Args:
+            speeds: Of the networks, by name.
+            checked: What is finished.
+        """
+        trainings = [
+            self._training_s(cell, speeds[cell.method.network])
+            for cell in self.trainings()
+            if cell not in checked.models and cell.method.network in speeds
+        ]
+        evaluations = [
+            self._maps(cell, split) * self._split_s(split, speeds[cell.method.network])
+            for cell, split in self.evaluations()
+            if (cell, split) not in checked.evaluations and cell.method.network in speeds
+        ]
+        return sum(trainings) + sum(evaluations)
+
+    def disk_bytes(self, speeds: Mapping[str, Speed], checked: Checked) -> float:
+        """Bytes of what is kept at most, and of the state of one training that goes on."""
+        sizes = [
+            speeds[cell.method.network].parameters
+            for cell in self.trainings()
+            if cell not in checked.models and cell.method.network in speeds
+        ]
+        maps = sum(
+            self._maps(cell, split) * len(cell.method.outputs) * self._pixels(split)
+            for cell, split in self.evaluations()
+            if (cell, split) not in checked.evaluations
+        )
+        return _CHECKPOINTS_BYTES * sum(sizes) + _STATE_BYTES * max(sizes, default=0) + maps
+
+    def _training_s(self, cell: GridCell, speed: Speed) -> float:
+        settings = with_defaults(model_config(cell, self.config), cell.method)
+        if isinstance(settings, MicrosamConfig):
+            windows_s = _SAM_WINDOWS * speed.tile_s
+            if settings.mode != "finetune":
+                return windows_s
+            share = settings.batch_size / max(1, speed.batch_size)
+            loop = sam_loop_settings(settings)
+            return loop.iterations * share * speed.iteration_s + _epochs(loop) * windows_s
+        loop = loop_settings(settings)
+        validations = _epochs(loop) + _other_validations(settings, cell)
+        validation_s = validations * self._split_s("val", speed)
+        return loop.iterations * _iteration_s(settings, speed) + validation_s
+
+    def _maps(self, cell: GridCell, split: str) -> int:
+        """Predictions of every section in an evaluation."""
+        settings = evaluation_configs(cell, self.config, "")[split]
+        return len(find_augmentations(settings.augmentations))
+
+    def _split_s(self, split: str, speed: Speed) -> float:
+        """Seconds of a prediction of a split."""
+        shapes = [self.dataset.shape(name) for name in self.dataset.sections(split)]
+        return speed.count_tiles(shapes, self.dataset.pixel_size_nm) * speed.tile_s
+
+    def _pixels(self, split: str) -> int:
+        return sum(y * x for y, x in map(self.dataset.shape, self.dataset.sections(split)))
+
+
+def _iteration_s(settings: FinetuneConfig | DomainAdaptConfig, speed: Speed) -> float:
+    """Seconds of an iteration, by its pixels."""
+    patch_px = settings.patch_px or speed.network().fit_patch(None, speed.info.arguments)
+    share = settings.batch_size * patch_px**2 / max(1, speed.batch_size * speed.patch_px**2)
+    teacher = _WITH_TEACHER if isinstance(settings, DomainAdaptConfig) else 1.0
+    return share * teacher * speed.iteration_s
+
+
+def _other_validations(settings: FinetuneConfig | DomainAdaptConfig, cell: GridCell) -> int:
+    """Predictions of the validation split beside those of the epochs."""
+    if isinstance(settings, DomainAdaptConfig):
+        return 1
+    if settings.tile_px is None and settings.halo_px is None:
+        return _CHOICES
+    return int("boundary" in cell.method.outputs)
+
+
+def _epochs(loop: LoopSettings) -> int:
+    return -(-loop.iterations // loop.epoch_iterations)

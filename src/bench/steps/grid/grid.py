@@ -1,0 +1,61 @@
+"""The cells of a benchmark: methods x structures x numbers of labelled sections x seeds."""
+
+import itertools
+
+from bench.config.running import BenchmarkConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.methods import FIRST_RELEASE, find_method
+from bench.models.networks import find_trainable
+from bench.postprocess.segmentation import paper_settings
+from bench.steps.grid.cells import GridCell
+from bench.steps.training.source import source_of
+from bench.structures import find_structures, split_names
+from bench.words import AUTO
+
+_ALL = "all"
+# Methods that are not named one by one: those that cannot be had are left out.
+NOT_NAMED = (AUTO, _ALL)
+
+
+def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCell]:
+    """The cells of a config.
+
+    A method without a seed has one cell for all seeds; one that learns from no annotation, one
+    for all numbers of labelled sections.
+
+    Raises:
+        BenchError: If a name is unknown, a structure is not in the dataset or not in the paper
+            whose protocol is wanted, a method's step cannot train its network, or nothing is named.
+    """
+    named = FIRST_RELEASE if config.methods in NOT_NAMED else split_names(config.methods)
+    methods = [find_method(name) for name in dict.fromkeys(named)]
+    for method in methods:
+        if method.step:
+            find_trainable(method.network, method.step)
+    structures = find_structures(config.structures, dataset.structures)
+    for structure in structures:
+        dataset.instances(config.split, structure.name)
+        source_of(structure.name, config.source, dataset.structures)
+        if config.protocol == "paper":
+            paper_settings(structure)
+    seeds = split_names("0" if config.seeds == AUTO else config.seeds)
+    labelled = split_names(config.labelled)
+    if not (methods and seeds and all(seed.isdecimal() for seed in seeds)):
+        raise BenchError(
+            "a benchmark needs methods, and seeds that are whole numbers, received "
+            f"methods={config.methods!r} and seeds={config.seeds!r}"
+        )
+    if not (labelled and all(number == _ALL or number.isdecimal() for number in labelled)):
+        raise BenchError(
+            "labelled must be numbers of annotated training sections, or all, received "
+            f"{config.labelled!r}"
+        )
+    numbers = [None if number == _ALL else int(number) for number in labelled]
+    grid = [
+        GridCell(method, structure, seed if method.seeded else 0, number if method.learns else None)
+        for structure, method, number, seed in itertools.product(
+            structures, methods, numbers, [int(seed) for seed in seeds]
+        )
+    ]
+    return list(dict.fromkeys(grid))
