@@ -66,7 +66,7 @@ def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "prepare"
     assert run.data.tags["bench.step"] == "prepare"
-    assert run.data.params["cfg.structures"] == "mito"
+    assert run.data.params["structures"] == "mito"
     assert len(store.client.search_runs([store.experiment_id])) == 1
 
 

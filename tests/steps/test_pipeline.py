@@ -26,7 +26,7 @@ from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.prepare import prepare
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 
 @pytest.fixture
@@ -87,21 +87,21 @@ def test_the_dataset_is_an_input(pipeline, run_of, name, context):
     assert [tag.value for tag in logged.tags] == [context]
 
 
-def test_parameters_are_the_resolved_settings(run_of):
-    trained = run_of("trained").data.params
-    assert trained["cfg.method"] == "scratch"
-    assert trained["cfg.source"] == "random"
-    assert trained["cfg.loss"] == "focal_dice"
-    assert trained["cfg.foreground_weight"] == "5.0"
-    assert trained["cfg.checkpoint_iterations"] == "20"
-    assert trained["cfg.device"] == "cpu"
-    assert trained["cfg.pixel_size_nm"] == "5.0"
+def test_all_settings_are_kept_as_they_were_resolved(pipeline):
+    trained = read_settings(pipeline.store, pipeline.trained)
+    assert trained["method"] == "scratch"
+    assert trained["source"] == "random"
+    assert trained["loss"] == "focal_dice"
+    assert trained["foreground_weight"] == "5.0"
+    assert trained["checkpoint_iterations"] == "20"
+    assert trained["device"] == "cpu"
+    assert trained["pixel_size_nm"] == "5.0"
     assert "auto" not in trained.values()
-    on_val = run_of("on_val").data.params
-    assert on_val["cfg.tile_px"] == "32"
-    assert "annotated instances in 3 training sections" in on_val["cfg.postprocess_origin"]
-    on_test = run_of("on_test").data.params
-    assert "Set by the user: opening_radius_px, min_area_px." in on_test["cfg.postprocess_origin"]
+    on_val = read_settings(pipeline.store, pipeline.on_val)
+    assert on_val["tile_px"] == "32"
+    assert "annotated instances in 3 training sections" in on_val["postprocess_origin"]
+    on_test = read_settings(pipeline.store, pipeline.on_test)
+    assert "Set by the user: opening_radius_px, min_area_px." in on_test["postprocess_origin"]
 
 
 def test_prepare_describes_the_dataset(pipeline, run_of, files_of, artifact):

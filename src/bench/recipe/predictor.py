@@ -25,6 +25,7 @@ from bench.inference.symmetries import SYMMETRIES, find_symmetries
 from bench.inference.tile_store import blend_maps, has_maps, store_maps
 from bench.metrics.curves import TOP_LEVEL
 from bench.models.checkpoint import ModelInfo, load_info
+from bench.models.grey_values import GREY, GreyValues, find_contrast_warnings
 from bench.recipe.recipe import Recipe
 
 # Pixel sizes that differ by more are reported: one of them is probably wrong.
@@ -194,8 +195,19 @@ def find_scale_warnings(
         f"a factor over {_REPORTED_FACTOR}: {remedy}"
         for size in sorted(set(sizes))
         for model_nm in trained
-        if not 1 / _REPORTED_FACTOR <= size / model_nm <= _REPORTED_FACTOR
+        if is_far(size, model_nm)
     ]
+
+
+def is_far(size_nm: float, other_nm: float) -> bool:
+    """Whether two pixel sizes differ by so much that one of them is probably wrong."""
+    return not 1 / _REPORTED_FACTOR <= size_nm / other_nm <= _REPORTED_FACTOR
+
+
+def grey_values_of(infos: Iterable[ModelInfo]) -> tuple[GreyValues, ...]:
+    """The grey values that models were trained on, of those that say it."""
+    stored = [info.training[GREY] for info in infos if GREY in info.training]
+    return tuple(dict.fromkeys(GreyValues(**values) for values in stored))
 
 
 def segment_array(
@@ -218,11 +230,11 @@ def segment_array(
     """
     images = _check_images(np.asarray(images))
     _check_size(pixel_size_nm)
-    for warning in _find_warnings(predictor, pixel_size_nm):
+    sections = images if images.ndim == 3 else images[None]
+    for warning in _find_warnings(predictor, sections, pixel_size_nm):
         log.warning("warning: %s", warning)
     instances = np.empty(images.shape, dtype=np.int32)
     probability = np.empty(images.shape, dtype=np.float32)
-    sections = images if images.ndim == 3 else images[None]
     for number, raw in enumerate(sections):
         place = number if images.ndim == 3 else ...
         with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
@@ -233,14 +245,16 @@ def segment_array(
     return {"instances": instances, "probability": probability}
 
 
-def _find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> list[str]:
+def _find_warnings(
+    predictor: RecipePredictor, sections: np.ndarray, pixel_size_nm: float | None
+) -> list[str]:
+    named = ((f"image {number}", raw) for number, raw in enumerate(sections))
+    contrast = find_contrast_warnings(grey_values_of(predictor.infos), named)
     if pixel_size_nm is None:
-        return [
-            "the pixel size is unknown, so images are fed as they are: give "
-            'params={"pixel_size_nm": ...}'
-        ]
+        unknown = "the pixel size is unknown, so images are fed as they are: give "
+        return [unknown + 'params={"pixel_size_nm": ...}', *contrast]
     rescale = predictor.recipe.rescale
-    return find_scale_warnings(predictor.infos, [pixel_size_nm], rescale=rescale)
+    return find_scale_warnings(predictor.infos, [pixel_size_nm], rescale=rescale) + contrast
 
 
 def _check_size(pixel_size_nm: float | None) -> None:

@@ -55,7 +55,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     digest = dataset.content_hash
     identity = Identity("benchmark", config.identity(), {}, dataset=digest)
     with open_run(store, identity, reuse=False) as run:
-        describe_run(run, dataset, vars(config), config.split)
+        describe_run(run, dataset, config, vars(config), config.split)
         failures = _run_grid(cells, config, store, run)
         if len(failures) < len(cells):
             table = CompareConfig(

@@ -143,7 +143,7 @@ def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
     inputs = {"experiment": scope.experiment}
     identity = Identity("compare", scope.config.identity(), inputs, dataset=scope.digest)
     with open_run(scope.store, identity, parent=parent, reuse=False) as run:
-        run.log_params(vars(scope.config))
+        run.log_settings(vars(scope.config), scope.config)
         for file in files:
             run.log_file(file)
         log.info("written: %s (run %s)", ", ".join(str(file) for file in files), run.id)

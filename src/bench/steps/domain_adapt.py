@@ -25,6 +25,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    note_grey_values,
     with_defaults,
 )
 from bench.steps.training.report import AdaptationReport
@@ -84,7 +85,8 @@ def domain_adapt(
     if run.reused:
         return run.id
     with run:
-        describe_run(run, task.dataset, _resolved_settings(task), "adaptation")
+        describe_run(run, task.dataset, config, _resolved_settings(task), "adaptation")
+        task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
         progress = _adapt(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
@@ -288,7 +290,7 @@ def _make_labeller(
         "confidence=auto: foreground from %.3f, background to %.3f", chosen.upper, chosen.lower
     )
     run.log_metrics({"threshold/upper": chosen.upper, "threshold/lower": chosen.lower})
-    run.log_params({"thresholds": [dataclasses.astuple(channel) for channel in thresholds]})
+    run.log_settings({"thresholds": [dataclasses.astuple(channel) for channel in thresholds]})
     return ThresholdLabeller(thresholds, task.compute.device)
 
 

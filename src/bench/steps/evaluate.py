@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     if run.reused:
         return run.id
     with run, scratch_folder() as folder:
-        describe_run(run, task.dataset, _resolved_settings(task), config.split)
+        describe_run(run, task.dataset, config, _resolved_settings(task), config.split)
         run.set_tags(
             {
                 "bench.split": config.split,
@@ -247,8 +247,8 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
     if not task.subject.run_id:
         weights = load_weights(task.subject.weights).values()
         run.log_metrics({"model/parameters": sum(part.numel() for part in weights)})
-    run.log_params({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
-    run.log_params({"device": str(compute.device), "precision": compute.precision})
+    run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
+    run.log_settings({"device": str(compute.device), "precision": compute.precision})
 
 
 def _open_model(task: _Task, compute: Compute) -> Predictor:

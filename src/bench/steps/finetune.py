@@ -30,6 +30,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    note_grey_values,
     with_defaults,
 )
 from bench.steps.training.report import TrainingReport
@@ -78,7 +79,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     if run.reused:
         return run.id
     with run:
-        describe_run(run, task.dataset, _resolved_settings(task), "training")
+        describe_run(run, task.dataset, config, _resolved_settings(task), "training")
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
@@ -87,6 +88,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "
                 f"{task.method.loss}: what tables call it is not what it is"
             )
+        task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
         progress = _train_task(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id

@@ -23,6 +23,7 @@ from bench.steps.training.data import (
     fed_pixel_size,
     log_checkpoints,
     measure_network,
+    note_grey_values,
     with_defaults,
 )
 from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
@@ -86,8 +87,9 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     with run:
         torch.manual_seed(config.seed)
         network, info = _start_network(task)
+        info = note_grey_values(info, task.dataset)
         measure_network(run, network, task.compute)
-        describe_run(run, task.dataset, _resolved_settings(task, info), "training")
+        describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
         make = _train_network if config.mode == _FINETUNE else _preview_network
         progress = make(task, run, network, info)

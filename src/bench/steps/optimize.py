@@ -79,7 +79,7 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         restore_output(store, run.id, Path(config.output))
         return run.id
     with run:
-        describe_run(run, task.dataset, _resolved_settings(task), "val")
+        describe_run(run, task.dataset, config, _resolved_settings(task), "val")
         evidence = _gather(task, "val", store)
         with show_progress(f"optimize {task.structure.name}") as advance:
             result = search_combinations(evidence, task.defaults, task.settings, advance)

@@ -57,7 +57,7 @@ def prepare(config: PrepareConfig) -> str:
     if run.reused:
         return run.id
     with run:
-        run.log_params(vars(config))
+        run.log_settings(vars(config), config)
         _log_prepared(run, dataset)
     return run.id
 
@@ -71,7 +71,7 @@ def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
             console.print(f"  {line}", markup=False)
     run = open_run(store, Identity("check", config.identity(), source_hashes(tree)), reuse=False)
     with run, scratch_folder() as folder:
-        run.log_params(vars(config))
+        run.log_settings(vars(config), config)
         report = check(tree, Path(folder), console)
         for file in sorted(Path(folder).iterdir()):
             run.log_file(file, "check")

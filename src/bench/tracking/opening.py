@@ -110,10 +110,10 @@ def _new_run(
         run_id = adopted
         store.client.update_run(run_id, status="RUNNING", name=identity.name())
         store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-    else:
-        made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
-        run_id = str(made.info.run_id)
-    return Run(store, run_id, "new", work, hold)
+        # What the user typed is among its parameters.
+        return Run(store, run_id, "new", work, hold, store.client.get_run(run_id))
+    made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
+    return Run(store, str(made.info.run_id), "new", work, hold)
 
 
 def _clear_work(work: Path) -> None:

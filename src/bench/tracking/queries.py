@@ -1,6 +1,7 @@
 """Finding trained models and scores in the store."""
 
 import functools
+import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
-from bench.tracking.runs import WARNING_TAG, read_warnings
+from bench.tracking.runs import SETTINGS_FILE, WARNING_TAG, read_warnings
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
@@ -26,14 +27,18 @@ _COSTS = {
 }
 # The scores of an evaluation, where they fit into a tag.
 SCORES_TAG = "bench.scores"
+# The source of a training or evaluation.
+SOURCE_TAG = "bench.source"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, *_COSTS.values()),
+    *(WARNING_TAG, SCORES_TAG, SOURCE_TAG, *_COSTS.values()),
 )
 RUN_METRICS = tuple(_COSTS.values())
-RUN_PARAMS = ("cfg.source",)
+# What settings began with among the parameters of runs of earlier versions.
+_EARLIER = "cfg."
+RUN_PARAMS = (f"{_EARLIER}source",)
 PAGE = 1000
 _RUNS = "runs:/"
 # Artifacts copied from a server at once.
@@ -97,7 +102,8 @@ def read_run(run: MlflowRun) -> FoundRun:
     tags = run.data.tags
     digest = tags["bench.dataset"]
     known = tags | run.data.metrics
-    source = run.data.params.get("cfg.source", "")
+    # Runs of earlier versions have it among their parameters.
+    source = tags.get(SOURCE_TAG) or run.data.params.get(*RUN_PARAMS, "")
     return FoundRun(
         id=run.info.run_id,
         status=run.info.status,
@@ -257,6 +263,23 @@ def find_artifact(store: Store, run_id: str, name: str) -> Path | None:
     """As fetch_artifact, of a file that runs of earlier versions lack: None where it is not."""
     names = {item.path for item in store.client.list_artifacts(run_id)}
     return fetch_artifact(store, run_id, name) if name in names else None
+
+
+def read_settings(store: Store, run_id: str) -> dict[str, str]:
+    """The resolved settings of a run, as texts: of its artifact, else of its parameters.
+
+    Runs of earlier versions have no such artifact, and all settings among their parameters.
+    """
+    path = find_artifact(store, run_id, SETTINGS_FILE)
+    if path:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return {name: str(value) for name, value in settings.items()}
+    params = store.client.get_run(run_id).data.params
+    return {
+        name.removeprefix(_EARLIER): value
+        for name, value in params.items()
+        if name.startswith(_EARLIER)
+    }
 
 
 def _local_path(folder: str, path: str) -> Path:

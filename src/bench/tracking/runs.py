@@ -19,6 +19,8 @@ from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonito
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
+from bench.config.settings import StepConfig
+from bench.core.files import write_json
 from bench.core.hashing import json_sha256
 from bench.core.version import PROSE, code_version, collect_versions, without_prose
 from bench.tracking.delivery.outbox import LATE_TAG, Outbox, Renderer
@@ -35,6 +37,12 @@ log = logging.getLogger(__name__)
 # What the store takes in one call.
 _METRICS_PER_CALL = 1000
 _PARAMS_PER_CALL = 100
+_LONGEST_PARAM = 6000
+# All settings of a run, resolved.
+SETTINGS_FILE = "config.json"
+_SAID_BY_TAGS = ("method", "structure", "seed", "labelled")
+# What a work folder holds of a run that has no state to go on with.
+_NO_STATE = ("lock", SETTINGS_FILE)
 WARNING_TAG = "bench.warning"
 STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
@@ -125,13 +133,15 @@ class Identity:
         return {name: value for name, value in tags.items() if value}
 
     def name(self) -> str:
-        """The run's name in lists."""
-        parts = [self.step, self.method, self.structure]
-        seed = [] if self.seed is None else [f"seed{self.seed}"]
-        labelled = [] if self.labelled is None else [f"labelled{self.labelled}"]
-        # Else both evaluations of a model would have the same.
-        split = [self.settings.get("split", "")] if self.step == "evaluate" else []
-        return "-".join(part for part in [*parts, *labelled, *seed, *split] if part)
+        """The run's name in lists, which begins with what differs: lists cut off the end.
+
+        An evaluation is known by its split.
+        """
+        seed = "" if self.seed is None else f"s{self.seed}"
+        labelled = "" if self.labelled is None else f"{self.labelled} labelled"
+        what = str(self.settings["split"]) if self.step == "evaluate" else self.step
+        parts = (self.structure, self.method, labelled, seed, what)
+        return " ".join(part for part in parts if part)
 
 
 class Run:
@@ -173,15 +183,32 @@ class Run:
         return self.state == "reused"
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs resolved settings as ``cfg.*``; those that a resumed run has are kept."""
+        """Logs parameters; those that the run has already are kept, as mlflow takes no others."""
         new = [
-            Param(f"cfg.{name}", str(value)[:6000])
+            Param(name, str(value)[:_LONGEST_PARAM])
             for name, value in params.items()
-            if f"cfg.{name}" not in self._params
+            if name not in self._params
         ]
         self._params.update(param.key for param in new)
         for start in range(0, len(new), _PARAMS_PER_CALL):
             self.outbox.deliver(batch(params=new[start : start + _PARAMS_PER_CALL]))
+
+    def log_settings(self, settings: Mapping[str, Any], config: StepConfig | None = None) -> None:
+        """Logs resolved settings: all into an artifact, as parameters those that somebody chose.
+
+        Args:
+            settings: What they are where they are ``auto``, and what else describes the run. What
+                it logged before under other names stays.
+            config: The settings as they were given; None adds to the artifact only.
+        """
+        kept = self.work / SETTINGS_FILE
+        before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        write_json(kept, before | {name: _plain(value) for name, value in settings.items()})
+        self.log_file(kept)
+        if config:
+            chosen = [name for name in config.chosen() if name not in _SAID_BY_TAGS]
+            given = vars(config)
+            self.log_params({name: settings.get(name, given[name]) for name in chosen})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics of one step."""
@@ -282,7 +309,7 @@ class Run:
                 self.outbox.wait(self.store.patience_s)
             elif self.outbox.spool.waiting:
                 log.warning("the tracking store is away: %s", self.outbox.describe_left())
-            if status == "FINISHED" or all(path.name == "lock" for path in self.work.iterdir()):
+            if status == "FINISHED" or all(path.name in _NO_STATE for path in self.work.iterdir()):
                 shutil.rmtree(self.work, ignore_errors=True)
         finally:
             self.close()
@@ -305,6 +332,14 @@ class Run:
             self.finish("KILLED", "interrupted; the same command resumes it")
         else:
             self.finish("FAILED", f"{error}" or type(error).__name__)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; a text where it is none of its types."""
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        return str(value)
 
 
 def read_warnings(run: MlflowRun) -> tuple[str, ...]:

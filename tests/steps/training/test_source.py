@@ -26,7 +26,7 @@ from bench.models.synapsenet import SYNAPSENET
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.training.source import resolve_source, source_of
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 
 @pytest.fixture
@@ -74,9 +74,10 @@ def test_all_tensors_of_a_run_of_the_same_network_are_kept(pipeline, finetune_fr
     assert run.data.metrics["source/tensors"] == 46
     assert run.data.tags["bench.reinitialised"] == "none"
     assert run.data.tags["bench.method"] == "finetuned"
-    assert run.data.params["cfg.source"] == f"runs:/{pipeline.trained}"
+    settings = read_settings(pipeline.store, run.info.run_id)
+    assert settings["source"] == f"runs:/{pipeline.trained}"
     path = fetch_artifact(pipeline.store, pipeline.trained, "checkpoint/best.safetensors")
-    assert run.data.params["cfg.source_sha256"] == file_sha256(path)
+    assert settings["source_sha256"] == file_sha256(path)
     # A rate of 1e-8 leaves the weights where they started.
     before, after = (best_weights(pipeline, i) for i in (pipeline.trained, run.info.run_id))
     assert all((after[name] - before[name]).abs().max() < 1e-6 for name in before)
@@ -178,13 +179,13 @@ def test_both_channels_are_kept_and_instances_separated_by_the_watershed(
     evaluated = evaluate(
         EvaluateConfig(dataset=str(pipeline.dataset), run_id=run.info.run_id), pipeline.store
     )
-    params = pipeline.store.client.get_run(evaluated).data.params
-    assert params["cfg.watershed"] == info.inference["watershed"]["origin"]
+    params = read_settings(pipeline.store, evaluated)
+    assert params["watershed"] == info.inference["watershed"]["origin"]
     together = EvaluateConfig(
         dataset=str(pipeline.dataset), run_id=run.info.run_id, separation="components"
     )
-    params = pipeline.store.client.get_run(evaluate(together, pipeline.store)).data.params
-    assert params["cfg.watershed"] == "none"
+    params = read_settings(pipeline.store, evaluate(together, pipeline.store))
+    assert params["watershed"] == "none"
 
 
 @pytest.mark.parametrize("rescale", [True, False])

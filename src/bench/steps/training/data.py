@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,12 +19,16 @@ from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
 from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
+from bench.models.grey_values import GREY, GreyValues
+from bench.tracking.queries import SOURCE_TAG
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 _Config = TypeVar("_Config", bound=StepConfig)
+# Training sections whose grey values are measured: all of a data set were recorded alike.
+_MEASURED_SECTIONS = 8
 # Settings that are a method's own where the user leaves them open.
 _OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation")
 
@@ -115,6 +120,19 @@ def fed_pixel_size(
     return dataset.pixel_size_nm
 
 
+def note_grey_values(info: ModelInfo, dataset: PreparedDataset) -> ModelInfo:
+    """What a model is, with the grey values of the training sections, to be told from others."""
+    grey = measure_training_sections(dataset).to_json()
+    return dataclasses.replace(info, training={**info.training, GREY: grey})
+
+
+def measure_training_sections(dataset: PreparedDataset) -> GreyValues:
+    """Measures the grey values of training sections, of a few where there are many."""
+    names = dataset.sections("train")
+    few = names[:: math.ceil(len(names) / _MEASURED_SECTIONS)]
+    return GreyValues.measure(dataset.read_raw(name) for name in few)
+
+
 def with_defaults(config: _Config, method: Method) -> _Config:
     """A config that has the method's settings where the user left ``auto``.
 
@@ -142,11 +160,18 @@ def loop_settings(config: FinetuneConfig | DomainAdaptConfig) -> LoopSettings:
 
 
 def describe_run(
-    run: Run, dataset: PreparedDataset, settings: Mapping[str, object], context: str
+    run: Run,
+    dataset: PreparedDataset,
+    config: StepConfig,
+    settings: Mapping[str, object],
+    context: str,
 ) -> None:
-    """Logs what a run works with: its resolved settings, and the dataset as an input."""
-    run.log_params(settings)
-    run.set_tags({"bench.dataset_name": dataset.root.name})
+    """Logs what a run works with: its settings, given and resolved, and the dataset as an input."""
+    run.log_settings(settings, config)
+    tags = {"bench.dataset_name": dataset.root.name}
+    if "source" in settings:
+        tags[SOURCE_TAG] = str(settings["source"])
+    run.set_tags(tags)
     run.log_dataset(
         name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context=context
     )
