@@ -279,9 +279,7 @@ def test_a_champion_stays_with_its_data(use_searched):
     before = find_champion(searched.store, "mitochondria", "prepared")
     client.set_model_version_tag(before.name, before.version, "bench.dataset", "e" * 64)
     try:
-        with pytest.raises(
-            BenchError, match="made on eeeeeeeeeeee of the same name"
-        ):
+        with pytest.raises(BenchError, match="made on eeeeeeeeeeee of the same name"):
             promote_run(searched.ensemble, replace=False)
         champion = find_champion(searched.store, "mitochondria", "prepared")
         assert champion.version == before.version
