@@ -82,7 +82,7 @@ audit: setup
 
 ui: setup
 	PYTHONPATH=src python -m bench.tracking.store
-	@echo "Open http://localhost:$(PORT)/#/experiments?workflowType=machine_learning"
+	@env -u MLFLOW_TRACKING_URI -u MLFLOW_RUN_ID PYTHONPATH=src python -m bench.tracking.views $(PORT)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --port $(PORT) \
 	    --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
 

@@ -59,7 +59,11 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     """
 
     def callback(**values: Any) -> None:
-        step(config_type(**values))
+        try:
+            config = config_type(**values)
+        except BenchError as error:
+            raise click.UsageError(str(error)) from error
+        step(config)
 
     set_up_process()
     name = Path(sys.argv[0]).stem
@@ -77,13 +81,13 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         )
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        fail(error.format_message())
+        fail(name, error.format_message(), mistyped=True)
     except BenchError as error:
-        fail(str(error))
+        fail(name, str(error))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fail(f"there must be space on the disk, none is left ({error}): free some and try again")
+        fail(name, f"there must be space on the disk, none is left ({error}): free some and try again")
     except (KeyboardInterrupt, click.Abort):
         sys.exit("interrupted: the same command goes on where it stopped")
 
@@ -124,12 +128,19 @@ def param_type(hint: Any) -> click.ParamType:
     return PARAM_TYPES[hint]
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the process with status 2 and one line; the run that mlflow made learns the reason."""
+def fail(step: str, message: str, *, mistyped: bool = False) -> NoReturn:
+    """Ends the process with status 2 and one line.
+
+    The run that mlflow made is named by the step and learns the reason; that of a command which
+    was only typed wrongly is removed.
+    """
     line = " ".join(message.split())
     click.echo(f"error: {line}", err=True)
     if "MLFLOW_RUN_ID" in os.environ:
-        from bench.tracking.opening import report_failure
+        from bench.tracking.opening import discard_adopted, report_failure
 
-        report_failure(line)
+        if mistyped:
+            discard_adopted()
+        else:
+            report_failure(step, line)
     sys.exit(2)

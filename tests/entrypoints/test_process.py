@@ -34,12 +34,12 @@ def mlflow_run(environment, store, tmp_path):
             text=True,
             check=False,
         )
-        (made,) = [
+        made = [
             run
             for run in store.client.search_runs([store.experiment_id])
             if run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) == name
         ]
-        return done, made
+        return done, next(iter(made), None)
 
     return run
 
@@ -56,6 +56,18 @@ def test_values_reach_a_step_as_data(mlflow_run, tmp_path):
     assert not (tmp_path / "out").exists()
     assert run.info.status == "FAILED"
     assert run.data.tags["bench.reason"] == line.removeprefix("error: ")
+    assert run.info.run_name == "prepare failed"
+    note = f"**prepare failed before it began:** {run.data.tags['bench.reason']}"
+    assert run.data.tags["mlflow.note.content"] == note
+
+
+@pytest.mark.parametrize("typed", [{"outptu": "x"}, {"margin_px": "much"}, {"margin_px": "-3"}])
+def test_a_mistyped_command_leaves_no_run(mlflow_run, typed):
+    done, run = mlflow_run("prepare", **typed)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run is None
 
 
 def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp_path):
@@ -73,10 +85,11 @@ def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp
 def test_a_failure_is_left_on_the_run_that_mlflow_made(run_entry_point, store, monkeypatch):
     made = store.client.create_run(store.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", made)
-    for arguments in (["--iterations", "many"], ["--dataset", "no/such"], ["--lr", "0"]):
-        status, written = run_entry_point("finetune", *arguments)
-        reason = store.client.get_run(made).data.tags["bench.reason"]
-        assert (status, written) == (2, f"error: {reason}\n")
+    status, written = run_entry_point("finetune", "--dataset", "no/such")
+    reason = store.client.get_run(made).data.tags["bench.reason"]
+    assert (status, written) == (2, f"error: {reason}\n")
+    assert run_entry_point("finetune", "--lr", "0")[0] == 2
+    assert store.client.get_run(made).info.lifecycle_stage == "deleted"
 
 
 def test_a_step_that_is_told_to_end_says_so_in_one_line(

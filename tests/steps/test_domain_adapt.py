@@ -93,7 +93,7 @@ def test_a_run_shows_what_it_did_and_ends_with_its_models(pipeline, adapt):
     assert (tags["bench.step"], tags["bench.method"]) == ("domain_adapt", "domain_adapted")
     assert tags["bench.structure"] == "mitochondria"
     assert (params["confidence"], params["source"]) == ("0.6", f"runs:/{pipeline.trained}")
-    assert metrics["threshold/upper"] == 0.6
+    assert tags["bench.threshold.upper"] == "0.6"
     names = ("loss", "lr", "images_per_second", "accepted", "accepted_foreground")
     for name in (*names, "pseudo_foreground", "agreement"):
         assert list(curve(pipeline, run, f"train/{name}")) == [1, 2, 3, 4]
@@ -127,7 +127,7 @@ def test_the_result_is_evaluated_and_fine_tuned_like_any_other(pipeline, adapt, 
         dataset=str(pipeline.dataset), source=f"runs:/{run.info.run_id}", **settings
     )
     tuned = pipeline.store.client.get_run(finetune(config, pipeline.store))
-    assert tuned.data.metrics["source/tensors_transferred"] == 46
+    assert float(tuned.data.tags["bench.source.tensors_transferred"]) == 46
 
 
 def test_all_channels_and_the_scale_of_the_source_are_kept(pipeline, adapt, tmp_path):
@@ -203,7 +203,7 @@ def test_auto_learns_from_the_same_source(pipeline, adapt, tmp_path):
     assert run.data.tags["bench.method"] == "domain_adapted_auto"
     assert "pseudo-label" not in run.data.tags.get("bench.warning", "")
     assert read_settings(pipeline.store, run.info.run_id)["confidence"] == "auto"
-    assert 0.5 <= run.data.metrics["threshold/upper"] < 0.9
+    assert 0.5 <= float(run.data.tags["bench.threshold.upper"]) < 0.9
     assert all(share > 0.2 for share in curve(pipeline, run, "train/accepted").values())
     student = load_weights(checkpoint(pipeline, run, "student"))
     assert not torch.equal(student["out_conv.weight"], load_weights(source)["out_conv.weight"])

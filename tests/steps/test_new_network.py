@@ -70,7 +70,7 @@ def test_from_a_training_to_new_images(laboratory, pipeline, store, tmp_path):
     run = store.client.get_run(trained)
     chosen = {name: read_settings(store, trained)[name] for name in ("optimiser", "lr", "schedule")}
     assert chosen == {"optimiser": "sgd", "lr": "0.1", "schedule": "polynomial"}
-    assert run.data.metrics["model/parameters"] == 4 * 26 + 101
+    assert float(run.data.tags["bench.model.parameters"]) == 4 * 26 + 101
     assert "bench.warning" not in run.data.tags
     info = read(store, trained, "checkpoint/best.json")
     assert (info["architecture"], info["arguments"]) == (
@@ -127,7 +127,7 @@ def test_its_weights_are_a_source_of_its_own_methods_only(laboratory, pipeline, 
     finally:
         del METHODS[again.name]
     run = store.client.get_run(tuned)
-    assert run.data.metrics["source/tensors_transferred"] == 4
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 4
     assert read_settings(store, tuned)["loss"] == "focal_dice"
     assert (
         "loss=focal_dice, method two_layers_again stands for dice" in run.data.tags["bench.warning"]

@@ -113,7 +113,7 @@ def test_prepare_describes_the_dataset(pipeline, run_of, files_of, artifact):
             assert counted == 2 * len(dataset.sections(split))
             fraction = metrics[f"{split}/{structure}/foreground_fraction"]
             assert fraction == pytest.approx(dataset.foreground_fraction(split, structure))
-    assert files_of("prepared") == {"contact_sheet.png", "manifest.json"}
+    assert files_of("prepared") == {"config.json", "contact_sheet.png", "manifest.json"}
     assert json.loads(artifact("prepared", "manifest.json").read_text()) == dataset.manifest
     with Image.open(artifact("prepared", "contact_sheet.png")) as picture:
         assert min(picture.size) > 200
@@ -164,7 +164,7 @@ def test_evaluate_leaves_scores_predictions_and_pictures(run_of, files_of, artif
     run = run_of("on_val")
     logged = {key: run.data.metrics[f"val/{key}"] for key in METRICS}
     assert logged == pytest.approx(content["pooled"])
-    assert run.data.metrics["predict/megapixels_per_s"] > 0
+    assert float(run.data.tags["bench.predict.megapixels_per_s"]) > 0
     rows = list(csv.DictReader(artifact("on_val", "sections.csv").open()))
     assert {row["section"] for row in rows} == names
     for row in rows:
@@ -214,7 +214,7 @@ def test_the_table_knows_what_the_training_cost(pipeline, run_of, artifact):
     weights = load_file(artifact("trained", "checkpoint/best.safetensors"))
     parameters = sum(part.size for part in weights.values())
     (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())
-    assert run_of("trained").data.metrics["model/parameters"] == parameters > 1000
+    assert float(run_of("trained").data.tags["bench.model.parameters"]) == parameters > 1000
     assert float(row["parameters"]) == parameters
     assert row["train_seconds"] == run_of("trained").data.tags["bench.train_seconds"]
     assert float(row["predict_megapixels_per_s"]) > 0

@@ -34,6 +34,7 @@ from bench.steps.training.data import TrainingData
 from bench.tracking.descriptions import RUNS
 from bench.tracking.queries import read_settings
 from bench.tracking.registry import find_champion
+from bench.tracking.runs import fact_tag
 
 # Scores that a pixel more or less hardly changes.
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
@@ -91,8 +92,10 @@ def found(own_store, pipeline, evaluated_source, tmp_path_factory):
 
 def read(store, run_id, *names):
     """Metrics of a run by name, and settings that it resolved."""
-    metrics, settings = store.client.get_run(run_id).data.metrics, read_settings(store, run_id)
-    return {name: metrics[name] if name in metrics else settings[name] for name in names}
+    data, settings = store.client.get_run(run_id).data, read_settings(store, run_id)
+    facts = {name: data.tags[fact_tag(name)] for name in names if fact_tag(name) in data.tags}
+    known = settings | facts | data.metrics
+    return {name: known[name] for name in names}
 
 
 def curve(store, run_id, name, iterations=2):

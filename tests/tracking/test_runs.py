@@ -369,14 +369,14 @@ def test_pictures_become_artifacts(store):
 
 def test_a_failure_before_a_step_took_its_run_is_reported_on_it(store, adopt):
     _, adopted = adopt()
-    report_failure("no such folder")
+    report_failure("prepare", "no such folder")
     assert tags_of(store, adopted)["bench.reason"] == "no such folder"
 
 
 def test_reporting_a_failure_never_hides_it(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_RUN_ID", "a" * 32)
-    report_failure("the reason")
+    report_failure("prepare", "the reason")
 
 
 def test_settings_are_in_one_file_and_chosen_ones_are_parameters(adopt):

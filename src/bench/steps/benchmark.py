@@ -69,7 +69,7 @@ def benchmark(config: BenchmarkConfig) -> str:
                 Cell(cell.method.name, cell.structure.name, digest, cell.seed, cell.labelled): why
                 for cell, why in failures.items()
             }
-            compare(table, store, run.id, reasons)
+            compare(table, store, run.id, reasons, lambda found: run.log_metrics(found.scores()))
         if failures:
             named = "; ".join(f"{cell}: {reason}" for cell, reason in failures.items())
             raise BenchError(

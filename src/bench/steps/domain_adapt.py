@@ -281,7 +281,7 @@ def _make_labeller(
     """
     confidence = task.config.confidence
     if confidence is not None:
-        run.log_metrics({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
+        run.log_facts({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
         labeller: PseudoLabeller = make_pseudo_labeller(confidence)
         return labeller
     thresholds = choose_thresholds(teacher, feed, task.compute)
@@ -289,7 +289,7 @@ def _make_labeller(
     log.info(
         "confidence=auto: foreground from %.3f, background to %.3f", chosen.upper, chosen.lower
     )
-    run.log_metrics({"threshold/upper": chosen.upper, "threshold/lower": chosen.lower})
+    run.log_facts({"threshold/upper": chosen.upper, "threshold/lower": chosen.lower})
     run.log_settings({"thresholds": [dataclasses.astuple(channel) for channel in thresholds]})
     return ThresholdLabeller(thresholds, task.compute.device)
 

@@ -241,12 +241,10 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
             pixels += raw.size
             advance(done, len(names), name)
     seconds = time.monotonic() - started
-    run.log_metrics(
-        {"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6}
-    )
+    run.log_facts({"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6})
     if not task.subject.run_id:
         weights = load_weights(task.subject.weights).values()
-        run.log_metrics({"model/parameters": sum(part.numel() for part in weights)})
+        run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
     run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
     run.log_settings({"device": str(compute.device), "precision": compute.precision})
 

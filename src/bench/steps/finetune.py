@@ -286,7 +286,7 @@ def _start_network(task: _Task, run: Run) -> torch.nn.Module:
     network = build_model(task.info.architecture, task.info.arguments)
     if task.source.info:
         transfer = transfer_weights(network, task.source.weights())
-        run.log_metrics(
+        run.log_facts(
             {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
         )
         run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})

@@ -17,6 +17,7 @@ from bench.ingest.writing import write_prepared
 from bench.phantom.write import write_phantom
 from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
 from bench.steps.check import check, fail_on_errors
+from bench.steps.training.data import log_used_dataset
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
@@ -105,9 +106,7 @@ def _describe(dataset: PreparedDataset) -> None:
 def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
     run.set_tags({"bench.dataset_name": dataset.root.name})
     run.keep_warnings(dataset.manifest["warnings"])
-    run.log_dataset(
-        name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context="prepared"
-    )
+    log_used_dataset(run, dataset, "prepared")
     run.log_file(dataset.root / MANIFEST)
     for name, summary in dataset.manifest["structures"].items():
         for key in ("instances", "suspicious", "foreground_fraction"):

@@ -155,9 +155,30 @@ def name_adopted(step: str) -> None:
             store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
-def report_failure(reason: str) -> None:
-    """Puts the reason on the run that `mlflow run` made, where a step failed before taking it."""
+def report_failure(step: str, reason: str) -> None:
+    """Says on the run that `mlflow run` made which step failed before taking it, and why.
+
+    The UI shows its description whole, a tag only in part.
+    """
+    with contextlib.suppress(Exception):
+        store = open_store()
+        if not store.adopted:
+            return
+        tags = {"bench.reason": reason}
+        run = store.client.get_run(store.adopted)
+        if "bench.step" not in run.data.tags:
+            store.client.update_run(store.adopted, name=f"{step} failed")
+            tags[NOTE_TAG] = f"**{step} failed before it began:** {reason}"
+        store.client.log_batch(store.adopted, tags=[RunTag(k, v[:8000]) for k, v in tags.items()])
+
+
+def discard_adopted() -> None:
+    """Removes the run that `mlflow run` made for a command that no step can follow.
+
+    It is ended first, as mlflow ends what still runs, which a run that was removed refuses.
+    """
     with contextlib.suppress(Exception):
         store = open_store()
         if store.adopted:
-            store.client.set_tag(store.adopted, "bench.reason", reason[:8000])
+            store.client.set_terminated(store.adopted, "FAILED")
+            store.client.delete_run(store.adopted)

@@ -40,7 +40,7 @@ _PARAMS_PER_CALL = 100
 _LONGEST_PARAM = 6000
 # All settings of a run, resolved.
 SETTINGS_FILE = "config.json"
-_SAID_BY_TAGS = ("method", "structure", "seed", "labelled")
+_SAID_BY_TAGS = ("structure", "seed", "labelled", "run_id")
 # What a work folder holds of a run that has no state to go on with.
 _NO_STATE = ("lock", SETTINGS_FILE)
 WARNING_TAG = "bench.warning"
@@ -206,9 +206,15 @@ class Run:
         write_json(kept, before | {name: _plain(value) for name, value in settings.items()})
         self.log_file(kept)
         if config:
-            chosen = [name for name in config.chosen() if name not in _SAID_BY_TAGS]
-            given = vars(config)
-            self.log_params({name: settings.get(name, given[name]) for name in chosen})
+            # The page that compares runs has the first that differs beside the scores.
+            chosen = [*config.chosen(), *(["method"] if "method" in settings else [])]
+            known = {**vars(config), **settings}
+            self.log_params({n: known[n] for n in chosen if n not in _SAID_BY_TAGS})
+
+    def log_facts(self, facts: Mapping[str, float]) -> None:
+        """Says numbers that no chart is of, such as the size of a network: as tags."""
+        exact = {n: str(v if isinstance(v, int) else float(v)) for n, v in facts.items()}
+        self.set_tags({fact_tag(name): text for name, text in exact.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics of one step."""
@@ -277,14 +283,35 @@ class Run:
         }
         self._renderer.log_table(self.id, columns, "overlays.json")
 
-    def log_dataset(self, *, name: str, path: Path, digest: str, context: str) -> None:
-        """Logs a prepared dataset as an input of the run."""
+    def log_dataset(
+        self,
+        *,
+        name: str,
+        path: Path,
+        digest: str,
+        context: str,
+        columns: Mapping[str, str] | None = None,
+        sections: int = 0,
+    ) -> None:
+        """Logs a prepared dataset as an input of the run.
+
+        Args:
+            name: Its name.
+            path: Its folder.
+            digest: Its content hash.
+            context: What it is to the run.
+            columns: What a section has, and what that is, for people.
+            sections: How many sections it has.
+        """
+        described = (columns or {}).items()
+        schema = [{"name": key, "type": what, "required": True} for key, what in described]
         dataset = Dataset(
             name=name,
             digest=digest[:36],
             source_type="local",
             source=json.dumps({"uri": str(path.resolve())}),
-            profile=json.dumps({"content_hash": digest}),
+            schema=json.dumps({"mlflow_colspec": schema}) if schema else None,
+            profile=json.dumps({"num_rows": sections, "content_hash": digest}),
         )
         self.outbox.deliver(inputs([dataset], context))
 
@@ -332,6 +359,11 @@ class Run:
             self.finish("KILLED", "interrupted; the same command resumes it")
         else:
             self.finish("FAILED", f"{error}" or type(error).__name__)
+
+
+def fact_tag(name: str) -> str:
+    """The tag of a fact: ``bench.model.parameters`` of ``model/parameters``."""
+    return f"bench.{name.replace('/', '.')}"
 
 
 def _plain(value: Any) -> Any:

@@ -70,8 +70,8 @@ def best_weights(pipeline, run_id):
 
 def test_all_tensors_of_a_run_of_the_same_network_are_kept(pipeline, finetune_from):
     run = finetune_from(f"runs:/{pipeline.trained}", structure="vesicles")
-    assert run.data.metrics["source/tensors_transferred"] == 46
-    assert run.data.metrics["source/tensors"] == 46
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 46
+    assert float(run.data.tags["bench.source.tensors"]) == 46
     assert run.data.tags["bench.reinitialised"] == "none"
     assert run.data.tags["bench.method"] == "finetuned"
     settings = read_settings(pipeline.store, run.info.run_id)
@@ -88,8 +88,8 @@ def test_the_last_layer_of_a_model_with_two_outputs_is_replaced(
 ):
     # The network is the source's: features of the settings do not matter.
     run = finetune_from(str(two_channels), method="finetuned_dice", features=8)
-    assert run.data.metrics["source/tensors_transferred"] == 44
-    assert run.data.metrics["source/tensors"] == 46
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 44
+    assert float(run.data.tags["bench.source.tensors"]) == 46
     assert run.data.tags["bench.reinitialised"] == "out_conv.bias, out_conv.weight"
     after, before = best_weights(pipeline, run.info.run_id), load_weights(two_channels)
     assert after["out_conv.weight"].shape[0] == 1
@@ -169,7 +169,7 @@ def test_both_channels_are_kept_and_instances_separated_by_the_watershed(
     pipeline, finetune_from, published
 ):
     run = finetune_from(str(published), method="finetuned_boundary")
-    assert run.data.metrics["source/tensors_transferred"] == 46
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 46
     checkpoint = fetch_artifact(pipeline.store, run.info.run_id, "checkpoint/best.safetensors")
     info = load_info(checkpoint)
     assert info.outputs == ("foreground", "boundary")
@@ -204,7 +204,7 @@ def test_a_source_is_evaluated_as_it_is(pipeline, two_channels, rescale):
     assert run.data.tags["bench.trained_run"] == "none"
     network, _ = load_checkpoint(two_channels)
     parameters = sum(part.numel() for part in network.parameters())
-    assert run.data.metrics["model/parameters"] == parameters
+    assert float(run.data.tags["bench.model.parameters"]) == parameters
     path = fetch_artifact(pipeline.store, run.info.run_id, "predictions.h5")
     dataset = PreparedDataset.open(pipeline.dataset)
     name = dataset.sections("val")[0]

@@ -172,24 +172,41 @@ def describe_run(
     if "source" in settings:
         tags[SOURCE_TAG] = str(settings["source"])
     run.set_tags(tags)
+    log_used_dataset(run, dataset, context)
+
+
+def log_used_dataset(run: Run, dataset: PreparedDataset, context: str) -> None:
+    """Logs a dataset as an input of a run: where it is, and what its sections have."""
+    size = f", pixels of {dataset.pixel_size_nm:g} nm" if dataset.pixel_size_nm else ""
+    columns = {"raw": f"grey values{size}"}
+    for name, summary in dataset.manifest["structures"].items():
+        counts = (f"{number} in {split}" for split, number in summary["instances"].items())
+        columns[name] = f"ids of instances: {', '.join(counts)}"
     run.log_dataset(
-        name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context=context
+        name=dataset.root.name,
+        path=dataset.root,
+        digest=dataset.content_hash,
+        context=context,
+        columns=columns,
+        sections=len(dataset.manifest["sections"]),
     )
 
 
 def measure_network(run: Run, network: torch.nn.Module, compute: Compute) -> None:
     """Logs how many parameters a network has, and starts to watch the memory of its GPU."""
-    run.log_metrics({"model/parameters": sum(part.numel() for part in network.parameters())})
+    run.log_facts({"model/parameters": sum(part.numel() for part in network.parameters())})
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
 
 
 def conclude_run(run: Run, what: str, progress: Progress, compute: Compute) -> None:
     """Logs what a training came to, and on a GPU the most memory that tensors took in MiB."""
-    run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
+    # Of no step: a bar beside those of other trainings, not a curve of one point.
+    run.log_metrics({"best/dice": progress.best_score})
+    run.log_facts({"best/iteration": progress.best_iteration})
     if compute.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(compute.device) / 2**20
-        run.log_metrics({"train/peak_gpu_mib": peak})
+        run.log_facts({"train/peak_gpu_mib": peak})
     run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
     log.info(
         "%s: validation Dice %.3f at iteration %d, %.0f s of training, run %s",
