@@ -87,7 +87,10 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fail(name, f"there must be space on the disk, none is left ({error}): free some and try again")
+        fail(
+            name,
+            f"there must be space on the disk, none is left ({error}): free some and try again",
+        )
     except (KeyboardInterrupt, click.Abort):
         sys.exit("interrupted: the same command goes on where it stopped")
 
@@ -132,15 +135,12 @@ def fail(step: str, message: str, *, mistyped: bool = False) -> NoReturn:
     """Ends the process with status 2 and one line.
 
     The run that mlflow made is named by the step and learns the reason; that of a command which
-    was only typed wrongly is removed.
+    was only typed wrongly is removed once mlflow has ended it.
     """
     line = " ".join(message.split())
     click.echo(f"error: {line}", err=True)
     if "MLFLOW_RUN_ID" in os.environ:
-        from bench.tracking.opening import discard_adopted, report_failure
+        from bench.tracking.opening import report_failure
 
-        if mistyped:
-            discard_adopted()
-        else:
-            report_failure(step, line)
+        report_failure(step, line, mistyped=mistyped)
     sys.exit(2)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
+from bench.tracking.opening import remove_mistyped
+
 PROJECT = Path(__file__).parents[2]
 MLFLOW_RUN = (sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local")
 
@@ -34,12 +36,12 @@ def mlflow_run(environment, store, tmp_path):
             text=True,
             check=False,
         )
-        made = [
+        (made,) = [
             run
             for run in store.client.search_runs([store.experiment_id])
             if run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) == name
         ]
-        return done, next(iter(made), None)
+        return done, made
 
     return run
 
@@ -61,13 +63,17 @@ def test_values_reach_a_step_as_data(mlflow_run, tmp_path):
     assert run.data.tags["mlflow.note.content"] == note
 
 
-@pytest.mark.parametrize("typed", [{"outptu": "x"}, {"margin_px": "much"}, {"margin_px": "-3"}])
-def test_a_mistyped_command_leaves_no_run(mlflow_run, typed):
+@pytest.mark.parametrize("typed", [{"outptu": "x"}, {"margin_px": "-3"}])
+def test_a_mistyped_command_leaves_no_run_once_mlflow_has_ended_it(mlflow_run, store, typed):
     done, run = mlflow_run("prepare", **typed)
     assert done.returncode == 1
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
-    assert run is None
+    assert (run.info.status, run.info.run_name) == ("FAILED", "prepare failed")
+    kept = store.client.create_run(store.experiment_id).info.run_id
+    remove_mistyped(store, store.experiment_id)
+    found = store.client.search_runs([store.experiment_id])
+    assert [run.info.run_id for run in found] == [kept]
 
 
 def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp_path):
@@ -88,8 +94,9 @@ def test_a_failure_is_left_on_the_run_that_mlflow_made(run_entry_point, store, m
     status, written = run_entry_point("finetune", "--dataset", "no/such")
     reason = store.client.get_run(made).data.tags["bench.reason"]
     assert (status, written) == (2, f"error: {reason}\n")
+    assert "bench.mistyped" not in store.client.get_run(made).data.tags
     assert run_entry_point("finetune", "--lr", "0")[0] == 2
-    assert store.client.get_run(made).info.lifecycle_stage == "deleted"
+    assert store.client.get_run(made).data.tags["bench.mistyped"] == "true"
 
 
 def test_a_step_that_is_told_to_end_says_so_in_one_line(

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from bench.core.version import VERSIONS
 from bench.errors import BenchError
 from bench.postprocess.segmentation import PostprocessSettings
 from bench.tracking import opening, runs
+from bench.tracking.datasets import UsedDataset, find_used_dataset
 from bench.tracking.opening import open_run, report_failure
 from bench.tracking.ownership.claims import take_hold
 from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG
@@ -102,8 +104,8 @@ def test_a_new_run_is_tagged_and_finishes(store):
     found = store.client.get_run(run.id)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "vesicles scratch s3 finetune"
+    assert found.data.tags[HEARTBEAT_TAG]
     tags = {name: value for name, value in found.data.tags.items() if name.startswith("bench.")}
-    assert tags.pop(HEARTBEAT_TAG)
     assert tags == {
         "bench.step": "finetune",
         "bench.method": "scratch",
@@ -404,3 +406,32 @@ def test_settings_of_an_earlier_version_are_its_parameters(store):
     with open_run(store, IDENTITY) as run:
         run.log_params({"cfg.lr": 0.1, "lr": "0.10"})
     assert read_settings(store, run.id) == {"lr": "0.1"}
+
+
+def test_facts_are_no_charts(store):
+    with open_run(store, IDENTITY) as run:
+        run.log_facts({"model/parameters": 7_000_000, "predict/seconds": 1 / 3})
+    data = store.client.get_run(run.id).data
+    assert (data.metrics, data.tags["bench.model.parameters"]) == ({}, "7000000")
+    assert float(data.tags["bench.predict.seconds"]) == 1 / 3
+
+
+def test_the_dataset_says_what_its_sections_have(store, tmp_path):
+    with open_run(store, IDENTITY) as run:
+        run.log_dataset(
+            name="tiny",
+            path=tmp_path,
+            digest="d" * 64,
+            context="training",
+            columns={"raw": "grey values", "mitochondria": "ids"},
+            sections=3,
+        )
+    (used,) = store.client.get_run(run.id).inputs.dataset_inputs
+    columns = json.loads(used.dataset.schema)["mlflow_colspec"]
+    assert [(column["name"], column["type"]) for column in columns] == [
+        ("raw", "grey values"),
+        ("mitochondria", "ids"),
+    ]
+    assert json.loads(used.dataset.profile)["num_rows"] == 3
+    assert find_used_dataset(store, run.id) == UsedDataset("tiny", "d" * 36, tmp_path)
+    assert find_used_dataset(store, "0" * 32) is None

@@ -19,6 +19,7 @@ from bench.tracking.runs import STALE_TAG, Identity, Run
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
+_MISTYPED_TAG = "bench.mistyped"
 
 
 def open_run(
@@ -107,6 +108,7 @@ def _new_run(
     if identity.step in RUNS:
         tags[NOTE_TAG] = RUNS[identity.step]
     if adopted:
+        remove_mistyped(store, store.experiment_id)
         run_id = adopted
         store.client.update_run(run_id, status="RUNNING", name=identity.name())
         store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
@@ -155,16 +157,17 @@ def name_adopted(step: str) -> None:
             store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
-def report_failure(step: str, reason: str) -> None:
+def report_failure(step: str, reason: str, *, mistyped: bool = False) -> None:
     """Says on the run that `mlflow run` made which step failed before taking it, and why.
 
-    The UI shows its description whole, a tag only in part.
+    The UI shows its description whole, a tag only in part. mlflow cannot end a run that is gone
+    already, so that of a mistyped command is removed by the next one, or by `make ui`.
     """
     with contextlib.suppress(Exception):
         store = open_store()
         if not store.adopted:
             return
-        tags = {"bench.reason": reason}
+        tags = {"bench.reason": reason} | ({_MISTYPED_TAG: "true"} if mistyped else {})
         run = store.client.get_run(store.adopted)
         if "bench.step" not in run.data.tags:
             store.client.update_run(store.adopted, name=f"{step} failed")
@@ -172,13 +175,10 @@ def report_failure(step: str, reason: str) -> None:
         store.client.log_batch(store.adopted, tags=[RunTag(k, v[:8000]) for k, v in tags.items()])
 
 
-def discard_adopted() -> None:
-    """Removes the run that `mlflow run` made for a command that no step can follow.
-
-    It is ended first, as mlflow ends what still runs, which a run that was removed refuses.
-    """
-    with contextlib.suppress(Exception):
-        store = open_store()
-        if store.adopted:
-            store.client.set_terminated(store.adopted, "FAILED")
-            store.client.delete_run(store.adopted)
+def remove_mistyped(store: Store, experiment_id: str) -> None:
+    """Removes the runs that `mlflow run` made for commands that no step could follow."""
+    condition = f"tags.`{_MISTYPED_TAG}` = 'true' AND attributes.status = 'FAILED'"
+    # Another process may do it at this moment.
+    with contextlib.suppress(MlflowException):
+        for run in store.client.search_runs([experiment_id], condition):
+            store.client.delete_run(run.info.run_id)

@@ -139,8 +139,8 @@ class Identity:
         """
         seed = "" if self.seed is None else f"s{self.seed}"
         labelled = "" if self.labelled is None else f"{self.labelled} labelled"
-        what = str(self.settings["split"]) if self.step == "evaluate" else self.step
-        parts = (self.structure, self.method, labelled, seed, what)
+        what = self.settings.get("split", "") if self.step == "evaluate" else self.step
+        parts = (self.structure, self.method, labelled, seed, what or self.step)
         return " ".join(part for part in parts if part)
 
 

@@ -14,6 +14,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from bench.metrics.table import HEADLINE
+from bench.tracking.opening import remove_mistyped
 from bench.tracking.queries import search
 from bench.tracking.store import Store, open_store
 
@@ -116,9 +117,13 @@ VIEWS = (
 
 
 def write_views(store: Store) -> list[Experiment]:
-    """Keeps the views in every experiment that has scores; returns these, newest first."""
+    """Keeps the views in every experiment that has scores; returns these, newest first.
+
+    Runs of mistyped commands are removed first.
+    """
     shown = []
     for experiment in store.client.search_experiments(order_by=["last_update_time DESC"]):
+        remove_mistyped(store, experiment.experiment_id)
         if not store.client.search_runs([experiment.experiment_id], VIEWS[0].found, max_results=1):
             continue
         for view in VIEWS:
