@@ -94,9 +94,9 @@ def test_a_run_shows_what_it_did_and_ends_with_its_models(pipeline, adapt):
     assert tags["bench.structure"] == "mitochondria"
     assert (params["confidence"], params["source"]) == ("0.6", f"runs:/{pipeline.trained}")
     assert tags["bench.threshold.upper"] == "0.6"
-    names = ("loss", "lr", "images_per_second", "accepted", "accepted_foreground")
-    for name in (*names, "pseudo_foreground", "agreement"):
-        assert list(curve(pipeline, run, f"train/{name}")) == [1, 2, 3, 4]
+    names = ("loss", "lr", "accepted", "accepted_foreground", "pseudo_foreground", "agreement")
+    for name in (*(f"train/{name}" for name in names), "work/images_per_second"):
+        assert list(curve(pipeline, run, name)) == [1, 2, 3, 4]
     dice = curve(pipeline, run, "val/dice")
     assert list(dice) == list(curve(pipeline, run, "val/student_dice")) == [0, 2, 4]
     assert metrics["source/dice"] == dice[0]

@@ -93,7 +93,8 @@ def found(own_store, pipeline, evaluated_source, tmp_path_factory):
 def read(store, run_id, *names):
     """Metrics of a run by name, and settings that it resolved."""
     data, settings = store.client.get_run(run_id).data, read_settings(store, run_id)
-    facts = {name: data.tags[fact_tag(name)] for name in names if fact_tag(name) in data.tags}
+    tags = {name: data.tags.get(fact_tag(name)) for name in names}
+    facts = {name: float(value) for name, value in tags.items() if value}
     known = settings | facts | data.metrics
     return {name: known[name] for name in names}
 

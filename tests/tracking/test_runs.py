@@ -395,7 +395,7 @@ def test_settings_are_in_one_file_and_chosen_ones_are_parameters(adopt):
         assert again.id == run_id
         again.log_settings({"device": "cuda"})
     found = store.client.get_run(run_id).data.params
-    assert found == {"loss": "auto", "dataset": "mine", "iterations": "40", "lr": "0.001"}
+    assert found == {"loss": "auto", "iterations": "40", "lr": "0.001"}
     settings = read_settings(store, run_id)
     assert set(settings) == {*vars(config), "weight", "sizes"}
     assert (settings["loss"], settings["weight"], settings["device"]) == ("dice", "2.5", "cuda")

@@ -155,7 +155,7 @@ def _run_cells(
             # Whatever it is, it is this cell's: the others may well be fine.
             failures[cell] = f"{type(error).__name__}: {error}"
             log.exception("cell %s failed", cell)
-        run.log_metrics({"cells/done": number, "cells/failed": len(failures)}, number)
+        run.log_metrics({"work/cells_done": number, "work/cells_failed": len(failures)}, number)
 
     take_turns(cells, attempt)
     return evaluations, failures

@@ -83,8 +83,9 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         predictions = Path(folder) / "predictions.h5"
         _predict_split(task, run, predictions)
         result = _score_split(task, predictions)
-        _report_removal(task, run, result)
+        # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
+        _report_removal(task, run, result)
         log_pictures(
             run,
             task.dataset,

@@ -271,4 +271,8 @@ def _crown(store: Store, task: _Task, model: RegisteredModel | None) -> None:
     known = "registered before" if task.registered else "registered"
     before = f", in place of {task.champion.uri}" if task.champion else ""
     log.info("%s, %s, is now %s@%s%s", model.uri, known, model.name, CHAMPION, before)
-    log.info("it segments new images: segment -P run_id=%s", model.champion_uri)
+    log.info(
+        "to segment new images: mlflow run . --env-manager local -e segment -P run_id=%s "
+        "-P input=IMAGES -P output=data/segmented",
+        model.champion_uri,
+    )

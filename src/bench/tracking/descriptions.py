@@ -16,8 +16,8 @@ EXPERIMENT = """Runs of synapse-bench.
   of trainings.
 - Names are *structure method seed*, then the split of an evaluation or the step. Parameters are
   what somebody chose; all settings are in the artifact `config.json`.
-- Charts are grouped: `train/`, `val/`, `test/` (scores of whole splits), `best/` (the kept
-  checkpoint).
+- Charts are grouped: `best/` (the kept checkpoint), `train/`, `val/`, `test/` (scores of whole
+  splits), `work/` (how fast it went).
 - To compare segmentations, select evaluations of one structure, press *Compare*, and open their
   table
   `overlays.json` under *Artifacts*: a row per section, a column per run.
@@ -67,7 +67,7 @@ RUNS = {
         "same numbers with intervals and tests."
     ),
     "benchmark": (
-        "Methods x structures x seeds: the cells are its child runs, `cells/failed` counts "
+        "Methods x structures x seeds: the cells are its child runs, `work/cells_failed` counts "
         "those that failed, and the tag `bench.reason` names them. The table is in the child "
         "`compare`."
     ),

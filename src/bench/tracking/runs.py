@@ -27,6 +27,7 @@ from bench.tracking.delivery.outbox import LATE_TAG, Outbox, Renderer
 from bench.tracking.delivery.spool import artifact, batch, end, inputs
 from bench.tracking.ownership.claims import Hold
 from bench.tracking.store import Store
+from bench.words import AUTO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,8 @@ _PARAMS_PER_CALL = 100
 _LONGEST_PARAM = 6000
 # All settings of a run, resolved.
 SETTINGS_FILE = "config.json"
-_SAID_BY_TAGS = ("structure", "seed", "labelled", "run_id")
+# Said by tags, or of the machine.
+_NOT_SHOWN = ("structure", "seed", "labelled", "dataset", "run_id", "cluster")
 # What a work folder holds of a run that has no state to go on with.
 _NO_STATE = ("lock", SETTINGS_FILE)
 WARNING_TAG = "bench.warning"
@@ -207,9 +209,10 @@ class Run:
         self.log_file(kept)
         if config:
             # The page that compares runs has the first that differs beside the scores.
-            chosen = [*config.chosen(), *(["method"] if "method" in settings else [])]
+            named = settings.get("method", AUTO) != AUTO
+            chosen = [*config.chosen(), *(["method"] if named else [])]
             known = {**vars(config), **settings}
-            self.log_params({n: known[n] for n in chosen if n not in _SAID_BY_TAGS})
+            self.log_params({n: known[n] for n in chosen if n not in _NOT_SHOWN})
 
     def log_facts(self, facts: Mapping[str, float]) -> None:
         """Says numbers that no chart is of, such as the size of a network: as tags."""
