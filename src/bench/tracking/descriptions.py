@@ -68,8 +68,8 @@ RUNS = {
     ),
     "benchmark": (
         "Methods x structures x seeds: the cells are its child runs, `work/cells_failed` counts "
-        "those that failed, and the tag `bench.reason` names them. The table is in the child "
-        "`compare`."
+        "those that failed, and the tag `bench.reason` names them. Its metrics are the scores of "
+        "the table, which is in the child `compare`."
     ),
     "promote": "A combination that became a registered model with the alias `champion`.",
     "segment": (

@@ -28,7 +28,7 @@ _SHOWN_RUNS = 20
 
 
 @dataclass(frozen=True)
-class RunsView:
+class _RunsView:
     """A state of MLflow's page of runs.
 
     Attributes:
@@ -99,14 +99,14 @@ def _chart(kind: str, metric: str, section: str) -> dict[str, Any]:
 _BARS, _LINES = "BAR", "LINE"
 _SCORES = tuple(f"test/{name}" for name in (HEADLINE, "iou", "instance_f1"))
 VIEWS = (
-    RunsView(
+    _RunsView(
         "test scores",
         "bench-test-scores",
         "tags.`bench.step` = 'evaluate' AND tags.`bench.split` = 'test'",
         _SCORES,
         dict.fromkeys(_SCORES, _BARS),
     ),
-    RunsView(
+    _RunsView(
         "trainings",
         "bench-trainings",
         "metrics.`best/dice` >= 0",
@@ -134,7 +134,7 @@ def write_views(store: Store) -> list[Experiment]:
     return shown
 
 
-def find_page(store: Store, experiment_id: str) -> Path | None:
+def _find_page(store: Store, experiment_id: str) -> Path | None:
     """The page of an experiment's newest comparison, where it is on this machine."""
     for run in search(store, experiment_id, {"bench.step": "compare"}, finished=True):
         page = Path(str(run.info.artifact_uri).removeprefix("file://")) / PAGE_FILE
@@ -151,7 +151,7 @@ def describe_links(store: Store, address: str) -> list[str]:
     except MlflowException as error:
         return [f"the views could not be prepared ({error})"]
     for experiment in experiments:
-        page = find_page(store, experiment.experiment_id)
+        page = _find_page(store, experiment.experiment_id)
         lines.append(f"Experiment {experiment.name}:")
         if page:
             lines.append(f"  the page     {page.as_uri()}")
