@@ -50,7 +50,7 @@ demo: setup
 	    -P microsam="source=$(call each_structure,_sam);$(SMALL_SAM)"
 	$(DEMO) -e promote -P structure=mito -P replace=true
 	rm -rf results/demo_montage
-	$(DEMO) -e segment -P structure=mito -P input=data/phantom/montages/region2_section027.tif -P output=results/demo_montage
+	$(DEMO) -e segment -P run_id=models:/synapse-bench-mitochondria-demo@champion -P input=data/phantom/montages/region2_section027.tif -P output=results/demo_montage
 	@echo "The table and the chart are in results/demo, a montage segmented by the best combination in"
 	@echo "results/demo_montage; 'make ui' shows the runs (experiment demo)."
 
@@ -86,7 +86,7 @@ audit: setup
 
 ui: setup
 	PYTHONPATH=src python -m bench.tracking.store
-	@echo "Open http://localhost:$(PORT)/#/experiments?workflowType=machine_learning"
+	@env -u MLFLOW_TRACKING_URI -u MLFLOW_RUN_ID PYTHONPATH=src python -m bench.tracking.views $(PORT)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --port $(PORT) \
 	    --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
 

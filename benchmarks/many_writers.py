@@ -129,8 +129,7 @@ def compare_content(client: Any, experiment: str, load: Load, seconds: float) ->
                 continue
             late += "bench.sent_late" in run.data.tags
             lost += sum(
-                run.data.params.get(f"cfg.{name}") != value
-                for name, value in content["params"].items()
+                run.data.params.get(name) != value for name, value in content["params"].items()
             )
             for name in METRICS:
                 there = client.get_metric_history(run.info.run_id, name)

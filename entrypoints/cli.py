@@ -26,20 +26,25 @@ def fail_of_package(error: ModuleNotFoundError) -> NoReturn:
     if package in ("", "bench"):
         raise error
     fail(
+        Path(sys.argv[0]).stem,
         f"{sys.executable} must have the packages of requirements.txt, {package} is missing: "
-        "activate the project's .venv (made by 'make setup') or leave out '--env-manager local'"
+        "activate the project's .venv (made by 'make setup') or leave out '--env-manager local'",
     )
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the process with status 2 and one line; the run that mlflow made learns the reason."""
+def fail(step: str, message: str, *, mistyped: bool = False) -> NoReturn:
+    """Ends the process with status 2 and one line.
+
+    The run that mlflow made is named by the step and learns the reason; that of a command which
+    was only typed wrongly is removed once mlflow has ended it.
+    """
     line = " ".join(message.split())
     sys.stderr.write(f"error: {line}\n")
     if "MLFLOW_RUN_ID" in os.environ:
         with contextlib.suppress(ModuleNotFoundError):
             from bench.tracking.opening import report_failure
 
-            report_failure(line)
+            report_failure(step, line, mistyped=mistyped)
     sys.exit(2)
 
 
@@ -85,7 +90,11 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     """
 
     def callback(**values: Any) -> None:
-        step(config_type(**values))
+        try:
+            config = config_type(**values)
+        except BenchError as error:
+            raise click.UsageError(str(error)) from error
+        step(config)
 
     set_up_process()
     name = Path(sys.argv[0]).stem
@@ -103,29 +112,32 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         )
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        fail(error.format_message())
+        fail(name, error.format_message(), mistyped=True)
     except BenchError as error:
-        fail(str(error))
+        fail(name, str(error))
     except ModuleNotFoundError as error:
         fail_of_package(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        fail(f"there must be space on the disk, none is left ({error}): free some and try again")
+        fail(
+            name,
+            f"there must be space on the disk, none is left ({error}): free some and try again",
+        )
     except (KeyboardInterrupt, click.Abort):
         sys.exit("interrupted: the same command goes on where it stopped")
     except Exception as error:
-        fail_of_store(error)
+        fail_of_store(name, error)
         raise
 
 
-def fail_of_store(error: Exception) -> None:
+def fail_of_store(step: str, error: Exception) -> None:
     """Ends the process with one line if the database of the store failed, and not the step."""
     if "bench.tracking.opening" in sys.modules:
         from bench.tracking.opening import explain_failure
 
         if reason := explain_failure(error):
-            fail(reason)
+            fail(step, reason)
 
 
 def make_options(config_type: type[StepConfig], step: str) -> list[click.Parameter]:

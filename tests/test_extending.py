@@ -34,7 +34,7 @@ for name, *arguments in json.loads(sys.argv[1]):
 # Applies the champion as a server does, which has MLflow and none of our folders.
 SERVE = """
 import mlflow, numpy as np, tifffile, sys
-model = mlflow.pyfunc.load_model("models:/synapse-bench-ribbon@champion")
+model = mlflow.pyfunc.load_model("models:/synapse-bench-ribbon-prepared@champion")
 found = model.predict(tifffile.imread(sys.argv[1]), params={"pixel_size_nm": 5.0})
 print(int(np.count_nonzero(found["instances"])), "px")
 """

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
+from bench.tracking.opening import remove_mistyped
+
 PROJECT = Path(__file__).parents[2]
 MLFLOW_RUN = (sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local")
 
@@ -56,6 +58,22 @@ def test_values_reach_a_step_as_data(mlflow_run, tmp_path):
     assert not (tmp_path / "out").exists()
     assert run.info.status == "FAILED"
     assert run.data.tags["bench.reason"] == line.removeprefix("error: ")
+    assert run.info.run_name == "prepare failed"
+    note = f"**prepare failed before it began:** {run.data.tags['bench.reason']}"
+    assert run.data.tags["mlflow.note.content"] == note
+
+
+@pytest.mark.parametrize("typed", [{"outptu": "x"}, {"margin_px": "-3"}])
+def test_a_mistyped_command_leaves_no_run_once_mlflow_has_ended_it(mlflow_run, store, typed):
+    done, run = mlflow_run("prepare", **typed)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (run.info.status, run.info.run_name) == ("FAILED", "prepare failed")
+    kept = store.client.create_run(store.experiment_id).info.run_id
+    remove_mistyped(store, store.experiment_id)
+    found = store.client.search_runs([store.experiment_id])
+    assert [run.info.run_id for run in found] == [kept]
 
 
 def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp_path):
@@ -66,17 +84,19 @@ def test_a_step_takes_the_run_that_mlflow_made(mlflow_run, store, tiny_tree, tmp
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "prepare"
     assert run.data.tags["bench.step"] == "prepare"
-    assert run.data.params["cfg.structures"] == "mito"
+    assert run.data.params["structures"] == "mito"
     assert len(store.client.search_runs([store.experiment_id])) == 1
 
 
 def test_a_failure_is_left_on_the_run_that_mlflow_made(run_entry_point, store, monkeypatch):
     made = store.client.create_run(store.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", made)
-    for arguments in (["--iterations", "many"], ["--dataset", "no/such"], ["--lr", "0"]):
-        status, written = run_entry_point("finetune", *arguments)
-        reason = store.client.get_run(made).data.tags["bench.reason"]
-        assert (status, written) == (2, f"error: {reason}\n")
+    status, written = run_entry_point("finetune", "--dataset", "no/such")
+    reason = store.client.get_run(made).data.tags["bench.reason"]
+    assert (status, written) == (2, f"error: {reason}\n")
+    assert "bench.mistyped" not in store.client.get_run(made).data.tags
+    assert run_entry_point("finetune", "--lr", "0")[0] == 2
+    assert store.client.get_run(made).data.tags["bench.mistyped"] == "true"
 
 
 def test_a_step_that_is_told_to_end_says_so_in_one_line(

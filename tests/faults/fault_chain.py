@@ -8,7 +8,7 @@ from fault_grid import check_undisturbed, images_and_tables, scores, step_runs
 
 from bench.tracking.store import Store
 
-MODEL = "synapse-bench-mitochondria"
+MODEL = "synapse-bench-mitochondria-prepared"
 # The steps beside a benchmark.
 ALONE = ("phantom", "prepare", "promote", "segment", "compare", "export")
 # Synthetic data as small as they may be.

@@ -73,12 +73,13 @@ def test_an_adaptation_is_made_once_and_serves_all_that_start_from_it(grid):
     assert count(first, step="domain_adapt", method="domain_adapted") == 2
     adapted = {run.info.run_id for run in first if run.data.tags["bench.step"] == "domain_adapt"}
     tuned = [run for run in first if run.data.tags.get("bench.method") == "da_finetuned"]
-    sources = {run.data.params["cfg.source"] for run in tuned if "cfg.loss" in run.data.params}
+    trainings = [run for run in tuned if run.data.tags["bench.step"] == "finetune"]
+    sources = {run.data.tags["bench.source"] for run in trainings}
     assert len(sources) == 2
     assert sources <= {f"runs:/{run_id}" for run_id in adapted}
     for run in tuned:
         if run.data.tags["bench.step"] == "finetune":
-            assert run.data.metrics["source/tensors_transferred"] == 44
+            assert float(run.data.tags["bench.source.tensors_transferred"]) == 44
 
 
 def test_the_same_again_makes_nothing_but_the_table(grid):

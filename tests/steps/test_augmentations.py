@@ -71,7 +71,6 @@ def test_an_augmented_evaluation_is_a_run_of_its_own(evaluate_as):
     assert len({run.info.run_id for run in runs}) == 3
     assert len({run.data.tags["bench.fingerprint"] for run in runs}) == 3
     assert [run.data.tags["bench.augmentations"] for run in runs] == list(AUGMENTATIONS)
-    assert [run.data.params["cfg.augmentations"] for run in runs] == list(AUGMENTATIONS)
     assert evaluate_as(augmentations="all").info.run_id == runs[-1].info.run_id
 
 

@@ -70,12 +70,13 @@ def test_a_grid_runs_whole_and_a_failing_cell_stops_no_other(
     expected = [("evaluate", "0"), ("evaluate", "1"), ("finetune", "0"), ("finetune", "1")]
     assert steps == [("compare", ""), *expected, ("optimize", "0")]
     metrics = store.client.get_run(parent).data.metrics
-    assert (metrics["cells/done"], metrics["cells/failed"]) == (4, 2)
+    assert (metrics["work/cells_done"], metrics["work/cells_failed"]) == (4, 2)
 
     with (tmp_path / "out" / "benchmark.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert rows["scratch"]["seeds"] == "0 1"
-    assert rows["scratch"]["dice"]
+    for metric in ("dice", "iou", "instance_f1"):
+        assert metrics[f"mitochondria/{metric} scratch"] == float(rows["scratch"][metric])
     assert float(rows["best_by_dice"]["dice"]) >= float(rows["scratch"]["dice"])
     assert (tmp_path / "out" / "best" / "mitochondria" / "recipe.json").is_file()
     assert "the source must be the same network" in rows["finetuned"]["reason"]

@@ -34,7 +34,7 @@ from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.training.source import resolve_source
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 ENTRY = Path(__file__).parents[2] / "entrypoints" / "domain_adapt.py"
 SHORT = {
@@ -87,15 +87,16 @@ def curve(pipeline, run, name):
 
 def test_a_run_shows_what_it_did_and_ends_with_its_models(pipeline, adapt):
     run = adapt(f"runs:/{pipeline.trained}", confidence=0.6)
-    tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    params = read_settings(pipeline.store, run.info.run_id)
+    tags, metrics = run.data.tags, run.data.metrics
     assert run.info.status == "FINISHED"
     assert (tags["bench.step"], tags["bench.method"]) == ("domain_adapt", "domain_adapted")
     assert tags["bench.structure"] == "mitochondria"
-    assert (params["cfg.confidence"], params["cfg.source"]) == ("0.6", f"runs:/{pipeline.trained}")
-    assert metrics["threshold/upper"] == 0.6
-    names = ("loss", "lr", "images_per_second", "accepted", "accepted_foreground")
-    for name in (*names, "pseudo_foreground", "agreement"):
-        assert list(curve(pipeline, run, f"train/{name}")) == [1, 2, 3, 4]
+    assert (params["confidence"], params["source"]) == ("0.6", f"runs:/{pipeline.trained}")
+    assert tags["bench.threshold.upper"] == "0.6"
+    names = ("loss", "lr", "accepted", "accepted_foreground", "pseudo_foreground", "agreement")
+    for name in (*(f"train/{name}" for name in names), "work/images_per_second"):
+        assert list(curve(pipeline, run, name)) == [1, 2, 3, 4]
     dice = curve(pipeline, run, "val/dice")
     assert list(dice) == list(curve(pipeline, run, "val/student_dice")) == [0, 2, 4]
     assert metrics["source/dice"] == dice[0]
@@ -126,7 +127,7 @@ def test_the_result_is_evaluated_and_fine_tuned_like_any_other(pipeline, adapt, 
         dataset=str(pipeline.dataset), source=f"runs:/{run.info.run_id}", **settings
     )
     tuned = pipeline.store.client.get_run(finetune(config, pipeline.store))
-    assert tuned.data.metrics["source/tensors_transferred"] == 46
+    assert float(tuned.data.tags["bench.source.tensors_transferred"]) == 46
 
 
 def test_all_channels_and_the_scale_of_the_source_are_kept(pipeline, adapt, tmp_path):
@@ -136,7 +137,7 @@ def test_all_channels_and_the_scale_of_the_source_are_kept(pipeline, adapt, tmp_
     assert info.outputs == ("foreground", "boundary")
     assert (info.structure, info.input_pixel_size_nm) == ("vesicles", 4.0)
     assert (info.tile_px, info.halo_px) == (32, 16)
-    assert run.data.params["cfg.fed_pixel_size_nm"] == "4.0"
+    assert read_settings(pipeline.store, run.info.run_id)["fed_pixel_size_nm"] == "4.0"
     weights = load_weights(checkpoint(pipeline, run, "student"))
     assert set(weights) == set(load_weights(source))
     # The boundary is learned too.
@@ -214,8 +215,8 @@ def test_auto_learns_from_the_same_source(pipeline, adapt, tmp_path):
     run = adapt(source, structure="vesicles", confidence=None, warn_empty_iterations=2)
     assert run.data.tags["bench.method"] == "domain_adapted_auto"
     assert "pseudo-label" not in run.data.tags.get("bench.warning", "")
-    assert run.data.params["cfg.confidence"] == "auto"
-    assert 0.5 <= run.data.metrics["threshold/upper"] < 0.9
+    assert read_settings(pipeline.store, run.info.run_id)["confidence"] == "auto"
+    assert 0.5 <= float(run.data.tags["bench.threshold.upper"]) < 0.9
     assert all(share > 0.2 for share in curve(pipeline, run, "train/accepted").values())
     student = load_weights(checkpoint(pipeline, run, "student"))
     assert not torch.equal(student["out_conv.weight"], load_weights(source)["out_conv.weight"])

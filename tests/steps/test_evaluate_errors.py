@@ -12,6 +12,7 @@ from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.steps.evaluate import evaluate
 from bench.tracking.opening import open_run
+from bench.tracking.queries import read_settings
 from bench.tracking.runs import Identity
 
 
@@ -88,7 +89,7 @@ def test_the_papers_settings_remove_structures_smaller_than_the_papers(pipeline,
     assert data.metrics["val/postprocess_removed_fraction"] == 1
     assert data.metrics["val/dice"] == 0
     assert data.metrics["val/average_precision"] > 0.5
-    assert data.params["cfg.min_area_px"] == "5000"
+    assert read_settings(pipeline.store, run_id)["min_area_px"] == "5000"
 
 
 def test_what_is_set_already_is_no_remedy(pipeline, evaluate_as):

@@ -33,7 +33,7 @@ from bench.steps.evaluate import evaluate, resolve_task
 from bench.steps.export import export
 from bench.steps.scoring.recipes import find_model
 from bench.steps.serving.export_subject import number_instances
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 FORMATS = ("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr")
 
@@ -224,8 +224,8 @@ def test_the_run_describes_the_export(pipeline, export_as, tmp_path, caplog):
         "scratch",
         "mitochondria",
     )
-    params = run.data.params
-    assert (params["cfg.run_id"], params["cfg.split"]) == (pipeline.on_val, "val")
+    params = read_settings(pipeline.store, run.info.run_id)
+    assert (params["run_id"], params["split"]) == (pipeline.on_val, "val")
     assert run.data.metrics["val/mitochondria/instances"] > 0
     for name in ("RoiSet.zip", "raw.tif"):
         kept = fetch_artifact(pipeline.store, first, f"export/{name}")

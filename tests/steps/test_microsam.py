@@ -18,6 +18,7 @@ from bench.ingest.writing import write_prepared
 from bench.models.sam import write_tiny_sam
 from bench.steps.evaluate import evaluate
 from bench.steps.microsam import microsam, resolve_microsam
+from bench.tracking.queries import read_settings
 from bench.training import loop
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -68,8 +69,8 @@ def test_zero_shot_ends_with_a_model_like_any_other(store, base, folder, file, s
     assert run.info.status == "FINISHED"
     assert run.data.tags["bench.method"] == "microsam_zero_shot"
     assert {"val/dice", "val/instance_f1", "best/dice"} <= run.data.metrics.keys()
-    assert run.data.params["cfg.segmentation"] == segmentation
-    assert "cfg.lr" not in run.data.params
+    assert read_settings(store, run_id)["segmentation"] == segmentation
+    assert "lr" not in read_settings(store, run_id)
     best = checkpoint(store, run_id) / "best.safetensors"
     predict, info = open_predictor(best, CPU, "mitochondria")
     assert (info.inference["segmentation"], info.architecture) == (segmentation, "sam")
@@ -137,7 +138,7 @@ def test_lora_is_saved_merged_and_can_be_a_source(store, base, folder):
     qkv = "sam.image_encoder.blocks.0.attn.qkv.weight"
     assert not torch.equal(weights[qkv], source[qkv])
     again = microsam(replace(base, source=f"runs:/{run_id}"), store)
-    assert store.client.get_run(again).data.params["cfg.segmentation"] == "amg"
+    assert read_settings(store, again)["segmentation"] == "amg"
 
 
 def test_areas_follow_annotations_the_paper_or_the_user(store, base, folder):

@@ -22,7 +22,7 @@ from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.segment import segment
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 
 def build_two_layers(*, out_channels: int, features: int) -> torch.nn.Module:
@@ -68,9 +68,9 @@ def test_from_a_training_to_new_images(laboratory, pipeline, store, tmp_path):
     settings = QUICK | {"tile_px": 50, "halo_px": 6}
     trained = finetune(FinetuneConfig(dataset=dataset, method=METHOD.name, **settings))
     run = store.client.get_run(trained)
-    chosen = {name: run.data.params[f"cfg.{name}"] for name in ("optimiser", "lr", "schedule")}
+    chosen = {name: read_settings(store, trained)[name] for name in ("optimiser", "lr", "schedule")}
     assert chosen == {"optimiser": "sgd", "lr": "0.1", "schedule": "polynomial"}
-    assert run.data.metrics["model/parameters"] == 4 * 26 + 101
+    assert float(run.data.tags["bench.model.parameters"]) == 4 * 26 + 101
     assert "bench.warning" not in run.data.tags
     info = read(store, trained, "checkpoint/best.json")
     assert (info["architecture"], info["arguments"]) == (
@@ -127,8 +127,8 @@ def test_its_weights_are_a_source_of_its_own_methods_only(laboratory, pipeline, 
     finally:
         del METHODS[again.name]
     run = store.client.get_run(tuned)
-    assert run.data.metrics["source/tensors_transferred"] == 4
-    assert run.data.params["cfg.loss"] == "focal_dice"
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 4
+    assert read_settings(store, tuned)["loss"] == "focal_dice"
     assert (
         "loss=focal_dice, method two_layers_again stands for dice" in run.data.tags["bench.warning"]
     )
@@ -146,7 +146,7 @@ def test_a_network_of_one_size(laboratory, pipeline, store, monkeypatch):
     trained = finetune(FinetuneConfig(**short | {"patch_px": None}))
     info = read(store, trained, "checkpoint/best.json")
     assert (info["tile_px"], info["halo_px"]) == (36, 6)
-    assert store.client.get_run(trained).data.params["cfg.patch_px"] == "48"
+    assert read_settings(store, trained)["patch_px"] == "48"
 
 
 @pytest.mark.parametrize(

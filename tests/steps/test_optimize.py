@@ -103,7 +103,7 @@ def test_what_the_run_keeps(searched):
     assert run.data.tags["bench.step"] == "optimize"
     assert run.data.tags["bench.method"] == "best_by_dice"
     assert run.data.tags["bench.chosen_by"] == "val/dice"
-    assert run.data.metrics["search/combinations"] > 100_000
+    assert float(run.data.tags["bench.search.combinations"]) > 100_000
     search = pd.read_csv(searched.output / "search.csv")
     assert (search["dice"].diff().dropna() <= 1e-10).all()
     assert search["dice"].iloc[0] == pytest.approx(run.data.metrics["val/dice"])
@@ -173,12 +173,14 @@ def test_the_combination_is_a_row_of_the_table(searched, tmp_path):
     recipe = read_recipe(searched.output / "recipe.json")
     assert str(recipe.blend) in row["warnings"]
     trained = [searched.store.client.get_run(m.trained_run).data for m in recipe.members]
-    assert row["parameters"] == sum(data.metrics["model/parameters"] for data in trained)
+    assert row["parameters"] == sum(float(data.tags["bench.model.parameters"]) for data in trained)
     assert row["train_seconds"] == pytest.approx(
         sum(float(data.tags["bench.train_seconds"]) for data in trained)
     )
     speeds = [
-        searched.store.client.get_run(m.evaluation).data.metrics["predict/megapixels_per_s"]
+        float(
+            searched.store.client.get_run(m.evaluation).data.tags["bench.predict.megapixels_per_s"]
+        )
         for m in recipe.members
     ]
     # The evaluations made eight passes each.

@@ -20,6 +20,7 @@ from bench.steps.grid.grid import make_grid
 from bench.steps.training.data import TrainingData
 from bench.steps.training.sam import choose_areas
 from bench.structures import find_structure
+from bench.tracking.queries import read_settings
 from bench.tracking.registry import list_champions
 
 DISCS = 2 * 377 / 64**2  # Two discs of radius 11 in every section.
@@ -61,9 +62,10 @@ def test_a_structure_of_any_name_goes_all_the_way(tree, run, dataset, store, tin
     settings = [part for name, value in tiny.items() for part in (f"--{name}", str(value))]
     trained = run("finetune", "--structure", "Ribbon", "--source", "random", *settings)
     weight = round(math.sqrt((1 - DISCS) / DISCS), 2)
-    assert trained.params["cfg.structure"] == trained.tags["bench.structure"] == "ribbon"
-    assert float(trained.params["cfg.foreground_weight"]) == weight == 2.11
-    origin = trained.params["cfg.foreground_weight_origin"]
+    chosen = read_settings(store, store.client.search_runs([store.experiment_id])[0].info.run_id)
+    assert chosen["structure"] == trained.tags["bench.structure"] == "ribbon"
+    assert float(chosen["foreground_weight"]) == weight == 2.11
+    origin = chosen["foreground_weight_origin"]
     assert origin == "From its frequency: ribbon fills 18.4 % of 3 training sections."
     run("evaluate", "--structure", "ribbon", "--split", "test")
     scored = run("evaluate", "--structure", "ribbon", "--split", "val")
@@ -77,7 +79,8 @@ def test_a_structure_of_any_name_goes_all_the_way(tree, run, dataset, store, tin
     recipe = json.loads((tmp_path / "best/recipe.json").read_text())
     assert recipe["structure"] == "ribbon"
     run("promote", "--structure", "ribbon")
-    assert list_champions(store) == ["ribbon"]
+    (champion,) = list_champions(store)
+    assert (champion.structure, champion.dataset_name) == ("ribbon", "prepared")
     image = str(tree / "test/raw/s5.png")
     run("segment", "--structure", "RIBBON", "--input", image, "--output", "out", "--device", "cpu")
     assert np.unique(tifffile.imread("out/ribbon/s5.tif")).size > 1

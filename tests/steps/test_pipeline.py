@@ -26,7 +26,7 @@ from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.prepare import prepare
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 
 @pytest.fixture
@@ -87,21 +87,21 @@ def test_the_dataset_is_an_input(pipeline, run_of, name, context):
     assert [tag.value for tag in logged.tags] == [context]
 
 
-def test_parameters_are_the_resolved_settings(run_of):
-    trained = run_of("trained").data.params
-    assert trained["cfg.method"] == "scratch"
-    assert trained["cfg.source"] == "random"
-    assert trained["cfg.loss"] == "focal_dice"
-    assert trained["cfg.foreground_weight"] == "5.0"
-    assert trained["cfg.checkpoint_iterations"] == "20"
-    assert trained["cfg.device"] == "cpu"
-    assert trained["cfg.pixel_size_nm"] == "5.0"
+def test_all_settings_are_kept_as_they_were_resolved(pipeline):
+    trained = read_settings(pipeline.store, pipeline.trained)
+    assert trained["method"] == "scratch"
+    assert trained["source"] == "random"
+    assert trained["loss"] == "focal_dice"
+    assert trained["foreground_weight"] == "5.0"
+    assert trained["checkpoint_iterations"] == "20"
+    assert trained["device"] == "cpu"
+    assert trained["pixel_size_nm"] == "5.0"
     assert "auto" not in trained.values()
-    on_val = run_of("on_val").data.params
-    assert on_val["cfg.tile_px"] == "32"
-    assert "annotated instances in 3 training sections" in on_val["cfg.postprocess_origin"]
-    on_test = run_of("on_test").data.params
-    assert "Set by the user: opening_radius_px, min_area_px." in on_test["cfg.postprocess_origin"]
+    on_val = read_settings(pipeline.store, pipeline.on_val)
+    assert on_val["tile_px"] == "32"
+    assert "annotated instances in 3 training sections" in on_val["postprocess_origin"]
+    on_test = read_settings(pipeline.store, pipeline.on_test)
+    assert "Set by the user: opening_radius_px, min_area_px." in on_test["postprocess_origin"]
 
 
 def test_prepare_describes_the_dataset(pipeline, run_of, files_of, artifact):
@@ -119,7 +119,7 @@ def test_prepare_describes_the_dataset(pipeline, run_of, files_of, artifact):
             assert counted == 2 * len(dataset.sections(split))
             fraction = metrics[f"{split}/{structure}/foreground_fraction"]
             assert fraction == pytest.approx(dataset.foreground_fraction(split, structure))
-    assert files_of("prepared") == {"contact_sheet.png", "manifest.json"}
+    assert files_of("prepared") == {"config.json", "contact_sheet.png", "manifest.json"}
     assert json.loads(artifact("prepared", "manifest.json").read_text()) == dataset.manifest
     with Image.open(artifact("prepared", "contact_sheet.png")) as picture:
         assert min(picture.size) > 200
@@ -170,7 +170,7 @@ def test_evaluate_leaves_scores_predictions_and_pictures(run_of, files_of, artif
     run = run_of("on_val")
     logged = {key: run.data.metrics[f"val/{key}"] for key in METRICS}
     assert logged == pytest.approx(content["pooled"])
-    assert run.data.metrics["predict/megapixels_per_s"] > 0
+    assert float(run.data.tags["bench.predict.megapixels_per_s"]) > 0
     rows = list(csv.DictReader(artifact("on_val", "sections.csv").open()))
     assert {row["section"] for row in rows} == names
     for row in rows:
@@ -209,7 +209,8 @@ def test_scores_follow_from_the_stored_predictions(pipeline, artifact):
 def test_compare_writes_the_table(pipeline, files_of, artifact):
     names = {f"benchmark.{end}" for end in ("md", "csv", "tex", "png", "html")}
     names |= {"benchmark.json", "comparisons.csv", "comparisons.md"}
-    assert {path.name for path in pipeline.output.iterdir()} == names == files_of("compared")
+    assert {path.name for path in pipeline.output.iterdir()} == names
+    assert files_of("compared") == names | {"config.json"}
     (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())
     scores = json.loads(artifact("on_test", "scores.json").read_text())["pooled"]
     assert float(row["dice"]) == pytest.approx(scores["dice"])
@@ -220,7 +221,7 @@ def test_the_table_knows_what_the_training_cost(pipeline, run_of, artifact):
     weights = load_file(artifact("trained", "checkpoint/best.safetensors"))
     parameters = sum(part.size for part in weights.values())
     (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())
-    assert run_of("trained").data.metrics["model/parameters"] == parameters > 1000
+    assert float(run_of("trained").data.tags["bench.model.parameters"]) == parameters > 1000
     assert float(row["parameters"]) == parameters
     assert row["train_seconds"] == run_of("trained").data.tags["bench.train_seconds"]
     assert float(row["predict_megapixels_per_s"]) > 0

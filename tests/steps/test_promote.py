@@ -29,7 +29,7 @@ from bench.tracking.queries import fetch_artifact
 from bench.tracking.registry import RECIPE_TAG, fetch_model, find_champion, pin_requirements
 
 PROJECT = Path(__file__).parents[2]
-CHAMPION = "models:/synapse-bench-mitochondria@champion"
+CHAMPION = "models:/synapse-bench-mitochondria-prepared@champion"
 # Of the montage, for the models of the searches.
 TILES = 9 * 8
 
@@ -131,7 +131,7 @@ def test_the_champion_predicts_what_was_searched(use_searched, predict_elsewhere
     images = np.stack([dataset.read_raw(name) for name in sections])
     found, done = predict_elsewhere(searched.store.uri, CHAMPION, images)
     assert "pixel" not in done.stderr
-    location = find_champion(searched.store, "mitochondria").location
+    location = find_champion(searched.store, "mitochondria", "prepared").location
     assert Path(done.stdout.strip()) == Path(location) / "code/bench/__init__.py"
     assert found["instances"].dtype == np.int32
     assert found["probability"].dtype == np.float32
@@ -156,7 +156,7 @@ def test_a_version_says_what_it_is(use_searched):
     searched = use_searched
     run_id = promote_run(searched.ensemble)
     client = searched.store.client
-    found = client.get_model_version_by_alias("synapse-bench-mitochondria", "champion")
+    found = client.get_model_version_by_alias("synapse-bench-mitochondria-prepared", "champion")
     recipe = read_recipe(fetch_artifact(searched.store, searched.ensemble, RECIPE_FILE))
     assert found.tags["bench.dataset"] == recipe.dataset
     assert found.tags["bench.metric"] == "dice"
@@ -184,7 +184,7 @@ def test_a_version_says_what_it_is(use_searched):
 def test_what_is_in_the_files(use_searched):
     """Weights, recipe and code, no pickle; packages at exact versions and from no address."""
     promote_run(use_searched.ensemble)
-    champion = find_champion(use_searched.store, "mitochondria")
+    champion = find_champion(use_searched.store, "mitochondria", "prepared")
     folder = fetch_model(use_searched.store, champion)
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     # What loading it leaves there.
@@ -213,7 +213,7 @@ def test_the_same_recipe_is_registered_once(use_searched, caplog):
     promote_run(searched.single)
     first = promote_run(searched.ensemble)
     before = versions(searched.store)
-    champion = find_champion(searched.store, "mitochondria")
+    champion = find_champion(searched.store, "mitochondria", "prepared")
     caplog.clear()
     with caplog.at_level("INFO"):
         assert promote_run(searched.ensemble) == first
@@ -229,14 +229,14 @@ def test_the_same_recipe_is_registered_once(use_searched, caplog):
     # A recipe that was the champion before becomes it again, as the version that it is.
     promote_run(searched.single)
     assert versions(searched.store) == before
-    assert find_champion(searched.store, "mitochondria").version != champion.version
+    assert find_champion(searched.store, "mitochondria", "prepared").version != champion.version
 
 
 def test_what_an_earlier_version_registered_is_recognised(use_searched, monkeypatch):
     """It hashed the prose of a recipe, too."""
     searched = use_searched
     promote_run(searched.single)
-    before = find_champion(searched.store, "mitochondria")
+    before = find_champion(searched.store, "mitochondria", "prepared")
     hashes = read_recipe(fetch_artifact(searched.store, searched.single, RECIPE_FILE)).hashes()
     assert before.tags[RECIPE_TAG] == hashes[0] != hashes[1]
     tag = (before.name, before.version, RECIPE_TAG)
@@ -244,12 +244,75 @@ def test_what_an_earlier_version_registered_is_recognised(use_searched, monkeypa
     monkeypatch.setitem(VERSIONS, "promote", VERSIONS["promote"] + 3)
     run_id = promote_run(searched.single, replace=False)
     assert searched.store.client.get_run(run_id).outputs.model_outputs == []
-    assert find_champion(searched.store, "mitochondria").version == before.version
+    assert find_champion(searched.store, "mitochondria", "prepared").version == before.version
     searched.store.client.set_model_version_tag(*tag, hashes[0])
 
 
+def test_a_champion_of_an_earlier_version_defends_its_name(use_searched, tmp_path, monkeypatch):
+    """Its model was named by the structure alone."""
+    searched, client = use_searched, use_searched.store.client
+    promote_run(searched.ensemble)
+    best = find_champion(searched.store, "mitochondria", "prepared")
+    client.rename_registered_model(best.name, "synapse-bench-mitochondria")
+    tag = ("synapse-bench-mitochondria", best.version, "bench.dataset_name")
+    client.delete_model_version_tag(*tag)
+    try:
+        early = find_champion(searched.store, "mitochondria", "prepared", best.dataset)
+        assert early.name == "synapse-bench-mitochondria"
+        with pytest.raises(BenchError, match="a champion is replaced by a better one"):
+            promote_run(searched.single, replace=False)
+        monkeypatch.setitem(VERSIONS, "promote", VERSIONS["promote"] + 5)
+        run_id = promote_run(searched.ensemble, replace=False)
+        assert client.get_run(run_id).outputs.model_outputs == []
+        image = str(searched.dataset)
+        with pytest.raises(BenchError, match="image"):
+            segment(SegmentConfig(structure="mito", input=image, output=str(tmp_path / "out")))
+    finally:
+        client.rename_registered_model("synapse-bench-mitochondria", best.name)
+        client.set_model_version_tag(best.name, best.version, "bench.dataset_name", "prepared")
+
+
+def test_a_champion_stays_with_its_data(use_searched):
+    """Other data of the same name takes its place only if that is wanted."""
+    searched, client = use_searched, use_searched.store.client
+    promote_run(searched.single)
+    before = find_champion(searched.store, "mitochondria", "prepared")
+    client.set_model_version_tag(before.name, before.version, "bench.dataset", "e" * 64)
+    try:
+        with pytest.raises(BenchError, match="made on eeeeeeeeeeee of the same name"):
+            promote_run(searched.ensemble, replace=False)
+        champion = find_champion(searched.store, "mitochondria", "prepared")
+        assert champion.version == before.version
+        promote_run(searched.ensemble)
+        champion = find_champion(searched.store, "mitochondria", "prepared")
+        assert champion.version != before.version
+    finally:
+        client.set_model_version_tag(before.name, before.version, "bench.dataset", before.dataset)
+
+
+def test_of_two_champions_of_a_structure_none_is_taken_silently(
+    use_searched, tmp_path, tiny_tree, run_entry_point
+):
+    promote_run(use_searched.single)
+    client, name = use_searched.store.client, "synapse-bench-mitochondria-demo"
+    client.create_registered_model(name)
+    tags = {"bench.structure": "mitochondria", "bench.dataset_name": "demo", "test/dice": "0.9126"}
+    made = client.create_model_version(name, str(tmp_path), tags=tags)
+    client.set_registered_model_alias(name, "champion", made.version)
+    given = ("--structure", "mito", "--input", str(tiny_tree / "test/raw/s5.png"))
+    try:
+        status, said = run_entry_point("segment", *given, "--output", str(tmp_path / "out"))
+    finally:
+        client.delete_registered_model(name)
+    assert status == 2
+    line = said.splitlines()[-1]
+    assert "there are 2 of mitochondria" in line
+    assert f"run_id=models:/{name}@champion (made on demo, test Dice 0.913) or run_id=" in line
+    assert f"run_id={CHAMPION} (made on prepared, test Dice 0." in line
+
+
 def versions(store):
-    found = store.client.search_model_versions("name = 'synapse-bench-mitochondria'")
+    found = store.client.search_model_versions("name = 'synapse-bench-mitochondria-prepared'")
     return sorted(int(version.version) for version in found)
 
 
@@ -258,7 +321,10 @@ def test_where_less_is_better_the_lower_is_the_champion(use_searched, monkeypatc
     promote_run(searched.ensemble)
     monkeypatch.setitem(METRICS, "dice", replace(METRICS["dice"], direction="lower"))
     promote_run(searched.single, replace=False)
-    assert find_champion(searched.store, "mitochondria").tags["bench.search"] == searched.single
+    assert (
+        find_champion(searched.store, "mitochondria", "prepared").tags["bench.search"]
+        == searched.single
+    )
     with pytest.raises(BenchError, match="a champion is replaced by a better one"):
         promote_run(searched.ensemble, replace=False)
 
@@ -266,20 +332,23 @@ def test_where_less_is_better_the_lower_is_the_champion(use_searched, monkeypatc
 def test_a_better_champion_stays(use_searched, run_entry_point):
     searched = use_searched
     promote_run(searched.ensemble)
-    best = find_champion(searched.store, "mitochondria")
+    best = find_champion(searched.store, "mitochondria", "prepared")
     given = ("--structure", "mito", "--run_id", searched.single)
     status, said = run_entry_point("promote", *given)
     assert status == 2
     line = said.splitlines()[-1]
     assert re.search(r"received run \w+ with val/dice 0\.\d+ and models:/.* has 0\.\d+", line)
     assert line.endswith("give replace=true to replace it all the same")
-    assert find_champion(searched.store, "mitochondria") == best
+    assert find_champion(searched.store, "mitochondria", "prepared") == best
     status, said = run_entry_point("promote", *given, "--replace", "true")
     assert status == 0, said
-    assert find_champion(searched.store, "mitochondria").tags["bench.search"] == searched.single
+    assert (
+        find_champion(searched.store, "mitochondria", "prepared").tags["bench.search"]
+        == searched.single
+    )
     # Against a champion that is worse nothing has to be said.
     assert run_entry_point("promote", "--structure", "mito")[0] == 0
-    assert find_champion(searched.store, "mitochondria") == best
+    assert find_champion(searched.store, "mitochondria", "prepared") == best
 
 
 def test_both_scores_are_in_the_run(use_searched):
@@ -372,10 +441,10 @@ def test_weights_that_were_changed_are_refused(use_searched, run_entry_point):
 def test_a_version_that_was_deleted_is_registered_again(searched):
     """In a store that the step was given, and not mlflow's default."""
     promote_run(searched.single, searched.store)
-    searched.store.client.delete_registered_model("synapse-bench-mitochondria")
+    searched.store.client.delete_registered_model("synapse-bench-mitochondria-prepared")
     run_id = promote_run(searched.single, searched.store)
     assert versions(searched.store) == [1]
-    assert find_champion(searched.store, "mitochondria").run_id == run_id
+    assert find_champion(searched.store, "mitochondria", "prepared").run_id == run_id
 
 
 def test_a_champion_that_is_not_there(
@@ -397,7 +466,7 @@ def test_a_champion_that_is_not_there(
     assert "segments mitochondria, received structure=vesicles" in refused(
         "--structure", "vesicles", "--run_id", CHAMPION
     )
-    champion = find_champion(use_searched.store, "mitochondria")
+    champion = find_champion(use_searched.store, "mitochondria", "prepared")
     gone = Path(champion.location).rename(tmp_path / "gone")
     try:
         said = refused("--structure", "mito")
@@ -407,9 +476,7 @@ def test_a_champion_that_is_not_there(
     assert said.endswith("copy the artifacts along with the database, or run promote here")
     use_store(make_store(tmp_path / "empty"))
     assert "there is none: run promote, or give run_id" in refused()
-    assert "no model is registered as models:/synapse-bench-vesicles@champion" in refused(
-        "--structure", "vesicles"
-    )
+    assert "there is none: run promote, or give run_id" in refused("--structure", "vesicles")
 
 
 def test_a_source_is_the_only_model_of_a_champion(use_searched):

@@ -30,7 +30,7 @@ from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.segment import segment
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 PROJECT = Path(__file__).parents[2]
 
@@ -89,12 +89,49 @@ def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp
     run = use_pipeline.store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["bench.step"] == "segment"
-    assert run.data.params["cfg.postprocess_origin"].startswith("As evaluation ")
+    origin = read_settings(use_pipeline.store, run_id)["postprocess_origin"]
+    assert origin.startswith("As evaluation ")
     trained = use_pipeline.store.client.get_run(use_pipeline.trained)
     assert [i.dataset.digest for i in run.inputs.dataset_inputs] == [
         i.dataset.digest for i in trained.inputs.dataset_inputs
     ]
     assert run.data.metrics["segment/instances"] == len(instances)
+
+
+def test_it_says_what_the_model_was_made_on(use_pipeline, tmp_path, tiny_tree, caplog):
+    """And nothing of images like those."""
+    settings = config(use_pipeline, tmp_path, input=str(tiny_tree / "val/raw"), pixel_size_nm=5.0)
+    with caplog.at_level("INFO"):
+        segment(settings)
+    run = use_pipeline.store.client.get_run(use_pipeline.on_test)
+    dice = f"Dice {run.data.metrics['test/dice']:.3f} on its test sections"
+    said = f"model {use_pipeline.trained}: made on data set prepared (5 nm), {dice}"
+    assert said in caplog.messages
+    described = json.loads((tmp_path / "out/segmentation.json").read_text())
+    assert described["made_on"] == "prepared"
+    assert described["test_dice"] == run.data.metrics["test/dice"]
+    assert not [line for line in caplog.messages if "contrast" in line]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_images_far_from_what_it_saw_are_reported(
+    use_pipeline, tmp_path, tiny_tree, early, monkeypatch
+):
+    """A model of an earlier version does not say what that was: its data set is measured."""
+    checkpoint = fetch_artifact(use_pipeline.store, use_pipeline.trained, "checkpoint")
+    stored = json.loads((checkpoint / "best.json").read_text())["training"]["grey_values"]
+    assert (stored["depth"], stored["mean"] > 90) == ("uint8", True)
+    if early:
+        monkeypatch.setattr("bench.steps.serving.model_origin.grey_values_of", lambda infos: ())
+    pale = tmp_path / "pale"
+    pale.mkdir()
+    for path in (tiny_tree / "val/raw").iterdir():
+        tifffile.imwrite(pale / f"{path.stem}.tif", read_section(path) // 6 + 200)
+    run_id = segment(config(use_pipeline, tmp_path, input=str(pale), pixel_size_nm=11.0))
+    warnings = use_pipeline.store.client.get_run(run_id).data.tags["bench.warning"]
+    assert "the contrast of 2 of 2 sections looked at (s3, s4) is far from what the" in warnings
+    assert f"in training {stored['mean']:.4g} and {stored['deviation']:.3g})" in warnings
+    assert "the image has pixels of 11 nm and the model was trained at 5 nm" in warnings
 
 
 def test_a_killed_segmentation_goes_on_and_ends_with_the_same_bytes(

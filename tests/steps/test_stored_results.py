@@ -32,7 +32,9 @@ from bench.steps.segment import segment
 from bench.steps.training.choices import pick_geometry
 from bench.steps.training.data import TrainingData
 from bench.tracking.descriptions import RUNS
+from bench.tracking.queries import read_settings
 from bench.tracking.registry import find_champion
+from bench.tracking.runs import fact_tag
 
 # Scores that a pixel more or less hardly changes.
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
@@ -90,11 +92,11 @@ def found(own_store, pipeline, evaluated_source, tmp_path_factory):
 
 def read(store, run_id, *names):
     """Metrics of a run by name, and settings that it resolved."""
-    data = store.client.get_run(run_id).data
-    return {
-        name: data.metrics[name] if name in data.metrics else data.params[f"cfg.{name}"]
-        for name in names
-    }
+    data, settings = store.client.get_run(run_id).data, read_settings(store, run_id)
+    tags = {name: data.tags.get(fact_tag(name)) for name in names}
+    facts = {name: float(value) for name, value in tags.items() if value}
+    known = settings | facts | data.metrics
+    return {name: known[name] for name in names}
 
 
 def curve(store, run_id, name, iterations=2):
@@ -184,7 +186,7 @@ def test_optimize(own_store, found, same_as_stored):
 
 def test_promote(own_store, found, same_as_stored):
     promote(PromoteConfig(structure="mito", run_id=found), own_store)
-    champion = find_champion(own_store, "mitochondria")
+    champion = find_champion(own_store, "mitochondria", "prepared")
     same_as_stored(
         "promote", {"tags": sorted(champion.tags), "dice": float(champion.tags["val/dice"])}
     )

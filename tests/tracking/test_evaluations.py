@@ -11,7 +11,6 @@ CELL = {"method": "scratch", "structure": "vesicles", "dataset": "d" * 64, "seed
 def make_run(store, step):
     run = open_run(store, Identity(step, {}, {}, **CELL))
     run.set_tags({"bench.split": "val", "bench.trained_run": "none"})
-    run.log_params({"threshold": 0.5})
     return run
 
 
@@ -23,7 +22,6 @@ def test_an_evaluation_is_read_from_its_run(store):
     found = get_evaluation(store, run.id)
     assert (found.id, found.trained_run, found.split) == (run.id, "", "val")
     assert (found.method, found.structure, found.dataset) == ("scratch", "vesicles", "d" * 64)
-    assert found.parameters == {"threshold": "0.5"}
 
 
 def test_a_pointer_is_followed(store):

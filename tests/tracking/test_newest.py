@@ -105,6 +105,18 @@ def test_both_ways_read_the_same_of_a_run(store, evaluated, monkeypatch):
     assert newest_evaluations(store, store.experiment_id, "test", "data") == fast
 
 
+def test_what_earlier_versions_logged_elsewhere_is_read(way, store, evaluated):
+    """Costs as metrics, the source as a parameter, scores under a tag that the UI shows."""
+    early = evaluated(seed=0, tags={"bench.scores": "early"})
+    store.client.log_metric(early, "model/parameters", 7e6)
+    store.client.log_param(early, "cfg.source", f"runs:/{'b' * 32}")
+    facts = {"bench.model.parameters": "8000000", "bench.source": f"runs:/{'c' * 32}"}
+    evaluated(seed=1, tags=facts | {"mlflow.bench.scores": "now"})
+    now, then = newest_evaluations(store, store.experiment_id, "test", "data")
+    assert (then.costs, then.source_run, then.scores) == ({"parameters": 7e6}, "b" * 32, "early")
+    assert (now.costs, now.source_run, now.scores) == ({"parameters": 8e6}, "c" * 32, "now")
+
+
 def test_a_cost_that_is_no_number_stays_one(way, store, evaluated):
     run = evaluated()
     store.client.log_metric(run, "model/parameters", math.nan)

@@ -19,7 +19,7 @@ PREDICT = """
 import sys
 import mlflow, numpy as np
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/synapse-bench-vesicles@champion")
+model = mlflow.pyfunc.load_model("models:/synapse-bench-vesicles-mine@champion")
 found = model.predict(np.load(sys.argv[2]), params={"pixel_size_nm": 5.0})
 np.savez(sys.argv[3], **found)
 """
@@ -65,6 +65,7 @@ def test_a_champion_follows_a_project_that_moved(
             run,
             tmp_path / "recipe",
             structure="vesicles",
+            dataset_name="mine",
             pixel_size_nm=pixel_size_nm,
             packages=(),
             plugins=(),
@@ -73,7 +74,7 @@ def test_a_champion_follows_a_project_that_moved(
             description="words",
         )
     set_champion(store, model)
-    assert find_champion(store, "vesicles") == model
+    assert find_champion(store, "vesicles", "mine") == model
     (tmp_path / "before").rename(tmp_path / "after")
     home = tmp_path / "after" / "mlruns"
     assert relocate_artifacts(home / "mlflow.db", home) > 0

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -6,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.config.training import FinetuneConfig
 from bench.core.version import VERSIONS
 from bench.errors import BenchError
 from bench.postprocess.segmentation import PostprocessSettings
 from bench.tracking import opening, runs
+from bench.tracking.datasets import UsedDataset, find_used_dataset
 from bench.tracking.opening import open_run, report_failure
 from bench.tracking.ownership.claims import take_hold
 from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG
+from bench.tracking.queries import read_settings
 from bench.tracking.runs import Identity
 from bench.tracking.store import open_store
 
@@ -66,10 +70,12 @@ def adopt(store, monkeypatch):
     return open_adopted
 
 
-def test_the_name_of_an_evaluation_ends_with_its_split():
+def test_a_name_begins_with_what_differs():
     identity = replace(IDENTITY, step="evaluate", settings={"split": "test"})
-    assert identity.name() == "evaluate-scratch-vesicles-seed3-test"
-    assert replace(identity, step="benchmark").name() == "benchmark-scratch-vesicles-seed3"
+    assert identity.name() == "vesicles scratch s3 test"
+    assert replace(identity, labelled=2).name() == "vesicles scratch 2 labelled s3 test"
+    assert replace(identity, step="finetune").name() == "vesicles scratch s3 finetune"
+    assert Identity("benchmark", {"split": "test"}, {}).name() == "benchmark"
 
 
 def test_a_run_that_cannot_be_made_holds_nothing(store, monkeypatch):
@@ -97,9 +103,9 @@ def test_a_new_run_is_tagged_and_finishes(store):
         (run.work / "state").write_text("x")
     found = store.client.get_run(run.id)
     assert found.info.status == "FINISHED"
-    assert found.info.run_name == "finetune-scratch-vesicles-seed3"
+    assert found.info.run_name == "vesicles scratch s3 finetune"
+    assert found.data.tags[HEARTBEAT_TAG]
     tags = {name: value for name, value in found.data.tags.items() if name.startswith("bench.")}
-    assert tags.pop(HEARTBEAT_TAG)
     assert tags == {
         "bench.step": "finetune",
         "bench.method": "scratch",
@@ -193,7 +199,7 @@ def test_the_run_that_mlflow_made_is_taken_once(store, adopt):
     run = open_run(adopted_store, IDENTITY)
     assert (run.id, run.state) == (adopted, "new")
     found = store.client.get_run(adopted)
-    assert found.info.run_name == "finetune-scratch-vesicles-seed3"
+    assert found.info.run_name == "vesicles scratch s3 finetune"
     assert found.data.tags["bench.fingerprint"] == IDENTITY.fingerprint()
     other = open_run(adopted_store, replace(IDENTITY, seed=4))
     assert other.id != adopted
@@ -212,7 +218,7 @@ def test_the_run_that_mlflow_made_points_to_the_one_that_has_the_result(store, a
     pointer = store.client.get_run(adopted)
     assert pointer.data.tags["bench.see"] == first.id
     assert first.id in pointer.data.tags["mlflow.note.content"]
-    assert pointer.info.run_name == "see finetune-scratch-vesicles-seed3"
+    assert pointer.info.run_name == "see vesicles scratch s3 finetune"
     # It is no second run of the identity.
     assert "bench.fingerprint" not in pointer.data.tags
 
@@ -317,7 +323,7 @@ def test_params_of_a_resumed_run_are_kept(store):
         )
     params = store.client.get_run(run.id).data.params
     assert len(params) == 153
-    assert (params["cfg.device"], params["cfg.extra"], params["cfg.p149"]) == ("cpu", "None", "149")
+    assert (params["device"], params["extra"], params["p149"]) == ("cpu", "None", "149")
 
 
 def test_a_long_parameter_and_a_long_reason_are_cut_to_what_the_store_takes(store):
@@ -326,7 +332,7 @@ def test_a_long_parameter_and_a_long_reason_are_cut_to_what_the_store_takes(stor
     with pytest.raises(BenchError), run:
         raise BenchError("y" * 10_000)
     found = store.client.get_run(run.id).data
-    assert found.params["cfg.origin"] == "x" * 6000
+    assert found.params["origin"] == "x" * 6000
     assert found.tags["bench.reason"] == "y" * 8000
 
 
@@ -365,11 +371,67 @@ def test_pictures_become_artifacts(store):
 
 def test_a_failure_before_a_step_took_its_run_is_reported_on_it(store, adopt):
     _, adopted = adopt()
-    report_failure("no such folder")
+    report_failure("prepare", "no such folder")
     assert tags_of(store, adopted)["bench.reason"] == "no such folder"
 
 
 def test_reporting_a_failure_never_hides_it(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_RUN_ID", "a" * 32)
-    report_failure("the reason")
+    report_failure("prepare", "the reason")
+
+
+def test_settings_are_in_one_file_and_chosen_ones_are_parameters(adopt):
+    """What `mlflow run` logged as it was typed is not logged once more as it was resolved."""
+    store, run_id = adopt()
+    store.client.log_param(run_id, "loss", "auto")
+    config = FinetuneConfig(dataset="mine", iterations=40, lr=1e-3, structure="mito", seed=3)
+    resolved = vars(config) | {"loss": "dice", "schedule": "cosine", "weight": 2.5, "sizes": (1, 2)}
+    run = open_run(store, IDENTITY)
+    run.log_settings(resolved, config)
+    (run.work / "state").write_text("half")
+    run.finish("KILLED")
+    with open_run(store, IDENTITY) as again:
+        assert again.id == run_id
+        again.log_settings({"device": "cuda"})
+    found = store.client.get_run(run_id).data.params
+    assert found == {"loss": "auto", "iterations": "40", "lr": "0.001"}
+    settings = read_settings(store, run_id)
+    assert set(settings) == {*vars(config), "weight", "sizes"}
+    assert (settings["loss"], settings["weight"], settings["device"]) == ("dice", "2.5", "cuda")
+    assert settings["sizes"] == "[1, 2]"
+
+
+def test_settings_of_an_earlier_version_are_its_parameters(store):
+    with open_run(store, IDENTITY) as run:
+        run.log_params({"cfg.lr": 0.1, "lr": "0.10"})
+    assert read_settings(store, run.id) == {"lr": "0.1"}
+
+
+def test_facts_are_no_charts(store):
+    with open_run(store, IDENTITY) as run:
+        run.log_facts({"model/parameters": 7_000_000, "predict/seconds": 1 / 3})
+    data = store.client.get_run(run.id).data
+    assert (data.metrics, data.tags["bench.model.parameters"]) == ({}, "7000000")
+    assert float(data.tags["bench.predict.seconds"]) == 1 / 3
+
+
+def test_the_dataset_says_what_its_sections_have(store, tmp_path):
+    with open_run(store, IDENTITY) as run:
+        run.log_dataset(
+            name="tiny",
+            path=tmp_path,
+            digest="d" * 64,
+            context="training",
+            columns={"raw": "grey values", "mitochondria": "ids"},
+            sections=3,
+        )
+    (used,) = store.client.get_run(run.id).inputs.dataset_inputs
+    columns = json.loads(used.dataset.schema)["mlflow_colspec"]
+    assert [(column["name"], column["type"]) for column in columns] == [
+        ("raw", "grey values"),
+        ("mitochondria", "ids"),
+    ]
+    assert json.loads(used.dataset.profile)["num_rows"] == 3
+    assert find_used_dataset(store, run.id) == UsedDataset("tiny", "d" * 36, tmp_path)
+    assert find_used_dataset(store, "0" * 32) is None

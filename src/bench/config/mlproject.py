@@ -1,14 +1,9 @@
 """MLproject and docker/MLproject, made from the configs: ``make mlproject``."""
 
 import dataclasses
-import json
 import textwrap
-import types
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_type_hints
-
-import yaml
+from typing import Any
 
 from bench.config.data import ExportConfig, PhantomConfig, PrepareConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
@@ -40,16 +35,14 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
 }
 
 _HEAD = """\
-# Made by `make mlproject` from src/bench/config, the home of the defaults. Placeholders stand bare:
-# mlflow quotes the values for the shell, and quotes of ours would undo that. `auto` lets the step
-# decide.
+# Made by `make mlproject` from src/bench/config, the home of the defaults, which stand here for
+# readers only: mlflow passes on what is given by -P, quoted for the shell, and shows that in the
+# run. Declared as parameters, all of them would stand there. `auto` lets the step decide.
 name: synapse-bench
 
 conda_env: conda.yaml
 """
-_TYPES = {int: "int", float: "float", str: "string", bool: "string"}
-_INDENT = " " * 6
-_COLUMNS = 96
+_COLUMNS = 100
 
 
 def mlproject_texts(root: Path) -> dict[Path, str]:
@@ -70,37 +63,20 @@ def mlproject_texts(root: Path) -> dict[Path, str]:
 
 
 def _entry_point(name: str, config_type: type[StepConfig]) -> str:
-    hints = get_type_hints(config_type)
     fields = sorted(dataclasses.fields(config_type), key=lambda field: field.name)
-    rows = "".join(f"{_INDENT}{f.name}: {_parameter(f.default, hints[f.name])}\n" for f in fields)
-    # A space that no line is broken at: an option and its value stay together.
-    options = (f"--{field.name}\0{{{field.name}}}" for field in fields)
-    command = textwrap.fill(
-        " ".join((f"python\0entrypoints/{name}.py", *options)),
-        width=_COLUMNS,
-        initial_indent=_INDENT,
-        subsequent_indent=_INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ).replace("\0", " ")
-    return f"  {name}:\n    parameters:\n{rows}    command: >-\n{command}\n"
+    lines = (_describe(field) for field in fields)
+    return f"  {name}:\n{''.join(lines)}    command: python entrypoints/{name}.py\n"
 
 
-def _parameter(default: Any, hint: Any) -> str:
-    """Type and default of a parameter: what may be ``auto`` is a string to mlflow."""
-    kind = "string" if isinstance(hint, types.UnionType) else _TYPES[hint]
-    return f"{{type: {kind}, default: {_yaml(AUTO if default is None else default)}}}"
-
-
-def _yaml(value: Any) -> str:
-    """A value as YAML reads it again: quoted only where it would become something else."""
-    if isinstance(value, bool):
-        return json.dumps(json.dumps(value))
-    if isinstance(value, float):
-        # To YAML, 1e-05 is a word.
-        return format(Decimal(repr(value)), "f")
-    text = str(value)
-    return text if yaml.safe_load(f"[{text}]") == [value] else json.dumps(text)
+def _describe(field: "dataclasses.Field[Any]") -> str:
+    """A setting with its default and what it is, as a comment."""
+    default = AUTO if field.default is None else field.default
+    shown = str(default).lower() if isinstance(default, bool) else default
+    text = f"{field.name}={shown}: {field.metadata['help']}"
+    return (
+        textwrap.fill(text, width=_COLUMNS, initial_indent="    # ", subsequent_indent="    #   ")
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -128,6 +128,6 @@ class PromoteConfig(StepConfig):
     experiment: str = setting(AUTO, "Experiment to read; auto is that of this run.", identity=False)
     replace: bool = setting(
         False,
-        "Replace a champion that is better by the same metric on the same dataset.",
+        "Replace a champion that is better on the same data, or is of other data of that name.",
         identity=False,
     )

@@ -19,7 +19,7 @@ VERSIONS: dict[str, int] = {
     "microsam": 1,
     "evaluate": 1,
     "optimize": 1,
-    "promote": 1,
+    "promote": 2,
     "segment": 2,
     "export": 2,
     # Parts that several of them use.

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from bench.inference.symmetries import SYMMETRIES, find_symmetries
 from bench.inference.tile_store import blend_maps, has_maps, store_maps
 from bench.metrics.curves import TOP_LEVEL
 from bench.models.checkpoint import ModelInfo, load_info
+from bench.models.grey_values import GREY, GreyValues, find_contrast_warnings
 from bench.models.scales import find_scale_warnings
 from bench.recipe.recipe import Recipe
 
@@ -176,6 +177,12 @@ class RecipePredictor:
         return model
 
 
+def grey_values_of(infos: Iterable[ModelInfo]) -> tuple[GreyValues, ...]:
+    """The grey values that models were trained on, of those that say it."""
+    stored = [info.training[GREY] for info in infos if GREY in info.training]
+    return tuple(dict.fromkeys(GreyValues(**values) for values in stored))
+
+
 def segment_array(
     predictor: RecipePredictor, images: np.ndarray, pixel_size_nm: float | None
 ) -> dict[str, np.ndarray]:
@@ -196,11 +203,11 @@ def segment_array(
     """
     images = _check_images(np.asarray(images))
     _check_size(pixel_size_nm)
-    for warning in _find_warnings(predictor, pixel_size_nm):
+    sections = images if images.ndim == 3 else images[None]
+    for warning in _find_warnings(predictor, sections, pixel_size_nm):
         log.warning("warning: %s", warning)
     instances = np.empty(images.shape, dtype=np.int32)
     probability = np.empty(images.shape, dtype=np.float32)
-    sections = images if images.ndim == 3 else images[None]
     for number, raw in enumerate(sections):
         place = number if images.ndim == 3 else ...
         with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
@@ -211,14 +218,16 @@ def segment_array(
     return {"instances": instances, "probability": probability}
 
 
-def _find_warnings(predictor: RecipePredictor, pixel_size_nm: float | None) -> list[str]:
+def _find_warnings(
+    predictor: RecipePredictor, sections: np.ndarray, pixel_size_nm: float | None
+) -> list[str]:
+    named = ((f"image {number}", raw) for number, raw in enumerate(sections))
+    contrast = find_contrast_warnings(grey_values_of(predictor.infos), named)
     if pixel_size_nm is None:
-        return [
-            "the pixel size is unknown, so images are fed as they are: give "
-            'params={"pixel_size_nm": ...}'
-        ]
+        unknown = "the pixel size is unknown, so images are fed as they are: give "
+        return [unknown + 'params={"pixel_size_nm": ...}', *contrast]
     rescale = predictor.recipe.rescale
-    return find_scale_warnings(predictor.infos, [pixel_size_nm], rescale=rescale)
+    return find_scale_warnings(predictor.infos, [pixel_size_nm], rescale=rescale) + contrast
 
 
 def _check_size(pixel_size_nm: float | None) -> None:

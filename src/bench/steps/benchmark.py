@@ -60,7 +60,7 @@ def _run_plan(plan: Plan, dataset: PreparedDataset, store: Store) -> str:
     cells, config, digest = plan.cells, plan.config, dataset.content_hash
     identity = Identity("benchmark", config.identity(), {}, dataset=digest)
     with open_run(store, identity, reuse=False) as run:
-        describe_run(run, dataset, vars(config), config.split)
+        describe_run(run, dataset, config, vars(config), config.split)
         run.keep_warnings(plan.notes)
         run.log_text("\n".join([*plan.lines, *plan.notes, ""]), "plan.txt")
         failures = _run_grid(cells, config, store, run)
@@ -76,7 +76,7 @@ def _run_plan(plan: Plan, dataset: PreparedDataset, store: Store) -> str:
                 Cell(cell.method.name, cell.structure.name, digest, cell.seed, cell.labelled): why
                 for cell, why in failures.items()
             }
-            compare(table, store, run.id, reasons)
+            compare(table, store, run.id, reasons, lambda found: run.log_metrics(found.scores()))
         if failures:
             raise BenchError(
                 f"{len(failures)} of {len(cells)} cells failed ({describe_causes(failures)}): "
@@ -119,7 +119,7 @@ def _run_cells(
             # Whatever it is, it is this cell's: the others may well be fine.
             failures[cell] = f"{type(error).__name__}: {error}"
             log.exception("cell %s failed", cell)
-        run.log_metrics({"cells/done": number, "cells/failed": len(failures)}, number)
+        run.log_metrics({"work/cells_done": number, "work/cells_failed": len(failures)}, number)
 
     take_turns(cells, attempt)
     return evaluations, failures

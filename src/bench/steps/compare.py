@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def compare(
     store: Store | None = None,
     parent: str | None = None,
     failures: Mapping[Cell, str] | None = None,
+    tell: Callable[[Findings], None] = lambda findings: None,
 ) -> str:
     """Prints and writes the benchmark table; returns the id of the run that keeps it.
 
@@ -66,6 +67,7 @@ def compare(
         parent: Id of the run that this one is a child of.
         failures: Why cells have no score, where that is known; an older score of such a cell is
             left out.
+        tell: Takes what was found, but where it is watched.
 
     Raises:
         BenchError: If there is no such experiment, dataset or metric, nothing was evaluated, or
@@ -86,6 +88,7 @@ def compare(
     if findings is None:
         raise _nothing_evaluated(config)
     print_findings(findings, Console())
+    tell(findings)
     return _keep_findings(scope, findings, parent)
 
 
@@ -143,7 +146,7 @@ def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
     inputs = {"experiment": scope.experiment}
     identity = Identity("compare", scope.config.identity(), inputs, dataset=scope.digest)
     with open_run(scope.store, identity, parent=parent, reuse=False) as run:
-        run.log_params(vars(scope.config))
+        run.log_settings(vars(scope.config), scope.config)
         for file in files:
             run.log_file(file)
         log.info("written: %s (run %s)", ", ".join(str(file) for file in files), run.id)

@@ -25,6 +25,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    note_grey_values,
     warn_of_scales,
     with_defaults,
 )
@@ -85,7 +86,8 @@ def domain_adapt(
     if run.reused:
         return run.id
     with run:
-        describe_run(run, task.dataset, _resolved_settings(task), "adaptation")
+        describe_run(run, task.dataset, config, _resolved_settings(task), "adaptation")
+        task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
         progress = _adapt(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
@@ -284,7 +286,7 @@ def _make_labeller(
     """
     confidence = task.config.confidence
     if confidence is not None:
-        run.log_metrics({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
+        run.log_facts({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
         labeller: PseudoLabeller = make_pseudo_labeller(confidence)
         return labeller
     thresholds = choose_thresholds(teacher, feed, task.compute)
@@ -292,8 +294,8 @@ def _make_labeller(
     log.info(
         "confidence=auto: foreground from %.3f, background to %.3f", chosen.upper, chosen.lower
     )
-    run.log_metrics({"threshold/upper": chosen.upper, "threshold/lower": chosen.lower})
-    run.log_params({"thresholds": [dataclasses.astuple(channel) for channel in thresholds]})
+    run.log_facts({"threshold/upper": chosen.upper, "threshold/lower": chosen.lower})
+    run.log_settings({"thresholds": [dataclasses.astuple(channel) for channel in thresholds]})
     return ThresholdLabeller(thresholds, task.compute.device)
 
 

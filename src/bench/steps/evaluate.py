@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     if run.reused:
         return run.id
     with run, scratch_folder() as folder:
-        describe_run(run, task.dataset, _resolved_settings(task), config.split)
+        describe_run(run, task.dataset, config, _resolved_settings(task), config.split)
         run.set_tags(
             {
                 "bench.split": config.split,
@@ -84,8 +84,9 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         predictions = Path(folder) / "predictions.h5"
         _predict_split(task, run, predictions)
         result = _score_split(task, predictions)
-        _report_removal(task, run, result)
+        # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
+        _report_removal(task, run, result)
         log_pictures(
             run,
             task.dataset,
@@ -243,14 +244,12 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
             pixels += raw.size
             advance(done, len(names), name)
     seconds = time.monotonic() - started
-    run.log_metrics(
-        {"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6}
-    )
+    run.log_facts({"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6})
     if not task.subject.run_id:
         weights = load_weights(task.subject.weights).values()
-        run.log_metrics({"model/parameters": sum(part.numel() for part in weights)})
-    run.log_params({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
-    run.log_params({"device": str(compute.device), "precision": compute.precision})
+        run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
+    run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
+    run.log_settings({"device": str(compute.device), "precision": compute.precision})
 
 
 def _open_model(task: _Task, compute: Compute) -> Predictor:

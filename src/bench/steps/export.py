@@ -134,7 +134,7 @@ def _log_export(
         "split": subject.split,
         "structure": ",".join(subject.structures),
     }
-    describe_run(run, subject.dataset, settings, subject.split)
+    describe_run(run, subject.dataset, config, settings, subject.split)
     run.log_metrics({f"{subject.split}/{name}/instances": n for name, n in counts.items()})
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if sum(path.stat().st_size for path in files) > _LARGEST_ARTIFACTS_BYTES:

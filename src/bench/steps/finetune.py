@@ -30,6 +30,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    note_grey_values,
     warn_of_scales,
     with_defaults,
 )
@@ -78,7 +79,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     if run.reused:
         return run.id
     with run:
-        describe_run(run, task.dataset, _resolved_settings(task), "training")
+        describe_run(run, task.dataset, config, _resolved_settings(task), "training")
         if config.labelled:
             run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
@@ -89,6 +90,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "
                 f"{task.method.loss}: what tables call it is not what it is"
             )
+        task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
         progress = _train_task(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
@@ -288,7 +290,7 @@ def _start_network(task: _Task, run: Run) -> torch.nn.Module:
     network = build_model(task.info.architecture, task.info.arguments)
     if task.source.info:
         transfer = transfer_weights(network, task.source.weights())
-        run.log_metrics(
+        run.log_facts(
             {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
         )
         run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})

@@ -23,6 +23,7 @@ from bench.steps.training.data import (
     fed_pixel_size,
     log_checkpoints,
     measure_network,
+    note_grey_values,
     warn_of_scales,
     with_defaults,
 )
@@ -87,8 +88,9 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     with run:
         torch.manual_seed(config.seed)
         network, info = start_sam(task)
+        info = note_grey_values(info, task.dataset)
         measure_network(run, network, task.compute)
-        describe_run(run, task.dataset, _resolved_settings(task, info), "training")
+        describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)

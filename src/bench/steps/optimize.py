@@ -79,7 +79,7 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         restore_output(store, run.id, Path(config.output))
         return run.id
     with run:
-        describe_run(run, task.dataset, _resolved_settings(task), "val")
+        describe_run(run, task.dataset, config, _resolved_settings(task), "val")
         evidence = _gather(task, "val", store)
         with show_progress(f"optimize {task.structure.name}") as advance:
             result = search_combinations(evidence, task.defaults, task.settings, advance)
@@ -252,10 +252,10 @@ def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
         evaluated = members[each.name].recipe
         passes = len(recipe.augmentations) / len(evaluated.augmentations)
         seconds += passes / cost.get("predict_megapixels_per_s", math.inf)
-    metrics = {"model/parameters": sum(c.get("parameters", 0) for c in costs)}
+    facts = {"model/parameters": sum(c.get("parameters", 0) for c in costs)}
     if seconds:
-        metrics["predict/megapixels_per_s"] = 1 / seconds
-    run.log_metrics(metrics)
+        facts["predict/megapixels_per_s"] = 1 / seconds
+    run.log_facts(facts)
 
 
 def _score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScores | None:

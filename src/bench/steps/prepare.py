@@ -21,6 +21,7 @@ from bench.models.synapsenet import SYNAPSENET
 from bench.phantom.write import write_phantom
 from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
 from bench.steps.check import check, fail_on_errors
+from bench.steps.training.data import log_used_dataset
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
@@ -66,7 +67,7 @@ def prepare(config: PrepareConfig) -> str:
     if run.reused:
         return run.id
     with run:
-        run.log_params(vars(config))
+        run.log_settings(vars(config), config)
         _log_prepared(run, dataset)
         run.keep_warnings(far)
     return run.id
@@ -81,7 +82,7 @@ def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
             console.print(f"  {line}", markup=False)
     run = open_run(store, Identity("check", config.identity(), source_hashes(tree)), reuse=False)
     with run, scratch_folder() as folder:
-        run.log_params(vars(config))
+        run.log_settings(vars(config), config)
         report = check(tree, Path(folder), console)
         for file in sorted(Path(folder).iterdir()):
             run.log_file(file, "check")
@@ -130,9 +131,7 @@ def _find_far_source(dataset: PreparedDataset) -> list[str]:
 def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
     run.set_tags({"bench.dataset_name": dataset.root.name})
     run.keep_warnings(dataset.manifest["warnings"])
-    run.log_dataset(
-        name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context="prepared"
-    )
+    log_used_dataset(run, dataset, "prepared")
     run.log_file(dataset.root / MANIFEST)
     for name, summary in dataset.manifest["structures"].items():
         for key in ("instances", "suspicious", "foreground_fraction"):

@@ -15,15 +15,18 @@ from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
 from bench.structures import find_structure
+from bench.tracking.datasets import find_used_dataset
 from bench.tracking.evaluations import find_search
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.registry import (
     CHAMPION,
+    DATASET_NAME_TAG,
     RECIPE_TAG,
     RegisteredModel,
     find_champion,
     find_version,
+    model_name,
     register_champion,
     set_champion,
 )
@@ -33,6 +36,7 @@ from bench.words import AUTO
 
 # What the store takes of a tag of a version.
 _LONGEST_TAG = 4000
+_SHORT_HASH = 12
 log = logging.getLogger(__name__)
 
 
@@ -45,12 +49,13 @@ def _list_scores(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def _version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
+def _version_tags(found: FoundRecipe, dataset_name: str, sha256: str) -> dict[str, str]:
     recipe = found.recipe
     tags = {
         RECIPE_TAG: sha256,
         "bench.structure": recipe.structure,
         "bench.dataset": recipe.dataset,
+        DATASET_NAME_TAG: dataset_name,
         "bench.metric": recipe.metric,
         "bench.search": found.run_id,
         "bench.members": ",".join(m.trained_run or m.source for m in recipe.members),
@@ -61,7 +66,7 @@ def _version_tags(found: FoundRecipe, sha256: str) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _write_description(recipe: Recipe, search: str) -> str:
+def _write_description(recipe: Recipe, dataset_name: str, search: str) -> str:
     scores = _list_scores(recipe)
     metrics = dict.fromkeys((recipe.metric, HEADLINE))
     shown = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
@@ -70,7 +75,8 @@ def _write_description(recipe: Recipe, search: str) -> str:
         f"Segments {recipe.structure}: {recipe.describe()}.",
         "",
         *(f"- {name}: {scores[name]:.4f}" for name in shown if name in scores),
-        f"- chosen by val/{recipe.metric} on dataset {recipe.dataset[:12]}, pixel size {size}",
+        f"- chosen by val/{recipe.metric} on dataset {dataset_name} ({recipe.dataset[:12]}), "
+        f"pixel size {size}",
         f"- search: run {search}",
     ]
     for member in recipe.members:
@@ -87,6 +93,7 @@ class _Task:
     """
 
     found: FoundRecipe
+    dataset_name: str
     hashes: tuple[str, str]
     registered: RegisteredModel | None
     champion: RegisteredModel | None
@@ -98,6 +105,11 @@ class _Task:
     @property
     def sha256(self) -> str:
         return self.hashes[0]
+
+    @property
+    def of_other_data(self) -> bool:
+        """Whether the champion was chosen on other data."""
+        return self.champion is not None and self.champion.dataset != self.recipe.dataset
 
 
 def promote(config: PromoteConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -111,7 +123,8 @@ def promote(config: PromoteConfig, store: Store | None = None, parent: str | Non
         parent: Id of the run that this one is a child of.
 
     Raises:
-        BenchError: If there is no recipe, its weights are gone, or the champion is better.
+        BenchError: If there is no recipe, its weights are gone, or the champion is better, or was
+            made on other data of the same name.
     """
     store = store or open_store()
     task = _resolve_task(config, store)
@@ -124,7 +137,7 @@ def promote(config: PromoteConfig, store: Store | None = None, parent: str | Non
         _crown(store, task, task.registered)
         return run.id
     with run:
-        _describe(run, task)
+        _describe(run, config, task)
         _crown(store, task, task.registered or _register(run, task))
     return run.id
 
@@ -142,12 +155,27 @@ def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
             f"{structure}: give structure={found.recipe.structure}, or another run"
         )
     hashes = found.recipe.hashes()
-    known = (find_version(store, structure, sha256) for sha256 in hashes)
+    dataset = found.recipe.dataset
+    used = find_used_dataset(store, found.run_id)
+    dataset_name = used.name if used else dataset[:_SHORT_HASH]
+    champion = find_champion(store, structure, dataset_name, dataset)
+    if champion and champion.tags.get(RECIPE_TAG) in hashes:
+        return _Task(found, dataset_name, hashes, champion, champion)
+    name = model_name(structure, dataset_name)
+    known = (find_version(store, name, sha256) for sha256 in hashes)
     registered = next((model for model in known if model), None)
-    return _Task(found, hashes, registered, find_champion(store, structure))
+    return _Task(found, dataset_name, hashes, registered, champion)
 
 
 def _check_challenge(task: _Task, *, replace: bool) -> None:
+    if task.of_other_data and not replace:
+        assert task.champion is not None
+        raise BenchError(
+            f"a champion stays with its data, received run {task.found.run_id} of data set "
+            f"{task.dataset_name} {task.recipe.dataset[:_SHORT_HASH]}, and {task.champion.uri} was "
+            f"made on {task.champion.dataset[:_SHORT_HASH]} of the same name: give replace=true to "
+            "replace it, or prepare the data into a folder of another name"
+        )
     scores = _compare_scores(task)
     if scores is None:
         return
@@ -168,8 +196,8 @@ def _compare_scores(task: _Task) -> tuple[float, float] | None:
     key = f"val/{recipe.metric}"
     if champion is None or champion.tags.get(RECIPE_TAG) in task.hashes:
         return None
-    if champion.tags.get("bench.dataset") != recipe.dataset or key not in champion.tags:
-        log.info("%s was chosen on another dataset: no scores to compare", champion.uri)
+    if task.of_other_data or key not in champion.tags:
+        log.info("%s was chosen on other data: no scores to compare", champion.uri)
         return None
     return float(recipe.validation[recipe.metric]), float(champion.tags[key])
 
@@ -185,18 +213,26 @@ def _identify(task: _Task) -> Identity:
     )
 
 
-def _describe(run: Run, task: _Task) -> None:
+def _describe(run: Run, config: PromoteConfig, task: _Task) -> None:
     found, recipe = task.found, task.recipe
-    run.log_params(
-        {
+    run.log_settings(
+        vars(config)
+        | {
             "structure": recipe.structure,
             "search": found.run_id,
             "members": ", ".join(member.name for member in recipe.members),
             "recipe": recipe.describe(),
             "metric": recipe.metric,
+        },
+        config,
+    )
+    run.set_tags(
+        {
+            "bench.search": found.run_id,
+            "bench.recipe.recipe": recipe.describe(),
+            DATASET_NAME_TAG: task.dataset_name,
         }
     )
-    run.set_tags({"bench.search": found.run_id, "bench.recipe.recipe": recipe.describe()})
     run.log_datasets_of(found.run_id, "champion")
     run.keep_warnings(found.warnings)
     scores = _compare_scores(task)
@@ -215,22 +251,28 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
             run,
             folder,
             structure=recipe.structure,
+            dataset_name=task.dataset_name,
             pixel_size_nm=recipe.pixel_size_nm,
             packages={package for network in networks for package in network.packages},
             plugins=plugins_of(network.name for network in networks),
             scores=_list_scores(recipe),
-            tags=_version_tags(task.found, task.sha256),
-            description=_write_description(recipe, task.found.run_id),
+            tags=_version_tags(task.found, task.dataset_name, task.sha256),
+            description=_write_description(recipe, task.dataset_name, task.found.run_id),
         )
 
 
 def _crown(store: Store, task: _Task, model: RegisteredModel | None) -> None:
     assert model is not None
-    same = task.champion is not None and task.champion.version == model.version
+    same = task.champion is not None and task.champion.uri == model.uri
     if same:
         log.info("%s has this recipe and is the champion: nothing new is registered", model.uri)
         return
     set_champion(store, model)
     known = "registered before" if task.registered else "registered"
-    before = f", in place of version {task.champion.version}" if task.champion else ""
+    before = f", in place of {task.champion.uri}" if task.champion else ""
     log.info("%s, %s, is now %s@%s%s", model.uri, known, model.name, CHAMPION, before)
+    log.info(
+        "to segment new images: mlflow run . --env-manager local -e segment -P run_id=%s "
+        "-P input=IMAGES -P output=data/segmented",
+        model.champion_uri,
+    )

@@ -21,11 +21,11 @@ from bench.inference.device import Compute, choose_compute
 from bench.ingest.images.headers import DISPUTED
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
 from bench.ingest.sources import describe_notes
-from bench.models.scales import find_scale_warnings
 from bench.recipe.predictor import RecipePredictor
 from bench.steps.export import check_free
 from bench.steps.serving.files import INSTANCES, OVERLAYS, SECTIONS, write_tables
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
+from bench.steps.serving.model_origin import Origin, find_origin
 from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
 from bench.steps.serving.work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
@@ -60,6 +60,7 @@ class _Task:
     planes: Sequence[Plane]
     compute: Compute
     images_sha256: str
+    origin: Origin
     client: "Client | None" = None
 
     @property
@@ -101,7 +102,7 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
 
 
 def _record(run: Run, task: _Task, folder: Path) -> None:
-    run.log_params(vars(task.config) | _describe_task(task))
+    run.log_settings(vars(task.config) | _describe_task(task), task.config)
     run.set_tags({"bench.model_run": task.subject.model})
     run.log_datasets_of(task.subject.trained_on, "model")
     run.keep_warnings(task.subject.warnings)
@@ -117,17 +118,20 @@ def _record(run: Run, task: _Task, folder: Path) -> None:
 def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStack) -> _Task:
     """Finds and checks everything that a config names; what it opens ends with the stack."""
     subject = find_segment_subject(config, store)
+    origin = find_origin(subject, store)
+    log.info("model %s: %s", subject.model, origin.describe())
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
     images_sha256 = hash_planes(planes)
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     config = dataclasses.replace(config, cluster=cluster)
     if config.cluster == NONE:
-        return _Task(config, subject, planes, choose_compute(config.device, AUTO), images_sha256)
+        compute = choose_compute(config.device, AUTO)
+        return _Task(config, subject, planes, compute, images_sha256, origin)
     profile = read_profile(config.cluster_profile)
     client = stack.enter_context(open_cluster(config.cluster, config.workers, profile))
     compute = choose_on_workers(config, client)
-    return _Task(config, subject, planes, compute, images_sha256, client)
+    return _Task(config, subject, planes, compute, images_sha256, origin, client)
 
 
 def _identify(task: _Task) -> Identity:
@@ -166,9 +170,7 @@ def _find_warnings(task: _Task) -> list[str]:
         warnings.append(_MRC_ROWS)
     if any(plane.image.header.rows == DISPUTED for plane in task.planes):
         warnings.append(_DISPUTED_ROWS)
-    sizes = [plane.pixel_size_nm for plane in task.planes if plane.pixel_size_nm]
-    rescale = task.subject.recipe.rescale
-    return warnings + find_scale_warnings(task.subject.infos, sizes, rescale=rescale)
+    return warnings + task.origin.find_warnings(task.planes, task.subject)
 
 
 def _describe_task(task: _Task) -> dict[str, object]:
@@ -186,6 +188,8 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "threshold": recipe.threshold,
         **sizes,
         "recipe_pixel_size_nm": recipe.pixel_size_nm,
+        "made_on": task.origin.dataset,
+        "test_dice": task.origin.test_dice,
         "rescale": recipe.rescale,
         "watershed": recipe.watershed.origin if recipe.watershed else "none",
         "postprocess_origin": subject.origin,

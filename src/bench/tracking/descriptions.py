@@ -12,11 +12,12 @@ EXPERIMENT = """Runs of synapse-bench.
 
 - **The result** is the newest run named `compare` or `benchmark`: open its artifact
   `benchmark.html`.
-- Names are *step-method-structure-seed*, those of evaluations end with the split. Group by the
-  tag `bench.method`, or search
-  `tags."bench.step" = 'evaluate' and tags."bench.split" = 'test'`.
-- Charts are grouped: `train/`, `val/`, `test/` (scores of whole splits), `best/` (the kept
-  checkpoint).
+- `make ui` prints a link to the table of test scores, grouped by structure, and one to the curves
+  of trainings.
+- Names are *structure method seed*, then the split of an evaluation or the step. Parameters are
+  what somebody chose; all settings are in the artifact `config.json`.
+- Charts are grouped: `best/` (the kept checkpoint), `train/`, `val/`, `test/` (scores of whole
+  splits), `work/` (how fast it went).
 - To compare segmentations, select evaluations of one structure, press *Compare*, and open their
   table
   `overlays.json` under *Artifacts*: a row per section, a column per run.
@@ -48,7 +49,7 @@ RUNS = {
     ),
     "microsam": (
         "A micro-SAM model, as it is or fine-tuned. `best/dice` is validation Dice of the kept "
-        "checkpoint; where masks are chosen on validation the settings are among the parameters."
+        "checkpoint; where masks are chosen on validation the settings are in `config.json`."
     ),
     "evaluate": (
         "A model's scores on one split, `val/*` or `test/*`, pooled over sections; each "
@@ -66,14 +67,14 @@ RUNS = {
         "same numbers with intervals and tests."
     ),
     "benchmark": (
-        "Methods x structures x seeds: the cells are its child runs, `cells/failed` counts "
-        "those that failed, and the tag `bench.reason` names them. The table is in the child "
-        "`compare`."
+        "Methods x structures x seeds: the cells are its child runs, `work/cells_failed` counts "
+        "those that failed, and the tag `bench.reason` names them. Its metrics are the scores of "
+        "the table, which is in the child `compare`."
     ),
     "promote": "A combination that became a registered model with the alias `champion`.",
     "segment": (
         "New images segmented: `overlays/`, tables of instances and sizes; the images "
-        "themselves are in the output folder that the parameters name."
+        "themselves are in the output folder that `config.json` names."
     ),
     "export": "Predictions or annotation written for another program.",
 }

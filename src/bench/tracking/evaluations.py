@@ -1,6 +1,6 @@
 """Finished evaluations and searches: what they are of, and where they are."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,8 +29,6 @@ class Evaluation:
         labelled: Annotated training sections that it used; None for all.
         protocol: How its post-processing was chosen; empty in runs of an early version.
         trained_run: The run that made the model; empty where a source was scored as it is.
-        parameters: Its logged settings as texts, from which the recipe of an earlier version's
-            run is read, and nothing else.
     """
 
     id: str
@@ -42,7 +40,6 @@ class Evaluation:
     labelled: int | None
     protocol: str
     trained_run: str
-    parameters: Mapping[str, str]
 
 
 def get_evaluation(store: Store, run_id: str) -> Evaluation:
@@ -85,6 +82,15 @@ def is_evaluation(store: Store, run_id: str) -> bool:
     return step_of(store, run_id) == _EVALUATION_STEP
 
 
+def find_test_score(store: Store, trained_run: str, metric: str) -> float | None:
+    """A score of a trained model's newest evaluation on the test split; None without one."""
+    experiment = str(store.client.get_run(trained_run).info.experiment_id)
+    wanted = {"bench.step": _EVALUATION_STEP, "bench.trained_run": trained_run}
+    wanted["bench.split"] = "test"
+    found = next(search(store, experiment, wanted, finished=True), None)
+    return found.data.metrics.get(f"test/{metric}") if found else None
+
+
 def _read_evaluation(run: MlflowRun) -> Evaluation:
     tags = run.data.tags
     trained = tags.get("bench.trained_run", "none")
@@ -98,11 +104,6 @@ def _read_evaluation(run: MlflowRun) -> Evaluation:
         labelled=int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
         protocol=tags.get("bench.protocol", ""),
         trained_run="" if trained == "none" else trained,
-        parameters={
-            name.removeprefix("cfg."): value
-            for name, value in run.data.params.items()
-            if name.startswith("cfg.")
-        },
     )
 
 

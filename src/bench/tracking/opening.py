@@ -20,6 +20,7 @@ from bench.tracking.store import Store, open_store, tracking_uri, without_passwo
 from bench.tracking.upgrade import describe_failure
 
 log = logging.getLogger(__name__)
+_MISTYPED_TAG = "bench.mistyped"
 
 
 def open_run(
@@ -108,13 +109,14 @@ def _new_run(
     if identity.step in RUNS:
         tags[NOTE_TAG] = RUNS[identity.step]
     if adopted:
+        remove_mistyped(store, store.experiment_id)
         run_id = adopted
         store.client.update_run(run_id, status="RUNNING", name=identity.name())
         store.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-    else:
-        made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
-        run_id = str(made.info.run_id)
-    return Run(store, run_id, "new", work, hold)
+        # What the user typed is among its parameters.
+        return Run(store, run_id, "new", work, hold, store.client.get_run(run_id))
+    made = store.client.create_run(store.experiment_id, tags=tags, run_name=identity.name())
+    return Run(store, str(made.info.run_id), "new", work, hold)
 
 
 def _clear_work(work: Path) -> None:
@@ -167,9 +169,28 @@ def explain_failure(error: BaseException) -> str | None:
     return describe_failure(error, without_password(tracking_uri()))
 
 
-def report_failure(reason: str) -> None:
-    """Puts the reason on the run that `mlflow run` made, where a step failed before taking it."""
+def report_failure(step: str, reason: str, *, mistyped: bool = False) -> None:
+    """Says on the run that `mlflow run` made which step failed before taking it, and why.
+
+    The UI shows its description whole, a tag only in part. mlflow cannot end a run that is gone
+    already, so that of a mistyped command is removed by the next one, or by `make ui`.
+    """
     with contextlib.suppress(Exception):
         store = open_store()
-        if store.adopted:
-            store.client.set_tag(store.adopted, "bench.reason", reason[:8000])
+        if not store.adopted:
+            return
+        tags = {"bench.reason": reason} | ({_MISTYPED_TAG: "true"} if mistyped else {})
+        run = store.client.get_run(store.adopted)
+        if "bench.step" not in run.data.tags:
+            store.client.update_run(store.adopted, name=f"{step} failed")
+            tags[NOTE_TAG] = f"**{step} failed before it began:** {reason}"
+        store.client.log_batch(store.adopted, tags=[RunTag(k, v[:8000]) for k, v in tags.items()])
+
+
+def remove_mistyped(store: Store, experiment_id: str) -> None:
+    """Removes the runs that `mlflow run` made for commands that no step could follow."""
+    condition = f"tags.`{_MISTYPED_TAG}` = 'true' AND attributes.status = 'FAILED'"
+    # Another process may do it at this moment.
+    with contextlib.suppress(MlflowException):
+        for run in store.client.search_runs([experiment_id], condition):
+            store.client.delete_run(run.info.run_id)

@@ -1,17 +1,19 @@
 """Finding trained models and scores in the store."""
 
 import functools
+import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
-from bench.tracking.runs import WARNING_TAG, read_warnings
+from bench.tracking.runs import SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
@@ -25,15 +27,22 @@ _COSTS = {
     "predict_megapixels_per_s": "predict/megapixels_per_s",
 }
 # The scores of an evaluation, where they fit into a tag.
-SCORES_TAG = "bench.scores"
+# In the UI no tag is seen whose name begins as mlflow's own; earlier versions had the other name.
+SCORES_TAG = "mlflow.bench.scores"
+_EARLIER_SCORES_TAG = "bench.scores"
+# The source of a training or evaluation.
+SOURCE_TAG = "bench.source"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, *_COSTS.values()),
+    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, SOURCE_TAG),
+    *(*_COSTS.values(), *map(fact_tag, _COSTS.values())),
 )
 RUN_METRICS = tuple(_COSTS.values())
-RUN_PARAMS = ("cfg.source",)
+# What settings began with among the parameters of runs of earlier versions.
+_EARLIER = "cfg."
+RUN_PARAMS = (f"{_EARLIER}source",)
 PAGE = 1000
 _RUNS = "runs:/"
 # Artifacts copied from a server at once.
@@ -96,8 +105,11 @@ def read_run(run: MlflowRun) -> FoundRun:
     """Reads a run's tags."""
     tags = run.data.tags
     digest = tags["bench.dataset"]
-    known = tags | run.data.metrics
-    source = run.data.params.get("cfg.source", "")
+    # Runs of earlier versions have them as metrics.
+    known: dict[str, Any] = {**run.data.metrics, **tags}
+    known |= {key: tags[fact_tag(key)] for key in _COSTS.values() if fact_tag(key) in tags}
+    # Runs of earlier versions have it among their parameters.
+    source = tags.get(SOURCE_TAG) or run.data.params.get(*RUN_PARAMS, "")
     return FoundRun(
         id=run.info.run_id,
         status=run.info.status,
@@ -117,7 +129,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         # Runs of an earlier version have no such tag, and no augmentation.
         augmentations=tags.get("bench.augmentations", NONE),
         artifacts=run.info.artifact_uri,
-        scores=tags.get(SCORES_TAG, ""),
+        scores=tags.get(SCORES_TAG) or tags.get(_EARLIER_SCORES_TAG, ""),
     )
 
 
@@ -257,6 +269,23 @@ def find_artifact(store: Store, run_id: str, name: str) -> Path | None:
     """As fetch_artifact, of a file that runs of earlier versions lack: None where it is not."""
     names = {item.path for item in store.client.list_artifacts(run_id)}
     return fetch_artifact(store, run_id, name) if name in names else None
+
+
+def read_settings(store: Store, run_id: str) -> dict[str, str]:
+    """The resolved settings of a run, as texts: of its artifact, else of its parameters.
+
+    Runs of earlier versions have no such artifact, and all settings among their parameters.
+    """
+    path = find_artifact(store, run_id, SETTINGS_FILE)
+    if path:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return {name: str(value) for name, value in settings.items()}
+    params = store.client.get_run(run_id).data.params
+    return {
+        name.removeprefix(_EARLIER): value
+        for name, value in params.items()
+        if name.startswith(_EARLIER)
+    }
 
 
 def _local_path(folder: str, path: str) -> Path:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.metadata
 import os
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SCHEME = "models:/"
 _PREFIX = "synapse-bench-"
 CHAMPION = "champion"
 RECIPE_TAG = "bench.recipe_sha256"
+DATASET_NAME_TAG = "bench.dataset_name"
 _PACKAGE = Path(__file__).parents[1]
 _MODEL_CODE = Path(__file__).with_name("champion_model.py")
 # What a prediction imports, whatever its networks.
@@ -71,33 +73,85 @@ class RegisteredModel:
         """As users write it."""
         return f"{SCHEME}{self.name}/{self.version}"
 
+    @property
+    def champion_uri(self) -> str:
+        """As users write it, of whichever version is the champion."""
+        return f"{SCHEME}{self.name}@{CHAMPION}"
 
-def _model_name(structure: str) -> str:
-    return f"{_PREFIX}{structure}"
+    @property
+    def structure(self) -> str:
+        """What it segments."""
+        return self.tags.get("bench.structure") or self.name.removeprefix(_PREFIX)
+
+    @property
+    def dataset(self) -> str:
+        """Content hash of the data set that it was chosen on; empty if it does not say."""
+        return self.tags.get("bench.dataset", "")
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of that data set; empty in models of earlier versions, named by structure only."""
+        return self.tags.get(DATASET_NAME_TAG, "")
+
+    def describe(self) -> str:
+        """What it was made on and how good it is, in a few words."""
+        made_on = self.dataset_name or f"the data set {self.dataset[:8] or 'of an early version'}"
+        dice = self.tags.get("test/dice")
+        return f"made on {made_on}, test Dice {float(dice):.3f}" if dice else f"made on {made_on}"
 
 
-def champion_uri(structure: str) -> str:
-    """The address of a structure's champion."""
-    return f"{SCHEME}{_model_name(structure)}@{CHAMPION}"
+def model_name(structure: str, dataset_name: str) -> str:
+    """The name of the model of a structure and a data set; mlflow takes no / and no : in it."""
+    parts = (re.sub(r"[^\w.-]+", "-", part).strip("-") for part in (structure, dataset_name))
+    return _PREFIX + "-".join(filter(None, parts))
 
 
-def find_champion(store: Store, structure: str) -> RegisteredModel | None:
-    """The champion of a structure; None without one."""
-    if structure not in list_champions(store):
-        return None
-    found = store.client.get_model_version_by_alias(_model_name(structure), CHAMPION)
-    return _read_version(store, found)
+def list_champions(store: Store) -> list[RegisteredModel]:
+    """The champions, by structure and data set.
+
+    One of an earlier version, whose name is of the structure only, is left out once there is
+    another of the same structure and data.
+    """
+    found, token = [], None
+    while True:
+        page = store.client.search_registered_models(
+            f"name LIKE '{_PREFIX}%'", order_by=["name ASC"], page_token=token
+        )
+        found += [model.name for model in page if CHAMPION in model.aliases]
+        token = page.token
+        if not token:
+            break
+    champions = [
+        _read_version(store, store.client.get_model_version_by_alias(name, CHAMPION))
+        for name in found
+    ]
+    named = {(each.structure, each.dataset) for each in champions if each.dataset_name}
+    kept = [e for e in champions if e.dataset_name or (e.structure, e.dataset) not in named]
+    return sorted(kept, key=lambda each: (each.structure, each.dataset_name, each.name))
 
 
-def list_champions(store: Store) -> list[str]:
-    """The structures that have a champion."""
-    found = store.client.search_registered_models(f"name LIKE '{_PREFIX}%'")
-    return sorted(model.name.removeprefix(_PREFIX) for model in found if CHAMPION in model.aliases)
+def find_champion(
+    store: Store, structure: str, dataset_name: str, dataset: str = ""
+) -> RegisteredModel | None:
+    """The champion of a structure and a data set; None without one.
+
+    Args:
+        store: The tracking store.
+        structure: Name of the structure.
+        dataset_name: Name of the data set.
+        dataset: Its content hash, by which that of an earlier version is found, whose name is of
+            the structure only.
+    """
+    name = model_name(structure, dataset_name)
+    for champion in list_champions(store):
+        of_old = not champion.dataset_name and champion.structure == structure
+        if champion.name == name or (of_old and champion.dataset == dataset):
+            return champion
+    return None
 
 
-def find_version(store: Store, structure: str, recipe_sha256: str) -> RegisteredModel | None:
-    """The newest version of a structure's model that has a recipe; None without one."""
-    name = _model_name(structure)
+def find_version(store: Store, name: str, recipe_sha256: str) -> RegisteredModel | None:
+    """The newest version of a registered model that has a recipe; None without one."""
     found = store.client.search_model_versions(f"name = '{name}'")
     same = [version for version in found if version.tags.get(RECIPE_TAG) == recipe_sha256]
     newest = max(same, key=lambda version: int(version.version), default=None)
@@ -118,10 +172,11 @@ def get_registered(store: Store, uri: str) -> RegisteredModel:
         else:
             found = store.client.get_model_version(name, version)
     except MlflowException as error:
+        there = [champion.champion_uri for champion in list_champions(store)]
+        which = f"of one that is ({', '.join(there)})" if there else "of one that is"
         raise BenchError(
             f"no model is registered as {uri} in {without_password(store.uri)}: run promote "
-            f"first, or write {SCHEME}NAME@{CHAMPION} or {SCHEME}NAME/VERSION of one that is "
-            "(the Models page of the MLflow UI lists them)"
+            f"first, or write {SCHEME}NAME@{CHAMPION} or {SCHEME}NAME/VERSION {which}"
         ) from error
     return _read_version(store, found)
 
@@ -168,7 +223,7 @@ def _copy_model(store_uri: str, model_uri: str) -> Path:
 
 
 def set_champion(store: Store, model: RegisteredModel) -> None:
-    """Makes a version the champion of its structure."""
+    """Makes a version the champion of its structure and data set."""
     store.client.set_registered_model_alias(model.name, CHAMPION, model.version)
 
 
@@ -243,6 +298,7 @@ def register_champion(
     recipe_folder: Path,
     *,
     structure: str,
+    dataset_name: str,
     pixel_size_nm: float | None,
     packages: Collection[str],
     plugins: Sequence[Plugin],
@@ -256,6 +312,7 @@ def register_champion(
         run: The run.
         recipe_folder: The recipe with its weights, named ``recipe``.
         structure: What it segments.
+        dataset_name: Name of the data set that it was chosen on.
         pixel_size_nm: Pixel size that it was chosen at; None if not known.
         packages: What its networks need beside what every network does.
         plugins: What its networks come from, if not from this suite.
@@ -263,7 +320,7 @@ def register_champion(
         tags: Of the version.
         description: Of the version, for readers of the UI.
     """
-    client, name = run.client, _model_name(structure)
+    client, name = run.client, model_name(structure, dataset_name)
     experiment = run.client.get_run(run.id).info.experiment_id
     logged = client.create_logged_model(
         experiment, name=name, source_run_id=run.id, tags=dict(tags), model_type="recipe"
@@ -288,7 +345,8 @@ def register_champion(
     try:
         client.get_registered_model(name)
     except MlflowException:
-        client.create_registered_model(name, description=f"Segments {structure} (synapse-bench).")
+        described_as = f"Segments {structure} as in {dataset_name} (synapse-bench)."
+        client.create_registered_model(name, description=described_as)
     with default_store(run.store.uri):
         version = client.create_model_version(
             name,

@@ -19,12 +19,15 @@ from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonito
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
+from bench.config.settings import StepConfig
+from bench.core.files import write_json
 from bench.core.hashing import json_sha256
 from bench.core.version import PROSE, code_version, collect_versions, without_prose
 from bench.tracking.delivery.outbox import LATE_TAG, Outbox, Renderer
 from bench.tracking.delivery.spool import artifact, batch, end, inputs
 from bench.tracking.ownership.claims import Hold
 from bench.tracking.store import Store
+from bench.words import AUTO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +38,13 @@ log = logging.getLogger(__name__)
 # What the store takes in one call.
 _METRICS_PER_CALL = 1000
 _PARAMS_PER_CALL = 100
+_LONGEST_PARAM = 6000
+# All settings of a run, resolved.
+SETTINGS_FILE = "config.json"
+# Said by tags, or of the machine.
+_NOT_SHOWN = ("structure", "seed", "labelled", "dataset", "run_id", "cluster")
+# What a work folder holds of a run that has no state to go on with.
+_NO_STATE = ("lock", SETTINGS_FILE)
 WARNING_TAG = "bench.warning"
 STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
@@ -125,13 +135,15 @@ class Identity:
         return {name: value for name, value in tags.items() if value}
 
     def name(self) -> str:
-        """The run's name in lists."""
-        parts = [self.step, self.method, self.structure]
-        seed = [] if self.seed is None else [f"seed{self.seed}"]
-        labelled = [] if self.labelled is None else [f"labelled{self.labelled}"]
-        # Else both evaluations of a model would have the same.
-        split = [self.settings.get("split", "")] if self.step == "evaluate" else []
-        return "-".join(part for part in [*parts, *labelled, *seed, *split] if part)
+        """The run's name in lists, which begins with what differs: lists cut off the end.
+
+        An evaluation is known by its split.
+        """
+        seed = "" if self.seed is None else f"s{self.seed}"
+        labelled = "" if self.labelled is None else f"{self.labelled} labelled"
+        what = self.settings.get("split", "") if self.step == "evaluate" else self.step
+        parts = (self.structure, self.method, labelled, seed, what or self.step)
+        return " ".join(part for part in parts if part)
 
 
 class Run:
@@ -173,15 +185,39 @@ class Run:
         return self.state == "reused"
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs resolved settings as ``cfg.*``; those that a resumed run has are kept."""
+        """Logs parameters; those that the run has already are kept, as mlflow takes no others."""
         new = [
-            Param(f"cfg.{name}", str(value)[:6000])
+            Param(name, str(value)[:_LONGEST_PARAM])
             for name, value in params.items()
-            if f"cfg.{name}" not in self._params
+            if name not in self._params
         ]
         self._params.update(param.key for param in new)
         for start in range(0, len(new), _PARAMS_PER_CALL):
             self.outbox.deliver(batch(params=new[start : start + _PARAMS_PER_CALL]))
+
+    def log_settings(self, settings: Mapping[str, Any], config: StepConfig | None = None) -> None:
+        """Logs resolved settings: all into an artifact, as parameters those that somebody chose.
+
+        Args:
+            settings: What they are where they are ``auto``, and what else describes the run. What
+                it logged before under other names stays.
+            config: The settings as they were given; None adds to the artifact only.
+        """
+        kept = self.work / SETTINGS_FILE
+        before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        write_json(kept, before | {name: _plain(value) for name, value in settings.items()})
+        self.log_file(kept)
+        if config:
+            # The page that compares runs has the first that differs beside the scores.
+            named = settings.get("method", AUTO) != AUTO
+            chosen = [*config.chosen(), *(["method"] if named else [])]
+            known = {**vars(config), **settings}
+            self.log_params({n: known[n] for n in chosen if n not in _NOT_SHOWN})
+
+    def log_facts(self, facts: Mapping[str, float]) -> None:
+        """Says numbers that no chart is of, such as the size of a network: as tags."""
+        exact = {n: str(v if isinstance(v, int) else float(v)) for n, v in facts.items()}
+        self.set_tags({fact_tag(name): text for name, text in exact.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs metrics of one step."""
@@ -250,14 +286,35 @@ class Run:
         }
         self._renderer.log_table(self.id, columns, "overlays.json")
 
-    def log_dataset(self, *, name: str, path: Path, digest: str, context: str) -> None:
-        """Logs a prepared dataset as an input of the run."""
+    def log_dataset(
+        self,
+        *,
+        name: str,
+        path: Path,
+        digest: str,
+        context: str,
+        columns: Mapping[str, str] | None = None,
+        sections: int = 0,
+    ) -> None:
+        """Logs a prepared dataset as an input of the run.
+
+        Args:
+            name: Its name.
+            path: Its folder.
+            digest: Its content hash.
+            context: What it is to the run.
+            columns: What a section has, and what that is, for people.
+            sections: How many sections it has.
+        """
+        described = (columns or {}).items()
+        schema = [{"name": key, "type": what, "required": True} for key, what in described]
         dataset = Dataset(
             name=name,
             digest=digest[:36],
             source_type="local",
             source=json.dumps({"uri": str(path.resolve())}),
-            profile=json.dumps({"content_hash": digest}),
+            schema=json.dumps({"mlflow_colspec": schema}) if schema else None,
+            profile=json.dumps({"num_rows": sections, "content_hash": digest}),
         )
         self.outbox.deliver(inputs([dataset], context))
 
@@ -282,7 +339,7 @@ class Run:
                 self.outbox.wait(self.store.patience_s)
             elif self.outbox.spool.waiting:
                 log.warning("the tracking store is away: %s", self.outbox.describe_left())
-            if status == "FINISHED" or all(path.name == "lock" for path in self.work.iterdir()):
+            if status == "FINISHED" or all(path.name in _NO_STATE for path in self.work.iterdir()):
                 shutil.rmtree(self.work, ignore_errors=True)
         finally:
             self.close()
@@ -305,6 +362,19 @@ class Run:
             self.finish("KILLED", "interrupted; the same command resumes it")
         else:
             self.finish("FAILED", f"{error}" or type(error).__name__)
+
+
+def fact_tag(name: str) -> str:
+    """The tag of a fact: ``bench.model.parameters`` of ``model/parameters``."""
+    return f"bench.{name.replace('/', '.')}"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; a text where it is none of its types."""
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        return str(value)
 
 
 def read_warnings(run: MlflowRun) -> tuple[str, ...]:

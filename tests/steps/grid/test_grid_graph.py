@@ -115,7 +115,7 @@ def test_a_grid_on_two_workers_has_the_table_of_one_after_the_other(
     }
     (parent,) = store.client.search_runs([store.experiment_id], "tags.`bench.step` = 'benchmark'")
     metrics = parent.data.metrics
-    assert (metrics["cells/done"], metrics["cells/failed"]) == (2, 1)
+    assert (metrics["work/cells_done"], metrics["work/cells_failed"]) == (2, 1)
     # Here, and now: everything is there already, and the table is the same.
     benchmark(replace(config, methods="scratch", structures="mito"))
     assert states(store, "finetune", "evaluate", "optimize") == done

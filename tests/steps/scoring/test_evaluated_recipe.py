@@ -25,7 +25,7 @@ from bench.steps.segment import segment
 from bench.steps.serving.subject import find_segment_subject
 from bench.steps.serving.work import Work
 from bench.tracking.evaluations import get_evaluation
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def use_searched(searched, use_store):
 
 def test_the_recipe_is_what_the_evaluation_did(use_searched):
     run = use_searched.on_test[0]
-    settings = use_searched.store.client.get_run(run).data.params
+    settings = read_settings(use_searched.store, run)
     recipe = find_model(run, use_searched.store).recipe
     assert recipe.augmentations == tuple(SYMMETRIES)
     assert recipe.pixel_size_nm == 5.0
     assert recipe.level == 128
-    assert str(recipe.opening_radius_px) == settings["cfg.opening_radius_px"]
-    assert str(recipe.min_area_px) == settings["cfg.min_area_px"]
+    assert str(recipe.opening_radius_px) == settings["opening_radius_px"]
+    assert str(recipe.min_area_px) == settings["min_area_px"]
     (member,) = recipe.members
     assert (member.trained_run, member.evaluation) == (use_searched.trained[0], run)
     assert recipe.blend.passes == 8
@@ -58,7 +58,7 @@ def test_an_evaluation_writes_what_it_did_and_its_scores(pipeline, split):
     assert scores.pop(split) == logged
     assert list(scores.values()) == [{}]
     assert (recipe.metric, recipe.segmentation) == ("none", "own")
-    assert recipe.origin == run.params["cfg.postprocess_origin"]
+    assert recipe.origin == read_settings(pipeline.store, run_id)["postprocess_origin"]
     assert recipe.members[0].evaluation == run_id
     assert read_evaluated(get_evaluation(pipeline.store, run_id), pipeline.store) == recipe
 

@@ -26,7 +26,7 @@ from bench.models.synapsenet import SYNAPSENET
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.training.source import resolve_source, source_of
-from bench.tracking.queries import fetch_artifact
+from bench.tracking.queries import fetch_artifact, read_settings
 
 
 @pytest.fixture
@@ -70,13 +70,14 @@ def best_weights(pipeline, run_id):
 
 def test_all_tensors_of_a_run_of_the_same_network_are_kept(pipeline, finetune_from):
     run = finetune_from(f"runs:/{pipeline.trained}", structure="vesicles")
-    assert run.data.metrics["source/tensors_transferred"] == 46
-    assert run.data.metrics["source/tensors"] == 46
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 46
+    assert float(run.data.tags["bench.source.tensors"]) == 46
     assert run.data.tags["bench.reinitialised"] == "none"
     assert run.data.tags["bench.method"] == "finetuned"
-    assert run.data.params["cfg.source"] == f"runs:/{pipeline.trained}"
+    settings = read_settings(pipeline.store, run.info.run_id)
+    assert settings["source"] == f"runs:/{pipeline.trained}"
     path = fetch_artifact(pipeline.store, pipeline.trained, "checkpoint/best.safetensors")
-    assert run.data.params["cfg.source_sha256"] == file_sha256(path)
+    assert settings["source_sha256"] == file_sha256(path)
     # A rate of 1e-8 leaves the weights where they started.
     before, after = (best_weights(pipeline, i) for i in (pipeline.trained, run.info.run_id))
     assert all((after[name] - before[name]).abs().max() < 1e-6 for name in before)
@@ -89,8 +90,8 @@ def test_the_last_layer_of_a_model_with_two_outputs_is_replaced(
     run = finetune_from(str(two_channels), method="finetuned_dice", features=8)
     warning = "5 nm and the model was trained at 1.35 nm, a factor over 2: check pixel_size_nm"
     assert warning in run.data.tags["bench.warning"]
-    assert run.data.metrics["source/tensors_transferred"] == 44
-    assert run.data.metrics["source/tensors"] == 46
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 44
+    assert float(run.data.tags["bench.source.tensors"]) == 46
     assert run.data.tags["bench.reinitialised"] == "out_conv.bias, out_conv.weight"
     after, before = best_weights(pipeline, run.info.run_id), load_weights(two_channels)
     assert after["out_conv.weight"].shape[0] == 1
@@ -170,7 +171,7 @@ def test_both_channels_are_kept_and_instances_separated_by_the_watershed(
     pipeline, finetune_from, published
 ):
     run = finetune_from(str(published), method="finetuned_boundary")
-    assert run.data.metrics["source/tensors_transferred"] == 46
+    assert float(run.data.tags["bench.source.tensors_transferred"]) == 46
     checkpoint = fetch_artifact(pipeline.store, run.info.run_id, "checkpoint/best.safetensors")
     info = load_info(checkpoint)
     assert info.outputs == ("foreground", "boundary")
@@ -180,13 +181,13 @@ def test_both_channels_are_kept_and_instances_separated_by_the_watershed(
     evaluated = evaluate(
         EvaluateConfig(dataset=str(pipeline.dataset), run_id=run.info.run_id), pipeline.store
     )
-    params = pipeline.store.client.get_run(evaluated).data.params
-    assert params["cfg.watershed"] == info.inference["watershed"]["origin"]
+    params = read_settings(pipeline.store, evaluated)
+    assert params["watershed"] == info.inference["watershed"]["origin"]
     together = EvaluateConfig(
         dataset=str(pipeline.dataset), run_id=run.info.run_id, separation="components"
     )
-    params = pipeline.store.client.get_run(evaluate(together, pipeline.store)).data.params
-    assert params["cfg.watershed"] == "none"
+    params = read_settings(pipeline.store, evaluate(together, pipeline.store))
+    assert params["watershed"] == "none"
 
 
 @pytest.mark.parametrize("rescale", [True, False])
@@ -208,7 +209,7 @@ def test_a_source_is_evaluated_as_it_is(pipeline, two_channels, rescale):
     assert warning in run.data.tags["bench.warning"]
     network, _ = load_checkpoint(two_channels)
     parameters = sum(part.numel() for part in network.parameters())
-    assert run.data.metrics["model/parameters"] == parameters
+    assert float(run.data.tags["bench.model.parameters"]) == parameters
     path = fetch_artifact(pipeline.store, run.info.run_id, "predictions.h5")
     dataset = PreparedDataset.open(pipeline.dataset)
     name = dataset.sections("val")[0]

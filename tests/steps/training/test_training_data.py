@@ -7,6 +7,7 @@ from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo
 from bench.steps.finetune import finetune
 from bench.steps.training.data import TrainingData, fed_pixel_size
+from bench.tracking.queries import read_settings
 
 
 @pytest.fixture
@@ -66,4 +67,4 @@ def test_a_training_on_few_sections_says_so(pipeline, tiny):
     assert run.data.tags["bench.labelled"] == "1"
     names = choose(PreparedDataset.open(pipeline.dataset), 1).names
     assert run.data.tags["bench.labelled_sections"] == names[0]
-    assert run.data.params["cfg.labelled"] == "1"
+    assert read_settings(pipeline.store, run.info.run_id)["labelled"] == "1"

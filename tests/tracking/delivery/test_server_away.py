@@ -41,8 +41,8 @@ SETTINGS = {
 # Long enough for a server to be away and back.
 ITERATIONS = 800
 TIMED = {
-    "train/images_per_second",
-    "train/data_wait_fraction",
+    "work/images_per_second",
+    "work/data_wait_fraction",
     "bench.train_seconds",
     HEARTBEAT_TAG,
 }

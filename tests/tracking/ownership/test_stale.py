@@ -87,6 +87,16 @@ def test_a_run_that_gives_no_signs_is_left_alone(store, record):
     assert reap(store) == []
 
 
+def test_signs_of_earlier_versions_are_read(store, record):
+    """They were under a name that the UI shows."""
+    beat = make_beat()
+    dead = replace(beat, holder=replace(beat.holder, started="1"))
+    alive = record(status="RUNNING", tags={"bench.heartbeat": beat.text()})
+    gone = record(status="RUNNING", tags={"bench.heartbeat": dead.text()})
+    assert reap(store) == [gone]
+    assert store.client.get_run(alive).info.status == "RUNNING"
+
+
 def test_one_that_was_taken_up_meanwhile_is_left_alone(store, record, monkeypatch):
     dead = make_beat()
     dead = replace(dead, holder=replace(dead.holder, started="1"))

@@ -43,7 +43,7 @@ def run_on_cluster(
         elif kind == "evaluate":
             ended["done"] += 1
             ended["failed"] += outcome.state == "failed"
-            counts = {f"cells/{name}": count for name, count in ended.items()}
+            counts = {f"work/cells_{name}": count for name, count in ended.items()}
             run.log_metrics(counts, ended["done"])
 
     threads = threads_each(config.cluster, config.workers)

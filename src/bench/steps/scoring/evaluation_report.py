@@ -31,7 +31,7 @@ LIMIT = 8000
 # shows the median too, which is among any odd number.
 _SHOWN_SECTIONS = 9
 # Longest side of the overlays in the table, px.
-_TABLE_SIDE_PX = 1100
+_TABLE_SIDE_PX = 2048
 SCORES_FILE = "scores.json"
 PRECISION_RECALL_FILE = "precision_recall.csv"
 

@@ -93,7 +93,7 @@ def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> 
         write_whole(output / name, partial(figure.savefig, format="png", dpi=130))
         run.log_file(output / name)
     run.log_metrics({f"val/{name}": value for name, value in recipe.validation.items()})
-    run.log_metrics({"search/combinations": result.combinations, "search/blends": len(order)})
+    run.log_facts({"search/combinations": result.combinations, "search/blends": len(order)})
     run.set_tags({"bench.recipe.recipe": recipe.describe(), "bench.chosen_by": f"val/{metric}"})
     row = METRICS[metric]
     run.keep_warnings(

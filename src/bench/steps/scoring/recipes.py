@@ -20,7 +20,14 @@ from bench.tracking.evaluations import (
     get_search,
     is_evaluation,
 )
-from bench.tracking.queries import Cell, fetch_artifact, find_artifact, get_run, get_trained
+from bench.tracking.queries import (
+    Cell,
+    fetch_artifact,
+    find_artifact,
+    get_run,
+    get_trained,
+    read_settings,
+)
 from bench.tracking.registry import RegisteredModel
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
@@ -60,7 +67,7 @@ _UNNAMED = {"augmentations": NONE, "dataset_pixel_size_nm": "None", "postprocess
 
 def _read_parameters(evaluation: Evaluation, store: Store) -> Recipe:
     """The recipe of an evaluation of an earlier version, from its parameters."""
-    said = _UNNAMED | dict(evaluation.parameters)
+    said = _UNNAMED | read_settings(store, evaluation.id)
     missing = ", ".join(name for name in _PARAMETERS if name not in said)
     if missing:
         raise BenchError(

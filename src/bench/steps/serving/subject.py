@@ -8,15 +8,16 @@ from pathlib import Path
 from bench.config.running import SegmentConfig
 from bench.errors import BenchError, unknown_name
 from bench.inference.symmetries import find_augmentations
+from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.recipe.recipe import Recipe
 from bench.recipe.scores import threshold_level
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_registered, fetch_searched, find_model
 from bench.structures import find_structure
-from bench.tracking.evaluations import SEARCH_STEP
+from bench.tracking.evaluations import SEARCH_STEP, find_test_score
 from bench.tracking.queries import step_of
-from bench.tracking.registry import SCHEME, champion_uri, list_champions
+from bench.tracking.registry import SCHEME, list_champions
 from bench.tracking.store import Store
 from bench.words import AUTO
 
@@ -40,6 +41,7 @@ class SegmentSubject:
         origin: Where the recipe comes from, one sentence.
         sizes: Of the post-processing, what the user set himself.
         warnings: What a reader of its results must know.
+        test_dice: Its Dice on the test sections of its data; None if it was not scored there.
     """
 
     method: str
@@ -53,6 +55,7 @@ class SegmentSubject:
     origin: str
     sizes: Mapping[str, int]
     warnings: tuple[str, ...]
+    test_dice: float | None
 
 
 def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
@@ -64,7 +67,7 @@ def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
     """
     named = config.run_id
     if named == AUTO:
-        named = champion_uri(_choose_structure(config.structure, store))
+        named = _choose_champion(config.structure, store)
     sizes = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
     if named.startswith(SCHEME):
         model, found = fetch_registered(store, named)
@@ -83,21 +86,33 @@ def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
     return _set_by_user(subject, config, sizes)
 
 
-def _choose_structure(name: str, store: Store) -> str:
+def _choose_champion(name: str, store: Store) -> str:
+    """The address of the only champion of a structure, or of all structures."""
     champions = list_champions(store)
-    if name != AUTO:
-        structure = find_structure(name).name
-        # Without any champion the registry's own error says how to make one.
-        if champions and structure not in champions:
-            raise unknown_name("structure of a champion", structure, champions)
-        return structure
-    if len(champions) != 1:
-        there = f"there are champions of {', '.join(champions)}" if champions else "there is none"
+    structures = sorted({champion.structure for champion in champions})
+    if not champions:
         raise BenchError(
-            f"segment needs a model: without run_id it takes the champion, {there}: "
-            + ("give structure" if champions else "run promote, or give run_id")
+            "segment needs a model: without run_id it takes the champion, there is none: run "
+            "promote, or give run_id"
         )
-    return champions[0]
+    if name != AUTO:
+        wanted = find_structure(name).name
+        if wanted not in structures:
+            raise unknown_name("structure of a champion", wanted, structures)
+        champions = [champion for champion in champions if champion.structure == wanted]
+    elif len(structures) > 1:
+        raise BenchError(
+            "segment needs a model: without run_id it takes the champion, there are champions of "
+            f"{', '.join(structures)}: give structure"
+        )
+    if len(champions) > 1:
+        choices = (f"run_id={each.champion_uri} ({each.describe()})" for each in champions)
+        raise BenchError(
+            f"a champion is of one data set, there are {len(champions)} of "
+            f"{champions[0].structure}: give that of the data most like yours, "
+            f"{' or '.join(choices)}"
+        )
+    return champions[0].champion_uri
 
 
 def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> SegmentSubject:
@@ -114,6 +129,7 @@ def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> 
         origin=f"{origin}{recipe.describe()}.",
         sizes={},
         warnings=found.warnings,
+        test_dice=recipe.test.get(HEADLINE),
     )
 
 
@@ -136,6 +152,7 @@ def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> SegmentSub
         origin=found.origin,
         sizes={},
         warnings=found.warnings,
+        test_dice=found.recipe.test.get(HEADLINE) or find_test_score(store, found.run_id, HEADLINE),
     )
 
 

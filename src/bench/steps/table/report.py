@@ -28,9 +28,11 @@ from bench.steps.scoring.evaluation_report import PRECISION_RECALL_FILE, overlay
 from bench.tracking.evaluations import day_of_end, experiment_name, metric_history, trained_run_of
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
+from bench.tracking.views import PAGE_FILE
 
 log = logging.getLogger(__name__)
-_PAGE_FILE = "benchmark.html"
+# Scores of the table that the benchmark's own run has.
+_OF_A_ROW = (HEADLINE, "iou", "instance_f1")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class Findings:
     def all_rows(self) -> list[TableRow]:
         """The rows of the whole table."""
         return [*self.rows, *self.published]
+
+    def scores(self) -> dict[str, float]:
+        """The scores of our rows by names such as ``mitochondria/dice finetuned``."""
+        return {
+            f"{row.structure}/{metric} {row.method}": row.scores[metric]
+            for row in self.rows
+            for metric in _OF_A_ROW
+            if metric in row.scores
+        }
 
 
 def print_findings(findings: Findings, console: Console) -> None:
@@ -126,7 +137,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
     page = benchmark_page(
         setting, findings.rows, findings.published, shown, findings.comparisons, findings.ranks
     )
-    path = Path(config.output) / _PAGE_FILE
+    path = Path(config.output) / PAGE_FILE
     write_text(path, page)
     return path
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,13 +19,17 @@ from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
 from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
+from bench.models.grey_values import GREY, GreyValues
 from bench.models.scales import find_scale_warnings
+from bench.tracking.queries import SOURCE_TAG
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 _Config = TypeVar("_Config", bound=StepConfig)
+# Training sections whose grey values are measured: all of a data set were recorded alike.
+_MEASURED_SECTIONS = 8
 # Settings that are a method's own where the user leaves them open.
 _OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation")
 
@@ -116,6 +121,19 @@ def fed_pixel_size(
     return dataset.pixel_size_nm
 
 
+def note_grey_values(info: ModelInfo, dataset: PreparedDataset) -> ModelInfo:
+    """What a model is, with the grey values of the training sections, to be told from others."""
+    grey = measure_training_sections(dataset).to_json()
+    return dataclasses.replace(info, training={**info.training, GREY: grey})
+
+
+def measure_training_sections(dataset: PreparedDataset) -> GreyValues:
+    """Measures the grey values of training sections, of a few where there are many."""
+    names = dataset.sections("train")
+    few = names[:: math.ceil(len(names) / _MEASURED_SECTIONS)]
+    return GreyValues.measure(dataset.read_raw(name) for name in few)
+
+
 def with_defaults(config: _Config, method: Method) -> _Config:
     """A config that has the method's settings where the user left ``auto``.
 
@@ -143,13 +161,35 @@ def loop_settings(config: FinetuneConfig | DomainAdaptConfig) -> LoopSettings:
 
 
 def describe_run(
-    run: Run, dataset: PreparedDataset, settings: Mapping[str, object], context: str
+    run: Run,
+    dataset: PreparedDataset,
+    config: StepConfig,
+    settings: Mapping[str, object],
+    context: str,
 ) -> None:
-    """Logs what a run works with: its resolved settings, and the dataset as an input."""
-    run.log_params(settings)
-    run.set_tags({"bench.dataset_name": dataset.root.name})
+    """Logs what a run works with: its settings, given and resolved, and the dataset as an input."""
+    run.log_settings(settings, config)
+    tags = {"bench.dataset_name": dataset.root.name}
+    if "source" in settings:
+        tags[SOURCE_TAG] = str(settings["source"])
+    run.set_tags(tags)
+    log_used_dataset(run, dataset, context)
+
+
+def log_used_dataset(run: Run, dataset: PreparedDataset, context: str) -> None:
+    """Logs a dataset as an input of a run: where it is, and what its sections have."""
+    size = f", pixels of {dataset.pixel_size_nm:g} nm" if dataset.pixel_size_nm else ""
+    columns = {"raw": f"grey values{size}"}
+    for name, summary in dataset.manifest["structures"].items():
+        counts = (f"{number} in {split}" for split, number in summary["instances"].items())
+        columns[name] = f"ids of instances: {', '.join(counts)}"
     run.log_dataset(
-        name=dataset.root.name, path=dataset.root, digest=dataset.content_hash, context=context
+        name=dataset.root.name,
+        path=dataset.root,
+        digest=dataset.content_hash,
+        context=context,
+        columns=columns,
+        sections=len(dataset.manifest["sections"]),
     )
 
 
@@ -171,17 +211,19 @@ def warn_of_scales(
 
 def measure_network(run: Run, network: torch.nn.Module, compute: Compute) -> None:
     """Logs how many parameters a network has, and starts to watch the memory of its GPU."""
-    run.log_metrics({"model/parameters": sum(part.numel() for part in network.parameters())})
+    run.log_facts({"model/parameters": sum(part.numel() for part in network.parameters())})
     if compute.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(compute.device)
 
 
 def conclude_run(run: Run, what: str, progress: Progress, compute: Compute) -> None:
     """Logs what a training came to, and on a GPU the most memory that tensors took in MiB."""
-    run.log_metrics({"best/dice": progress.best_score}, progress.best_iteration)
+    # Of no step: a bar beside those of other trainings, not a curve of one point.
+    run.log_metrics({"best/dice": progress.best_score})
+    run.log_facts({"best/iteration": progress.best_iteration})
     if compute.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(compute.device) / 2**20
-        run.log_metrics({"train/peak_gpu_mib": peak})
+        run.log_facts({"train/peak_gpu_mib": peak})
     run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
     log.info(
         "%s: validation Dice %.3f at iteration %d, %.0f s of training, run %s",

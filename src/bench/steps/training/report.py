@@ -24,6 +24,8 @@ HALF = 128
 _SHOWN_SECTIONS = 3
 _SHOWN_PX = 512
 _FLUSH_S = 5.0
+# Numbers of an iteration that say how fast it was, not what it learned: their charts come last.
+_SPEED = ("images_per_second", "data_wait_fraction")
 # Patches in the picture of the pseudo-labels.
 _SHOWN_PATCHES = 4
 _REMEDY = (
@@ -78,7 +80,10 @@ class TrainingReport:
     def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
         """Collects the numbers of an iteration for the curves."""
         if iteration > self.logged:
-            curves = {f"train/{name}": value for name, value in numbers.items()}
+            curves = {
+                f"{'work' if name in _SPEED else 'train'}/{name}": value
+                for name, value in numbers.items()
+            }
             self.series.append((iteration, curves))
         self.advance(iteration, f"loss {numbers['loss']:.3f} {self.remark}")
         if time.monotonic() - self.flushed > _FLUSH_S:

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from bench.config.settings import STALE_MIN
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_TAG = "bench.heartbeat"
+# The UI shows no tag whose name begins as mlflow's own; runs of earlier versions have the other.
+HEARTBEAT_TAG = "mlflow.bench.heartbeat"
+_EARLIER_TAG = "bench.heartbeat"
 SIGN_INTERVAL_S = 30.0
 # Of the time between two looks, only this much counts as silence: while a server is away neither
 # can the one write, nor the other see that it would.
@@ -124,6 +126,11 @@ class Beat:
 def make_beat(ticket: int = 0) -> Beat:
     """A sign of life of this process."""
     return Beat(this_process(), time.time(), ticket)
+
+
+def last_beat(tags: Mapping[str, str]) -> Beat | None:
+    """The last sign of life of a run, from its tags; None where it gives none."""
+    return read_beat(tags.get(HEARTBEAT_TAG) or tags.get(_EARLIER_TAG, ""))
 
 
 def read_beat(text: str) -> Beat | None:

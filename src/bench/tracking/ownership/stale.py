@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from bench.tracking.ownership.claims import read_claims, remove_claim
-from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, read_beat
+from bench.tracking.ownership.heartbeat import last_beat
 from bench.tracking.queries import search_pages
 from bench.tracking.runs import STALE_TAG
 from bench.tracking.store import Store
@@ -40,14 +40,14 @@ def reap(store: Store, experiment_id: str | None = None) -> list[str]:
 
 
 def _is_stale(store: Store, run_id: str, tags: dict[str, str]) -> bool:
-    beat = read_beat(tags.get(HEARTBEAT_TAG, ""))
+    beat = last_beat(tags)
     return beat is not None and store.watch.is_stale(run_id, beat)
 
 
 def _end_stale(store: Store, run_id: str) -> bool:
     """Marks a run as KILLED, unless somebody has gone on with it meanwhile."""
     run = store.client.get_run(run_id)
-    beat = read_beat(run.data.tags.get(HEARTBEAT_TAG, ""))
+    beat = last_beat(run.data.tags)
     if run.info.status != "RUNNING" or not beat or not store.watch.is_stale(run_id, beat):
         return False
     gone = f"its {beat.holder} is gone, last sign of life {beat.last_alive()}"
