@@ -26,11 +26,13 @@ _COSTS = {
 }
 # The scores of an evaluation, where they fit into a tag.
 SCORES_TAG = "bench.scores"
+# What an evaluation says of its data, as JSON.
+DATA_TAG = "bench.data"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, *_COSTS.values()),
+    *(WARNING_TAG, SCORES_TAG, DATA_TAG, *_COSTS.values()),
 )
 RUN_METRICS = tuple(_COSTS.values())
 RUN_PARAMS = ("cfg.source",)
@@ -76,6 +78,7 @@ class FoundRun:
         augmentations: Of an evaluation, the choice of symmetries whose mean it scored.
         artifacts: Where its artifacts are.
         scores: Of an evaluation, its scores as a text; empty where they are in a file only.
+        data: Of an evaluation, what it says of its data as a text; empty in earlier versions.
     """
 
     id: str
@@ -90,6 +93,7 @@ class FoundRun:
     augmentations: str = NONE
     artifacts: str = ""
     scores: str = ""
+    data: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -118,6 +122,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         augmentations=tags.get("bench.augmentations", NONE),
         artifacts=run.info.artifact_uri,
         scores=tags.get(SCORES_TAG, ""),
+        data=tags.get(DATA_TAG, ""),
     )
 
 
