@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.errors import BenchError
 from bench.metrics.table import METRICS, Metric
-from bench.report.figures.looks import COLOURS, Look, choose_looks
+from bench.report.figures.looks import COLOURS, MethodLook, choose_looks
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
@@ -20,9 +20,11 @@ _REASON_LENGTH = 44
 _NUMBER_SHARE = 0.13
 # Between two methods at the same number of sections; sections are 1 apart.
 _DODGE = 0.05
+# Of an axes: where a legend is over no curve.
+_BELOW = (0.5, -0.14)
 
 
-def score_chart(rows: Sequence[TableRow], looks: Mapping[str, Look] | None = None) -> Figure:
+def score_chart(rows: Sequence[TableRow], looks: Mapping[str, MethodLook] | None = None) -> Figure:
     """Draws the score of every method as a bar, one panel per structure, one line per dataset.
 
     The score is of the metric of the rows, and the axis of its range. The whisker is the interval
@@ -88,7 +90,7 @@ def _axis_range(rows: Sequence[TableRow], metric: Metric) -> tuple[float, float]
 def _draw_bars(
     axes: Axes,
     rows: Sequence[TableRow],
-    looks: Sequence[Look],
+    looks: Sequence[MethodLook],
     methods: Sequence[str],
     limits: tuple[float, float],
 ) -> None:
@@ -181,10 +183,7 @@ def precision_recall_figure(
     sweep.axvline(chosen_threshold, color=COLOURS["vermillion"], lw=1.5, label="Chosen threshold")
     sweep.set(xlabel="Threshold", ylim=(0, 1.02), title="Scores at each threshold")
     for axes in (curve, sweep):
-        # Below the axes, where no curve runs.
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9, frameon=False
-        )
+        axes.legend(loc="upper center", bbox_to_anchor=_BELOW, ncols=2, fontsize=9, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -206,7 +205,9 @@ def has_curve(rows: Sequence[TableRow]) -> bool:
     return any(":" in row.method and row.scores for row in rows)
 
 
-def learning_curve(rows: Sequence[TableRow], looks: Mapping[str, Look] | None = None) -> Figure:
+def learning_curve(
+    rows: Sequence[TableRow], looks: Mapping[str, MethodLook] | None = None
+) -> Figure:
     """Draws a panel per structure and dataset, a line per method that learns from annotations.
 
     Bars are one standard deviation over the seeds. Methods that use no annotation are dashed.

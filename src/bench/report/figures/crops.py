@@ -29,7 +29,7 @@ PANELS = ("Annotation", "Prediction", "Errors")
 
 
 @dataclass(frozen=True)
-class Crop:
+class _Crop:
     """A square of a section; one of a smaller section is cut to it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Crop:
         return f"x {self.left} to {right}, y {self.top} to {bottom} px{enlarged}"
 
 
-def choose_crop(*, truth: np.ndarray, prediction: np.ndarray) -> Crop:
+def choose_crop(*, truth: np.ndarray, prediction: np.ndarray) -> _Crop:
     """Chooses the square in which most pixels are foreground in only one of two segmentations.
 
     Where they agree everywhere it is that of the most foreground, and the first of equal ones. Its
@@ -79,7 +79,7 @@ def choose_crop(*, truth: np.ndarray, prediction: np.ndarray) -> Crop:
     wrong = (truth != 0) != (prediction != 0)
     step = max(1, side // _STEPS)
     top, left = _fullest_window(wrong if wrong.any() else truth != 0, (height, width), step)
-    return Crop(top, left, height, width, zoom)
+    return _Crop(top, left, height, width, zoom)
 
 
 def _choose_zoom(labels: np.ndarray) -> int:
@@ -122,7 +122,7 @@ def draw_crop(
     *,
     truth: np.ndarray,
     prediction: np.ndarray,
-    crop: Crop,
+    crop: _Crop,
     pixel_size_nm: float | None,
 ) -> dict[str, np.ndarray]:
     """Draws a crop with its annotation, with the prediction, and with the errors.

@@ -18,7 +18,7 @@ _LINES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
-class Look:
+class MethodLook:
     """How a method is drawn.
 
     Attributes:
@@ -30,7 +30,7 @@ class Look:
     line: str
 
 
-def choose_looks(methods: Sequence[str]) -> dict[str, Look]:
+def choose_looks(methods: Sequence[str]) -> dict[str, MethodLook]:
     """Gives every method a look of its own.
 
     A row of METHODS prefers the colour of its place there, so that pages of other methods agree
@@ -39,12 +39,12 @@ def choose_looks(methods: Sequence[str]) -> dict[str, Look]:
     Args:
         methods: Names, of variants too (``method:sections``), in the order of the table.
     """
-    free, looks, taken = list(METHOD_COLOURS), dict[str, Look](), dict[str, Look]()
+    free, looks, taken = list(METHOD_COLOURS), dict[str, MethodLook](), dict[str, MethodLook]()
     for name in methods:
         base = name.partition(":")[0]
         if base in taken:
             line = _LINES[sum(other.partition(":")[0] == base for other in looks) % len(_LINES)]
-            looks.setdefault(name, Look(taken[base].colour, line))
+            looks.setdefault(name, MethodLook(taken[base].colour, line))
             continue
         place = list(METHODS).index(base) if base in METHODS else len(taken)
         colour = METHOD_COLOURS[place % len(METHOD_COLOURS)]
@@ -53,5 +53,5 @@ def choose_looks(methods: Sequence[str]) -> dict[str, Look]:
         if colour in free:
             free.remove(colour)
         line = _LINES[len(taken) // len(METHOD_COLOURS) % len(_LINES)]
-        taken[base] = looks[name] = Look(colour, line)
+        taken[base] = looks[name] = MethodLook(colour, line)
     return looks

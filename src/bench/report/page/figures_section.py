@@ -16,7 +16,7 @@ from bench.report.figures.charts import (
     learning_curve,
     score_chart,
 )
-from bench.report.figures.looks import Look, choose_looks
+from bench.report.figures.looks import MethodLook, choose_looks
 from bench.report.page.elements import Markup, element
 from bench.report.page.records import Curve, Shown
 from bench.report.table_formats import shorten_dataset
@@ -42,7 +42,7 @@ TRAINING = (
     "Dice of the validation sections while training, at threshold 0.5, by the run of the median "
     "Dice of each method; of a method of several stages, the last one."
 )
-_Draw = Callable[[Mapping[str, Curve], Mapping[str, Look]], Figure]
+_Draw = Callable[[Mapping[str, Curve], Mapping[str, MethodLook]], Figure]
 
 
 def score_caption(metric: Metric) -> str:
@@ -101,7 +101,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def _curves_chart(
-    curves: Mapping[str, Curve], looks: Mapping[str, Look], *, x: str, y: str
+    curves: Mapping[str, Curve], looks: Mapping[str, MethodLook], *, x: str, y: str
 ) -> Figure:
     """Draws a curve per method; those without points are left out.
 
@@ -138,7 +138,7 @@ def _curves_chart(
     return figure
 
 
-def precision_recall_chart(curves: Mapping[str, Curve], looks: Mapping[str, Look]) -> Figure:
+def precision_recall_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook]) -> Figure:
     """Draws precision against recall of the methods of one structure."""
     figure = _curves_chart(curves, looks, x="Recall", y="Precision")
     draw_dice_levels(figure.axes[0])
@@ -146,7 +146,7 @@ def precision_recall_chart(curves: Mapping[str, Curve], looks: Mapping[str, Look
     return figure
 
 
-def training_chart(curves: Mapping[str, Curve], looks: Mapping[str, Look]) -> Figure:
+def training_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook]) -> Figure:
     """Draws validation Dice against the iteration of the methods of one structure."""
     figure = _curves_chart(curves, looks, x="Iteration", y="Validation Dice")
     axes = figure.axes[0]

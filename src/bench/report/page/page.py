@@ -70,7 +70,6 @@ def benchmark_page(
     verdicts = find_verdicts(rows, comparisons)
     anchors = {number: anchor_of(place) for number, place in enumerate(places)}
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
-    below = [*captions(rows), *([_COSTS] if any(row.costs for row in rows) else [])]
     metric = METRICS[rows[0].metric]
     learning = list(learning_figures(rows))
     sections: dict[str, list[Iterable[str]]] = {
@@ -79,10 +78,7 @@ def benchmark_page(
             _summary(setting, rows),
             _filter_control(structures),
             table,
-            element("ul", (element("li", text) for text in failures), class_="notes")
-            if failures
-            else "",
-            (_caption(text) for text in below),
+            _below_table(rows, failures),
         ],
         "Charts": [_caption(score_caption(metric)), _grid(score_figures(rows))],
         "Learning curve": [_caption(learning_caption(metric)), _grid(learning)] if learning else [],
@@ -106,6 +102,13 @@ def benchmark_page(
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
+
+
+def _below_table(rows: Sequence[TableRow], failures: Sequence[str]) -> Markup:
+    """What has no score, and how the scores were made."""
+    notes = element("ul", (element("li", text) for text in failures), class_="notes")
+    below = [*captions(rows), *([_COSTS] if any(row.costs for row in rows) else [])]
+    return join(notes if failures else "", (_caption(text) for text in below))
 
 
 def _title_of(rows: Sequence[TableRow]) -> str:

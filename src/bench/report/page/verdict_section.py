@@ -10,7 +10,7 @@ from bench.report.verdicts import Verdict
 from bench.structures import title_of
 
 # Of a method's sections; where there are fewer, the first of these.
-_ROLES = ("median", "only section", "worst")
+_ROLES = ("median", "only section", "worst", "best")
 
 
 def verdict_section(

@@ -201,10 +201,17 @@ def _log_crop(
 def describe_data(
     run: Run, dataset: PreparedDataset, structure: str, split: str, trained: Cell | None = None
 ) -> None:
-    """Tags a run that has scores with what a table of them must know of the data.
+    """Tags a run that has scores with what ``find_facts`` says."""
+    facts = find_facts(dataset, structure, split, trained)
+    run.set_tags({DATA_TAG: json.dumps(dataclasses.asdict(facts))})
+
+
+def find_facts(
+    dataset: PreparedDataset, structure: str, split: str, trained: Cell | None = None
+) -> DataFacts:
+    """What a table of scores must know of the data.
 
     Args:
-        run: The run.
         dataset: What was evaluated.
         structure: Its structure.
         split: What the scores are of.
@@ -221,8 +228,7 @@ def describe_data(
     learned = None
     if trained and trained.dataset == dataset.content_hash and METHODS[trained.method].learns:
         learned = trained.labelled or len(dataset.sections("train"))
-    facts = DataFacts(dataset.pixel_size_nm, learned, uncounted)
-    run.set_tags({DATA_TAG: json.dumps(dataclasses.asdict(facts))})
+    return DataFacts(dataset.pixel_size_nm, learned, uncounted)
 
 
 def crop_file(section: str) -> str:
