@@ -90,3 +90,18 @@ def test_an_evaluation_keeps_its_facts_and_crops_of_its_typical_sections(pipelin
         with Image.open(fetch_artifact(pipeline.store, pipeline.on_test, crop_file(name))) as image:
             assert image.size == (len(PANELS) * 256, 256)
             assert image.info[CROP_TITLE] == "x 0 to 64, y 0 to 64 px, enlarged 4 times"
+
+
+def test_the_pictures_of_a_training_have_a_scale_bar(pipeline):
+    client = pipeline.store.client
+    images = [file.path for file in client.list_artifacts(pipeline.trained, "images")]
+    # Each is there in small too.
+    shown = [fetch_artifact(pipeline.store, pipeline.trained, path) for path in images]
+    pixels = [
+        np.asarray(Image.open(path).convert("RGB")) for path in shown if path.suffix == ".png"
+    ]
+    assert pixels
+    for image in pixels:
+        # 50 nm of 5 nm a pixel, in the lower left corner, its edge black.
+        bar = (image[-6:, :20] == 255).all(axis=2)
+        assert bar.sum(axis=1).max() == 9

@@ -170,7 +170,7 @@ def precision_recall_figure(
     curve, sweep = figure.subplots(1, 2)
     draw_dice_levels(curve)
     curve.plot(r, p, color=COLOURS["blue"], lw=2, marker=".", label="Thresholds")
-    label = f"Chosen threshold {chosen_threshold:g}: Dice {chosen_dice:.3f}"
+    label = f"Chosen threshold {chosen_threshold:.3g}: Dice {chosen_dice:.3f}"
     curve.plot(chosen_r, chosen_p, "o", ms=10, color=COLOURS["vermillion"], label=label)
     curve.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1.02), ylim=(0, 1.02))
     curve.set_title("Precision and recall")
@@ -181,7 +181,7 @@ def precision_recall_figure(
     ):
         sweep.plot(at, values, style, color=COLOURS[colour], lw=2, label=name)
     sweep.axvline(chosen_threshold, color=COLOURS["vermillion"], lw=1.5, label="Chosen threshold")
-    sweep.set(xlabel="Threshold", ylim=(0, 1.02), title="Scores at each threshold")
+    sweep.set(xlabel="Threshold (probability)", ylim=(0, 1.02), title="Scores at each threshold")
     for axes in (curve, sweep):
         axes.legend(loc="upper center", bbox_to_anchor=_BELOW, ncols=2, fontsize=9, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

@@ -103,8 +103,9 @@ def _fullest_window(mask: np.ndarray, shape: tuple[int, int], step: int) -> tupl
     """First row and column of the window that holds most of a mask, on a grid of steps."""
     rows, columns = (-(-length // step) for length in mask.shape)
     # Sums of blocks first: an integral of every pixel of a montage would fill the memory.
-    by_row = np.add.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0, dtype=np.int64)
-    blocks = np.add.reduceat(by_row, np.arange(0, mask.shape[1], step), axis=1)
+    padded = np.zeros((rows * step, columns * step), dtype=bool)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    blocks = padded.reshape(rows, step, columns, step).sum(axis=(1, 3))
     integral = np.zeros((rows + 1, columns + 1), dtype=np.int64)
     integral[1:, 1:] = blocks.cumsum(axis=0).cumsum(axis=1)
     high, wide = (

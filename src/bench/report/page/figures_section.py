@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.metrics.table import METRICS, Metric
 from bench.report.figures.charts import (
@@ -28,6 +29,7 @@ from bench.structures import title_of
 _WIDTHS = (2.8, 1.6)
 # In widths of the line: what is drawn of each of several equal curves in turn.
 _DASH = 3.0
+_BELOW_ZERO = -0.02
 # What the page's style sheet sets, for light and for dark.
 _THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
 # A curve of so few points shows them.
@@ -40,7 +42,8 @@ PRECISION_RECALL = (
 )
 TRAINING = (
     "Dice of the validation sections while training, at threshold 0.5, by the run of the median "
-    "Dice of each method; of a method of several stages, the last one."
+    "Dice of each method; of a method of several stages, the last one. Methods of equal curves "
+    "share the line in turn."
 )
 _Draw = Callable[[Mapping[str, Curve], Mapping[str, MethodLook]], Figure]
 
@@ -131,9 +134,13 @@ def _curves_chart(
             line.set(linestyle=(turn, (_DASH, gap)), linewidth=_WIDTHS[0])
     axes.set(xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
-    handles, names = axes.get_legend_handles_labels()
+    # Whole lines, where the curves may have a dash in turn.
+    handles = [
+        Line2D([], [], color=looks[method].colour, linestyle=looks[method].line, label=label)
+        for method, label in labels.items()
+    ]
     figure.legend(
-        handles, names, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
     )
     return figure
 
@@ -150,8 +157,8 @@ def training_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook])
     """Draws validation Dice against the iteration of the methods of one structure."""
     figure = _curves_chart(curves, looks, x="Iteration", y="Validation Dice")
     axes = figure.axes[0]
-    # The scores there are, with a margin, within 0 to 1.
-    low, high = np.clip(axes.get_ylim(), 0, 1)
+    # The scores there are, with a margin, within 0 to 1; a curve of zeros is above the axis.
+    low, high = np.clip(axes.get_ylim(), _BELOW_ZERO, 1)
     axes.set_ylim(low, max(high, low + 0.05))
     axes.grid(axis="y", alpha=0.3)
     return figure

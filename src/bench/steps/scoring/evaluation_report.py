@@ -18,7 +18,7 @@ from bench.dataset.checks import instance_areas
 from bench.dataset.prepared import PreparedDataset
 from bench.ingest.inspection.masks import is_network
 from bench.methods import METHODS
-from bench.metrics.curves import precision_recall
+from bench.metrics.curves import LEVELS, precision_recall
 from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
@@ -113,7 +113,9 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
     thresholds, precision, recall = precision_recall(result.histogram)
     curve = {"level": thresholds, "precision": precision, "recall": recall}
     run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
-    figure = precision_recall_figure(thresholds, precision, recall, level)
+    # As people set and read them: probabilities.
+    highest = LEVELS - 1
+    figure = precision_recall_figure(thresholds / highest, precision, recall, level / highest)
     run.log_figure(figure, "precision_recall.png")
 
 
