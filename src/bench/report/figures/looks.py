@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.methods import METHODS
 from bench.report.figures.overlays import OKABE_ITO, unit_colour
@@ -14,7 +15,8 @@ METHOD_COLOURS = (
     *(unit_colour(colour) for colour in ((140, 125, 30), (125, 125, 125))),
 )
 # Methods beyond the colours there are begin them again, with other lines, as do their variants.
-_LINES = ("-", "--", ":", "-.")
+_Line = Literal["-", "--", ":", "-."]
+_LINES: tuple[_Line, ...] = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class MethodLook:
     """
 
     colour: tuple[float, float, float]
-    line: str
+    line: _Line
 
 
 def choose_looks(methods: Sequence[str]) -> dict[str, MethodLook]:
