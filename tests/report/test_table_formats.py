@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.report.table_formats import (
     captions,
+    describe_failures,
     escape_latex,
     print_table,
     shorten_dataset,
@@ -70,23 +71,40 @@ def test_markdown_has_the_papers_columns_and_a_row_per_cell(rows):
         *("95 % interval", "Seeds"),
     ]
     assert {len(line) for line in cells} == {9}
-    assert len(cells) == 2 + 4
+    assert len(cells) == 2 + 3
     assert cells[2][:3] == ["From scratch (focal-Dice)", "Vesicles", "0.342 ± 0.012"]
-    assert cells[4][2:7] == ["**0.500**", "**0.333**", "**0.500**", "**0.500**", "**0.250**"]
+    assert cells[4][2:7] == ["**0.500**", "**0.333**", "**0.500**", "**0.500**", "0.250"]
     assert cells[4][7:] == ["0.317–0.683", "1"]
 
 
-def test_markdown_marks_ties_and_leaves_out_what_was_not_scored(rows):
+def test_markdown_marks_no_value_that_all_have_and_leaves_out_what_was_not_scored(rows):
     cells = markdown_cells(to_markdown(rows))
-    assert cells[2][6] == "**0.250 ± 0.000**"
+    assert cells[2][6] == "0.250 ± 0.000"
     assert cells[3][6] == "–"
 
 
-def test_markdown_gives_the_reason_of_a_missing_cell(rows):
+def test_a_failure_is_a_note_and_no_row_of_dashes(rows):
     text = to_markdown(rows)
-    assert markdown_cells(text)[5][2:] == ["–", "–", "–", "–", "–", "–", r"0 \[1\]"]
-    assert r"\[1\] out of memory: batch\_size=8 & 50% of GPU #0 \| free" in text.splitlines()
+    assert (
+        "Not scored (mitochondria: Fine-tuned (focal-Dice)): out of memory: batch\\_size=8 & 50% "
+        "of GPU #0 \\| free"
+    ) in text.splitlines()
     assert text.rstrip().endswith(captions(rows)[-1])
+
+
+def test_one_cause_is_one_note_however_many_cells_it_stops():
+    why = "no internet"
+    records = [
+        ScoreRecord(method, structure, "d", 0, "", reason=why)
+        for method in ("unadapted", "finetuned")
+        for structure in ("vesicles", "membrane")
+    ]
+    records.append(ScoreRecord("unadapted", "mitochondria", "d", 0, "", reason="out of memory"))
+    rows = benchmark_table([*records, *table()[:2]], [], [])
+    assert describe_failures(rows) == [
+        "Not scored (vesicles, membrane: Unadapted; Fine-tuned (focal-Dice)): no internet",
+        "Not scored (mitochondria: Unadapted): out of memory",
+    ]
 
 
 def test_all_formats_number_the_warnings_of_a_scored_cell():
@@ -105,7 +123,7 @@ def test_all_formats_number_the_warnings_of_a_scored_cell():
 def test_several_datasets_are_named_by_the_start_of_their_hash(two_datasets):
     cells = markdown_cells(to_markdown(two_datasets))
     assert cells[0][0] == "Dataset"
-    assert [line[0] for line in cells[2:]] == ["d"] * 4 + ["0123456789ab"] * 4
+    assert [line[0] for line in cells[2:]] == ["d"] * 3 + ["0123456789ab"] * 3
 
 
 def test_csv_returns_through_pandas_in_full_precision(rows):
@@ -133,7 +151,7 @@ def test_latex_escapes_and_has_as_many_cells_as_columns(rows):
     text = to_latex(rows)
     (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", text)
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(lines) == 1 + len(rows)
+    assert len(lines) == 1 + len(rows) - 1
     assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {len(columns) - 1}
     assert r"batch\_size=8 \& 50\% of GPU \#0 \textbar{} free" in text
     assert r"\textbf{0.500}" in text
@@ -158,10 +176,12 @@ def printed(rows, **more):
 def test_the_terminal_table_keeps_its_numbers_whole_at_80_columns(rows):
     text = printed(rows)
     assert max(map(len, text.splitlines())) <= 80
-    for whole in ("0.342±0.012", "0.317–0.683", "Mitochondria", "0 [1]", "Recall"):
+    for whole in ("0.342±0.012", "0.317–0.683", "Mitochondria", "Recall"):
         assert whole in text
     assert "…" not in text
-    assert "[1] out of memory" in text
+    assert "Not scored (mitochondria: Fine-tuned (focal-Dice)): out of memory" in text.replace(
+        "\n", " "
+    ).replace("  ", " ")
 
 
 def test_the_terminal_table_marks_the_best(rows):

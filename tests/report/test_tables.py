@@ -6,7 +6,8 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.methods import METHODS
-from bench.report.tables import NO_RUN, ScoreRecord, benchmark_table, bootstrap_interval
+from bench.report.data_facts import DataFacts
+from bench.report.tables import ScoreRecord, benchmark_table, bootstrap_interval
 
 
 def record(method="scratch", structure="vesicles", seed=0, dice=0.5, dataset="d", **more):
@@ -68,6 +69,7 @@ def test_rows_follow_the_given_orders_with_unknown_names_last():
         (method, structure)
         for method in ("scratch", "finetuned", "other")
         for structure in ("vesicles", "membrane", "nuclei")
+        if (method, structure) in {(record.method, record.structure) for record in records}
     ]
     assert rows[0].label == METHODS["scratch"].label
     assert rows[-1].label == "other"
@@ -100,7 +102,7 @@ def test_interval_is_over_sections_averaged_over_seeds():
     assert row.sections == 2
 
 
-def test_a_cell_without_scores_says_why():
+def test_a_cell_without_scores_says_why_and_what_was_never_tried_has_no_row():
     records = [
         missing("scratch", "membrane", "out of memory", seed=0),
         missing("scratch", "membrane", "out of memory", seed=1),
@@ -111,8 +113,6 @@ def test_a_cell_without_scores_says_why():
     assert reasons == {
         ("scratch", "vesicles"): None,
         ("scratch", "membrane"): "out of memory",
-        ("finetuned", "vesicles"): NO_RUN,
-        ("finetuned", "membrane"): NO_RUN,
     }
     assert all(not row.scores and row.n == 0 for row in rows if row.reason)
 
@@ -144,6 +144,7 @@ def test_best_is_per_structure_and_dataset_with_all_ties_at_three_decimals():
         record("scratch", "membrane", dice=0.2),
         record("other", "membrane", dice=0.3),
         record("scratch", "vesicles", dice=0.9, dataset="e"),
+        record("other", "vesicles", dice=0.7, dataset="e"),
     ]
     rows = benchmark_table(records, [], [])
     best = {(row.method, row.structure, row.dataset) for row in rows if "dice" in row.best}
@@ -158,6 +159,25 @@ def test_best_is_per_structure_and_dataset_with_all_ties_at_three_decimals():
 def test_zero_is_never_the_best():
     rows = benchmark_table([record(dice=0.0), record("other", dice=0.0)], [], [])
     assert [row.best for row in rows] == [frozenset(), frozenset()]
+
+
+@pytest.mark.parametrize("dice", [(0.286, 0.286, 0.286), (0.2861, 0.2859, 0.286), (0.5,)])
+def test_a_value_that_all_rows_have_says_nothing(dice):
+    records = [record(f"m{place}", dice=value) for place, value in enumerate(dice)]
+    assert not any(row.best for row in benchmark_table(records, [], []))
+
+
+def test_instances_of_a_network_are_not_marked():
+    def scored(method, value, uncounted):
+        scores = {"dice": value, "instance_f1": value}
+        data = DataFacts(uncounted=uncounted)
+        return ScoreRecord(method, "membrane", "d", 0, method, scores, data=data)
+
+    for uncounted, best in (("a network", {"dice"}), ("", {"dice", "instance_f1"})):
+        records = [scored("a", 0.7, uncounted), scored("b", 0.6, uncounted)]
+        first, second = benchmark_table(records, [], [])
+        assert (first.best, second.best) == (best, frozenset())
+        assert first.data.uncounted == uncounted
 
 
 def test_a_structure_that_one_of_several_datasets_lacks_has_no_rows_there():
@@ -188,6 +208,5 @@ def test_a_record_has_finite_scores_or_a_reason(scores, reason, message):
         ScoreRecord("scratch", "vesicles", "d", 0, "r", scores, {}, reason)
 
 
-def test_no_records_give_rows_that_say_so():
-    rows = benchmark_table([], ["scratch"], ["vesicles"])
-    assert [row.reason for row in rows] == [NO_RUN]
+def test_no_records_give_no_rows():
+    assert benchmark_table([], ["scratch"], ["vesicles"]) == []

@@ -49,6 +49,30 @@ MEANING = (
 _COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 
 
+def scored_rows(rows: Sequence[TableRow]) -> list[TableRow]:
+    """The rows that a table shows; what has no score is said by ``describe_failures``."""
+    return [row for row in rows if row.scores or row.published]
+
+
+def describe_failures(rows: Sequence[TableRow]) -> list[str]:
+    """A line per reason for which methods have no score, with the methods it is about."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    several = len({row.dataset for row in rows}) > 1
+    for row in rows:
+        if not (row.scores or row.published):
+            where = f"{row.structure}, {shorten_dataset(row.dataset)}" if several else row.structure
+            reason = " ".join(str(row.reason).split())
+            reasons.setdefault(reason, {}).setdefault(where, []).append(row.label)
+    lines = []
+    for reason, places in reasons.items():
+        by_methods: dict[str, list[str]] = {}
+        for where, labels in places.items():
+            by_methods.setdefault("; ".join(labels), []).append(where)
+        named = " | ".join(f"{', '.join(where)}: {names}" for names, where in by_methods.items())
+        lines.append(f"Not scored ({named}): {reason}")
+    return lines
+
+
 def score_columns() -> list[str]:
     """Headers of the columns after the names."""
     return [*(row.heading for row in table_columns().values()), "95 % interval", "Seeds"]
@@ -64,12 +88,14 @@ def captions(rows: Sequence[TableRow]) -> list[str]:
     ]
     if any(row.scores and not row.published and columns.keys() - row.scores for row in rows):
         lines.append(_GAP)
+    uncounted = {row.structure: row.data.uncounted for row in rows if row.data.uncounted}
+    lines += [f"Instances of {name} say nothing: {why}." for name, why in uncounted.items()]
     label = METRICS[rows[0].metric].label if rows else ""
     caption = (
         "Scores are computed once over the pooled pixels and instances of all sections of the "
         "split, then averaged over seeds (± standard deviation where there are several). The "
         f"interval is the 95 % bootstrap interval of the mean {label} of a section. The best value "
-        "of each structure and column is marked, ties included."
+        "of each structure and column is marked, ties included unless all rows tie."
     )
     return [*lines, caption]
 
@@ -82,6 +108,8 @@ class _Cell:
 
 def to_markdown(rows: Sequence[TableRow]) -> str:
     """Writes the table in Markdown: best values in bold, notes and caption below it."""
+    failures = describe_failures(rows)
+    rows = scored_rows(rows)
     names = name_columns(rows)
     notes = number_notes(rows)
     headers = score_columns()
@@ -95,6 +123,7 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
         )
     table = markdown_table([*names, *headers], lines, names=len(names))
     below = [escape_markdown(f"[{number}] {reason}") for reason, number in notes.items()]
+    below += map(escape_markdown, failures)
     return "\n\n".join([table, *below, *captions(rows)]) + "\n"
 
 
@@ -133,6 +162,8 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 
 def to_latex(rows: Sequence[TableRow]) -> str:
     """Writes the table for LaTeX with booktabs: best values in bold, notes below it."""
+    failures = describe_failures(rows)
+    rows = scored_rows(rows)
     names = name_columns(rows)
     notes = number_notes(rows)
     lines = []
@@ -150,6 +181,7 @@ def to_latex(rows: Sequence[TableRow]) -> str:
                 + r" \\"
             )
     below = [rf"\par\small [{number}] {escape_latex(text)}" for text, number in notes.items()]
+    below += [rf"\par\small {escape_latex(failure)}" for failure in failures]
     headers = score_columns()
     *remarks, caption = captions(rows)
     below += [rf"\par\small {escape_latex(remark)}" for remark in remarks]
@@ -173,6 +205,8 @@ def to_latex(rows: Sequence[TableRow]) -> str:
 
 def print_table(rows: Sequence[TableRow], console: Console) -> None:
     """Prints the table to a terminal of 80 columns or more, one block of lines per method."""
+    failures = describe_failures(rows)
+    rows = scored_rows(rows)
     notes = number_notes(rows)
     datasets = "Dataset" in name_columns(rows)
     for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
@@ -183,6 +217,8 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
             console.print(_terminal_table(members, notes, first))
     for reason, number in notes.items():
         console.print(Text(f"[{number}] {reason}"))
+    for failure in failures:
+        console.print(Text(failure))
     for caption in captions(rows):
         console.print(Text(caption, style="dim"))
 

@@ -65,5 +65,6 @@ def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, An
         "deviations": dict(row.deviations),
         "best": sorted(row.best),
         "costs": dict(row.costs),
+        "data": asdict(row.data),
         "runs": runs,
     }

@@ -9,9 +9,8 @@ from scipy.special import ndtri, stdtrit
 
 from bench.errors import BenchError
 from bench.metrics.table import HEADLINE, METRICS
+from bench.report.data_facts import DataFacts, merge_facts
 from bench.report.variants import variant_label
-
-NO_RUN = "no run recorded"
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class ScoreRecord:
         reason: Why the cell was not run; None where it was.
         warnings: What a reader of the scores must know.
         costs: What the run took: training time, parameters, GPU memory, speed of prediction.
+        data: What was scored, as far as the run says it.
 
     Raises:
         BenchError: If a record has both scores and a reason or neither, or a score that is not
@@ -45,6 +45,7 @@ class ScoreRecord:
     reason: str | None = None
     warnings: tuple[str, ...] = ()
     costs: Mapping[str, float] = field(default_factory=dict)
+    data: DataFacts = field(default_factory=DataFacts)
 
     def __post_init__(self) -> None:
         cell = f"{self.method} on {self.structure}, seed {self.seed}"
@@ -86,6 +87,7 @@ class TableRow:
         costs: Mean of each cost over the seeds.
         published: Whether the scores are from a publication, of other data than ours.
         metric: What intervals, charts and ranks are of.
+        data: What was scored, as far as a run says it.
     """
 
     method: str
@@ -104,6 +106,7 @@ class TableRow:
     costs: Mapping[str, float] = field(default_factory=dict)
     published: bool = False
     metric: str = HEADLINE
+    data: DataFacts = field(default_factory=DataFacts)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -181,10 +184,8 @@ def benchmark_table(
 ) -> list[TableRow]:
     """Averages records over seeds into the rows of the benchmark table.
 
-    Rows are ordered as in the paper: by dataset, then method, then structure. Every method gets
-    a row for every structure, and a row without records says so; only with several datasets are
-    the structures that a dataset has no record of left out. Names that the orders lack follow
-    at the end, in order of appearance.
+    Rows are ordered as in the paper: by dataset, then method, then structure. What was never tried
+    has no row. Names that the orders lack follow at the end, in order of appearance.
 
     Args:
         records: At most one per method, structure, dataset and seed.
@@ -198,15 +199,14 @@ def benchmark_table(
     _check_unique(records)
     methods = list(dict.fromkeys([*methods_order, *(record.method for record in records)]))
     structures = list(dict.fromkeys([*structures_order, *(record.structure for record in records)]))
-    datasets = list(dict.fromkeys(record.dataset for record in records)) or [""]
-    annotated = {(record.dataset, record.structure) for record in records}
+    datasets = list(dict.fromkeys(record.dataset for record in records))
     members = group_records(records)
     rows = [
-        _summarise_cell(members.get((method, structure, data), []), method, structure, data, metric)
+        _summarise_cell(members[method, structure, data], method, structure, data, metric)
         for data in datasets
         for method in methods
         for structure in structures
-        if len(datasets) == 1 or (data, structure) in annotated
+        if (method, structure, data) in members
     ]
     return mark_best(rows)
 
@@ -258,27 +258,33 @@ def _summarise_cell(
         warnings=_warnings(scored),
         costs=_average(record.costs for record in scored),
         metric=metric,
+        data=merge_facts(record.data for record in records),
     )
 
 
 def mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
     """Marks the best value of each structure, dataset and metric.
 
-    Values that print alike tie and are all marked; the worst that can be, such as a Dice of zero,
-    is never marked. Which value of a metric that is no row of METRICS is the best nobody knows.
+    Values that print alike tie and are all marked. What says nothing is not: the worst that can be,
+    such as a Dice of zero; a value that all rows have; instances of an annotation that has none to
+    tell apart. Which value of a metric that is no row of METRICS is the best nobody knows.
     """
-    best: dict[tuple[str, str, str], float] = {}
+    merits: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         for metric, merit in _merits(row).items():
-            key = (row.dataset, row.structure, metric)
-            best[key] = max(best.get(key, -math.inf), merit)
+            merits.setdefault((row.dataset, row.structure, metric), []).append(merit)
+
+    def is_best(row: TableRow, metric: str, merit: float) -> bool:
+        others = merits[row.dataset, row.structure, metric]
+        if row.data.uncounted and METRICS[metric].basis == "instances":
+            return False
+        return merit == max(others) > -math.inf and merit > min(others)
+
     return [
         replace(
             row,
             best=frozenset(
-                metric
-                for metric, merit in _merits(row).items()
-                if merit == best[row.dataset, row.structure, metric]
+                name for name, merit in _merits(row).items() if is_best(row, name, merit)
             ),
         )
         for row in rows
@@ -286,13 +292,12 @@ def mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
 
 
 def _merits(row: TableRow) -> dict[str, float]:
-    """Scores of a row as they are printed, the higher the better; none that is the worst."""
+    """Scores of a row as they are printed, the higher the better; minus infinity for the worst."""
     known = {name: METRICS[name] for name in row.scores if name in METRICS}
     printed = {name: round(row.scores[name], known[name].decimals) for name in known}
     return {
-        name: known[name].merit(value)
+        name: -math.inf if value == known[name].ends[0] else known[name].merit(value)
         for name, value in printed.items()
-        if value != known[name].ends[0]
     }
 
 
@@ -318,8 +323,6 @@ def section_means(records: Iterable[ScoreRecord], metric: str) -> dict[str, floa
 
 def _reason(records: Sequence[ScoreRecord]) -> str | None:
     failed = [record for record in records if record.reason is not None]
-    if not records:
-        return NO_RUN
     if len(failed) == len(records):
         return "; ".join(dict.fromkeys(str(record.reason) for record in failed))
     return "; ".join(f"seed {r.seed} not scored: {r.reason}" for r in failed) or None

@@ -26,7 +26,12 @@ from bench.postprocess.segmentation import (
 )
 from bench.recipe.recipe import Recipe
 from bench.recipe.scores import SplitResult, threshold_level
-from bench.steps.scoring.evaluation_report import log_pictures, log_recipe, log_scores
+from bench.steps.scoring.evaluation_report import (
+    describe_data,
+    log_pictures,
+    log_recipe,
+    log_scores,
+)
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
 from bench.steps.scoring.recipes import find_watershed
 from bench.steps.training.data import TrainingData, describe_run, warn_of_scales
@@ -87,6 +92,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
         _report_removal(task, run, result)
+        describe_data(run, task.dataset, task.structure.name, config.split, task.subject.cell)
         log_pictures(
             run,
             task.dataset,

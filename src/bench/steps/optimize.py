@@ -28,7 +28,7 @@ from bench.search.candidates import (
 )
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations
-from bench.steps.scoring.evaluation_report import log_pictures, log_scores
+from bench.steps.scoring.evaluation_report import describe_data, log_pictures, log_scores
 from bench.steps.scoring.optimize_members import Member, find_members, predictions_of
 from bench.steps.scoring.optimize_report import (
     TestScores,
@@ -239,6 +239,7 @@ def _log_split(
     run.set_tags({"bench.split": split})
     clean = partial(segment_candidate, evidence, winner)
     log_pictures(run, task.dataset, task.structure.name, result, clean)
+    describe_data(run, task.dataset, task.structure.name, split)
 
 
 def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:

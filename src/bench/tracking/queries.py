@@ -30,13 +30,15 @@ _COSTS = {
 # In the UI no tag is seen whose name begins as mlflow's own; earlier versions had the other name.
 SCORES_TAG = "mlflow.bench.scores"
 _EARLIER_SCORES_TAG = "bench.scores"
+# What an evaluation says of its data, as JSON.
+DATA_TAG = "mlflow.bench.data"
 # The source of a training or evaluation.
 SOURCE_TAG = "bench.source"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, SOURCE_TAG),
+    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, DATA_TAG, SOURCE_TAG),
     *(*_COSTS.values(), *map(fact_tag, _COSTS.values())),
 )
 RUN_METRICS = tuple(_COSTS.values())
@@ -85,6 +87,7 @@ class FoundRun:
         augmentations: Of an evaluation, the choice of symmetries whose mean it scored.
         artifacts: Where its artifacts are.
         scores: Of an evaluation, its scores as a text; empty where they are in a file only.
+        data: Of an evaluation, what it says of its data as a text; empty in earlier versions.
     """
 
     id: str
@@ -99,6 +102,7 @@ class FoundRun:
     augmentations: str = NONE
     artifacts: str = ""
     scores: str = ""
+    data: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -130,6 +134,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         augmentations=tags.get("bench.augmentations", NONE),
         artifacts=run.info.artifact_uri,
         scores=tags.get(SCORES_TAG) or tags.get(_EARLIER_SCORES_TAG, ""),
+        data=tags.get(DATA_TAG, ""),
     )
 
 

@@ -17,7 +17,6 @@ from bench.report.figures.figures import (
     choose_colours,
     contact_sheet,
     overlay_figure,
-    round_length,
     shrink_panel,
 )
 
@@ -62,7 +61,14 @@ def panel(split="train", section="s0", size=5.0, **more):
 )
 def test_overlay_figure_and_contact_sheet_take_any_section(raw):
     assert render(
-        overlay_figure(raw, truth=blobs(), prediction=blobs() > 1, title="t", scores={"dice": 0.5})
+        overlay_figure(
+            raw,
+            truth=blobs(),
+            prediction=blobs() > 1,
+            title="t",
+            scores={"dice": 0.5},
+            pixel_size_nm=None,
+        )
     )
     assert render(contact_sheet([panel(raw=raw)]))
 
@@ -74,6 +80,7 @@ def test_overlay_figure_says_in_words_what_it_shows():
         prediction=np.zeros((60, 80), bool),
         title="test/s1, mitochondria",
         scores={"dice": 0.12345, "instance_f1": 0.5, "iou": 0.3},
+        pixel_size_nm=60.0,
     )
     written = texts(figure)
     assert {"test/s1, mitochondria", "Annotation", "Prediction"} <= set(written)
@@ -84,11 +91,19 @@ def test_overlay_figure_says_in_words_what_it_shows():
         "missed (false negative)",
     } <= set(written)
     assert len(figure.axes) == 3
+    assert written.count("1 µm") == 3
 
 
 def test_overlay_figure_refuses_shapes_that_differ():
     with pytest.raises(BenchError, match="one shape"):
-        overlay_figure(np.zeros((60, 81)), truth=blobs(), prediction=blobs(), title="t", scores={})
+        overlay_figure(
+            np.zeros((60, 81)),
+            truth=blobs(),
+            prediction=blobs(),
+            title="t",
+            scores={},
+            pixel_size_nm=None,
+        )
 
 
 def test_contact_sheet_has_a_column_per_split_with_counts():
@@ -136,13 +151,6 @@ def test_structures_of_other_names_have_colours_of_their_own():
     assert len(choose_colours([f"s{n}" for n in range(12)])) == 12
 
 
-@pytest.mark.parametrize(
-    ("longest_nm", "length_nm"), [(1280, 1000), (999, 500), (500, 500), (49.9, 20), (0.13, 0.1)]
-)
-def test_scale_bars_have_round_lengths(longest_nm, length_nm):
-    assert round_length(longest_nm) == pytest.approx(length_nm)
-
-
 def test_a_shrunk_panel_keeps_its_physical_size():
     side = 3 * PANEL_SIDE_PX
     large = np.zeros((side, side), np.uint8)
@@ -157,7 +165,9 @@ def test_a_section_of_7000_px_is_drawn_quickly():
     truth = np.zeros(raw.shape, np.uint16)
     truth[1000:3000, 1000:3000] = 1
     start = time.process_time()
-    figure = overlay_figure(raw, truth=truth, prediction=truth, title="t", scores={})
+    figure = overlay_figure(
+        raw, truth=truth, prediction=truth, title="t", scores={}, pixel_size_nm=5.0
+    )
     assert max(axes.images[0].get_array().shape[0] for axes in figure.axes) <= PANEL_SIDE_PX
     render(figure)
     # About 1 s of CPU; the bound is loose because machines differ.
@@ -171,7 +181,12 @@ def test_a_real_section_shows_errors_where_they_are():
     truth = label(imread(EPFL6 / "mitochondria" / name) > 0)
     prediction = np.where(truth == 1, 0, truth)
     figure = overlay_figure(
-        raw, truth=truth, prediction=prediction, title=name, scores={"dice": 0.9}
+        raw,
+        truth=truth,
+        prediction=prediction,
+        title=name,
+        scores={"dice": 0.9},
+        pixel_size_nm=5.0,
     )
     render(figure)
     errors = figure.axes[2].images[0].get_array().astype(int)

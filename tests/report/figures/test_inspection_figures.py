@@ -65,7 +65,7 @@ def test_thousands_of_marks_do_not_hide_the_image(make_figure):
 
 def test_the_scale_bar_is_there_where_the_pixel_size_is_known(make_figure):
     texts = [text.get_text() for text in make_figure([], factor=2).axes[0].texts]
-    assert texts == ["1000 nm"]  # a quarter of 400 px of 10 nm
+    assert texts == ["1 µm"]  # a quarter of 400 px of 10 nm
     assert not make_figure([], size=None).axes[0].texts
 
 

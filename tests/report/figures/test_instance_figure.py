@@ -29,6 +29,7 @@ def test_a_scale_bar_is_as_long_as_it_says(side):
     axes = figure.axes[0]
     width_px = shown(figure).shape[1]
     assert width_px <= LONGEST_SIDE_PX
-    length_nm = float(axes.texts[0].get_text().removesuffix(" nm"))
+    length, unit = axes.texts[0].get_text().split()
+    length_nm = float(length) * {"nm": 1, "µm": 1000}[unit]
     share = axes.patches[0].get_width() / width_px
     assert share * side * 5.0 == pytest.approx(length_nm, rel=0.01)

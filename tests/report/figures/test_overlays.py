@@ -7,8 +7,10 @@ from bench.report.figures.overlays import (
     ERROR_CLASSES,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
+    PREDICTION_COLOUR,
     TINT,
     TRUE_POSITIVE,
+    TRUTH_COLOUR,
     classify_pixels,
     draw_outlines,
     draw_overlay,
@@ -123,7 +125,20 @@ def test_outlines_widen_inwards():
     drawn = draw_outlines(np.zeros((9, 9, 3), np.uint8), labels, (1, 2, 3), width_px=2)
     inside = np.zeros((9, 9), bool)
     inside[1:8, 1:8], inside[3:6, 3:6] = True, False
-    assert (drawn == np.where(inside[..., None], (1, 2, 3), 0)).all()
+    assert ((drawn == (1, 2, 3)).all(axis=2) == inside).all()
+
+
+@pytest.mark.parametrize(
+    ("colour", "rim"), [(TRUTH_COLOUR, 0), (PREDICTION_COLOUR, 255), ((0, 114, 178), 255)]
+)
+def test_an_outline_has_a_rim_so_that_it_is_seen_on_any_grey(colour, rim):
+    labels = np.zeros((15, 15), int)
+    labels[3:12, 3:12] = 1
+    drawn = draw_outlines(np.full((15, 15, 3), 77, np.uint8), labels, colour)
+    around = drawn[7]
+    assert [tuple(pixel) for pixel in around[1:6]] == [
+        *((77,) * 3, (rim,) * 3, colour, (rim,) * 3, (77,) * 3)
+    ]
 
 
 def test_shrinking_averages_images_and_keeps_small_instances():

@@ -1,16 +1,19 @@
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from bench.report.figures.charts import COLOURS, score_chart
+from bench.report.figures.charts import learning_curve, score_chart
+from bench.report.figures.looks import METHOD_COLOURS, choose_looks
 from bench.report.page.figures_section import precision_recall_chart, to_svg, training_chart
 from bench.report.page.records import Curve
 
-METHODS = [f"m{n}" for n in range(8)]
+METHODS = [f"m{n}" for n in range(10)]
+LOOKS = choose_looks(METHODS)
 
 
 def lines(figure):
@@ -22,22 +25,62 @@ def test_a_method_has_the_colour_of_its_bar(rows):
         to_hex(bar.get_facecolor())
         for bar in score_chart([row for row in rows if row.structure == "vesicles"]).axes[0].patches
     ]
-    labels = list(dict.fromkeys(row.label for row in rows))
-    curves = {label: Curve((0, 1), (1, 0)) for label in reversed(labels)}
-    drawn = lines(precision_recall_chart(curves, labels))
-    assert [to_hex(drawn[label].get_color()) for label in labels] == bars
+    labels = {row.method: row.label for row in rows}
+    curves = {method: Curve((0, 1), (1, place)) for place, method in enumerate(reversed(labels))}
+    drawn = lines(precision_recall_chart(curves, choose_looks(list(labels))))
+    assert [to_hex(drawn[label].get_color()) for label in labels.values()] == bars
 
 
 def test_beyond_the_colours_lines_differ():
-    drawn = lines(training_chart({name: Curve((0, 1), (1, 0)) for name in METHODS}, METHODS))
+    curves = {name: Curve((0, 1), (1, place)) for place, name in enumerate(METHODS)}
+    drawn = lines(training_chart(curves, LOOKS))
     looks = {(to_hex(line.get_color()), line.get_linestyle()) for line in drawn.values()}
-    assert len(looks) == 8
-    assert to_hex(drawn["m6"].get_color()) == to_hex(COLOURS["blue"])
+    assert len(looks) == 10
+    assert to_hex(drawn["m8"].get_color()) == to_hex(METHOD_COLOURS[0])
+    assert drawn["m8"].get_linestyle() == "--"
+
+
+def test_a_method_keeps_its_colour_where_others_come_and_go():
+    alone = choose_looks(["finetuned"])
+    among = choose_looks(["unadapted", "domain_adapted", "finetuned", "scratch", "scratch_dice"])
+    assert alone["finetuned"] == among["finetuned"]
+    assert len({look.colour for look in among.values()}) == 5
+
+
+def test_variants_have_the_colour_of_their_method_and_another_line():
+    looks = choose_looks(["finetuned:1", "finetuned:3", "finetuned", "scratch"])
+    assert len({look.colour for look in looks.values()}) == 2
+    assert len({look.line for name, look in looks.items() if name != "scratch"}) == 3
+
+
+def test_equal_curves_share_a_line_in_turns():
+    curves = {name: Curve((0, 10, 20), (0, 0.1, 0)) for name in METHODS[:3]}
+    curves["m3"] = Curve((0, 10, 20), (0, 0.1, 0.2))
+    drawn = lines(training_chart(curves, LOOKS))
+    patterns = [drawn[name]._unscaled_dash_pattern for name in METHODS[:4]]
+    assert [offset for offset, _ in patterns[:3]] == [0, 3, 6]
+    assert all(dashes == (3, 6) for _, dashes in patterns[:3])
+    assert patterns[3] == (0, None)
+
+
+def test_the_levels_of_dice_are_named_beside_the_axes_and_not_over_curves():
+    figure = precision_recall_chart({"m0": Curve((0, 1), (1, 0))}, LOOKS)
+    names = [text for text in figure.axes[0].texts if text.get_text().startswith("Dice")]
+    assert len(names) == 4
+    assert all(text.get_position()[0] > figure.axes[0].get_xlim()[1] for text in names)
+
+
+def test_a_learning_curve_has_the_colours_of_the_other_charts(rows):
+    variants = [replace(rows[0], method=f"scratch{few}") for few in (":1", "")]
+    looks = choose_looks(["unadapted", "finetuned", "scratch"])
+    figure = learning_curve(variants, looks)
+    (line,) = (handle.lines[0] for handle in figure.axes[0].get_legend_handles_labels()[0])
+    assert line.get_color() == looks["scratch"].colour
 
 
 def test_points_are_drawn_as_they_are_and_missing_curves_are_not():
     curves = {"m0": Curve((10, 20, 30), (0.1, 0.5, 0.4)), "m1": Curve(missing="gone")}
-    figure = training_chart(curves, METHODS)
+    figure = training_chart(curves, LOOKS)
     (line,) = figure.axes[0].lines
     assert np.array_equal(line.get_xydata(), [(10, 0.1), (20, 0.5), (30, 0.4)])
     # A single point would be no line at all.
@@ -47,7 +90,7 @@ def test_points_are_drawn_as_they_are_and_missing_curves_are_not():
 
 def test_a_figure_becomes_the_same_svg_every_time():
     curves = {"m0": Curve((0, 1), (1, 0))}
-    first, second = (to_svg(training_chart(curves, METHODS), "a", "alt") for _ in range(2))
+    first, second = (to_svg(training_chart(curves, LOOKS), "a", "alt") for _ in range(2))
     assert first == second
     assert "matplotlib" not in first.lower()
     assert not re.search(r"\d{4}-\d\d-\d\d", first)
@@ -69,7 +112,7 @@ def test_svg_takes_ink_and_paper_from_the_page_and_says_what_it_is():
 
 def test_ids_of_two_charts_do_not_meet():
     curves = {"m0": Curve((0, 1), (1, 0))}
-    first, second = (to_svg(training_chart(curves, METHODS), name, "") for name in "ab")
+    first, second = (to_svg(training_chart(curves, LOOKS), name, "") for name in "ab")
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0]
     assert not ids[0] & ids[1]

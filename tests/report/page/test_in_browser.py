@@ -30,6 +30,10 @@ buttons[2].click();
 seen.dice = column(2); seen.sorts.push(sorts());
 buttons[2].click();
 seen.diceUp = column(2); seen.sorts.push(sorts());
+buttons[3].click();
+seen.iou = column(3);
+buttons[3].click();
+seen.iouUp = column(3);
 buttons[0].focus();
 seen.focused = document.activeElement === buttons[0];
 buttons[0].click();
@@ -45,6 +49,7 @@ seen.structures = [...new Set(parts.map((part) => part.dataset.structure))];
 choice.value = "";
 choice.dispatchEvent(new Event("change"));
 const picture = document.querySelector(".pictures img");
+seen.first = document.querySelector("main h2").textContent;
 picture.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
 const dialog = document.getElementById("enlarged");
 seen.enlarged = [dialog.open, dialog.firstElementChild.src === picture.src];
@@ -78,10 +83,11 @@ def test_names_of_users_run_nothing(seen):
 
 
 def test_a_click_sorts_and_another_reverses(seen):
-    # The best first, what has no score last in either order.
-    down = ["0.700", "0.700", "0.550", "0.550", "0.350", "–"]
+    down = ["0.700", "0.700", "0.550", "0.550", "0.350"]
     assert [text[:5] for text in seen["dice"]] == down
-    assert [text[:5] for text in seen["diceUp"]] == [*reversed(down[:-1]), "–"]
+    assert [text[:5] for text in seen["diceUp"]] == down[::-1]
+    # What has no score is last in either order.
+    assert seen["iou"][-1] == seen["iouUp"][-1] == "–"
 
 
 def test_headers_say_how_the_table_is_sorted(seen):
@@ -111,6 +117,10 @@ def test_a_filter_hides_other_structures(seen):
 def test_a_picture_enlarges_by_the_keyboard(seen):
     assert seen["enlarged"] == [True, True]
     assert seen["closed"]
+
+
+def test_the_verdict_comes_first(seen):
+    assert seen["first"] == "Verdict"
 
 
 def test_a_narrow_page_does_not_scroll_sideways(seen):

@@ -57,7 +57,7 @@ def page(store, tmp_path):
 
 
 def images(page):
-    found = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    found = re.findall(r"data:image/webp;base64,([^\"]+)", page)
     return [Image.open(BytesIO(b64decode(text))) for text in found]
 
 
@@ -68,7 +68,14 @@ def test_a_pipeline_ends_with_a_page_of_its_pictures_and_curves(pipeline):
     sections = json.loads(
         fetch_artifact(pipeline.store, pipeline.on_test, "scores.json").read_text()
     )
-    assert len(images(page)) == min(3, len(sections["sections"]))
+    # Annotation, prediction and errors of each section; and one picture of the verdict.
+    shown = images(page)
+    assert len(shown) == 3 * min(3, len(sections["sections"])) + 1
+    # Sections of 64 px, enlarged four times.
+    assert {image.size for image in shown} == {(256, 256)}
+    assert page.count("enlarged 4 times") == 3
+    assert "prepared (mitochondria; 5" in re.search("<title>(.*)</title>", page)[1]
+    assert "on 3 annotated sections." in page
     assert "missing" not in re.sub("<style>.*?</style>", "", page, flags=re.DOTALL)
     assert re.findall('role="img" aria-label="([^"]+)"', page) == [
         "Bars of Dice of mitochondria, the numbers are in the table",
@@ -111,7 +118,8 @@ def test_the_training_curve_is_the_history_of_the_run(pipeline):
 def test_the_worst_the_median_and_the_best_section_are_shown(evaluated, page):
     evaluated([0.5, 0.9, 0.1, 0.6, 0.7], pictures=["s0", "s1", "s2", "s3", "s4"])
     text = page()
-    assert [image.size for image in images(text)] == [(90, 30)] * 3
+    # Those of the runs of an earlier version, and the one of the verdict.
+    assert [image.size for image in images(text)] == [(90, 30)] * 4
     captions = re.findall(r"<figcaption><b>(\w+)</b> (\w+): Dice ([\d.]+)</figcaption>", text)
     assert captions == [
         ("Worst", "s2", "0.100"),
@@ -131,7 +139,8 @@ def test_the_page_says_what_is_missing(store, evaluated, page):
     run = evaluated([0.5, 0.9], pictures=["s1"], trained="gone" * 8)
     (store_file,) = [fetch_artifact(store, run, "overlays/s1.png")]
     text = page()
-    assert len(images(text)) == 1
+    # The second time in the verdict.
+    assert len(images(text)) == 2
     missing = f"Picture missing: run {run} has no readable overlays/s0.png (moved or cleaned?)"
     assert missing in text
     assert "no readable precision_recall.csv in the run" in text

@@ -92,7 +92,7 @@ def _judge_areas(
     if objects.size:
         smallest = max(smallest, _TINY_SHARE * float(np.median(objects)))
     largest = np.inf
-    if training_median is not None and not _is_network(objects):
+    if training_median is not None and not is_network(objects):
         largest = SUSPICIOUS_AREA_FACTOR * training_median
     findings = []
     for section in masked:
@@ -111,7 +111,7 @@ def _judge_areas(
     return findings
 
 
-def _is_network(areas: np.ndarray) -> bool:
+def is_network(areas: np.ndarray) -> bool:
     """Whether most of a structure's foreground is in pieces far larger than its median."""
     if not areas.size:
         return False

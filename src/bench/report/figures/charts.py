@@ -1,7 +1,7 @@
 """Charts of scores: bars, precision against recall, Dice against annotated sections."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,36 +9,43 @@ from matplotlib.figure import Figure
 
 from bench.errors import BenchError
 from bench.metrics.table import METRICS, Metric
-from bench.report.figures.overlays import OKABE_ITO, unit_colour
+from bench.report.figures.looks import COLOURS, MethodLook, choose_looks
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of
 
-METHOD_COLOURS = ("blue", "orange", "bluish green", "vermillion", "sky blue", "reddish purple")
-COLOURS = {name: unit_colour(colour) for name, colour in OKABE_ITO.items()}
 _REASON_LENGTH = 44
 # Of the range of a score, beside the longest bar.
 _NUMBER_SHARE = 0.13
 # Between two methods at the same number of sections; sections are 1 apart.
 _DODGE = 0.05
+# Of an axes: where a legend is over no curve.
+_BELOW = (0.5, -0.14)
 
 
-def score_chart(rows: Sequence[TableRow]) -> Figure:
+def score_chart(rows: Sequence[TableRow], looks: Mapping[str, MethodLook] | None = None) -> Figure:
     """Draws the score of every method as a bar, one panel per structure, one line per dataset.
 
     The score is of the metric of the rows, and the axis of its range. The whisker is the interval
     over sections, drawn where it lies: it is of the mean score of a section, so a bar (pooled
-    pixels) may end outside it. A cell that was not run is hatched and says why.
+    pixels) may end outside it. A method without any score is left out; a cell without one whose
+    method has others is hatched and says why.
+
+    Args:
+        rows: Rows of the table.
+        looks: Of each method; by default those of the methods here.
 
     Raises:
-        BenchError: If there is no row.
+        BenchError: If no row has a score.
     """
+    methods = list(dict.fromkeys(row.method for row in rows if row.scores))
+    rows = [row for row in rows if row.method in methods]
     if not rows:
         raise BenchError("a chart needs a row of the table, received none: evaluate a run first")
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     structures = list(dict.fromkeys(row.structure for row in rows))
-    methods = list(dict.fromkeys(row.method for row in rows))
+    looks = looks or choose_looks(methods)
     figure = Figure(
         figsize=(2.2 + 3.3 * len(structures), (0.42 * len(methods) + 1.1) * len(datasets) + 0.4),
         layout="constrained",
@@ -48,7 +55,9 @@ def score_chart(rows: Sequence[TableRow]) -> Figure:
         for column, structure in enumerate(structures):
             axes = grid[line, column]
             members = [r for r in rows if (r.dataset, r.structure) == (dataset, structure)]
-            _draw_bars(axes, members, methods, _axis_range(rows, METRICS[rows[0].metric]))
+            if members:
+                limits = _axis_range(rows, METRICS[rows[0].metric])
+                _draw_bars(axes, members, [looks[method] for method in methods], methods, limits)
             axes.set_title(title_of(structure))
         if len(datasets) > 1:
             grid[line, 0].set_ylabel(f"Dataset {shorten_dataset(dataset)}")
@@ -79,7 +88,11 @@ def _axis_range(rows: Sequence[TableRow], metric: Metric) -> tuple[float, float]
 
 
 def _draw_bars(
-    axes: Axes, rows: Sequence[TableRow], methods: Sequence[str], limits: tuple[float, float]
+    axes: Axes,
+    rows: Sequence[TableRow],
+    looks: Sequence[MethodLook],
+    methods: Sequence[str],
+    limits: tuple[float, float],
 ) -> None:
     for row in rows:
         metric, position = METRICS[row.metric], methods.index(row.method)
@@ -87,8 +100,7 @@ def _draw_bars(
             _draw_missing(axes, position, row.reason or f"no {metric.label} score", limits)
             continue
         score = row.scores[row.metric]
-        colour = COLOURS[METHOD_COLOURS[position % len(METHOD_COLOURS)]]
-        axes.barh(position, score, height=0.7, color=colour)
+        axes.barh(position, score, height=0.7, color=looks[position].colour)
         low, high = row.interval or (score, score)
         if row.interval:
             axes.errorbar(
@@ -98,6 +110,8 @@ def _draw_bars(
         end, text = max(score, high) + 0.015 * (limits[1] - limits[0]), metric.write(score)
         axes.text(end, position, text, va="center", weight=weight, size=9)
     axes.spines[["top", "right"]].set_visible(False)
+    # Beyond the scores that can be is room for the numbers alone.
+    axes.spines["bottom"].set_bounds(*limits)
     if math.isfinite(METRICS[rows[0].metric].span):
         axes.set_xticks(np.linspace(*limits, 6))
 
@@ -156,7 +170,7 @@ def precision_recall_figure(
     curve, sweep = figure.subplots(1, 2)
     draw_dice_levels(curve)
     curve.plot(r, p, color=COLOURS["blue"], lw=2, marker=".", label="Thresholds")
-    label = f"Chosen threshold {chosen_threshold:g}: Dice {chosen_dice:.3f}"
+    label = f"Chosen threshold {chosen_threshold:.3g}: Dice {chosen_dice:.3f}"
     curve.plot(chosen_r, chosen_p, "o", ms=10, color=COLOURS["vermillion"], label=label)
     curve.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1.02), ylim=(0, 1.02))
     curve.set_title("Precision and recall")
@@ -167,9 +181,9 @@ def precision_recall_figure(
     ):
         sweep.plot(at, values, style, color=COLOURS[colour], lw=2, label=name)
     sweep.axvline(chosen_threshold, color=COLOURS["vermillion"], lw=1.5, label="Chosen threshold")
-    sweep.set(xlabel="Threshold", ylim=(0, 1.02), title="Scores at each threshold")
+    sweep.set(xlabel="Threshold (probability)", ylim=(0, 1.02), title="Scores at each threshold")
     for axes in (curve, sweep):
-        axes.legend(loc="lower left", fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=_BELOW, ncols=2, fontsize=9, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -179,9 +193,10 @@ def draw_dice_levels(axes: Axes) -> None:
     for level in (0.2, 0.4, 0.6, 0.8):
         recall = np.linspace(level / (2 - level), 1, 100)
         precision = level * recall / (2 * recall - level)
-        axes.plot(recall, precision, color="0.85", lw=1, zorder=0)
-        axes.annotate(
-            f"Dice {level:g}", (1, precision[-1]), color="0.5", size=8, ha="right", va="bottom"
+        axes.plot(recall, precision, color="black", alpha=0.2, lw=1, zorder=0)
+        # Outside, where no curve runs.
+        axes.text(
+            1.03, precision[-1], f"Dice {level:g}", alpha=0.7, size=8, va="center", clip_on=False
         )
 
 
@@ -190,13 +205,16 @@ def has_curve(rows: Sequence[TableRow]) -> bool:
     return any(":" in row.method and row.scores for row in rows)
 
 
-def learning_curve(rows: Sequence[TableRow]) -> Figure:
+def learning_curve(
+    rows: Sequence[TableRow], looks: Mapping[str, MethodLook] | None = None
+) -> Figure:
     """Draws a panel per structure and dataset, a line per method that learns from annotations.
 
     Bars are one standard deviation over the seeds. Methods that use no annotation are dashed.
 
     Args:
         rows: The rows of the benchmark table; variants are named ``method:sections``.
+        looks: Of each method; by default those of the methods here.
     """
     scored = [row for row in rows if row.metric in row.scores]
     panels = list(dict.fromkeys((row.dataset, row.structure) for row in rows))
@@ -204,10 +222,13 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
     grid = figure.subplots(1, len(panels), squeeze=False)
     numbers = sorted({int(row.method.partition(":")[2]) for row in rows if ":" in row.method})
     methods = list(dict.fromkeys(row.method.partition(":")[0] for row in scored))
+    # Of a method and its variants the colour is the same.
+    found = (looks or choose_looks(methods)).items()
+    colours = {name.partition(":")[0]: look.colour for name, look in found}
     names = [*(str(number) for number in numbers), "all"]
     for axes, (dataset, structure) in zip(grid[0], panels, strict=True):
         members = [r for r in scored if (r.dataset, r.structure) == (dataset, structure)]
-        _draw_panel(axes, members, names, methods, rows[0].metric)
+        _draw_panel(axes, members, names, [(method, colours[method]) for method in methods])
         axes.set_title(title_of(structure))
         axes.set_xticks(range(len(names)), names)
         axes.set_xlabel("Annotated training sections")
@@ -224,13 +245,18 @@ def learning_curve(rows: Sequence[TableRow]) -> Figure:
 
 
 def _draw_panel(
-    axes: Axes, rows: Sequence[TableRow], names: Sequence[str], methods: Sequence[str], score: str
+    axes: Axes,
+    rows: Sequence[TableRow],
+    names: Sequence[str],
+    methods: Sequence[tuple[str, tuple[float, float, float]]],
 ) -> None:
     """Draws the lines of one structure; a method has the same colour in every panel."""
+    if not rows:
+        return
+    score = rows[0].metric
     metric = METRICS[score]
     learning = {row.method.partition(":")[0] for row in rows if ":" in row.method}
-    for number, method in enumerate(methods):
-        colour = COLOURS[METHOD_COLOURS[number % len(METHOD_COLOURS)]]
+    for number, (method, colour) in enumerate(methods):
         label = variant_label(method)
         found = {
             row.method.partition(":")[2] or "all": row

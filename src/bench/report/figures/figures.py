@@ -1,41 +1,39 @@
 """Pictures of sections: the error overlay of a run, instances, the contact sheet of a dataset."""
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import withStroke
+from matplotlib.patches import Patch
 
-from bench.core.pixels import shrink_factor, shrink_image, shrink_labels, stretch_contrast
+from bench.core.pixels import shrink_factor, shrink_image, shrink_labels
 from bench.errors import BenchError
 from bench.metrics.table import METRICS
 from bench.report.figures.overlays import (
     ERROR_CLASSES,
     OKABE_ITO,
+    PREDICTION_COLOUR,
+    TRUTH_COLOUR,
     check_section,
     draw_outlines,
     draw_overlay,
+    grey_rgb,
+    outline_width,
     unit_colour,
 )
+from bench.report.figures.scale_bar import add_scale_bar
 from bench.structures import STRUCTURES, order_structures, title_of
 
 # Enough for a panel of half a screen; larger sections are shrunk to it before plotting.
 PANEL_SIDE_PX = 1100
 _PANEL_WIDTH_IN = 5.0
-# Of the longer side: wide enough to see in a thumbnail.
-_OUTLINE_SHARE = 1 / 400
-_TRUTH_COLOUR = OKABE_ITO["yellow"]
-_PREDICTION_COLOUR = OKABE_ITO["orange"]
 # In the order of STRUCTURES; other structures take those that are left.
 _STRUCTURE_COLOURS = tuple(
     OKABE_ITO[name] for name in ("yellow", "sky blue", "vermillion", "bluish green", "orange")
 )
-_SCALE_BAR_SHARE = 0.25
 _PANEL_TITLE_SIZE = 11
 # A montage is looked at closely: about a screen's height, at its own resolution.
 LONGEST_SIDE_PX = 2200
@@ -74,6 +72,7 @@ def overlay_figure(
     prediction: np.ndarray,
     title: str,
     scores: Mapping[str, float],
+    pixel_size_nm: float | None,
 ) -> Figure:
     """Draws a section with its annotation, with the predicted instances, and with the errors.
 
@@ -83,6 +82,7 @@ def overlay_figure(
         prediction: Instance ids (y, x), or a mask.
         title: Says which section, structure and method.
         scores: Of this section; ``dice`` and ``instance_f1`` are written over the errors.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
 
     Raises:
         BenchError: If the shapes differ or are not two-dimensional.
@@ -94,7 +94,7 @@ def overlay_figure(
     width_px = outline_width(grey)
     outlined = [
         draw_outlines(grey, shrink_labels(labels, factor), colour, width_px=width_px)
-        for labels, colour in ((truth, _TRUTH_COLOUR), (prediction, _PREDICTION_COLOUR))
+        for labels, colour in ((truth, TRUTH_COLOUR), (prediction, PREDICTION_COLOUR))
     ]
     errors = draw_overlay(raw, truth=truth, prediction=prediction, factor=factor)
     written = [
@@ -111,6 +111,7 @@ def overlay_figure(
     figure = Figure(figsize=(3 * _PANEL_WIDTH_IN, height), layout="constrained")
     for axes, (name, image) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         _show_image(axes, image, name)
+        add_scale_bar(axes, image.shape[1], pixel_size_nm and pixel_size_nm * factor)
     figure.suptitle(title, fontsize=17)
     _add_legend(figure, dict(ERROR_CLASSES.values()))
     return figure
@@ -184,8 +185,7 @@ def _draw_panel(
     counts = ", ".join(f"{count} {name}" for name, count in panel.counts.items())
     title = f"{panel.section}\n{counts}" if counts else panel.section
     _show_image(axes, image, title, size=_PANEL_TITLE_SIZE)
-    if panel.pixel_size_nm is not None:
-        add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
+    add_scale_bar(axes, image.shape[1], panel.pixel_size_nm)
 
 
 def choose_colours(structures: Iterable[str]) -> dict[str, tuple[int, int, int]]:
@@ -198,57 +198,6 @@ def choose_colours(structures: Iterable[str]) -> dict[str, tuple[int, int, int]]
     taken = {fixed[name] for name in names if name in fixed}
     free = itertools.cycle([c for c in _STRUCTURE_COLOURS if c not in taken] or _STRUCTURE_COLOURS)
     return {name: fixed[name] if name in fixed else next(free) for name in names}
-
-
-def add_scale_bar(axes: Axes, width_px: int, pixel_size_nm: float) -> None:
-    """Draws a scale bar into the lower left corner of an image.
-
-    Args:
-        axes: Holds the image, a data unit to the pixel.
-        width_px: Width of the image in px.
-        pixel_size_nm: Edge of its pixels in nm.
-    """
-    length_nm = round_length(_SCALE_BAR_SHARE * width_px * pixel_size_nm)
-    margin = 0.03 * width_px
-    bottom = max(axes.get_ylim()) - margin
-    thickness = 0.012 * width_px
-    axes.add_patch(
-        Rectangle(
-            (margin, bottom - thickness),
-            length_nm / pixel_size_nm,
-            thickness,
-            facecolor="white",
-            edgecolor="black",
-            linewidth=0.8,
-        )
-    )
-    text = axes.text(
-        margin + length_nm / pixel_size_nm / 2,
-        bottom - 1.6 * thickness,
-        f"{length_nm:g} nm",
-        color="white",
-        fontsize=11,
-        ha="center",
-        va="bottom",
-    )
-    text.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
-
-
-def round_length(longest_nm: float) -> float:
-    """The longest of 1, 2 and 5 times a power of ten that is at most a length in nm."""
-    power = 10.0 ** math.floor(math.log10(longest_nm))
-    return max(factor * power for factor in (1, 2, 5) if factor * power <= longest_nm)
-
-
-def grey_rgb(raw: np.ndarray) -> np.ndarray:
-    """A section (y, x) in grey, as RGB (y, x, 3), uint8."""
-    return np.repeat(stretch_contrast(raw)[..., None], 3, axis=2)
-
-
-def outline_width(image: np.ndarray) -> int:
-    """Width of outlines in px that suits the size of an image."""
-    longer_side: int = max(image.shape)
-    return max(1, round(_OUTLINE_SHARE * longer_side))
 
 
 def _show_image(axes: Axes, image: np.ndarray, title: str, *, size: int = 15) -> None:
@@ -287,6 +236,5 @@ def instance_figure(
     )
     axes = figure.subplots()
     _show_image(axes, image, title)
-    if pixel_size_nm is not None:
-        add_scale_bar(axes, width, pixel_size_nm * factor)
+    add_scale_bar(axes, width, pixel_size_nm and pixel_size_nm * factor)
     return figure

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 
 from bench.ingest.inspection.findings import Finding
-from bench.report.figures.figures import add_scale_bar, grey_rgb, outline_width
-from bench.report.figures.overlays import draw_outlines, unit_colour
+from bench.report.figures.overlays import draw_outlines, grey_rgb, outline_width, unit_colour
+from bench.report.figures.scale_bar import add_scale_bar
 from bench.structures import title_of
 
 _WIDTH_IN = 8.0
@@ -90,8 +90,7 @@ def inspection_figure(
             for colour, line in (("black", 2.6), ("white", 1.3)):
                 circle = Circle(centre, ring, fill=False, color=colour, lw=line, linestyle=style)
                 axes.add_patch(circle)
-    if pixel_size_nm is not None:
-        add_scale_bar(axes, width, pixel_size_nm * factor)
+    add_scale_bar(axes, width, pixel_size_nm and pixel_size_nm * factor)
     _add_keys(
         figure, colours, {finding.kind: finding.title for finding in findings if finding.marks}
     )

@@ -28,6 +28,15 @@ ERROR_CLASSES: dict[int, tuple[str, tuple[int, int, int]]] = {
     FALSE_NEGATIVE: ("missed (false negative)", OKABE_ITO["yellow"]),
 }
 TINT = np.float32(0.6)
+# Of outlines, as of the pixels that only one of the two has.
+TRUTH_COLOUR = OKABE_ITO["yellow"]
+PREDICTION_COLOUR = OKABE_ITO["vermillion"]
+# Weights of red, green and blue in what an eye finds bright; a brighter colour has a dark rim.
+_BRIGHTNESS = np.array([0.299, 0.587, 0.114])
+_BRIGHT = 140
+# Of the longer side: wide enough to see in a thumbnail.
+_OUTLINE_SHARE = 1 / 400
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _Scores = Mapping[str, Mapping[str, float]]
 
 
@@ -103,6 +112,9 @@ def draw_outlines(
 ) -> np.ndarray:
     """Draws the outlines of instances on a copy of an image, widening them inwards.
 
+    On either side of an outline is a rim, half as wide and at least a pixel: white, or black
+    beside a bright colour. One of the two is seen on any grey.
+
     Args:
         image: RGB (y, x, 3), uint8.
         labels: Instance ids (y, x).
@@ -112,9 +124,22 @@ def draw_outlines(
     outlines = find_outlines(labels)
     if width_px > 1:
         outlines = binary_dilation(outlines, iterations=width_px - 1) & (labels != 0)
+    rim = binary_dilation(outlines, iterations=max(1, width_px // 2))
     drawn = image.copy()
+    drawn[rim] = _BLACK if _BRIGHTNESS @ colour > _BRIGHT else _WHITE
     drawn[outlines] = colour
     return drawn
+
+
+def outline_width(image: np.ndarray) -> int:
+    """Width of outlines in px that suits the size of an image."""
+    longer_side: int = max(image.shape)
+    return max(1, round(_OUTLINE_SHARE * longer_side))
+
+
+def grey_rgb(raw: np.ndarray) -> np.ndarray:
+    """A section (y, x) in grey, as RGB (y, x, 3), uint8."""
+    return np.repeat(stretch_contrast(raw)[..., None], 3, axis=2)
 
 
 def check_section(section: np.ndarray, shape: tuple[int, ...]) -> None:

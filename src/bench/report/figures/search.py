@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from bench.inference.blends import Blend
 from bench.metrics.curves import LEVELS, ScoreHistogram
 from bench.metrics.table import METRICS
-from bench.report.figures.charts import COLOURS
+from bench.report.figures.looks import COLOURS
 from bench.search.ablation import Ingredient
 from bench.search.candidates import best_merit, middle_of_best, pixel_curve
 

@@ -8,24 +8,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.metrics.table import METRICS, Metric
 from bench.report.figures.charts import (
-    COLOURS,
-    METHOD_COLOURS,
     draw_dice_levels,
     has_curve,
     learning_curve,
     score_chart,
 )
+from bench.report.figures.looks import MethodLook, choose_looks
 from bench.report.page.elements import Markup, element
 from bench.report.page.records import Curve, Shown
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
+from bench.report.variants import variant_label
 from bench.structures import title_of
 
-# Methods beyond the colours there are begin them again, with other lines.
-_LINES = ("-", "--", ":", "-.")
+# The first curve is the widest, so that one of the same values drawn later does not hide it.
+_WIDTHS = (2.8, 1.6)
+# In widths of the line: what is drawn of each of several equal curves in turn.
+_DASH = 3.0
+_BELOW_ZERO = -0.02
 # What the page's style sheet sets, for light and for dark.
 _THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
 # A curve of so few points shows them.
@@ -38,16 +42,17 @@ PRECISION_RECALL = (
 )
 TRAINING = (
     "Dice of the validation sections while training, at threshold 0.5, by the run of the median "
-    "Dice of each method; of a method of several stages, the last one."
+    "Dice of each method; of a method of several stages, the last one. Methods of equal curves "
+    "share the line in turn."
 )
-_Draw = Callable[[Mapping[str, Curve], Sequence[str]], Figure]
+_Draw = Callable[[Mapping[str, Curve], Mapping[str, MethodLook]], Figure]
 
 
 def score_caption(metric: Metric) -> str:
     """What the charts of scores show."""
     return (
         f"Bar: {metric.heading} of the pooled {metric.basis}, mean over seeds. Whisker: 95 % "
-        "interval of the mean section."
+        "interval of the mean section. A method has one colour in all charts."
     )
 
 
@@ -98,52 +103,62 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
     )
 
 
-def _curves_chart(curves: Mapping[str, Curve], methods: Sequence[str], *, x: str, y: str) -> Figure:
+def _curves_chart(
+    curves: Mapping[str, Curve], looks: Mapping[str, MethodLook], *, x: str, y: str
+) -> Figure:
     """Draws a curve per method; those without points are left out.
 
-    One curve has points. The places of the labels in ``methods``, all of the benchmark, give the
-    colours, which are those of the score chart.
+    One curve has points. Equal curves share the line: each has a dash of it in turn.
     """
-    drawn = [label for label, curve in curves.items() if not curve.missing]
-    columns = 1 if max(map(len, drawn)) > _LONG_LABEL else 2
+    drawn = [method for method, curve in curves.items() if not curve.missing]
+    labels = {method: variant_label(method) for method in drawn}
+    columns = 1 if max(map(len, labels.values())) > _LONG_LABEL else 2
     height = 3.7 + 0.2 * math.ceil(len(drawn) / columns)
     figure = Figure(figsize=(5.6, height), layout="constrained")
     axes = figure.subplots()
-    for label in drawn:
-        curve, place = curves[label], methods.index(label)
-        axes.plot(
-            curve.x,
-            curve.y,
-            _LINES[place // len(METHOD_COLOURS) % len(_LINES)],
-            color=COLOURS[METHOD_COLOURS[place % len(METHOD_COLOURS)]],
-            marker="o" if len(curve.x) <= _FEW_POINTS else "",
-            ms=5,
-            lw=1.8,
-            label=label,
+    points = {name: (tuple(curves[name].x), tuple(curves[name].y)) for name in drawn}
+    for method, width in zip(drawn, np.linspace(*_WIDTHS, len(drawn)), strict=True):
+        equal = [name for name in drawn if points[name] == points[method]]
+        few = len(points[method][0]) <= _FEW_POINTS
+        (line,) = axes.plot(
+            *points[method],
+            looks[method].line,
+            color=looks[method].colour,
+            marker="o" if few else "",
+            ms=3 + width,
+            lw=width,
+            label=labels[method],
         )
+        if len(equal) > 1:
+            gap, turn = _DASH * (len(equal) - 1), _DASH * equal.index(method)
+            line.set(linestyle=(turn, (_DASH, gap)), linewidth=_WIDTHS[0])
     axes.set(xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
+    # Whole lines, where the curves may have a dash in turn.
+    handles = [
+        Line2D([], [], color=looks[method].colour, linestyle=looks[method].line, label=label)
+        for method, label in labels.items()
+    ]
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
     )
     return figure
 
 
-def precision_recall_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
+def precision_recall_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook]) -> Figure:
     """Draws precision against recall of the methods of one structure."""
-    figure = _curves_chart(curves, methods, x="Recall", y="Precision")
+    figure = _curves_chart(curves, looks, x="Recall", y="Precision")
     draw_dice_levels(figure.axes[0])
     figure.axes[0].set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 
-def training_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figure:
+def training_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook]) -> Figure:
     """Draws validation Dice against the iteration of the methods of one structure."""
-    figure = _curves_chart(curves, methods, x="Iteration", y="Validation Dice")
+    figure = _curves_chart(curves, looks, x="Iteration", y="Validation Dice")
     axes = figure.axes[0]
-    # The scores there are, with a margin, within 0 to 1.
-    low, high = np.clip(axes.get_ylim(), 0, 1)
+    # The scores there are, with a margin, within 0 to 1; a curve of zeros is above the axis.
+    low, high = np.clip(axes.get_ylim(), _BELOW_ZERO, 1)
     axes.set_ylim(low, max(high, low + 0.05))
     axes.grid(axis="y", alpha=0.3)
     return figure
@@ -151,9 +166,10 @@ def training_chart(curves: Mapping[str, Curve], methods: Sequence[str]) -> Figur
 
 def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of Dice per structure and dataset with a score."""
+    looks = choose_looks([row.method for row in rows])
     for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
         if any(row.scores for row in members):
-            drawn = score_chart(members)
+            drawn = score_chart(members, looks)
             # The page has the title and the caption.
             drawn.axes[0].set_title("")
             drawn.supxlabel("")
@@ -165,9 +181,10 @@ def score_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
 
 def learning_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A learning curve per structure and dataset that has one."""
+    looks = choose_looks([row.method for row in rows])
     for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
         if has_curve(members):
-            drawn = learning_curve(members)
+            drawn = learning_curve(members, looks)
             drawn.axes[0].set_title("")
             label = METRICS[members[0].metric].label
             alt = f"{label} of {structure} against the number of annotated sections"
@@ -192,25 +209,25 @@ def _curve_figures(
 ) -> Iterator[Markup]:
     """A chart per structure and dataset with a score; methods without a curve are named below.
 
-    The methods of all rows, in this order, give the colours.
+    The methods of all rows give the looks.
     """
-    methods = list(dict.fromkeys(row.label for row in rows))
+    looks = choose_looks([row.method for row in rows])
     for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
-        found = {row.label: curve for row, curve in curves if row in members}
+        found = {row.method: curve for row, curve in curves if row in members}
         if not found:
             continue
         chart = Markup("")
         if not all(curve.missing for curve in found.values()):
             key = f"{name.split()[0].lower()}{number}"
-            chart = to_svg(draw(found, methods), key, f"{name}: {structure}")
+            chart = to_svg(draw(found, looks), key, f"{name}: {structure}")
         yield _figure(_title_of(dataset, structure, rows), structure, chart, _name_missing(found))
 
 
 def _name_missing(curves: Mapping[str, Curve]) -> Markup:
     reasons: dict[str, list[str]] = {}
-    for label, curve in curves.items():
+    for method, curve in curves.items():
         if curve.missing:
-            reasons.setdefault(curve.missing, []).append(label)
+            reasons.setdefault(curve.missing, []).append(variant_label(method))
     lines = [element("li", f"{'; '.join(labels)}: {why}") for why, labels in reasons.items()]
     return element("figcaption", "Left out:", element("ul", lines)) if lines else Markup("")
 

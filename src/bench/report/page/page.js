@@ -51,7 +51,7 @@ choice.addEventListener("change", () => {
 
 // Pictures enlarge by click or Enter; Escape closes.
 const dialog = document.getElementById("enlarged");
-for (const image of document.querySelectorAll(".pictures img")) {
+for (const image of document.querySelectorAll("img.enlarges")) {
   image.tabIndex = 0;
   image.setAttribute("role", "button");
   const open = () => {

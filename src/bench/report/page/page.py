@@ -1,10 +1,12 @@
 """The whole page of a benchmark."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison, MeanRank
+from bench.report.data_facts import merge_facts
 from bench.report.page.elements import Markup, element, join
 from bench.report.page.figures_section import (
     PRECISION_RECALL,
@@ -16,12 +18,25 @@ from bench.report.page.figures_section import (
     score_figures,
     training_figures,
 )
-from bench.report.page.pictures_section import PICTURES, anchor_of, pictures_section
+from bench.report.page.pictures_section import (
+    PICTURES,
+    anchor_of,
+    colour_key,
+    pictures_section,
+)
 from bench.report.page.records import Setting, Shown
 from bench.report.page.score_table import comparisons_section, score_table
-from bench.report.table_formats import MEANING, captions, shorten_dataset
+from bench.report.page.verdict_section import verdict_section
+from bench.report.table_formats import (
+    MEANING,
+    captions,
+    describe_failures,
+    scored_rows,
+    shorten_dataset,
+)
 from bench.report.tables import TableRow
-from bench.structures import title_of
+from bench.report.verdicts import find_verdicts
+from bench.structures import order_structures, title_of
 
 # A browser that honours it asks nobody for anything, whatever the page holds.
 POLICY = (
@@ -49,14 +64,22 @@ def benchmark_page(
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
     """
+    failures, rows = describe_failures(rows), scored_rows(rows)
     places = [rows.index(one.row) for one in shown]
     table = score_table(rows, published, {place: anchor_of(place) for place in places})
+    verdicts = find_verdicts(rows, comparisons)
+    anchors = {number: anchor_of(place) for number, place in enumerate(places)}
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
-    below = [*captions(rows), *([_COSTS] if any(row.costs for row in rows) else [])]
     metric = METRICS[rows[0].metric]
     learning = list(learning_figures(rows))
     sections: dict[str, list[Iterable[str]]] = {
-        "Scores": [_filter_control(structures), table, (_caption(text) for text in below)],
+        "Verdict": [element("div", verdict_section(verdicts, shown, anchors), class_="verdicts")],
+        "Scores": [
+            _summary(setting, rows),
+            _filter_control(structures),
+            table,
+            _below_table(rows, failures),
+        ],
         "Charts": [_caption(score_caption(metric)), _grid(score_figures(rows))],
         "Learning curve": [_caption(learning_caption(metric)), _grid(learning)] if learning else [],
         "Comparisons": [comparisons_section(comparisons, ranks)],
@@ -65,7 +88,7 @@ def benchmark_page(
             _grid(precision_recall_figures(shown, rows)),
         ],
         "Training": [_caption(TRAINING), _grid(training_figures(shown, rows))],
-        "Pictures": [_caption(PICTURES), pictures_section(shown, places)],
+        "Pictures": [_caption(PICTURES), colour_key(), pictures_section(shown, places)],
     }
     named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
     body = [
@@ -75,15 +98,36 @@ def benchmark_page(
     links = [element("a", title, href=f"#{anchor}") for title, anchor in named.items()]
     return _whole(
         _title_of(rows),
-        element("header", element("h1", _title_of(rows)), _summary(setting, rows)),
+        element("header", element("h1", _title_of(rows))),
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
 
 
+def _below_table(rows: Sequence[TableRow], failures: Sequence[str]) -> Markup:
+    """What has no score, and how the scores were made."""
+    notes = element("ul", (element("li", text) for text in failures), class_="notes")
+    below = [*captions(rows), *([_COSTS] if any(row.costs for row in rows) else [])]
+    return join(notes if failures else "", (_caption(text) for text in below))
+
+
 def _title_of(rows: Sequence[TableRow]) -> str:
-    names = dict.fromkeys(shorten_dataset(row.dataset) for row in rows)
-    return f"Segmentation benchmark: {', '.join(names)}"
+    """Says which data: the dataset's folder, its structures and its pixel size."""
+    parts = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        members = [row for row in rows if row.dataset == dataset]
+        names = order_structures(row.structure for row in members)
+        size = merge_facts(row.data for row in members).pixel_size_nm
+        facts = [", ".join(name.replace("_", " ") for name in names)]
+        facts += [f"{size:g}\N{NO-BREAK SPACE}nm a\N{NO-BREAK SPACE}pixel"] if size else []
+        parts.append(f"{_name_of(dataset)} ({'; '.join(facts)})")
+    return f"Segmentation benchmark: {', '.join(parts)}"
+
+
+def _name_of(dataset: str) -> str:
+    """The folder's name of a dataset, without the hash that tells it from others of that name."""
+    name, _, digest = dataset.rpartition("@")
+    return name if name and re.fullmatch("[0-9a-f]{8}", digest) else shorten_dataset(dataset)
 
 
 def _summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:

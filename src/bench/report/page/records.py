@@ -7,25 +7,41 @@ from bench.report.tables import TableRow
 
 
 @dataclass(frozen=True)
+class Panel:
+    """An image as the page has it.
+
+    Attributes:
+        title: What it shows.
+        webp: The file.
+        width: In px.
+        height: In px.
+    """
+
+    title: str
+    webp: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Picture:
-    """The overlay of one section.
+    """What is seen of one section.
 
     Attributes:
         section: Name of the section.
         role: Why it is shown: worst, median or best.
         scores: Of this section.
-        jpeg: The picture; empty where it is missing.
-        width: In px.
-        height: In px.
+        panels: Annotation, prediction and errors of the part where they differ most, or the whole
+            section in one; empty where the picture is missing.
+        place: What part that is; empty for the whole section.
         missing: Why there is none; empty where there is.
     """
 
     section: str
     role: str
     scores: Mapping[str, float]
-    jpeg: bytes = b""
-    width: int = 0
-    height: int = 0
+    panels: Sequence[Panel] = ()
+    place: str = ""
     missing: str = ""
 
 

@@ -129,7 +129,7 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
                 element("ul", (element("li", line) for line in describe_best(pairs))),
                 element(
                     "details",
-                    element("summary", f"All {len(pairs)} pairs"),
+                    element("summary", f"All {len(pairs)} pairs" if len(pairs) > 1 else "The pair"),
                     plain_table(headers, lines, names=2),
                     open=len(pairs) <= _OPEN_PAIRS,
                 ),
@@ -144,10 +144,13 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
 
 
 def _rank_tables(ranks: Sequence[MeanRank]) -> Markup:
-    parts = []
+    parts, several = [], len({rank.dataset for rank in ranks}) > 1
     for dataset, group in groupby(ranks, key=lambda rank: rank.dataset):
         members = list(group)
-        headers = [shorten_dataset(dataset), f"Mean rank of {members[0].structures}"]
+        headers = [
+            shorten_dataset(dataset) if several else "Method",
+            f"Mean rank of {members[0].structures}",
+        ]
         lines = [[variant_label(rank.method), f"{rank.rank:.2f}"] for rank in members]
         parts.append(plain_table(headers, lines, names=1))
     return join(element("h3", "Mean ranks over structures"), parts) if parts else Markup("")

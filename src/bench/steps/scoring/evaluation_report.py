@@ -5,22 +5,31 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image, PngImagePlugin
 
 from bench.core.files import write_json
 from bench.core.pixels import shrink_factor
+from bench.dataset.checks import instance_areas
 from bench.dataset.prepared import PreparedDataset
-from bench.metrics.curves import precision_recall
+from bench.ingest.inspection.masks import is_network
+from bench.methods import METHODS
+from bench.metrics.curves import LEVELS, precision_recall
 from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
+from bench.report.data_facts import DataFacts
 from bench.report.figures.charts import precision_recall_figure
+from bench.report.figures.crops import choose_crop, draw_crop
 from bench.report.figures.figures import overlay_figure
-from bench.report.figures.overlays import draw_overlay, spread_sections
-from bench.tracking.queries import SCORES_TAG
+from bench.report.figures.overlays import draw_overlay, spread_sections, typical_sections
+from bench.report.figures.scale_bar import draw_scale_bar
+from bench.tracking.queries import DATA_TAG, SCORES_TAG, Cell
 from bench.tracking.runs import Run
 
 log = logging.getLogger(__name__)
@@ -34,6 +43,10 @@ _SHOWN_SECTIONS = 9
 _TABLE_SIDE_PX = 2048
 SCORES_FILE = "scores.json"
 PRECISION_RECALL_FILE = "precision_recall.csv"
+# Where a crop's PNG says what part of the section it is.
+CROP_TITLE = "Title"
+# Per section: fewer are no instances to tell apart.
+_FEWEST_INSTANCES = 2
 
 
 def pack_scores(
@@ -100,7 +113,9 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
     thresholds, precision, recall = precision_recall(result.histogram)
     curve = {"level": thresholds, "precision": precision, "recall": recall}
     run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
-    figure = precision_recall_figure(thresholds, precision, recall, level)
+    # As people set and read them: probabilities.
+    highest = LEVELS - 1
+    figure = precision_recall_figure(thresholds / highest, precision, recall, level / highest)
     run.log_figure(figure, "precision_recall.png")
 
 
@@ -132,7 +147,7 @@ def log_pictures(
     result: SplitResult,
     clean: Callable[[str], Instances],
 ) -> None:
-    """Logs overlays of the worst, the best and some sections between.
+    """Logs overlays of the worst, the best and some sections between, and crops of the typical.
 
     Args:
         run: The evaluation's run.
@@ -142,19 +157,85 @@ def log_pictures(
         clean: From the name of a section to its instances.
     """
     shown = spread_sections(result.sections, _SHOWN_SECTIONS)
+    typical, size = typical_sections(result.sections), dataset.pixel_size_nm
     pictures = {}
     for name in shown:
         raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
         labels = clean(name).labels
         scores = result.sections[name]
         title = f"{structure}, {name}"
-        figure = overlay_figure(raw, truth=truth, prediction=labels, title=title, scores=scores)
-        run.log_figure(figure, overlay_file(name))
-        pictures[name] = draw_overlay(
-            raw, truth=truth, prediction=labels, factor=shrink_factor(raw.shape, _TABLE_SIDE_PX)
+        figure = overlay_figure(
+            raw, truth=truth, prediction=labels, title=title, scores=scores, pixel_size_nm=size
         )
+        run.log_figure(figure, overlay_file(name))
+        if name in typical:
+            _log_crop(run, name, raw, truth=truth, prediction=labels, pixel_size_nm=size)
+        factor = shrink_factor(raw.shape, _TABLE_SIDE_PX)
+        overlay = draw_overlay(raw, truth=truth, prediction=labels, factor=factor)
+        pictures[name] = draw_scale_bar(overlay, size and size * factor)
     # A table with an image column: the Artifacts view of several runs puts them side by side.
     run.log_image_table(pictures, {name: result.sections[name][HEADLINE] for name in shown})
+
+
+def _log_crop(
+    run: Run,
+    section: str,
+    raw: np.ndarray,
+    *,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    pixel_size_nm: float | None,
+) -> None:
+    """Logs the panels of a crop side by side, with where it is as the file's title."""
+    crop = choose_crop(truth=truth, prediction=prediction)
+    panels = draw_crop(
+        raw, truth=truth, prediction=prediction, crop=crop, pixel_size_nm=pixel_size_nm
+    )
+    title = PngImagePlugin.PngInfo()
+    title.add_text(CROP_TITLE, str(crop))
+    name = Path(crop_file(section))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / name.name
+        Image.fromarray(np.hstack(list(panels.values()))).save(file, pnginfo=title)
+        run.log_file(file, name.parent.as_posix())
+
+
+def describe_data(
+    run: Run, dataset: PreparedDataset, structure: str, split: str, trained: Cell | None = None
+) -> None:
+    """Tags a run that has scores with what ``find_facts`` says."""
+    facts = find_facts(dataset, structure, split, trained)
+    run.set_tags({DATA_TAG: json.dumps(dataclasses.asdict(facts))})
+
+
+def find_facts(
+    dataset: PreparedDataset, structure: str, split: str, trained: Cell | None = None
+) -> DataFacts:
+    """What a table of scores must know of the data.
+
+    Args:
+        dataset: What was evaluated.
+        structure: Its structure.
+        split: What the scores are of.
+        trained: Method and data of the model; None where it is several.
+    """
+    sections = dataset.sections(split)
+    truths = (dataset.read_labels(name, structure) for name in sections)
+    areas = np.concatenate([instance_areas(truth) for truth in truths])
+    uncounted = ""
+    if areas.size < _FEWEST_INSTANCES * len(sections):
+        uncounted = f"its annotation has {areas.size} in {len(sections)} sections"
+    elif is_network(areas):
+        uncounted = "its annotation is a network, most of which is in pieces far above the median"
+    learned = None
+    if trained and trained.dataset == dataset.content_hash and METHODS[trained.method].learns:
+        learned = trained.labelled or len(dataset.sections("train"))
+    return DataFacts(dataset.pixel_size_nm, learned, uncounted)
+
+
+def crop_file(section: str) -> str:
+    """The artifact with the crop of a section, its panels side by side."""
+    return f"crops/{section}.png"
 
 
 def overlay_file(section: str) -> str:

@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
 from bench.methods import METHODS
 from bench.models.networks import find_network
+from bench.report.data_facts import DataFacts
 from bench.report.tables import ScoreRecord
 from bench.report.variants import variant_name
 from bench.steps.scoring.evaluation_report import SCORES_FILE, unpack_scores
@@ -115,6 +116,7 @@ def _scored_record(
         section_scores=scores["sections"],
         warnings=(*evaluation.warnings, *described),
         costs=costs,
+        data=DataFacts(**json.loads(evaluation.data or "{}")),
     )
 
 

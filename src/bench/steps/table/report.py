@@ -17,14 +17,20 @@ from bench.metrics.table import HEADLINE
 from bench.report import comparison_formats
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.figures.charts import has_curve, learning_curve, score_chart
+from bench.report.figures.crops import PANELS
 from bench.report.figures.overlays import typical_sections
 from bench.report.page.page import benchmark_page
-from bench.report.page.pictures_section import encode_jpeg, picture_budget
-from bench.report.page.records import Curve, Picture, Setting, Shown
+from bench.report.page.pictures_section import encode_webp, panel_budget
+from bench.report.page.records import Curve, Panel, Picture, Setting, Shown
 from bench.report.table_formats import cost_table, print_table, to_csv, to_latex, to_markdown
 from bench.report.table_json import to_json
 from bench.report.tables import ScoreRecord, TableRow
-from bench.steps.scoring.evaluation_report import PRECISION_RECALL_FILE, overlay_file
+from bench.steps.scoring.evaluation_report import (
+    CROP_TITLE,
+    PRECISION_RECALL_FILE,
+    crop_file,
+    overlay_file,
+)
 from bench.tracking.evaluations import day_of_end, experiment_name, metric_history, trained_run_of
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
@@ -33,6 +39,7 @@ from bench.tracking.views import PAGE_FILE
 log = logging.getLogger(__name__)
 # Scores of the table that the benchmark's own run has.
 _OF_A_ROW = (HEADLINE, "iou", "instance_f1")
+_WHOLE = "Annotation, prediction and errors of the whole section"
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
     """
     runs = [(row, _typical_run(row, findings.records)) for row in findings.rows if row.scores]
     sections = [typical_sections(record.section_scores) for _, record in runs]
-    budget = picture_budget(sum(map(len, sections)))
+    budget = panel_budget(len(PANELS) * sum(map(len, sections)))
     shown = [
         Shown(
             row,
@@ -152,11 +159,25 @@ def _typical_run(row: TableRow, records: Sequence[ScoreRecord]) -> ScoreRecord:
 def _read_picture(
     store: Store, record: ScoreRecord, section: str, role: str, limit: int
 ) -> Picture:
-    """The overlay of a section, in at most ``limit`` bytes; without one, why."""
+    """The crop of a section in panels of at most ``limit`` bytes; without one, why.
+
+    Runs of an earlier version have an overlay of the whole section in its place.
+    """
     scores, name = record.section_scores[section], overlay_file(section)
     try:
+        with Image.open(fetch_artifact(store, record.run_id, crop_file(section))) as image:
+            place, width = image.info.get(CROP_TITLE, ""), image.width // len(PANELS)
+            panels = [
+                Panel(title, *encode_webp(image.crop((left, 0, left + width, image.height)), limit))
+                for title, left in zip(PANELS, range(0, image.width, width), strict=True)
+            ]
+            return Picture(section, role, scores, panels, place)
+    except (BenchError, OSError):
+        log.debug("run %s has no crop of %s", record.run_id, section)
+    try:
         with Image.open(fetch_artifact(store, record.run_id, name)) as image:
-            return Picture(section, role, scores, *encode_jpeg(image, limit))
+            panel = Panel(_WHOLE, *encode_webp(image, len(PANELS) * limit))
+            return Picture(section, role, scores, [panel])
     except (BenchError, OSError) as error:
         log.warning("warning: run %s has no readable %s: %s", record.run_id, name, error)
         missing = f"run {record.run_id} has no readable {name} (moved or cleaned?)"

@@ -13,6 +13,7 @@ from bench.inference.prediction import foreground_channel, predict_all_at_model_
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay
+from bench.report.figures.scale_bar import draw_scale_bar
 from bench.tracking.runs import Run
 from bench.training.loop import Reports
 from bench.training.mean_teacher import MeanTeacher
@@ -123,7 +124,8 @@ class TrainingReport:
             view = window_of_interest(labels)
             prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
             overlay = draw_overlay(raw[view], truth=labels[view], prediction=prediction[view])
-            self.run.log_image(overlay, key=f"val/{name}", step=iteration)
+            shown = draw_scale_bar(overlay, self.pixel_size_nm)
+            self.run.log_image(shown, key=f"val/{name}", step=iteration)
 
     def on_saving(self, iteration: int) -> None:
         """Sends the curves before the state that follows them is saved."""
@@ -218,4 +220,5 @@ class AdaptationReport(TrainingReport):
             draw_overlay(patch, truth=foreground, prediction=foreground == sure)
             for patch, foreground, sure in zip(*(p.cpu().numpy() for p in planes), strict=True)
         ]
+        overlays[0] = draw_scale_bar(overlays[0], self.info.input_pixel_size_nm)
         return np.concatenate(overlays, axis=1)
