@@ -10,7 +10,7 @@ from bench.config.running import BenchmarkConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.inference.device import Compute
 from bench.methods import METHODS
-from bench.models.checkpoint import ModelInfo, build_model
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.foreign import write_synapsenet_file
 from bench.models.sam import write_tiny_sam
 from bench.steps.grid import measure, plan
@@ -70,6 +70,18 @@ def test_iterations_count_by_their_pixels_and_predictions_by_their_tiles(config,
     assert seconds(tested) == pytest.approx(20 + 0.8 + 1.2 + 0.8)
     # Three tiles are tried where none is given.
     assert seconds(replace(one, tile_px=None, halo_px=None)) == pytest.approx(20 + 4 * 0.8 + 0.8)
+
+
+def test_a_section_is_as_large_as_its_own_source_sees_it(config, seconds, tmp_path):
+    # 64 px of 5 nm are 128 px of 2.5 nm: 16 tiles a section, for this source only.
+    fine = replace(INFO, input_pixel_size_nm=2.5)
+    save_checkpoint(tmp_path / "fine.safetensors", build_model("unet2d", ARGUMENTS), fine)
+    source = str(tmp_path / "fine.safetensors")
+    one = replace(config, iterations=20, epoch_iterations=20, optimize=False, source=source)
+    assert seconds(replace(one, methods="finetuned")) == pytest.approx(20 + 3.2 + 3.2)
+    assert seconds(replace(one, methods="scratch")) == pytest.approx(20 + 0.8 + 0.8)
+    assert seconds(replace(one, methods="scratch,finetuned")) == pytest.approx(26.4 + 21.6)
+    assert seconds(replace(one, methods="unadapted", rescale=False)) == pytest.approx(0.8)
 
 
 @pytest.fixture

@@ -50,15 +50,16 @@ class Workload:
 
         Args:
             speeds: Of the networks, by name.
-            checked: What is finished.
+            checked: What is finished, and the sources of the cells.
         """
         trainings = [
-            self._training_s(cell, speeds[cell.method.network])
+            self._training_s(cell, speeds[cell.method.network], checked)
             for cell in self.trainings()
             if cell not in checked.models and cell.method.network in speeds
         ]
         evaluations = [
-            self._maps(cell, split) * self._split_s(split, speeds[cell.method.network])
+            self._maps(cell, split)
+            * self._split_s(cell, split, speeds[cell.method.network], checked)
             for cell, split in self.evaluations()
             if (cell, split) not in checked.evaluations and cell.method.network in speeds
         ]
@@ -78,7 +79,7 @@ class Workload:
         )
         return _CHECKPOINTS_BYTES * sum(sizes) + _STATE_BYTES * max(sizes, default=0) + maps
 
-    def _training_s(self, cell: GridCell, speed: Speed) -> float:
+    def _training_s(self, cell: GridCell, speed: Speed, checked: Checked) -> float:
         settings = with_defaults(model_config(cell, self.config), cell.method)
         if isinstance(settings, MicrosamConfig):
             windows_s = _SAM_WINDOWS * speed.tile_s
@@ -89,7 +90,7 @@ class Workload:
             return loop.iterations * share * speed.iteration_s + _epochs(loop) * windows_s
         loop = loop_settings(settings)
         validations = _epochs(loop) + _other_validations(settings, cell)
-        validation_s = validations * self._split_s("val", speed)
+        validation_s = validations * self._split_s(cell, "val", speed, checked)
         return loop.iterations * _iteration_s(settings, speed) + validation_s
 
     def _maps(self, cell: GridCell, split: str) -> int:
@@ -97,10 +98,13 @@ class Workload:
         settings = evaluation_configs(cell, self.config, "")[split]
         return len(find_augmentations(settings.augmentations))
 
-    def _split_s(self, split: str, speed: Speed) -> float:
-        """Seconds of a prediction of a split."""
+    def _split_s(self, cell: GridCell, split: str, speed: Speed, checked: Checked) -> float:
+        """Seconds of a prediction of a split, at the pixel size of the cell's own source."""
         shapes = [self.dataset.shape(name) for name in self.dataset.sections(split)]
-        return speed.count_tiles(shapes, self.dataset.pixel_size_nm) * speed.tile_s
+        task = checked.unadapted.get(cell) or checked.tasks.get(cell)
+        info = getattr(task, "info", speed.info)
+        size_nm = self.dataset.pixel_size_nm if self.config.rescale else None
+        return speed.count_tiles(shapes, size_nm, info.input_pixel_size_nm) * speed.tile_s
 
     def _pixels(self, split: str) -> int:
         return sum(y * x for y, x in map(self.dataset.shape, self.dataset.sections(split)))

@@ -79,9 +79,11 @@ class Speed:
         patch = f"batch {self.batch_size}, patch {self.patch_px} px"
         return f"{self.info.architecture}: an iteration ({patch}) {self.iteration_s:.2g} s, {tile}"
 
-    def count_tiles(self, shapes: list[tuple[int, ...]], pixel_size_nm: float | None) -> int:
-        """Tiles of sections (y, x), at the scale at which the model is fed."""
-        fed = [model_shape(s, self.info.input_pixel_size_nm, pixel_size_nm) for s in shapes]
+    def count_tiles(
+        self, shapes: list[tuple[int, ...]], pixel_size_nm: float | None, fed_nm: float | None
+    ) -> int:
+        """Tiles of sections (y, x), at the pixel size in nm at which the model is fed."""
+        fed = [model_shape(shape, fed_nm, pixel_size_nm) for shape in shapes]
         tile_px, halo_px = self.info.tile_px, self.info.halo_px
         if self.network().tiled:
             return sum(-(-y // tile_px) * -(-x // tile_px) for y, x in fed)

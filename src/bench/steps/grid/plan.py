@@ -75,7 +75,10 @@ def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) ->
         lines.append(_time_line(seconds, speeds, config))
         lines.append(_disk_line(grid.disk_bytes(speeds, checked), store))
     if seconds > LONG_S:
-        lines.append(_shorter_line(typed, dataset, sources, speeds, seconds))
+        # From the beginning, but with the sources that are known.
+        anew = Checked(tasks=checked.tasks, unadapted=checked.unadapted)
+        times = _presets_s(typed, dataset, sources, speeds, anew)
+        lines.append(_shorter_line(times, seconds))
     return Plan(config, cells, notes, lines)
 
 
@@ -185,15 +188,15 @@ def _disk_line(needed: float, store: Store) -> str:
     return line if needed < free else f"{line}: warning, that may not suffice"
 
 
-def _shorter_line(
+def _presets_s(
     typed: BenchmarkConfig,
     dataset: PreparedDataset,
     sources: Sources,
     speeds: dict[str, Speed],
-    seconds: float,
-) -> str:
-    """The presets that take less time, each with its own."""
-    device, found = _device_kind(typed), []
+    checked: Checked,
+) -> dict[str, tuple[float, str]]:
+    """The seconds of every preset, and its methods, as far as their weights are there."""
+    device, found = _device_kind(typed), {}
     for name in PRESETS:
         named = dataclasses.replace(typed, preset=name)
         config = with_preset(named, device)
@@ -201,10 +204,18 @@ def _shorter_line(
         if typed.methods == AUTO and not cells:
             names = ",".join(methods_from_scratch(named, device))
             cells = make_grid(dataclasses.replace(config, methods=names), dataset)
-        other = Workload(config, dataset, cells).seconds(speeds, Checked())
-        if other < _MOST_SHARE * seconds:
-            methods = first_names([*dict.fromkeys(cell.method.name for cell in cells)])
-            found.append(f"-P preset={name} takes about {format_time(other)} ({methods})")
+        methods = first_names([*dict.fromkeys(cell.method.name for cell in cells)])
+        found[name] = Workload(config, dataset, cells).seconds(speeds, checked), methods
+    return found
+
+
+def _shorter_line(times: dict[str, tuple[float, str]], seconds: float) -> str:
+    """The presets that take less time, each with its own."""
+    found = [
+        f"-P preset={name} takes about {format_time(took)} ({methods})"
+        for name, (took, methods) in times.items()
+        if took < _MOST_SHARE * seconds
+    ]
     if not found:
         return "over an hour: fewer methods, seeds, structures or iterations take less"
     return f"over an hour: {', '.join(found)}"
