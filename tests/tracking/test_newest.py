@@ -112,7 +112,9 @@ def test_what_earlier_versions_logged_elsewhere_is_read(way, store, evaluated):
     store.client.log_param(early, "cfg.source", f"runs:/{'b' * 32}")
     facts = {"bench.model.parameters": "8000000", "bench.source": f"runs:/{'c' * 32}"}
     evaluated(seed=1, tags=facts | {"mlflow.bench.scores": "now"})
-    now, then = newest_evaluations(store, store.experiment_id, "test", "data")
+    found = newest_evaluations(store, store.experiment_id, "test", "data")
+    # Made at the same moment, they are in any order.
+    then, now = sorted(found, key=lambda run: run.cell.seed)
     assert (then.costs, then.source_run, then.scores) == ({"parameters": 7e6}, "b" * 32, "early")
     assert (now.costs, now.source_run, now.scores) == ({"parameters": 8e6}, "c" * 32, "now")
 
