@@ -111,5 +111,5 @@ class ExportConfig(StepConfig):
         AUTO, "Structures of the annotation, comma-separated; auto takes the run's, or all."
     )
     device: str = setting(
-        AUTO, "Where a search or registered model runs: auto, cpu, cuda or cuda:N.", identity=False
+        AUTO, "Where a search or registered model runs: auto, cpu, cuda or cuda:N."
     )

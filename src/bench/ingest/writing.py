@@ -159,12 +159,8 @@ def _write_sections(
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
-    entries: list[dict[str, Any]] = []
     counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
-    for kept in copy_kept(tree.base, folder) if tree.base else ():
-        entries.append(kept.entry)
-        for structure, counted in kept.counts.items():
-            counts[structure].append(counted)
+    entries = copy_kept(tree.base, folder, counts) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
     watch = PixelWatch()
     total = len(entries) + len(tree.sections) + len(tree.unlabelled)

@@ -12,6 +12,7 @@ from bench.metrics.table import METRICS
 from bench.report.table_formats import escape_markdown
 from bench.report.tables import ScoreRecord, bootstrap_interval, group_records, section_means
 from bench.report.variants import variant_label
+from bench.structures import title_of
 
 _TITLE = "What the added sections brought"
 _CAPTION = (
@@ -67,8 +68,8 @@ class Gain:
         what += [f"{self.annotated_anew} were annotated anew" if self.annotated_anew else ""]
         plural = "s" if self.sections != 1 else ""
         return (
-            f"{self.structure} {variant_label(self.method)}: {metric.label} {change} ({unsure}) on "
-            f"the same {self.sections} {self.split} section{plural} since "
+            f"{title_of(self.structure)}, {variant_label(self.method)}: {metric.label} {change} "
+            f"({unsure}) on the same {self.sections} {self.split} section{plural} since "
             f"{' and '.join(filter(None, what))}"
         )
 

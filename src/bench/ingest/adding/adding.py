@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,31 +179,25 @@ def _lasting_warnings(dataset: PreparedDataset) -> list[str]:
     return [line for line in dataset.manifest["warnings"] if line not in counted]
 
 
-@dataclass(frozen=True, eq=False)
-class _KeptSection:
-    """A section of a dataset that was copied.
+def copy_kept(
+    base: DatasetBase, folder: Path, counts: dict[str, list[MaskCounts]]
+) -> list[dict[str, Any]]:
+    """Copies the files of the sections that are kept, and returns their entries of the manifest.
 
-    Attributes:
-        entry: Its entry of the manifest.
-        counts: What is counted in its masks, by structure.
+    Args:
+        base: The dataset, and what is replaced of it.
+        folder: The folder of the new version.
+        counts: Takes what is counted in the masks, by structure.
     """
-
-    entry: dict[str, Any]
-    counts: dict[str, MaskCounts]
-
-
-def copy_kept(base: DatasetBase, folder: Path) -> Iterator[_KeptSection]:
-    """Copies the files of the sections that are kept into a folder of the same layout."""
-    dataset = base.dataset
     for entry in base.kept:
-        shutil.copyfile(dataset.root / entry["file"], folder / entry["file"])
-        counts = {}
-        for structure in dataset.structures:
+        shutil.copyfile(base.dataset.root / entry["file"], folder / entry["file"])
+        for structure in base.dataset.structures:
             if mask := entry["datasets"].get(f"labels/{structure}"):
-                labels = dataset.read_labels(entry["name"], structure)
+                labels = base.dataset.read_labels(entry["name"], structure)
                 areas = instance_areas(labels)
-                counts[structure] = MaskCounts(entry["split"], areas, labels.size, mask["mask"])
-        yield _KeptSection(entry, counts)
+                found = MaskCounts(entry["split"], areas, labels.size, mask["mask"])
+                counts[structure].append(found)
+    return base.kept
 
 
 def order_entries(entries: list[dict[str, Any]], base: DatasetBase) -> list[dict[str, Any]]:

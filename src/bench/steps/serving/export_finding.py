@@ -5,16 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config.data import ExportConfig, PrepareConfig
-from bench.core.hashing import json_sha256, path_sha256
-from bench.dataset.checks import read_instances
+from bench.config.data import ExportConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import choose_compute
 from bench.inference.prediction_file import read_mean
-from bench.ingest.classes import parse_classes
-from bench.ingest.segmented import describe_segmented, find_segmented
-from bench.ingest.sources import SourceImage, SourceSection
 from bench.models.scales import find_scale_warnings
 from bench.recipe.predictor import RecipePredictor
 from bench.report.variants import combination_name
@@ -24,15 +19,16 @@ from bench.steps.scoring.recipes import (
     fetch_searched,
     read_evaluated,
 )
+from bench.steps.serving.export_segmented import export_segmented
 from bench.steps.serving.export_subject import (
     DEFAULT_SPLIT,
-    ExportImage,
     ExportSubject,
     export_annotation,
+    of_each_section,
     subject_of_split,
 )
 from bench.steps.serving.files import OUTPUT_TAG
-from bench.structures import find_structure, find_structures, order_structures, split_names
+from bench.structures import find_structure, split_names
 from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation
 from bench.tracking.queries import fetch_artifact, get_finished, scratch_folder, step_of
 from bench.tracking.registry import SCHEME
@@ -42,7 +38,6 @@ from bench.words import AUTO, NONE
 log = logging.getLogger(__name__)
 
 _SEGMENT_STEP = "segment"
-_SEGMENTED = "segmented"
 
 
 def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
@@ -53,7 +48,7 @@ def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
     """
     folders = _find_folders(config, store)
     if folders:
-        return _find_segmented(config, folders)
+        return export_segmented(config, folders)
     dataset = PreparedDataset.open(config.dataset)
     if config.run_id in (AUTO, NONE):
         return export_annotation(config, dataset)
@@ -93,75 +88,6 @@ def _find_folders(config: ExportConfig, store: Store) -> dict[Path, str]:
     return found
 
 
-def _find_segmented(config: ExportConfig, folders: dict[Path, str]) -> ExportSubject:
-    """What segment wrote into some folders, a structure each, of the same images."""
-    said = {folder: describe_segmented(folder) for folder in folders}
-    first = next(iter(said.values()))
-    sections: dict[str, SourceSection] = {}
-    labels: dict[tuple[str, str], SourceImage] = {}
-    for folder, description in said.items():
-        if description.get("images_sha256") != first.get("images_sha256"):
-            raise BenchError(
-                f"segmentations that are exported together must be of the same images, received "
-                f"others in {folder} than in {next(iter(said))}: export them one by one"
-            )
-        for section in _list_sections(folder):
-            sections.setdefault(section.stem, section)
-            for structure, mask in section.labels.items():
-                if (section.stem, structure) in labels:
-                    raise BenchError(
-                        f"one segmentation of {structure} can be exported at a time, received "
-                        f"several with {section.stem}: leave one out"
-                    )
-                labels[section.stem, structure] = mask
-    structures = _choose_structures(config, {structure for _, structure in labels})
-    files = {
-        f"{name} {kind}": path_sha256(path)
-        for name, section in sections.items()
-        for kind, image in (
-            ("raw", section.raw),
-            *((structure, labels[name, structure]) for structure in structures),
-        )
-        for path in image.files.values()
-    }
-
-    def read(name: str, structure: str) -> np.ndarray:
-        mask = labels[name, structure]
-        return read_instances(mask.read(), mask.place, ids=True)[0]
-
-    return ExportSubject(
-        {name: _image_of(section) for name, section in sections.items()},
-        _SEGMENTED,
-        structures,
-        read,
-        _of_each_section,
-        {"segmentation": json_sha256(files)},
-        section_nm=first.get("section_nm"),
-        run_id=",".join(filter(None, folders.values())),
-        method=str(first.get("method", "")),
-    )
-
-
-def _list_sections(folder: Path) -> list[SourceSection]:
-    config = PrepareConfig(input=str(folder))
-    found, _ = find_segmented(config, parse_classes(config.structures))
-    return found.sections
-
-
-def _image_of(section: SourceSection) -> ExportImage:
-    """Rows of what segment wrote begin at the top, as people see the image."""
-    header = section.raw.header
-    size_nm = header.pixel_sides_nm[0] if header.pixel_sides_nm else None
-    return ExportImage(header.shape, size_nm, False, section.raw.read)
-
-
-def _choose_structures(config: ExportConfig, there: set[str]) -> tuple[str, ...]:
-    """The structures that were segmented, or those of them that the user names."""
-    if config.structure == AUTO:
-        return order_structures(there)
-    return tuple(row.name for row in find_structures(config.structure, order_structures(there)))
-
-
 def _find_applied(
     config: ExportConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
 ) -> ExportSubject:
@@ -189,7 +115,7 @@ def _find_applied(
         DEFAULT_SPLIT if config.split == AUTO else config.split,
         (recipe.structure,),
         read=read,
-        numbering=_of_each_section,
+        numbering=of_each_section,
         inputs={"model": model},
         settings={"device": compute.device.type, "precision": compute.precision},
         run_id=model,
@@ -232,13 +158,8 @@ def _find_evaluated(
         found.split,
         (found.structure,),
         read=read,
-        numbering=_of_each_section,
+        numbering=of_each_section,
         inputs={"evaluation": found.id},
         run_id=found.id,
         method=found.method,
     )
-
-
-def _of_each_section(name: str, _: str) -> str:
-    """A model sees one section at a time: its numbers start anew in each."""
-    return name

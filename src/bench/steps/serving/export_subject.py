@@ -173,6 +173,11 @@ def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
     return found
 
 
+def of_each_section(name: str, _: str) -> str:
+    """A numbering of what a model found: it sees one section at a time, and begins anew in each."""
+    return name
+
+
 def number_instances(images: Sequence[np.ndarray], numberings: Sequence[Hashable]) -> np.ndarray:
     """Stacks ids of sections (y, x) so that different instances have different ids.
 
