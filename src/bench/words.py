@@ -20,3 +20,8 @@ class OurNetworks(StrEnum):
 # What an export writes into a file that must state a distance of sections, where none is known;
 # it is read back as unknown.
 UNKNOWN_DISTANCE = "section distance unknown, written as 1 px"
+
+# The file by which an output folder of segment is known, and the folders in it that hold neither
+# images nor labels.
+SEGMENTATION_FILE = "segmentation.json"
+BESIDE_LABELS = ("probability", "overlays")

@@ -76,10 +76,12 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
     }
     assert left_out == {
         PhantomConfig: {"output"},
-        PrepareConfig: {"input", "output", "overwrite", "roots", "check", "min_gap_nm"},
+        PrepareConfig: {
+            *("input", "output", "overwrite", "roots", "check", "min_gap_nm", "add_to"),
+        },
         FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PhantomModelsConfig: {"dataset", "output"},
-        ExportConfig: {"dataset", "output"},
+        ExportConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},
         SegmentConfig: {"cluster", "cluster_profile", "input", "output", "workers"},
         OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output"},

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.config.settings import PIXEL_SIZE, RAW_KEY, StepConfig, setting
-from bench.words import AUTO
+from bench.words import AUTO, NONE
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ class PrepareConfig(StepConfig):
         "Further folders in which a project's images may lie, comma-separated.",
         identity=False,
     )
+    add_to: str = setting(
+        NONE,
+        "Prepared dataset whose sections are kept, and to which those of input are added: as "
+        "training sections, unless folders or splits say otherwise.",
+        identity=False,
+    )
     check: bool = setting(False, "Report on the data and write no dataset.", identity=False)
     overwrite: bool = setting(
         False, "Replace a prepared dataset of other content in output.", identity=False
@@ -82,7 +88,15 @@ class ExportConfig(StepConfig):
 
     dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
     run_id: str = setting(
-        AUTO, "Evaluation whose instances are written; auto or none: the dataset's annotation."
+        AUTO,
+        "What is written: an evaluation, what a search (optimize) or models:/NAME@ALIAS segments "
+        "in the dataset, or segmentations (segment), comma-separated; auto or none: the dataset's "
+        "annotation.",
+    )
+    input: str = setting(
+        NONE,
+        "Output folders of segment, comma-separated, in place of run_id.",
+        identity=False,
     )
     format: str = setting(
         "trakem2",
@@ -95,4 +109,7 @@ class ExportConfig(StepConfig):
     )
     structure: str = setting(
         AUTO, "Structures of the annotation, comma-separated; auto takes the run's, or all."
+    )
+    device: str = setting(
+        AUTO, "Where a search or registered model runs: auto, cpu, cuda or cuda:N."
     )

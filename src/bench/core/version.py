@@ -20,7 +20,7 @@ VERSIONS: dict[str, int] = {
     "evaluate": 1,
     "optimize": 1,
     "promote": 2,
-    "segment": 2,
+    "segment": 3,
     "export": 2,
     # Parts that several of them use.
     "network unet2d": 1,

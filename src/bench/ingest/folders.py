@@ -45,8 +45,13 @@ def read_folder(config: PrepareConfig) -> SourceTree:
         BenchError: If the tree does not have the layout, raw images and masks do not pair up, a
             split is missing, or a structure is not in it.
     """
-    root = Path(config.input)
     classes = parse_classes(config.structures)
+    return build_tree(*find_sections(config, classes), classes, config)
+
+
+def find_sections(config: PrepareConfig, classes: ClassMap) -> tuple[FoundImages, tuple[str, ...]]:
+    """Finds the sections of a folder tree with their masks, and the structures that are taken."""
+    root = Path(config.input)
     found = FoundImages(root, [])
     groups = find_groups(root, classes)
     if all(folders.keys() == {RAW} for folders in groups.values()):
@@ -61,8 +66,7 @@ def read_folder(config: PrepareConfig) -> SourceTree:
     names = Counter(name for folders in groups.values() for name in folders)
     del names[RAW], names[ANNOTATIONS]
     found.warnings += _warn_of_slips(names, classes)
-    structures = choose_taken(taken, found.kinds + names, classes, root)
-    return build_tree(found, structures, classes, config)
+    return found, choose_taken(taken, found.kinds + names, classes, root)
 
 
 def _name_folders(folders: dict[str, Path], classes: ClassMap) -> dict[str, Path]:

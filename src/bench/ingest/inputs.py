@@ -9,17 +9,19 @@ from bench.ingest.flat import find_owner, read_flat
 from bench.ingest.folders import read_folder
 from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.formats import is_image, stem_of
-from bench.ingest.layout import has_layout, is_ignored, is_nnunet
+from bench.ingest.layout import has_layout, is_ignored, is_nnunet, is_segmented
 from bench.ingest.nnunet import read_nnunet
 from bench.ingest.projects import is_project, read_project_tree
+from bench.ingest.segmented import read_segmented
 from bench.ingest.sources import SourceTree
 
 
 def read_input(config: PrepareConfig) -> SourceTree:
     """Lists the annotated sections of an input; reads what is drawn, but no pixels.
 
-    An input is, in this order: a TrakEM2 project; a folder tree of images and masks; a folder
-    with a single project; a folder of images with annotation beside them; or one such image.
+    An input is, in this order: a TrakEM2 project; an output of segment; a folder tree of images
+    and masks; a folder with a single project; a folder of images with annotation beside them; or
+    one such image.
 
     Raises:
         BenchError: If the input is none of them, or something in it does not fit.
@@ -32,6 +34,8 @@ def read_input(config: PrepareConfig) -> SourceTree:
         if is_image(path):
             beside = [file for file in _list_files(path.parent) if _belongs_to(file, path)]
             return read_flat(config, path.parent, [path, *beside])
+        if is_segmented(path):
+            return read_segmented(config)
         if path.is_dir() and is_nnunet(path):
             return read_nnunet(config, path)
         if not path.is_dir() or _is_folder_tree(path):

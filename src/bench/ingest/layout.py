@@ -8,6 +8,7 @@ from bench.errors import BenchError
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import is_image
 from bench.structures import LABEL_WORDS
+from bench.words import BESIDE_LABELS, SEGMENTATION_FILE
 
 RAW = "raw"
 # The folder of files that annotate several structures, or say their class themselves.
@@ -49,6 +50,11 @@ def is_nnunet(root: Path) -> bool:
     return {"imagestr", "labelstr"} <= visible_folders(root).keys()
 
 
+def is_segmented(root: Path) -> bool:
+    """Whether a folder is an output of segment."""
+    return (root / SEGMENTATION_FILE).is_file()
+
+
 def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
     """Finds the folders of each split by raw, annotations or the name of a structure.
 
@@ -65,6 +71,8 @@ def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
         state = "a file" if root.exists() else "nothing there"
         raise BenchError(f"input {root} must be a folder {LAYOUT}, received {state}: correct input")
     folders = visible_folders(root)
+    if is_segmented(root):
+        folders = {name: path for name, path in folders.items() if name not in BESIDE_LABELS}
     if not folders:
         raise BenchError(f"input {root} must hold folders {LAYOUT}, received none: fill it")
     within = {name: visible_folders(path) for name, path in folders.items()}

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.core.hashing import path_sha256
 from bench.core.names import first_names
+from bench.dataset.prepared import PreparedDataset
 from bench.ingest.annotations.rasterise import DrawnLabels
 from bench.ingest.images.headers import ImageHeader, decode
 
@@ -91,6 +93,24 @@ class SourceSection:
         return {"raw": self.raw} | {f"labels/{key}": mask for key, mask in self.labels.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class DatasetBase:
+    """A prepared dataset that sections are added to.
+
+    Attributes:
+        dataset: The dataset.
+        replaced: Names of its sections whose annotation comes anew.
+    """
+
+    dataset: PreparedDataset
+    replaced: frozenset[str]
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """The manifest's entries of the sections that stay as they are."""
+        return [entry for entry in self.dataset.entries if entry["name"] not in self.replaced]
+
+
 @dataclass(frozen=True)
 class SourceTree:
     """The sections of a folder tree; their pixels are not read yet.
@@ -106,6 +126,7 @@ class SourceTree:
         section_nm: Distance of two sections in nm; None where it is not known.
         unlabelled: Images for adaptation, without labels and in no split.
         found: What the annotation holds, a line each, whether it is taken or not.
+        base: What the sections are added to; None if they are a dataset of their own.
     """
 
     given: Path
@@ -118,6 +139,7 @@ class SourceTree:
     section_nm: float | None = None
     unlabelled: tuple[SourceSection, ...] = ()
     found: tuple[str, ...] = ()
+    base: DatasetBase | None = None
 
 
 def describe_notes(images: Iterable[SourceImage], *, sizes: bool) -> list[str]:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
+from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.headers import ImageHeader
@@ -14,7 +15,7 @@ from bench.ingest.sources import SourceImage, SourceSection, SourceTree, describ
 from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
 from bench.models.scales import find_size_warnings
 from bench.structures import order_structures
-from bench.words import AUTO
+from bench.words import AUTO, NONE
 
 _REMEDY = "give -P pixel_size_nm=..."
 # Programs round resolution tags; 1 per mille of a section 2000 px wide is 2 px.
@@ -58,8 +59,13 @@ def build_tree(
     Raises:
         BenchError: If splits or pixel sizes do not fit.
     """
-    sections, split_warnings = assign_splits(found.sections, config.splits, found.held)
-    coverage_warnings = check_splits(sections, tuple(structures))
+    adding = config.add_to != NONE
+    sections = found.sections
+    if adding and config.splits == AUTO:
+        sections = [replace(s, split="train") if s.split == NO_SPLIT else s for s in sections]
+    sections, split_warnings = assign_splits(sections, config.splits, found.held)
+    # What is added need not have every split.
+    coverage_warnings = () if adding else check_splits(sections, tuple(structures))
     pixel_size_nm, pixel_warnings = _choose_pixel_size(
         _headers(section.raw for section in sections),
         _headers(mask for section in sections for mask in section.labels.values()),

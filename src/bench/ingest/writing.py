@@ -35,6 +35,7 @@ from bench.dataset.section_file import (
     write_section_file,
 )
 from bench.errors import BenchError
+from bench.ingest.adding.adding import copy_kept, describe_additions, order_entries
 from bench.ingest.images.headers import TOP_FIRST, decode
 from bench.ingest.inspection.measures import MaskMeasures, standardise_sample
 from bench.ingest.inspection.orientation import measure_fits
@@ -81,7 +82,7 @@ def write_prepared(
     """
     needed = _estimate_bytes(tree)
     try:
-        output = _check_output(tree.given, output)
+        output = _check_output(tree, output)
         with partial_folder(output) as folder:
             check_space(folder, needed)
             manifest = _write_sections(tree, folder, progress)
@@ -97,9 +98,11 @@ def write_prepared(
     return dataset
 
 
-def _check_output(given: Path, output: Path) -> Path:
-    source, output = given.resolve(), Path(output).resolve()
-    if source == output or source in output.parents or output in source.parents:
+def _check_output(tree: SourceTree, output: Path) -> Path:
+    source, output = tree.given.resolve(), Path(output).resolve()
+    old = tree.base.dataset.root.resolve() if tree.base else source
+    inside = any(path in output.parents or output in path.parents for path in (source, old))
+    if inside or source == output:
         raise BenchError(
             f"output must lie outside of input {source}, received {output}: choose another output"
         )
@@ -156,11 +159,11 @@ def _write_sections(
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
-    entries: list[dict[str, Any]] = []
     counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
+    entries = copy_kept(tree.base, folder, counts) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
     watch = PixelWatch()
-    total = len(tree.sections) + len(tree.unlabelled)
+    total = len(entries) + len(tree.sections) + len(tree.unlabelled)
 
     def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
         entry, image = written.result()
@@ -265,6 +268,10 @@ def _build_manifest(
 ) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
     structures = {name: summarise_structure(masks) for name, masks in counts.items()}
+    came_from = {}
+    if tree.base:
+        entries = order_entries(entries, tree.base)
+        came_from = {"additions": describe_additions(tree.base, tree.sections)}
     labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
     warnings = [*tree.warnings, *check_foreground(structures)]
     for name, summary in structures.items():
@@ -282,12 +289,16 @@ def _build_manifest(
         "structures": structures,
         "sections": labelled,
         "unlabelled": [entry for entry in entries if entry["split"] == UNLABELLED],
-        "warnings": warnings,
+        "warnings": list(dict.fromkeys(warnings)),
+        **came_from,
     }
 
 
 def _estimate_bytes(tree: SourceTree) -> int:
     sizes = [decode(path, _measure_bytes) for path in source_files(tree).values()]
+    if tree.base:
+        root = tree.base.dataset.root
+        sizes += [(root / entry["file"]).stat().st_size for entry in tree.base.kept]
     return int(sum(sizes) * _BYTES_PER_SOURCE_BYTE) + _OVERHEAD_BYTES * len(tree.sections)
 
 

@@ -13,7 +13,8 @@ from bench.core.folders import move_to_free, partial_folder, sync_folder
 from bench.core.progress import show_progress
 from bench.errors import BenchError
 from bench.export.formats import FORMATS
-from bench.steps.serving.export_subject import ExportSubject, find_export_subject
+from bench.steps.serving.export_finding import find_export_subject
+from bench.steps.serving.export_subject import ExportSubject
 from bench.steps.training.data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
@@ -41,6 +42,8 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     output = Path(config.output)
     check_free(output)
     subject = find_export_subject(config, store)
+    for warning in subject.warnings:
+        log.warning("warning: %s", warning)
     with contextlib.ExitStack() as stack:
         with _explain_unwritable(output):
             folder = stack.enter_context(partial_folder(output))
@@ -82,19 +85,19 @@ def _explain_unwritable(output: Path) -> Iterator[None]:
 def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str, int]:
     """Writes the labels to a folder, and returns the instances by structure.
 
-    Sections of several sizes go into folders named by them.
+    Sections of several sizes, or pixel sizes, go into folders named by them.
     """
     counts = dict.fromkeys(subject.structures, 0)
-    sizes = subject.sizes()
+    groups = subject.groups()
     with show_progress("export") as advance:
-        for done, (size, names) in enumerate(sizes.items(), start=1):
-            part = _folder_of(folder, size, several=len(sizes) > 1)
+        for done, (group, names) in enumerate(groups.items(), start=1):
+            part = folder / group if len(groups) > 1 else folder
             part.mkdir(exist_ok=True)
             stack = subject.read_stack(names, bottom_first=FORMATS[format].bottom_first)
             FORMATS[format].write(stack, part)
             for structure, labels in stack.labels.items():
                 counts[structure] += np.unique(labels[labels != 0]).size
-            advance(done, len(sizes), "")
+            advance(done, len(groups), "")
     sync_folder(folder)
     return counts
 
@@ -102,27 +105,32 @@ def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str
 def _log_opening(subject: ExportSubject, format: str, counts: dict[str, int], output: Path) -> None:
     found = ", ".join(f"{count} {structure}" for structure, count in counts.items())
     log.info("exported %s of %s to %s", found, subject.split, output)
-    if any(map(subject.is_bottom_first, subject.dataset.sections(subject.split))):
+    if any(image.bottom_first for image in subject.images.values()):
         log.info(_MRC_ROWS)
-    sizes = subject.sizes()
-    for size in sizes:
-        part = _folder_of(output, size, several=len(sizes) > 1)
-        log.info("to correct them, %s", FORMATS[format].opening.format(folder=part))
-
-
-def _folder_of(folder: Path, size: tuple[int, int], *, several: bool) -> Path:
-    """The folder of the sections of a size (height, width)."""
-    return folder / f"{size[1]}x{size[0]}" if several else folder
+    groups = subject.groups()
+    folders = [output / group for group in groups] if len(groups) > 1 else [output]
+    for folder in folders:
+        log.info("to correct them, %s", FORMATS[format].opening.format(folder=folder))
+    log.info(
+        "corrected, they are added to a dataset with -e prepare -P input=%s -P add_to=DATASET "
+        "-P output=NEW_DATASET",
+        folders[0],
+    )
 
 
 def _identify(config: ExportConfig, subject: ExportSubject) -> Identity:
     return Identity(
         "export",
-        {"format": config.format, "split": subject.split, "structures": subject.structures},
-        {"evaluation": subject.run_id},
+        {
+            "format": config.format,
+            "split": subject.split,
+            "structures": subject.structures,
+            **subject.settings,
+        },
+        subject.inputs,
         method=subject.method,
         structure=subject.structures[0] if len(subject.structures) == 1 else "",
-        dataset=subject.dataset.content_hash,
+        dataset=subject.dataset.content_hash if subject.dataset else "",
     )
 
 
@@ -134,7 +142,11 @@ def _log_export(
         "split": subject.split,
         "structure": ",".join(subject.structures),
     }
-    describe_run(run, subject.dataset, config, settings, subject.split)
+    if subject.dataset:
+        describe_run(run, subject.dataset, config, settings, subject.split)
+    else:
+        run.log_settings(settings, config)
+    run.keep_warnings(subject.warnings)
     run.log_metrics({f"{subject.split}/{name}/instances": n for name, n in counts.items()})
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if sum(path.stat().st_size for path in files) > _LARGEST_ARTIFACTS_BYTES:

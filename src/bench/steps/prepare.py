@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config.data import PhantomConfig, PrepareConfig
+from bench.core.names import first_names
 from bench.core.progress import show_progress
 from bench.dataset.checks import instance_areas
 from bench.dataset.prepared import MANIFEST, PreparedDataset
+from bench.errors import BenchError
+from bench.ingest.adding.adding import add_to_dataset
 from bench.ingest.inputs import read_input
 from bench.ingest.sources import SourceTree, source_hashes
 from bench.ingest.writing import write_prepared
@@ -22,10 +25,12 @@ from bench.phantom.write import write_phantom
 from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
 from bench.steps.check import check, fail_on_errors
 from bench.steps.training.data import log_used_dataset
+from bench.tracking.additions import ADDITIONS_TAG, pack_additions
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.words import NONE
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +51,10 @@ def prepare(config: PrepareConfig) -> str:
     if config.input == _PHANTOM:
         folder = write_phantom(PhantomConfig())
         config = dataclasses.replace(config, input=str(folder))
+    base = _open_base(config)
     tree = read_input(config)
+    if base:
+        tree = add_to_dataset(tree, base)
     if config.check:
         return _check_input(config, tree, store)
     with show_progress("prepare") as advance:
@@ -57,12 +65,12 @@ def prepare(config: PrepareConfig) -> str:
             progress=lambda done, total: advance(done, total, ""),
         )
     _describe(dataset)
+    _describe_added(dataset)
     far = _find_far_source(dataset)
     for warning in far:
         log.warning(warning)
-    identity = Identity(
-        "prepare", config.identity(), source_hashes(tree), dataset=dataset.content_hash
-    )
+    inputs = source_hashes(tree) | ({"add_to": base.content_hash} if base else {})
+    identity = Identity("prepare", config.identity(), inputs, dataset=dataset.content_hash)
     run = open_run(store, identity)
     if run.reused:
         return run.id
@@ -71,6 +79,39 @@ def prepare(config: PrepareConfig) -> str:
         _log_prepared(run, dataset)
         run.keep_warnings(far)
     return run.id
+
+
+def _open_base(config: PrepareConfig) -> PreparedDataset | None:
+    """The dataset that is added to; None if a new one is made.
+
+    Raises:
+        BenchError: If there is none, or the new version would take its place unasked.
+    """
+    if config.add_to == NONE:
+        return None
+    base = PreparedDataset.open(config.add_to)
+    if base.root.resolve() == Path(config.output).resolve() and not config.overwrite:
+        raise BenchError(
+            f"output must be a folder for the new version, received {config.output}, the dataset "
+            "that is added to: choose another output, or give -P overwrite=true to replace it"
+        )
+    return base
+
+
+def _describe_added(dataset: PreparedDataset) -> None:
+    """Says what was added to which dataset."""
+    steps = dataset.manifest.get("additions")
+    if not steps:
+        return
+    for key, what in (("sections", "added"), ("annotated_anew", "annotated anew")):
+        if names := steps[-1][key]:
+            log.info("%d sections %s: %s", len(names), what, first_names(names))
+    log.info(
+        "the validation and test sections are those of the dataset of content %s: benchmark or "
+        "finetune with -P dataset=%s, and compare says what the new sections brought",
+        steps[-1]["to"][:12],
+        dataset.root,
+    )
 
 
 def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
@@ -130,6 +171,8 @@ def _find_far_source(dataset: PreparedDataset) -> list[str]:
 
 def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
     run.set_tags({"bench.dataset_name": dataset.root.name})
+    if steps := dataset.manifest.get("additions"):
+        run.set_tags({ADDITIONS_TAG: pack_additions(steps)})
     run.keep_warnings(dataset.manifest["warnings"])
     log_used_dataset(run, dataset, "prepared")
     run.log_file(dataset.root / MANIFEST)

@@ -23,7 +23,7 @@ from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_
 from bench.ingest.sources import describe_notes
 from bench.recipe.predictor import RecipePredictor
 from bench.steps.export import check_free
-from bench.steps.serving.files import INSTANCES, OVERLAYS, SECTIONS, write_tables
+from bench.steps.serving.files import INSTANCES, OUTPUT_TAG, OVERLAYS, SECTIONS, write_tables
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
 from bench.steps.serving.model_origin import Origin, find_origin
 from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
@@ -31,7 +31,7 @@ from bench.steps.serving.work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.words import AUTO, NONE
+from bench.words import AUTO, NONE, SEGMENTATION_FILE
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 # Kept in the run beside what is in the output.
 _LARGEST_ARTIFACT_BYTES = 64 * 2**20
 _SHOWN_SECTIONS = 9
-_DESCRIPTION = "segmentation.json"
 _MRC_ROWS = (
     "results of MRC begin with its last stored row, as 3dmod and Fiji show it, so that they lie on "
     "it there; in programs that show the first stored row on top, such as napari with mrcfile, "
@@ -90,6 +89,7 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
         run = open_run(store, identity)
         if run.reused:
             log.info("the run is kept, its files are written again to %s", output)
+            run.set_tags({OUTPUT_TAG: str(output)})
             _segment_planes(task, folder)
         else:
             with run:
@@ -103,7 +103,8 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
 
 def _record(run: Run, task: _Task, folder: Path) -> None:
     run.log_settings(vars(task.config) | _describe_task(task), task.config)
-    run.set_tags({"bench.model_run": task.subject.model})
+    output = str(Path(task.config.output).absolute())
+    run.set_tags({"bench.model_run": task.subject.model, OUTPUT_TAG: output})
     run.log_datasets_of(task.subject.trained_on, "model")
     run.keep_warnings(task.subject.warnings)
     log.info("post-processing: %s", task.subject.origin)
@@ -177,6 +178,7 @@ def _describe_task(task: _Task) -> dict[str, object]:
     subject, recipe = task.subject, task.subject.recipe
     # Lengths of the recipe are scaled to each image, where both pixel sizes are known.
     sizes = {name: getattr(recipe, name) for name in SIZES} | dict(subject.sizes)
+    headers = [plane.image.header for plane in task.planes]
     return {
         "run_id": subject.model,
         "method": subject.method,
@@ -195,6 +197,7 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "postprocess_origin": subject.origin,
         "weights_sha256": [member.weights_sha256 for member in recipe.members],
         "images_sha256": task.images_sha256,
+        "section_nm": next((h.section_nm for h in headers if h.section_nm), None),
         "model_pixel_size_nm": [info.input_pixel_size_nm for info in subject.infos],
         "tile_px": [info.tile_px for info in subject.infos],
         "halo_px": [info.halo_px for info in subject.infos],
@@ -211,7 +214,7 @@ def _segment_planes(task: _Task, folder: Path) -> pd.DataFrame:
         segment_on_workers(work, task.planes, task.config, subject.weights, task.client)
     else:
         segment_here(work, task.planes)
-    write_json(work.content / _DESCRIPTION, _describe_task(task))
+    write_json(work.content / SEGMENTATION_FILE, _describe_task(task))
     return write_tables([work.part_of(plane) for plane in task.planes], work.content)
 
 
@@ -241,7 +244,7 @@ def _log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
             metrics["segment/instances"] / sections["area_um2"].sum()
         )
     run.log_metrics(metrics)
-    for name in (SECTIONS, INSTANCES, _DESCRIPTION):
+    for name in (SECTIONS, INSTANCES, SEGMENTATION_FILE):
         if (content / name).stat().st_size <= _LARGEST_ARTIFACT_BYTES:
             run.log_file(content / name)
     shown = np.unique(np.linspace(0, len(sections) - 1, _SHOWN_SECTIONS).astype(int))

@@ -1,8 +1,10 @@
-"""What an export is about: the instances of an evaluation, or a dataset's own annotation."""
+"""What an export is about: labels of sections with their images; and a dataset's annotation."""
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,50 +12,75 @@ from bench.config.data import ExportConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.export.stack import LabelStack, make_stack
-from bench.inference.prediction_file import read_mean
 from bench.ingest.images.formats import MRC_SUFFIXES
 from bench.ingest.images.headers import BOTTOM_FIRST, TOP_FIRST
-from bench.steps.scoring.recipes import read_evaluated
-from bench.structures import find_structure, find_structures
-from bench.tracking.evaluations import Evaluation, get_evaluation
-from bench.tracking.queries import fetch_artifact
-from bench.tracking.store import Store
+from bench.structures import find_structures
 from bench.words import AUTO
 
-_NO_RUN = (AUTO, "none")
-_DEFAULT_SPLIT = "val"
+DEFAULT_SPLIT = "val"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class ExportImage:
+    """The image of a section.
+
+    Attributes:
+        shape: Height and width in px.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        bottom_first: Whether its first row is the one that 3dmod and Fiji show at the bottom.
+        read: Reads its pixels (y, x).
+    """
+
+    shape: tuple[int, int]
+    pixel_size_nm: float | None
+    bottom_first: bool
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
 class ExportSubject:
     """Labels to export.
 
     Attributes:
-        dataset: The dataset that their sections are of.
-        split: The split.
+        images: The images of the sections, by name.
+        split: The split that they are; of segmented images, that word.
         structures: The structures.
         read: Reads the ids (y, x) of a section and structure.
         numbering: What tells, by section and structure, whose numbers these ids are: an id that
             two sections of one numbering share is one instance through both.
-        run_id: The evaluation; empty for annotation.
-        method: Row of METHODS of the evaluation; empty for annotation.
+        inputs: Hashes and ids of what the labels come from.
+        settings: What else they depend on.
+        section_nm: Distance of two sections in nm; None where it is not known.
+        dataset: The dataset that their sections are of; None if they are of none.
+        run_id: The run that made them; empty for annotation.
+        method: Row of METHODS, or of a search; empty for annotation.
+        warnings: What their reader must know.
     """
 
-    dataset: PreparedDataset
+    images: Mapping[str, ExportImage]
     split: str
     structures: tuple[str, ...]
     read: Callable[[str, str], np.ndarray]
     numbering: Callable[[str, str], Hashable]
+    inputs: Mapping[str, str]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    section_nm: float | None = None
+    dataset: PreparedDataset | None = None
     run_id: str = ""
     method: str = ""
+    warnings: tuple[str, ...] = ()
 
-    def sizes(self) -> dict[tuple[int, int], list[str]]:
-        """The names of the sections by their height and width."""
-        sizes: dict[tuple[int, int], list[str]] = {}
-        for name in self.dataset.sections(self.split):
-            height, width = self.dataset.find(name)["shape"]
-            sizes.setdefault((height, width), []).append(name)
-        return sizes
+    def groups(self) -> dict[str, list[str]]:
+        """The names of the sections of one size and pixel size, by a name of these."""
+        sizes = {image.pixel_size_nm for image in self.images.values()}
+        groups: dict[str, list[str]] = {}
+        for name, image in self.images.items():
+            height, width = image.shape
+            key = f"{width}x{height}"
+            if len(sizes) > 1:
+                key += f"_{image.pixel_size_nm:g}nm" if image.pixel_size_nm else "_unknown_nm"
+            groups.setdefault(key, []).append(name)
+        return groups
 
     def read_stack(self, names: Sequence[str], *, bottom_first: bool = False) -> LabelStack:
         """Reads sections of one size, with their image.
@@ -62,25 +89,19 @@ class ExportSubject:
             names: The sections.
             bottom_first: Whether the first row is to be the one that people see at the bottom.
         """
-        turned = np.array([self.is_bottom_first(name) != bottom_first for name in names])
+        images = [self.images[name] for name in names]
+        turned = np.array([image.bottom_first != bottom_first for image in images])
         labels = {structure: self.read_numbered(names, structure) for structure in self.structures}
-        raw = np.stack([self.dataset.read_raw(name) for name in names])
+        raw = np.stack([image.read() for image in images])
         for pixels in (raw, *labels.values()):
             pixels[turned] = pixels[turned, ::-1]
         return make_stack(
             labels,
             raw=raw,
             names=tuple(names),
-            pixel_size_nm=self.dataset.pixel_size_nm,
-            section_nm=self.dataset.manifest.get("section_nm"),
+            pixel_size_nm=images[0].pixel_size_nm,
+            section_nm=self.section_nm,
         )
-
-    def is_bottom_first(self, name: str) -> bool:
-        """Whether the first row of a section is the one that 3dmod and Fiji show at the bottom."""
-        raw = self.dataset.find(name)["datasets"]["raw"]
-        # Datasets of earlier releases do not say it.
-        unsaid = BOTTOM_FIRST if Path(raw["source"]).suffix.lower() in MRC_SUFFIXES else TOP_FIRST
-        return bool(raw.get("rows", unsaid) == BOTTOM_FIRST)
 
     def read_numbered(self, names: Sequence[str], structure: str) -> np.ndarray:
         """Reads the ids (z, y, x) of sections, each instance with an id of its own."""
@@ -88,20 +109,34 @@ class ExportSubject:
         return number_instances(images, [self.numbering(name, structure) for name in names])
 
 
-def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
-    """Finds what a config names.
+def subject_of_split(
+    dataset: PreparedDataset, split: str, structures: tuple[str, ...], **parts: Any
+) -> ExportSubject:
+    """Labels of the sections of a dataset's split; ``parts`` are the other fields."""
+    images = {}
+    for name in dataset.sections(split):
+        height, width = dataset.shape(name)
+        read = partial(dataset.read_raw, name)
+        bottom_first = _is_bottom_first(dataset, name)
+        images[name] = ExportImage((height, width), dataset.pixel_size_nm, bottom_first, read)
+    section_nm = dataset.manifest.get("section_nm")
+    return ExportSubject(images, split, structures, section_nm=section_nm, dataset=dataset, **parts)
+
+
+def _is_bottom_first(dataset: PreparedDataset, name: str) -> bool:
+    raw = dataset.find(name)["datasets"]["raw"]
+    # Datasets of earlier releases do not say it.
+    unsaid = BOTTOM_FIRST if Path(raw["source"]).suffix.lower() in MRC_SUFFIXES else TOP_FIRST
+    return bool(raw.get("rows", unsaid) == BOTTOM_FIRST)
+
+
+def export_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
+    """The annotation of a dataset.
 
     Raises:
-        BenchError: If there is none, or the config contradicts itself.
+        BenchError: If it has no such structure or split.
     """
-    dataset = PreparedDataset.open(config.dataset)
-    if config.run_id in _NO_RUN:
-        return _find_annotation(config, dataset)
-    return _find_predicted(config, dataset, get_evaluation(store, config.run_id), store)
-
-
-def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
-    split = _DEFAULT_SPLIT if config.split == AUTO else config.split
+    split = DEFAULT_SPLIT if config.split == AUTO else config.split
     if config.structure == AUTO:
         structures = _list_annotated(dataset, split)
     else:
@@ -113,7 +148,14 @@ def _find_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSu
         # The components of a mask are numbered in each section; ids are the file's.
         return entry["source"] if entry["mask"] == "ids" else name
 
-    return ExportSubject(dataset, split, structures, dataset.read_labels, numbering)
+    return subject_of_split(
+        dataset,
+        split,
+        structures,
+        read=dataset.read_labels,
+        numbering=numbering,
+        inputs={"evaluation": ""},
+    )
 
 
 def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
@@ -131,35 +173,9 @@ def _list_annotated(dataset: PreparedDataset, split: str) -> tuple[str, ...]:
     return found
 
 
-def _find_predicted(
-    config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
-) -> ExportSubject:
-    if found.dataset != dataset.content_hash:
-        raise BenchError(
-            f"run {found.id} evaluated a dataset of content {found.dataset[:12]}, received "
-            f"{dataset.root} of content {dataset.content_hash[:12]}: give the dataset of the run"
-        )
-    if config.split not in (AUTO, found.split):
-        raise BenchError(
-            f"run {found.id} predicted {found.split}, received split={config.split}: leave split "
-            "out, or evaluate that split"
-        )
-    if config.structure != AUTO and find_structure(config.structure).name != found.structure:
-        raise BenchError(
-            f"run {found.id} segmented {found.structure}, received structure={config.structure}: "
-            "leave structure out, or give a run of that structure"
-        )
-    recipe = read_evaluated(found, store)
-    predictions = fetch_artifact(store, found.id, "predictions.h5")
-
-    def read(name: str, _: str) -> np.ndarray:
-        prediction = read_mean(predictions, name, recipe.augmentations)
-        return recipe.segment(prediction, dataset.pixel_size_nm).labels
-
-    # A model sees one section at a time: its numbers start anew in each.
-    return ExportSubject(
-        dataset, found.split, (found.structure,), read, lambda name, _: name, found.id, found.method
-    )
+def of_each_section(name: str, _: str) -> str:
+    """A numbering of what a model found: it sees one section at a time, and begins anew in each."""
+    return name
 
 
 def number_instances(images: Sequence[np.ndarray], numberings: Sequence[Hashable]) -> np.ndarray:

@@ -8,16 +8,25 @@ import numpy as np
 import pandas as pd
 
 from bench.core.files import write_json, write_text, write_whole
-from bench.export.label_images import as_label_type, write_image, write_ome_zarr, write_tiff
+from bench.export.label_images import (
+    as_label_type,
+    viewable,
+    write_image,
+    write_ome_zarr,
+    write_tiff,
+)
 from bench.export.stack import make_stack
 from bench.inference.prediction import SectionPrediction
 from bench.ingest.images.planes import Plane
+from bench.ingest.layout import RAW
 from bench.metrics.instances import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
+from bench.words import BESIDE_LABELS
 
-INSTANCES, SECTIONS, OVERLAYS, _PROBABILITY = (
-    "instances.csv", "sections.csv", "overlays", "probability"
-)  # fmt: skip
+INSTANCES, SECTIONS = "instances.csv", "sections.csv"
+_PROBABILITY, OVERLAYS = BESIDE_LABELS
+# The tag of a run that says where its files are.
+OUTPUT_TAG = "bench.output"
 
 
 def write_section(
@@ -34,7 +43,8 @@ def write_section(
     """Writes the files of a section; its entry in the tables comes last, and says that it is done.
 
     Rows are written from the top as 3dmod and Fiji show the image, which for an MRC is its last
-    stored row.
+    stored row. The image is written beside the labels, so that these can be corrected on it and
+    prepared from there.
 
     Args:
         plane: Which section.
@@ -52,7 +62,8 @@ def write_section(
             np.ascontiguousarray(pixels[::-1]) for pixels in (raw, labels, foreground)
         )
     if format == "tiff":
-        for kind, pixels in ((structure, as_label_type(labels)), (_PROBABILITY, foreground)):
+        images = {RAW: viewable(raw), structure: as_label_type(labels), _PROBABILITY: foreground}
+        for kind, pixels in images.items():
             write_tiff(content / kind / f"{plane.name}.tif", pixels, pixel_size_nm=size)
     else:
         folder = content / plane.name

@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bench.report.comparisons import Comparison, MeanRank
 from bench.report.figures.charts import has_curve, learning_curve, score_chart
 from bench.report.figures.crops import PANELS
 from bench.report.figures.overlays import typical_sections
+from bench.report.gains import Gain, gains_to_markdown, print_gains
 from bench.report.page.page import benchmark_page
 from bench.report.page.pictures_section import encode_webp, panel_budget
 from bench.report.page.records import Curve, Panel, Picture, Setting, Shown
@@ -52,6 +53,7 @@ class Findings:
         records: What the rows were made of.
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
+        gains: What sections brought that were added to a dataset.
     """
 
     rows: Sequence[TableRow]
@@ -59,6 +61,7 @@ class Findings:
     records: Sequence[ScoreRecord]
     comparisons: Sequence[Comparison]
     ranks: Sequence[MeanRank]
+    gains: Sequence[Gain] = ()
 
     @property
     def all_rows(self) -> list[TableRow]:
@@ -79,13 +82,16 @@ def print_findings(findings: Findings, console: Console) -> None:
     """Prints the table, and what follows of it for every structure."""
     print_table(findings.all_rows, console)
     comparison_formats.print_comparisons(findings.comparisons, console)
+    print_gains(findings.gains, console)
 
 
 def write_findings(findings: Findings, output: Path) -> list[Path]:
     """Writes everything into a folder; returns the files."""
     rows, comparisons = findings.all_rows, findings.comparisons
     texts = {
-        "benchmark.md": "\n".join(filter(None, [to_markdown(rows), cost_table(rows)])),
+        "benchmark.md": "\n".join(
+            filter(None, [to_markdown(rows), gains_to_markdown(findings.gains), cost_table(rows)])
+        ),
         "benchmark.csv": to_csv(rows),
         "benchmark.tex": to_latex(rows),
         "comparisons.md": comparison_formats.to_markdown(comparisons, findings.ranks),
@@ -94,7 +100,10 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
     for name, text in texts.items():
         write_text(output / name, text)
     whole = output / "benchmark.json"
-    write_json(whole, to_json(rows, findings.records, comparisons, findings.ranks))
+    content = to_json(rows, findings.records, comparisons, findings.ranks)
+    if findings.gains:
+        content["gains"] = [asdict(gain) | {"text": gain.describe()} for gain in findings.gains]
+    write_json(whole, content)
     return [*(output / name for name in texts), whole, *_draw_charts(findings.rows, output)]
 
 

@@ -1,0 +1,1 @@
+"""Sections that are added to a prepared dataset."""

@@ -1,0 +1,165 @@
+"""Finds the labels that an export is of, by what the user named."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from bench.config.data import ExportConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.inference.device import choose_compute
+from bench.inference.prediction_file import read_mean
+from bench.models.scales import find_scale_warnings
+from bench.recipe.predictor import RecipePredictor
+from bench.report.variants import combination_name
+from bench.steps.scoring.recipes import (
+    FoundRecipe,
+    fetch_registered,
+    fetch_searched,
+    read_evaluated,
+)
+from bench.steps.serving.export_segmented import export_segmented
+from bench.steps.serving.export_subject import (
+    DEFAULT_SPLIT,
+    ExportSubject,
+    export_annotation,
+    of_each_section,
+    subject_of_split,
+)
+from bench.steps.serving.files import OUTPUT_TAG
+from bench.structures import find_structure, split_names
+from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation
+from bench.tracking.queries import fetch_artifact, get_finished, scratch_folder, step_of
+from bench.tracking.registry import SCHEME
+from bench.tracking.store import Store
+from bench.words import AUTO, NONE
+
+log = logging.getLogger(__name__)
+
+_SEGMENT_STEP = "segment"
+
+
+def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
+    """Finds what a config names.
+
+    Raises:
+        BenchError: If there is none, or the config contradicts itself.
+    """
+    folders = _find_folders(config, store)
+    if folders:
+        return export_segmented(config, folders)
+    dataset = PreparedDataset.open(config.dataset)
+    if config.run_id in (AUTO, NONE):
+        return export_annotation(config, dataset)
+    if config.run_id.startswith(SCHEME):
+        model, found = fetch_registered(store, config.run_id)
+        return _find_applied(config, dataset, found, model.uri)
+    if step_of(store, config.run_id) == SEARCH_STEP:
+        found = fetch_searched(store, config.run_id)
+        return _find_applied(config, dataset, found, found.run_id)
+    return _find_evaluated(config, dataset, get_evaluation(store, config.run_id), store)
+
+
+def _find_folders(config: ExportConfig, store: Store) -> dict[Path, str]:
+    """The outputs of segment that a config names, with the run of each; empty if it names none."""
+    runs = [] if config.run_id in (AUTO, NONE) else list(split_names(config.run_id))
+    if config.input != NONE:
+        if runs:
+            raise BenchError(
+                f"export writes one thing, received input={config.input} and run_id="
+                f"{config.run_id}: leave one of both out"
+            )
+        return dict.fromkeys(map(Path, split_names(config.input)), "")
+    if config.run_id.startswith(SCHEME):
+        return {}
+    if len(runs) == 1 and step_of(store, runs[0]) != _SEGMENT_STEP:
+        return {}
+    found = {}
+    for run_id in runs:
+        run = get_finished(store, run_id, (_SEGMENT_STEP,), "have segmented images")
+        folder = Path(run.data.tags.get(OUTPUT_TAG, "") or run.data.params["cfg.output"])
+        if not folder.is_dir():
+            raise BenchError(
+                f"the output of run {run_id} must be where it was written, received nothing at "
+                f"{folder.absolute()}: give its folder as -P input=FOLDER in place of run_id"
+            )
+        found[folder] = run_id
+    return found
+
+
+def _find_applied(
+    config: ExportConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
+) -> ExportSubject:
+    """What the recipe of a search, or a registered one, makes of a dataset's split."""
+    recipe = found.recipe
+    _check_structure(config, f"{model} segments", recipe.structure)
+    compute = choose_compute(config.device, AUTO)
+    predictor = RecipePredictor.open(recipe, found.weights, compute)
+    size_nm = dataset.pixel_size_nm
+    warnings = [
+        *found.warnings,
+        *find_scale_warnings(predictor.infos, [size_nm] if size_nm else [], rescale=recipe.rescale),
+    ]
+
+    def read(name: str, _: str) -> np.ndarray:
+        log.info("%s: %s is segmented", name, recipe.structure)
+        with scratch_folder() as folder:
+            maps = predictor.predict(
+                dataset.read_raw(name), size_nm, Path(folder) / "tiles", lambda more: None
+            )
+        return recipe.segment(maps, size_nm).labels
+
+    return subject_of_split(
+        dataset,
+        DEFAULT_SPLIT if config.split == AUTO else config.split,
+        (recipe.structure,),
+        read=read,
+        numbering=of_each_section,
+        inputs={"model": model},
+        settings={"device": compute.device.type, "precision": compute.precision},
+        run_id=model,
+        method=combination_name(recipe.metric),
+        warnings=tuple(warnings),
+    )
+
+
+def _check_structure(config: ExportConfig, what: str, structure: str) -> None:
+    if config.structure != AUTO and find_structure(config.structure).name != structure:
+        raise BenchError(
+            f"{what} {structure}, received structure={config.structure}: leave structure out, or "
+            "give a run of that structure"
+        )
+
+
+def _find_evaluated(
+    config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
+) -> ExportSubject:
+    if found.dataset != dataset.content_hash:
+        raise BenchError(
+            f"run {found.id} evaluated a dataset of content {found.dataset[:12]}, received "
+            f"{dataset.root} of content {dataset.content_hash[:12]}: give the dataset of the run"
+        )
+    if config.split not in (AUTO, found.split):
+        raise BenchError(
+            f"run {found.id} predicted {found.split}, received split={config.split}: leave split "
+            "out, or evaluate that split"
+        )
+    _check_structure(config, f"run {found.id} segmented", found.structure)
+    recipe = read_evaluated(found, store)
+    predictions = fetch_artifact(store, found.id, "predictions.h5")
+
+    def read(name: str, _: str) -> np.ndarray:
+        prediction = read_mean(predictions, name, recipe.augmentations)
+        return recipe.segment(prediction, dataset.pixel_size_nm).labels
+
+    return subject_of_split(
+        dataset,
+        found.split,
+        (found.structure,),
+        read=read,
+        numbering=of_each_section,
+        inputs={"evaluation": found.id},
+        run_id=found.id,
+        method=found.method,
+    )
