@@ -159,7 +159,7 @@ def _write_sections(
     entries: list[dict[str, Any]] = []
     counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
     split_of_image: dict[str, SourceSection] = {}
-    watch = PixelWatch()
+    watch = PixelWatch(tree)
     total = len(tree.sections) + len(tree.unlabelled)
 
     def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
@@ -193,7 +193,7 @@ def _write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return _build_manifest(tree, entries, counts, watch.warn(tree.structures))
+    return _build_manifest(tree, entries, counts, watch.warn())
 
 
 def _hash_and_write(

@@ -15,8 +15,10 @@ from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judg
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
 from bench.ingest.inspection.meaning import judge_meaning
 from bench.ingest.inspection.measures import SectionMeasures, list_fits
+from bench.ingest.inspection.neighbours import NeighbourWatch
 from bench.ingest.inspection.orientation import judge_orientation
 from bench.ingest.inspection.reading import Show, inspect_section
+from bench.ingest.inspection.sizes import judge_sizes
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
 
@@ -100,11 +102,13 @@ def inspect_tree(
     sections: list[SectionMeasures] = []
     shifts: list[Shift | None] = []
     series = Series()
+    watch = NeighbourWatch(tree)
     sources = (*tree.sections, *tree.unlabelled)
     for done, source in enumerate(sources, start=1):
         measures, raw = inspect_section(source, show)
         sections.append(measures)
         shifts.append(series.follow((source.split, source.region), raw))
+        watch.add(source.name, raw)
         if progress is not None:
             progress(done, len(sources))
     findings = [
@@ -127,6 +131,9 @@ def inspect_tree(
     correlations = [None if shift is None else shift.correlation for shift in shifts]
     findings += judge_contrast(sections, correlations, inverted)
     findings += judge_orientation(list_fits(tree.structures, sections))
+    findings += judge_sizes(tree.structures, sections, tree.pixel_size_nm)
+    known = {finding.split for finding in findings if finding.kind in ("neighbours", "leak")}
+    findings += [finding for finding in watch.judge() if finding.split not in known]
     return Report(
         pixel_size_nm=tree.pixel_size_nm,
         sections=tuple(sections),

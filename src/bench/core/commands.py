@@ -1,0 +1,106 @@
+"""Commands that are printed to be pasted, in the form in which the user runs the steps."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+_PROJECT = Path(__file__).resolve().parents[3]
+_ENTRY_POINTS = "entrypoints"
+# The command of the container, which nothing else has.
+_IN_IMAGE = "synapse-bench"
+# How mlflow names the environments that it makes; any other is the user's own.
+_MADE_BY_MLFLOW = "mlflow-"
+
+
+def write_command(step: str, settings: Mapping[str, object]) -> str:
+    """Writes the command of a step as the user runs steps.
+
+    That is ``mlflow run`` where mlflow started this process, ``synapse-bench`` in the container,
+    else ``python entrypoints/STEP.py``.
+
+    Args:
+        step: The entry point.
+        settings: What it is given; paths as they were typed.
+    """
+    given = {name: _write_value(value) for name, value in settings.items()}
+    if "MLFLOW_RUN_ID" not in os.environ:
+        options = [word for name, value in given.items() for word in (f"--{name}", value)]
+        return shlex.join([*_python(), str(_entry_points() / f"{step}.py"), *options])
+    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    return shlex.join([*_mlflow_run(step), *parameters])
+
+
+def shown_path(path: Path) -> str:
+    """A path as it is short: relative to the user's folder where it lies in it, else absolute."""
+    whole = path.absolute()
+    folder = _users_folder()
+    return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
+
+
+def _write_value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _python() -> list[str]:
+    """The interpreter as it was typed."""
+    typed = sys.orig_argv[0] if sys.orig_argv else "python"
+    return [typed if shutil.which(typed) else sys.executable]
+
+
+def _entry_points() -> Path:
+    """The folder of the entry points as it was typed."""
+    typed = Path(sys.argv[0]).parent
+    if typed.name == _ENTRY_POINTS:
+        return typed
+    return Path(os.path.relpath(_PROJECT / _ENTRY_POINTS))
+
+
+def _mlflow_run(step: str) -> list[str]:
+    """Everything of an ``mlflow run`` but the parameters."""
+    experiment = _experiment()
+    if shutil.which(_IN_IMAGE):
+        if _started_by_mlflow() is None:
+            return ["mlflow", "run", "docker", *experiment, "-e", step]
+        return [_IN_IMAGE, step, *experiment]
+    same = _users_folder() == _PROJECT
+    made = any(part.startswith(_MADE_BY_MLFLOW) for part in Path(sys.prefix).parts)
+    return [
+        *("mlflow", "run", "." if same else str(_PROJECT)),
+        *(() if made else ("--env-manager", "local")),
+        *experiment,
+        *("-e", step),
+    ]
+
+
+def _experiment() -> list[str]:
+    """The experiment, where the next command would go to another."""
+    number = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    if number == "0" or "MLFLOW_EXPERIMENT_NAME" in os.environ:
+        return []
+    return ["--experiment-id", number]
+
+
+def _users_folder() -> Path:
+    """The folder in which the user typed the command: ``mlflow run`` has its steps run elsewhere."""
+    if "MLFLOW_RUN_ID" in os.environ and (mlflow := _started_by_mlflow()):
+        try:
+            return Path(mlflow.cwd()).resolve()
+        except (psutil.Error, OSError):
+            pass
+    return Path.cwd()
+
+
+def _started_by_mlflow() -> psutil.Process | None:
+    """The ``mlflow run`` that started this process, or the shell between; None without one."""
+    try:
+        for process in psutil.Process().parents()[:2]:
+            if "mlflow" in " ".join(process.cmdline()[:2]):
+                return process
+    except psutil.Error:
+        pass
+    return None
