@@ -6,6 +6,7 @@ Imported first by every entry point, it stays light: `--help` answers at once.
 import contextlib
 import dataclasses
 import errno
+import importlib.util
 import os
 import sys
 import types
@@ -31,10 +32,15 @@ def fail_of_package(error: ModuleNotFoundError) -> NoReturn:
     )
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the process with status 2 and one line; the run that mlflow made learns the reason."""
+def fail(message: str, then: str = "") -> NoReturn:
+    """Ends the process with status 2 and one line; the run that mlflow made learns the reason.
+
+    Args:
+        message: What is wrong.
+        then: What to type next, on a line of its own.
+    """
     line = " ".join(message.split())
-    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.write(f"error: {line}\n{then}")
     if "MLFLOW_RUN_ID" in os.environ:
         with contextlib.suppress(ModuleNotFoundError):
             from bench.tracking.opening import report_failure
@@ -46,7 +52,8 @@ def fail(message: str) -> NoReturn:
 try:
     import click
 
-    from bench.config.settings import StepConfig
+    from bench.config.settings import StepConfig, typed_settings
+    from bench.core.commands import write_command, write_help
     from bench.core.process import named_plugins, set_up_process
     from bench.errors import BenchError
     from bench.words import AUTO
@@ -83,12 +90,20 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         config_type: The dataclass of the step's settings.
         step: Called with the config. Its docstring is the help text; heavy imports are inside it.
     """
+    name = Path(sys.argv[0]).stem
+    then = f"all settings: {write_help(name)}\n"
 
     def callback(**values: Any) -> None:
-        step(config_type(**values))
+        nonlocal then
+        config = config_type(**values)
+        then = f"once that is mended:\n  {write_command(name, typed_settings(config))}\n"
+        load_step(name)
+        from bench.core.progress import fill_silence
+
+        with fill_silence(name):
+            step(config)
 
     set_up_process()
-    name = Path(sys.argv[0]).stem
     try:
         if named_plugins():
             from bench.models.plugins import load_plugins
@@ -103,9 +118,9 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         )
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        fail(error.format_message())
+        fail(error.format_message(), then)
     except BenchError as error:
-        fail(str(error))
+        fail(str(error), then)
     except ModuleNotFoundError as error:
         fail_of_package(error)
     except OSError as error:
@@ -117,6 +132,15 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     except Exception as error:
         fail_of_store(error)
         raise
+
+
+def load_step(name: str) -> None:
+    """Imports what a step needs, and says so: on a busy machine that takes half a minute."""
+    if importlib.util.find_spec(f"bench.steps.{name}"):
+        from bench.core.progress import say_while
+
+        with say_while(f"{name}: loading its packages"):
+            importlib.import_module(f"bench.steps.{name}")
 
 
 def fail_of_store(error: Exception) -> None:

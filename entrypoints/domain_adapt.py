@@ -8,8 +8,9 @@ from bench.config.training import DomainAdaptConfig
 def main(config: DomainAdaptConfig) -> None:
     """Adapt a model to unlabelled images by a mean teacher; resumes if it was interrupted."""
     from bench.steps.domain_adapt import domain_adapt
+    from bench.steps.ending import end_training
 
-    domain_adapt(config)
+    end_training(config.dataset, domain_adapt(config))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from bench.config.scoring import EvaluateConfig
 
 def main(config: EvaluateConfig) -> None:
     """Score a trained model on a split, with predictions and pictures."""
+    from bench.steps.ending import end_evaluation
     from bench.steps.evaluate import evaluate
 
-    evaluate(config)
+    end_evaluation(config, evaluate(config))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from bench.config.training import MicrosamConfig
 
 def main(config: MicrosamConfig) -> None:
     """Segment a structure with Segment Anything, as it is or trained; resumes if interrupted."""
+    from bench.steps.ending import end_training
     from bench.steps.microsam import microsam
 
-    microsam(config)
+    end_training(config.dataset, microsam(config))
 
 
 if __name__ == "__main__":

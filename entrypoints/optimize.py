@@ -7,9 +7,10 @@ from bench.config.scoring import OptimizeConfig
 
 def main(config: OptimizeConfig) -> None:
     """Search the best combination of evaluated models on the validation split."""
+    from bench.steps.ending import end_search
     from bench.steps.optimize import optimize
 
-    optimize(config)
+    end_search(config, optimize(config))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from bench.config.running import SegmentConfig
 
 def main(config: SegmentConfig) -> None:
     """Apply a trained model to new images: instances, probabilities, tables and pictures."""
+    from bench.steps.ending import end_segmentation
     from bench.steps.segment import segment
 
     segment(config)
+    end_segmentation(config)
 
 
 if __name__ == "__main__":

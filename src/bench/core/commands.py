@@ -28,11 +28,18 @@ def write_command(step: str, settings: Mapping[str, object]) -> str:
         settings: What it is given; paths as they were typed.
     """
     given = {name: _write_value(value) for name, value in settings.items()}
-    if "MLFLOW_RUN_ID" not in os.environ:
+    if not _is_of_mlflow():
         options = [word for name, value in given.items() for word in (f"--{name}", value)]
         return shlex.join([*_python(), str(_entry_points() / f"{step}.py"), *options])
     parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
     return shlex.join([*_mlflow_run(step), *parameters])
+
+
+def write_help(step: str) -> str:
+    """Writes the command that lists the settings of a step."""
+    if shutil.which(_IN_IMAGE):
+        return f"{_IN_IMAGE} {step} --help"
+    return shlex.join([*_python(), str(_entry_points() / f"{step}.py"), "--help"])
 
 
 def shown_path(path: Path) -> str:
@@ -40,6 +47,11 @@ def shown_path(path: Path) -> str:
     whole = path.absolute()
     folder = _users_folder()
     return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
+
+
+def _is_of_mlflow() -> bool:
+    """Whether ``mlflow run`` made a run for this process."""
+    return "MLFLOW_RUN_ID" in os.environ
 
 
 def _write_value(value: object) -> str:
@@ -55,9 +67,9 @@ def _python() -> list[str]:
 def _entry_points() -> Path:
     """The folder of the entry points as it was typed."""
     typed = Path(sys.argv[0]).parent
-    if typed.name == _ENTRY_POINTS:
+    if typed.name == _ENTRY_POINTS and not _is_of_mlflow():
         return typed
-    return Path(os.path.relpath(_PROJECT / _ENTRY_POINTS))
+    return Path(os.path.relpath(_PROJECT / _ENTRY_POINTS, _users_folder()))
 
 
 def _mlflow_run(step: str) -> list[str]:
@@ -86,8 +98,8 @@ def _experiment() -> list[str]:
 
 
 def _users_folder() -> Path:
-    """The folder in which the user typed the command: ``mlflow run`` has its steps run elsewhere."""
-    if "MLFLOW_RUN_ID" in os.environ and (mlflow := _started_by_mlflow()):
+    """The folder in which the user typed the command: steps of ``mlflow run`` run elsewhere."""
+    if _is_of_mlflow() and (mlflow := _started_by_mlflow()):
         try:
             return Path(mlflow.cwd()).resolve()
         except (psutil.Error, OSError):

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from bench.core.files import locked
 from bench.core.hashing import json_sha256
 from bench.core.process import set_up_process
+from bench.core.progress import say_while
 from bench.errors import BenchError
 from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
 from bench.tracking.ownership.heartbeat import SignWatch
@@ -237,7 +238,9 @@ def prepare_database(database: Path) -> None:
         if not database.exists():
             fresh = database.with_name(f".{database.name}.new")
             fresh.unlink(missing_ok=True)
-            MlflowClient(tracking_uri=f"{SQLITE}{fresh}").search_experiments(max_results=1)
+            with say_while(f"making the tracking store {database}"):
+                client = MlflowClient(tracking_uri=f"{SQLITE}{fresh}")
+                client.search_experiments(max_results=1)
             fresh.rename(database)
         if database == _DATABASE:
             relocate_artifacts(_DATABASE, _HOME)

@@ -35,8 +35,8 @@ def judge_sizes(
         size_nm = size_px * pixel_size_nm
         if not usual.low_nm <= size_nm <= usual.high_nm:
             fact = (
-                f"{usual.measure} {_write_length(size_nm)} nm ({size_px:.3g} px of {pixel_size_nm:g} nm), "
-                f"plausible are {usual.low_nm:g} to {usual.high_nm:g} nm"
+                f"{usual.measure} {_write_length(size_nm)} nm ({size_px:.3g} px of "
+                f"{pixel_size_nm:g} nm), plausible are {usual.low_nm:g} to {usual.high_nm:g} nm"
             )
             remedy = "check pixel_size_nm and its unit, and that the masks are of this structure"
             findings.append(Finding("size", fact, remedy, structure=structure))
