@@ -13,6 +13,7 @@ _PROJECT = Path(__file__).resolve().parents[3]
 _ENTRY_POINTS = "entrypoints"
 # The command of the container, which nothing else has.
 _IN_IMAGE = "synapse-bench"
+_STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 # How mlflow names the environments that it makes; any other is the user's own.
 _MADE_BY_MLFLOW = "mlflow-"
 
@@ -95,6 +96,17 @@ def _experiment() -> list[str]:
     if number == "0" or "MLFLOW_EXPERIMENT_NAME" in os.environ:
         return []
     return ["--experiment-id", number]
+
+
+def strayed_store() -> Path | None:
+    """The database that ``mlflow run`` made in another folder, as nobody told it a store."""
+    folder, mlflow = _users_folder(), _started_by_mlflow()
+    if not _is_of_mlflow() or mlflow is None or folder == _PROJECT:
+        return None
+    try:
+        return None if _STORE_VARIABLE in mlflow.environ() else folder / "mlflow.db"
+    except (psutil.Error, OSError):
+        return None
 
 
 def _users_folder() -> Path:
