@@ -219,8 +219,8 @@ def read_manifest(root: Path) -> dict[str, Any]:
     remedy = f"run prepare with -P output={root}, or correct dataset"
     if root.is_dir() and not path.is_file():
         raise BenchError(
-            f"{root} must be a prepared dataset, received a folder without manifest.json: give it "
-            f"to prepare (-P 'input={root}' -P output=NEW_FOLDER), and NEW_FOLDER as dataset"
+            f"{root} must be a prepared dataset, received a folder without manifest.json: run "
+            f"prepare with -P 'input={root}' -P output=NEW_FOLDER, then give NEW_FOLDER as dataset"
         )
     if not path.is_file():
         state = "no such folder" + ("" if root.is_absolute() else f" as {root.absolute()}")

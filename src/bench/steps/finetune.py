@@ -1,6 +1,7 @@
 """Train a network on the annotated sections of one structure."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from bench.steps.training.data import (
     log_checkpoints,
     loop_settings,
     measure_network,
+    warn_of_patches,
     warn_of_scales,
     with_defaults,
 )
@@ -45,6 +47,8 @@ from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.words import AUTO, OurNetworks
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     task = _resolve_task(config, store)
+    log.info("%s %s starts from %s", task.method.name, task.structure.name, task.source.name)
     with_source = {"source": task.source.sha256}
     run = open_run(store, _identify(task, with_source), parent=parent)
     if run.reused:
@@ -85,6 +90,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=task.config.rescale)
+        warn_of_patches(run, task.data, task.config.patch_px or 0)
         if task.config.loss != task.method.loss:
             run.add_warning(
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "

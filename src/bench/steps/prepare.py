@@ -152,7 +152,7 @@ def _find_far_source(dataset: PreparedDataset) -> list[str]:
     return [
         f"{DEFAULT_SOURCE}, the default source of trainings, was trained at "
         f"{model.pixel_size_nm:g} nm, so that sections of {size_nm:g} nm are {changed} times: "
-        "check pixel_size_nm, or give a source that is nearer"
+        "check pixel_size_nm, or train with rescale=false, which feeds sections as they are"
     ]
 
 

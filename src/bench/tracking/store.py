@@ -140,7 +140,8 @@ def _refuse_strayed(uri: str) -> None:
         raise BenchError(
             f"runs go to the store of the project, received the command in {strayed.parent}, where "
             f"mlflow made a store of its own: type cd {_PROJECT} first, or set "
-            f"MLFLOW_TRACKING_URI={SQLITE}{_DATABASE} (and remove {strayed}, unless it was there before)"
+            f"MLFLOW_TRACKING_URI={SQLITE}{_DATABASE} (and remove {strayed}, unless it was there "
+            "before)"
         )
 
 
