@@ -6,7 +6,7 @@ Imported first by every entry point, it stays light: `--help` answers at once.
 import contextlib
 import dataclasses
 import errno
-import importlib.util
+import importlib
 import os
 import sys
 import types
@@ -53,7 +53,6 @@ try:
     import click
 
     from bench.config.settings import StepConfig, typed_settings
-    from bench.core.commands import write_command, write_help
     from bench.core.process import named_plugins, set_up_process
     from bench.errors import BenchError
     from bench.words import AUTO
@@ -83,25 +82,20 @@ PARAM_TYPES: dict[Any, click.ParamType] = {
 }
 
 
-def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None:
+def run_step(config_type: type[StepConfig], step: Callable[[Any], Any]) -> None:
     """Runs an entry point: the process's arguments become a config, which goes to the step.
 
     Args:
         config_type: The dataclass of the step's settings.
         step: Called with the config. Its docstring is the help text; heavy imports are inside it.
+            It returns the id of its run where its command ends with more than it says itself.
     """
     name = Path(sys.argv[0]).stem
-    then = f"all settings: {write_help(name)}\n"
+    typed: list[StepConfig] = []
 
     def callback(**values: Any) -> None:
-        nonlocal then
-        config = config_type(**values)
-        then = f"once that is mended:\n  {write_command(name, typed_settings(config))}\n"
-        load_step(name)
-        from bench.core.progress import fill_silence
-
-        with fill_silence(name):
-            step(config)
+        typed.append(config_type(**values))
+        do_step(name, step, typed[0])
 
     set_up_process()
     try:
@@ -118,9 +112,9 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         )
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        fail(error.format_message(), then)
+        fail(error.format_message(), say_next(name, typed))
     except BenchError as error:
-        fail(str(error), then)
+        fail(str(error), say_next(name, typed))
     except ModuleNotFoundError as error:
         fail_of_package(error)
     except OSError as error:
@@ -134,13 +128,27 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         raise
 
 
-def load_step(name: str) -> None:
-    """Imports what a step needs, and says so: on a busy machine that takes half a minute."""
-    if importlib.util.find_spec(f"bench.steps.{name}"):
-        from bench.core.progress import say_while
+def do_step(name: str, step: Callable[[Any], Any], config: StepConfig) -> None:
+    """Does a step, which is not silent meanwhile: on a busy machine imports take half a minute."""
+    from bench.core.progress import fill_silence, say_while
 
-        with say_while(f"{name}: loading its packages"):
-            importlib.import_module(f"bench.steps.{name}")
+    with say_while(f"{name}: loading its packages"):
+        importlib.import_module(f"bench.steps.{name}")
+    with fill_silence(name):
+        run_id = step(config)
+        if run_id:
+            from bench.steps.ending import end_command
+
+            end_command(name, config, run_id)
+
+
+def say_next(name: str, typed: list[StepConfig]) -> str:
+    """What to type after an error: the same again, or help where it was no command yet."""
+    from bench.core.commands import write_command, write_help
+
+    if not typed:
+        return f"all settings: {write_help(name)}\n"
+    return f"once that is mended:\n  {write_command(name, typed_settings(typed[0]))}\n"
 
 
 def fail_of_store(error: Exception) -> None:

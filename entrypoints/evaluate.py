@@ -5,12 +5,11 @@ from cli import run_step
 from bench.config.scoring import EvaluateConfig
 
 
-def main(config: EvaluateConfig) -> None:
+def main(config: EvaluateConfig) -> str:
     """Score a trained model on a split, with predictions and pictures."""
-    from bench.steps.ending import end_evaluation
     from bench.steps.evaluate import evaluate
 
-    end_evaluation(config, evaluate(config))
+    return evaluate(config)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from cli import run_step
 from bench.config.training import FinetuneConfig
 
 
-def main(config: FinetuneConfig) -> None:
+def main(config: FinetuneConfig) -> str:
     """Train a segmentation network on a structure; resumes if it was interrupted."""
-    from bench.steps.ending import end_training
     from bench.steps.finetune import finetune
 
-    end_training(config.dataset, finetune(config))
+    return finetune(config)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ STRUCTURES: dict[str, Structure] = {
 
 
 @dataclass(frozen=True)
-class TissueSize:
+class _TissueSize:
     """How large a structure is in tissue, as it is usually annotated.
 
     Attributes:
@@ -76,10 +76,10 @@ class TissueSize:
 # (EPFL6 50). Mitochondria are 0.2 to 1 um thick (Alberts et al.), in thin axons 0.1 (EPFL6 317,
 # VNC 236). A bilayer is 6 to 10 nm thick, annotated in sections, which cut it obliquely, 20 to 60
 # (EPFL6 49, VNC 42, ISBI 2012 29).
-TISSUE_SIZES: dict[str, TissueSize] = {
-    "vesicles": TissueSize("diameter", 15, 150),
-    "mitochondria": TissueSize("diameter", 80, 1500),
-    "membrane": TissueSize("thickness", 6, 150),
+TISSUE_SIZES: dict[str, _TissueSize] = {
+    "vesicles": _TissueSize("diameter", 15, 150),
+    "mitochondria": _TissueSize("diameter", 80, 1500),
+    "membrane": _TissueSize("thickness", 6, 150),
 }
 
 

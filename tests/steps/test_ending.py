@@ -8,14 +8,9 @@ import pytest
 
 from bench.config.running import SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
+from bench.config.training import FinetuneConfig
 from bench.metrics.table import HEADLINE
-from bench.steps.ending import (
-    describe_scores,
-    end_evaluation,
-    end_search,
-    end_segmentation,
-    end_training,
-)
+from bench.steps.ending import describe_scores, end_command
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def check_picture(line: str) -> Path:
 
 
 def test_a_training_shows_what_it_sees_at_last_and_how_to_score_it(said, pipeline):
-    end_training(str(pipeline.dataset), pipeline.trained)
+    end_command("finetune", FinetuneConfig(dataset=str(pipeline.dataset)), pipeline.trained)
     picture, following = said()
     assert "step" in check_picture(picture).name
     assert "40" in check_picture(picture).name
@@ -53,7 +48,7 @@ def test_a_training_shows_what_it_sees_at_last_and_how_to_score_it(said, pipelin
 
 def test_an_evaluation_says_its_scores_with_their_interval_and_of_what(said, pipeline):
     config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained)
-    end_evaluation(config, pipeline.on_val)
+    end_command("evaluate", config, pipeline.on_val)
     scores, picture, following = said()
     assert scores.startswith("mitochondria by scratch, val sections of prepared@")
     assert "2 sections, 95 % interval of their mean Dice 0." in scores
@@ -66,7 +61,7 @@ def test_an_evaluation_says_its_scores_with_their_interval_and_of_what(said, pip
 
 def test_after_the_test_split_comes_the_table(said, pipeline):
     config = EvaluateConfig(dataset=str(pipeline.dataset), split="test")
-    end_evaluation(config, pipeline.on_test)
+    end_command("evaluate", config, pipeline.on_test)
     assert options_of(said()[-1]) == ("compare", {"--dataset": str(pipeline.dataset)})
 
 
@@ -77,7 +72,7 @@ def test_one_section_has_no_interval():
 
 def test_a_search_ends_with_the_model_that_it_may_become(said, searched, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", searched.store.uri)
-    end_search(OptimizeConfig(structure="mito"), searched.single)
+    end_command("optimize", OptimizeConfig(structure="mito"), searched.single)
     picture, following = said()
     check_picture(picture)
     assert options_of(following) == (
@@ -90,5 +85,5 @@ def test_a_segmentation_ends_with_a_picture(said, tmp_path):
     folder = tmp_path / "out" / "overlays"
     folder.mkdir(parents=True)
     (folder / "s1.png").write_bytes(b"")
-    end_segmentation(SegmentConfig(output=str(tmp_path / "out")))
+    end_command("segment", SegmentConfig(output=str(tmp_path / "out")), "")
     check_picture(said()[0])

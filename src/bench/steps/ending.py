@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,25 @@ _IMAGES = "images"
 _STEP = re.compile(r"[+%]step[+%]([0-9]+)[+%]")
 
 
-def end_training(dataset: str, run_id: str) -> None:
-    """Says where a picture of what a new model sees is, and how it is scored.
+def end_command(step: str, config: Any, run_id: str) -> None:
+    """Says what the user of a step wants when it has ended; nothing where it said so itself.
 
     Args:
-        dataset: The prepared dataset, as it was typed.
-        run_id: The training.
+        step: The entry point.
+        config: Its settings as they were typed.
+        run_id: The run that it made, or found finished.
     """
+    if step in _ENDINGS:
+        _ENDINGS[step](config, run_id)
+
+
+def _end_training(config: Any, run_id: str) -> None:
     say_artifact(open_store(), run_id, _IMAGES)
-    settings = {"dataset": dataset, "run_id": run_id}
+    settings = {"dataset": config.dataset, "run_id": run_id}
     say_next("evaluate", settings, "score the model on the validation sections")
 
 
-def end_evaluation(config: EvaluateConfig, run_id: str) -> None:
-    """Says the scores of an evaluation, of what they are, and what comes next."""
+def _end_evaluation(config: EvaluateConfig, run_id: str) -> None:
     _say_scores(open_store(), run_id)
     sections = read_manifest(Path(config.dataset))["sections"]
     if config.split == "test":
@@ -50,18 +55,26 @@ def end_evaluation(config: EvaluateConfig, run_id: str) -> None:
         say_next("evaluate", settings, "score it on sections that chose nothing")
 
 
-def end_search(config: OptimizeConfig, run_id: str) -> None:
-    """Says where a picture of the best combination is, and how it becomes a model."""
+def _end_search(config: OptimizeConfig, run_id: str) -> None:
     say_artifact(open_store(), run_id, OVERLAYS)
     settings = {"structure": config.structure, "run_id": run_id}
     say_next("promote", settings, "register the best combination, to segment images with it")
 
 
-def end_segmentation(config: SegmentConfig) -> None:
-    """Says where a picture of segmented images is."""
+def _end_segmentation(config: SegmentConfig, run_id: str) -> None:
     pictures = sorted((Path(config.output) / OVERLAYS).glob("*.png"))
     if pictures:
         say_picture(pictures[len(pictures) // 2])
+
+
+_ENDINGS: dict[str, Callable[[Any, str], None]] = {
+    "finetune": _end_training,
+    "domain_adapt": _end_training,
+    "microsam": _end_training,
+    "evaluate": _end_evaluation,
+    "optimize": _end_search,
+    "segment": _end_segmentation,
+}
 
 
 def say_picture(picture: Path | str) -> None:

@@ -113,8 +113,9 @@ def inspect_tree(
             progress(done, len(sources))
     findings = [
         *_judge_tree(tree, sections),
-        *judge_looks([s.look for s in sections if s.look is not None], tree.splits_rule),
+        *_judge_likeness(tree, sections, watch),
         *_judge_shifts(sections, shifts),
+        *judge_sizes(tree.structures, sections, tree.pixel_size_nm),
     ]
     summaries = {
         structure: summarise_structure(_list_counts(structure, sections))
@@ -131,9 +132,6 @@ def inspect_tree(
     correlations = [None if shift is None else shift.correlation for shift in shifts]
     findings += judge_contrast(sections, correlations, inverted)
     findings += judge_orientation(list_fits(tree.structures, sections))
-    findings += judge_sizes(tree.structures, sections, tree.pixel_size_nm)
-    known = {finding.split for finding in findings if finding.kind in ("neighbours", "leak")}
-    findings += [finding for finding in watch.judge() if finding.split not in known]
     return Report(
         pixel_size_nm=tree.pixel_size_nm,
         sections=tuple(sections),
@@ -157,6 +155,16 @@ def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[F
             remedy = "leave it out if nobody annotated it, or a model learns that nothing is there"
             findings.append(section.finding("empty", fact, remedy))
     return findings
+
+
+def _judge_likeness(
+    tree: SourceTree, sections: Sequence[SectionMeasures], watch: NeighbourWatch
+) -> list[Finding]:
+    """Finds copies, and neighbours in two splits: by their looks, else by names and looks."""
+    looks = [section.look for section in sections if section.look is not None]
+    found = judge_looks(looks, tree.splits_rule)
+    known = {finding.split for finding in found if finding.kind == "neighbours"}
+    return [*found, *(finding for finding in watch.judge() if finding.split not in known)]
 
 
 def _judge_shifts(
