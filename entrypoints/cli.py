@@ -6,6 +6,7 @@ Imported first by every entry point, it stays light: `--help` answers at once.
 import contextlib
 import dataclasses
 import errno
+import importlib
 import os
 import sys
 import types
@@ -32,14 +33,14 @@ def fail_of_package(error: ModuleNotFoundError) -> NoReturn:
     )
 
 
-def fail(step: str, message: str, *, mistyped: bool = False) -> NoReturn:
-    """Ends the process with status 2 and one line.
+def fail(step: str, message: str, then: str = "", *, mistyped: bool = False) -> NoReturn:
+    """Ends the process with status 2 and one line, and what to type next below it.
 
     The run that mlflow made is named by the step and learns the reason; that of a command which
     was only typed wrongly is removed once mlflow has ended it.
     """
     line = " ".join(message.split())
-    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.write(f"error: {line}\n{then}")
     if "MLFLOW_RUN_ID" in os.environ:
         with contextlib.suppress(ModuleNotFoundError):
             from bench.tracking.opening import report_failure
@@ -51,7 +52,7 @@ def fail(step: str, message: str, *, mistyped: bool = False) -> NoReturn:
 try:
     import click
 
-    from bench.config.settings import StepConfig
+    from bench.config.settings import StepConfig, typed_settings
     from bench.core.process import named_plugins, set_up_process
     from bench.errors import BenchError
     from bench.words import AUTO
@@ -81,23 +82,25 @@ PARAM_TYPES: dict[Any, click.ParamType] = {
 }
 
 
-def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None:
+def run_step(config_type: type[StepConfig], step: Callable[[Any], Any]) -> None:
     """Runs an entry point: the process's arguments become a config, which goes to the step.
 
     Args:
         config_type: The dataclass of the step's settings.
         step: Called with the config. Its docstring is the help text; heavy imports are inside it.
+            It returns the id of its run where its command ends with more than it says itself.
     """
+    name = Path(sys.argv[0]).stem
+    typed: list[StepConfig] = []
 
     def callback(**values: Any) -> None:
         try:
-            config = config_type(**values)
+            typed.append(config_type(**values))
         except BenchError as error:
             raise click.UsageError(str(error)) from error
-        step(config)
+        do_step(name, step, typed[0])
 
     set_up_process()
-    name = Path(sys.argv[0]).stem
     try:
         if named_plugins():
             from bench.models.plugins import load_plugins
@@ -112,9 +115,9 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
         )
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        fail(name, error.format_message(), mistyped=True)
+        fail(name, error.format_message(), say_next(name, typed), mistyped=True)
     except BenchError as error:
-        fail(name, str(error))
+        fail(name, str(error), say_next(name, typed))
     except ModuleNotFoundError as error:
         fail_of_package(error)
     except OSError as error:
@@ -129,6 +132,29 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], None]) -> None
     except Exception as error:
         fail_of_store(name, error)
         raise
+
+
+def do_step(name: str, step: Callable[[Any], Any], config: StepConfig) -> None:
+    """Does a step, which is not silent meanwhile: on a busy machine imports take half a minute."""
+    from bench.core.progress import fill_silence, say_while
+
+    with say_while(f"{name}: loading its packages"):
+        importlib.import_module(f"bench.steps.{name}")
+    with fill_silence(name):
+        run_id = step(config)
+        if run_id:
+            from bench.steps.ending import end_command
+
+            end_command(name, config, run_id)
+
+
+def say_next(name: str, typed: list[StepConfig]) -> str:
+    """What to type after an error: the same again, or help where it was no command yet."""
+    from bench.core.commands import write_command, write_help
+
+    if not typed:
+        return f"all settings: {write_help(name)}\n"
+    return f"once that is mended:\n  {write_command(name, typed_settings(typed[0]))}\n"
 
 
 def fail_of_store(step: str, error: Exception) -> None:

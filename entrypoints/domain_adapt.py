@@ -5,11 +5,11 @@ from cli import run_step
 from bench.config.training import DomainAdaptConfig
 
 
-def main(config: DomainAdaptConfig) -> None:
+def main(config: DomainAdaptConfig) -> str:
     """Adapt a model to unlabelled images by a mean teacher; resumes if it was interrupted."""
     from bench.steps.domain_adapt import domain_adapt
 
-    domain_adapt(config)
+    return domain_adapt(config)
 
 
 if __name__ == "__main__":

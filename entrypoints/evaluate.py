@@ -5,11 +5,11 @@ from cli import run_step
 from bench.config.scoring import EvaluateConfig
 
 
-def main(config: EvaluateConfig) -> None:
+def main(config: EvaluateConfig) -> str:
     """Score a trained model on a split, with predictions and pictures."""
     from bench.steps.evaluate import evaluate
 
-    evaluate(config)
+    return evaluate(config)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from cli import run_step
 from bench.config.training import FinetuneConfig
 
 
-def main(config: FinetuneConfig) -> None:
+def main(config: FinetuneConfig) -> str:
     """Train a segmentation network on a structure; resumes if it was interrupted."""
     from bench.steps.finetune import finetune
 
-    finetune(config)
+    return finetune(config)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from cli import run_step
 from bench.config.training import MicrosamConfig
 
 
-def main(config: MicrosamConfig) -> None:
+def main(config: MicrosamConfig) -> str:
     """Segment a structure with Segment Anything, as it is or trained; resumes if interrupted."""
     from bench.steps.microsam import microsam
 
-    microsam(config)
+    return microsam(config)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from cli import run_step
 from bench.config.running import SegmentConfig
 
 
-def main(config: SegmentConfig) -> None:
+def main(config: SegmentConfig) -> str:
     """Apply a trained model to new images: instances, probabilities, tables and pictures."""
     from bench.steps.segment import segment
 
-    segment(config)
+    return segment(config)
 
 
 if __name__ == "__main__":

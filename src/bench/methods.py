@@ -13,8 +13,16 @@ SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
 NORMALISATIONS = ("section",)
 RANDOM = "random"
 _SOURCE = "source"
-# What a method starts from where the user does not say: the paper's choice for every structure.
+# What a method starts from where the user does not say: the paper's choice for every structure,
+# and the only published model of sections. All others are 3D, which are applied but not trained.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
+# What knows a structure, where a source is applied as it is.
+_SOURCES_AS_THEY_ARE = {
+    "mitochondria": "synapsenet:mitochondria",
+    "membrane": "synapsenet:compartments",
+    "ribbon": "synapsenet:ribbon",
+    "active_zone": "synapsenet:active_zone",
+}
 DEFAULT_SAM = "vit_b_em_organelles"
 _DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM: DEFAULT_SAM}
 
@@ -124,6 +132,17 @@ def find_method_of(step: str, name: str) -> Method:
             f"method={name}: run {method.step or 'evaluate'} with it"
         )
     return method
+
+
+def source_as_it_is(structure: str, protocol: str) -> str:
+    """The source that is applied without training where the user names none.
+
+    Args:
+        structure: Name of the structure.
+        protocol: ``paper`` applies the paper's choice to every structure.
+    """
+    paper = protocol == "paper"
+    return DEFAULT_SOURCE if paper else _SOURCES_AS_THEY_ARE.get(structure, DEFAULT_SOURCE)
 
 
 def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:

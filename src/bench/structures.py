@@ -56,6 +56,33 @@ STRUCTURES: dict[str, Structure] = {
 }
 
 
+@dataclass(frozen=True)
+class _TissueSize:
+    """How large a structure is in tissue, as it is usually annotated.
+
+    Attributes:
+        measure: ``diameter`` of a circle of the median area, or mean ``thickness`` of a sheet.
+        low_nm: A smaller one is not plausible.
+        high_nm: A larger one is not plausible.
+    """
+
+    measure: str
+    low_nm: float
+    high_nm: float
+
+
+# Far wider than what is known, so that only a wrong pixel size or structure falls outside.
+# Synaptic vesicles are 30 to 60 nm across (Harris and Sultan 1995), dense-core ones up to 120
+# (EPFL6 50). Mitochondria are 0.2 to 1 um thick (Alberts et al.), in thin axons 0.1 (EPFL6 317,
+# VNC 236). A bilayer is 6 to 10 nm thick, annotated in sections, which cut it obliquely, 20 to 60
+# (EPFL6 49, VNC 42, ISBI 2012 29).
+TISSUE_SIZES: dict[str, _TissueSize] = {
+    "vesicles": _TissueSize("diameter", 15, 150),
+    "mitochondria": _TissueSize("diameter", 80, 1500),
+    "membrane": _TissueSize("thickness", 6, 150),
+}
+
+
 def weight_of_frequency(fraction: float) -> float:
     """The weight of foreground that fills a share f of the pixels: sqrt((1 - f) / f), 1 to 20.
 

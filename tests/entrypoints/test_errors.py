@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 ONE_LINE_ERRORS = [
@@ -39,8 +41,14 @@ def test_an_input_that_cannot_be_worked_with_is_one_line(
     monkeypatch.chdir(tmp_path)
     status, written = run_entry_point(*command)
     assert status == 2
-    (line,) = written.splitlines()
+    line, then, *command_again = written.splitlines()
     assert line.startswith("error: ")
     assert message in line
+    if command_again:
+        assert then == "once that is mended:"
+        typed = {word for part in command[1:] for word in part.split("=", 1)}
+        assert typed <= set(shlex.split(command_again[0]))
+    else:
+        assert then.endswith(f"{command[0]}.py --help")
     assert store.client.search_runs([store.experiment_id]) == []
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

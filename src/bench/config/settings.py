@@ -101,6 +101,15 @@ def _check_setting(field: "dataclasses.Field[Any]", value: Any) -> None:
         raise BenchError(f"{field.name} must be at most {limits['maximum']}, received {value}")
 
 
+def typed_settings(config: StepConfig) -> dict[str, Any]:
+    """The settings of a config that differ from their defaults, by name."""
+    return {
+        field.name: value
+        for field in dataclasses.fields(config)
+        if (value := getattr(config, field.name)) != field.default
+    }
+
+
 def parse_settings(config_type: type[StepConfig], text: str) -> dict[str, Any]:
     """Reads ``iterations=1000,confidence=auto`` as settings of a step.
 

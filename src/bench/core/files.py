@@ -12,6 +12,11 @@ from typing import Any, BinaryIO
 from bench.errors import BenchError
 
 
+def describe_absence(path: Path) -> str:
+    """Says that nothing is at a path, and where that is if the path is relative."""
+    return "nothing there" if path.is_absolute() else f"nothing at {path.absolute()}"
+
+
 def check_output(folder: Path) -> None:
     """Raises BenchError where a folder cannot be made or written, before work is done for it."""
     paths = (folder.absolute(), *folder.absolute().parents)

@@ -217,8 +217,13 @@ def read_manifest(root: Path) -> dict[str, Any]:
     """Reads and checks the manifest of a prepared dataset."""
     path = root / MANIFEST
     remedy = f"run prepare with -P output={root}, or correct dataset"
+    if root.is_dir() and not path.is_file():
+        raise BenchError(
+            f"{root} must be a prepared dataset, received a folder without manifest.json: run "
+            f"prepare with -P 'input={root}' -P output=NEW_FOLDER, then give NEW_FOLDER as dataset"
+        )
     if not path.is_file():
-        state = "a folder without manifest.json" if root.is_dir() else "no such folder"
+        state = "no such folder" + ("" if root.is_absolute() else f" as {root.absolute()}")
         raise BenchError(f"{root} must be a prepared dataset, received {state}: {remedy}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

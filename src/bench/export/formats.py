@@ -39,6 +39,8 @@ FORMATS: dict[str, _Format] = {
         "in napari or Fiji open {folder}/raw and the folder of a structure as an image sequence",
     ),
     "ome_zarr": _Format(
-        write_ome_zarr, "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr"
+        write_ome_zarr,
+        "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr (the plugin is no part of "
+        "napari: pip install napari-ome-zarr)",
     ),
 }

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bench.core.files import describe_absence
 from bench.core.names import first_names
 from bench.dataset.prepared import NO_SPLIT, SPLITS
 from bench.errors import BenchError
@@ -68,7 +69,7 @@ def find_groups(root: Path, classes: ClassMap) -> dict[str, dict[str, Path]]:
         BenchError: If there are no folders, or others beside splits.
     """
     if not root.is_dir():
-        state = "a file" if root.exists() else "nothing there"
+        state = "a file" if root.exists() else describe_absence(root)
         raise BenchError(f"input {root} must be a folder {LAYOUT}, received {state}: correct input")
     folders = visible_folders(root)
     if is_segmented(root):

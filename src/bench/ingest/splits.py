@@ -226,7 +226,7 @@ def warn_of_neighbours(
     placed = sorted(
         (section.region, place, section.name, section.split)
         for section in sections
-        if (place := _find_place(section)) is not None
+        if (place := find_place(section)) is not None
     )
     close = [
         f"{first[2]} / {second[2]}"
@@ -244,7 +244,7 @@ def warn_of_neighbours(
     )
 
 
-def _find_place(section: SourceSection) -> int | None:
+def find_place(section: SourceSection) -> int | None:
     """The place of a section in its series: its number, else the last number in its name."""
     if section.number is not None:
         return section.number

@@ -162,7 +162,7 @@ def _write_sections(
     counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
     entries = copy_kept(tree.base, folder, counts) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
-    watch = PixelWatch()
+    watch = PixelWatch(tree)
     total = len(entries) + len(tree.sections) + len(tree.unlabelled)
 
     def finish(section: SourceSection, written: Future[tuple[dict[str, Any], str]]) -> None:
@@ -196,7 +196,7 @@ def _write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return _build_manifest(tree, entries, counts, watch.warn(tree.structures))
+    return _build_manifest(tree, entries, counts, watch.warn())
 
 
 def _hash_and_write(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.core.files import write_binary
+from bench.core.files import describe_absence, write_binary
 from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo, build_model, load_info, save_checkpoint
@@ -55,7 +55,9 @@ def _find_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     if not path.is_dir():
-        raise BenchError(f"a checkpoint must exist, there is no {path}: check the path")
+        raise BenchError(
+            f"a checkpoint must exist, received {path}, {describe_absence(path)}: check the path"
+        )
     below = sorted(str(file.parent) for file in path.glob("**/best.pt"))[:9]
     raise BenchError(
         f"the folder of a torch_em checkpoint must hold best.pt or latest.pt, {path} does not: "

@@ -1,6 +1,8 @@
 """Check annotated images: a report on the terminal, and pictures of what was found."""
 
-from collections import defaultdict
+import json
+import shutil
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from rich.text import Text
 from bench.core.files import write_json, write_whole
 from bench.core.progress import show_progress
 from bench.errors import BenchError
+from bench.ingest.images.formats import stem_of
 from bench.ingest.inspection.findings import ERROR, Finding, group_findings
 from bench.ingest.inspection.measures import SectionMeasures, SmallSection
 from bench.ingest.inspection.report import Report, StructureCounts, inspect_tree
@@ -166,6 +169,30 @@ def fail_on_errors(report: Report) -> None:
         f"annotated images must be free of errors, received {_count(report.errors, 'error')} and "
         f"{_count(report.warnings, 'warning')}: correct what is listed, or leave those sections out"
     )
+
+
+def name_of_data(tree: SourceTree) -> str:
+    """What a tree is called, after its folder or file: the name of the folder of its pictures."""
+    given = tree.given.resolve()
+    return (given.name if given.is_dir() else stem_of(given)) or "input"
+
+
+def choose_picture(report: Report) -> str:
+    """The section to look at first: the one with the most findings; empty if none was drawn."""
+    counts = Counter(finding.section for finding in report.findings)
+    drawn = [section.name for section in report.sections if section.raw is not None]
+    return max(drawn, key=lambda name: counts[name], default="")
+
+
+def publish_pictures(folder: Path, target: Path) -> Path:
+    """Copies the files of a check to a folder, in the place of those of the check before."""
+    before = target / _FINDINGS_FILE
+    if before.is_file():
+        for section in json.loads(before.read_text(encoding="utf-8"))["sections"]:
+            (target / f"{section['name']}.png").unlink(missing_ok=True)
+    for file in sorted(folder.iterdir()):
+        write_whole(target / file.name, partial(shutil.copyfile, file))
+    return target
 
 
 class _Album:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from bench.config.scoring import EvaluateConfig
-from bench.core.progress import show_progress
+from bench.core.progress import say_while, show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
@@ -88,18 +88,20 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
         predictions = Path(folder) / "predictions.h5"
         _predict_split(task, run, predictions)
-        result = _score_split(task, predictions)
+        with say_while("scoring"):
+            result = _score_split(task, predictions)
         # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
         _report_removal(task, run, result)
         describe_data(run, task.dataset, task.structure.name, config.split, task.subject.cell)
-        log_pictures(
-            run,
-            task.dataset,
-            task.structure.name,
-            result,
-            lambda name: _segment_stored(task, predictions, name)[1],
-        )
+        with say_while("drawing pictures"):
+            log_pictures(
+                run,
+                task.dataset,
+                task.structure.name,
+                result,
+                lambda name: _segment_stored(task, predictions, name)[1],
+            )
         run.log_file(predictions)
         log_recipe(run, task.recipe, result, config.split, Path(folder))
     return run.id

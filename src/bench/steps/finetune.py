@@ -1,6 +1,7 @@
 """Train a network on the annotated sections of one structure."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from bench.steps.training.data import (
     loop_settings,
     measure_network,
     note_grey_values,
+    warn_of_patches,
     warn_of_scales,
     with_defaults,
 )
@@ -46,6 +48,8 @@ from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.words import AUTO, OurNetworks
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     """
     store = store or open_store()
     task = resolve_finetune(config, store)
+    log.info("%s %s starts from %s", task.method.name, task.structure.name, task.source.name)
     run = open_run(store, identify_finetune(task), parent=parent)
     if run.reused:
         return run.id
@@ -85,6 +90,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=task.config.rescale)
+        warn_of_patches(run, task.data, task.config.patch_px or 0)
         if task.config.loss != task.method.loss:
             run.add_warning(
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "

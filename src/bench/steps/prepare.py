@@ -9,13 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config.data import PhantomConfig, PrepareConfig
+from bench.config.settings import typed_settings
+from bench.core.commands import shown_path
+from bench.core.files import check_output
 from bench.core.names import first_names
-from bench.core.progress import show_progress
+from bench.core.progress import say_while, show_progress
 from bench.dataset.checks import instance_areas
 from bench.dataset.prepared import MANIFEST, PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.adding.adding import add_to_dataset
 from bench.ingest.inputs import read_input
+from bench.ingest.inspection.report import Report
 from bench.ingest.sources import SourceTree, source_hashes
 from bench.ingest.writing import write_prepared
 from bench.methods import DEFAULT_SOURCE
@@ -23,7 +27,14 @@ from bench.models.scales import is_far
 from bench.models.synapsenet import SYNAPSENET
 from bench.phantom.write import write_phantom
 from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
-from bench.steps.check import check, fail_on_errors
+from bench.steps.check import (
+    check,
+    choose_picture,
+    fail_on_errors,
+    name_of_data,
+    publish_pictures,
+)
+from bench.steps.ending import say_artifact, say_next, say_picture
 from bench.steps.training.data import log_used_dataset
 from bench.tracking.additions import ADDITIONS_TAG, pack_additions
 from bench.tracking.opening import open_run
@@ -35,6 +46,8 @@ from bench.words import NONE
 log = logging.getLogger(__name__)
 
 _PHANTOM = "phantom"
+# Where the pictures of a check lie, in a folder named after its input.
+_CHECKED = Path("results/check")
 # Sections of each split on the contact sheet.
 _SHOWN_PER_SPLIT = 3
 
@@ -49,7 +62,8 @@ def prepare(config: PrepareConfig) -> str:
     """
     store = open_store()
     if config.input == _PHANTOM:
-        folder = write_phantom(PhantomConfig())
+        with show_progress("phantom") as advance:
+            folder = write_phantom(PhantomConfig(), progress=lambda n, of: advance(n, of, ""))
         config = dataclasses.replace(config, input=str(folder))
     base = _open_base(config)
     tree = read_input(config)
@@ -72,12 +86,13 @@ def prepare(config: PrepareConfig) -> str:
     inputs = source_hashes(tree) | ({"add_to": base.content_hash} if base else {})
     identity = Identity("prepare", config.identity(), inputs, dataset=dataset.content_hash)
     run = open_run(store, identity)
-    if run.reused:
-        return run.id
-    with run:
-        run.log_settings(vars(config), config)
-        _log_prepared(run, dataset)
-        run.keep_warnings(far)
+    if not run.reused:
+        with run, say_while("drawing the sections"):
+            run.log_settings(vars(config), config)
+            _log_prepared(run, dataset)
+            run.keep_warnings(far)
+    say_artifact(store, run.id, "")
+    say_next("benchmark", {"dataset": config.output}, "compare methods on it")
     return run.id
 
 
@@ -116,6 +131,7 @@ def _describe_added(dataset: PreparedDataset) -> None:
 
 def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
     """Reports on a tree in a run; raises BenchError if what was found must be corrected first."""
+    check_output(_CHECKED)
     console = Console()
     if tree.found:
         console.print("Found in the annotation:", style="bold")
@@ -128,9 +144,22 @@ def _check_input(config: PrepareConfig, tree: SourceTree, store: Store) -> str:
         for file in sorted(Path(folder).iterdir()):
             run.log_file(file, "check")
         run.log_metrics({"check/errors": report.errors, "check/warnings": report.warnings})
-        console.print(f"Pictures and findings: artifacts of run {run.id}, folder check")
+        pictures = publish_pictures(Path(folder), _CHECKED / name_of_data(tree))
+        console.print(f"Pictures and findings: {shown_path(pictures)}", soft_wrap=True)
+        if shown := choose_picture(report):
+            say_picture(pictures / f"{shown}.png")
+        _say_after_check(config, report)
         fail_on_errors(report)
     return run.id
+
+
+def _say_after_check(config: PrepareConfig, report: Report) -> None:
+    """Says what to type next: the same again once errors are corrected, else without the check."""
+    if report.errors:
+        say_next("prepare", typed_settings(config), "check again once what is listed is corrected")
+        return
+    settings = {name: v for name, v in typed_settings(config).items() if name != "check"}
+    say_next("prepare", settings, "write the dataset")
 
 
 def _describe(dataset: PreparedDataset) -> None:
@@ -165,7 +194,7 @@ def _find_far_source(dataset: PreparedDataset) -> list[str]:
     return [
         f"{DEFAULT_SOURCE}, the default source of trainings, was trained at "
         f"{model.pixel_size_nm:g} nm, so that sections of {size_nm:g} nm are {changed} times: "
-        "check pixel_size_nm, or give a source that is nearer"
+        "check pixel_size_nm, or train with rescale=false, which feeds sections as they are"
     ]
 
 

@@ -270,6 +270,12 @@ def fetch_artifact(store: Store, run_id: str, path: str) -> Path:
     return local if local.exists() else _copy_file(store, run_id, path)
 
 
+def local_artifact(store: Store, run_id: str, path: str) -> Path | None:
+    """Where a run's artifact is, if it is kept on this machine; nothing is copied."""
+    local = _local_path(str(store.client.get_run(run_id).info.artifact_uri), path)
+    return local if local.exists() else None
+
+
 def find_artifact(store: Store, run_id: str, name: str) -> Path | None:
     """As fetch_artifact, of a file that runs of earlier versions lack: None where it is not."""
     names = {item.path for item in store.client.list_artifacts(run_id)}

@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from bench.core.commands import strayed_store
 from bench.core.files import locked
 from bench.core.hashing import json_sha256
 from bench.core.process import set_up_process
+from bench.core.progress import say_while
 from bench.errors import BenchError
 from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
 from bench.tracking.ownership.heartbeat import SignWatch
@@ -106,6 +108,7 @@ def open_store(*, patient: bool = False) -> Store:
             the store, run or experiment that the environment names cannot be used.
     """
     uri = tracking_uri()
+    _refuse_strayed(uri)
     patience_s = _read_patience()
     if is_server(uri):
         wait_for_server(uri, patience_s if patient else 0)
@@ -128,6 +131,18 @@ def open_store(*, patient: bool = False) -> Store:
             f"{named or f'no variable, so {uri} is opened'} ({error}): correct or unset these "
             "variables, or name another store in MLFLOW_TRACKING_URI"
         ) from error
+
+
+def _refuse_strayed(uri: str) -> None:
+    """Raises BenchError where runs would go to a second store, which `make ui` does not show."""
+    strayed = strayed_store()
+    if strayed is not None and uri == f"{SQLITE}{strayed}":
+        raise BenchError(
+            f"runs go to the store of the project, received the command in {strayed.parent}, where "
+            f"mlflow made a store of its own: type cd {_PROJECT} first, or set "
+            f"MLFLOW_TRACKING_URI={SQLITE}{_DATABASE} (and remove {strayed}, unless it was there "
+            "before)"
+        )
 
 
 def _file_of(uri: str) -> Path | None:
@@ -237,7 +252,9 @@ def prepare_database(database: Path) -> None:
         if not database.exists():
             fresh = database.with_name(f".{database.name}.new")
             fresh.unlink(missing_ok=True)
-            MlflowClient(tracking_uri=f"{SQLITE}{fresh}").search_experiments(max_results=1)
+            with say_while(f"making the tracking store {database}"):
+                client = MlflowClient(tracking_uri=f"{SQLITE}{fresh}")
+                client.search_experiments(max_results=1)
             fresh.rename(database)
         if database == _DATABASE:
             relocate_artifacts(_DATABASE, _HOME)

@@ -47,6 +47,7 @@ def make_source() -> Callable[..., SourceTree]:
         rule: str = "folders",
         warnings: tuple[str, ...] = (),
         unlabelled: tuple[SourceSection, ...] = (),
+        section_nm: float | None = 500.0,
     ) -> SourceTree:
         return SourceTree(
             given=Path(),
@@ -57,6 +58,7 @@ def make_source() -> Callable[..., SourceTree]:
             splits_rule=rule,
             warnings=warnings,
             unlabelled=unlabelled,
+            section_nm=section_nm,
         )
 
     return make

@@ -79,8 +79,10 @@ def test_real_sections_are_not_inverted(real_tree, read_tree, tmp_path):
     assert not [w for w in warnings if "inverted" in w]
 
 
-def test_sections_of_a_series_are_correlated_where_masks_say_nothing(make_section, tissue):
-    watch = PixelWatch()
+def test_sections_of_a_series_are_correlated_where_masks_say_nothing(
+    make_section, make_source, tissue
+):
+    watch = PixelWatch(make_source())
     watch.add(make_section("train", "s0", None), tissue(0), {})
     assert watch.correlations == [None]
     watch.add(make_section("train", "s1", None), 255 - tissue(0), {})

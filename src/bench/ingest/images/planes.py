@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.core.files import describe_absence
 from bench.core.hashing import json_sha256, path_sha256
 from bench.core.memory import check_memory
 from bench.core.names import natural_key
@@ -102,7 +103,7 @@ def _find_files(path: Path) -> list[Path]:
         raise BenchError(
             f"input {path} must be readable, received {error.strerror!r}: give yourself permission"
         ) from error
-    state = "a file of another kind" if path.exists() else "nothing there"
+    state = "a file of another kind" if path.exists() else describe_absence(path)
     raise BenchError(
         f"input must be an image (PNG, TIFF, JPEG, MRC, HDF5, Zarr) or a folder of images, "
         f"received {path}, {state}: correct the path, or convert the file"
@@ -226,7 +227,7 @@ def _find_unlabelled(where: str) -> list[Path]:
         elif path.is_dir():
             found += _list_folder(path)
         else:
-            state = "a file of another kind" if path.exists() else "nothing there"
+            state = "a file of another kind" if path.exists() else describe_absence(path)
             raise BenchError(
                 f"unlabelled must name folders or files of images, received {path}, "
                 f"{state}: correct the path, or use unlabelled=auto"

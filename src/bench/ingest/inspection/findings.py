@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "mask-elsewhere": (_WARNING, "mask does not fit its image"),
     "mostly-foreground": (_WARNING, "mask covers most of the image"),
     "no-test": (_WARNING, "nothing is annotated in the test split"),
+    "size": (_WARNING, "size is far from that in tissue"),
     "neighbours": (_WARNING, "neighbouring sections in two splits"),
     "copy": (_WARNING, "the same image twice"),
     "misaligned": (_WARNING, "section is shifted"),

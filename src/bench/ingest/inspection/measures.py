@@ -144,6 +144,7 @@ class _Instances:
     y: np.ndarray
     x: np.ndarray
     at_edge: np.ndarray  # whether they touch the edge of the image, which may cut them
+    runs: np.ndarray  # runs of pixels along rows
 
     def marks(self, chosen: np.ndarray) -> tuple[tuple[float, float, float], ...]:
         """Centre y, x and radius in px of a circle with the area of each instance chosen."""
@@ -173,9 +174,9 @@ def inspect_instances(labels: np.ndarray, file: str) -> _Instances:
                 f"mask {file} must hold at most {MOST_INSTANCES} instances, received more: is it "
                 "a raw image, or a threshold of noise?"
             )
-    ids, areas, y, x, at_edge = _merge_sums(np.concatenate(parts, axis=1))
+    ids, areas, y, x, at_edge, runs = _merge_sums(np.concatenate(parts, axis=1))
     return _Instances(
-        ids.astype(np.int64), areas.astype(np.int64), y / areas, x / areas, at_edge > 0
+        ids.astype(np.int64), areas.astype(np.int64), y / areas, x / areas, at_edge > 0, runs
     )
 
 
@@ -183,7 +184,7 @@ def _sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
     """Sums over the instances in a band of rows, by runs of one id along a row.
 
     Returns:
-        Id, pixels, sum of rows, sum of columns and runs at the image's edge (5, instances).
+        Id, pixels, sum of rows, sum of columns, runs at the image's edge and runs (6, instances).
     """
     width = band.shape[1]
     starts_run = np.ones(band.shape, bool)
@@ -197,7 +198,8 @@ def _sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
     rows += top
     at_edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns + lengths == width)
     middles = columns + (lengths - 1) / 2
-    return _merge_sums(np.stack([ids, lengths, rows * lengths, middles * lengths, at_edge]))
+    sums = [ids, lengths, rows * lengths, middles * lengths, at_edge, np.ones_like(lengths)]
+    return _merge_sums(np.stack(sums))
 
 
 def _merge_sums(sums: np.ndarray) -> np.ndarray:

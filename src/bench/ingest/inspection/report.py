@@ -15,8 +15,10 @@ from bench.ingest.inspection.likeness import Series, Shift, describe_shift, judg
 from bench.ingest.inspection.masks import balancing_weight, judge_masks
 from bench.ingest.inspection.meaning import judge_meaning
 from bench.ingest.inspection.measures import SectionMeasures, list_fits
+from bench.ingest.inspection.neighbours import NeighbourWatch
 from bench.ingest.inspection.orientation import judge_orientation
 from bench.ingest.inspection.reading import Show, inspect_section
+from bench.ingest.inspection.sizes import judge_sizes
 from bench.ingest.sources import SourceTree
 from bench.ingest.splits import check_splits
 
@@ -100,17 +102,20 @@ def inspect_tree(
     sections: list[SectionMeasures] = []
     shifts: list[Shift | None] = []
     series = Series()
+    watch = NeighbourWatch(tree)
     sources = (*tree.sections, *tree.unlabelled)
     for done, source in enumerate(sources, start=1):
         measures, raw = inspect_section(source, show)
         sections.append(measures)
         shifts.append(series.follow((source.split, source.region), raw))
+        watch.add(source.name, raw)
         if progress is not None:
             progress(done, len(sources))
     findings = [
         *_judge_tree(tree, sections),
-        *judge_looks([s.look for s in sections if s.look is not None], tree.splits_rule),
+        *_judge_likeness(tree, sections, watch),
         *_judge_shifts(sections, shifts),
+        *judge_sizes(tree.structures, sections, tree.pixel_size_nm),
     ]
     summaries = {
         structure: summarise_structure(_list_counts(structure, sections))
@@ -150,6 +155,16 @@ def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[F
             remedy = "leave it out if nobody annotated it, or a model learns that nothing is there"
             findings.append(section.finding("empty", fact, remedy))
     return findings
+
+
+def _judge_likeness(
+    tree: SourceTree, sections: Sequence[SectionMeasures], watch: NeighbourWatch
+) -> list[Finding]:
+    """Finds copies, and neighbours in two splits: by their looks, else by names and looks."""
+    looks = [section.look for section in sections if section.look is not None]
+    found = judge_looks(looks, tree.splits_rule)
+    known = {finding.split for finding in found if finding.kind == "neighbours"}
+    return [*found, *(finding for finding in watch.judge() if finding.split not in known)]
 
 
 def _judge_shifts(

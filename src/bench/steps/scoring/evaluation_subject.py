@@ -1,5 +1,6 @@
 """What an evaluation is about: the model of a run, or a source as it is."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,15 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.hashing import file_sha256
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import find_method
+from bench.methods import find_method, source_as_it_is
 from bench.recipe.recipe import RecipeMember
 from bench.steps.training.source import fetch_checkpoint, resolve_source, source_of
 from bench.structures import find_structure
 from bench.tracking.queries import Cell, FoundRun, find_trained, get_trained
 from bench.tracking.store import Store
 from bench.words import AUTO
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Sto
         )
     structure = find_structure(config.structure, dataset.structures).name
     given = source_of(structure, config.source, dataset.structures)
+    if given == AUTO:
+        given = source_as_it_is(structure, config.protocol)
+        log.info("source of %s: %s, as none is given", structure, given)
     source = resolve_source(store, given, trust=config.trust_checkpoint)
     if source.path is None:
         raise BenchError(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bench.core.progress import say_while, show_progress
 from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
@@ -68,10 +69,13 @@ def choose_inference(
     channel = foreground_channel(info, validation.data.structure)
     maps: dict[Geometry, list[np.ndarray]] = {}
     scores = []
-    for tile, halo in geometries:
-        found = _predict(network, replace(info, tile_px=tile, halo_px=halo), validation)
-        scores.append(_score_foreground([channels[channel] for channels in found], validation))
-        maps[tile, halo] = found if separation else []
+    with show_progress("trying tiles on validation") as advance:
+        for done, (tile, halo) in enumerate(geometries, start=1):
+            tried = replace(info, tile_px=tile, halo_px=halo)
+            found = _predict(network, tried, validation)
+            scores.append(_score_foreground([channels[channel] for channels in found], validation))
+            maps[tile, halo] = found if separation else []
+            advance(done, len(geometries), f"{tile} px")
     tile, halo = pick_geometry(geometries, scores)
     info = replace(info, tile_px=tile, halo_px=halo)
     if separation:
@@ -132,12 +136,13 @@ def _choose_separation(
         (labels, channels[foreground], channels[boundary])
         for (_, labels), channels in zip(validation.sections.values(), maps, strict=True)
     )
-    chosen, scores = choose_watershed(
-        predicted,
-        threshold_level=threshold_level(_HALF),
-        opening_radius_px=settings.opening_radius_px,
-        min_area_px=settings.min_area_px,
-    )
+    with say_while("choosing the separation of touching instances on validation"):
+        chosen, scores = choose_watershed(
+            predicted,
+            threshold_level=threshold_level(_HALF),
+            opening_radius_px=settings.opening_radius_px,
+            min_area_px=settings.min_area_px,
+        )
     validation.run.log_text(pd.DataFrame(scores).to_csv(index=False), "watershed.csv")
     log.info("separation of touching instances: %s", chosen.origin)
     return chosen

@@ -21,6 +21,7 @@ from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
 from bench.models.grey_values import GREY, GreyValues
 from bench.models.scales import find_scale_warnings
+from bench.structures import TISSUE_SIZES
 from bench.tracking.queries import SOURCE_TAG
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 _Config = TypeVar("_Config", bound=StepConfig)
 # Training sections whose grey values are measured: all of a data set were recorded alike.
 _MEASURED_SECTIONS = 8
+# A patch should show this many instances side by side.
+_INSTANCES_IN_A_PATCH = 2
 # Settings that are a method's own where the user leaves them open.
 _OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation")
 
@@ -207,6 +210,29 @@ def warn_of_scales(
     known = (size for size in sizes if size)
     for warning in find_scale_warnings(filter(None, infos), known, rescale=rescale):
         run.add_warning(warning)
+
+
+def warn_of_patches(run: Run, data: TrainingData, patch_px: int) -> None:
+    """Says in a run where sections are enlarged so far that a patch shows hardly an instance.
+
+    Args:
+        run: The run.
+        data: The training sections, and the scale at which they are fed.
+        patch_px: Edge of a patch in px.
+    """
+    size_nm, fed_nm = data.dataset.pixel_size_nm, data.fed_nm
+    area_px = data.dataset.manifest["structures"][data.structure].get("median_area_px")
+    usual = TISSUE_SIZES.get(data.structure)
+    is_sheet = usual is not None and usual.measure != "diameter"
+    if not (size_nm and fed_nm and area_px) or fed_nm >= size_nm or is_sheet:
+        return
+    across_nm, shown_nm = 2 * math.sqrt(area_px / math.pi) * size_nm, patch_px * fed_nm
+    if shown_nm < _INSTANCES_IN_A_PATCH * across_nm:
+        run.add_warning(
+            f"a patch of {patch_px} px at {fed_nm:.3g} nm, as the source was trained, shows "
+            f"{shown_nm:.0f} nm, and {data.structure} are {across_nm:.0f} nm across (median): give "
+            f"rescale=false, by which it shows {patch_px * size_nm:.0f} nm, or a larger patch_px"
+        )
 
 
 def measure_network(run: Run, network: torch.nn.Module, compute: Compute) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pooch
 import torch
 
+from bench.core.files import describe_absence
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
@@ -91,7 +92,9 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
         return _convert_published(name.removeprefix(_SYNAPSENET_PREFIX), trust=trust)
     path = Path(name)
     if not path.exists():
-        raise BenchError(f"source must be {_FORMS}, received {name!r}: check the path")
+        raise BenchError(
+            f"source must be {_FORMS}, received {name!r}, {describe_absence(path)}: check it"
+        )
     if path.suffix == ".safetensors":
         return path
     return convert_foreign(path, folder=_converted_folder(), trust=trust)

@@ -1,0 +1,160 @@
+"""What a command ends with: the scores, one picture, and the next command, ready to paste."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.config.running import SegmentConfig
+from bench.config.scoring import EvaluateConfig, OptimizeConfig
+from bench.config.settings import typed_settings
+from bench.core.commands import shown_path, write_command
+from bench.dataset.prepared import read_manifest
+from bench.metrics.table import HEADLINE, METRICS
+from bench.report.tables import bootstrap_interval
+from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
+from bench.steps.serving.files import OVERLAYS
+from bench.tracking.queries import fetch_artifact, get_run, local_artifact, read_run
+from bench.tracking.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+_SHOWN = (HEADLINE, "iou", "instance_f1")
+# Where mlflow keeps the images of its sliders, and how their names hold the step.
+_IMAGES = "images"
+_STEP = re.compile(r"[+%]step[+%]([0-9]+)[+%]")
+
+
+def end_command(step: str, config: Any, run_id: str) -> None:
+    """Says what the user of a step wants when it has ended; nothing where it said so itself.
+
+    Args:
+        step: The entry point.
+        config: Its settings as they were typed.
+        run_id: The run that it made, or found finished.
+    """
+    if step in _ENDINGS:
+        _ENDINGS[step](config, run_id)
+
+
+def _end_training(config: Any, run_id: str) -> None:
+    say_artifact(open_store(), run_id, _IMAGES)
+    settings = {"dataset": config.dataset, "run_id": run_id}
+    say_next("evaluate", settings, "score the model on the validation sections")
+
+
+def _end_evaluation(config: EvaluateConfig, run_id: str) -> None:
+    _say_scores(open_store(), run_id)
+    sections = read_manifest(Path(config.dataset))["sections"]
+    if config.split == "test":
+        say_next("compare", {"dataset": config.dataset}, "put it beside other methods")
+    elif any(entry["split"] == "test" for entry in sections):
+        settings = {**typed_settings(config), "dataset": config.dataset, "split": "test"}
+        say_next("evaluate", settings, "score it on sections that chose nothing")
+
+
+def _end_search(config: OptimizeConfig, run_id: str) -> None:
+    say_artifact(open_store(), run_id, OVERLAYS)
+    settings = {"structure": config.structure, "run_id": run_id}
+    say_next("promote", settings, "register the best combination, to segment images with it")
+
+
+def _end_segmentation(config: SegmentConfig, run_id: str) -> None:
+    pictures = sorted((Path(config.output) / OVERLAYS).glob("*.png"))
+    if pictures:
+        say_picture(pictures[len(pictures) // 2])
+
+
+_ENDINGS: dict[str, Callable[[Any, str], None]] = {
+    "finetune": _end_training,
+    "domain_adapt": _end_training,
+    "microsam": _end_training,
+    "evaluate": _end_evaluation,
+    "optimize": _end_search,
+    "segment": _end_segmentation,
+}
+
+
+def say_picture(picture: Path | str) -> None:
+    """Says where a picture of the result is."""
+    log.info("picture: %s", shown_path(picture) if isinstance(picture, Path) else picture)
+
+
+def say_next(step: str, settings: Mapping[str, object], purpose: str) -> None:
+    """Says the next command.
+
+    Args:
+        step: Its entry point.
+        settings: What it is given.
+        purpose: What it is for, in a few words.
+    """
+    log.info("next, to %s:\n  %s", purpose, write_command(step, settings))
+
+
+def say_artifact(store: Store, run_id: str, folder: str) -> None:
+    """Says where a picture is that a run keeps; nothing where it has none.
+
+    Args:
+        store: The tracking store.
+        run_id: The run.
+        folder: Folder of its artifacts; empty are those in no folder. Of several pictures, one
+            of the last step of a training is named.
+    """
+    kept = [item.path for item in store.client.list_artifacts(run_id, folder or None)]
+    pictures = sorted((path for path in kept if path.endswith(".png")), key=_step_of)
+    if pictures:
+        _say_kept(store, run_id, pictures[-1])
+
+
+def _step_of(path: str) -> int:
+    """The training step in the name that mlflow gives an image."""
+    found = _STEP.search(path)
+    return int(found[1]) if found else 0
+
+
+def _say_kept(store: Store, run_id: str, path: str) -> None:
+    here = local_artifact(store, run_id, path)
+    say_picture(here or f"artifact {path} of run {run_id}, in the MLflow UI")
+
+
+def _say_scores(store: Store, run_id: str) -> None:
+    run = get_run(store, run_id)
+    found, scores = read_run(run), dict[str, Any]()
+    if found.scores:
+        scores = unpack_scores(found.scores)
+    else:
+        scores = json.loads(fetch_artifact(store, run_id, SCORES_FILE).read_text(encoding="utf-8"))
+    log.info(
+        "%s by %s, %s sections of %s: %s",
+        found.cell.structure,
+        found.cell.method,
+        run.data.tags["bench.split"],
+        found.dataset_label,
+        describe_scores(scores["pooled"], scores["sections"]),
+    )
+    ranked = sorted(scores["sections"], key=lambda name: scores["sections"][name].get(HEADLINE, 0))
+    _say_kept(store, run_id, overlay_file(ranked[len(ranked) // 2]))
+
+
+def describe_scores(
+    pooled: Mapping[str, float], sections: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Says the scores of a split in a line, with the interval of the first.
+
+    Args:
+        pooled: Metric -> value, over all pixels and instances of the split.
+        sections: The same of each section.
+    """
+    row = METRICS[HEADLINE]
+    values = [scores[HEADLINE] for scores in sections.values() if HEADLINE in scores]
+    interval = bootstrap_interval(values, limits=(row.low, row.high))
+    shown = {name: METRICS[name] for name in _SHOWN if name in pooled}
+    parts = [f"{metric.label} {metric.write(pooled[name])}" for name, metric in shown.items()]
+    if interval is None:
+        sure = f"one section, which cannot say how sure {row.label} is"
+    else:
+        low, high = map(row.write, interval)
+        sure = f"{len(values)} sections, 95 % interval of their mean {row.label} {low} to {high}"
+    return f"{', '.join(parts)} ({sure})"

@@ -1,0 +1,76 @@
+"""Sources that nobody named, and patches that show too little."""
+
+import pytest
+
+from bench.config.scoring import EvaluateConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.errors import BenchError
+from bench.methods import DEFAULT_SOURCE, source_as_it_is
+from bench.models.synapsenet import SYNAPSENET
+from bench.steps.scoring import evaluation_subject
+from bench.steps.scoring.evaluation_subject import find_subject
+from bench.steps.training.data import TrainingData, warn_of_patches
+
+
+@pytest.mark.parametrize(
+    ("structure", "protocol", "source"),
+    [
+        ("mitochondria", "data", "synapsenet:mitochondria"),
+        ("membrane", "data", "synapsenet:compartments"),
+        ("vesicles", "data", DEFAULT_SOURCE),
+        ("dendrite", "data", DEFAULT_SOURCE),
+        ("mitochondria", "paper", DEFAULT_SOURCE),
+        ("membrane", "paper", DEFAULT_SOURCE),
+    ],
+)
+def test_a_source_that_is_applied_suits_the_structure(structure, protocol, source):
+    assert source_as_it_is(structure, protocol) == source
+    assert source.partition(":")[2] in SYNAPSENET
+
+
+@pytest.mark.parametrize(
+    ("given", "protocol", "asked"),
+    [
+        ("auto", "data", "synapsenet:mitochondria"),
+        ("auto", "paper", DEFAULT_SOURCE),
+        ("vesicles=x.pt", "data", "synapsenet:mitochondria"),
+        ("x.pt", "data", "x.pt"),
+    ],
+)
+def test_an_evaluation_takes_it_where_none_is_named(pipeline, monkeypatch, given, protocol, asked):
+    def resolve(store, name, **others):
+        raise BenchError(name)
+
+    monkeypatch.setattr(evaluation_subject, "resolve_source", resolve)
+    config = EvaluateConfig(method="unadapted", structure="mito", source=given, protocol=protocol)
+    with pytest.raises(BenchError, match=f"^{asked}$"):
+        find_subject(config, PreparedDataset.open(pipeline.dataset), pipeline.store)
+
+
+@pytest.fixture
+def warnings_at(pipeline):
+    """What is said of patches of the tiny dataset, 5 nm, whose mitochondria are 110 nm across."""
+
+    class Said(list):
+        add_warning = list.append
+
+    def warn(fed_nm, patch_px, structure="mitochondria"):
+        said = Said()
+        dataset = PreparedDataset.open(pipeline.dataset)
+        data = TrainingData.choose(dataset, structure, labelled=None, seed=0, fed_nm=fed_nm)
+        warn_of_patches(said, data, patch_px)
+        return said
+
+    return warn
+
+
+def test_a_patch_that_shows_hardly_an_instance_is_said(warnings_at):
+    (warning,) = warnings_at(1.35, 64)
+    assert "a patch of 64 px at 1.35 nm, as the source was trained, shows 86 nm" in warning
+    assert "mitochondria are 110 nm across (median): give rescale=false" in warning
+    assert "shows 320 nm" in warning
+
+
+@pytest.mark.parametrize(("fed_nm", "patch_px"), [(1.35, 256), (5.0, 16), (None, 16)])
+def test_other_patches_are_not(warnings_at, fed_nm, patch_px):
+    assert warnings_at(fed_nm, patch_px) == []
