@@ -14,7 +14,7 @@ import tifffile
 
 from bench.config.data import ExportConfig, PrepareConfig
 from bench.config.running import SegmentConfig
-from bench.config.scoring import CompareConfig
+from bench.config.scoring import CompareConfig, PromoteConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.adding.adding import add_to_dataset
@@ -23,7 +23,9 @@ from bench.ingest.writing import write_prepared
 from bench.steps.compare import compare
 from bench.steps.export import export
 from bench.steps.prepare import prepare
+from bench.steps.promote import promote
 from bench.steps.segment import segment
+from bench.tracking.store import open_store
 
 NEW = ("s8", "s9")
 
@@ -129,6 +131,14 @@ def test_the_folder_of_segment_is_prepared_as_it_is(segmented, mitochondria, kin
         np.testing.assert_array_equal(section[1] > 0, labels > 0)
 
 
+def test_the_folder_of_segment_may_be_a_dataset_of_its_own(segmented, tmp_path):
+    given = {"input": str(segmented.folders["mrc"]), "splits": "train=0;val=1"}
+    dataset = write_prepared(read_input(PrepareConfig(**given)), tmp_path / "own")
+    assert (dataset.structures, dataset.pixel_size_nm) == (("mitochondria",), 5.0)
+    assert dataset.sections("val") == ("val-s9",)
+    assert "additions" not in dataset.manifest
+
+
 @pytest.mark.parametrize("kind", ["tif", "mrc", "ome_zarr"])
 @pytest.mark.parametrize("format", ["trakem2", "imod", "rois", "tiff", "ome_zarr"])
 def test_a_segmentation_comes_back_through_every_program(
@@ -180,10 +190,23 @@ def test_what_was_corrected_in_the_folder_is_exported(pipeline, segmented, tmp_p
     assert tifffile.imread(tmp_path / "b/mitochondria/s8.tif")[0, 0]
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_a_search_is_exported_as_it_segments(searched, use_store, single, tmp_path, tiny_tree):
-    use_store(searched.store)
-    model = searched.single if single else searched.ensemble
+@pytest.fixture
+def use_copy(searched, monkeypatch, tmp_path):
+    """The store of the searches with a registry of this test's own."""
+    database = shutil.copy(searched.store.uri.removeprefix("sqlite:///"), tmp_path / "copy.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", searched.store.experiment_id)
+    return searched
+
+
+@pytest.mark.parametrize("which", ["ensemble", "single", "champion"])
+def test_a_search_is_exported_as_it_segments(use_copy, which, tmp_path, tiny_tree):
+    searched = use_copy
+    model = searched.ensemble if which == "ensemble" else searched.single
+    if which == "champion":
+        promote(PromoteConfig(structure="mito", run_id=model, replace=True))
+        (registered,) = open_store().client.search_registered_models()
+        model = f"models:/{registered.name}@champion"
     dataset = PreparedDataset.open(searched.dataset)
     export(
         ExportConfig(

@@ -64,14 +64,19 @@ class Gain:
             low, high = self.interval
             unsure = f"95 % interval {metric.write_change(low)} to {metric.write_change(high)}"
             unsure += ", which may be chance" if low <= 0 <= high else ""
-        what = [f"{self.added} sections were added" if self.added else ""]
-        what += [f"{self.annotated_anew} were annotated anew" if self.annotated_anew else ""]
+        what = [_count(self.added, "added"), _count(self.annotated_anew, "annotated anew")]
         plural = "s" if self.sections != 1 else ""
         return (
             f"{title_of(self.structure)}, {variant_label(self.method)}: {metric.label} {change} "
             f"({unsure}) on the same {self.sections} {self.split} section{plural} since "
             f"{' and '.join(filter(None, what))}"
         )
+
+
+def _count(sections: int, done: str) -> str:
+    """What was done to some sections; empty for none."""
+    were = "section was" if sections == 1 else "sections were"
+    return f"{sections} {were} {done}" if sections else ""
 
 
 def measure_gains(

@@ -68,6 +68,7 @@ def prepare(config: PrepareConfig) -> str:
     base = _open_base(config)
     tree = read_input(config)
     if base:
+        log.info("%s: its %d sections are read and compared", base.root, len(base.entries))
         tree = add_to_dataset(tree, base)
     if config.check:
         return _check_input(config, tree, store)
@@ -120,10 +121,11 @@ def _describe_added(dataset: PreparedDataset) -> None:
         return
     for key, what in (("sections", "added"), ("annotated_anew", "annotated anew")):
         if names := steps[-1][key]:
-            log.info("%d sections %s: %s", len(names), what, first_names(names))
+            plural = "s" if len(names) > 1 else ""
+            log.info("%d section%s %s: %s", len(names), plural, what, first_names(names))
     log.info(
-        "the validation and test sections are those of the dataset of content %s: benchmark or "
-        "finetune with -P dataset=%s, and compare says what the new sections brought",
+        "all others are those of the dataset of content %s, unchanged: benchmark or finetune with "
+        "-P dataset=%s, and compare says what this brought",
         steps[-1]["to"][:12],
         dataset.root,
     )
