@@ -38,6 +38,7 @@ MODELS := data/demo_models
 SMALL_SAM := iterations=40;lr=1e-3;schedule=cosine;freeze=image_encoder+prompt_encoder+mask_decoder;patch_px=64;tile_px=64;halo_px=0;batch_size=4;sub_iterations=1;objects_per_batch=1;center_distance_threshold=0.8;boundary_distance_threshold=0.8
 each_structure = vesicles=$(MODELS)/vesicles$(1).pt,mitochondria=$(MODELS)/mitochondria$(1).pt,membrane=$(MODELS)/membrane$(1).pt
 demo: setup
+	@echo "The demo runs every step once on synthetic data: about 8 minutes on two cores."
 	$(DEMO) -e prepare -P output=data/demo
 	$(DEMO) -e phantom -P domain=cryo -P seed=1 -P output=data/demo_cryo_images
 	$(DEMO) -e prepare -P input=data/demo_cryo_images -P output=data/demo_cryo
@@ -51,8 +52,8 @@ demo: setup
 	$(DEMO) -e promote -P structure=mito -P replace=true
 	rm -rf results/demo_montage
 	$(DEMO) -e segment -P run_id=models:/synapse-bench-mitochondria-demo@champion -P input=data/phantom/montages/region2_section027.tif -P output=results/demo_montage
-	@echo "The table and the chart are in results/demo, a montage segmented by the best combination in"
-	@echo "results/demo_montage; 'make ui' shows the runs (experiment demo)."
+	@echo "Open results/demo/benchmark.html in a browser: it begins with the verdict of each structure."
+	@echo "A montage segmented by the best combination is in results/demo_montage; 'make ui' shows the runs."
 
 # A file is one process's: what its tests share is made once. WORKERS=0 is all in one process.
 WORKERS ?= 2
