@@ -10,6 +10,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.adding.adding import add_to_dataset
 from bench.ingest.inputs import read_input
+from bench.ingest.inspection.report import inspect_tree
 from bench.ingest.writing import write_prepared
 
 
@@ -180,6 +181,17 @@ def test_warnings_of_counts_are_counted_anew(make_tree, read_tree, add, tmp_path
     anew = [line for line in new.manifest["warnings"] if "instances are larger" in line]
     assert len(counted) == len(anew) == 1
     assert counted != anew
+
+
+def test_the_check_is_of_what_is_new(dataset, make_tree, read_tree):
+    """No word on splits that it lacks, nor on what the dataset said before."""
+    manifest = dataset.manifest | {"warnings": ["said before"]}
+    new = make_tree("new", splits={"": 2}, seed=100)
+    tree = read_tree(new, add_to=str(dataset.root), pixel_size_nm=5.0)
+    report = inspect_tree(add_to_dataset(tree, PreparedDataset(dataset.root, manifest)))
+    assert {section.name for section in report.sections} == {"train-s0_2", "train-s1_2"}
+    found = {finding.fact for finding in report.findings}
+    assert not any("splits train and val" in text or "said before" in text for text in found)
 
 
 def test_a_damaged_dataset_takes_nothing(dataset, make_tree, add):

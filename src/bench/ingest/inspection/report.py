@@ -143,9 +143,12 @@ def inspect_tree(
 def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:
     """Collects what its reader noticed, what is wrong with splits, and with sections alone."""
     findings = [finding for section in sections for finding in section.findings]
-    noticed = dict.fromkeys(tree.warnings)
+    known = tree.base.dataset.manifest["warnings"] if tree.base else ()
+    noticed = dict.fromkeys(warning for warning in tree.warnings if warning not in known)
     try:
-        noticed |= dict.fromkeys(check_splits(list(tree.sections), tree.structures))
+        # What is added to a dataset need not have every split.
+        if tree.base is None:
+            noticed |= dict.fromkeys(check_splits(list(tree.sections), tree.structures))
     except BenchError as error:
         findings.append(Finding("splits", str(error)))
     findings += [Finding("noticed", text) for text in noticed]
