@@ -35,7 +35,7 @@ def test_a_raw_folder_as_dataset_is_not_offered_as_output(tiny_tree):
     with pytest.raises(BenchError) as error:
         PreparedDataset.open(tiny_tree)
     assert f"output={tiny_tree}" not in str(error.value)
-    assert f"run prepare with -P 'input={tiny_tree}' -P output=NEW_FOLDER" in str(error.value)
+    assert f"run prepare with -P input={tiny_tree} -P output=NEW_FOLDER" in str(error.value)
 
 
 class Started:

@@ -85,5 +85,8 @@ def test_a_segmentation_ends_with_a_picture(said, tmp_path):
     folder = tmp_path / "out" / "overlays"
     folder.mkdir(parents=True)
     (folder / "s1.png").write_bytes(b"")
-    end_command("segment", SegmentConfig(output=str(tmp_path / "out")), "")
-    check_picture(said()[0])
+    end_command("segment", SegmentConfig(output=str(tmp_path / "out")), "run7")
+    picture, following = said()
+    check_picture(picture)
+    expected = {"--run_id": "run7", "--output": str(tmp_path / "out_to_correct")}
+    assert options_of(following) == ("export", expected)

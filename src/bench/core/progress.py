@@ -118,8 +118,9 @@ def fill_silence(what: str) -> Iterator[None]:
     heard, began, ended = _LastMessage(), time.monotonic(), threading.Event()
 
     def tell() -> None:
-        while not ended.wait(_SIGN_EVERY_S / 5):
-            if not _blocks and time.monotonic() - heard.at >= _SIGN_EVERY_S:
+        tick_s = _SIGN_EVERY_S / 5
+        while not ended.wait(tick_s):
+            if not _blocks and time.monotonic() - heard.at >= _SIGN_EVERY_S - tick_s:
                 log.info("%s: at work, %.0f s so far", what, time.monotonic() - began)
 
     logging.getLogger().addHandler(heard)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,11 +217,12 @@ class PreparedDataset:
 def read_manifest(root: Path) -> dict[str, Any]:
     """Reads and checks the manifest of a prepared dataset."""
     path = root / MANIFEST
-    remedy = f"run prepare with -P output={root}, or correct dataset"
+    remedy = f"run prepare with -P output={shlex.quote(str(root))}, or correct dataset"
     if root.is_dir() and not path.is_file():
         raise BenchError(
             f"{root} must be a prepared dataset, received a folder without manifest.json: run "
-            f"prepare with -P 'input={root}' -P output=NEW_FOLDER, then give NEW_FOLDER as dataset"
+            f"prepare with -P input={shlex.quote(str(root))} -P output=NEW_FOLDER, then give "
+            "NEW_FOLDER as dataset"
         )
     if not path.is_file():
         state = "no such folder" + ("" if root.is_absolute() else f" as {root.absolute()}")

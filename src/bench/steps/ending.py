@@ -65,6 +65,8 @@ def _end_segmentation(config: SegmentConfig, run_id: str) -> None:
     pictures = sorted((Path(config.output) / OVERLAYS).glob("*.png"))
     if pictures:
         say_picture(pictures[len(pictures) // 2])
+    settings = {"run_id": run_id, "output": f"{config.output.rstrip('/')}_to_correct"}
+    say_next("export", settings, "correct it in TrakEM2 (format names other programs)")
 
 
 _ENDINGS: dict[str, Callable[[Any, str], None]] = {
