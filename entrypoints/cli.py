@@ -138,7 +138,7 @@ def do_step(name: str, step: Callable[[Any], Any], config: StepConfig) -> None:
     """Does a step, which is not silent meanwhile: on a busy machine imports take half a minute."""
     from bench.core.progress import fill_silence, say_while
 
-    with say_while(f"{name}: loading its packages"):
+    with say_while(f"{name}: loading its packages", at_once=False):
         importlib.import_module(f"bench.steps.{name}")
     with fill_silence(name):
         run_id = step(config)

@@ -57,9 +57,15 @@ def show_progress(what: str) -> Iterator[_Advance]:
 
 
 @contextlib.contextmanager
-def say_while(what: str) -> Iterator[None]:
-    """Says what the block does, and from time to time that it still does it."""
-    log.info("%s ...", what)
+def say_while(what: str, *, at_once: bool = True) -> Iterator[None]:
+    """Says what the block does, and from time to time that it still does it.
+
+    Args:
+        what: What it does.
+        at_once: Whether that is said when it begins; else only once it has taken long.
+    """
+    if at_once:
+        log.info("%s ...", what)
     with _signs_of_life(what, lambda: ""):
         yield
 
