@@ -76,8 +76,7 @@ def test_a_failure_is_left_on_the_run_that_mlflow_made(run_entry_point, store, m
     for arguments in (["--iterations", "many"], ["--dataset", "no/such"], ["--lr", "0"]):
         status, written = run_entry_point("finetune", *arguments)
         reason = store.client.get_run(made).data.tags["bench.reason"]
-        assert status == 2
-        assert written.startswith(f"error: {reason}\n")
+        assert (status, written) == (2, f"error: {reason}\n")
 
 
 def test_a_step_that_is_told_to_end_says_so_in_one_line(
