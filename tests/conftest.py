@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -426,11 +427,14 @@ def tiny_tree(write_tree, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run_entry_point(monkeypatch, capsys) -> Iterator[Callable]:
-    """Runs an entry point in this process: returns its exit status and what it wrote on stderr."""
+    """Runs an entry point in this process: returns its exit status and what it wrote on stderr.
+
+    What to type next, after an error, is only there with `then=True`.
+    """
     import importlib
     import signal
 
-    def run(name: str, *arguments: str) -> tuple[object, str]:
+    def run(name: str, *arguments: str, then: bool = False) -> tuple[object, str]:
         import cli
 
         module = importlib.import_module(name)
@@ -441,7 +445,10 @@ def run_entry_point(monkeypatch, capsys) -> Iterator[Callable]:
             cli.run_step(module.main.__annotations__["config"], module.main)
         except SystemExit as end:
             status = end.code
-        return status, capsys.readouterr().err
+        said = capsys.readouterr().err
+        return status, said if then else re.split(r"^(?:once that|all settings)", said, flags=re.M)[
+            0
+        ]
 
     handler = signal.getsignal(signal.SIGTERM)
     yield run

@@ -186,7 +186,7 @@ def test_mlflow_runs_the_step_and_its_row_is_in_mlproject(checkout, environment,
     said = run(
         [
             *("mlflow", "run", ".", "--env-manager", "local", "-e", "count"),
-            *("--experiment-id", experiment, "-P", f"dataset={folder / 'data'}"),
+            *("--experiment-id", experiment, "-P", f"dataset={folder / 'prepared'}"),
             *("-P", "structure=vesicles"),
         ],
         checkout,

@@ -39,7 +39,7 @@ def test_an_input_that_cannot_be_worked_with_is_one_line(
     run_entry_point, store, command, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    status, written = run_entry_point(*command)
+    status, written = run_entry_point(*command, then=True)
     assert status == 2
     line, then, *command_again = written.splitlines()
     assert line.startswith("error: ")

@@ -156,7 +156,7 @@ def test_a_dataset_of_other_content_is_replaced_only_when_told(
 def check_refused(run_entry_point, store, message, *arguments):
     status, written = run_entry_point("prepare", *arguments)
     assert status == 2
-    line, *_ = written.splitlines()
+    (line,) = written.splitlines()
     assert line.startswith("error: ")
     assert message in line
     assert store.client.search_runs([store.experiment_id]) == []

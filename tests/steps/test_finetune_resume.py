@@ -157,7 +157,7 @@ def straight(dataset, start_process, tmp_path_factory) -> Project:
     finally:
         first.send_signal(signal.SIGCONT)
     assert code == 2, messages
-    (line,) = messages.strip().splitlines()
+    (line,) = [line for line in messages.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: only one process at a time may do the same work"), line
     assert "wait for it, the same command then reuses its result" in line
     code, messages = finish(first)

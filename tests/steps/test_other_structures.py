@@ -95,7 +95,7 @@ def test_names_that_are_not_there_say_what_is(dataset, run_entry_point):
     for step in ("finetune", "domain_adapt", "microsam", "evaluate", "optimize", "export"):
         status, written = run_entry_point(step, "--structure", "ribon")
         assert status == 2
-        assert written.splitlines()[0].endswith(said), written
+        assert written.splitlines()[-1].endswith(said), written
     status, written = run_entry_point("benchmark", "--structures", "ribbon,ribon")
     assert (status, said in written) == (2, True)
     status, written = run_entry_point("finetune", "--structure=ribbon", "--source=ribon=x.pt")

@@ -350,8 +350,8 @@ def test_bad_input_is_one_line(use_pipeline, tmp_path, tiny_tree, run_entry_poin
         named = zip(("--run_id", "--input", "--output"), arguments, strict=True)
         status, said = run_entry_point("segment", *(word for pair in named for word in pair))
         assert status == 2
-        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-        assert message in line
+        assert said.splitlines()[-1].startswith("error: ")
+        assert message in said.splitlines()[-1]
         assert not Path(out).exists()
     assert not list(tmp_path.glob(".new*"))
 
