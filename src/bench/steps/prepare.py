@@ -93,7 +93,8 @@ def prepare(config: PrepareConfig) -> str:
             _log_prepared(run, dataset)
             run.keep_warnings(far)
     say_artifact(store, run.id, "")
-    say_next("benchmark", {"dataset": config.output}, "compare methods on it")
+    sized = {"dataset": config.output, "preset": "quick"}
+    say_next("benchmark", sized, "compare methods on it, soon and small")
     return run.id
 
 

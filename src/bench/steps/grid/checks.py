@@ -8,7 +8,14 @@ from typing import Any
 from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, MicrosamConfig
 from bench.errors import BenchError, MissingFileError
-from bench.methods import DEFAULT_SAM, DEFAULT_SOURCE, METHODS, RANDOM, choose_method
+from bench.methods import (
+    DEFAULT_SAM,
+    DEFAULT_SOURCE,
+    METHODS,
+    RANDOM,
+    choose_method,
+    source_as_it_is,
+)
 from bench.models.networks import find_network
 from bench.models.sam_weights import PUBLISHED, fetch_published
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
@@ -79,18 +86,16 @@ def _source_of_cell(cell: GridCell, config: BenchmarkConfig) -> tuple[bool, str]
     """Whether the first weights of a cell are a SAM's, and their name; auto is the default."""
     first = cell.adaptation or cell
     if not first.method.step:
-        return False, _or_default(source_of(cell.structure.name, config.source))
+        given = source_of(cell.structure.name, config.source)
+        as_it_is = source_as_it_is(cell.structure.name, config.protocol)
+        return False, as_it_is if given == AUTO else given
     settings = model_config(first, config)
     given = source_of(cell.structure.name, settings.source)
     if isinstance(settings, MicrosamConfig):
         return True, DEFAULT_SAM if given == AUTO else given
     if isinstance(settings, DomainAdaptConfig):
-        return False, _or_default(given)
+        return False, DEFAULT_SOURCE if given == AUTO else given
     return False, choose_method(settings.method, source=given, loss=settings.loss)[1]
-
-
-def _or_default(source: str) -> str:
-    return DEFAULT_SOURCE if source == AUTO else source
 
 
 def _try_source(store: Store, name: str, is_sam: bool, *, trust: bool) -> MissingFileError | None:
