@@ -99,7 +99,8 @@ def test_what_the_run_keeps(searched):
     assert {path.name for path in searched.output.iterdir()} == files
     # As of an evaluation, for the table, the page and the pictures side by side.
     of_test = {"scores.json", "sections.csv", "overlays", "overlays.json", "table_images", "crops"}
-    assert names == files | of_test | {"precision_recall.csv", "precision_recall.png"}
+    of_test |= {"precision_recall.csv", "precision_recall.png", "config.json"}
+    assert names == files | of_test
     assert run.data.tags["bench.step"] == "optimize"
     assert run.data.tags["bench.method"] == "best_by_dice"
     assert run.data.tags["bench.chosen_by"] == "val/dice"
