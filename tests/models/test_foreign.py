@@ -257,7 +257,7 @@ def test_malformed_weights_are_refused(tmp_path, state):
 
 
 def test_missing_files_say_what_there_is(tmp_path, trained):
-    with pytest.raises(BenchError, match=r"there is no .*nowhere: check the path"):
+    with pytest.raises(BenchError, match=r"received .*nowhere, nothing there: check the path"):
         read_foreign(tmp_path / "nowhere")
     with pytest.raises(BenchError, match=r"must hold best\.pt or latest\.pt"):
         read_foreign(tmp_path)

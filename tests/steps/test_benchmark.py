@@ -139,10 +139,12 @@ def test_a_source_that_a_named_method_lacks_is_one_line_before_anything_runs(
     with pytest.raises(BenchError) as error:
         benchmark(grid)
     line = str(error.value)
-    assert len(no_internet) == 2
+    # Where it is not trained, each structure's own.
+    assert len(no_internet) == 3
     assert line.startswith(
-        "a benchmark needs the weights of its methods, unadapted, finetuned start from vesicles_2d"
+        "a benchmark needs the weights of its methods, unadapted starts from mitochondria, which"
     )
+    assert "; finetuned, unadapted start from vesicles_2d, which" in line
     for part in ("synapse-net/models/vesicles_2d", "vit_b_em_organelles_decoder", "vit_b.pt at"):
         assert line.count(part) == 1
     assert line.endswith("go on without: -P methods=scratch")
