@@ -16,6 +16,7 @@ from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from bench.errors import BenchError
@@ -363,10 +364,11 @@ def register_champion(
 def default_store(uri: str) -> Iterator[None]:
     """Makes a store mlflow's default: there it looks up a logged model, whatever its client's."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
     try:
-        yield
+        # One that was set in this process goes before the variable.
+        with _use_tracking_uri(uri):
+            yield
     finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
