@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import app, handlers
 from mlflow.store.tracking.dbmodels.models import SqlDataset
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 from werkzeug.serving import make_server
 
 from bench.tracking.delivery.spool import inputs, send
@@ -21,11 +22,13 @@ def served(store, monkeypatch):
     """A client of a server in this process, on the database of the store."""
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", store.uri)
     monkeypatch.setattr(handlers, "_tracking_store", None)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield MlflowClient(tracking_uri=f"http://127.0.0.1:{server.port}")
-    server.shutdown()
-    server.server_close()
+    # The server sets its store for the whole process.
+    with _use_tracking_uri(store.uri):
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield MlflowClient(tracking_uri=f"http://127.0.0.1:{server.port}")
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
