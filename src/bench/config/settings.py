@@ -65,11 +65,6 @@ class StepConfig:
         for field in dataclasses.fields(self):
             _check_setting(field, getattr(self, field.name))
 
-    def chosen(self) -> list[str]:
-        """The names of the settings that differ from their defaults."""
-        fields = dataclasses.fields(self)
-        return [field.name for field in fields if getattr(self, field.name) != field.default]
-
     def identity(self, resolved: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The settings that change the result, by name.
 

@@ -13,7 +13,7 @@ from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.containers import is_container, list_others, read_container
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import ImageLabels, drawn_structures, label_by_class, open_label_file
-from bench.ingest.rows import REVERSED, reverse_rows
+from bench.ingest.rows import REVERSED, turn_labels
 from bench.ingest.sources import SourceImage, SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.structures import LABEL_WORDS, is_structure_name
@@ -53,8 +53,7 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     drawn = drawn_structures((file for found in images.values() for file in found), classes)
     found = FoundImages(root, [])
     for path, (pages, labels) in volumes.items():
-        if config.rows == REVERSED:
-            labels.pages = {s: list(map(reverse_rows, masks)) for s, masks in labels.pages.items()}
+        labels.pages = turn_labels(labels.pages, reverse=config.rows == REVERSED)
         _add_image(found, path, pages, labels)
     for image, label_files in images.items():
         named = is_container(image) and config.raw_key != AUTO

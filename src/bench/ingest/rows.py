@@ -58,11 +58,11 @@ def orient_labels(
     image = next(iter(raw[0].files.values()))
     masks = next(iter(labels.values()), [])
     if rows != AUTO or not masks:
-        return _turn_all(labels, rows == REVERSED), []
+        return turn_labels(labels, reverse=rows == REVERSED), []
     reverse, reason = _find_rule(file, image, raw[0].header.rows, masks[0].header.rows)
     if reverse is None:
         reverse, reason = _compare_rows(labels, file, raw)
-    return _turn_all(labels, reverse), [reason] if reason else []
+    return turn_labels(labels, reverse=reverse), [reason] if reason else []
 
 
 def _find_rule(file: Path, image: Path, rows: str, own_rows: str) -> tuple[bool | None, str]:
@@ -145,9 +145,10 @@ def _rank(page: int, pages: int) -> int:
     return next(level for level, step in enumerate(steps) if page % step == 0)
 
 
-def _turn_all(
-    labels: Mapping[str, list[SourceImage]], reverse: bool
+def turn_labels(
+    labels: Mapping[str, list[SourceImage]], *, reverse: bool
 ) -> dict[str, list[SourceImage]]:
+    """Labels by structure, each with its last row first if ``reverse``, else as they are."""
     if not reverse:
         return dict(labels)
     return {name: [reverse_rows(mask) for mask in masks] for name, masks in labels.items()}

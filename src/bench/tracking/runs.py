@@ -19,7 +19,7 @@ from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonito
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
-from bench.config.settings import StepConfig
+from bench.config.settings import StepConfig, typed_settings
 from bench.core.files import write_json
 from bench.core.hashing import json_sha256
 from bench.core.version import PROSE, code_version, collect_versions, without_prose
@@ -210,7 +210,7 @@ class Run:
         if config:
             # The page that compares runs has the first that differs beside the scores.
             named = settings.get("method", AUTO) != AUTO
-            chosen = [*config.chosen(), *(["method"] if named else [])]
+            chosen = [*typed_settings(config), *(["method"] if named else [])]
             known = {**vars(config), **settings}
             self.log_params({n: known[n] for n in chosen if n not in _NOT_SHOWN})
 

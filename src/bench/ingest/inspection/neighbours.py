@@ -6,13 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from bench.core.pixels import shrink_factor
 from bench.ingest.inspection.findings import Finding
-from bench.ingest.inspection.likeness import correlate_images
+from bench.ingest.inspection.likeness import correlate_images, sample_pixels
 from bench.ingest.sources import SourceSection, SourceTree
 from bench.ingest.splits import find_place, may_share
 
-_KEPT_SIDE_PX = 512
 # Neighbours of VNC, 50 nm apart, correlate with 0.32 or more, those of ISBI 2012 with 0.05 to
 # 0.34, others with less than 0.2.
 _LEAST_CORRELATION = 0.2
@@ -30,8 +28,7 @@ class NeighbourWatch:
     def add(self, name: str, raw: np.ndarray | None) -> None:
         """Takes a section by name with its raw image (y, x); None if it cannot be used."""
         if raw is not None and name in self.wanted:
-            step = shrink_factor(raw.shape, _KEPT_SIDE_PX)
-            self.kept[name] = raw[::step, ::step].astype(np.float32)
+            self.kept[name] = sample_pixels(raw).astype(np.float32)
 
     def judge(self) -> list[Finding]:
         """Finds the pairs that look alike, the most alike of every two splits."""

@@ -4,21 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.core.pixels import shrink_factor
 from bench.errors import BenchError
 from bench.ingest.inspection.contrast import find_inverted_raw, shows_contrast
 from bench.ingest.inspection.findings import ERROR, group_findings
-from bench.ingest.inspection.likeness import correlate_images
+from bench.ingest.inspection.likeness import correlate_images, sample_pixels
 from bench.ingest.inspection.meaning import judge_meaning
 from bench.ingest.inspection.measures import MaskMeasures, SectionMeasures, list_fits
 from bench.ingest.inspection.neighbours import NeighbourWatch
 from bench.ingest.inspection.orientation import judge_orientation
 from bench.ingest.inspection.sizes import judge_sizes
 from bench.ingest.sources import SourceSection, SourceTree
-
-# Of what is kept of a section. Neighbours of VNC correlate with 0.32 or more in every second pixel
-# too, which takes a fraction of the time of a mean of four.
-_KEPT_SIDE_PX = 512
 
 
 class PixelWatch:
@@ -38,9 +33,8 @@ class PixelWatch:
         self.neighbours.add(section.name, raw)
         place = (section.name, section.split, section.raw.file)
         self.sections.append(SectionMeasures(*place, masks=dict(masks)))
-        step = shrink_factor(raw.shape, _KEPT_SIDE_PX)
         series = (section.split, section.region, raw.shape)
-        before, self._before = self._before, (series, raw[::step, ::step].copy())
+        before, self._before = self._before, (series, sample_pixels(raw).copy())
         alike = before is not None and before[0] == series
         if before is None or not alike or shows_contrast(masks.values()):
             self.correlations.append(None)
