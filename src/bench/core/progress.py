@@ -89,20 +89,27 @@ def _lines_of_progress(what: str) -> Iterator[_Advance]:
 @contextlib.contextmanager
 def _signs_of_life(what: str, describe: Callable[[], str]) -> Iterator[None]:
     """Logs what a block does, how far it is and for how long, until it ends."""
-    began, ended = time.monotonic(), threading.Event()
+    began = time.monotonic()
 
-    def tell() -> None:
+    def tell(ended: threading.Event) -> None:
         passed_s = 0.0
         while not ended.wait(_SIGN_EVERY_S if passed_s < _LONG_S else _LATER_EVERY_S):
             passed_s = time.monotonic() - began
             parts = (what, describe().strip(), f"{passed_s:.0f} s so far")
             log.info("%s", ": ".join(filter(None, parts)))
 
-    thread = threading.Thread(target=tell, name=f"signs of {what}", daemon=True)
+    with _in_background(tell, f"signs of {what}"), _named():
+        yield
+
+
+@contextlib.contextmanager
+def _in_background(tell: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Runs a function in a thread until the block ends, which sets the event that it is given."""
+    ended = threading.Event()
+    thread = threading.Thread(target=tell, args=(ended,), name=name, daemon=True)
     thread.start()
     try:
-        with _named():
-            yield
+        yield
     finally:
         ended.set()
         thread.join()
@@ -121,22 +128,19 @@ def _named() -> Iterator[None]:
 @contextlib.contextmanager
 def fill_silence(what: str) -> Iterator[None]:
     """Says from time to time that a block goes on, where nothing else says anything meanwhile."""
-    heard, began, ended = _LastMessage(), time.monotonic(), threading.Event()
+    heard, began = _LastMessage(), time.monotonic()
 
-    def tell() -> None:
+    def tell(ended: threading.Event) -> None:
         tick_s = _SIGN_EVERY_S / 5
         while not ended.wait(tick_s):
             if not _blocks and time.monotonic() - heard.at >= _SIGN_EVERY_S - tick_s:
                 log.info("%s: at work, %.0f s so far", what, time.monotonic() - began)
 
     logging.getLogger().addHandler(heard)
-    thread = threading.Thread(target=tell, name=f"silence of {what}", daemon=True)
-    thread.start()
     try:
-        yield
+        with _in_background(tell, f"silence of {what}"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         logging.getLogger().removeHandler(heard)
 
 

@@ -26,7 +26,7 @@ ARRAY_SUFFIXES = (".h5", ".hdf", ".hdf5", ".zarr")
 _PLAIN = _ImageFormat(
     lambda path, _: images.read_header(path), lambda path, page, _: images.read_section(path, page)
 )
-_PLAIN_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+_PLAIN_SUFFIXES = (".png", ".tif", ".tiff", *images.JPEG_SUFFIXES)
 _MRC = _ImageFormat(mrc.read_header, mrc.read_plane)
 _HDF5 = _ImageFormat(hdf5.read_header, hdf5.read_plane)
 _ZARR = _ImageFormat(zarr_arrays.read_header, zarr_arrays.read_plane)

@@ -14,7 +14,7 @@ from bench.ingest.images.tiff.sections import read_tiff_header, read_tiff_page
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_JPEG_SUFFIXES = (".jpg", ".jpeg")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 # By the colour type of the header: colour, grey with alpha, colour with alpha; else one.
 _PNG_CHANNELS = {2: 3, 4: 2, 6: 4}
@@ -36,7 +36,7 @@ def read_header(path: Path, *, labels: bool = False) -> ImageHeader:
     """
     if path.suffix.lower() == ".png":
         return decode(path, _read_png_header)
-    if path.suffix.lower() not in _JPEG_SUFFIXES:
+    if path.suffix.lower() not in JPEG_SUFFIXES:
         return decode(path, lambda file: read_tiff_header(file, labels=labels))
     if labels:
         raise BenchError(
@@ -66,7 +66,7 @@ def read_section(path: Path, page: int = 0, *, labels: bool = False) -> np.ndarr
     if path.suffix.lower() == ".png":
         decode(path, _read_png_header)
         pixels = decode(path, lambda file: imagecodecs.png_decode(file.read_bytes()))
-    elif path.suffix.lower() in _JPEG_SUFFIXES:
+    elif path.suffix.lower() in JPEG_SUFFIXES:
         decode(path, _read_jpeg_header, "JPEG file")
         pixels = decode(path, lambda file: imagecodecs.jpeg8_decode(file.read_bytes()), "JPEG file")
     else:

@@ -78,7 +78,7 @@ def measure_fits(raw: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str, 
         without contrast.
     """
     masks = {name: mask for name, mask in masks.items() if _is_measurable(raw, mask)}
-    if not masks:
+    if not masks or not raw.min() < raw.max():
         return {}
     step = shrink_factor(raw.shape, _COMPARED_SIDE_PX)
     features = _describe_pixels(_sample(raw, step))
@@ -101,7 +101,7 @@ def measure_fits(raw: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str, 
 def _is_measurable(raw: np.ndarray, mask: np.ndarray) -> bool:
     foreground = np.count_nonzero(mask)
     enough = _FEWEST_PX <= foreground <= mask.size - _FEWEST_PX
-    return bool(raw.shape == mask.shape and enough and raw.min() < raw.max())
+    return bool(raw.shape == mask.shape and enough)
 
 
 def _sample(image: np.ndarray, step: int) -> np.ndarray:
