@@ -1,5 +1,6 @@
 """How fast a network is on this device: a training step and a prediction tile, timed."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -159,7 +160,7 @@ def _measure_sam(task: Any, calls: int) -> Speed:
 
 
 def _time_steps(trainee: Any, objective: Objective, settings: LoopSettings, calls: int) -> float:
-    iteration = iter(range(settings.iterations + 10**6))
+    iteration = itertools.count()
     device = next(trainee.network.parameters()).device
 
     def step() -> None:
