@@ -89,7 +89,8 @@ class PreparedDataset:
             present = [name for name in SPLITS if any(e["split"] == name for e in entries)]
             raise BenchError(
                 f"prepared dataset {self.root} must have sections in {split}, received only "
-                f"{', '.join(present)}: choose one of them, or prepare with other splits"
+                f"{', '.join(present)}: choose one of them, or prepare it with -P splits=..., for "
+                "which prepare names a rule that fits"
             )
         return names
 

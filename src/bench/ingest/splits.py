@@ -270,7 +270,10 @@ def check_splits(sections: list[SourceSection], structures: tuple[str, ...]) -> 
     for split in SPLITS:
         members = [section for section in sections if section.split == split]
         if not members and split == "test":
-            warnings.append("there is no test split: only train and val can be scored")
+            warnings.append(
+                "there is no test split, so that methods cannot be compared on sections that chose "
+                f"nothing: add a folder test, or {describe_rules(sections)}"
+            )
         elif not members:
             raise BenchError(
                 f"splits train and val must have sections, received none for {split}: add a "

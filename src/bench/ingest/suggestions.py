@@ -22,10 +22,10 @@ def describe_rules(sections: Collection[SourceSection]) -> str:
     if max(regions.values()) > 2:
         others.append("paper")
     more = f" (or {', '.join(others)})" if others else ""
-    return f"give -P 'splits={_suggest_rule(sections)}'{more}"
+    return f"give -P 'splits={suggest_splits(sections)}'{more}"
 
 
-def _suggest_rule(sections: Collection[SourceSection]) -> str:
+def suggest_splits(sections: Collection[SourceSection]) -> str:
     """Returns a rule that splits sections: whole regions if there are enough, else by number."""
     regions = {section.region for section in sections}
     numbers = number_sections(list(sections))

@@ -7,11 +7,13 @@ from pathlib import Path
 from bench.cluster.clusters import choose_cluster
 from bench.config.running import BenchmarkConfig
 from bench.config.scoring import CompareConfig
+from bench.config.settings import typed_settings
 from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
+from bench.steps.ending import say_next
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
 from bench.steps.grid.plan import Plan, make_plan
@@ -50,6 +52,8 @@ def benchmark(config: BenchmarkConfig) -> str:
     for line in plan.lines:
         log.info("plan: %s", line)
     if config.plan:
+        typed = {name: value for name, value in typed_settings(config).items() if name != "plan"}
+        say_next("benchmark", typed, "run what was planned")
         name_adopted("benchmark")
         return ""
     reap(store)

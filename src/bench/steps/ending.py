@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.config.running import SegmentConfig
-from bench.config.scoring import EvaluateConfig, OptimizeConfig
+from bench.config.running import BenchmarkConfig, SegmentConfig
+from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.settings import typed_settings
 from bench.core.commands import shown_path, write_command
 from bench.dataset.prepared import read_manifest
@@ -16,8 +16,11 @@ from bench.metrics.table import HEADLINE, METRICS
 from bench.report.tables import bootstrap_interval
 from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
 from bench.steps.serving.files import OVERLAYS
+from bench.steps.table.report import CHART_FILE
+from bench.structures import find_structures
 from bench.tracking.queries import fetch_artifact, get_run, local_artifact, read_run
 from bench.tracking.store import Store, open_store
+from bench.tracking.views import PAGE_FILE
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,20 @@ def _end_segmentation(config: SegmentConfig, run_id: str) -> None:
     say_next("export", settings, "correct it in TrakEM2 (format names other programs)")
 
 
+def _end_comparison(config: CompareConfig | BenchmarkConfig, run_id: str) -> None:
+    say_picture(Path(config.output) / CHART_FILE)
+    log.info("open %s in a browser", shown_path(Path(config.output) / PAGE_FILE))
+
+
+def _end_benchmark(config: BenchmarkConfig, run_id: str) -> None:
+    _end_comparison(config, run_id)
+    structures = tuple(read_manifest(Path(config.dataset))["structures"])
+    if config.optimize:
+        for structure in find_structures(config.structures, structures):
+            settings = {"structure": structure.name}
+            say_next("promote", settings, f"segment {structure.name} with the best combination")
+
+
 _ENDINGS: dict[str, Callable[[Any, str], None]] = {
     "finetune": _end_training,
     "domain_adapt": _end_training,
@@ -76,6 +93,8 @@ _ENDINGS: dict[str, Callable[[Any, str], None]] = {
     "evaluate": _end_evaluation,
     "optimize": _end_search,
     "segment": _end_segmentation,
+    "compare": _end_comparison,
+    "benchmark": _end_benchmark,
 }
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config.data import ExportConfig
+from bench.config.data import ExportConfig, PrepareConfig
+from bench.core.commands import shown_path
 from bench.core.folders import move_to_free, partial_folder, sync_folder
 from bench.core.progress import show_progress
 from bench.errors import BenchError
 from bench.export.formats import FORMATS
+from bench.steps.ending import say_next
 from bench.steps.serving.export_finding import find_export_subject
 from bench.steps.serving.export_subject import ExportSubject
 from bench.steps.training.data import describe_run
@@ -111,11 +113,9 @@ def _log_opening(subject: ExportSubject, format: str, counts: dict[str, int], ou
     folders = [output / group for group in groups] if len(groups) > 1 else [output]
     for folder in folders:
         log.info("to correct them, %s", FORMATS[format].opening.format(folder=folder))
-    log.info(
-        "corrected, they are added to a dataset with -e prepare -P input=%s -P add_to=DATASET "
-        "-P output=NEW_DATASET",
-        folders[0],
-    )
+    known = shown_path(subject.dataset.root) if subject.dataset else PrepareConfig.output
+    settings = {"input": folders[0], "add_to": known, "output": f"{known}_corrected"}
+    say_next("prepare", settings, "add them, once corrected, to the dataset of the model")
 
 
 def _identify(config: ExportConfig, subject: ExportSubject) -> Identity:

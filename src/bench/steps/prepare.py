@@ -21,6 +21,7 @@ from bench.ingest.adding.adding import add_to_dataset
 from bench.ingest.inputs import read_input
 from bench.ingest.inspection.report import Report
 from bench.ingest.sources import SourceTree, source_hashes
+from bench.ingest.suggestions import suggest_splits
 from bench.ingest.writing import write_prepared
 from bench.methods import DEFAULT_SOURCE
 from bench.models.scales import is_far
@@ -93,9 +94,19 @@ def prepare(config: PrepareConfig) -> str:
             _log_prepared(run, dataset)
             run.keep_warnings(far)
     say_artifact(store, run.id, "")
-    sized = {"dataset": config.output, "preset": "quick"}
-    say_next("benchmark", sized, "compare methods on it, soon and small")
+    _say_after_writing(config, tree)
     return run.id
+
+
+def _say_after_writing(config: PrepareConfig, tree: SourceTree) -> None:
+    """Says what to type next: a benchmark, or what gives it the test sections that it needs."""
+    if any(section.split == "test" for section in tree.sections):
+        sized = {"dataset": config.output, "preset": "quick"}
+        say_next("benchmark", sized, "compare methods on it, soon and small")
+    elif len(tree.sections) > 2:
+        split = {"splits": suggest_splits(tree.sections), "overwrite": True}
+        settings = {**typed_settings(config), **split}
+        say_next("prepare", settings, "keep sections for the test, without which nothing compares")
 
 
 def _open_base(config: PrepareConfig) -> PreparedDataset | None:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.config.running import SegmentConfig
 from bench.config.scoring import PromoteConfig
 from bench.core.version import code_version
 from bench.errors import BenchError
@@ -13,6 +14,7 @@ from bench.models.networks import find_network
 from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.variants import combination_name
+from bench.steps.ending import say_next
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
 from bench.structures import find_structure
 from bench.tracking.datasets import find_used_dataset
@@ -134,11 +136,13 @@ def promote(config: PromoteConfig, store: Store | None = None, parent: str | Non
         # Its version was deleted from the registry.
         run = open_run(store, _identify(task), parent=parent, reuse=False)
     if run.reused:
-        _crown(store, task, task.registered)
-        return run.id
-    with run:
-        _describe(run, config, task)
-        _crown(store, task, task.registered or _register(run, task))
+        champion = _crown(store, task, task.registered)
+    else:
+        with run:
+            _describe(run, config, task)
+            champion = _crown(store, task, task.registered or _register(run, task))
+    images = {"run_id": champion.champion_uri, "input": "IMAGES", "output": SegmentConfig.output}
+    say_next("segment", images, "segment images of yours with it")
     return run.id
 
 
@@ -261,18 +265,14 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
         )
 
 
-def _crown(store: Store, task: _Task, model: RegisteredModel | None) -> None:
+def _crown(store: Store, task: _Task, model: RegisteredModel | None) -> RegisteredModel:
     assert model is not None
     same = task.champion is not None and task.champion.uri == model.uri
     if same:
         log.info("%s has this recipe and is the champion: nothing new is registered", model.uri)
-        return
+        return model
     set_champion(store, model)
     known = "registered before" if task.registered else "registered"
     before = f", in place of {task.champion.uri}" if task.champion else ""
     log.info("%s, %s, is now %s@%s%s", model.uri, known, model.name, CHAMPION, before)
-    log.info(
-        "to segment new images: mlflow run . --env-manager local -e segment -P run_id=%s "
-        "-P input=IMAGES -P output=data/segmented",
-        model.champion_uri,
-    )
+    return model

@@ -38,6 +38,7 @@ from bench.tracking.store import Store
 from bench.tracking.views import PAGE_FILE
 
 log = logging.getLogger(__name__)
+CHART_FILE = "benchmark.png"
 # Scores of the table that the benchmark's own run has.
 _OF_A_ROW = (HEADLINE, "iou", "instance_f1")
 _WHOLE = "Annotation, prediction and errors of the whole section"
@@ -108,7 +109,7 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
 
 
 def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
-    charts = {output / "benchmark.png": score_chart}
+    charts = {output / CHART_FILE: score_chart}
     if has_curve(rows):
         charts[output / "learning_curve.png"] = learning_curve
     for path, draw in charts.items():
