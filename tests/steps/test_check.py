@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bench.config.data import PrepareConfig
 from bench.errors import BenchError
-from bench.ingest.folders import read_folder
+from bench.ingest.layouts.folders import read_folder
 from bench.steps.check import check, fail_on_errors
 
 

@@ -21,8 +21,8 @@ from bench.inference.prediction_file import read_prediction
 from bench.ingest.annotations.fiji_rois import read_rois
 from bench.ingest.annotations.rasterise import draw_labels
 from bench.ingest.annotations.trakem2.project import read_project
-from bench.ingest.folders import read_folder
 from bench.ingest.inputs import read_input
+from bench.ingest.layouts.folders import read_folder
 from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.postprocess.instances import Instances

@@ -40,6 +40,12 @@ class PrepareConfig(StepConfig):
         "auto keeps the folders; or train=0-15;val=16;test=18 by section number, "
         "regions:train=0;val=1;test=2, kfold=5/0, or paper.",
     )
+    volumes: str = setting(
+        AUTO,
+        "Whether stacks are volumes, whose objects are followed and scored through the sections: "
+        "auto where pixel size and distance of sections are known and no objects end at each.",
+        choices=(AUTO, "true", "false"),
+    )
     min_gap_nm: float = setting(
         100.0,
         "Neighbours in different splits that are closer are reported.",

@@ -26,6 +26,8 @@ PAPER = "paper"
 KIND = "synapse-bench prepared dataset"
 SCHEMA = 1
 MANIFEST = "manifest.json"
+# What the manifest of a dataset has whose sections are planes of volumes.
+VOLUMES = "volumes"
 _REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
 
 
@@ -166,7 +168,8 @@ class PreparedDataset:
             hashes.append(hash_section(name, entry["split"], pixels))
             if hashes[-1] != entry["content_hash"]:
                 raise self.damage(f"other pixels in section {name}")
-        if hash_dataset(hashes, self.pixel_size_nm) != self.content_hash:
+        step_nm = self.manifest["section_nm"] if self.manifest.get(VOLUMES) else None
+        if hash_dataset(hashes, self.pixel_size_nm, step_nm) != self.content_hash:
             raise self.damage("a manifest that was edited")
 
     def read(self, name: str, key: str) -> np.ndarray:
@@ -250,9 +253,18 @@ def hash_section(name: str, split: str, pixels: Mapping[str, str]) -> str:
     return json_sha256([name, split, dict(pixels)])
 
 
-def hash_dataset(section_hashes: list[str], pixel_size_nm: float | None) -> str:
-    """Hashes the content of a dataset from the hashes of its sections, in their order."""
-    return json_sha256([SCHEMA, section_hashes, pixel_size_nm])
+def hash_dataset(
+    section_hashes: list[str], pixel_size_nm: float | None, volume_step_nm: float | None = None
+) -> str:
+    """Hashes the content of a dataset.
+
+    Args:
+        section_hashes: The hashes of its sections, in their order.
+        pixel_size_nm: Edge of a pixel; None where it is not known.
+        volume_step_nm: Distance of the planes where it is of volumes, else None.
+    """
+    content: list[object] = [SCHEMA, section_hashes, pixel_size_nm]
+    return json_sha256([*content, volume_step_nm] if volume_step_nm else content)
 
 
 def hash_pixels(pixels: np.ndarray) -> str:

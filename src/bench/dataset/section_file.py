@@ -27,6 +27,9 @@ SUSPICIOUS_AREA_FACTOR = 3
 INSTANCES_RULE = (
     "masks with one foreground value: 4-connected components; masks with several: their ids"
 )
+INSTANCES_OF_VOLUMES_RULE = (
+    "masks with one foreground value: 6-connected components of a volume; with several: their ids"
+)
 SUSPICIOUS_RULE = (
     f"area above {SUSPICIOUS_AREA_FACTOR} times the median area of the structure's training "
     "instances: perhaps touching objects in one"
@@ -120,6 +123,49 @@ class MaskCounts:
     areas: np.ndarray
     pixels: int
     kind: str
+
+
+class MaskCounter:
+    """Counts the masks of a dataset: each by itself, or those of a volume's planes as one."""
+
+    def __init__(self, *, volumes: bool) -> None:
+        self._volumes = volumes
+        self._found: dict[str, list[MaskCounts]] = {}
+        self._planes: dict[tuple[str, str, str], list[tuple[np.ndarray, str]]] = {}
+        self._voxels: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, structure: str, split: str, region: str, labels: np.ndarray, kind: str) -> None:
+        """Adds a mask.
+
+        Args:
+            structure: What it is of.
+            split: Split of its section.
+            region: Region of its section; planes of a volume have the same.
+            labels: Its instance ids (y, x).
+            kind: ``binary``, ``ids`` or ``empty``.
+        """
+        ids, areas = np.unique(labels[labels != 0], return_counts=True)
+        if not self._volumes:
+            self._found.setdefault(structure, []).append(
+                MaskCounts(split, areas, labels.size, kind)
+            )
+            return
+        key = (structure, split, region)
+        self._planes.setdefault(key, []).append((np.stack([ids.astype(np.int64), areas]), kind))
+        self._voxels[key] += labels.size
+
+    def counts(self) -> dict[str, list[MaskCounts]]:
+        """What was counted, by structure; the areas in a volume are voxels."""
+        found = {structure: list(masks) for structure, masks in self._found.items()}
+        for key, planes in self._planes.items():
+            structure, split, _ = key
+            ids, areas = np.concatenate([plane for plane, _ in planes], axis=1)
+            _, places = np.unique(ids, return_inverse=True)
+            voxels = np.bincount(places, areas).astype(np.int64) if ids.size else areas
+            kind = next((kind for _, kind in planes if kind != "empty"), "empty")
+            counts = MaskCounts(split, voxels, self._voxels[key], kind)
+            found.setdefault(structure, []).append(counts)
+        return found
 
 
 def summarise_structure(masks: Sequence[MaskCounts]) -> dict[str, Any]:

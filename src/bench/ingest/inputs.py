@@ -5,14 +5,14 @@ from pathlib import Path
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
 from bench.errors import BenchError
-from bench.ingest.flat import find_owner, read_flat
-from bench.ingest.folders import read_folder
 from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.formats import is_image, stem_of
-from bench.ingest.layout import has_layout, is_ignored, is_nnunet, is_segmented
-from bench.ingest.nnunet import read_nnunet
-from bench.ingest.projects import is_project, read_project_tree
-from bench.ingest.segmented import read_segmented
+from bench.ingest.layouts.flat import find_owner, read_flat
+from bench.ingest.layouts.folders import read_folder
+from bench.ingest.layouts.layout import has_layout, is_ignored, is_nnunet, is_segmented
+from bench.ingest.layouts.nnunet import read_nnunet
+from bench.ingest.layouts.projects import is_project, read_project_tree
+from bench.ingest.layouts.segmented import read_segmented
 from bench.ingest.sources import SourceTree
 
 

@@ -127,6 +127,7 @@ class SourceTree:
         unlabelled: Images for adaptation, without labels and in no split.
         found: What the annotation holds, a line each, whether it is taken or not.
         base: What the sections are added to; None if they are a dataset of their own.
+        volumes: Whether the sections are planes of volumes.
     """
 
     given: Path
@@ -140,6 +141,7 @@ class SourceTree:
     unlabelled: tuple[SourceSection, ...] = ()
     found: tuple[str, ...] = ()
     base: DatasetBase | None = None
+    volumes: bool = False
 
 
 def describe_notes(images: Iterable[SourceImage], *, sizes: bool) -> list[str]:

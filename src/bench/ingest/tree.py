@@ -13,6 +13,7 @@ from bench.ingest.classes import ClassMap
 from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree, describe_notes
 from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
+from bench.ingest.volumes import choose_volumes, number_objects
 from bench.models.scales import find_size_warnings
 from bench.structures import order_structures
 from bench.words import AUTO, NONE
@@ -72,6 +73,9 @@ def build_tree(
         config.pixel_size_nm,
     )
     section_nm = config.section_nm or found.section_nm
+    volumes = choose_volumes(sections, pixel_size_nm, section_nm, config)
+    if volumes:
+        sections = number_objects(sections)
     return SourceTree(
         given=Path(config.input),
         root=found.root,
@@ -94,6 +98,7 @@ def build_tree(
         ),
         section_nm=section_nm,
         found=(*classes.describe(found.kinds), *found.painted),
+        volumes=volumes,
     )
 
 

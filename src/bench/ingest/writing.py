@@ -20,6 +20,7 @@ from bench.dataset.prepared import (
     MANIFEST,
     SCHEMA,
     UNLABELLED,
+    VOLUMES,
     PreparedDataset,
     hash_dataset,
     hash_pixels,
@@ -27,8 +28,10 @@ from bench.dataset.prepared import (
     read_manifest,
 )
 from bench.dataset.section_file import (
+    INSTANCES_OF_VOLUMES_RULE,
     INSTANCES_RULE,
     SUSPICIOUS_RULE,
+    MaskCounter,
     MaskCounts,
     summarise_structure,
     warn_of_instances,
@@ -159,8 +162,8 @@ def _write_sections(
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
-    counts: dict[str, list[MaskCounts]] = {structure: [] for structure in tree.structures}
-    entries = copy_kept(tree.base, folder, counts) if tree.base else []
+    counter = MaskCounter(volumes=tree.volumes)
+    entries = copy_kept(tree.base, folder, counter) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
     watch = PixelWatch(tree)
     total = len(entries) + len(tree.sections) + len(tree.unlabelled)
@@ -184,8 +187,8 @@ def _write_sections(
             arrays, masks = _read_arrays(section)
             watch.add(section, arrays["raw"], masks)
             for structure, mask in masks.items():
-                areas = mask.instances.areas
-                counts[structure].append(MaskCounts(section.split, areas, mask.pixels, mask.kind))
+                labels = arrays[f"labels/{structure}"]
+                counter.add(structure, section.split, section.region, labels, mask.kind)
             kinds = {structure: mask.kind for structure, mask in masks.items()}
             if before is not None:
                 finish(*before)
@@ -196,7 +199,7 @@ def _write_sections(
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
-    return _build_manifest(tree, entries, counts, watch.warn())
+    return _build_manifest(tree, entries, counter.counts(), watch.warn())
 
 
 def _hash_and_write(
@@ -267,7 +270,7 @@ def _build_manifest(
     noticed: list[str],
 ) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
-    structures = {name: summarise_structure(masks) for name, masks in counts.items()}
+    structures = {name: summarise_structure(counts.get(name, [])) for name in tree.structures}
     came_from = {}
     if tree.base:
         entries = order_entries(entries, tree.base)
@@ -280,10 +283,14 @@ def _build_manifest(
     return {
         "kind": KIND,
         "schema": SCHEMA,
-        "content_hash": hash_dataset([e["content_hash"] for e in entries], tree.pixel_size_nm),
+        "content_hash": hash_dataset(
+            [e["content_hash"] for e in entries],
+            tree.pixel_size_nm,
+            tree.section_nm if tree.volumes else None,
+        ),
         "pixel_size_nm": tree.pixel_size_nm,
         "splits_rule": tree.splits_rule,
-        "instances_rule": INSTANCES_RULE,
+        "instances_rule": INSTANCES_OF_VOLUMES_RULE if tree.volumes else INSTANCES_RULE,
         "suspicious_rule": SUSPICIOUS_RULE,
         "section_nm": tree.section_nm,
         "structures": structures,
@@ -291,6 +298,7 @@ def _build_manifest(
         "unlabelled": [entry for entry in entries if entry["split"] == UNLABELLED],
         "warnings": list(dict.fromkeys(warnings)),
         **came_from,
+        **({VOLUMES: True} if tree.volumes else {}),
     }
 
 

@@ -193,7 +193,9 @@ def test_missing_masks_and_splits_are_said_as_prepare_says_them(make_source, cle
     noticed = {f.fact for f in report.findings if f.kind == "noticed"}
     assert noticed == {
         "said by the reader",
-        "there is no test split: only train and val can be scored",
+        "there is no test split, so that methods cannot be compared on sections that chose "
+        "nothing: add a folder test, or give -P 'splits=train=0-2;val=3;test=4' (or kfold=5/0, "
+        "paper)",
     }
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.names import first_names
-from bench.dataset.checks import check_foreground, instance_areas
-from bench.dataset.prepared import SPLITS, PreparedDataset
-from bench.dataset.section_file import MaskCounts, warn_of_instances
+from bench.dataset.checks import check_foreground
+from bench.dataset.prepared import SPLITS, VOLUMES, PreparedDataset
+from bench.dataset.section_file import MaskCounter, warn_of_instances
 from bench.errors import BenchError
 from bench.ingest.adding.overlaps import Overlap, find_overlaps
 from bench.ingest.images.headers import TOP_FIRST
@@ -58,6 +58,7 @@ def add_to_dataset(tree: SourceTree, dataset: PreparedDataset) -> SourceTree:
         structures=dataset.structures,
         pixel_size_nm=dataset.pixel_size_nm,
         splits_rule=str(dataset.manifest["splits_rule"]),
+        volumes=bool(dataset.manifest.get(VOLUMES)),
         section_nm=dataset.manifest.get("section_nm"),
         warnings=(
             *_lasting_warnings(dataset),
@@ -179,24 +180,21 @@ def _lasting_warnings(dataset: PreparedDataset) -> list[str]:
     return [line for line in dataset.manifest["warnings"] if line not in counted]
 
 
-def copy_kept(
-    base: DatasetBase, folder: Path, counts: dict[str, list[MaskCounts]]
-) -> list[dict[str, Any]]:
+def copy_kept(base: DatasetBase, folder: Path, counter: MaskCounter) -> list[dict[str, Any]]:
     """Copies the files of the sections that are kept, and returns their entries of the manifest.
 
     Args:
         base: The dataset, and what is replaced of it.
         folder: The folder of the new version.
-        counts: Takes what is counted in the masks, by structure.
+        counter: Takes the masks.
     """
     for entry in base.kept:
         shutil.copyfile(base.dataset.root / entry["file"], folder / entry["file"])
         for structure in base.dataset.structures:
             if mask := entry["datasets"].get(f"labels/{structure}"):
                 labels = base.dataset.read_labels(entry["name"], structure)
-                areas = instance_areas(labels)
-                found = MaskCounts(entry["split"], areas, labels.size, mask["mask"])
-                counts[structure].append(found)
+                region = entry.get("region", "")
+                counter.add(structure, entry["split"], region, labels, mask["mask"])
     return base.kept
 
 

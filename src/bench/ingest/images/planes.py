@@ -14,11 +14,11 @@ from bench.dataset.checks import check_finite
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.classes import parse_classes
-from bench.ingest.folders import list_images
 from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.containers import choose_raw, find_labels, is_container
 from bench.ingest.images.formats import is_image, list_pages, read_header, read_plane, stem_of
 from bench.ingest.images.headers import BOTTOM_FIRST, decode
+from bench.ingest.layouts.folders import list_images
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import agree
 from bench.words import AUTO

@@ -11,7 +11,7 @@ from bench.core.hashing import json_sha256, path_sha256
 from bench.dataset.checks import read_instances
 from bench.errors import BenchError
 from bench.ingest.classes import parse_classes
-from bench.ingest.segmented import describe_segmented, find_segmented
+from bench.ingest.layouts.segmented import describe_segmented, find_segmented
 from bench.ingest.sources import SourceSection
 from bench.steps.serving.export_subject import ExportImage, ExportSubject, of_each_section
 from bench.structures import find_structures, order_structures

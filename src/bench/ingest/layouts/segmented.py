@@ -8,9 +8,9 @@ from bench.config.data import PrepareConfig
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.classes import ClassMap, parse_classes
-from bench.ingest.folders import find_sections
 from bench.ingest.images.containers import read_container
-from bench.ingest.layout import RAW, is_segmented
+from bench.ingest.layouts.folders import find_sections
+from bench.ingest.layouts.layout import RAW, is_segmented
 from bench.ingest.sources import SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.words import SEGMENTATION_FILE

@@ -19,7 +19,7 @@ from bench.ingest.labels import (
     label_structure,
     open_label_file,
 )
-from bench.ingest.layout import ANNOTATIONS, LAYOUT, RAW, find_groups, is_ignored
+from bench.ingest.layouts.layout import ANNOTATIONS, LAYOUT, RAW, find_groups, is_ignored
 from bench.ingest.sources import SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.structures import STRUCTURES
@@ -140,11 +140,17 @@ def _add_split(
             label_structure(
                 labels, structure, file, found.root, pages, classes.values_of(structure)
             )
-        found.sections += build_sections(stem, pages, labels.pages, split=split)
+        region = _name_volume(split, stem) if len(pages) > 1 else ""
+        found.sections += build_sections(stem, pages, labels.pages, split=split, region=region)
         found.kinds += labels.kinds
         found.painted += labels.painted
         found.warnings += labels.warnings
         found.section_nm = found.section_nm or pages[0].header.section_nm
+
+
+def _name_volume(split: str, stem: str) -> str:
+    """The region of a stack; stacks of one name in two split folders are two."""
+    return f"{split}-{stem}" if split else stem
 
 
 def _pair_annotations(

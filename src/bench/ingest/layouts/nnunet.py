@@ -14,11 +14,11 @@ from bench.core.names import first_names, natural_key
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
 from bench.ingest.classes import ClassMap, parse_classes, tidy_name
-from bench.ingest.folders import list_images, pair_by_name
 from bench.ingest.images.formats import is_image, list_pages
 from bench.ingest.images.headers import decode
 from bench.ingest.labels import label_by_class, open_label_file
-from bench.ingest.layout import visible_folders
+from bench.ingest.layouts.folders import list_images, pair_by_name
+from bench.ingest.layouts.layout import visible_folders
 from bench.ingest.sources import SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
 from bench.words import AUTO

@@ -1,0 +1,1 @@
+"""How users arrange their files: folder trees, files side by side, projects, volumes."""
