@@ -115,7 +115,9 @@ def test_a_section_and_a_volume_of_one_plane_are_alike():
     assert kept == kept_of_plane
 
 
-@pytest.mark.parametrize("shape", [(0, 0, 0), (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (5, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(0, 0, 0), (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (5, 1, 1)]
+)
 def test_volumes_of_a_row_or_nothing(shape):
     check(np.ones(shape, bool), 1, 26)
 
