@@ -26,8 +26,9 @@ from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_prediction, write_predictions
 from bench.inference.symmetries import SYMMETRIES
 from bench.metrics.instances import match_instances
+from bench.metrics.measures import measure_matching, measure_pixels
 from bench.metrics.overlap import count_pixels
-from bench.metrics.table import finish_scores, measure_matching, measure_pixels, searchable_metrics
+from bench.metrics.table import finish_scores, searchable_metrics
 from bench.search.candidates import Candidate, Evidence, pixel_curve
 from bench.search.map_search import MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations

@@ -7,15 +7,15 @@ import pytest
 
 from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
+from bench.metrics.measures import ScoredSection, measure_pixels
 from bench.metrics.table import (
     METRICS,
     Metric,
-    ScoredSection,
     find_metric,
     finish_scores,
-    measure_pixels,
     measure_section,
     register_metric,
+    scored_metrics,
     searchable_metrics,
     table_columns,
 )
@@ -25,6 +25,10 @@ COLUMNS = ["dice", "iou", "precision", "recall", "instance_f1"]
 SEARCHED = [
     *("dice", "iou", "precision", "recall", "instance_precision", "instance_recall"),
     *("instance_f1", "instance_f1_mean", "panoptic_quality"),
+]
+OF_SECTIONS = [*SEARCHED, "average_precision"]
+OF_VESICLES = [
+    *("vesicle_recall", "vesicle_precision", "vesicle_f1", "diameter_error", "centre_error_nm")
 ]
 ROW = Metric("Sum", "Pixels.", float, measure=measure_pixels, basis="pixels")
 
@@ -45,13 +49,36 @@ def make_section(seed, present=1.0):
     return ScoredSection(truth, prediction, rng.integers(0, 256, (9, 12)).astype(np.uint8))
 
 
+def make_volume(seed):
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((20, 20, 40), np.int32)
+    truth[4:14, 5:15, 4:14], truth[5:15, 4:14, 22:32] = 1, 2
+    prediction = np.roll(truth, (1, seed), (0, 1))
+    levels = np.where(prediction, 200, rng.integers(0, 100, truth.shape)).astype(np.uint8)
+    return ScoredSection(truth, prediction, levels, None, (2.0, 2.0, 2.0), prediction > 0)
+
+
 def test_order_of_columns_and_scores_is_that_of_all_versions():
-    assert list(table_columns()) == COLUMNS
+    assert list(table_columns([])) == list(table_columns([{"dice": 1.0}])) == COLUMNS
+    assert list(table_columns()) == [*COLUMNS, "mask_dice", *OF_VESICLES]
     assert list(searchable_metrics()) == SEARCHED
-    assert list(METRICS) == [*SEARCHED, "average_precision"]
+    assert list(METRICS) == [*OF_SECTIONS, "mask_dice", *OF_VESICLES]
 
 
-@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_of_volumes_is_a_column_where_a_method_has_it():
+    rows = [{"dice": 1.0}, {"dice": 0.5, "vesicle_f1": 0.4}]
+    assert list(table_columns(iter(rows))) == [*COLUMNS, "vesicle_f1"]
+
+
+def test_sections_and_other_structures_are_not_asked_for_vesicles_of_volumes():
+    """Else their finished evaluations would be other runs."""
+    assert list(scored_metrics("vesicles", volumes=False)) == OF_SECTIONS
+    assert list(scored_metrics("mitochondria", volumes=True)) == [*OF_SECTIONS, "mask_dice"]
+    for name in ("vesicles", "dense_core_vesicles"):
+        assert list(scored_metrics(name, volumes=True)) == list(METRICS)
+
+
+@pytest.mark.parametrize("name", OF_SECTIONS)
 def test_both_empty_is_one_and_one_empty_is_zero(name):
     nothing, something = np.zeros((2, 3), np.uint8), np.full((2, 3), 255, np.uint8)
 
@@ -80,7 +107,7 @@ def test_rows_that_measure_alike_measure_once():
 
 
 def test_what_is_measured_goes_to_other_processes_and_back():
-    first, second = (measure_section(make_section(seed), METRICS) for seed in (1, 2))
+    first, second = (measure_section(make_volume(seed), METRICS) for seed in (1, 2))
     back = pickle.loads(pickle.dumps(first))
     pooled = {measure: back[measure] + second[measure] for measure in second}
     expected = {measure: first[measure] + second[measure] for measure in second}

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from skimage.measure import regionprops_table
 
-from bench.metrics.instances import count_instances, measure_instances
+from bench.metrics.morphometry import count_instances, find_centroids, measure_instances
 
 # A square of 4 x 4 px, and a line of 1 x 3 px.
 LABELS = np.zeros((10, 20), np.int32)
@@ -44,3 +45,53 @@ def test_nothing_is_no_rows_and_a_count_of_0():
     assert len(table) == 0
     assert "area_nm2" in table
     assert count_instances(empty, 2.0)["instances"] == 0
+
+
+def test_a_volume_by_hand():
+    labels = np.zeros((6, 7, 8), np.uint16)
+    labels[1:3, 2:5, 3:7] = 4
+    labels[5, 6, 7] = 9
+    table = pd.DataFrame(measure_instances(labels, None))
+    assert list(table.id) == [4, 9]
+    assert list(table.volume_voxels) == [24, 1]
+    assert list(table.centroid_z_px) == [1.5, 5]
+    assert list(table.centroid_y_px) == [3, 6]
+    assert list(table.centroid_x_px) == [4.5, 7]
+    assert table.equivalent_diameter_px[0] == pytest.approx((6 * 24 / math.pi) ** (1 / 3))
+    nm = measure_instances(labels, (50.0, 5.0, 4.0))
+    assert list(nm["volume_nm3"]) == [24000, 1000]
+    assert nm["equivalent_diameter_nm"][1] == pytest.approx((6000 / math.pi) ** (1 / 3))
+    assert [nm[f"centroid_{axis}_nm"][0] for axis in "zyx"] == [75, 15, 18]
+    assert count_instances(labels, None) == {"instances": 2, "foreground_fraction": 25 / 336}
+    counts = count_instances(labels, (50.0, 5.0, 4.0))
+    assert counts["volume_um3"] == pytest.approx(336e3 / 1e9)
+    assert counts["density_per_um3"] == pytest.approx(2 / 336e-6)
+    assert measure_instances(labels, 5)["volume_nm3"][1] == 125
+
+
+@pytest.mark.parametrize("largest", [9, 2**32 - 1])
+def test_volumes_are_measured_as_by_skimage(largest):
+    rng = np.random.default_rng(0)
+    ids = rng.choice([0, 0, 2, 5, largest], (9, 11, 13)).astype(np.uint32)
+    few = np.searchsorted(np.unique(ids), ids)
+    properties = ["area", "equivalent_diameter_area", "centroid"]
+    expected = regionprops_table(few, properties=properties)
+    found = measure_instances(ids, None)
+    assert found["id"].tolist() == [2, 5, largest]
+    np.testing.assert_array_equal(found["volume_voxels"], expected["area"])
+    diameters = expected["equivalent_diameter_area"]
+    np.testing.assert_allclose(found["equivalent_diameter_px"], diameters, rtol=1e-14)
+    for place, axis in enumerate("zyx"):
+        np.testing.assert_allclose(found[f"centroid_{axis}_px"], expected[f"centroid-{place}"])
+    # Without background the first id is not 0.
+    full = np.where(ids == 0, 7, ids)
+    assert find_centroids(full)[0].tolist() == [2, 5, 7, largest]
+    assert find_centroids(full)[1].sum() == ids.size
+
+
+def test_an_empty_volume_has_no_rows():
+    empty = np.zeros((3, 4, 5), np.uint8)
+    table = pd.DataFrame(measure_instances(empty, (2.0, 2.0, 2.0)))
+    assert len(table) == 0
+    assert "volume_nm3" in table
+    assert count_instances(empty, (2.0, 2.0, 2.0))["density_per_um3"] == 0

@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.measure import label
-from skimage.morphology import disk, opening, remove_small_objects
+from skimage.morphology import ball, disk, opening, remove_small_objects
 
 from bench.errors import BenchError
+from bench.postprocess.ball_opening import are_cubes
 from bench.postprocess.instances import (
     LARGEST_FOOTPRINT_RADIUS_PX,
     clean_mask,
+    drop_small_instances,
     label_mask,
     open_by_distance,
+    open_levels,
     open_mask,
 )
 
@@ -97,7 +100,9 @@ def test_mask_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("mask", "radius", "area", "message"),
     [
-        (np.zeros((2, 4, 4), bool), 0, 0, r"one section \(y, x\), received bool of shape"),
+        (np.zeros(4, bool), 0, 0, r"\(y, x\) or volume \(z, y, x\), received bool of shape"),
+        (np.zeros((2, 2, 4, 4), bool), 0, 0, r"received bool of shape"),
+        (np.zeros((2, 4, 4), bool), -1, 0, "radius must be at least 0 px, received -1"),
         (np.full((4, 4), 0.3), 0, 0, "received float64"),
         (np.zeros((4, 4), bool), -1, 0, "radius must be at least 0 px, received -1"),
         (np.zeros((4, 4), bool), 0, -5, "min_area_px must be at least 0, received -5"),
@@ -106,3 +111,63 @@ def test_mask_is_left_as_it_was():
 def test_bad_input_is_refused(mask, radius, area, message):
     with pytest.raises(BenchError, match=message):
         clean_mask(mask, opening_radius_px=radius, min_area_px=area)
+
+
+def random_volume(seed, largest=28):
+    rng = np.random.default_rng(seed)
+    noise = gaussian_filter(rng.standard_normal(rng.integers(1, largest, 3)), rng.uniform(0.5, 3))
+    return noise > rng.normal(-0.3, 0.5) * noise.std()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_opening_of_volumes_equals_the_ball_opening_of_skimage(seed):
+    mask = random_volume(seed)
+    levels = np.random.default_rng(seed).integers(0, 256, mask.shape).astype(np.uint8)
+    for radius in (1, 2, 3, 5):
+        expected = opening(mask, ball(radius))
+        np.testing.assert_array_equal(open_mask(mask, radius_px=radius), expected)
+        np.testing.assert_array_equal(open_by_distance(mask, radius_px=radius), expected)
+        opened = open_levels(levels, radius_px=radius)
+        np.testing.assert_array_equal(opened, opening(levels, ball(radius)))
+        at_200 = open_mask(levels >= 200, radius_px=radius)
+        np.testing.assert_array_equal(opened >= 200, at_200)
+
+
+@pytest.mark.filterwarnings("ignore:Only one label was provided")
+@pytest.mark.parametrize("seed", range(8))
+def test_segmentation_of_volumes_equals_the_same_steps_of_skimage(seed):
+    mask = random_volume(seed)
+    found = clean_mask(mask, opening_radius_px=1, min_area_px=12)
+    parts = label(opening(mask, ball(1)), connectivity=1)
+    kept = label(remove_small_objects(parts, max_size=11) > 0, connectivity=1)
+    np.testing.assert_array_equal(found.labels, kept)
+    assert found.foreground_before_px == np.count_nonzero(mask)
+    assert found.foreground_after_px == np.count_nonzero(kept)
+    np.testing.assert_array_equal(label_mask(mask), label(mask, connectivity=1))
+
+
+def test_planes_of_a_volume_touch_by_faces():
+    mask = np.zeros((2, 3, 3), bool)
+    mask[0, 0, 0] = mask[1, 0, 0] = mask[1, 2, 2] = mask[0, 1, 1] = True
+    assert label_mask(mask)[:, [0, 1, 2], [0, 1, 2]].tolist() == [[1, 2, 0], [1, 0, 3]]
+
+
+def test_small_instances_of_volumes_go_and_ids_close_up(monkeypatch):
+    monkeypatch.setattr("bench.postprocess.instances._COUNTED_AT_ONCE", 7)
+    labels = np.random.default_rng(0).choice(
+        [0, 0, 3, 900, 901], (4, 5, 6), p=[0.4, 0.3, 0.2, 0.02, 0.08]
+    )
+    areas = np.bincount(labels.reshape(-1), minlength=902)
+    found = drop_small_instances(labels, min_area_px=5)
+    kept = [each for each in (3, 900, 901) if areas[each] >= 5]
+    expected = np.zeros(labels.shape, np.int32)
+    for number, each in enumerate(kept, start=1):
+        expected[labels == each] = number
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_cubes_are_equal_to_2_percent():
+    assert are_cubes((2.2, 2.2, 2.2))
+    assert are_cubes((2.24, 2.2, 2.2))
+    assert not are_cubes((50.0, 5.0, 5.0))
+    assert not are_cubes(None)

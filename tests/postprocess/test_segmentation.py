@@ -4,7 +4,7 @@ import pytest
 from bench.inference.prediction import SectionPrediction
 from bench.postprocess.instances import clean_mask
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
-from bench.postprocess.watershed import default_settings
+from bench.postprocess.watershed import WatershedSettings, default_settings
 
 SETTINGS = PostprocessSettings(opening_radius_px=0, min_area_px=20, origin="")
 
@@ -56,3 +56,30 @@ def test_a_models_own_instances_stay_apart_and_follow_the_threshold(two_that_tou
     assert set(np.unique(high.labels)) == {0, 1}
     assert high.labels[20, 45] == 0
     assert (high.foreground_before_px, high.foreground_after_px) == (404, 400)
+
+
+def test_a_volume_is_segmented_and_separated_like_a_section(two_that_touch):
+    """The same picture in every plane: what a section gives, in each of them."""
+    foreground, boundary = (np.repeat(part[None], 8, axis=0) for part in two_that_touch)
+    settings = PostprocessSettings(opening_radius_px=0, min_area_px=40, origin="")
+    prediction = SectionPrediction(foreground, boundary)
+    together = segment_prediction(prediction, level=128, settings=settings, watershed=None)
+    assert together.labels.shape == foreground.shape
+    assert together.labels.max() == 1
+    assert together.foreground_before_px == 8 * (20 * 40 + 4)
+    assert together.foreground_after_px == 8 * 20 * 40
+    apart = segment_prediction(
+        prediction, level=128, settings=settings, watershed=WatershedSettings(0.65, 2.0, 2, 10, "")
+    )
+    np.testing.assert_array_equal(apart.labels > 0, together.labels > 0)
+    assert apart.labels.max() == 2
+    assert apart.labels[4, 20, 15] != apart.labels[4, 20, 45]
+    instances = np.where(together.labels > 0, 5, 0).astype(np.int32)
+    instances[:, :, 30:] *= 2
+    own = segment_prediction(
+        SectionPrediction(foreground, instances=instances),
+        level=128,
+        settings=settings,
+        watershed=None,
+    )
+    assert set(np.unique(own.labels)) == {0, 1, 2}

@@ -74,6 +74,46 @@ def test_min_area_is_at_least_one_pixel():
     assert settings_from_annotations([squares(1)]).min_area_px == 1
 
 
+def cubes(*sides):
+    """One row of cubes, each its own instance, three voxels apart."""
+    plane = squares(*sides)
+    labels = np.zeros((max(sides) + 4, *plane.shape), np.uint32)
+    for instance, side in enumerate(sides, start=1):
+        labels[2 : 2 + side, plane == 10 * instance] = 10 * instance
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("side", "voxel_size_nm", "radius"),
+    [
+        (60, (5, 5, 5), 2),
+        (40, (5, 5, 5), 1),
+        (10, (5, 5, 5), 0),
+        (40, (50, 5, 5), 0),
+        (40, None, 0),
+    ],
+)
+def test_volumes_are_opened_where_voxels_are_cubes(side, voxel_size_nm, radius):
+    # A ball of 1 cuts the edges off: 12 (n - 2) + 8 of n^3 voxels, 0.7 % at 40 and 10 % at 10; one
+    # of 2 about three times as much, 1 % at 60.
+    settings = settings_from_annotations([cubes(side)], voxel_size_nm=voxel_size_nm)
+    assert settings.opening_radius_px == radius
+    assert settings.min_area_px == side**3 // 2
+
+
+def test_sizes_of_volumes_are_voxels_and_nm3():
+    settings = settings_from_annotations([cubes(10, 2), cubes(10)], voxel_size_nm=(4.0, 2.0, 2.0))
+    assert settings.min_area_px == 500
+    assert "3 annotated instances in 2 training volumes" in settings.origin
+    assert "minimum volume 500 voxels (8000 nm³), half of 1000 voxels, below" in settings.origin
+    assert "nm³" not in settings_from_annotations([cubes(10)]).origin
+    corners = np.zeros((4, 4, 4), np.uint8)
+    corners[:2, :2, :2] = corners[2:, 2:, 2:] = 7
+    assert settings_from_annotations([corners]).min_area_px == 4
+    with pytest.raises(BenchError, match="received 1 training volumes without any"):
+        settings_from_annotations([np.zeros((2, 3, 4), np.uint8)])
+
+
 @pytest.mark.parametrize("images", [[], [np.zeros((8, 8), np.uint8)] * 2])
 def test_nothing_annotated_is_refused(images):
     with pytest.raises(BenchError, match=f"received {len(images)} training sections without any"):

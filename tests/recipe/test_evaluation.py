@@ -5,8 +5,9 @@ import pytest
 
 from bench.metrics.curves import histogram_scores
 from bench.metrics.instances import instance_scores, match_instances
+from bench.metrics.measures import measure_pixels
 from bench.metrics.overlap import count_pixels
-from bench.metrics.table import finish_scores, measure_pixels
+from bench.metrics.table import finish_scores
 from bench.postprocess.instances import clean_mask
 from bench.recipe.scores import SplitResult, threshold_level
 

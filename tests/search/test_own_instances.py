@@ -4,14 +4,9 @@ from scipy.ndimage import label
 
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.instances import match_instances
+from bench.metrics.measures import measure_matching, measure_pixels
 from bench.metrics.overlap import count_pixels
-from bench.metrics.table import (
-    METRICS,
-    finish_scores,
-    measure_matching,
-    measure_pixels,
-    searchable_metrics,
-)
+from bench.metrics.table import METRICS, finish_scores, searchable_metrics
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.search.finalists import count_own_instances
 

@@ -10,14 +10,9 @@ from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.instances import match_instances
+from bench.metrics.measures import measure_matching, measure_pixels
 from bench.metrics.overlap import count_pixels
-from bench.metrics.table import (
-    METRICS,
-    finish_scores,
-    measure_matching,
-    measure_pixels,
-    searchable_metrics,
-)
+from bench.metrics.table import METRICS, finish_scores, searchable_metrics
 from bench.postprocess.watershed import WatershedSettings
 from bench.search.candidates import Candidate, Evidence, middle_of_best, score_candidate
 from bench.search.finalists import choose_finalists

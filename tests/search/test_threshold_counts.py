@@ -9,14 +9,9 @@ from skimage.morphology import disk, opening, remove_small_objects
 
 from bench.errors import BenchError
 from bench.metrics.instances import match_instances
+from bench.metrics.measures import measure_matching, measure_pixels
 from bench.metrics.overlap import count_pixels
-from bench.metrics.table import (
-    METRICS,
-    finish_scores,
-    measure_matching,
-    measure_pixels,
-    searchable_metrics,
-)
+from bench.metrics.table import METRICS, finish_scores, searchable_metrics
 from bench.postprocess.instances import clean_mask, open_levels
 from bench.search.component_tree import build_component_tree
 from bench.search.threshold_counts import count_thresholds

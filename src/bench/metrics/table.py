@@ -3,12 +3,14 @@
 A row of ``METRICS`` says all that the suite knows of a metric: what is measured of a section and
 how the sum over sections becomes a score, how it is shown and compared, and whether a search may
 choose by it. Whoever scores, searches, tabulates or draws asks the row. In all rows of this table
-both-empty is 1 and one-empty is 0.
+that score a share both-empty is 1 and one-empty is 0; errors of pairs are not defined without one.
+
+What is scored is a section (y, x), or in a dataset of volumes a whole volume (z, y, x).
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -17,53 +19,45 @@ import numpy as np
 
 from bench.errors import BenchError, unknown_name
 from bench.metrics.curves import (
-    ScoreHistogram,
     ThresholdCounts,
     average_precision,
-    histogram_scores,
 )
 from bench.metrics.instances import (
-    Matching,
     instance_f1,
     instance_f1_mean,
     instance_precision,
     instance_recall,
-    match_instances,
     panoptic_quality,
 )
+from bench.metrics.measures import (
+    Measure,
+    ScoredSection,
+    dice_of_masks,
+    measure_histogram,
+    measure_mask,
+    measure_matching,
+    measure_pixels,
+    measure_vesicles,
+    pool_vesicles,
+)
 from bench.metrics.overlap import (
-    PixelCounts,
-    count_pixels,
     dice_score,
     iou_score,
     precision_score,
     recall_score,
+)
+from bench.metrics.vesicles import (
+    centre_error_nm,
+    diameter_error,
+    vesicle_f1,
+    vesicle_precision,
+    vesicle_recall,
 )
 
 # What is compared and drawn where the user names no other, and ranks sections for their pictures.
 HEADLINE = "dice"
 # A name is part of MLflow's names and a column of CSV files.
 _NAME = re.compile("[a-z][a-z0-9_]*")
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredSection:
-    """A section as a metric sees it.
-
-    Attributes:
-        truth: Instance ids (y, x), 0 is background.
-        prediction: Instance ids after post-processing.
-        probability: uint8 levels before it; level t stands for the probability t / 255.
-        pixel_size_nm: Edge of a pixel; None where it is not known.
-    """
-
-    truth: np.ndarray
-    prediction: np.ndarray
-    probability: np.ndarray
-    pixel_size_nm: float | None = None
-
-
-Measure = Callable[[ScoredSection], Any]
 
 
 @dataclass(frozen=True)
@@ -88,6 +82,9 @@ class Metric:
         unit: What its values are in, such as nm; empty for a share.
         decimals: Digits shown after the point; values that look alike with them are equal.
         column: Whether the table has a column of it; CSV and JSON files have every metric.
+        volumes: Whether it scores volumes only. Such a metric is no column of a table where no
+            method has it, and is not asked of sections.
+        about: What the name of a structure must contain for the metric to be asked; empty for all.
         short: The label over a column of a terminal, with line breaks; by default the label, a
             word a line.
 
@@ -109,6 +106,8 @@ class Metric:
     decimals: int = 3
     column: bool = True
     short: str = ""
+    volumes: bool = False
+    about: str = ""
 
     def __post_init__(self) -> None:
         if not self.low < self.high or (self.search and not math.isfinite(self.span)):
@@ -168,23 +167,11 @@ class Metric:
         return np.asarray(np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0))
 
 
-def measure_pixels(section: ScoredSection) -> PixelCounts:
-    """Pixels by agreement of prediction and truth."""
-    return count_pixels(truth=section.truth, prediction=section.prediction)
-
-
-def measure_matching(section: ScoredSection) -> Matching:
-    """Matched instances of prediction and truth."""
-    return match_instances(truth=section.truth, prediction=section.prediction)
-
-
-def measure_histogram(section: ScoredSection) -> ScoreHistogram:
-    """Pixels of foreground and background by probability."""
-    return histogram_scores(truth=section.truth, probability=section.probability)
-
-
 _of_pixels = partial(Metric, measure=measure_pixels, basis="pixels")
 _of_instances = partial(Metric, measure=measure_matching, basis="instances")
+_of_vesicles = partial(
+    Metric, measure=measure_vesicles, basis="instances", volumes=True, about="vesicle"
+)
 
 # A new metric is one row here, its functions, and a test.
 METRICS: dict[str, Metric] = {
@@ -252,6 +239,45 @@ METRICS: dict[str, Metric] = {
         basis="probability",
         column=False,
     ),
+    "mask_dice": Metric(
+        "Mask Dice",
+        "Dice of the voxels that reached the threshold, before spheres were found in them.",
+        dice_of_masks,
+        measure=measure_mask,
+        basis="pixels",
+        volumes=True,
+    ),
+    "vesicle_recall": _of_vesicles(
+        "Vesicle recall",
+        "Vesicles of the truth with a partner: a ball each of which holds the other's centre.",
+        pool_vesicles(vesicle_recall),
+    ),
+    "vesicle_precision": _of_vesicles(
+        "Vesicle precision",
+        "Predicted vesicles with a partner: a ball each of which holds the other's centre.",
+        pool_vesicles(vesicle_precision),
+        short="Vesicle\nprec.",
+    ),
+    "vesicle_f1": _of_vesicles(
+        "Vesicle F1",
+        "F1 of vesicles paired by mutual centres.",
+        pool_vesicles(vesicle_f1),
+    ),
+    "diameter_error": _of_vesicles(
+        "Diameter error",
+        "1 less the ratio of the smaller to the larger diameter, mean over paired vesicles.",
+        pool_vesicles(diameter_error),
+        direction="lower",
+    ),
+    "centre_error_nm": _of_vesicles(
+        "Centre error",
+        "Distance of the centres of paired vesicles, mean.",
+        pool_vesicles(centre_error_nm),
+        direction="lower",
+        high=math.inf,
+        unit="nm",
+        decimals=2,
+    ),
 }
 
 
@@ -293,9 +319,32 @@ def searchable_metrics() -> tuple[str, ...]:
     return tuple(name for name, row in METRICS.items() if row.search)
 
 
-def table_columns() -> dict[str, Metric]:
-    """The metrics that are columns of the table, in its order."""
-    return {name: row for name, row in METRICS.items() if row.column}
+def scored_metrics(structure: str, *, volumes: bool) -> tuple[str, ...]:
+    """Names of the metrics that are asked of a structure, in sections or in whole volumes.
+
+    What a step scores is part of its run's identity: a metric of volumes, or of vesicles alone,
+    leaves the finished runs of everything else as they are.
+    """
+    return tuple(
+        name
+        for name, row in METRICS.items()
+        if row.about in structure and (volumes or not row.volumes)
+    )
+
+
+def table_columns(shown: Iterable[Container[str]] | None = None) -> dict[str, Metric]:
+    """The metrics that are columns of a table, in its order.
+
+    Args:
+        shown: Of each row of the table what it has scores of: a metric of volumes is a column
+            where a row has it. None for all that may be columns.
+    """
+    rows = None if shown is None else list(shown)
+    return {
+        name: row
+        for name, row in METRICS.items()
+        if row.column and (rows is None or not row.volumes or any(name in each for each in rows))
+    }
 
 
 def measure_section(section: ScoredSection, names: Iterable[str]) -> dict[Measure, Any]:

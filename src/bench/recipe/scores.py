@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 
 from bench.metrics.curves import ScoreHistogram
-from bench.metrics.table import (
-    METRICS,
-    Measure,
-    ScoredSection,
-    finish_scores,
-    measure_histogram,
-    measure_section,
-)
+from bench.metrics.measures import Measure, ScoredSection, measure_histogram, measure_vesicles
+from bench.metrics.table import METRICS, finish_scores, measure_section
+from bench.metrics.vesicles import Balls
 from bench.postprocess.instances import Instances
 
 
@@ -32,6 +27,8 @@ class SplitResult:
         totals: What was measured of all sections, by the function that measures it.
         before_px: Predicted foreground before post-processing.
         after_px: Predicted foreground after it.
+        voxel_size_nm: Edges of a voxel (z, y, x) where volumes are scored; None for sections, and
+            where they are not known.
     """
 
     metrics: Sequence[str] = field(default_factory=lambda: tuple(METRICS))
@@ -41,19 +38,37 @@ class SplitResult:
     totals: dict[Measure, Any] = field(default_factory=dict)
     before_px: int = 0
     after_px: int = 0
+    voxel_size_nm: Sequence[float] | None = None
 
     def add(
-        self, name: str, *, truth: np.ndarray, probability: np.ndarray, instances: Instances
+        self,
+        name: str,
+        *,
+        truth: np.ndarray,
+        probability: np.ndarray,
+        instances: Instances,
+        mask: np.ndarray | None = None,
+        balls: Balls | None = None,
     ) -> None:
-        """Scores a section and adds it.
+        """Scores a section, or a volume, and adds it.
 
         Args:
-            name: The section's name.
-            truth: Instance labels (y, x).
-            probability: (y, x) uint8, round(255 p), before post-processing.
+            name: Its name.
+            truth: Instance labels (y, x) or (z, y, x).
+            probability: uint8 alike, round(255 p), before post-processing.
             instances: The prediction after post-processing.
+            mask: What reached the threshold before spheres were found in it; None without spheres.
+            balls: The spheres that were found, likewise.
         """
-        section = ScoredSection(truth, instances.labels, probability, self.pixel_size_nm)
+        section = ScoredSection(
+            truth,
+            instances.labels,
+            probability,
+            self.pixel_size_nm,
+            self.voxel_size_nm,
+            mask,
+            balls,
+        )
         measured = measure_section(section, self.metrics)
         self.sections[name] = finish_scores(measured, self._of_segmentations())
         if not truth.any() and not instances.labels.any():
@@ -81,6 +96,14 @@ class SplitResult:
     def all_scores(self) -> dict[str, float]:
         """Pooled scores, those of the probabilities included."""
         return finish_scores(self.totals, self.metrics)
+
+    def vesicles(self) -> dict[str, dict[str, float | int]]:
+        """What is known of the vesicles of each volume, by its name; empty for sections."""
+        matchings = self.totals.get(measure_vesicles, ())
+        if len(matchings) != len(self.sections):
+            return {}
+        pairs = zip(self.sections, matchings, strict=True)
+        return {name: matching.describe() for name, matching in pairs}
 
     def removed_fraction(self) -> float:
         """Share of predicted foreground that post-processing removed."""

@@ -19,7 +19,7 @@ from bench.export.stack import make_stack
 from bench.inference.prediction import SectionPrediction
 from bench.ingest.images.planes import Plane
 from bench.ingest.layouts.layout import RAW
-from bench.metrics.instances import count_instances, measure_instances
+from bench.metrics.morphometry import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
 from bench.words import BESIDE_LABELS
 

@@ -1,0 +1,87 @@
+"""What a metric sees of a section or a volume, and what it measures of it, to be added up."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.metrics.curves import ScoreHistogram, histogram_scores
+from bench.metrics.instances import Matching, match_instances
+from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredSection:
+    """A section, or a volume, as a metric sees it.
+
+    Attributes:
+        truth: Instance ids (y, x) or (z, y, x), 0 is background.
+        prediction: Instance ids after post-processing.
+        probability: uint8 levels before it; level t stands for the probability t / 255.
+        pixel_size_nm: Edge of a pixel; None where it is not known.
+        voxel_size_nm: Edges of a voxel (z, y, x); None for sections, and where they are not known.
+        mask: Boolean, what reached the threshold before spheres were found in it; None where no
+            spheres were.
+        balls: The spheres that were found; None where none were fitted.
+    """
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    probability: np.ndarray
+    pixel_size_nm: float | None = None
+    voxel_size_nm: Sequence[float] | None = None
+    mask: np.ndarray | None = None
+    balls: Balls | None = None
+
+
+Measure = Callable[[ScoredSection], Any]
+
+
+def measure_pixels(section: ScoredSection) -> PixelCounts:
+    """Pixels by agreement of prediction and truth."""
+    return count_pixels(truth=section.truth, prediction=section.prediction)
+
+
+def measure_matching(section: ScoredSection) -> Matching:
+    """Matched instances of prediction and truth."""
+    return match_instances(truth=section.truth, prediction=section.prediction)
+
+
+def measure_histogram(section: ScoredSection) -> ScoreHistogram:
+    """Pixels of foreground and background by probability."""
+    return histogram_scores(truth=section.truth, probability=section.probability)
+
+
+def measure_mask(section: ScoredSection) -> tuple[PixelCounts, ...]:
+    """Pixels by agreement of truth and mask, of each unit that has a mask."""
+    if section.mask is None:
+        return ()
+    return (count_pixels(truth=section.truth, prediction=section.mask),)
+
+
+def measure_vesicles(section: ScoredSection) -> tuple[VesicleMatching, ...]:
+    """Matched vesicles, of each unit that is a volume with a known size of its voxels."""
+    size = section.voxel_size_nm
+    if section.truth.ndim != 3 or size is None:
+        return ()
+    found = section.balls or balls_of_labels(section.prediction, size)
+    return (match_balls(truth=balls_of_labels(section.truth, size), prediction=found),)
+
+
+def dice_of_masks(counts: Sequence[PixelCounts]) -> float:
+    """Dice of the masks of all units together; NaN where none has one."""
+    return dice_score(sum(counts, PixelCounts())) if counts else math.nan
+
+
+def pool_vesicles(
+    finish: Callable[[VesicleMatching], float],
+) -> Callable[[Sequence[VesicleMatching]], float]:
+    """The score of the vesicles of all volumes together; NaN where none is a volume."""
+
+    def finish_pooled(matchings: Sequence[VesicleMatching]) -> float:
+        return finish(sum(matchings, VesicleMatching())) if matchings else math.nan
+
+    return finish_pooled
