@@ -28,6 +28,17 @@ class EvaluateConfig(StepConfig):
     threshold: float = setting(
         0.5, "Probability from which a pixel is foreground.", minimum=0, maximum=1
     )
+    scored: str = setting(
+        AUTO,
+        "auto scores volumes as a whole and all else by section; sections scores their planes.",
+        choices=(AUTO, "sections"),
+    )
+    spheres: str = setting(
+        AUTO,
+        "Whether vesicles of volumes become spheres, and by which protocol: auto where a 3D "
+        "network found them; paper is as published for CryoVesNet.",
+        choices=(AUTO, "none", "data", "paper"),
+    )
     separation: str = setting(
         AUTO,
         "auto separates touching instances as the model says; components leaves them together.",

@@ -94,8 +94,13 @@ def check_finite(pixels: np.ndarray, file: str) -> None:
 
 
 def instance_areas(labels: np.ndarray) -> np.ndarray:
-    """Returns the areas in px of the instances in an image of ids, ordered by id."""
-    found = [np.unique(labels[block], return_counts=True) for block in occupied_blocks(labels)]
+    """Returns the areas in px of the instances in an image of ids, ordered by id.
+
+    Args:
+        labels: Ids (y, x), or (z, y, x), of which sizes are voxels.
+    """
+    parts = labels if labels.ndim == 3 else [labels[block] for block in occupied_blocks(labels)]
+    found = [np.unique(part, return_counts=True) for part in parts]
     if not found:
         return np.zeros(0, np.int64)
     ids, places = np.unique(np.concatenate([ids for ids, _ in found]), return_inverse=True)

@@ -22,7 +22,9 @@ _INSTANCES = ".instances"
 
 
 @dataclass(frozen=True)
-class _PredictionWriter:
+class PredictionWriter:
+    """A prediction file that is being filled."""
+
     file: h5py.File
 
     def write(self, section: str, augmentation: str, prediction: SectionPrediction) -> None:
@@ -51,7 +53,7 @@ class _PredictionWriter:
 
 
 @contextmanager
-def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[_PredictionWriter]:
+def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[PredictionWriter]:
     """Opens a new prediction file, for a block that fills it.
 
     Args:
@@ -60,7 +62,7 @@ def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[_Predi
     """
     with h5py.File(path, "w") as file:
         file.attrs.update({"format": _FORMAT, "version": _VERSION, **attributes})
-        yield _PredictionWriter(file)
+        yield PredictionWriter(file)
 
 
 def read_prediction(path: Path, section: str, augmentation: str = IDENTITY) -> SectionPrediction:

@@ -21,6 +21,7 @@ from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import TOP_LEVEL
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
+from bench.postprocess.spheres.settings import SphereSettings
 from bench.postprocess.watershed import WatershedSettings
 from bench.words import NONE
 
@@ -28,6 +29,8 @@ _FORMAT = "synapse-bench-recipe"
 _VERSION = 2
 # What version 1, which only searches wrote, did not say.
 _SINCE_2 = ("segmentation", "origin")
+# What only a recipe of volumes says.
+_VOLUME = "volume"
 RECIPE_FILE = "recipe.json"
 # The way of segmentation of a model that is applied as we do; another applies it by its package.
 OWN = "own"
@@ -58,6 +61,19 @@ class RecipeMember:
 
 
 @dataclass(frozen=True)
+class VolumeSettings:
+    """What a recipe says where whole volumes are segmented.
+
+    Attributes:
+        section_nm: Distance of the planes of its dataset, which the smallest size is of.
+        spheres: How vesicles become spheres; None leaves the components of the mask.
+    """
+
+    section_nm: float
+    spheres: SphereSettings | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How models become instances, as a file that can be applied; one model as it is by default.
 
@@ -79,6 +95,8 @@ class Recipe:
         validation: Its scores on the validation sections; empty where they were not scored.
         test: Its scores on the test sections; empty where they were not scored.
         origin: Where opening and smallest area come from, for people: it changes no result.
+        volume: What is done where volumes are segmented as a whole, the smallest area then being
+            voxels; None where sections are.
     """
 
     structure: str
@@ -98,6 +116,7 @@ class Recipe:
     validation: Mapping[str, float] = dataclasses.field(default_factory=dict)
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
     origin: str = dataclasses.field(default="", metadata=PROSE)
+    volume: VolumeSettings | None = None
 
     @property
     def blend(self) -> Blend:
@@ -143,12 +162,18 @@ class Recipe:
 
     def describe(self) -> str:
         """The recipe in one line."""
-        parts = [
-            str(self.blend),
-            f"threshold {self.threshold:.3f}",
-            f"opening radius {self.opening_radius_px} px",
-            f"minimum area {self.min_area_px} px",
-        ]
+        parts = [str(self.blend)]
+        if self.volume and self.volume.spheres:
+            parts.append(f"spheres ({', '.join(self.volume.spheres.stages)})")
+        else:
+            smallest = f"size {self.min_area_px} voxels" if self.volume else (
+                f"area {self.min_area_px} px"
+            )
+            parts += [
+                f"threshold {self.threshold:.3f}",
+                f"opening radius {self.opening_radius_px} px",
+                f"minimum {smallest}",
+            ]
         if self.watershed:
             parts.append("watershed")
         if self.segmentation != OWN:
@@ -160,9 +185,9 @@ class Recipe:
 
         Those hashed a file of version 1, prose included.
         """
-        said = {name: v for name, v in dataclasses.asdict(self).items() if name not in _SINCE_2}
+        said = {n: v for n, v in dataclasses.asdict(self).items() if n not in (*_SINCE_2, _VOLUME)}
         earlier = {"format": _FORMAT, "version": 1, **said}
-        return json_sha256(without_prose(self)), json_sha256(earlier)
+        return json_sha256(_without_volume(without_prose(self))), json_sha256(earlier)
 
 
 def searched_by(metric: str) -> str:
@@ -172,7 +197,13 @@ def searched_by(metric: str) -> str:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values."""
-    return {"format": _FORMAT, "version": _VERSION, **dataclasses.asdict(recipe)}
+    said = _without_volume(dataclasses.asdict(recipe))
+    return {"format": _FORMAT, "version": _VERSION, **said}
+
+
+def _without_volume(said: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of sections says nothing of volumes, as before there were any."""
+    return {name: value for name, value in said.items() if name != _VOLUME or value is not None}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -194,6 +225,7 @@ def read_recipe(path: Path) -> Recipe:
         )
     if version == 1:
         content |= {"segmentation": OWN, "origin": searched_by(content.get("metric", NONE))}
+    content.setdefault(_VOLUME, None)
     wrong = content.keys() ^ {field.name for field in dataclasses.fields(Recipe)}
     try:
         if wrong:
@@ -207,13 +239,16 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _recipe_from_json(content: dict[str, Any]) -> Recipe:
-    watershed = content["watershed"]
+    watershed, volume = content["watershed"], content[_VOLUME]
+    if volume and volume["spheres"]:
+        volume = volume | {"spheres": SphereSettings(**volume["spheres"])}
     return Recipe(
         **content
         | {name: tuple(content[name]) for name in ("weights", "augmentations")}
         | {
             "members": tuple(RecipeMember(**member) for member in content["members"]),
             "watershed": WatershedSettings(**watershed) if watershed else None,
+            _VOLUME: VolumeSettings(**volume) if volume else None,
         }
     )
 

@@ -3,20 +3,28 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
+
+import numpy as np
 
 from bench.config.scoring import EvaluateConfig
 from bench.core.progress import say_while, show_progress
+from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import Volume, read_volume
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction import Predictor, SectionPrediction, open_predictor
-from bench.inference.prediction_file import read_mean, write_predictions
-from bench.inference.symmetries import find_augmentations
+from bench.inference.prediction_file import PredictionWriter, write_predictions
+from bench.inference.symmetries import IDENTITY, find_augmentations
 from bench.inference.synapse_net_package import open_synapse_net
-from bench.metrics.table import METRICS
-from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.inference.volumes import predict_volume
+from bench.metrics.table import scored_metrics
+from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info, load_weights
 from bench.models.networks import find_network
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import (
@@ -24,8 +32,10 @@ from bench.postprocess.segmentation import (
     paper_settings,
     settings_from_annotations,
 )
-from bench.recipe.recipe import Recipe
+from bench.postprocess.spheres.settings import SphereSettings
+from bench.recipe.recipe import Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
+from bench.recipe.volumes import StageReport
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_pictures,
@@ -34,6 +44,8 @@ from bench.steps.scoring.evaluation_report import (
 )
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
 from bench.steps.scoring.recipes import find_watershed
+from bench.steps.scoring.sphere_report import SphereReport
+from bench.steps.scoring.units import Unit, list_units, segment_unit
 from bench.steps.training.data import TrainingData, describe_run, warn_of_scales
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
@@ -43,7 +55,13 @@ from bench.tracking.store import Store, open_store
 from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
+_Advance = Callable[[int, int, str], None]
 
+# What is done to vesicles that become spheres, in place of opening and smallest area.
+_SPHERES = "Spheres are found in the mask, each by its own radial profile."
+_VESICLE = "vesicle"
+# Voxels whose edges differ by less are cubes.
+_CUBES = 1.02
 # A prediction that loses more than this share to post-processing is reported.
 _REPORTED_LOSS = 0.5
 
@@ -56,6 +74,12 @@ class _Task:
     info: ModelInfo
     structure: Structure
     recipe: Recipe
+    units: list[Unit]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is scored."""
+        return scored_metrics(self.structure.name, volumes=self.recipe.volume is not None)
 
 
 def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -89,18 +113,18 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         predictions = Path(folder) / "predictions.h5"
         _predict_split(task, run, predictions)
         with say_while("scoring"):
-            result = _score_split(task, predictions)
+            result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
         _report_removal(task, run, result)
-        describe_data(run, task.dataset, task.structure.name, config.split, task.subject.cell)
+        describe_data(run, task.units, task.structure.name, task.subject.cell)
         with say_while("drawing pictures"):
             log_pictures(
                 run,
-                task.dataset,
+                task.units,
                 task.structure.name,
                 result,
-                lambda name: _segment_stored(task, predictions, name)[1],
+                lambda unit: _segment_stored(task, predictions, unit)[1],
             )
         run.log_file(predictions)
         log_recipe(run, task.recipe, result, config.split, Path(folder))
@@ -115,13 +139,43 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
     _check_augmentations(config, subject, info)
-    settings = _choose_settings(config, dataset, structure, subject)
-    recipe = _make_recipe(config, dataset, subject, settings, info)
-    return _Task(config, dataset, subject, info, structure, recipe)
+    units = list_units(dataset, config.split, by_section=config.scored == "sections")
+    volume = _choose_volume(config, units, structure, info)
+    settings = _choose_settings(config, dataset, structure, subject, volume)
+    recipe = _make_recipe(config, dataset, subject, settings, info, volume)
+    return _Task(config, dataset, subject, info, structure, recipe, units)
+
+
+def _choose_volume(
+    config: EvaluateConfig, units: list[Unit], structure: Structure, info: ModelInfo
+) -> VolumeSettings | None:
+    """What is done with volumes; None where sections are scored."""
+    size_nm = units[0].voxel_size_nm
+    if size_nm is None:
+        if config.spheres not in (AUTO, NONE):
+            raise BenchError(
+                f"spheres are found in volumes, received spheres={config.spheres} for sections: "
+                "leave spheres auto, or prepare stacks with the distance of their planes"
+            )
+        return None
+    cubes = max(size_nm) <= min(size_nm) * _CUBES
+    ours = find_network(info.architecture).dims == 3 and _VESICLE in structure.name and cubes
+    protocol = ("data" if ours else NONE) if config.spheres == AUTO else config.spheres
+    if protocol == "data" and config.protocol == "paper":
+        protocol = "paper"
+    spheres = None if protocol == NONE else SphereSettings(protocol=protocol)
+    return VolumeSettings(size_nm[0], spheres)
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
-    finds_instances = find_network(info.architecture).finds_instances
+    network = find_network(info.architecture)
+    finds_instances = network.finds_instances
+    if config.augmentations != NONE and network.dims == 3:
+        raise BenchError(
+            f"augmentations are symmetries of sections, received {config.augmentations} for "
+            f"{info.architecture}, which sees volumes, whose missing wedge none of them keeps: use "
+            "augmentations=none"
+        )
     if config.augmentations != NONE and (finds_instances or config.segmentation != "own"):
         raise BenchError(
             "augmentations are averaged as probabilities, received augmentations="
@@ -131,10 +185,22 @@ def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelIn
 
 
 def _choose_settings(
-    config: EvaluateConfig, dataset: PreparedDataset, structure: Structure, subject: Subject
+    config: EvaluateConfig,
+    dataset: PreparedDataset,
+    structure: Structure,
+    subject: Subject,
+    volume: VolumeSettings | None,
 ) -> PostprocessSettings:
-    if config.protocol == "paper":
+    if volume and volume.spheres:
+        settings = PostprocessSettings(0, 0, _SPHERES)
+    elif config.protocol == "paper":
         settings = paper_settings(structure)
+    elif volume:
+        units = list_units(dataset, "train")
+        settings = settings_from_annotations(
+            (unit.read_labels(structure.name) for unit in units),
+            voxel_size_nm=units[0].voxel_size_nm,
+        )
     else:
         # A model trained on few sections is post-processed by those few.
         cell = subject.cell
@@ -162,6 +228,7 @@ def _make_recipe(
     subject: Subject,
     settings: PostprocessSettings,
     info: ModelInfo,
+    volume: VolumeSettings | None,
 ) -> Recipe:
     return Recipe(
         structure=subject.cell.structure,
@@ -176,6 +243,7 @@ def _make_recipe(
         augmentations=find_augmentations(config.augmentations),
         segmentation=config.segmentation,
         origin=settings.origin,
+        volume=volume,
     )
 
 
@@ -195,7 +263,8 @@ def identify_evaluation(task: _Task) -> Identity:
             "opening_radius_px": task.recipe.opening_radius_px,
             "min_area_px": task.recipe.min_area_px,
             # With another metric more is computed.
-            "metrics": list(METRICS),
+            "metrics": list(task.metrics),
+            **({"volume": without_prose(task.recipe.volume)} if task.recipe.volume else {}),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
         method=task.subject.cell.method,
@@ -205,7 +274,7 @@ def identify_evaluation(task: _Task) -> Identity:
         labelled=task.subject.cell.labelled,
         parts=(
             f"network {task.info.architecture}",
-            *(f"metric {name}" for name in METRICS),
+            *(f"metric {name}" for name in task.metrics),
         ),
     )
 
@@ -229,9 +298,6 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
 
 def _predict_split(task: _Task, run: Run, path: Path) -> None:
     compute = choose_compute(task.config.device, AUTO)
-    predict = _open_model(task, compute)
-    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
-    names = task.dataset.sections(task.config.split)
     attributes = {
         "structure": task.structure.name,
         "split": task.config.split,
@@ -240,17 +306,13 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
         "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
         "augmentations": task.recipe.augmentations,
     }
-    started, pixels = time.monotonic(), 0
+    started = time.monotonic()
     what = f"predict {task.subject.cell.method} {task.structure.name}"
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
-        for done, name in enumerate(names, start=1):
-            raw = task.dataset.read_raw(name)
-            for augmentation, maps in predict_augmented(
-                predict, raw, fed_nm, task.recipe.augmentations
-            ):
-                file.write(name, augmentation, maps)
-            pixels += raw.size
-            advance(done, len(names), name)
+        if find_network(task.info.architecture).dims == 3:
+            pixels = _predict_volumes(task, compute, file, advance)
+        else:
+            pixels = _predict_sections(task, compute, file, advance)
     seconds = time.monotonic() - started
     run.log_facts({"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6})
     if not task.subject.run_id:
@@ -258,6 +320,63 @@ def _predict_split(task: _Task, run: Run, path: Path) -> None:
         run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
     run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
     run.log_settings({"device": str(compute.device), "precision": compute.precision})
+
+
+def _predict_sections(
+    task: _Task, compute: Compute, file: PredictionWriter, advance: _Advance
+) -> int:
+    """Predicts a split section by section; returns its pixels."""
+    predict = _open_model(task, compute)
+    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
+    names, pixels = task.dataset.sections(task.config.split), 0
+    for done, name in enumerate(names, start=1):
+        raw = task.dataset.read_raw(name)
+        for augmentation, maps in predict_augmented(
+            predict, raw, fed_nm, task.recipe.augmentations
+        ):
+            file.write(name, augmentation, maps)
+        pixels += raw.size
+        advance(done, len(names), name)
+    return pixels
+
+
+def _predict_volumes(
+    task: _Task, compute: Compute, file: PredictionWriter, advance: _Advance
+) -> int:
+    """Predicts a split volume by volume, in slabs of planes; returns its voxels."""
+    network, info = load_checkpoint(task.subject.weights)
+    network = network.to(compute.device).eval()
+    volumes = [unit.volume for unit in list_units(task.dataset, task.config.split) if unit.volume]
+    if not volumes:
+        raise BenchError(
+            f"{info.architecture} segments volumes, received the sections of {task.dataset.root}: "
+            "prepare stacks with the distance of their planes (-P section_nm=...), or choose a "
+            "method of sections"
+        )
+    total, done = sum(volume.shape[0] for volume in volumes), 0
+    for volume in volumes:
+
+        def write(start: int, planes: np.ndarray, names: Sequence[str] = volume.sections) -> None:
+            nonlocal done
+            for name, plane in zip(names[start:], planes, strict=False):
+                file.write(name, IDENTITY, SectionPrediction(plane))
+            done += len(planes)
+            advance(done, total, "")
+
+        predict_volume(
+            network,
+            info,
+            compute,
+            read_planes=partial(_read_planes, task.dataset, volume),
+            shape=volume.shape,
+            voxel_size_nm=volume.voxel_size_nm if task.recipe.rescale else None,
+            write_planes=write,
+        )
+    return sum(prod(volume.shape) for volume in volumes)
+
+
+def _read_planes(dataset: PreparedDataset, volume: Volume, start: int, stop: int) -> np.ndarray:
+    return read_volume(dataset, volume, planes=slice(start, stop))
 
 
 def _open_model(task: _Task, compute: Compute) -> Predictor:
@@ -269,19 +388,30 @@ def _open_model(task: _Task, compute: Compute) -> Predictor:
 
 
 def _segment_stored(
-    task: _Task, predictions: Path, name: str
+    task: _Task, predictions: Path, unit: Unit, on_stage: StageReport | None = None
 ) -> tuple[SectionPrediction, Instances]:
-    """The mean of the stored maps of a section, and its instances by the recipe."""
-    prediction = read_mean(predictions, name, task.recipe.augmentations)
-    return prediction, task.recipe.segment(prediction, task.dataset.pixel_size_nm)
+    """The mean of the stored maps of a section or volume, and its instances by the recipe."""
+    prediction = unit.read_mean(predictions, task.recipe.augmentations)
+    return prediction, segment_unit(task.recipe, unit, prediction, on_stage)
 
 
-def _score_split(task: _Task, predictions: Path) -> SplitResult:
-    result = SplitResult(pixel_size_nm=task.dataset.pixel_size_nm)
-    for name in task.dataset.sections(task.config.split):
-        prediction, instances = _segment_stored(task, predictions, name)
-        truth = task.dataset.read_labels(name, task.structure.name)
-        result.add(name, truth=truth, probability=prediction.foreground, instances=instances)
+def _score_split(task: _Task, run: Run, predictions: Path) -> SplitResult:
+    result = SplitResult(
+        metrics=task.metrics,
+        pixel_size_nm=task.dataset.pixel_size_nm,
+        voxel_size_nm=task.units[0].voxel_size_nm,
+    )
+    spheres = SphereReport()
+    for unit in task.units:
+        truth = unit.read_labels(task.structure.name)
+        prediction, instances = _segment_stored(
+            task, predictions, unit, spheres.measure(truth)
+        )
+        found = spheres.add(unit, instances)
+        result.add(
+            unit.name, truth=truth, probability=prediction.foreground, instances=instances, **found
+        )
+    spheres.log(run, task.config.split)
     return result
 
 

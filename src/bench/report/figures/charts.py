@@ -286,3 +286,21 @@ def _draw_panel(
     margin = 0.02 * (metric.span if math.isfinite(metric.span) else high - low)
     axes.set_ylim(max(metric.low, low - margin), min(metric.high, high + margin))
     axes.grid(axis="y", alpha=0.3)
+
+
+def stage_chart(dice: Mapping[str, float]) -> Figure:
+    """Draws Dice after each stage of a post-processing as bars, the first stage on top.
+
+    Args:
+        dice: Dice by stage, in their order.
+    """
+    figure = Figure(figsize=(6, 0.42 * len(dice) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    values = list(dice.values())
+    axes.barh(list(dice), values, color=COLOURS["blue"])
+    for position, value in enumerate(values):
+        axes.text(value + 0.01, position, METRICS["dice"].write(value), va="center", fontsize=9)
+    axes.invert_yaxis()
+    axes.set(xlabel="Dice of all volumes", xlim=(0, 1.12), title="After each stage")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

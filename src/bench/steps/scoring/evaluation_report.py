@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +28,9 @@ from bench.report.figures.charts import precision_recall_figure
 from bench.report.figures.crops import choose_crop, draw_crop
 from bench.report.figures.figures import overlay_figure
 from bench.report.figures.overlays import draw_overlay, spread_sections, typical_sections
+from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
+from bench.steps.scoring.units import Unit
 from bench.tracking.queries import DATA_TAG, SCORES_TAG, Cell
 from bench.tracking.runs import Run
 
@@ -142,26 +144,34 @@ def log_recipe(run: Run, recipe: Recipe, result: SplitResult, split: str, folder
 
 def log_pictures(
     run: Run,
-    dataset: PreparedDataset,
+    units: Sequence[Unit],
     structure: str,
     result: SplitResult,
-    clean: Callable[[str], Instances],
+    clean: Callable[[Unit], Instances],
 ) -> None:
     """Logs overlays of the worst, the best and some sections between, and crops of the typical.
 
+    Of a volume the planes through the place where prediction and annotation differ most are shown,
+    side by side: along z, along y and along x.
+
     Args:
         run: The evaluation's run.
-        dataset: What was evaluated.
+        units: What was evaluated: sections, or volumes.
         structure: Its structure.
-        result: The scores, by which sections are chosen.
-        clean: From the name of a section to its instances.
+        result: The scores, by which they are chosen.
+        clean: From one of them to its instances.
     """
     shown = spread_sections(result.sections, _SHOWN_SECTIONS)
-    typical, size = typical_sections(result.sections), dataset.pixel_size_nm
-    pictures = {}
+    typical, size = typical_sections(result.sections), units[0].dataset.pixel_size_nm
+    named, pictures = {unit.name: unit for unit in units}, {}
     for name in shown:
-        raw, truth = dataset.read_raw(name), dataset.read_labels(name, structure)
-        labels = clean(name).labels
+        unit = named[name]
+        raw, truth, labels = unit.read_raw(), unit.read_labels(structure), clean(unit).labels
+        if unit.voxel_size_nm:
+            planes = choose_planes(truth, labels)
+            raw, truth, labels = (
+                lay_out_planes(each, planes, unit.voxel_size_nm) for each in (raw, truth, labels)
+            )
         scores = result.sections[name]
         title = f"{structure}, {name}"
         figure = overlay_figure(
@@ -201,30 +211,30 @@ def _log_crop(
 
 
 def describe_data(
-    run: Run, dataset: PreparedDataset, structure: str, split: str, trained: Cell | None = None
+    run: Run, units: Sequence[Unit], structure: str, trained: Cell | None = None
 ) -> None:
     """Tags a run that has scores with what ``find_facts`` says."""
-    facts = find_facts(dataset, structure, split, trained)
+    facts = find_facts(units, structure, trained)
     run.set_tags({DATA_TAG: json.dumps(dataclasses.asdict(facts))})
 
 
 def find_facts(
-    dataset: PreparedDataset, structure: str, split: str, trained: Cell | None = None
+    units: Sequence[Unit], structure: str, trained: Cell | None = None
 ) -> DataFacts:
     """What a table of scores must know of the data.
 
     Args:
-        dataset: What was evaluated.
+        units: What was evaluated: sections, or volumes.
         structure: Its structure.
-        split: What the scores are of.
         trained: Method and data of the model; None where it is several.
     """
-    sections = dataset.sections(split)
-    truths = (dataset.read_labels(name, structure) for name in sections)
+    dataset = units[0].dataset
+    truths = (unit.read_labels(structure) for unit in units)
     areas = np.concatenate([instance_areas(truth) for truth in truths])
     uncounted = ""
-    if areas.size < _FEWEST_INSTANCES * len(sections):
-        uncounted = f"its annotation has {areas.size} in {len(sections)} sections"
+    if areas.size < _FEWEST_INSTANCES * len(units):
+        what = "sections" if units[0].volume is None else "volumes"
+        uncounted = f"its annotation has {areas.size} in {len(units)} {what}"
     elif is_network(areas):
         uncounted = "its annotation is a network, most of which is in pieces far above the median"
     learned = None

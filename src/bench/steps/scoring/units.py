@@ -10,6 +10,9 @@ from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import Volume, find_volumes
 from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_mean, read_prediction
+from bench.postprocess.instances import Instances
+from bench.recipe.recipe import Recipe
+from bench.recipe.volumes import StageReport, segment_volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,3 +90,22 @@ def list_units(dataset: PreparedDataset, split: str, *, by_section: bool = False
     if not by_section and (volumes := find_volumes(dataset, split)):
         return [Unit(each.name, each.sections, dataset, each) for each in volumes]
     return [Unit(name, (name,), dataset) for name in dataset.sections(split)]
+
+
+def segment_unit(
+    recipe: Recipe,
+    unit: Unit,
+    prediction: SectionPrediction,
+    on_stage: StageReport | None = None,
+) -> Instances:
+    """Makes instances of the maps of a section or a volume by a recipe.
+
+    Args:
+        recipe: The recipe, of volumes where the unit is one.
+        unit: The section or volume.
+        prediction: Its maps.
+        on_stage: Takes the labels after each stage of the spheres.
+    """
+    if recipe.volume is None or unit.volume is None:
+        return recipe.segment(prediction, unit.dataset.pixel_size_nm)
+    return segment_volume(recipe, prediction, unit.volume.voxel_size_nm, unit.read_raw, on_stage)

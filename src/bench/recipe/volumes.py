@@ -1,0 +1,94 @@
+"""A recipe applied to a volume: components in three dimensions, or vesicles as spheres."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.inference.prediction import SectionPrediction
+from bench.metrics.curves import TOP_LEVEL
+from bench.metrics.vesicles import Balls
+from bench.postprocess.instances import Instances
+from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
+from bench.postprocess.spheres.found import SphereResult
+from bench.postprocess.spheres.spheres import find_spheres
+from bench.recipe.recipe import Recipe
+
+# Takes the name of a stage of the spheres, and the labels after it.
+StageReport = Callable[[str, np.ndarray], None]
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeInstances(Instances):
+    """The instances of a volume, and the spheres that they are.
+
+    Attributes:
+        mask: What reached the threshold before spheres were found in it; None without spheres.
+        found: The spheres, and what was removed; None without spheres.
+        balls: The spheres in nm; None without spheres.
+    """
+
+    mask: np.ndarray | None = None
+    found: SphereResult | None = None
+    balls: Balls | None = None
+
+
+def segment_volume(
+    recipe: Recipe,
+    prediction: SectionPrediction,
+    voxel_size_nm: tuple[float, ...],
+    read_raw: Callable[[], np.ndarray],
+    on_stage: StageReport | None = None,
+) -> VolumeInstances:
+    """Makes instances of the maps of a volume.
+
+    Args:
+        recipe: The recipe, which is one of volumes.
+        prediction: The maps (z, y, x).
+        voxel_size_nm: Edges of a voxel along z, y, x.
+        read_raw: Reads the volume (z, y, x), which spheres are refined in.
+        on_stage: Takes the labels after each stage of the spheres.
+
+    Raises:
+        BenchError: If spheres are wanted of voxels that are no cubes.
+    """
+    assert recipe.volume is not None
+    if recipe.volume.spheres is None:
+        plain = segment_prediction(
+            prediction,
+            level=recipe.level,
+            settings=_postprocess(recipe, voxel_size_nm),
+            watershed=recipe.watershed,
+        )
+        return VolumeInstances(**vars(plain))
+    settings = dataclasses.replace(recipe.volume.spheres, threshold=recipe.level / TOP_LEVEL)
+    found = find_spheres(
+        read_raw(),
+        prediction.foreground,
+        voxel_size_nm=voxel_size_nm,
+        settings=settings,
+        on_stage=on_stage,
+    )
+    mask = prediction.foreground >= found.threshold_level
+    edge = np.asarray(voxel_size_nm, float)
+    return VolumeInstances(
+        labels=found.labels,
+        foreground_before_px=int(np.count_nonzero(mask)),
+        foreground_after_px=int(np.count_nonzero(found.labels)),
+        mask=mask,
+        found=found,
+        balls=Balls(found.spheres.centres * edge, found.spheres.radii * float(edge.mean())),
+    )
+
+
+def _postprocess(recipe: Recipe, voxel_size_nm: tuple[float, ...]) -> PostprocessSettings:
+    """Opening and smallest size of a volume: lengths stay what they are in nm."""
+    assert recipe.volume is not None
+    step, side = voxel_size_nm[0], voxel_size_nm[-1]
+    factor = (recipe.pixel_size_nm or side) / side
+    return PostprocessSettings(
+        opening_radius_px=round(recipe.opening_radius_px * factor),
+        min_area_px=round(recipe.min_area_px * factor**2 * recipe.volume.section_nm / step),
+        origin=recipe.origin,
+    )
