@@ -166,8 +166,10 @@ class Recipe:
         if self.volume and self.volume.spheres:
             parts.append(f"spheres ({', '.join(self.volume.spheres.stages)})")
         else:
-            smallest = f"size {self.min_area_px} voxels" if self.volume else (
-                f"area {self.min_area_px} px"
+            smallest = (
+                f"size {self.min_area_px} voxels"
+                if self.volume
+                else (f"area {self.min_area_px} px")
             )
             parts += [
                 f"threshold {self.threshold:.3f}",

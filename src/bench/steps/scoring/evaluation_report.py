@@ -15,7 +15,6 @@ from PIL import Image, PngImagePlugin
 from bench.core.files import write_json
 from bench.core.pixels import shrink_factor
 from bench.dataset.checks import instance_areas
-from bench.dataset.prepared import PreparedDataset
 from bench.ingest.inspection.masks import is_network
 from bench.methods import METHODS
 from bench.metrics.curves import LEVELS, precision_recall
@@ -218,9 +217,7 @@ def describe_data(
     run.set_tags({DATA_TAG: json.dumps(dataclasses.asdict(facts))})
 
 
-def find_facts(
-    units: Sequence[Unit], structure: str, trained: Cell | None = None
-) -> DataFacts:
+def find_facts(units: Sequence[Unit], structure: str, trained: Cell | None = None) -> DataFacts:
     """What a table of scores must know of the data.
 
     Args:

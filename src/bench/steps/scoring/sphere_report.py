@@ -61,7 +61,8 @@ class SphereReport:
 
 def list_spheres(unit: Unit, instances: VolumeInstances) -> Iterator[dict[str, Any]]:
     """Yields a row for each sphere of a volume, the most doubtful first, then what was removed."""
-    assert instances.found is not None and unit.voxel_size_nm is not None
+    assert instances.found is not None
+    assert unit.voxel_size_nm is not None
     edge = float(np.mean(unit.voxel_size_nm))
     spheres = instances.found.spheres
     for i in np.argsort(spheres.p, kind="stable"):
