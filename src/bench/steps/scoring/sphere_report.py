@@ -1,4 +1,4 @@
-"""What an evaluation says of vesicles that became spheres: each of them, and what each stage did."""
+"""What an evaluation says of vesicles that became spheres: each, and what each stage did."""
 
 import csv
 import io
