@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.metrics.measures import ScoredSection, measure_mask, measure_vesicles
+from bench.metrics.measures import ScoredSection, measure_mask_pixels, measure_vesicles
 from bench.metrics.overlap import dice_score
 from bench.metrics.table import METRICS, finish_scores, measure_section
 from bench.metrics.vesicles import (
@@ -176,7 +176,7 @@ def test_equal_balls_a_radius_apart_have_the_known_overlap():
     """Dice .3125, of digital balls of radius 10 .3135; both are a true match at d = r."""
     sides = [paint((21, 21, 31), balls([10, 10, x, 10])) for x in (10, 20)]
     section = ScoredSection(sides[0], sides[1], sides[1], mask=sides[1] > 0)
-    (counts,) = measure_mask(section)
+    (counts,) = measure_mask_pixels(section)
     assert dice_score(counts) == pytest.approx(0.3135, abs=5e-5)
     found = match_balls(truth=balls([10, 10, 10, 10]), prediction=balls([10, 10, 20, 10]))
     assert found.true_positive == 1

@@ -206,3 +206,37 @@ def test_the_terminal_table_names_each_dataset(two_datasets):
 )
 def test_only_hashes_are_shortened(dataset, short):
     assert shorten_dataset(dataset) == short
+
+
+def test_vesicles_of_volumes_are_columns_where_a_method_has_them():
+    """In every form of the table; a table of sections is as it was, in CSV as well."""
+    plain = {"dice": 0.8, "iou": 0.7, "precision": 0.8, "recall": 0.8, "instance_f1": 0.5}
+    of_volumes = plain | {"mask_dice": 0.75, "diameter_error": 0.05, "centre_error_nm": 1.95}
+    sections = [ScoreRecord("scratch", "vesicles", "d", 0, "r1", plain)]
+    both = [*sections, ScoreRecord("unadapted", "vesicles", "d", 0, "r2", of_volumes)]
+
+    def rows_of(records):
+        return benchmark_table(records, ["unadapted", "scratch"], ["vesicles"])
+
+    def write_all(rows):
+        console = Console(width=80, file=io.StringIO())
+        print_table(rows, console)
+        texts = [to_markdown(rows), to_csv(rows), to_latex(rows)]
+        return [*texts, console.file.getvalue().replace("\n", " ")]
+
+    for text in write_all(rows_of(sections)):
+        assert not re.search("vesicle_|Vesicle (recall|F1)|[Mm]ask.[Dd]ice|error", text)
+    for text in write_all(rows_of(both)):
+        assert re.search("mask_dice|Mask +Dice|Mask", text)
+        assert re.search("centre_error_nm|Centre error|Centre", text)
+        assert not re.search("vesicle_f1|Vesicle F1", text)
+    rows = rows_of(both)
+    markdown = to_markdown(rows)
+    assert "Centre error (nm): Distance of the centres of paired vesicles, mean. Lower" in markdown
+    assert "| 0.750 | 0.050 | 1.95 |" in markdown
+    (header, first, second) = to_csv(rows).splitlines()
+    places = [header.split(",").index(name) for name in ("mask_dice", "centre_error_nm")]
+    by_row = {
+        line.split(",")[0]: [line.split(",")[place] for place in places] for line in (first, second)
+    }
+    assert by_row == {"scratch": ["", ""], "unadapted": ["0.75", "1.95"]}

@@ -18,13 +18,18 @@ def show(field: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarra
 
 @pytest.fixture
 def make_evidence() -> Callable[..., Evidence]:
-    """Two sections of unequal shapes, predicted by models of the given noise."""
+    """Two sections, or volumes, of unequal shapes, predicted by models of the given noise."""
 
-    def make(noises: dict[str, float], augmentations: int = 3) -> Evidence:
+    def make(
+        noises: dict[str, float],
+        augmentations: int = 3,
+        shapes: tuple[tuple[int, ...], ...] = ((40, 52), (36, 44)),
+        voxel_size_nm: tuple[float, ...] | None = None,
+    ) -> Evidence:
         rng = np.random.default_rng(4)
         names = tuple(SYMMETRIES)[:augmentations]
         truths, maps = {}, {}
-        for section, shape in {"a": (40, 52), "b": (36, 44)}.items():
+        for section, shape in zip("ab", shapes, strict=True):
             field = gaussian_filter(rng.normal(size=shape), 3)
             field /= field.std()
             truths[section], _ = label(field > 0.8)
@@ -36,6 +41,7 @@ def make_evidence() -> Callable[..., Evidence]:
             members=dict.fromkeys(noises, names),
             read=lambda member, section, name: maps[member, section, name],
             read_truth=truths.__getitem__,
+            voxel_size_nm=voxel_size_nm,
         )
 
     return make

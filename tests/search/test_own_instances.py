@@ -13,12 +13,13 @@ from bench.search.finalists import count_own_instances
 AREAS = (0, 3, 9)
 
 
+@pytest.mark.parametrize("shape", [(30, 40), (6, 12, 15)])
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_are_those_of_the_segmentation_at_each_threshold(seed):
+def test_scores_are_those_of_the_segmentation_at_each_threshold(seed, shape):
     rng = np.random.default_rng(seed)
-    truth, _ = label(rng.random((30, 40)) < 0.45)
-    instances, _ = label(np.where(rng.random((30, 40)) < 0.1, ~(truth > 0), truth > 0))
-    foreground = np.where(instances, rng.choice([128, 140, 200, 255], (30, 40)), 0)
+    truth, _ = label(rng.random(shape) < (0.45 if len(shape) == 2 else 0.25))
+    instances, _ = label(np.where(rng.random(shape) < 0.1, ~(truth > 0), truth > 0))
+    foreground = np.where(instances, rng.choice([128, 140, 200, 255], shape), 0)
     prediction = SectionPrediction(foreground.astype(np.uint8), None, instances.astype(np.int32))
     counts = count_own_instances(prediction, truth, AREAS)
     for level in (0, 1, 128, 129, 200, 201, 255):

@@ -4,7 +4,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 from skimage.measure import label
-from skimage.morphology import disk, opening, remove_small_objects
+from skimage.morphology import ball, disk, opening, remove_small_objects
 
 from bench.errors import BenchError
 from bench.inference.blends import Blend
@@ -77,7 +77,7 @@ def score_by_skimage(sections, level, radius, area):
     pixels = matching = None
     for truth, levels in sections:
         mask = levels >= level
-        mask = opening(mask, disk(radius)) if radius else mask
+        mask = opening(mask, (disk if mask.ndim == 2 else ball)(radius)) if radius else mask
         if area > 1:
             mask = remove_small_objects(mask, max_size=area - 1, connectivity=1)
         labels = label(mask, connectivity=1)
@@ -104,6 +104,47 @@ def test_the_winner_is_that_of_a_plain_loop_over_all_combinations(make_evidence,
     place = (*found, result.winner.opening_radius_px, result.winner.min_area_px)
     assert scores[place] == pytest.approx(best, abs=1e-12)
     assert result.combinations == (15 + 15 * len(RADII) * len(AREAS)) * 256
+
+
+VOLUMES = ((11, 18, 20), (12, 16, 19))
+
+
+def test_the_winner_among_volumes_is_that_of_a_plain_loop(make_evidence):
+    evidence = make_evidence({"m": 0.7, "n": 0.8}, 1, VOLUMES, (2.0, 2.0, 2.0))
+    result = search(evidence, replace(EVERYTHING, metric="instance_f1"))
+    level = result.winner.level
+    levels = sorted({*range(1, 256, 16), *range(max(0, level - 2), min(256, level + 3))})
+    scores = loop_over_everything(evidence, levels, "instance_f1")
+    best = max(scores.values())
+    assert result.winner.scores["instance_f1"] == pytest.approx(best, abs=1e-12)
+    assert {each.opening_radius_px for each in result.candidates} == set(RADII)
+    for candidate in result.candidates[::7]:
+        expected = score_candidate(evidence, candidate, tuple(METRICS)).scores()
+        assert {"vesicle_f1"} <= set(expected)
+        assert candidate.scores == pytest.approx(
+            {name: expected[name] for name in candidate.scores}, abs=1e-12
+        )
+
+
+@pytest.mark.parametrize("voxel_size_nm", [None, (50.0, 5.0, 5.0)])
+def test_volumes_whose_voxels_are_no_cubes_are_not_opened(make_evidence, voxel_size_nm):
+    evidence = make_evidence({"m": 0.7}, 1, VOLUMES, voxel_size_nm)
+    result = search(evidence, defaults={"m": Candidate(Blend(("m",)), 128, 0, 6, {})})
+    assert {each.opening_radius_px for each in result.candidates} == {0}
+    assert "threshold" in {each.name for each in result.ablation}
+
+
+def test_touching_instances_of_a_volume_are_separated():
+    truth = np.zeros((12, 24, 40), np.int32)
+    truth[:, 4:20, 4:20], truth[:, 4:20, 20:36] = 1, 2
+    boundary = np.zeros(truth.shape, np.uint8)
+    boundary[:, 4:20, 19:21] = 250
+    maps = SectionPrediction(np.where(truth, 250, 5).astype(np.uint8), boundary)
+    evidence = Evidence(("v",), {"m": ("identity",)}, lambda *_: maps, lambda _: truth)
+    settings = replace(EVERYTHING, metric="instance_f1")
+    result = search(evidence, settings, defaults={"m": Candidate(Blend(("m",)), 128, 0, 9, {})})
+    assert isinstance(result.winner.watershed, WatershedSettings)
+    assert result.winner.scores["instance_f1"] == 1
 
 
 def test_scores_of_all_candidates_are_those_of_an_evaluation(make_evidence):

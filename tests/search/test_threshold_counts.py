@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter
 from skimage.measure import label
-from skimage.morphology import disk, opening, remove_small_objects
+from skimage.morphology import ball, disk, opening, remove_small_objects
 
 from bench.errors import BenchError
 from bench.metrics.instances import match_instances
@@ -23,7 +23,7 @@ def plain_scores(levels, truth, level, radius, area):
     """The same with scikit-image, a threshold at a time."""
     mask = levels >= level
     if radius:
-        mask = opening(mask, disk(radius))
+        mask = opening(mask, disk(radius) if mask.ndim == 2 else ball(radius))
     if area > 1:
         mask = remove_small_objects(mask, max_size=area - 1, connectivity=1)
     labels = label(mask, connectivity=1)
@@ -114,7 +114,7 @@ def test_a_match_needs_more_than_half():
 def test_parents_are_lower_and_lead_to_the_root():
     levels = np.random.default_rng(1).integers(0, 6, (20, 30)).astype(np.uint8)
     flat = levels.reshape(-1)
-    order, parent = build_component_tree(flat, 30)
+    order, parent = build_component_tree(flat, 30, 600)
     assert sorted(order) == list(range(600))
     assert (np.diff(flat[order].astype(int)) <= 0).all()
     root = order[-1]
@@ -138,3 +138,33 @@ def test_shapes_must_agree():
 def test_the_radius_is_one_that_has_a_footprint(radius):
     with pytest.raises(BenchError, match="radius of 0 to 6"):
         open_levels(np.zeros((4, 4), np.uint8), radius_px=radius)
+
+
+@given(
+    levels=arrays(np.uint8, (4, 5, 6), elements=st.sampled_from([0, 1, 60, 61, 128, 200, 255])),
+    truth=arrays(np.int32, (4, 5, 6), elements=st.sampled_from([0, 0, 0, 3, 3, 7, 900])),
+    radius=st.sampled_from([0, 1, 2]),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_score_of_a_volume_is_that_of_its_segmentation(levels, truth, radius):
+    check_all(levels, truth, radius, [0, 1, 2, 60, 61, 62, 128, 201, 255])
+
+
+@pytest.mark.parametrize("shape", [(12, 20, 25), (1, 20, 30), (6, 1, 30), (5, 20, 1), (1, 1, 1)])
+def test_volumes_of_touching_instances(shape):
+    rng = np.random.default_rng(0)
+    field = gaussian_filter(rng.normal(size=shape), 1.5)
+    ends = (field.min(), field.max() + 1e-9)
+    levels = np.interp(field, ends, (0, 255)).round().astype(np.uint8)
+    truth = label(gaussian_filter(field + 0.02 * rng.normal(size=shape), 1) > field.std())
+    for radius in (0, 1):
+        check_all(levels, truth, radius, range(0, 256, 31))
+
+
+def test_a_volume_of_one_plane_counts_as_its_section():
+    rng = np.random.default_rng(2)
+    levels = rng.integers(0, 256, (20, 30)).astype(np.uint8)
+    truth = rng.integers(0, 4, (20, 30))
+    section, plane = (count_thresholds(levels[at], truth[at], AREAS) for at in (..., None))
+    for name, counted in vars(section).items():
+        np.testing.assert_array_equal(counted, vars(plane)[name])

@@ -55,7 +55,7 @@ def measure_histogram(section: ScoredSection) -> ScoreHistogram:
     return histogram_scores(truth=section.truth, probability=section.probability)
 
 
-def measure_mask(section: ScoredSection) -> tuple[PixelCounts, ...]:
+def measure_mask_pixels(section: ScoredSection) -> tuple[PixelCounts, ...]:
     """Pixels by agreement of truth and mask, of each unit that has a mask."""
     if section.mask is None:
         return ()

@@ -1,4 +1,8 @@
-"""Separation of touching instances: a watershed on predicted boundaries, grown from seeds."""
+"""Separation of touching instances: a watershed on predicted boundaries, grown from seeds.
+
+Arrays are of a section (y, x), or all of a volume (z, y, x): a depth is then measured in voxels, as
+if they were cubes.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace

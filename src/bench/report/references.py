@@ -12,6 +12,8 @@ from bench.report.tables import TableRow, mark_best
 from bench.structures import find_structure
 
 _NAMES = ("method", "structure")
+# Columns that a file may have besides: which of several data sets, and what to know of a row.
+_DATASET, _NOTE = "dataset", "note"
 NO_NUMBER = "no number was published"
 _OTHER_DATA = "published scores, of other data: not compared with ours"
 
@@ -20,14 +22,16 @@ def read_reference(path: Path) -> list[TableRow]:
     """Reads published scores as rows of a dataset of their own, best values marked among them.
 
     The file is a CSV table with the columns method, structure, and any of the metrics that are
-    columns of ours (dice, iou, precision ..); a cell is empty where nothing was published.
+    columns of ours (dice, iou, precision ..); a cell is empty where nothing was published. Where
+    the scores are of several data sets, a column dataset names that of each row: the best is marked
+    within each. A column note holds what a reader of a row must know.
 
     Args:
-        path: The file; its name becomes that of the dataset.
+        path: The file; its name becomes that of the dataset, or the first part of it.
 
     Raises:
         BenchError: If the file cannot be read, lacks a column or has another one, names a method
-            and structure twice, or a score is no number that its metric can be.
+            and structure of a dataset twice, or a score is no number that its metric can be.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -41,10 +45,12 @@ def read_reference(path: Path) -> list[TableRow]:
         ) from error
     _check_columns(path, columns)
     rows = [_read_line(path, number, line) for number, line in enumerate(lines, start=2)]
-    twice = [cell for cell, n in Counter((r.method, r.structure) for r in rows).items() if n > 1]
+    cells = Counter((r.method, r.structure, r.dataset) for r in rows)
+    twice = [cell for cell, n in cells.items() if n > 1]
     if twice:
         raise BenchError(
-            f"{path} must name a method and structure once, received {', '.join(twice[0])} twice: "
+            f"{path} must name a method and structure once, received {', '.join(twice[0][:2])} "
+            "twice: "
             "keep one of them"
         )
     if not rows:
@@ -60,8 +66,9 @@ def _check_columns(path: Path, columns: list[str]) -> None:
                 f"{', '.join(columns) or 'none'}: add {name}"
             )
     for name in columns:
-        if name not in (*_NAMES, *table_columns()):
-            raise unknown_name(f"column of {path}", name, (*_NAMES, *table_columns()))
+        known = (*_NAMES, _DATASET, _NOTE, *table_columns())
+        if name not in known:
+            raise unknown_name(f"column of {path}", name, known)
     if len(set(columns)) < len(columns):
         raise BenchError(f"{path} must name a column once, received {', '.join(columns)}")
 
@@ -78,7 +85,7 @@ def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> Table
         method=cells["method"],
         label=f"{cells['method']} (published)",
         structure=find_structure(cells["structure"]).name,
-        dataset=f"published: {path.stem}",
+        dataset=", ".join(filter(None, [f"published: {path.stem}", cells.get(_DATASET)])),
         seeds=(),
         run_ids=(),
         scores=scores,
@@ -86,7 +93,7 @@ def _read_line(path: Path, number: int, line: Mapping[str, str | None]) -> Table
         interval=None,
         sections=0,
         reason=None if scores else NO_NUMBER,
-        warnings=(_OTHER_DATA,),
+        warnings=tuple(filter(None, [_OTHER_DATA, cells.get(_NOTE)])),
         published=True,
     )
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.metrics.table import HEADLINE, METRICS, table_columns
+from bench.metrics.table import HEADLINE, METRICS, Metric, table_columns
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of
@@ -73,14 +73,19 @@ def describe_failures(rows: Sequence[TableRow]) -> list[str]:
     return lines
 
 
-def score_columns() -> list[str]:
+def metric_columns(rows: Sequence[TableRow]) -> dict[str, Metric]:
+    """The metrics that are columns of a table of these rows."""
+    return table_columns(row.scores for row in rows)
+
+
+def score_columns(columns: Mapping[str, Metric]) -> list[str]:
     """Headers of the columns after the names."""
-    return [*(row.heading for row in table_columns().values()), "95 % interval", "Seeds"]
+    return [*(column.heading for column in columns.values()), "95 % interval", "Seeds"]
 
 
 def captions(rows: Sequence[TableRow]) -> list[str]:
     """What stands below the table: metrics that are no shares, gaps, and how it was made."""
-    columns = table_columns()
+    columns = metric_columns(rows)
     lines = [
         f"{column.heading}: {column.meaning} {column.direction.capitalize()} is better."
         for column in columns.values()
@@ -110,13 +115,13 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
     """Writes the table in Markdown: best values in bold, notes and caption below it."""
     failures = describe_failures(rows)
     rows = scored_rows(rows)
-    names = name_columns(rows)
+    names, columns = name_columns(rows), metric_columns(rows)
     notes = number_notes(rows)
-    headers = score_columns()
+    headers = score_columns(columns)
     lines = []
     for row in rows:
         cells = [_Cell(text) for text in name_cells(row, names)]
-        cells += score_cells(row, notes, deviations=table_columns())
+        cells += score_cells(row, columns, notes, deviations=columns)
         texts = [escape_markdown(cell.text) for cell in cells]
         lines.append(
             [f"**{text}**" if cell.best else text for text, cell in zip(texts, cells, strict=True)]
@@ -133,7 +138,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     Metrics that are no columns of the table follow in alphabetical order, each with its standard
     deviation (``<metric>_sd``). Several seeds or run ids are separated by blanks.
     """
-    columns = table_columns()
+    columns = metric_columns(rows)
     extra = sorted({metric for row in rows for metric in row.scores} - columns.keys())
     metrics = [*columns, *extra]
     of_interval = rows[0].metric if rows else HEADLINE
@@ -164,14 +169,14 @@ def to_latex(rows: Sequence[TableRow]) -> str:
     """Writes the table for LaTeX with booktabs: best values in bold, notes below it."""
     failures = describe_failures(rows)
     rows = scored_rows(rows)
-    names = name_columns(rows)
+    names, columns = name_columns(rows), metric_columns(rows)
     notes = number_notes(rows)
     lines = []
     for _, group in groupby(rows, key=lambda row: (row.dataset, row.method)):
         lines.append(r"\midrule")
         for row in group:
             cells = [_Cell(text) for text in name_cells(row, names)]
-            cells += score_cells(row, notes, deviations=(row.metric,))
+            cells += score_cells(row, columns, notes, deviations=(row.metric,))
             texts = [escape_latex(cell.text) for cell in cells]
             lines.append(
                 " & ".join(
@@ -182,7 +187,7 @@ def to_latex(rows: Sequence[TableRow]) -> str:
             )
     below = [rf"\par\small [{number}] {escape_latex(text)}" for text, number in notes.items()]
     below += [rf"\par\small {escape_latex(failure)}" for failure in failures]
-    headers = score_columns()
+    headers = score_columns(columns)
     *remarks, caption = captions(rows)
     below += [rf"\par\small {escape_latex(remark)}" for remark in remarks]
     return "\n".join(
@@ -207,14 +212,14 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
     """Prints the table to a terminal of 80 columns or more, one block of lines per method."""
     failures = describe_failures(rows)
     rows = scored_rows(rows)
-    notes = number_notes(rows)
+    notes, columns = number_notes(rows), metric_columns(rows)
     datasets = "Dataset" in name_columns(rows)
     for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
         if datasets:
             console.print(Text(f"\nDataset {shorten_dataset(dataset)}", style="bold"))
         members = list(of_dataset)
-        for first in range(0, len(table_columns()), _TERMINAL_METRICS):
-            console.print(_terminal_table(members, notes, first))
+        for first in range(0, len(columns), _TERMINAL_METRICS):
+            console.print(_terminal_table(members, columns, notes, first))
     for reason, number in notes.items():
         console.print(Text(f"[{number}] {reason}"))
     for failure in failures:
@@ -223,13 +228,15 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
         console.print(Text(caption, style="dim"))
 
 
-def _terminal_table(rows: Sequence[TableRow], notes: Mapping[str, int], first: int) -> Table:
+def _terminal_table(
+    rows: Sequence[TableRow], columns: Mapping[str, Metric], notes: Mapping[str, int], first: int
+) -> Table:
     """The metrics from a place on, as many as fit; intervals and seeds beside the first of all."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
     table.add_column("Method", overflow="fold")
     table.add_column("Structure", no_wrap=True)
-    shown = range(first, min(first + _TERMINAL_METRICS, len(table_columns())))
-    headings = [column.narrow_heading for column in table_columns().values()]
+    shown = range(first, min(first + _TERMINAL_METRICS, len(columns)))
+    headings = [column.narrow_heading for column in columns.values()]
     places = [*shown] if first else [*shown, len(headings), len(headings) + 1]
     headings += ["95 %\ninterval", "Seeds"]
     for place in places:
@@ -238,11 +245,11 @@ def _terminal_table(rows: Sequence[TableRow], notes: Mapping[str, int], first: i
         members = list(group)
         lines = []
         for row in members:
-            cells = score_cells(row, notes, deviations=(row.metric,))
+            cells = score_cells(row, columns, notes, deviations=(row.metric,))
             scores = (_terminal_cell(cells[place]) for place in places)
             lines.append([Text(title_of(row.structure)), *scores])
-        columns = zip(*lines, strict=True)
-        table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in columns))
+        stacked = zip(*lines, strict=True)
+        table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in stacked))
         table.add_section()
     return table
 
@@ -270,17 +277,22 @@ def name_cells(row: TableRow, columns: Sequence[str]) -> list[str]:
 
 
 def score_cells(
-    row: TableRow, notes: Mapping[str, int], *, deviations: Container[str]
+    row: TableRow,
+    columns: Mapping[str, Metric],
+    notes: Mapping[str, int],
+    *,
+    deviations: Container[str],
 ) -> list[_Cell]:
     """The cells after the names: scores, interval, and number of seeds with the notes.
 
     Args:
         row: Row of the table.
+        columns: The metrics that are columns of it.
         notes: Number of each note; those without one are left out.
         deviations: Metrics that are given with their standard deviation.
     """
     cells = []
-    for metric, column in table_columns().items():
+    for metric, column in columns.items():
         text = column.write(row.scores[metric]) if metric in row.scores else MISSING
         if metric in row.deviations and metric in deviations:
             text += f" ± {column.write(row.deviations[metric])}"

@@ -139,14 +139,18 @@ def best_of(candidates: Iterable[Candidate], metric: str) -> Candidate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Predictions of several models of the same sections.
+    """Predictions of several models of the same sections, or of the same volumes.
+
+    What is said of sections here holds of volumes: their maps and ids are (z, y, x).
 
     Attributes:
-        sections: Names of the sections.
+        sections: Names of the sections, or of the volumes.
         members: Augmentations stored of each model, by the model's name.
         read: From a model, a section and an augmentation to the maps.
         read_truth: From a section to its instance ids (y, x).
         pixel_size_nm: Edge of a pixel of the sections; None where it is not known.
+        voxel_size_nm: Edges of a voxel of the volumes (z, y, x); None for sections, and where they
+            are not known.
     """
 
     sections: Sequence[str]
@@ -154,6 +158,7 @@ class Evidence:
     read: Callable[[str, str, str], SectionPrediction]
     read_truth: Callable[[str], np.ndarray]
     pixel_size_nm: float | None = None
+    voxel_size_nm: Sequence[float] | None = None
 
     def blend(self, blend: Blend, section: str) -> SectionPrediction:
         """The one prediction that a blend makes of a section."""
@@ -172,7 +177,7 @@ def score_candidate(
     evidence: Evidence, candidate: Candidate, metrics: Sequence[str]
 ) -> SplitResult:
     """Segments every section as the candidate says, and scores it by some metrics."""
-    result = SplitResult(metrics, evidence.pixel_size_nm)
+    result = SplitResult(metrics, evidence.pixel_size_nm, voxel_size_nm=evidence.voxel_size_nm)
     for section in evidence.sections:
         prediction = evidence.blend(candidate.blend, section)
         result.add(

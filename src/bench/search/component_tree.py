@@ -1,4 +1,7 @@
-"""Components of a map at all 256 thresholds at once, and the counts that follow from them."""
+"""Components of a map at all 256 thresholds at once, and the counts that follow from them.
+
+A map is of a section, whose components are 4-connected, or of a volume: there they are 6-connected.
+"""
 
 import numba
 import numpy as np
@@ -139,7 +142,9 @@ def match_components(
 
 
 @numba.njit(cache=True, nogil=True)
-def build_component_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+def build_component_tree(
+    levels: np.ndarray, width: int, plane: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Builds the tree of components of an image.
 
     A node is named by one of its pixels; a pixel that names none points to the node of its
@@ -148,12 +153,14 @@ def build_component_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np
     Args:
         levels: Image, flat, uint8.
         width: Its width.
+        plane: Pixels of a plane: of a volume those of one z, of a section all.
 
     Returns:
         Order of the pixels from the highest level to the lowest, and the parent of each pixel,
         both int32. The root, which is the last in order, is its own parent.
     """
     pixels = levels.size
+    sides = 4 if plane == pixels else 6
     order = _sort_descending(levels)
     parent = np.empty(pixels, np.int32)
     root = np.full(pixels, -1, np.int32)
@@ -162,24 +169,33 @@ def build_component_tree(levels: np.ndarray, width: int) -> tuple[np.ndarray, np
         pixel = order[place]
         parent[pixel] = pixel
         root[pixel] = pixel
-        column = pixel % width
-        for side in range(4):
+        in_plane = pixel % plane
+        column = in_plane % width
+        for side in range(sides):
             if side == 0:
-                if pixel < width:
+                if in_plane < width:
                     continue
                 neighbour = pixel - width
             elif side == 1:
-                if pixel + width >= pixels:
+                if in_plane + width >= plane:
                     continue
                 neighbour = pixel + width
             elif side == 2:
                 if column == 0:
                     continue
                 neighbour = pixel - 1
-            else:
+            elif side == 3:
                 if column == width - 1:
                     continue
                 neighbour = pixel + 1
+            elif side == 4:
+                if pixel < plane:
+                    continue
+                neighbour = pixel - plane
+            else:
+                if pixel + plane >= pixels:
+                    continue
+                neighbour = pixel + plane
             if root[neighbour] < 0:
                 continue
             top = neighbour

@@ -11,6 +11,7 @@ from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import LEVELS, ThresholdCounts
 from bench.metrics.instances import count_overlaps
+from bench.postprocess.ball_opening import are_cubes
 from bench.postprocess.instances import open_levels
 from bench.search.candidates import Evidence, is_of_pixels
 from bench.search.map_search import Histograms, pixel_metric, rank
@@ -29,8 +30,8 @@ def count_own_instances(
     numbers are those of ``segment_prediction`` at each threshold.
 
     Args:
-        prediction: Maps (y, x), with instances.
-        truth: Instance ids (y, x), 0 background.
+        prediction: Maps (y, x) or (z, y, x), with instances.
+        truth: Instance ids of the same shape, 0 background.
         min_areas: Smallest areas kept, px, ascending.
     """
     assert prediction.instances is not None
@@ -107,15 +108,18 @@ def count_blend(
 ) -> dict[int, ThresholdCounts]:
     """Counts a blend over all sections at every threshold and minimum area, per opening.
 
-    Instances that a model finds itself are not opened, so it has one count, at radius 0.
+    Instances that a model finds itself are not opened, so it has one count, at radius 0; nor are
+    volumes whose voxels are not known to be cubes, where a ball of voxels is none.
     """
 
     def count(section: str) -> dict[int, ThresholdCounts]:
         prediction, truth = evidence.blend(blend, section), evidence.read_truth(section)
         if prediction.instances is not None:
             return {0: count_own_instances(prediction, truth, min_areas)}
+        opens = truth.ndim == 2 or are_cubes(evidence.voxel_size_nm)
         opened = (
-            (radius, open_levels(prediction.foreground, radius_px=radius)) for radius in radii
+            (radius, open_levels(prediction.foreground, radius_px=radius))
+            for radius in (radii if opens else (0,))
         )
         return {radius: count_thresholds(levels, truth, min_areas) for radius, levels in opened}
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
 from bench.metrics.instances import THRESHOLDS
 from bench.metrics.overlap import check_same_shape
@@ -16,6 +17,8 @@ from bench.search.component_tree import (
 
 # The thresholds of IoU over a common denominator, for exact comparisons.
 DENOMINATOR = 20
+# Places of pixels are 32-bit numbers.
+_MOST_PIXELS = 2**31
 NUMERATORS = np.array([int(threshold * DENOMINATOR) for threshold in THRESHOLDS])
 
 
@@ -29,17 +32,23 @@ def count_thresholds(
     it has at each threshold the opening of the mask.
 
     Args:
-        levels: Probability (y, x), uint8, round(255 p).
-        truth: Instance ids (y, x), 0 background.
+        levels: Probability (y, x) or (z, y, x), uint8, round(255 p). It takes 40 bytes a pixel.
+        truth: Instance ids of the same shape, 0 background.
         min_areas: Smallest areas kept, px, ascending.
 
     Raises:
-        BenchError: If the shapes differ.
+        BenchError: If the shapes differ, or there are more pixels than 32 bits count.
     """
     check_same_shape(truth=truth, prediction=levels)
+    if levels.size >= _MOST_PIXELS:
+        raise BenchError(
+            f"a search needs fewer than {_MOST_PIXELS:,} pixels or voxels at once, received shape "
+            f"{levels.shape}: search on a part of it"
+        )
     areas = np.asarray(min_areas, dtype=np.int64)
     flat, flat_truth = np.ascontiguousarray(levels).reshape(-1), truth.reshape(-1)
-    order, parent = build_component_tree(flat, levels.shape[1])
+    rows, columns = levels.shape[-2:]
+    order, parent = build_component_tree(flat, columns, rows * columns)
     area, found = measure_nodes(order, parent, flat_truth > 0)
     counted = _accumulate(count_components(flat, parent, area, found, areas))
     pixels, ends = _group_instances(flat_truth)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from bench.metrics.table import table_columns
+from bench.metrics.table import Metric
 from bench.report.comparison_formats import (
     HEADERS,
     SEED_HEADERS,
@@ -17,6 +17,7 @@ from bench.report.table_formats import (
     COST_COLUMNS,
     MISSING,
     format_cost,
+    metric_columns,
     name_cells,
     name_columns,
     number_notes,
@@ -43,14 +44,14 @@ def score_table(
         anchors: From the place of a row of ours to the id of its pictures on the page.
     """
     rows = [*ours, *published]
-    names, notes = name_columns(ours), number_notes(rows)
+    names, notes, metrics = name_columns(ours), number_notes(rows), metric_columns(rows)
     costs = [cost for cost in COST_COLUMNS if any(cost in row.costs for row in rows)]
-    headers = [*names, *score_columns(), *(COST_COLUMNS[cost] for cost in costs)]
+    headers = [*names, *score_columns(metrics), *(COST_COLUMNS[cost] for cost in costs)]
     lines: dict[bool, list[Markup]] = {False: [], True: []}
     for place, row in enumerate(rows):
         cells = [
             *_describe(row, names, anchors.get(place, "")),
-            *_scores(row, notes),
+            *_scores(row, metrics, notes),
             *(_cost_cell(row, cost) for cost in costs),
         ]
         lines[row.published].append(element("tr", cells, data_structure=row.structure))
@@ -86,10 +87,10 @@ def _describe(row: TableRow, names: Sequence[str], anchor: str) -> list[Markup]:
     return cells
 
 
-def _scores(row: TableRow, notes: Mapping[str, int]) -> list[Markup]:
+def _scores(row: TableRow, metrics: Mapping[str, Metric], notes: Mapping[str, int]) -> list[Markup]:
     # The notes are links here, not text.
-    cells = score_cells(row, {}, deviations=table_columns())
-    values = [row.scores.get(metric) for metric in table_columns()]
+    cells = score_cells(row, metrics, {}, deviations=metrics)
+    values = [row.scores.get(metric) for metric in metrics]
     values += [row.interval[0] if row.interval else None, None if row.published else row.n]
     written = []
     for cell, value in zip(cells, values, strict=True):
