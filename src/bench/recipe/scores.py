@@ -9,8 +9,8 @@ import numpy as np
 from bench.metrics.curves import ScoreHistogram
 from bench.metrics.measures import Measure, ScoredSection, measure_histogram, measure_vesicles
 from bench.metrics.table import METRICS, finish_scores, measure_section
-from bench.metrics.vesicles import Balls
 from bench.postprocess.instances import Instances
+from bench.recipe.volumes import VolumeInstances
 
 
 @dataclass
@@ -47,8 +47,6 @@ class SplitResult:
         truth: np.ndarray,
         probability: np.ndarray,
         instances: Instances,
-        mask: np.ndarray | None = None,
-        balls: Balls | None = None,
     ) -> None:
         """Scores a section, or a volume, and adds it.
 
@@ -56,18 +54,17 @@ class SplitResult:
             name: Its name.
             truth: Instance labels (y, x) or (z, y, x).
             probability: uint8 alike, round(255 p), before post-processing.
-            instances: The prediction after post-processing.
-            mask: What reached the threshold before spheres were found in it; None without spheres.
-            balls: The spheres that were found, likewise.
+            instances: The prediction after post-processing, with its spheres where they were found.
         """
+        spheres = instances if isinstance(instances, VolumeInstances) else None
         section = ScoredSection(
             truth,
             instances.labels,
             probability,
             self.pixel_size_nm,
             self.voxel_size_nm,
-            mask,
-            balls,
+            spheres.mask if spheres else None,
+            spheres.balls if spheres else None,
         )
         measured = measure_section(section, self.metrics)
         self.sections[name] = finish_scores(measured, self._of_segmentations())

@@ -1,17 +1,17 @@
 """A recipe applied to a volume: components in three dimensions, or vesicles as spheres."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.curves import TOP_LEVEL
 from bench.metrics.vesicles import Balls
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.spheres.found import SphereResult
+from bench.postprocess.spheres.settings import SphereSettings
 from bench.postprocess.spheres.spheres import find_spheres
 from bench.recipe.recipe import Recipe
 
@@ -62,9 +62,28 @@ def segment_volume(
             watershed=recipe.watershed,
         )
         return VolumeInstances(**vars(plain))
-    settings = dataclasses.replace(recipe.volume.spheres, threshold=recipe.level / TOP_LEVEL)
+    settings = dataclasses.replace(recipe.volume.spheres, threshold=recipe.threshold)
+    return make_spheres(prediction, voxel_size_nm, read_raw(), settings, on_stage)
+
+
+def make_spheres(
+    prediction: SectionPrediction,
+    voxel_size_nm: Sequence[float],
+    raw: np.ndarray,
+    settings: SphereSettings,
+    on_stage: StageReport | None = None,
+) -> VolumeInstances:
+    """Makes spheres of the foreground of a volume.
+
+    Args:
+        prediction: The maps (z, y, x).
+        voxel_size_nm: Edges of a voxel along z, y, x.
+        raw: The volume (z, y, x).
+        settings: How.
+        on_stage: Takes the labels after each stage.
+    """
     found = find_spheres(
-        read_raw(),
+        raw,
         prediction.foreground,
         voxel_size_nm=voxel_size_nm,
         settings=settings,

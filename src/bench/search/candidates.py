@@ -13,8 +13,10 @@ from bench.metrics.curves import TOP_LEVEL, ScoreHistogram, ThresholdCounts
 from bench.metrics.table import HEADLINE, METRICS, searchable_metrics
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
+from bench.postprocess.spheres.settings import SphereSettings
 from bench.postprocess.watershed import WatershedSettings, choose_watershed
 from bench.recipe.scores import SplitResult
+from bench.recipe.volumes import make_spheres
 
 # Where the metric says nothing of instances, they decide between equals, and the other way round.
 _SECOND = {True: "instance_f1", False: HEADLINE}
@@ -31,6 +33,7 @@ class Candidate:
         min_area_px: Smallest instance kept.
         scores: Metrics on validation.
         watershed: How touching instances are separated; None leaves them together.
+        spheres: How vesicles become spheres, in volumes; None leaves what was found as it is.
     """
 
     blend: Blend
@@ -39,6 +42,7 @@ class Candidate:
     min_area_px: int
     scores: Mapping[str, float] = field(compare=False)
     watershed: WatershedSettings | None = None
+    spheres: SphereSettings | None = None
 
     @property
     def threshold(self) -> float:
@@ -54,6 +58,7 @@ class Candidate:
             "opening_radius_px": self.opening_radius_px,
             "min_area_px": self.min_area_px,
             "watershed": self.watershed is not None,
+            **({"spheres": self.spheres.protocol} if self.spheres else {}),
             **self.scores,
         }
 
@@ -151,6 +156,8 @@ class Evidence:
         pixel_size_nm: Edge of a pixel of the sections; None where it is not known.
         voxel_size_nm: Edges of a voxel of the volumes (z, y, x); None for sections, and where they
             are not known.
+        read_raw: From a volume to its image (z, y, x).
+        spheres: How its vesicles may become spheres; empty where that is not tried.
     """
 
     sections: Sequence[str]
@@ -159,6 +166,8 @@ class Evidence:
     read_truth: Callable[[str], np.ndarray]
     pixel_size_nm: float | None = None
     voxel_size_nm: Sequence[float] | None = None
+    read_raw: Callable[[str], np.ndarray] | None = None
+    spheres: tuple[SphereSettings, ...] = ()
 
     def blend(self, blend: Blend, section: str) -> SectionPrediction:
         """The one prediction that a blend makes of a section."""
@@ -184,17 +193,25 @@ def score_candidate(
             section,
             truth=evidence.read_truth(section),
             probability=prediction.foreground,
-            instances=_segment_as(candidate, prediction),
+            instances=_segment_as(evidence, candidate, section, prediction),
         )
     return result
 
 
 def segment_candidate(evidence: Evidence, candidate: Candidate, section: str) -> Instances:
     """Segments a section as the candidate says."""
-    return _segment_as(candidate, evidence.blend(candidate.blend, section))
+    return _segment_as(evidence, candidate, section, evidence.blend(candidate.blend, section))
 
 
-def _segment_as(candidate: Candidate, prediction: SectionPrediction) -> Instances:
+def _segment_as(
+    evidence: Evidence, candidate: Candidate, section: str, prediction: SectionPrediction
+) -> Instances:
+    if candidate.spheres:
+        assert evidence.read_raw is not None
+        assert evidence.voxel_size_nm is not None
+        settings = replace(candidate.spheres, threshold=candidate.threshold)
+        raw = evidence.read_raw(section)
+        return make_spheres(prediction, evidence.voxel_size_nm, raw, settings)
     return segment_prediction(
         prediction,
         level=candidate.level,

@@ -1,7 +1,7 @@
 """The search for the best combination of a structure, on validation sections only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from bench.errors import BenchError
@@ -18,12 +18,15 @@ from bench.search.candidates import (
     is_of_pixels,
     preference,
     separate,
+    with_scores,
 )
 from bench.search.finalists import choose_finalists, count_all
 from bench.search.map_search import Histograms, MapSettings, ReportProgress, search_maps
 
 # Blends whose touching instances are separated, where the metric is of instances.
 _SEPARATED = 3
+# Blends whose vesicles become spheres.
+_ROUNDED = 3
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ def search_combinations(
         for candidate in best_by_area(blend, counts, radius, settings.min_areas, settings.metric)
     ]
     candidates += _separate_best(evidence, candidates, settings.metric)
+    spheres = _round_best(evidence, candidates, settings.metric)
+    candidates += spheres
     single, plain = best_plain(evidence, defaults, settings.metric)
     candidates.sort(key=lambda each: preference(each, settings.metric), reverse=True)
     # Nothing that was searched may be worse than what needs no search.
@@ -123,7 +128,8 @@ def search_combinations(
             len(list_settings(candidate.min_area_px))
             for candidate in candidates
             if candidate.watershed is not None
-        ),
+        )
+        + len(spheres),
     )
 
 
@@ -141,6 +147,19 @@ def _separate_best(
         best.setdefault(candidate.blend, candidate)
     separated = (separate(evidence, candidate) for candidate in best.values())
     return list(islice((each for each in separated if each is not None), _SEPARATED))
+
+
+def _round_best(
+    evidence: Evidence, candidates: Sequence[Candidate], metric: str
+) -> list[Candidate]:
+    """The best candidate of each of the first blends again, its vesicles made spheres."""
+    ordered = sorted(candidates, key=lambda each: preference(each, metric), reverse=True)
+    best = {each.blend: each for each in reversed(ordered)}
+    return [
+        with_scores(evidence, replace(best[blend], watershed=None, spheres=spheres))
+        for blend in list(dict.fromkeys(each.blend for each in ordered))[:_ROUNDED]
+        for spheres in evidence.spheres
+    ]
 
 
 def _check_foreground(evidence: Evidence) -> None:

@@ -405,10 +405,8 @@ def _score_split(task: _Task, run: Run, predictions: Path) -> SplitResult:
     for unit in task.units:
         truth = unit.read_labels(task.structure.name)
         prediction, instances = _segment_stored(task, predictions, unit, spheres.measure(truth))
-        found = spheres.add(unit, instances)
-        result.add(
-            unit.name, truth=truth, probability=prediction.foreground, instances=instances, **found
-        )
+        spheres.add(unit, instances)
+        result.add(unit.name, truth=truth, probability=prediction.foreground, instances=instances)
     spheres.log(run, task.config.split)
     return result
 

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from bench.config.scoring import OptimizeConfig
@@ -13,10 +12,10 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
 from bench.inference.prediction import SectionPrediction
-from bench.inference.prediction_file import read_prediction
-from bench.metrics.table import METRICS, searchable_metrics
-from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX
-from bench.recipe.recipe import Recipe, searched_by
+from bench.metrics.table import scored_metrics, searchable_metrics
+from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX, Instances
+from bench.postprocess.spheres.settings import SphereSettings
+from bench.recipe.recipe import Recipe, VolumeSettings, searched_by
 from bench.recipe.scores import SplitResult
 from bench.report.variants import combination_name
 from bench.search.candidates import (
@@ -37,6 +36,7 @@ from bench.steps.scoring.optimize_report import (
     restore_output,
     show,
 )
+from bench.steps.scoring.units import Unit, list_units
 from bench.steps.table.records import find_stages, sum_costs
 from bench.steps.training.data import describe_run
 from bench.structures import Structure, find_structure, split_names
@@ -58,6 +58,20 @@ class _Task:
     members: Sequence[Member]
     defaults: dict[str, Candidate]
     settings: SearchSettings
+
+    @property
+    def of_volumes(self) -> bool:
+        """Whether whole volumes are scored; all members agree."""
+        return self.members[0].recipe.volume is not None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what the winner is scored by."""
+        return scored_metrics(self.structure.name, volumes=self.of_volumes)
+
+    def units(self, split: str) -> list[Unit]:
+        """What is scored as one."""
+        return list_units(self.dataset, split, by_section=not self.of_volumes)
 
 
 def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -88,9 +102,9 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         _log_costs(run, task, recipe, store)
         # The test split is read here and nowhere before: nothing is chosen any more.
         on_test = _gather(task, "test", store)
-        test = _score_test(on_test, run, result)
+        test = _score_test(task, on_test, run, result)
         if test is None:
-            scored = score_candidate(evidence, result.winner, tuple(METRICS))
+            scored = score_candidate(evidence, result.winner, task.metrics)
             _log_split(task, run, result.winner, scored, evidence)
         else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
@@ -173,7 +187,7 @@ def _identify(task: _Task) -> Identity:
         dataset=task.dataset.content_hash,
         # A search draws nothing; tables ask every row for one.
         seed=0,
-        parts=tuple(f"metric {name}" for name in METRICS),
+        parts=tuple(f"metric {name}" for name in task.metrics),
     )
 
 
@@ -197,16 +211,27 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
                 evaluation, task.dataset, store
             )
 
-    def read(member: str, section: str, augmentation: str) -> SectionPrediction:
-        return read_prediction(files[member], section, augmentation)
+    units = {unit.name: unit for unit in task.units(split)}
+
+    def read(member: str, unit: str, augmentation: str) -> SectionPrediction:
+        return units[unit].read_prediction(files[member], augmentation)
 
     return Evidence(
-        sections=task.dataset.sections(split),
+        sections=tuple(units),
         members=stored,
         read=read,
-        read_truth=lambda section: task.dataset.read_labels(section, task.structure.name),
+        read_truth=lambda unit: units[unit].read_labels(task.structure.name),
         pixel_size_nm=task.dataset.pixel_size_nm,
+        voxel_size_nm=next(iter(units.values())).voxel_size_nm,
+        read_raw=lambda unit: units[unit].read_raw(),
+        spheres=_spheres_to_try(task),
     )
+
+
+def _spheres_to_try(task: _Task) -> tuple[SphereSettings, ...]:
+    """The ways of making spheres that the members were evaluated with."""
+    volumes = (member.recipe.volume for member in task.members)
+    return tuple(dict.fromkeys(each.spheres for each in volumes if each and each.spheres))
 
 
 def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
@@ -228,18 +253,29 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
         metric=task.settings.metric,
         validation=winner.scores,
         origin=searched_by(task.settings.metric),
+        volume=_volume_of(task, winner),
     )
+
+
+def _volume_of(task: _Task, winner: Candidate) -> VolumeSettings | None:
+    of_member = task.members[0].recipe.volume
+    return of_member and VolumeSettings(of_member.section_nm, winner.spheres)
 
 
 def _log_split(
     task: _Task, run: Run, winner: Candidate, result: SplitResult, evidence: Evidence
 ) -> None:
-    split = "val" if evidence.sections == task.dataset.sections("val") else "test"
+    units = task.units("val")
+    split = "val" if evidence.sections == tuple(unit.name for unit in units) else "test"
+    units = task.units(split)
     log_scores(run, result, split, winner.level)
     run.set_tags({"bench.split": split})
-    clean = partial(segment_candidate, evidence, winner)
-    log_pictures(run, task.dataset, task.structure.name, result, clean)
-    describe_data(run, task.dataset, task.structure.name, split)
+
+    def clean(unit: Unit) -> Instances:
+        return segment_candidate(evidence, winner, unit.name)
+
+    log_pictures(run, units, task.structure.name, result, clean)
+    describe_data(run, units, task.structure.name)
 
 
 def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
@@ -259,7 +295,9 @@ def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:
     run.log_facts(facts)
 
 
-def _score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScores | None:
+def _score_test(
+    task: _Task, evidence: Evidence, run: Run, result: SearchResult
+) -> TestScores | None:
     """Scores the winner on the test split, once, and the best model alone beside it.
 
     None, and a warning, where a model of either lacks predictions under an augmentation needed.
@@ -279,7 +317,7 @@ def _score_test(evidence: Evidence, run: Run, result: SearchResult) -> TestScore
         return None
 
     return TestScores(
-        winner=score_candidate(evidence, result.winner, tuple(METRICS)),
+        winner=score_candidate(evidence, result.winner, task.metrics),
         # Only what is compared with it.
         single=score_candidate(evidence, result.single, searchable_metrics()),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.scoring import OptimizeConfig
-from bench.dataset.prepared import PreparedDataset
+from bench.dataset.prepared import VOLUMES, PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction_file import list_stored
@@ -76,6 +76,7 @@ class Member:
             min_area_px=self.recipe.min_area_px,
             scores={},
             watershed=self.recipe.watershed,
+            spheres=self.recipe.volume.spheres if self.recipe.volume else None,
         )
 
 
@@ -93,8 +94,13 @@ def find_members(
         found = list_evaluations(
             store, experiment, structure=structure, dataset=dataset.content_hash, split=split
         )
-        # That of a package cannot be combined with others.
-        return [each for each in _read_all(found, store) if each.recipe.segmentation == OWN]
+        # That of a package cannot be combined with others, nor planes scored one by one.
+        of_volumes = bool(dataset.manifest.get(VOLUMES))
+        return [
+            each
+            for each in _read_all(found, store)
+            if each.recipe.segmentation == OWN and (each.recipe.volume is not None) == of_volumes
+        ]
 
     validations = of_split("val")
     chosen = _choose_newest(validations, config) if config.runs == AUTO else None

@@ -37,17 +37,10 @@ class SphereReport:
 
         return report
 
-    def add(self, unit: Unit, instances: Instances) -> dict[str, Any]:
-        """Adds the spheres of a volume; returns what its scores are made of besides.
-
-        Args:
-            unit: The volume.
-            instances: Its instances, with spheres or without.
-        """
-        if not isinstance(instances, VolumeInstances) or instances.found is None:
-            return {}
-        self._rows += list_spheres(unit, instances)
-        return {"mask": instances.mask, "balls": instances.balls}
+    def add(self, unit: Unit, instances: Instances) -> None:
+        """Adds the spheres of a volume; nothing where it has none, or is a section."""
+        if isinstance(instances, VolumeInstances) and instances.found:
+            self._rows += list_spheres(unit, instances)
 
     def log(self, run: Run, split: str) -> None:
         """Logs the table of spheres, and Dice after each stage as metrics and a chart."""
