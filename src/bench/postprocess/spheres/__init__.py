@@ -1,0 +1,1 @@
+"""Vesicles as spheres: found in a probability, refined in the image, painted."""

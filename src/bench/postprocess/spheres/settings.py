@@ -1,0 +1,104 @@
+"""What governs how vesicles become spheres."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import BenchError, unknown_name
+
+SPHERE_STAGES = ("threshold", "separate", "grow", "refine", "outliers", "touching")
+_LEFT_OUT = "grow"
+_PROTOCOLS = ("data", "paper")
+# Squared distances above 16 of 3 features; what the paper takes for such a probability.
+_OUTLIER_P, _PAPER_OUTLIER_P = 0.001, 0.3
+# Voxels that differ less than this between the axes are cubes.
+_CUBE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class SphereSettings:
+    """How vesicles become spheres. All of it can be written as JSON and read back.
+
+    Attributes:
+        protocol: "data" is right; "paper" does what was published: centres on whole voxels, a
+            radius that is off by a third of one, distances that are not squared.
+        stages: Those of SPHERE_STAGES that are done. Growing is left out by default.
+        threshold: Probability above which a voxel belongs to the mask, where the stage "threshold"
+            is left out.
+        lowest_threshold: The lowest probability that is tried there, in steps of 0.01 up to 0.99.
+        min_radius_nm: Smallest radius of a vesicle.
+        membrane_nm: Thickness of a membrane, as it is known before.
+        smallest_extent: Share of its box that a vesicle fills at least, in 3D.
+        largest_extent: Share of its box that a vesicle fills at most, in 3D.
+        roundest_fill: Separation is tried where an object fills less than this share of the ball
+            over the longest edge of its box.
+        lowest_growth: Probability down to which a small object grows.
+        most_growth: Volume that it may have then, in smallest vesicles.
+        margin: Voxels around a vesicle that are looked at to find it.
+        outlier_p: Objects that are less probable than this among the others are outliers; None is
+            what the protocol says: 0.001 (four deviations), or 0.3 of what was published.
+    """
+
+    protocol: str = "data"
+    stages: tuple[str, ...] = tuple(stage for stage in SPHERE_STAGES if stage != _LEFT_OUT)
+    threshold: float = 0.5
+    lowest_threshold: float = 0.8
+    min_radius_nm: float = 12.0
+    membrane_nm: float = 4.5
+    smallest_extent: float = 0.25
+    largest_extent: float = 0.75
+    roundest_fill: float = 0.6
+    lowest_growth: float = 0.7
+    most_growth: float = 4.0
+    margin: float = 5.0
+    outlier_p: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the settings; stages may come as a list, as JSON has them."""
+        object.__setattr__(self, "stages", tuple(self.stages))
+        for stage in self.stages:
+            if stage not in SPHERE_STAGES:
+                raise unknown_name("stage of spheres", stage, SPHERE_STAGES)
+        if self.protocol not in _PROTOCOLS:
+            raise unknown_name("protocol of spheres", self.protocol, _PROTOCOLS)
+        for name in ("threshold", "lowest_threshold", "lowest_growth"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise BenchError(f"{name} must be a probability below 1, received {value}: use 0.8")
+        for name in ("min_radius_nm", "membrane_nm"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise BenchError(f"{name} must be above 0 nm, received {value}: use the default")
+
+    @property
+    def paper(self) -> bool:
+        """Whether what was published is done."""
+        return self.protocol == "paper"
+
+    @property
+    def least_p(self) -> float:
+        """Probability below which an object is an outlier."""
+        if self.outlier_p is not None:
+            return self.outlier_p
+        return _PAPER_OUTLIER_P if self.paper else _OUTLIER_P
+
+
+def edge_of_cubes(voxel_size_nm: float | Sequence[float]) -> float:
+    """Edge of cubic voxels, in nm.
+
+    Raises:
+        BenchError: If it is not known, or the voxels are no cubes.
+    """
+    several = isinstance(voxel_size_nm, Sequence)
+    edges = [float(edge) for edge in voxel_size_nm] if several else [float(voxel_size_nm)]
+    if not edges or not all(math.isfinite(edge) and edge > 0 for edge in edges):
+        raise BenchError(
+            f"spheres need a voxel size in nm, received {voxel_size_nm}: state it in prepare"
+        )
+    if max(edges) > min(edges) * (1 + _CUBE_TOLERANCE):
+        shown = " x ".join(f"{edge:g}" for edge in edges)
+        raise BenchError(
+            f"spheres need voxels that are cubes, received {shown} nm: leave spheres out, or "
+            "resample the volume to cubes"
+        )
+    return sum(edges) / len(edges)
