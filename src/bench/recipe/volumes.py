@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.inference.prediction import SectionPrediction
+from bench.metrics.curves import TOP_LEVEL
 from bench.metrics.vesicles import Balls
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
@@ -62,8 +63,8 @@ def segment_volume(
             watershed=recipe.watershed,
         )
         return VolumeInstances(**vars(plain))
-    settings = dataclasses.replace(recipe.volume.spheres, threshold=recipe.threshold)
-    return make_spheres(prediction, voxel_size_nm, read_raw(), settings, on_stage)
+    settings = recipe.volume.spheres
+    return make_spheres(prediction, voxel_size_nm, read_raw(), settings, recipe.level, on_stage)
 
 
 def make_spheres(
@@ -71,6 +72,7 @@ def make_spheres(
     voxel_size_nm: Sequence[float],
     raw: np.ndarray,
     settings: SphereSettings,
+    level: int,
     on_stage: StageReport | None = None,
 ) -> VolumeInstances:
     """Makes spheres of the foreground of a volume.
@@ -80,13 +82,14 @@ def make_spheres(
         voxel_size_nm: Edges of a voxel along z, y, x.
         raw: The volume (z, y, x).
         settings: How.
+        level: A voxel is foreground from this level on, where the settings choose no threshold.
         on_stage: Takes the labels after each stage.
     """
     found = find_spheres(
         raw,
         prediction.foreground,
         voxel_size_nm=voxel_size_nm,
-        settings=settings,
+        settings=dataclasses.replace(settings, threshold=min(level, TOP_LEVEL - 1) / TOP_LEVEL),
         on_stage=on_stage,
     )
     mask = prediction.foreground >= found.threshold_level

@@ -209,9 +209,8 @@ def _segment_as(
     if candidate.spheres:
         assert evidence.read_raw is not None
         assert evidence.voxel_size_nm is not None
-        settings = replace(candidate.spheres, threshold=candidate.threshold)
-        raw = evidence.read_raw(section)
-        return make_spheres(prediction, evidence.voxel_size_nm, raw, settings)
+        raw, size_nm = evidence.read_raw(section), evidence.voxel_size_nm
+        return make_spheres(prediction, size_nm, raw, candidate.spheres, candidate.level)
     return segment_prediction(
         prediction,
         level=candidate.level,

@@ -18,7 +18,9 @@ BEYOND = 4.5
 # What is found of a vesicle: centre and radius of the membrane's outer edge (voxels); correlation
 # with the rotational average; the membrane's thickness and grey value; range of the grey values of
 # the profile, share of the range that is above its median; 1, or 0 where there is no membrane.
-FIT_FIELDS = tuple("z y x likeness radius thickness density contrast brightness ok".split())
+FIT_FIELDS = tuple(
+    ["z", "y", "x", "likeness", "radius", "thickness", "density", "contrast", "brightness", "ok"]
+)
 # Voxels around a starting radius that are searched for the membrane, and the share of it inwards.
 _INWARDS, _OUTWARDS, _MARGIN_WITHIN = 0.35, 1.2, 3.0
 _NARROW = 1.0

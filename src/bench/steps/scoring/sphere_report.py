@@ -74,7 +74,7 @@ def list_spheres(unit: Unit, instances: VolumeInstances) -> Iterator[dict[str, A
             unit.name,
             edge,
             each.id,
-            each.centre,
+            np.asarray(each.centre),
             each.radius,
             (each.thickness, each.density, each.p),
             kept=0,
