@@ -33,7 +33,7 @@ class Balls:
     touching: np.ndarray
 
 
-def place_vesicles(
+def place_balls(
     rng: np.random.Generator,
     *,
     extent_nm: np.ndarray,

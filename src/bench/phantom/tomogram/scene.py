@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import BenchError
-from bench.phantom.tomogram.placing import Balls, place_vesicles
+from bench.phantom.tomogram.placing import Balls, place_balls
 
 # A bilayer with the proteins on it.
 MEMBRANE_NM = 4.5
@@ -62,7 +62,7 @@ class TomogramSettings:
 
 
 @dataclass(frozen=True)
-class ActiveZone:
+class _ActiveZone:
     """A curved presynaptic membrane, and the patch of it that is the active zone.
 
     Attributes:
@@ -146,7 +146,7 @@ class TomogramScene:
     """All that a tomogram shows."""
 
     settings: TomogramSettings
-    zone: ActiveZone
+    zone: _ActiveZone
     mitochondrion: Mitochondrion
     balls: Balls
 
@@ -175,7 +175,7 @@ def draw_scene(settings: TomogramSettings, rng: np.random.Generator) -> Tomogram
     radii = rng.uniform(smallest, largest, len(docked))
     docked = _lift(zone, docked, radii + MEMBRANE_NM / 2 + rng.uniform(*_DOCKED_NM, len(docked)))
     inside = np.all((docked >= 0) & (docked <= settings.extent_nm), axis=1)
-    balls = place_vesicles(
+    balls = place_balls(
         rng,
         extent_nm=settings.extent_nm,
         radii_nm=(smallest, largest),
@@ -192,7 +192,7 @@ def draw_scene(settings: TomogramSettings, rng: np.random.Generator) -> Tomogram
     return TomogramScene(settings, zone, mitochondrion, balls)
 
 
-def _draw_zone(settings: TomogramSettings, rng: np.random.Generator) -> ActiveZone:
+def _draw_zone(settings: TomogramSettings, rng: np.random.Generator) -> _ActiveZone:
     angle = rng.uniform(0, 2 * np.pi)
     inward = np.array([rng.uniform(-_TILT_Z, _TILT_Z), np.sin(angle), np.cos(angle)])
     inward /= np.linalg.norm(inward)
@@ -201,7 +201,7 @@ def _draw_zone(settings: TomogramSettings, rng: np.random.Generator) -> ActiveZo
     level = np.array([0, np.sin(angle), np.cos(angle)])
     period, phase = rng.uniform(*_BUMP_PERIODS_NM), rng.uniform(0, 2 * np.pi)
     along, across = rng.uniform(-_CURVATURE, _CURVATURE, 2)
-    return ActiveZone(
+    return _ActiveZone(
         anchor_nm=middle - _ZONE_OFF * settings.side_nm * level,
         inward=inward,
         aside=aside,
@@ -213,7 +213,7 @@ def _draw_zone(settings: TomogramSettings, rng: np.random.Generator) -> ActiveZo
 
 
 def _draw_mitochondrion(
-    settings: TomogramSettings, zone: ActiveZone, rng: np.random.Generator
+    settings: TomogramSettings, zone: _ActiveZone, rng: np.random.Generator
 ) -> Mitochondrion:
     half = np.array([rng.uniform(*share) for share in _MITO_SHARES]) * settings.side_nm
     half = np.minimum(half, _MITO_LARGEST_NM)
@@ -230,7 +230,7 @@ def _draw_mitochondrion(
 
 
 def _draw_docked(
-    settings: TomogramSettings, zone: ActiveZone, rng: np.random.Generator
+    settings: TomogramSettings, zone: _ActiveZone, rng: np.random.Generator
 ) -> np.ndarray:
     """Places (n, 3) on the patch, in a row or two, for vesicles that dock."""
     largest = settings.diameters_nm[1]
@@ -241,7 +241,7 @@ def _draw_docked(
     return np.asarray(zone.anchor_nm + aside * zone.aside + up * zone.up)
 
 
-def _lift(zone: ActiveZone, places: np.ndarray, height_nm: np.ndarray) -> np.ndarray:
+def _lift(zone: _ActiveZone, places: np.ndarray, height_nm: np.ndarray) -> np.ndarray:
     """Moves places (n, 3) into the terminal until they are at a height (n,) over the membrane."""
     for _ in range(6):
         places = places + (height_nm - zone.height(*places.T))[:, None] * zone.inward
