@@ -167,3 +167,8 @@ def test_a_number_of_vesicles_is_kept_or_refused():
     assert len(scene.balls.radii_nm) == 12
     with pytest.raises(BenchError, match=r"must fit into it, received 500 of which \d+ found room"):
         draw_scene(replace(SETTINGS, vesicles=500), np.random.default_rng(1))
+
+
+def test_a_tomogram_beyond_the_memory_is_refused():
+    with pytest.raises(BenchError, match=r"a tomogram of 1024 x 8192 x 8192 needs about \d+"):
+        make_tomogram(replace(SETTINGS, shape=(1024, 8192, 8192)), 0)

@@ -1,17 +1,21 @@
 """One tomogram and the truth about it."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.fft import next_fast_len
 
+from bench.core.memory import check_memory
 from bench.phantom.tomogram.density import render_density
 from bench.phantom.tomogram.microscope import image_density
 from bench.phantom.tomogram.scene import MEMBRANE_NM, TomogramScene, TomogramSettings, draw_scene
 
 # Rendered around a tomogram on each side: the reach of a halo, which then does not wrap around.
 _MARGIN_NM = 50.0
+# Taken while a tomogram is made, a voxel, its margin included.
+_BYTES = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +61,14 @@ def make_tomogram(settings: TomogramSettings, seed: int) -> Tomogram:
         seed: Random seed; the scene and its grain do not depend on tilt and noise.
 
     Raises:
-        BenchError: If the vesicles that were asked for do not fit.
+        BenchError: If the vesicles that were asked for do not fit, or memory is short.
     """
-    rngs = [np.random.default_rng([seed, part]) for part in range(3)]
-    scene = draw_scene(settings, rngs[0])
     margin = int(np.ceil(_MARGIN_NM / settings.voxel_nm))
     shape = tuple(next_fast_len(n + 2 * margin, real=True) for n in settings.shape)
+    size = " x ".join(map(str, settings.shape))
+    check_memory(_BYTES * math.prod(shape), f"a tomogram of {size}", "lower size_px or planes")
+    rngs = [np.random.default_rng([seed, part]) for part in range(3)]
+    scene = draw_scene(settings, rngs[0])
     image = image_density(
         render_density(scene, rngs[1], shape=shape, corner=margin),
         rngs[2],
