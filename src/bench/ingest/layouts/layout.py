@@ -18,7 +18,7 @@ LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 # empanada, and much of the field, call the two folders images and masks.
 _RAW_WORDS = ("images", "image", "imgs", "img")
 # What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
-_IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
+_IGNORED = ("montages", "models", "__macosx", "thumbs.db", "desktop.ini")
 _BESIDE_SETS = (".companion.ome", "_metadata.txt")  # of OME-TIFF and of Micro-Manager
 
 
