@@ -23,7 +23,7 @@ _PAPER_STEPS = (*range(0, 990, 10), *range(990, 1000))
 _GROWTH_STEP = 0.025
 
 # The ids 1, 2 .. of an object's parts in its box, or None where it stays whole.
-Split = Callable[[VesicleObject, np.ndarray], np.ndarray | None]
+_Split = Callable[[VesicleObject, np.ndarray], np.ndarray | None]
 
 
 def separate_objects(
