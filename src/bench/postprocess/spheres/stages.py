@@ -17,7 +17,7 @@ _FLOORS = (0.25, 0.25, 0.05)
 # A small object is a vesicle's if it is as much like a sphere as this share of the median, of at
 # least so many objects.
 _LIKE_SHARE, _LEAST_USUAL = 0.6, 5
-# Where this share of the range of profiles is above their median, membranes are bright.
+# Where this share of the range of profiles is above their mean, membranes are bright.
 _BRIGHT = 0.6
 
 
