@@ -59,7 +59,7 @@ def judge_vesicles(
     """
     now, chance = features.astype(np.float64), np.full(len(features), -1, np.int64)
     usual = np.ones(len(now), bool)
-    p = _measure_p(now, now, floors, squared=not as_published)
+    p = measure_p(now, now, floors, squared=not as_published)
     for _ in range(_MOST_PASSES):
         reference = now[usual]
         odd = np.flatnonzero(p < least_p)
@@ -67,7 +67,7 @@ def judge_vesicles(
             break
         before = chance.copy()
         for place, others in zip(odd, second_chances(odd), strict=True):
-            others_p = _measure_p(others, reference, floors, squared=not as_published)
+            others_p = measure_p(others, reference, floors, squared=not as_published)
             passing = np.flatnonzero(others_p >= least_p)
             if passing.size:
                 now[place], chance[place] = others[passing[0]], passing[0]
@@ -75,13 +75,13 @@ def judge_vesicles(
         still = p >= least_p
         settled = np.array_equal(still, usual) and np.array_equal(chance, before)
         usual = np.ones_like(usual) if as_published else still
-        p = _measure_p(now, now[usual], floors, squared=not as_published)
+        p = measure_p(now, now[usual], floors, squared=not as_published)
         if settled:
             break
     return _Judgement(p=p, outlier=p < least_p, chance=chance)
 
 
-def _measure_p(
+def measure_p(
     features: np.ndarray, reference: np.ndarray, floors: np.ndarray, *, squared: bool
 ) -> np.ndarray:
     """Probability of features as odd as these among the reference's; NaN where that has too few."""

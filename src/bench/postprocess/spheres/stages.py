@@ -76,9 +76,7 @@ def judge_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> st
             chances[place] = rows
         return [_list_features(chances[int(place)]) for place in places]
 
-    contrast = table.column("contrast")[known]
-    floors = np.array(_FLOORS)
-    floors[2] *= np.median(contrast) if contrast.size else 0.0
+    floors = find_floors(table)
     decided = "outliers" in settings.stages and "refine" in settings.stages
     judged = judge_vesicles(
         features,
@@ -97,6 +95,14 @@ def judge_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> st
     if decided and np.isnan(judged.p).any():
         return f"Too few objects ({len(known)}) to find outliers among: at least 5 are needed."
     return ""
+
+
+def find_floors(table: SphereTable) -> np.ndarray:
+    """Deviations of radius, thickness and density below which vesicles are alike, float64 (3,)."""
+    contrast = table.column("contrast")[table.column("ok") > 0]
+    floors = np.array(_FLOORS)
+    floors[2] *= np.median(contrast) if contrast.size else 0.0
+    return floors
 
 
 def _list_features(fits: np.ndarray) -> np.ndarray:
