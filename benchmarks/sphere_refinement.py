@@ -1,6 +1,6 @@
 """Refinement of spheres, beside the same algorithm written per vesicle with numpy and scipy.
 
-    PYTHONPATH=src python benchmarks/sphere_refinement.py [--vesicles 500]
+PYTHONPATH=src python benchmarks/sphere_refinement.py [--vesicles 500]
 """
 
 import argparse
@@ -169,9 +169,7 @@ def _take_window(
         slice(max(a, 0), max(0, min(b, size)))
         for a, b, size in zip(low, high, image.shape, strict=True)
     )
-    around = [
-        (s.start - a, b - s.stop) for s, a, b in zip(inside, low, high, strict=True)
-    ]
+    around = [(s.start - a, b - s.stop) for s, a, b in zip(inside, low, high, strict=True)]
     window = np.pad(image[inside].astype(np.float64), around)
     return window, np.pad(np.ones(image[inside].shape), around)
 
@@ -268,8 +266,8 @@ def main() -> None:
     off = np.linalg.norm(found["all"][:, :3] - scene.centres, axis=1)
     bias = float((found["all"][:, 3] - scene.radii).mean())
     compared = (
-        f"centres and radii within {apart.max():.2g} voxel; off the truth by {off.mean():.3f} voxel,"
-        f" radius by {bias:+.3f}"
+        f"centres and radii within {apart.max():.2g} voxel; on average {off.mean():.3f} voxel off "
+        f"the truth, radii {bias:+.3f}"
     )
     size = f"{side} x {side} x {side}, {radii.size} vesicles"
     lines = [

@@ -1,4 +1,4 @@
-"""Vesicles of known places and sizes in a synthetic image, for measurements and tests of spheres."""
+"""Vesicles of known places and sizes in synthetic images, to measure and test spheres with."""
 
 from dataclasses import dataclass
 
@@ -97,7 +97,7 @@ def remove_wedge(volume: np.ndarray, tilt_deg: float) -> np.ndarray:
     z = np.abs(np.fft.fftfreq(volume.shape[0]))[:, None, None]
     x = np.fft.rfftfreq(volume.shape[2])[None, None, :]
     spectrum *= z <= x * np.tan(np.radians(tilt_deg)) + 1e-9
-    return np.fft.irfftn(spectrum, s=volume.shape).astype(np.float32)
+    return np.fft.irfftn(spectrum, s=volume.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
 def blur_probability(labels: np.ndarray, blur: float) -> np.ndarray:

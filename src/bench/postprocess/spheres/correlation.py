@@ -33,7 +33,9 @@ def _average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) -
     for z in range(*span_voxels(centre[0], radius, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius, block.shape[1])):
             flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-            reach = math.sqrt(max(radius * radius - flat, 0.0))
+            if flat > radius * radius:
+                continue
+            reach = math.sqrt(radius * radius - flat)
             for x in range(*span_voxels(centre[2], reach, block.shape[2])):
                 distance = math.sqrt(flat + (x - centre[2]) ** 2)
                 place = min(int(distance), sums.size - 2)
@@ -106,7 +108,9 @@ def _share_of_average(block: np.ndarray, centre: np.ndarray, radius: float) -> f
     for z in range(*span_voxels(centre[0], radius, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius, block.shape[1])):
             flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-            reach = math.sqrt(max(radius * radius - flat, 0.0))
+            if flat > radius * radius:
+                continue
+            reach = math.sqrt(radius * radius - flat)
             for x in range(*span_voxels(centre[2], reach, block.shape[2])):
                 place = int(math.sqrt(flat + (x - centre[2]) ** 2) + 0.5)
                 ranks[place, 0] += 1
@@ -198,8 +202,9 @@ def _draw_template(
             if apart > radius * radius:
                 continue
             reach = math.sqrt(radius * radius - apart)
-            rows[z, y, 0] = math.ceil(centre[2] - reach) - corner[2]
-            rows[z, y, 1] = math.floor(centre[2] + reach) + 1 - corner[2]
+            # Rounding may not lead beyond the box.
+            rows[z, y, 0] = max(0, math.ceil(centre[2] - reach) - corner[2])
+            rows[z, y, 1] = min(size[2], math.floor(centre[2] + reach) + 1 - corner[2])
             for x in range(rows[z, y, 0], rows[z, y, 1]):
                 distance = math.sqrt(apart + (x + corner[2] - centre[2]) ** 2)
                 place = min(int(distance), profile.size - 2)

@@ -57,7 +57,9 @@ def measure_profile(
     for z in range(*span_voxels(centre[0], radius + 1, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius + 1, block.shape[1])):
             flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-            reach = math.sqrt(max((radius + 1) ** 2 - flat, 0.0))
+            if flat > (radius + 1) ** 2:
+                continue
+            reach = math.sqrt((radius + 1) ** 2 - flat)
             for x in range(*span_voxels(centre[2], reach, block.shape[2])):
                 distance = math.sqrt(flat + (x - centre[2]) ** 2)
                 place = min(int(distance / STEP), size - 2)

@@ -16,7 +16,7 @@ _CHANCES = 10
 _FLOORS = (0.25, 0.25, 0.05)
 # A small object is a vesicle's if it is as much like a sphere as this share of the median, of at
 # least so many objects.
-_LIKE_SHARE, _LEAST_USUAL = 0.6, 5
+_LIKE_SHARE, _LEAST_USUAL, _MOST_LIKE = 0.6, 5, 0.9
 # Where this share of the range of profiles is above their mean, membranes are bright.
 _BRIGHT = 0.6
 
@@ -45,13 +45,15 @@ def refine_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> s
 def _find_unlike(table: SphereTable) -> np.ndarray:
     """Which small objects are less like a sphere than vesicles are, bool (n,).
 
-    A high threshold leaves of some vesicles a small core; refined, it is as good as any.
+    A high threshold leaves of some vesicles a small core; refined, it is as good as any. Where it
+    does so of almost all, vesicles are what is most like a sphere.
     """
-    likeness = table.column("likeness")
-    usual = likeness[~table.small]
-    if usual.size < _LEAST_USUAL:
+    likeness, large = table.column("likeness"), ~table.small
+    if not likeness.size:
         return table.small
-    return np.asarray(table.small & (likeness < _LIKE_SHARE * np.median(usual)))
+    enough = np.count_nonzero(large) >= _LEAST_USUAL
+    usual = np.median(likeness[large]) if enough else np.quantile(likeness, _MOST_LIKE)
+    return np.asarray(table.small & (likeness < _LIKE_SHARE * usual))
 
 
 def judge_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> str:
@@ -125,7 +127,7 @@ def part_table(table: SphereTable, settings: SphereSettings, least_radius: float
         if not settings.paper:
             fit = table.column("likeness")
             better = find_doubles(table.centres, table.column("radius"), fit)
-            table.remove(["" if other < 0 else "on another's place" for other in better])
+            table.remove(["" if other < 0 else "double" for other in better])
         radii = table.column("radius")
         smaller = shrink_touching(table.centres, radii, whole_voxels=settings.paper)
         table.shrunk |= smaller < radii
