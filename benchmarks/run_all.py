@@ -18,6 +18,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "pixel_metrics": (),
     "instance_matching": (),
     "connected_components": (),
+    "volume_instances": (),
     "tiled_inference": (),
     "augment_predictions": (),
     "training_feed": (),
