@@ -23,6 +23,9 @@ from bench.metrics.morphometry import ball_radii, find_places
 _ROUNDING = 1e-9
 # A fitted ball stands for a label that the border cuts where it covers it with this IoU.
 _LEAST_COVER = 0.8
+# What the border leaves of a ball fills more of its box than this; a larger box is no vesicle's.
+_LEAST_FILL = 0.25
+_LARGEST_BOX = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +266,9 @@ def balls_of_labels(labels: np.ndarray, voxel_size_nm: Sequence[float]) -> Balls
     places = find_places(labels)
     centres, radii = places.centroids * edges, ball_radii(places.voxels * edges.prod())
     at_border = (places.starts == 0) | (places.stops == labels.shape)
-    for place in np.flatnonzero(at_border.any(axis=1)):
+    boxes = np.prod(places.stops - places.starts, axis=1)
+    fits = (places.voxels >= _LEAST_FILL * boxes) & (boxes <= _LARGEST_BOX)
+    for place in np.flatnonzero(at_border.any(axis=1) & fits):
         # With a voxel beside it on either side, where there is one.
         start = np.maximum(places.starts[place] - 1, 0)
         box = tuple(map(slice, start, places.stops[place] + 1))
