@@ -21,7 +21,7 @@ _LARGEST_ID = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class _Places:
     """Where the instances of a volume are, in voxels from the centre of the first one.
 
     Attributes:
@@ -111,7 +111,7 @@ def ball_radii(volumes: np.ndarray) -> np.ndarray:
     return np.asarray(np.cbrt(volumes) * cbrt(3 / (4 * pi)))
 
 
-def find_places(labels: np.ndarray) -> Places:
+def find_places(labels: np.ndarray) -> _Places:
     """Finds every instance of a volume, in one reading of it.
 
     Args:
@@ -133,7 +133,7 @@ def find_places(labels: np.ndarray) -> Places:
         ids = plane.view(np.uint32) if plane.dtype == np.int32 else plane
         add_plane(np.require(ids, np.uint32, ["C", "A"]), z, voxels, sums, boxes)
     present = np.flatnonzero(voxels)
-    return Places(
+    return _Places(
         ids=present if known is None else known[present - 1].astype(np.int64),
         voxels=voxels[present],
         centroids=sums[present] / voxels[present][:, None],
