@@ -1,9 +1,9 @@
 """Components of a volume and the matching of its instances, beside scikit-image, scipy and elf.
 
-Balls in a cube, one in each cell of a grid, with holes in them and specks between them. Labels are
-6-connected. Vesicles are matched by their centres, each held by the other's ball: the peer measures
-them by scikit-image and solves one assignment of all by all with scipy. cc3d is LGPL: a peer, not
-kept.
+Balls in a cube, one in each cell of a grid; as predicted, with holes in them and specks between
+them, which the filter removes. Labels are 6-connected. Vesicles are matched by their centres, each
+held by the other's ball: the peer measures them by scikit-image and solves one assignment of all by
+all with scipy. cc3d is LGPL: a peer, not kept.
 
     PYTHONPATH=src:.peers python benchmarks/volume_instances.py [--side 256] [--number 2000]
 """
@@ -210,9 +210,10 @@ def main() -> None:
     prediction = make_prediction(truth)
     specks = np.random.default_rng(1).random(truth.shape, dtype=np.float32) < 0.003
     mask = (truth != 0) ^ specks
-    components = "components of a volume"
-    lines = measure_components(components, mask, list_labelling(mask), options.repeats)
-    path = f"{components}, of at least {MIN_VOXELS} voxels"
+    annotated = truth != 0
+    path = "components of an annotated volume"
+    lines = measure_components(path, annotated, list_labelling(annotated), options.repeats)
+    path = f"components of a predicted volume, of at least {MIN_VOXELS} voxels"
     lines += measure_components(path, mask, list_filters(mask), options.repeats)
     lines.append(measure_matching(truth, prediction, options.repeats))
     lines.append(measure_vesicles(truth, prediction, options.repeats))
