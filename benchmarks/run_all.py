@@ -19,6 +19,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "instance_matching": (),
     "connected_components": (),
     "sphere_refinement": (),
+    "volume_instances": (),
     "tiled_inference": (),
     "volume_inference": (),
     "augment_predictions": (),

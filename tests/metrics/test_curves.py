@@ -10,7 +10,8 @@ from bench.metrics.overlap import count_pixels, precision_score, recall_score
 
 def random_case(seed):
     rng = np.random.default_rng(seed)
-    truth = rng.random((37, 23)) < rng.uniform(0.05, 0.6)
+    shape = (37, 23) if seed % 3 else (5, 11, 15)
+    truth = rng.random(shape) < rng.uniform(0.05, 0.6)
     noisy = 100 * truth + rng.normal(80, 60, truth.shape)
     # Every other case has few levels, hence many ties.
     step = 1 if seed % 2 else 40

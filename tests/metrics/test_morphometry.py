@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from skimage.measure import regionprops_table
 
-from bench.metrics.morphometry import count_instances, find_centroids, measure_instances
+from bench.metrics.morphometry import count_instances, find_places, measure_instances
 
 # A square of 4 x 4 px, and a line of 1 x 3 px.
 LABELS = np.zeros((10, 20), np.int32)
@@ -85,8 +85,23 @@ def test_volumes_are_measured_as_by_skimage(largest):
         np.testing.assert_allclose(found[f"centroid_{axis}_px"], expected[f"centroid-{place}"])
     # Without background the first id is not 0.
     full = np.where(ids == 0, 7, ids)
-    assert find_centroids(full)[0].tolist() == [2, 5, 7, largest]
-    assert find_centroids(full)[1].sum() == ids.size
+    places = find_places(full)
+    assert places.ids.tolist() == sorted([2, 5, 7, largest])
+    assert places.voxels.sum() == ids.size
+    for each, start, stop in zip(places.ids, places.starts, places.stops, strict=True):
+        inside = np.argwhere(full == each)
+        assert start.tolist() == inside.min(axis=0).tolist()
+        assert stop.tolist() == (inside.max(axis=0) + 1).tolist()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.uint32, np.int64, ">i4"])
+def test_ids_of_every_type_and_order_of_memory(kind):
+    labels = np.random.default_rng(1).choice([0, 1, 9], (4, 6, 5)).astype(np.uint8)
+    expected = measure_instances(labels, None)
+    other = labels.astype(kind)
+    for turned in (other, np.asfortranarray(other), np.repeat(other, 2, axis=2)[:, :, ::2]):
+        for name, column in measure_instances(turned, None).items():
+            np.testing.assert_array_equal(column, expected[name])
 
 
 def test_an_empty_volume_has_no_rows():

@@ -165,6 +165,11 @@ def test_what_is_no_ball_has_its_centroid_and_volume():
     found = balls_of_labels(labels, (2.0, 2.0, 2.0))
     assert found.centres_nm.tolist() == [[1.0, 19.0, 12.0]]
     assert found.radii_nm[0] == pytest.approx((3 * 120 * 8 / (4 * math.pi)) ** (1 / 3))
+    # A sheet along two faces, which is not even tried.
+    labels[:, 0] = labels[:, :, 0] = 7
+    assert balls_of_labels(labels, (1, 1, 1)).centres_nm[1] == pytest.approx(
+        [9.5, 4.87, 4.87], abs=1e-2
+    )
     everything = balls_of_labels(np.ones((3, 4, 5), np.int32), (1, 1, 1))
     assert everything.centres_nm.tolist() == [[1, 1.5, 2]]
     assert len(balls_of_labels(np.zeros((3, 4, 5), np.int32), (1, 1, 1)).radii_nm) == 0

@@ -7,8 +7,9 @@ from bench.metrics.curves import histogram_scores
 from bench.metrics.instances import instance_scores, match_instances
 from bench.metrics.measures import measure_pixels
 from bench.metrics.overlap import count_pixels
-from bench.metrics.table import finish_scores
-from bench.postprocess.instances import clean_mask
+from bench.metrics.table import finish_scores, scored_metrics
+from bench.metrics.vesicles import Balls
+from bench.postprocess.instances import Instances, clean_mask
 from bench.recipe.scores import SplitResult, threshold_level
 
 
@@ -122,3 +123,34 @@ def test_level_is_the_first_that_reaches_the_threshold(percent):
 
 def test_every_stored_level_is_its_own_threshold():
     assert [threshold_level(level / 255) for level in range(256)] == list(range(256))
+
+
+def test_volumes_are_scored_as_a_whole_with_their_vesicles():
+    truth = np.zeros((20, 20, 40), np.int32)
+    grid = np.ogrid[:20, :20, :40]
+    for number, x in enumerate((10, 29), start=1):
+        away = sum((axis - c) ** 2 for axis, c in zip(grid, (10, 10, x), strict=True))
+        truth[away <= 36] = number
+    levels = np.where(truth, 255, 0).astype(np.uint8)
+    result = SplitResult(
+        scored_metrics("vesicles", volumes=True), 2.0, voxel_size_nm=(2.0, 2.0, 2.0)
+    )
+    fitted = Balls(np.array([[20.0, 20, 22], [20, 20, 58]]), np.array([12.0, 12]))
+    for name, balls in (("tomo1", fitted), ("tomo2", None)):
+        found = np.where(truth == 2, 0, truth) if balls is None else truth
+        mask = truth > 0
+        instances = Instances(found, 100, 100)
+        result.add(
+            name, truth=truth, probability=levels, instances=instances, mask=mask, balls=balls
+        )
+    assert result.sections["tomo1"]["centre_error_nm"] == 1
+    assert result.sections["tomo2"]["vesicle_recall"] == 0.5
+    scores = result.all_scores()
+    assert scores["mask_dice"] == scores["average_precision"] == 1
+    assert scores["vesicle_recall"] == 0.75
+    assert scores["vesicle_f1"] == pytest.approx(6 / 7)
+    assert scores["centre_error_nm"] == pytest.approx(2 / 3)
+    known = result.vesicles()
+    assert known["tomo1"]["centre_error_nm_sd"] == pytest.approx(2**0.5)
+    assert (known["tomo2"]["false_negative"], known["tomo2"]["false_positive"]) == (1, 0)
+    assert SplitResult().vesicles() == {}

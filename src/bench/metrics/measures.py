@@ -67,7 +67,8 @@ def measure_vesicles(section: ScoredSection) -> tuple[VesicleMatching, ...]:
     size = section.voxel_size_nm
     if section.truth.ndim != 3 or size is None:
         return ()
-    found = section.balls or balls_of_labels(section.prediction, size)
+    fitted = section.balls
+    found = balls_of_labels(section.prediction, size) if fitted is None else fitted
     return (match_balls(truth=balls_of_labels(section.truth, size), prediction=found),)
 
 

@@ -1,6 +1,7 @@
 """Sizes and places of instances, one by one and counted, of sections and of volumes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import cbrt, pi, prod
 
 import numpy as np
@@ -15,8 +16,27 @@ _MEASURES = {
 }
 _NM2_PER_UM2 = 1e6
 _NM3_PER_UM3 = 1e9
-# Beyond it, counts of all ids up to the largest would take more memory than what is counted.
-_LARGEST_ID = 1 << 26
+# Beyond it, what is kept of all ids up to the largest would take more memory than the volume.
+_LARGEST_ID = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where the instances of a volume are, in voxels from the centre of the first one.
+
+    Attributes:
+        ids: (instances,), ascending.
+        voxels: (instances,), how many voxels each has.
+        centroids: (instances, 3), z, y, x.
+        starts: (instances, 3), the first plane, row and column of each.
+        stops: (instances, 3), those after the last.
+    """
+
+    ids: np.ndarray
+    voxels: np.ndarray
+    centroids: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
 
 
 def measure_instances(
@@ -59,17 +79,17 @@ def _measure_volume(
     labels: np.ndarray, voxel_size_nm: float | Sequence[float] | None
 ) -> dict[str, np.ndarray]:
     """Measures every instance of a volume (z, y, x)."""
-    ids, voxels, centroids = find_centroids(labels)
+    places = find_places(labels)
     edges = _edges(voxel_size_nm)
     unit, cubed = ("px", "voxels") if voxel_size_nm is None else ("nm", "nm3")
-    volumes = voxels * prod(edges)
+    volumes = places.voxels * prod(edges)
     return {
-        "id": ids,
+        "id": places.ids,
         f"volume_{cubed}": volumes,
         f"equivalent_diameter_{unit}": 2 * ball_radii(volumes),
         **{
-            f"centroid_{axis}_{unit}": centroids[:, place] * edge
-            for place, (axis, edge) in enumerate(zip("zyx", edges, strict=True))
+            f"centroid_{axis}_{unit}": places.centroids[:, column] * edge
+            for column, (axis, edge) in enumerate(zip("zyx", edges, strict=True))
         },
     }
 
@@ -91,36 +111,35 @@ def ball_radii(volumes: np.ndarray) -> np.ndarray:
     return np.asarray(np.cbrt(volumes) * cbrt(3 / (4 * pi)))
 
 
-def find_centroids(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Finds the voxels and the centroid of every instance of a volume, plane by plane.
+def find_places(labels: np.ndarray) -> _Places:
+    """Finds every instance of a volume, in one reading of it.
 
     Args:
         labels: Instance ids (z, y, x), 0 background; ids may have gaps.
-
-    Returns:
-        The ids, ascending; the voxels of each; and its centroid (ids, 3) in voxels from the centre
-        of the first one.
     """
+    # numba is imported where volumes are measured, and not by all that imports this module.
+    from bench.metrics.label_sums import add_plane
+
     largest = int(labels.max(initial=0))
+    known = None
     if largest > _LARGEST_ID:
         known, labels = np.unique(labels, return_inverse=True)
+        largest = len(known) - int(known[0] == 0)
         labels = labels + int(known[0] != 0)
         known = known[known != 0]
-        largest = len(known)
-    else:
-        known = np.arange(1, largest + 1)
-    voxels, sums = np.zeros(largest + 1, np.int64), np.zeros((3, largest + 1))
+    voxels, sums = np.zeros(largest + 1, np.int64), np.zeros((largest + 1, 3), np.int64)
+    boxes = np.repeat(np.array([[np.iinfo(np.int64).max, -1]]), 3, axis=1).repeat(largest + 1, 0)
     for z, plane in enumerate(labels):
-        y, x = np.nonzero(plane)
-        ids = plane[y, x]
-        here = np.bincount(ids, minlength=largest + 1)
-        voxels += here
-        sums[0] += z * here
-        for total, places in zip(sums[1:], (y, x), strict=True):
-            total += np.bincount(ids, weights=places, minlength=largest + 1)
+        ids = plane.view(np.uint32) if plane.dtype == np.int32 else plane
+        add_plane(np.require(ids, np.uint32, ["C", "A"]), z, voxels, sums, boxes)
     present = np.flatnonzero(voxels)
-    centroids = sums[:, present].T / voxels[present][:, None]
-    return known[present - 1].astype(np.int64), voxels[present], centroids
+    return _Places(
+        ids=present if known is None else known[present - 1].astype(np.int64),
+        voxels=voxels[present],
+        centroids=sums[present] / voxels[present][:, None],
+        starts=boxes[present, :3],
+        stops=boxes[present, 3:] + 1,
+    )
 
 
 def count_instances(
@@ -153,8 +172,8 @@ def _count_volume(
     labels: np.ndarray, voxel_size_nm: float | Sequence[float] | None
 ) -> dict[str, float | int]:
     """Counts the instances of a volume (z, y, x)."""
-    ids, voxels, _ = find_centroids(labels)
-    instances, fraction = len(ids), int(voxels.sum()) / labels.size
+    places = find_places(labels)
+    instances, fraction = len(places.ids), int(places.voxels.sum()) / labels.size
     counts: dict[str, float | int] = {"instances": instances, "foreground_fraction": fraction}
     if voxel_size_nm is not None:
         volume = labels.size * prod(_edges(voxel_size_nm)) / _NM3_PER_UM3

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import BenchError
-from bench.metrics.morphometry import ball_radii, find_centroids
+from bench.metrics.morphometry import ball_radii, find_places
 
 # Of products of sizes in nm the last digits are not exact: a distance equal to a radius is within.
 _ROUNDING = 1e-9
 # A fitted ball stands for a label that the border cuts where it covers it with this IoU.
 _LEAST_COVER = 0.8
-# Half of the box around a label that the border cuts, in radii of the ball of its volume.
-_BOX_RADII = 4
+# What the border leaves of a ball fills more of its box than this; a larger box is no vesicle's.
+_LEAST_FILL = 0.25
+_LARGEST_BOX = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,23 +263,19 @@ def balls_of_labels(labels: np.ndarray, voxel_size_nm: Sequence[float]) -> Balls
             "have no spheres"
         )
     edges = np.asarray(voxel_size_nm, float)
-    ids, voxels, centroids = find_centroids(labels)
-    centres, radii = centroids * edges, ball_radii(voxels * edges.prod())
-    for place in np.flatnonzero(np.isin(ids, _ids_at_border(labels))):
-        reach = np.ceil(_BOX_RADII * radii[place] / edges).astype(int) + 1
-        start = np.maximum(np.round(centroids[place]).astype(int) - reach, 0)
-        stop = np.round(centroids[place]).astype(int) + reach + 1
-        box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
-        fitted = _fit_ball(labels[box] == ids[place], edges)
+    places = find_places(labels)
+    centres, radii = places.centroids * edges, ball_radii(places.voxels * edges.prod())
+    at_border = (places.starts == 0) | (places.stops == labels.shape)
+    boxes = np.prod(places.stops - places.starts, axis=1)
+    fits = (places.voxels >= _LEAST_FILL * boxes) & (boxes <= _LARGEST_BOX)
+    for place in np.flatnonzero(at_border.any(axis=1) & fits):
+        # With a voxel beside it on either side, where there is one.
+        start = np.maximum(places.starts[place] - 1, 0)
+        box = tuple(map(slice, start, places.stops[place] + 1))
+        fitted = _fit_ball(labels[box] == places.ids[place], edges)
         if fitted is not None:
             centres[place], radii[place] = fitted[0] + start * edges, fitted[1]
     return Balls(centres, radii)
-
-
-def _ids_at_border(labels: np.ndarray) -> np.ndarray:
-    """Ids of what the border of a volume cuts."""
-    faces = [labels.take(end, axis).reshape(-1) for axis in range(3) for end in (0, -1)]
-    return np.unique(np.concatenate(faces)) if labels.size else np.zeros(0, labels.dtype)
 
 
 def _fit_ball(mask: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, float] | None:

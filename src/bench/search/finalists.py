@@ -17,7 +17,7 @@ from bench.search.candidates import Evidence, is_of_pixels
 from bench.search.map_search import Histograms, pixel_metric, rank
 from bench.search.threshold_counts import DENOMINATOR, NUMERATORS, count_thresholds
 
-# Sections counted at once: each takes about 40 bytes a pixel.
+# Sections counted at once: each takes about 40 bytes a pixel. Of volumes it is one.
 _WORKERS = 2
 
 
@@ -123,7 +123,7 @@ def count_blend(
         )
         return {radius: count_thresholds(levels, truth, min_areas) for radius, levels in opened}
 
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(_WORKERS if evidence.voxel_size_nm is None else 1) as pool:
         counted = list(pool.map(count, evidence.sections))
     return {radius: reduce(add, (each[radius] for each in counted)) for radius in counted[0]}
 

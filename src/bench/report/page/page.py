@@ -78,7 +78,7 @@ def benchmark_page(
             _summary(setting, rows),
             _filter_control(structures),
             table,
-            _below_table(rows, failures),
+            _below_table([*rows, *published], failures),
         ],
         "Charts": [_caption(score_caption(metric)), _grid(score_figures(rows))],
         "Learning curve": [_caption(learning_caption(metric)), _grid(learning)] if learning else [],
