@@ -245,10 +245,10 @@ def _stream_block(task: _Task, block: _Block) -> Iterator[tuple[int, np.ndarray]
     dtype = DTYPES[task.compute.precision]
     stream: Any = find_function(task.row.streamed_by or "")
     with read_ahead(_make_slabs(task, block), enabled=task.compute.device.type != "cpu") as slabs:
-        given = (torch.from_numpy(slab)[:, None].to(task.compute.device) for slab in slabs)
+        given = (torch.from_numpy(slab)[None, None].to(task.compute.device) for slab in slabs)
         start = 0
         for logits in stream(task.network, given, dtype):
-            levels = _to_levels(logits[:, task.channel])[: depth - start]
+            levels = _to_levels(logits[0, task.channel])[: depth - start]
             if len(levels):
                 yield start, block.cut(levels)
             start += len(levels)
