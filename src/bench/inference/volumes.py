@@ -227,12 +227,14 @@ def _cut_blocks(task: _Task) -> list[_Block]:
     if height * width <= most:
         rows, columns = [(slice(0, height),) * 2], [(slice(0, width),) * 2]
     else:
-        rows, columns = (_cut_side(side, edge, reach) for side in (height, width))
+        rows, columns = (_cut_side(side, edge, multiple, reach) for side in (height, width))
     return [_Block(y, x, (seen_y, seen_x)) for y, seen_y in rows for x, seen_x in columns]
 
 
-def _cut_side(side: int, edge: int, reach: int) -> list[tuple[slice, slice]]:
-    """Parts of a side, and what each sees: the reach on either side, as far as there is any."""
+def _cut_side(side: int, edge: int, multiple: int, reach: int) -> list[tuple[slice, slice]]:
+    """Even parts of a side, and what each sees: the reach at either end, as far as there is any."""
+    parts = -(-side // edge)
+    edge = -(-side // (parts * multiple)) * multiple
     return [
         (slice(start, min(side, start + edge)), slice(max(0, start - reach), start + edge + reach))
         for start in range(0, side, edge)
