@@ -19,6 +19,8 @@ _Planes = Iterable[torch.Tensor]
 # The channels of a voxel lie together, and planes one after the other as they come. On a CPU torch
 # computes convolutions of this layout up to twice as fast as others, and joins planes at no cost.
 _LAYOUT = torch.channels_last_3d
+# Voxels of two levels that are joined at a time: where most memory is needed.
+_JOINED_VOXELS = 2**21
 
 
 @torch.inference_mode()
@@ -61,8 +63,12 @@ def _apply_levels(network: UNet3d, level: int, planes: _Planes) -> Iterator[torc
 
     def join() -> Iterator[torch.Tensor]:
         for coarse in _apply_levels(network, level + 1, pool()):
-            skip = skipped.take(2 * coarse.shape[2])
-            yield torch.cat([functional.interpolate(coarse, scale_factor=2.0), skip], dim=1)
+            step = max(1, _JOINED_VOXELS // (8 * coarse[0, 0, 0].numel()))
+            for part in coarse.split(step, dim=2):
+                skip = skipped.take(2 * part.shape[2])
+                joined = [torch.cat([functional.interpolate(part, scale_factor=2.0), skip], dim=1)]
+                del skip
+                yield joined.pop()
 
     yield from _apply_block(network.up[-1 - level], join())
 
@@ -89,8 +95,11 @@ def _apply_layer(layer: torch.nn.Module, planes: _Planes) -> Iterator[torch.Tens
     for coming in planes:
         seen = torch.cat([_plane_of_zeros(coming) if before is None else before, coming], dim=2)
         before = seen[:, :, -2:].clone()
-        if seen.shape[2] > 2:
-            yield convolve(seen)
+        found = [convolve(seen)] if seen.shape[2] > 2 else []
+        # While others compute, this function would keep what its names stand for.
+        del seen, coming
+        while found:
+            yield found.pop()
     if before is not None:
         yield convolve(torch.cat([before, _plane_of_zeros(before)], dim=2))
 
