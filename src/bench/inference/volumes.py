@@ -47,6 +47,7 @@ def predict_volume(
     voxel_size_nm: _VoxelSize | None,
     write_planes: Callable[[int, np.ndarray], None],
     progress: _Advance | None = None,
+    structure: str = "",
 ) -> None:
     """Predicts the foreground of a volume, of which a few planes are held at a time.
 
@@ -67,6 +68,7 @@ def predict_volume(
         write_planes: Takes the first plane and levels (z, y, x) uint8, round(255 p), in order of
             z, every plane once.
         progress: Takes how many steps of how many are done.
+        structure: What is looked for, where the model has channels for several.
 
     Raises:
         BenchError: If the network is not of volumes, the volume is too small for it, or it is not
@@ -84,7 +86,8 @@ def predict_volume(
     feed = VolumeFeed(
         read_planes, shape, fed_shape, info.inference.get("smoothing_px", 0.0), info.normalisation
     )
-    task = _Task(network.to(compute.device).eval(), row, info, compute, feed, progress)
+    channel = foreground_channel(info, structure or info.structure)
+    task = _Task(network.to(compute.device).eval(), row, info, compute, feed, channel, progress)
     remedy = "use device=cpu, or a source of fewer features"
     with explain_out_of_memory("a part of the volume", remedy):
         levels = resize_planes(_predict(task), fed_shape, shape)
@@ -135,12 +138,8 @@ class _Task:
     info: ModelInfo
     compute: Compute
     feed: VolumeFeed
+    channel: int
     progress: _Advance | None
-
-    @property
-    def channel(self) -> int:
-        """The output that is the foreground."""
-        return foreground_channel(self.info, self.info.structure)
 
     def advance(self, done: int, total: int) -> None:
         if self.progress is not None:
