@@ -4,6 +4,12 @@ import pytest
 import torch
 
 from bench.errors import BenchError
+from bench.models.checkpoint import (
+    ModelInfo,
+    build_model,
+    load_volume_checkpoint,
+    save_checkpoint,
+)
 from bench.models.unet3d_torch_em import build_unet3d_planes, needed_planes, pool_planes
 
 FACTORS = [[1, 2, 2], [2, 2, 2]]
@@ -38,6 +44,30 @@ def test_section_gives_the_middle_plane_of_the_repeated_volume():
     assert torch.equal(logits, expected[:, :, 3])
     assert not torch.allclose(logits, expected[:, :, 0], atol=1e-3), "the end planes differ"
     assert logits.min() < 0, "logits, not probabilities"
+
+
+def test_a_published_model_sees_planes_where_there_are_some(tmp_path):
+    network, other = make_pair()
+    path = tmp_path / "model.safetensors"
+    info = ModelInfo(
+        "unet3d_planes", ARGUMENTS, ("foreground", "boundary"), "", 1.35, "section", 64, 32
+    )
+    save_checkpoint(path, network, info)
+    found, described = load_volume_checkpoint(path)
+    volume = torch.randn(1, 1, 8, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(found.eval()(volume), other(volume))
+    assert (described.architecture, described.input_section_nm) == ("unet3d_anisotropic", 1.35)
+    assert (described.tile_planes, described.halo_planes) == (16, 8)
+    assert "planes" not in described.arguments
+    # What is of volumes, or of sections, stays as it is.
+    for architecture, arguments in (
+        ("unet3d", {"in_channels": 1, "out_channels": 1, "depth": 1, "features": 2}),
+        ("unet2d", {"in_channels": 1, "out_channels": 1, "depth": 1, "features": 2}),
+    ):
+        info = ModelInfo(architecture, arguments, ("foreground",), "", None, "section", 64, 32)
+        save_checkpoint(path, build_model(architecture, arguments), info)
+        assert load_volume_checkpoint(path)[1] == info
 
 
 def test_a_copy_works_alone():

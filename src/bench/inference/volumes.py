@@ -47,6 +47,7 @@ def predict_volume(
     voxel_size_nm: _VoxelSize | None,
     write_planes: Callable[[int, np.ndarray], None],
     progress: _Advance | None = None,
+    structure: str = "",
 ) -> None:
     """Predicts the foreground of a volume, of which a few planes are held at a time.
 
@@ -67,6 +68,7 @@ def predict_volume(
         write_planes: Takes the first plane and levels (z, y, x) uint8, round(255 p), in order of
             z, every plane once.
         progress: Takes how many steps of how many are done.
+        structure: What is looked for, where the model has channels for several.
 
     Raises:
         BenchError: If the network is not of volumes, the volume is too small for it, or it is not
@@ -84,7 +86,8 @@ def predict_volume(
     feed = VolumeFeed(
         read_planes, shape, fed_shape, info.inference.get("smoothing_px", 0.0), info.normalisation
     )
-    task = _Task(network.to(compute.device).eval(), row, info, compute, feed, progress)
+    channel = foreground_channel(info, structure or info.structure)
+    task = _Task(network.to(compute.device).eval(), row, info, compute, feed, channel, progress)
     remedy = "use device=cpu, or a source of fewer features"
     with explain_out_of_memory("a part of the volume", remedy):
         levels = resize_planes(_predict(task), fed_shape, shape)
@@ -135,12 +138,8 @@ class _Task:
     info: ModelInfo
     compute: Compute
     feed: VolumeFeed
+    channel: int
     progress: _Advance | None
-
-    @property
-    def channel(self) -> int:
-        """The output that is the foreground."""
-        return foreground_channel(self.info, self.info.structure)
 
     def advance(self, done: int, total: int) -> None:
         if self.progress is not None:
@@ -227,12 +226,14 @@ def _cut_blocks(task: _Task) -> list[_Block]:
     if height * width <= most:
         rows, columns = [(slice(0, height),) * 2], [(slice(0, width),) * 2]
     else:
-        rows, columns = (_cut_side(side, edge, reach) for side in (height, width))
+        rows, columns = (_cut_side(side, edge, multiple, reach) for side in (height, width))
     return [_Block(y, x, (seen_y, seen_x)) for y, seen_y in rows for x, seen_x in columns]
 
 
-def _cut_side(side: int, edge: int, reach: int) -> list[tuple[slice, slice]]:
-    """Parts of a side, and what each sees: the reach on either side, as far as there is any."""
+def _cut_side(side: int, edge: int, multiple: int, reach: int) -> list[tuple[slice, slice]]:
+    """Even parts of a side, and what each sees: the reach at either end, as far as there is any."""
+    parts = -(-side // edge)
+    edge = -(-side // (parts * multiple)) * multiple
     return [
         (slice(start, min(side, start + edge)), slice(max(0, start - reach), start + edge + reach))
         for start in range(0, side, edge)
@@ -245,10 +246,10 @@ def _stream_block(task: _Task, block: _Block) -> Iterator[tuple[int, np.ndarray]
     dtype = DTYPES[task.compute.precision]
     stream: Any = find_function(task.row.streamed_by or "")
     with read_ahead(_make_slabs(task, block), enabled=task.compute.device.type != "cpu") as slabs:
-        given = (torch.from_numpy(slab)[:, None].to(task.compute.device) for slab in slabs)
+        given = (torch.from_numpy(slab)[None, None].to(task.compute.device) for slab in slabs)
         start = 0
         for logits in stream(task.network, given, dtype):
-            levels = _to_levels(logits[:, task.channel])[: depth - start]
+            levels = _to_levels(logits[0, task.channel])[: depth - start]
             if len(levels):
                 yield start, block.cut(levels)
             start += len(levels)

@@ -15,9 +15,13 @@ from bench.core.files import write_json, write_whole
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.models.networks import find_function, find_network
+from bench.models.unet3d_torch_em import pool_planes
+from bench.words import OurNetworks
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
+# Planes that a published 3D model sees at either end of its window, at least.
+_HALO_PLANES = 8
 # Left out of the description of a network of sections, which thus says what it always did.
 _OF_VOLUMES = ("tile_planes", "halo_planes", "input_section_nm")
 log = logging.getLogger(__name__)
@@ -182,6 +186,33 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
         first = str(error).splitlines()[-1].strip()
         raise BenchError(f"{path} does not fit its own description ({first})") from error
     return network, info
+
+
+def load_volume_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
+    """Reads a model for volumes: a published 3D model that is kept for sections sees planes again.
+
+    Its tensors are those of the network of volumes. It was trained on voxels of one size along all
+    axes, as synapse_net's registry says it, and its window has as many planes as its pooling needs.
+
+    Raises:
+        BenchError: As of load_checkpoint; what is of sections is not refused here.
+    """
+    info = load_info(path)
+    if info.architecture != OurNetworks.UNET3D_PLANES:
+        return load_checkpoint(path)
+    pooling = pool_planes(info.arguments["scale_factors"])
+    halo = -(-_HALO_PLANES // pooling) * pooling
+    arguments = {name: value for name, value in info.arguments.items() if name != "planes"}
+    network = build_model(OurNetworks.UNET3D_ANISOTROPIC, arguments)
+    network.load_state_dict(load_weights(path))
+    return network, dataclasses.replace(
+        info,
+        architecture=OurNetworks.UNET3D_ANISOTROPIC,
+        arguments=arguments,
+        tile_planes=2 * halo,
+        halo_planes=halo,
+        input_section_nm=info.input_pixel_size_nm,
+    )
 
 
 @dataclass(frozen=True)
