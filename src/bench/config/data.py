@@ -106,8 +106,9 @@ class ExportConfig(StepConfig):
     )
     format: str = setting(
         "trakem2",
-        "What to write: a TrakEM2 project, an IMOD model, Fiji ROIs, label images or OME-Zarr.",
-        choices=("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr"),
+        "What to write: a TrakEM2 project, an IMOD model, Pyto's label volume, Fiji ROIs, label "
+        "images or OME-Zarr.",
+        choices=("trakem2", "imod", "imod_spheres", "pyto", "rois", "tiff", "ome_zarr"),
     )
     output: str = setting("data/export", "New folder to write.", identity=False)
     split: str = setting(
