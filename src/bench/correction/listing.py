@@ -64,7 +64,7 @@ def list_painted(edits: LabelEdits) -> list[ListedObject]:
 
 def colours_of(edits: SphereEdits) -> Mapping[int, Colour]:
     """The colours of the vesicles that are there."""
-    return {id: colour_of_doubt(edits.doubt(row), row.status) for id, row in edits.rows.items()}
+    return {key: colour_of_doubt(edits.doubt(row), row.status) for key, row in edits.rows.items()}
 
 
 def colour_of_doubt(p: float, status: str = "") -> Colour:

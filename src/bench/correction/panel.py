@@ -77,12 +77,12 @@ class Panel:
         self.buttons["A"].setCheckable(True)
         self._said = QLabel()
         self._said.setWordWrap(True)
-        help = QLabel("\n".join(f"{key}: {what}" for key, what in keys.items()))
+        legend = QLabel("\n".join(f"{key}: {what}" for key, what in keys.items()))
         column = QVBoxLayout(self.widget)
         column.addWidget(self.table)
         column.addLayout(grid)
         column.addWidget(self._said)
-        column.addWidget(help)
+        column.addWidget(legend)
 
     def dock(self, viewer: Any, unsaved: Callable[[], bool], save: Callable[[], None]) -> None:
         """Puts it beside the image; a window that is closed unsaved asks first."""

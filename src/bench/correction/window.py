@@ -49,6 +49,8 @@ class CorrectionWindow:
         """
         self._correction, self._save = correction, save
         self._scale = _voxel_sides(correction)
+        known = correction.stack.pixel_size_nm is not None
+        self._units = ("nm" if known else "pixel",) * 3
         self.chosen: int | None = None
         self.adding = False
         names = [*correction.balls, *correction.painted]
@@ -86,6 +88,7 @@ class CorrectionWindow:
                 stack.raw,
                 name="raw",
                 scale=self._scale,
+                units=self._units,
                 contrast_limits=_find_contrast(stack.raw),
             )
         self.viewer.add_points(
@@ -94,21 +97,23 @@ class CorrectionWindow:
             scale=self._scale,
             face_color="transparent",
             border_color="white",
-            border_width=0.08,
-            out_of_slice_display=True,
+            border_width=0.03,
+            projection_mode="rescale_spherical",
+            units=self._units,
         )
         # The first structure lies on top.
         for name, labels in reversed(stack.labels.items()):
-            layer = self.viewer.add_labels(labels, name=name, scale=self._scale, opacity=0.5)
+            layer = self.viewer.add_labels(
+                labels, name=name, scale=self._scale, units=self._units, opacity=0.5
+            )
             if name in self._correction.balls:
                 layer.contour = 1
                 layer.opacity = 1.0
                 layer.editable = False
             elif labels.size <= _COUNTED_AT_ONCE_PX:
                 layer.events.paint.connect(self.refresh)
-        if stack.pixel_size_nm is not None:
-            self.viewer.scale_bar.visible = True
-            self.viewer.scale_bar.unit = "nm"
+        self.viewer.dims.axis_labels = ("z", "y", "x")
+        self.viewer.canvas.overlays.scale_bar.visible = True
 
     def _bind(self, actions: dict[str, Callable[[], None]]) -> None:
         """Binds keys to the window, and to layers, whose own keys would go first."""
@@ -150,10 +155,11 @@ class CorrectionWindow:
                 shown = list(self.viewer.dims.displayed)
                 for axis in self.viewer.dims.not_displayed:
                     self.viewer.dims.set_point(axis, place[axis])
-                centre = list(self.viewer.camera.center)
+                camera = self.viewer.scene.camera
+                centre = list(camera.center)
                 for number, axis in enumerate(shown, start=3 - len(shown)):
                     centre[number] = place[axis]
-                self.viewer.camera.center = tuple(centre)
+                camera.center = tuple(centre)
         self.panel.mark(key)
         self._mark_chosen()
 
@@ -236,7 +242,10 @@ class CorrectionWindow:
 
     def save(self) -> None:
         """Saves what there is."""
-        said = self._save()
+        try:
+            said = self._save()
+        except (BenchError, OSError) as error:
+            said = f"not saved: {error}"
         self.refresh()
         self.panel.say(said)
 
