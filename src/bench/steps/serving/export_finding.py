@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config.data import ExportConfig
+from bench.config.data import LabelsConfig
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import Volume, find_volumes
 from bench.errors import BenchError
+from bench.export.sphere_table import SPHERES_FILE, read_spheres
 from bench.inference.device import choose_compute
 from bench.inference.prediction_file import read_mean
 from bench.models.scales import find_scale_warnings
@@ -28,9 +30,16 @@ from bench.steps.serving.export_subject import (
     subject_of_split,
 )
 from bench.steps.serving.files import OUTPUT_TAG
+from bench.steps.serving.whole_volumes import WholeVolumes, stack_predictions
 from bench.structures import find_structure, split_names
 from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation
-from bench.tracking.queries import fetch_artifact, get_finished, scratch_folder, step_of
+from bench.tracking.queries import (
+    fetch_artifact,
+    find_artifact,
+    get_finished,
+    scratch_folder,
+    step_of,
+)
 from bench.tracking.registry import SCHEME
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
@@ -40,7 +49,7 @@ log = logging.getLogger(__name__)
 _SEGMENT_STEP = "segment"
 
 
-def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
+def find_export_subject(config: LabelsConfig, store: Store) -> ExportSubject:
     """Finds what a config names.
 
     Raises:
@@ -61,13 +70,13 @@ def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
     return _find_evaluated(config, dataset, get_evaluation(store, config.run_id), store)
 
 
-def _find_folders(config: ExportConfig, store: Store) -> dict[Path, str]:
+def _find_folders(config: LabelsConfig, store: Store) -> dict[Path, str]:
     """The outputs of segment that a config names, with the run of each; empty if it names none."""
     runs = [] if config.run_id in (AUTO, NONE) else list(split_names(config.run_id))
     if config.input != NONE:
         if runs:
             raise BenchError(
-                f"export writes one thing, received input={config.input} and run_id="
+                f"labels come from one place, received input={config.input} and run_id="
                 f"{config.run_id}: leave one of both out"
             )
         return dict.fromkeys(map(Path, split_names(config.input)), "")
@@ -89,7 +98,7 @@ def _find_folders(config: ExportConfig, store: Store) -> dict[Path, str]:
 
 
 def _find_applied(
-    config: ExportConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
+    config: LabelsConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
 ) -> ExportSubject:
     """What the recipe of a search, or a registered one, makes of a dataset's split."""
     recipe = found.recipe
@@ -124,7 +133,7 @@ def _find_applied(
     )
 
 
-def _check_structure(config: ExportConfig, what: str, structure: str) -> None:
+def _check_structure(config: LabelsConfig, what: str, structure: str) -> None:
     if config.structure != AUTO and find_structure(config.structure).name != structure:
         raise BenchError(
             f"{what} {structure}, received structure={config.structure}: leave structure out, or "
@@ -133,7 +142,7 @@ def _check_structure(config: ExportConfig, what: str, structure: str) -> None:
 
 
 def _find_evaluated(
-    config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
+    config: LabelsConfig, dataset: PreparedDataset, found: Evaluation, store: Store
 ) -> ExportSubject:
     if found.dataset != dataset.content_hash:
         raise BenchError(
@@ -153,13 +162,21 @@ def _find_evaluated(
         prediction = read_mean(predictions, name, recipe.augmentations)
         return recipe.segment(prediction, dataset.pixel_size_nm).labels
 
+    def segment(volume: Volume) -> np.ndarray:
+        planes = [read_mean(predictions, name, recipe.augmentations) for name in volume.sections]
+        return recipe.segment(stack_predictions(planes), dataset.pixel_size_nm).labels
+
+    volumes = find_volumes(dataset, found.split)
+    whole = WholeVolumes(volumes, segment)
+    table = find_artifact(store, found.id, SPHERES_FILE) if volumes else None
     return subject_of_split(
         dataset,
         found.split,
         (found.structure,),
-        read=read,
-        numbering=of_each_section,
+        read=whole.read if volumes else read,
+        numbering=whole.numbering if volumes else of_each_section,
         inputs={"evaluation": found.id},
         run_id=found.id,
         method=found.method,
+        spheres={found.structure: read_spheres(table)} if table else {},
     )
