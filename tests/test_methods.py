@@ -17,6 +17,7 @@ from bench.methods import (
     choose_method,
     find_method,
     names_of,
+    source_as_it_is,
 )
 from bench.models.networks import NETWORKS
 from bench.report.variants import variant_label, variant_name, variant_order
@@ -81,7 +82,16 @@ def test_a_method_from_scratch_takes_no_source(name, source, loss):
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_named_method_stays_what_it_is_whatever_the_loss(name, loss):
-    assert choose_method(name, source="auto", loss=loss)[0] is METHODS[name]
+    source = FILE if name == "cryovesnet_finetuned" else "auto"
+    assert choose_method(name, source=source, loss=loss)[0] is METHODS[name]
+
+
+def test_a_method_of_cryovesnet_needs_its_file():
+    file = "give source=cryovesnet:FILE, cryovesnet/weights/weights.h5 of Zuber-group/CryoVesNet"
+    with pytest.raises(BenchError, match=f"cryovesnet_finetuned starts from .*: {file}"):
+        choose_method("cryovesnet_finetuned", source="auto", loss="auto")
+    with pytest.raises(BenchError, match=f"cryovesnet starts from .*: {file}"):
+        source_as_it_is(METHODS["cryovesnet"], "vesicles", "data")
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from bench.errors import OUTSIDE, BenchError, unknown_name
 from bench.words import AUTO, OurNetworks
 
 # Losses of the supervised stage.
-LOSSES = ("focal_dice", "dice")
+LOSSES = ("focal_dice", "dice", "weighted_bce")
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
-# ``section``: every section is shifted and scaled to mean 0, deviation 1.
-NORMALISATIONS = ("section",)
+# ``section``: every section is shifted and scaled to mean 0, deviation 1; ``volume``: every volume.
+NORMALISATIONS = ("section", "volume")
 RANDOM = "random"
 _SOURCE = "source"
 # What a method starts from where the user does not say: the paper's choice for every structure,
@@ -29,6 +29,11 @@ _DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM
 _FOREGROUND = ("foreground",)
 _WITH_BOUNDARY = ("foreground", "boundary")
 _UNET, _SAM = OurNetworks.UNET2D, OurNetworks.SAM
+_UNET3D, _ANISOTROPIC = OurNetworks.UNET3D, OurNetworks.UNET3D_ANISOTROPIC
+# Where a source must be named, which file it is.
+_PUBLISHED: dict[str, str] = {
+    _UNET3D: "source=cryovesnet:FILE, cryovesnet/weights/weights.h5 of Zuber-group/CryoVesNet, "
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class Method:
         optimiser: Of OPTIMISERS.
         lr: Learning rate, the highest where the schedule changes it.
         schedule: Of SCHEDULES.
-        normalisation: Of NORMALISATIONS: what is done to a section before its network sees it. A
-            SAM's is its own.
+        normalisation: Of NORMALISATIONS: what is done to a section or volume before its network
+            sees it. A SAM's is its own.
+        features: Of the first level of a U-Net that starts from random weights.
         confidence: Confidence of its pseudo-labels; None is set from the teacher's scores.
         mode: The mode of microsam that makes it; empty for other steps.
         seeded: Whether its result depends on a seed.
@@ -67,6 +73,7 @@ class Method:
     lr: float = 1e-4
     schedule: str = "plateau"
     normalisation: str = "section"
+    features: int = 32
     confidence: float | None = None
     mode: str = ""
     seeded: bool = True
@@ -101,6 +108,14 @@ METHODS: dict[str, Method] = {
                mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
+        Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
+               seeded=False),
+        Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,
+               "weighted_bce", lr=1e-3, normalisation="volume", features=16),
+        Method("unet3d", "3D U-Net", _UNET3D, "finetune", RANDOM, "weighted_bce", lr=1e-3,
+               normalisation="volume", features=16),
+        Method("unet3d_anisotropic", "3D U-Net, anisotropic", _ANISOTROPIC, "finetune", RANDOM,
+               "focal_dice", normalisation="volume"),
     )
 }
 # fmt: on
@@ -134,13 +149,19 @@ def find_method_of(step: str, name: str) -> Method:
     return method
 
 
-def source_as_it_is(structure: str, protocol: str) -> str:
+def source_as_it_is(method: Method, structure: str, protocol: str) -> str:
     """The source that is applied without training where the user names none.
 
     Args:
+        method: The method that applies it.
         structure: Name of the structure.
         protocol: ``paper`` applies the paper's choice to every structure.
+
+    Raises:
+        BenchError: If the method's network has no published weights that can be fetched.
     """
+    if method.network not in _DEFAULTS:
+        raise _source_missing(method)
     paper = protocol == "paper"
     return DEFAULT_SOURCE if paper else _SOURCES_AS_THEY_ARE.get(structure, DEFAULT_SOURCE)
 
@@ -168,11 +189,17 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
     if method.start == RANDOM:
         return method, RANDOM
     if method.network not in _DEFAULTS:
-        raise BenchError(
-            f"method {method.name} starts from trained weights of the network {method.network}, "
-            "of which there are none by default: give source=runs:/ID or a checkpoint file"
-        )
+        raise _source_missing(method)
     return method, _DEFAULTS[method.network]
+
+
+def _source_missing(method: Method) -> BenchError:
+    """The error of a method that needs weights, of which none are fetched."""
+    return BenchError(
+        f"method {method.name} starts from trained weights of the network {method.network}, of "
+        f"which there are none by default: give {_PUBLISHED.get(method.network, '')}"
+        "source=runs:/ID or a checkpoint file"
+    )
 
 
 def _find_row(source: str, loss: str) -> Method:

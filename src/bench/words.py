@@ -14,6 +14,8 @@ class OurNetworks(StrEnum):
 
     UNET2D = auto()
     UNET3D_PLANES = auto()
+    UNET3D = auto()
+    UNET3D_ANISOTROPIC = auto()
     SAM = auto()
 
 

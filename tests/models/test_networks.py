@@ -25,7 +25,13 @@ FIXED = replace(ANY, name="fixed", size_px=224)
 
 
 def test_rows_hold_together():
-    assert list(NETWORKS) == list(OurNetworks) == ["unet2d", "unet3d_planes", "sam"]
+    assert (
+        list(NETWORKS)
+        == list(OurNetworks)
+        == [
+            *("unet2d", "unet3d_planes", "unet3d", "unet3d_anisotropic", "sam"),
+        ]
+    )
     for name, row in NETWORKS.items():
         assert name == row.name
         assert callable(find_function(row.build))

@@ -1,81 +1,102 @@
-import copy
+"""The U-Net of volumes, whole and plane after plane."""
 
 import pytest
 import torch
 
-from bench.errors import BenchError
-from bench.models.unet3d import build_unet3d_planes, needed_planes, pool_planes
-
-FACTORS = [[1, 2, 2], [2, 2, 2]]
-ARGUMENTS = {
-    "in_channels": 1,
-    "out_channels": 2,
-    "features": 4,
-    "scale_factors": FACTORS,
-    "planes": 6,
-}
+from bench.config.training import FinetuneConfig
+from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
+from bench.models.networks import NETWORKS
+from bench.models.unet3d import build_unet3d
+from bench.models.unet3d_stream import stream_unet3d
 
 
-def make_pair(seed=0):
-    """The network, and torch_em's own with the same weights."""
-    from torch_em.model import AnisotropicUNet
-
+def make_network(depth=2, features=4, out_channels=1, seed=0):
+    """A network whose BatchNorms have seen something."""
     torch.manual_seed(seed)
-    network = build_unet3d_planes(**ARGUMENTS).eval()
-    other = AnisotropicUNet(1, 2, scale_factors=FACTORS, initial_features=4).eval()
-    other.load_state_dict(network.state_dict())
-    return network, other
-
-
-def test_section_gives_the_middle_plane_of_the_repeated_volume():
-    network, other = make_pair()
-    sections = torch.randn(3, 1, 16, 24)
-    volume = torch.stack([sections] * 6, dim=2)
+    network = build_unet3d(in_channels=1, out_channels=out_channels, depth=depth, features=features)
+    edge = 4 * 2**depth
     with torch.no_grad():
-        expected = other(volume)
-        logits = network(sections)
-    assert logits.shape == (3, 2, 16, 24)
-    assert torch.equal(logits, expected[:, :, 3])
-    assert not torch.allclose(logits, expected[:, :, 0], atol=1e-3), "the end planes differ"
-    assert logits.min() < 0, "logits, not probabilities"
+        for _ in range(3):
+            network.train()(2 * torch.randn(2, 1, edge, edge, edge) + 1)
+    return network.eval()
 
 
-def test_a_copy_works_alone():
-    """A mean teacher is a deep copy of its student."""
-    network, _ = make_pair()
-    twin = copy.deepcopy(network)
+def predict_whole(network, volume):
+    """Logits (z, channels, y, x) of a volume (z, y, x)."""
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
-        assert twin(torch.randn(1, 1, 8, 8)).abs().max() > 0
+        return network(volume[None, None])[0].transpose(0, 1)
 
 
-def test_it_trains():
-    network, _ = make_pair()
-    network.train()
-    network(torch.randn(2, 1, 8, 8)).square().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+def test_it_has_cryovesnets_size():
+    network = build_model(
+        "unet3d", {**NETWORKS["unet3d"].arguments(FinetuneConfig(features=16)), "out_channels": 1}
+    )
+    assert sum(part.numel() for part in network.parameters()) == 250_097
+    assert sum(part.numel() for part in network.buffers() if part.ndim) == 544
+    norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm3d)]
+    assert {norm.eps for norm in norms} == {1e-3}
 
 
-@pytest.mark.parametrize(("planes", "usable"), [(0, False), (2, True), (5, False), (-2, False)])
-def test_planes_are_a_multiple_of_the_pooling(planes, usable):
-    arguments = {**ARGUMENTS, "planes": planes}
-    if usable:
-        build_unet3d_planes(**arguments)
-        return
-    with pytest.raises(BenchError, match=f"along z, 2, received {planes}: use 16"):
-        build_unet3d_planes(**arguments)
+@pytest.mark.parametrize("slab", [1, 3, 4, 8, 40])
+@pytest.mark.parametrize(("depth", "out_channels"), [(1, 2), (2, 1), (3, 1)])
+def test_planes_one_after_the_other_are_the_whole_volume(slab, depth, out_channels):
+    network = make_network(depth, out_channels=out_channels)
+    volume = torch.randn(40, 16, 24)
+    expected = predict_whole(network, volume)
+    before = {name: part.clone() for name, part in network.state_dict().items()}
+    parts = list(stream_unet3d(network, volume[:, None].split(slab), torch.float32))
+    found = torch.cat(parts)
+    assert found.shape == expected.shape
+    assert expected.std() > 1e-3
+    assert (found - expected).abs().max() < 1e-5
+    assert all(torch.equal(part, before[name]) for name, part in network.state_dict().items())
+    if depth < 3 and slab < 8:
+        assert len(parts) > 1
 
 
-@pytest.mark.parametrize(
-    ("factors", "pooling", "planes"),
-    [
-        ([[1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]], 8, 16),
-        ([[1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2]], 4, 16),
-        ([[3, 2, 2], [2, 2, 2]], 6, 18),
-        ([[2, 2, 2]] * 5, 32, 32),
-        ([[1, 2, 2]], 1, 16),
-    ],
-)
-def test_planes_that_a_network_needs(factors, pooling, planes):
-    assert (pool_planes(factors), needed_planes(factors)) == (pooling, planes)
+def test_as_few_planes_as_the_network_pools_are_enough():
+    network = make_network(depth=2)
+    volume = torch.randn(4, 8, 8)
+    found = torch.cat(list(stream_unet3d(network, [volume[:, None]], torch.float32)))
+    assert (found - predict_whole(network, volume)).abs().max() < 1e-5
+    assert list(stream_unet3d(network, [], torch.float32)) == []
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_prediction_depends_on_nothing_beyond_its_reach(depth):
+    network, reach = make_network(depth), NETWORKS["unet3d"].reach({"depth": depth})
+    assert reach % 2**depth == 0
+    wide = torch.randn(2**depth, 2**depth, 2 * reach + 2 ** (depth + 1))
+    near = wide.clone()
+    near[..., reach + 2 ** (depth + 1) :] += torch.randn(1)
+    # What lies beyond is changed: the first pooled voxel must not notice, and those nearer do.
+    whole, changed = predict_whole(network, wide), predict_whole(network, near)
+    inside = slice(0, 2 ** (depth + 1))
+    assert torch.equal(whole[..., inside], changed[..., inside])
+    assert not torch.equal(whole, changed)
+    closer = wide.clone()
+    closer[..., 2 ** (depth + 1) + reach // 2 :] += 5
+    assert not torch.equal(whole[..., inside], predict_whole(network, closer)[..., inside])
+
+
+def test_planes_in_half_precision_are_close():
+    network = make_network()
+    volume = torch.randn(16, 16, 16)
+    found = torch.cat(list(stream_unet3d(network, volume[:, None].split(4), torch.bfloat16)))
+    expected = torch.sigmoid(predict_whole(network, volume))
+    assert (torch.sigmoid(found.float()) - expected).abs().max() < 0.02
+
+
+def test_a_checkpoint_keeps_what_belongs_to_volumes(tmp_path):
+    network = make_network()
+    arguments = {"in_channels": 1, "out_channels": 1, "depth": 2, "features": 4}
+    info = ModelInfo(
+        *("unet3d", arguments, ("foreground",), "vesicles", 2.2, "volume", 64, 20),
+        **{"tile_planes": 64, "halo_planes": 20, "input_section_nm": 2.2},
+    )
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, network, info)
+    found, read = load_checkpoint(path)
+    assert read == info
+    volume = torch.randn(8, 8, 8)
+    assert torch.equal(predict_whole(found.eval(), volume), predict_whole(network, volume))

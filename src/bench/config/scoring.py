@@ -41,7 +41,11 @@ class EvaluateConfig(StepConfig):
     )
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
     seed: int | None = setting(None, "Seed of the run, where run_id is auto; auto takes any.")
-    source: str = setting(AUTO, "The model of method unadapted: synapsenet:NAME, runs:/ID, a file.")
+    source: str = setting(
+        AUTO,
+        "The model of method unadapted or cryovesnet: synapsenet:NAME, cryovesnet:FILE, runs:/ID, "
+        "a file.",
+    )
     segmentation: str = setting(
         "own",
         "How a model is applied and instances found; synapse_net takes that package's way.",

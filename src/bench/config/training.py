@@ -28,7 +28,8 @@ class TrainingConfig(StepConfig):
     dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
     source: str = setting(
         AUTO,
-        "Weights to start from: synapsenet:NAME, runs:/ID, a checkpoint file or folder, or random.",
+        "Weights to start from: synapsenet:NAME, cryovesnet:FILE, runs:/ID, a checkpoint file or "
+        "folder, or random.",
     )
     rescale: bool = setting(True, _RESCALE)
     trust_checkpoint: bool = setting(False, TRUST, identity=False)
@@ -48,7 +49,7 @@ class TrainingConfig(StepConfig):
     patch_px: int | None = setting(None, _PATCH, minimum=32)
     normalisation: str = setting(
         AUTO,
-        "section: to mean 0, deviation 1 of every section; auto is the method's.",
+        "To mean 0, deviation 1 of every section, or of a whole volume; auto is the method's.",
         choices=(AUTO, *NORMALISATIONS),
     )
     foreground_fraction: float = setting(
@@ -60,7 +61,12 @@ class TrainingConfig(StepConfig):
     noise: float = setting(
         0.1, "Largest Gaussian noise, in standard deviations of the image.", minimum=0, maximum=2
     )
-    features: int = setting(32, "Features of the U-Net's first level.", minimum=2, maximum=256)
+    features: int | None = setting(
+        None,
+        "Features of the U-Net's first level; auto is the method's, 32 or 16.",
+        minimum=2,
+        maximum=256,
+    )
     epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     tile_px: int | None = setting(
         None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16

@@ -18,6 +18,8 @@ from bench.models.networks import find_function, find_network
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
+# Left out of the description of a network of sections, which thus says what it always did.
+_OF_VOLUMES = ("tile_planes", "halo_planes", "input_section_nm")
 log = logging.getLogger(__name__)
 
 
@@ -35,9 +37,13 @@ class ModelInfo:
         tile_px: Edge of the tile that it is applied to, without halo. InstanceNorm makes the
             result depend on it, so it belongs to the model.
         halo_px: Width of the halo around a tile.
+        tile_planes: Planes of that tile along z, of a network of volumes; None of sections.
+        halo_planes: Width of the halo along z.
+        input_section_nm: Distance of the planes that it was trained at; None if not known.
         training: Facts for the reader: method, dataset, iteration, validation score.
         inference: Settings with which its output becomes instances, where the model has its own:
-            those of the watershed, or of SAM's mask generation.
+            those of the watershed, or of SAM's mask generation; ``smoothing_px``, the deviation of
+            a Gaussian by which a volume is smoothed before it is normalised.
     """
 
     architecture: str
@@ -50,6 +56,9 @@ class ModelInfo:
     halo_px: int
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     inference: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tile_planes: int | None = None
+    halo_planes: int | None = None
+    input_section_nm: float | None = None
 
 
 def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
@@ -69,31 +78,31 @@ def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module
 
 
 def check_network(network: torch.nn.Module, name: str, channels: int, edge: int) -> None:
-    """Tries a network that comes from outside on an empty section, before it is trained.
+    """Tries a network that comes from outside on an empty section or volume, before its training.
 
     Args:
         network: The network, on the CPU.
         name: Row of NETWORKS.
         channels: How many it must return.
-        edge: Edge of the section in px.
+        edge: Edge of the section, or of a patch of a volume, in px.
 
     Raises:
         BenchError: If it fails, or returns another shape.
     """
-    wanted = (1, channels, edge, edge)
+    row = find_network(name)
+    sides = (edge, edge) if row.dims == 2 else (row.patch_planes(edge), edge, edge)
+    given, wanted = (1, 1, *sides), (1, channels, *sides)
     try:
         with torch.no_grad():
-            found = (
-                f"returned the shape {tuple(network.eval()(torch.zeros(1, 1, edge, edge)).shape)}"
-            )
+            found = f"returned the shape {tuple(network.eval()(torch.zeros(given)).shape)}"
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         found = f"failed ({error})"
     network.train()
     if found != f"returned the shape {wanted}":
         raise BenchError(
-            f"network {name} must return logits of the shape {wanted} of sections "
-            f"{(1, 1, edge, edge)}, it {found}: correct it, or state in its row what multiple or "
-            "size its inputs must have"
+            f"network {name} must return logits of the shape {wanted} of "
+            f"{'sections' if row.dims == 2 else 'volumes'} {given}, it {found}: correct it, or "
+            "state in its row what multiple or size its inputs must have"
         )
 
 
@@ -106,7 +115,11 @@ def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> No
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     write_whole(path, lambda temporary: save_file(weights, temporary))
     head = {"format": _FORMAT, "version": _VERSION, "weights_sha256": file_sha256(path)}
-    write_json(path.with_suffix(".json"), head | dataclasses.asdict(info))
+    described = dataclasses.asdict(info)
+    for name in _OF_VOLUMES:
+        if described[name] is None:
+            del described[name]
+    write_json(path.with_suffix(".json"), head | described)
 
 
 def load_info(path: Path) -> ModelInfo:

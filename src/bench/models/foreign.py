@@ -1,7 +1,7 @@
 """Models of torch_em and SynapseNet, read from their files and converted to our checkpoint."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from bench.models.checkpoint import ModelInfo, build_model, load_info, save_chec
 from bench.models.pickles import attributes_of, name_of, read_inert, read_trusted
 from bench.models.synapsenet import FOREGROUND_BOUNDARY, TILES
 from bench.models.unet2d import build_torch_em_unet2d
-from bench.models.unet3d import needed_planes
+from bench.models.unet3d_torch_em import needed_planes
 from bench.words import OurNetworks
 
 log = logging.getLogger(__name__)
@@ -235,28 +235,51 @@ def convert_foreign(
     sha256 = file_sha256(file)
     settings = json_sha256([outputs, input_pixel_size_nm, tile_px, halo_px])
     target = folder / f"{sha256}-{settings[:8]}.safetensors"
+
+    def convert() -> tuple[torch.nn.Module, ModelInfo]:
+        model = read_foreign(file, trust=trust)
+        network = build_model(model.architecture, model.arguments)
+        network.load_state_dict(model.weights)
+        usual_tile_px, usual_halo_px = TILES[model.ndim]
+        return network, ModelInfo(
+            architecture=model.architecture,
+            arguments=model.arguments,
+            outputs=_name_outputs(file, outputs, model.arguments["out_channels"]),
+            structure="",
+            input_pixel_size_nm=input_pixel_size_nm,
+            normalisation="section",
+            tile_px=usual_tile_px if tile_px is None else tile_px,
+            halo_px=usual_halo_px if halo_px is None else halo_px,
+            training={"source_sha256": sha256},
+        )
+
+    return convert_once(target, file, convert)
+
+
+def convert_once(
+    target: Path, file: Path, convert: Callable[[], tuple[torch.nn.Module, ModelInfo]]
+) -> Path:
+    """Writes what a foreign file is converted to, unless it is there already.
+
+    Args:
+        target: The checkpoint's weights, in the folder of converted models.
+        file: The foreign file.
+        convert: Reads it as a network and what it is.
+
+    Returns:
+        The target.
+
+    Raises:
+        BenchError: Of ``convert``, or if the folder cannot be written to.
+    """
     if _is_whole(target):
         return target
-    model = read_foreign(file, trust=trust)
-    network = build_model(model.architecture, model.arguments)
-    network.load_state_dict(model.weights)
-    usual_tile_px, usual_halo_px = TILES[model.ndim]
-    info = ModelInfo(
-        architecture=model.architecture,
-        arguments=model.arguments,
-        outputs=_name_outputs(file, outputs, model.arguments["out_channels"]),
-        structure="",
-        input_pixel_size_nm=input_pixel_size_nm,
-        normalisation="section",
-        tile_px=usual_tile_px if tile_px is None else tile_px,
-        halo_px=usual_halo_px if halo_px is None else halo_px,
-        training={"source_sha256": sha256},
-    )
+    network, info = convert()
     try:
         save_checkpoint(target, network, info)
     except OSError as error:
         raise BenchError(
-            f"{folder} must be a folder that can be written to, received: {error}; set "
+            f"{target.parent} must be a folder that can be written to, received: {error}; set "
             "XDG_CACHE_HOME to a folder of yours"
         ) from error
     log.info("converted %s to %s", file, target)

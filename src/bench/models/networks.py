@@ -14,10 +14,16 @@ Geometry = tuple[int, int]
 # By what they cost on a large image: 1.8, 1.6 and 2.2 times its pixels, of which those of a larger
 # tile are slower on a CPU. The first is also that of the training.
 GEOMETRIES: tuple[Geometry, ...] = ((384, 64), (512, 64), (512, 128))
+# The same of volumes, in voxels: what CryoVesNet's weights are published with.
+_VOLUME_GEOMETRIES: tuple[Geometry, ...] = ((64, 20),)
 _PATCH_PX = 256
 # Share of the one size that a network takes which is halo, on either side.
 _HALO_SHARE = 8
 _TILED = "bench.inference.prediction:open_tiled"
+# Of what takes volumes: bench.inference.volumes applies it, and sections are refused.
+_OF_VOLUMES = "bench.inference.volumes:refuse_sections"
+# Pooling of the anisotropic U-Net: planes that lie ten pixels apart are joined late.
+_ANISOTROPIC = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
 def _no_arguments(config: Any) -> dict[str, Any]:
@@ -25,12 +31,18 @@ def _no_arguments(config: Any) -> dict[str, Any]:
     return {}
 
 
+def _no_reach(arguments: dict[str, Any]) -> int:
+    """Of a network that is not streamed."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Network:
     """An architecture: all that the suite must know of it, whoever brings it.
 
-    A torch module from normalised sections (batch, 1, y, x) to logits (batch, channels, y, x)
-    needs ``name``, ``build``, ``arguments``, ``multiple`` and ``steps``; the rest has defaults.
+    A torch module from normalised sections (batch, 1, y, x) to logits (batch, channels, y, x), or
+    from volumes (batch, 1, z, y, x) to as many axes, needs ``name``, ``build``, ``arguments``,
+    ``multiple`` and ``steps``, and ``dims`` for volumes; the rest has defaults.
     What is called late may be given as ``module:function``, which is imported when it is called.
 
     Attributes:
@@ -39,7 +51,16 @@ class Network:
             a checkpoint keeps: those of ``arguments``, and ``out_channels`` where a step trains it.
         arguments: From the settings of a step to the builder's arguments, without a source.
         multiple: What the sides of every input must be a multiple of: a number, or a function of
-            the builder's arguments.
+            the builder's arguments. Of volumes, y and x.
+        dims: 2 takes sections, 3 takes volumes.
+        plane_multiple: The same along z; None where it is that of y and x.
+        window_planes: Planes of a window without its halo, and of the halo, along z; None where
+            they are as many as in y and x. A patch of a training has the planes of both.
+        patch_px: Edge of a patch in y and x that is usual.
+        streamed_by: Applies it plane after plane, from the module, slabs and a dtype to logits, as
+            bench.models.unet3d_stream does; None where it is applied window by window.
+        reach: How many voxels beyond its window what it is streamed to depends on, given the
+            builder's arguments.
         size_px: The one edge of every input; None where any multiple will do.
         geometries: Tiles and halos of which one is chosen on validation, the cheapest first;
             empty for those of GEOMETRIES that fit.
@@ -54,6 +75,12 @@ class Network:
     build: Callable[..., Any] | str
     arguments: Callable[[Any], dict[str, Any]] = _no_arguments
     multiple: int | Callable[[dict[str, Any]], int] = 1
+    dims: int = 2
+    plane_multiple: int | Callable[[dict[str, Any]], int] | None = None
+    window_planes: Geometry | None = None
+    patch_px: int = _PATCH_PX
+    streamed_by: Callable[..., Any] | str | None = None
+    reach: Callable[[dict[str, Any]], int] = _no_reach
     size_px: int | None = None
     geometries: tuple[Geometry, ...] = ()
     steps: tuple[str, ...] = ()
@@ -73,7 +100,7 @@ class Network:
             BenchError: If the network does not take it.
         """
         if patch_px is None:
-            return self.size_px or _PATCH_PX - _PATCH_PX % self._multiple_of(arguments)
+            return self.size_px or self.patch_px - self.patch_px % self._multiple_of(arguments)
         self._check_edge("patch_px", patch_px, arguments)
         return patch_px
 
@@ -103,7 +130,29 @@ class Network:
             halo = self.size_px // _HALO_SHARE
             return ((self.size_px - 2 * halo, halo),)
         multiple = self._multiple_of(arguments)
-        return tuple((tile - (tile + 2 * halo) % multiple, halo) for tile, halo in GEOMETRIES)
+        usual = GEOMETRIES if self.dims == 2 else _VOLUME_GEOMETRIES
+        return tuple((tile - (tile + 2 * halo) % multiple, halo) for tile, halo in usual)
+
+    def fit_planes(self, geometry: Geometry) -> Geometry:
+        """Tile and halo along z that go with those of y and x, of a network of volumes."""
+        return self.window_planes or geometry
+
+    def patch_planes(self, patch_px: int) -> int:
+        """Planes of a training patch of an edge in y and x, of a network of volumes."""
+        if self.window_planes is None:
+            return patch_px
+        tile, halo = self.window_planes
+        return tile + 2 * halo
+
+    def multiples(self, arguments: dict[str, Any]) -> tuple[int, ...]:
+        """What each side of an input must be a multiple of: (y, x) or (z, y, x)."""
+        inside = self._multiple_of(arguments)
+        if self.dims == 2:
+            return inside, inside
+        planes = self.plane_multiple
+        if planes is None:
+            planes = inside
+        return (planes(arguments) if callable(planes) else planes), inside, inside
 
     def _multiple_of(self, arguments: dict[str, Any]) -> int:
         """What the sides of an input must be a multiple of, given the builder's arguments."""
@@ -126,7 +175,17 @@ def _unet2d_arguments(config: Any) -> dict[str, Any]:
     return {"in_channels": 1, "depth": 4, "features": config.features}
 
 
-def _pooled_planes(arguments: dict[str, Any]) -> int:
+def _unet3d_arguments(config: Any) -> dict[str, Any]:
+    """The depth of CryoVesNet's U-Net."""
+    return {"in_channels": 1, "depth": 2, "features": config.features}
+
+
+def _anisotropic_arguments(config: Any) -> dict[str, Any]:
+    factors = [list(factors) for factors in _ANISOTROPIC]
+    return {"in_channels": 1, "features": config.features, "scale_factors": factors}
+
+
+def _pooled_sides(arguments: dict[str, Any]) -> int:
     """By how much a 3D U-Net reduces a section's sides; both by the same in all of SynapseNet's."""
     factors = arguments["scale_factors"]
     return math.lcm(math.prod(f[1] for f in factors), math.prod(f[2] for f in factors))
@@ -146,8 +205,37 @@ NETWORKS: dict[str, Network] = {
         # A stopgap for published models, which are applied as they are.
         Network(
             OurNetworks.UNET3D_PLANES,
-            build="bench.models.unet3d:build_unet3d_planes",
-            multiple=_pooled_planes,
+            build="bench.models.unet3d_torch_em:build_unet3d_planes",
+            multiple=_pooled_sides,
+        ),
+        # The shape of CryoVesNet, and its usual patch.
+        Network(
+            OurNetworks.UNET3D,
+            build="bench.models.unet3d:build_unet3d",
+            arguments=_unet3d_arguments,
+            multiple=lambda arguments: 2 ** int(arguments["depth"]),
+            dims=3,
+            patch_px=32,
+            streamed_by="bench.models.unet3d_stream:stream_unet3d",
+            # Four convolutions a level and two at the coarsest see 6 * 2 ** depth - 4 voxels, of
+            # whole pooled ones.
+            reach=lambda arguments: 6 * 2 ** int(arguments["depth"]),
+            steps=("finetune",),
+            opened_by=_OF_VOLUMES,
+        ),
+        # For serial sections, whose voxels are longer along z.
+        Network(
+            OurNetworks.UNET3D_ANISOTROPIC,
+            build="bench.models.unet3d_torch_em:build_unet3d_anisotropic",
+            arguments=_anisotropic_arguments,
+            multiple=_pooled_sides,
+            dims=3,
+            plane_multiple=lambda arguments: math.prod(f[0] for f in arguments["scale_factors"]),
+            window_planes=(8, 4),
+            patch_px=128,
+            geometries=((256, 32),),
+            steps=("finetune",),
+            opened_by=_OF_VOLUMES,
         ),
         # It resizes every window itself. Its shape is that of its source.
         Network(

@@ -34,7 +34,7 @@ class PublishedModel:
         address: Where the file is fetched from.
         sha256: Of the file.
         pixel_size_nm: Pixel size in x and y that it was trained at.
-        ndim: 2: takes sections. 3: takes volumes, see bench.models.unet3d.
+        ndim: 2: takes sections. 3: takes volumes, see bench.models.unet3d_torch_em.
         outputs: Meaning of the output channels; the file may have fewer, the first ones.
         in_channels: Channels that it takes; one is the image.
     """

@@ -70,13 +70,19 @@ def focal_loss(
 
 
 def make_loss(name: str, *, gamma: float, foreground_weight: float) -> _Loss:
-    """Returns the loss of a name: ``dice``, or ``focal_dice``, the sum of both."""
+    """Returns the loss of a name: ``dice``; ``focal_dice``, the sum of both; ``weighted_bce``.
+
+    The latter is cross-entropy in which foreground has its weight: a focal loss of exponent 0.
+    """
 
     def focal_dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         focal = focal_loss(logits, target, gamma=gamma, foreground_weight=foreground_weight)
         return focal + dice_loss(logits, target)
 
-    return {"dice": dice_loss, "focal_dice": focal_dice}[name]
+    def weighted_bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return focal_loss(logits, target, gamma=0.0, foreground_weight=foreground_weight)
+
+    return {"dice": dice_loss, "focal_dice": focal_dice, "weighted_bce": weighted_bce}[name]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 from bench.config.scoring import EvaluateConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import DEFAULT_SOURCE, source_as_it_is
+from bench.methods import DEFAULT_SOURCE, METHODS, source_as_it_is
 from bench.models.synapsenet import SYNAPSENET
 from bench.steps.scoring import evaluation_subject
 from bench.steps.scoring.evaluation_subject import find_subject
@@ -24,7 +24,7 @@ from bench.steps.training.data import TrainingData, warn_of_patches
     ],
 )
 def test_a_source_that_is_applied_suits_the_structure(structure, protocol, source):
-    assert source_as_it_is(structure, protocol) == source
+    assert source_as_it_is(METHODS["unadapted"], structure, protocol) == source
     assert source.partition(":")[2] in SYNAPSENET
 
 

@@ -87,8 +87,9 @@ def _source_of_cell(cell: GridCell, config: BenchmarkConfig) -> tuple[bool, str]
     first = cell.adaptation or cell
     if not first.method.step:
         given = source_of(cell.structure.name, config.source)
-        as_it_is = source_as_it_is(cell.structure.name, config.protocol)
-        return False, as_it_is if given == AUTO else given
+        if given == AUTO:
+            given = source_as_it_is(first.method, cell.structure.name, config.protocol)
+        return False, given
     settings = model_config(first, config)
     given = source_of(cell.structure.name, settings.source)
     if isinstance(settings, MicrosamConfig):

@@ -8,9 +8,10 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.hashing import file_sha256
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import find_method, source_as_it_is
+from bench.methods import Method, find_method, source_as_it_is
+from bench.models.networks import find_network
 from bench.recipe.recipe import RecipeMember
-from bench.steps.training.source import fetch_checkpoint, resolve_source, source_of
+from bench.steps.training.source import Source, fetch_checkpoint, resolve_source, source_of
 from bench.structures import find_structure
 from bench.tracking.queries import Cell, FoundRun, find_trained, get_trained
 from bench.tracking.store import Store
@@ -60,18 +61,21 @@ def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
         BenchError: If there is none, or the config contradicts itself.
     """
     if config.method != AUTO and not find_method(config.method).step:
-        return _find_unadapted(config, dataset, store)
+        return _find_source(config, dataset, store)
     if config.source != AUTO:
         raise BenchError(
             f"source is the model of a method without a stage of its own, received source="
-            f"{config.source!r} with method={config.method}: add method=unadapted, or give run_id"
+            f"{config.source!r} with method={config.method}: add method=unadapted or cryovesnet, "
+            "or give run_id"
         )
     trained = _find_run(config, dataset, store)
     weights = fetch_checkpoint(store, trained.id)
     return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
 
 
-def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+def _find_source(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
+    """The model of a method without a stage of its own: its source as it is."""
+    method = find_method(config.method)
     if config.structure == AUTO or config.run_id != AUTO:
         raise BenchError(
             f"method {config.method} evaluates a source as it is, received run_id={config.run_id} "
@@ -80,7 +84,7 @@ def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Sto
     structure = find_structure(config.structure, dataset.structures).name
     given = source_of(structure, config.source, dataset.structures)
     if given == AUTO:
-        given = source_as_it_is(structure, config.protocol)
+        given = source_as_it_is(method, structure, config.protocol)
         log.info("source of %s: %s, as none is given", structure, given)
     source = resolve_source(store, given, trust=config.trust_checkpoint)
     if source.path is None:
@@ -88,8 +92,25 @@ def _find_unadapted(config: EvaluateConfig, dataset: PreparedDataset, store: Sto
             f"method {config.method} evaluates a trained model, received source={given}: "
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"
         )
+    _check_network(method, source)
     cell = Cell(config.method, structure, dataset.content_hash, seed=0)
     return Subject(cell, "", source.name, source.path, source.sha256)
+
+
+def _check_network(method: Method, source: Source) -> None:
+    """Raises BenchError where a method of sections is given a network of volumes, or the reverse.
+
+    Whichever network of sections is applied as it is, it is unadapted; one of volumes has its name.
+    """
+    given, wanted = find_network(source.network), find_network(method.network)
+    if given.dims == wanted.dims and (wanted.dims == 2 or given == wanted):
+        return
+    kind, other = ("sections", "unadapted") if given.dims == 2 else ("volumes", "cryovesnet")
+    raise BenchError(
+        f"method {method.name} applies a {method.network} as it is, source {source.name} is a "
+        f"{source.network}, of {kind}: choose another source"
+        f"{'' if other == method.name else f', or method={other}'}"
+    )
 
 
 def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> FoundRun:

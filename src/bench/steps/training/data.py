@@ -34,7 +34,7 @@ _MEASURED_SECTIONS = 8
 # A patch should show this many instances side by side.
 _INSTANCES_IN_A_PATCH = 2
 # Settings that are a method's own where the user leaves them open.
-_OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation")
+_OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation", "features")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.models.cryovesnet import convert_cryovesnet
 from bench.models.foreign import convert_foreign
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
@@ -26,10 +27,11 @@ log = logging.getLogger(__name__)
 
 _BEST = "checkpoint/best.safetensors"
 _SYNAPSENET_PREFIX = "synapsenet:"
+_CRYOVESNET_PREFIX = "cryovesnet:"
 _RUNS_PREFIX = "runs:/"
 _FORMS = (
-    "random, synapsenet:NAME, runs:/ID, models:/NAME@champion, or a checkpoint file or folder that "
-    "exists"
+    "random, synapsenet:NAME, cryovesnet:FILE, runs:/ID, models:/NAME@champion, or a checkpoint "
+    "file or folder that exists"
 )
 
 
@@ -66,9 +68,9 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
 
     Args:
         store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
-        name: ``random``, ``synapsenet:NAME``, ``runs:/ID``, ``models:/NAME@ALIAS``, the path of a
-            checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
-            default source.
+        name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``runs:/ID``,
+            ``models:/NAME@ALIAS``, the path of a checkpoint of ours, or of a file or folder of
+            torch_em or synapse_net; auto is the default source.
         trust: Whether a foreign file may run code of its own while it is read.
 
     Raises:
@@ -90,6 +92,9 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
         return _locate_registered(store, name)
     if name.startswith(_SYNAPSENET_PREFIX):
         return _convert_published(name.removeprefix(_SYNAPSENET_PREFIX), trust=trust)
+    if name.startswith(_CRYOVESNET_PREFIX):
+        file = Path(name.removeprefix(_CRYOVESNET_PREFIX))
+        return convert_cryovesnet(file, folder=_converted_folder())
     path = Path(name)
     if not path.exists():
         raise BenchError(
