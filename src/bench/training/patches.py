@@ -154,9 +154,7 @@ def instance_centres(labels: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(ids, kind="stable")
     starts = np.flatnonzero(np.diff(ids[order], prepend=0))
     groups = np.split(places[order], starts[1:]) if starts.size else []
-    return [
-        np.stack(np.unravel_index(_thin(group), labels.shape), axis=1) for group in groups
-    ]
+    return [np.stack(np.unravel_index(_thin(group), labels.shape), axis=1) for group in groups]
 
 
 def _thin(places: np.ndarray) -> np.ndarray:

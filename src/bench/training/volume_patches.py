@@ -198,7 +198,9 @@ def _draw_move(augmentation: VolumeAugmentation, rng: np.random.Generator) -> _M
 
 def _complete(volume: HeldVolume, shape: tuple[int, int, int]) -> HeldVolume:
     """Mirrors a volume beyond its border where a patch does not fit into it."""
-    missing = [max(0, wanted - side) for wanted, side in zip(shape, volume.image.shape, strict=True)]
+    missing = [
+        max(0, wanted - side) for wanted, side in zip(shape, volume.image.shape, strict=True)
+    ]
     if not any(missing):
         return volume
     widths = [(each // 2, each - each // 2) for each in missing]
