@@ -113,10 +113,10 @@ METHODS: dict[str, Method] = {
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,
-               "weighted_bce", lr=1e-3, normalisation="volume", features=16,
+               "weighted_bce", lr=1e-3, schedule="cosine", normalisation="volume", features=16,
                foreground_weight=10.0),
         Method("unet3d", "3D U-Net", _UNET3D, "finetune", RANDOM, "weighted_bce", lr=1e-3,
-               normalisation="volume", features=16, foreground_weight=10.0),
+               schedule="cosine", normalisation="volume", features=16, foreground_weight=10.0),
         Method("unet3d_anisotropic", "3D U-Net, anisotropic", _ANISOTROPIC, "finetune", RANDOM,
                "focal_dice", normalisation="volume"),
     )

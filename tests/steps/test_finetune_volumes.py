@@ -4,17 +4,15 @@ import dataclasses
 import json
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 import pytest
 
-from bench.config.data import PrepareConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import find_volumes, read_volume, read_volume_labels
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.volumes import predict_volume
-from bench.ingest.inputs import read_input
-from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
 from bench.steps import finetune as step
 from bench.steps.domain_adapt import domain_adapt
@@ -23,6 +21,7 @@ from bench.tracking.queries import read_settings
 from bench.tracking.runs import WARNING_TAG
 from bench.training import loop
 
+COUNTS = {"train": 2, "val": 1}
 SHORT = {
     "structure": "vesicles",
     "method": "unet3d",
@@ -37,42 +36,9 @@ SHORT = {
 }
 
 
-def draw_volume(seed, shape=(24, 24, 24), balls=4):
-    """Dark balls in noise, with their ids."""
-    rng = np.random.default_rng(seed)
-    labels = np.zeros(shape, np.int16)
-    grid = np.indices(shape)
-    for number in range(1, balls + 1):
-        centre = [rng.integers(3, side - 3) for side in shape]
-        inside = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= 16
-        labels[inside] = number
-    raw = rng.normal(100, 6, shape) - 40 * (labels > 0)
-    return raw.astype(np.int16), labels
-
-
-def write_mrc(path, pixels, nm=2.2):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with mrcfile.new(path) as file:
-        file.set_data(pixels)
-        file.voxel_size = 10 * nm
-        file.set_volume()
-
-
-def prepare_volumes(folder, counts=(("train", 2), ("val", 1)), shape=(24, 24, 24), **settings):
-    seed = 0
-    for split, count in counts:
-        for number in range(count):
-            raw, labels = draw_volume(seed := seed + 1, shape)
-            write_mrc(folder / "in" / split / "raw" / f"tomo{number}.mrc", raw)
-            write_mrc(folder / "in" / split / "vesicles" / f"tomo{number}.mrc", labels)
-    config = dataclasses.replace(PrepareConfig(), input=str(folder / "in"), **settings)
-    write_prepared(read_input(config), folder / "prepared")
-    return str(folder / "prepared")
-
-
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return prepare_volumes(tmp_path_factory.mktemp("volumes"))
+def dataset(prepare_volumes, tmp_path_factory):
+    return prepare_volumes(tmp_path_factory.mktemp("volumes"), COUNTS)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +76,10 @@ def test_the_checkpoint_says_how_it_is_applied(trained, dataset):
         assert (info.tile_px, info.halo_px) == (info.tile_planes, info.halo_planes) == (64, 20)
         assert info.inference == {}
     network, info = load_checkpoint(artifacts(store, run_id) / "checkpoint/best.safetensors")
-    raw, labels = draw_volume(3)
+    prepared = PreparedDataset.open(dataset)
+    (volume,) = find_volumes(prepared, "val")
+    raw = read_volume(prepared, volume)
+    labels = read_volume_labels(prepared, volume, "vesicles")
     found = np.zeros(raw.shape, np.uint8)
 
     def write(start, levels):
@@ -161,8 +130,8 @@ def test_fine_tuning_goes_on_as_its_source_was_applied(trained, dataset, tmp_pat
         finetune(FinetuneConfig(dataset=dataset, **short), store)
 
 
-def test_serial_sections_are_turned_and_trained_anisotropically(tmp_path, store):
-    dataset = prepare_volumes(tmp_path, shape=(10, 40, 40), section_nm=20.0)
+def test_serial_sections_are_turned_and_trained_anisotropically(prepare_volumes, tmp_path, store):
+    dataset = prepare_volumes(tmp_path, COUNTS, shape=(10, 40, 40), section_nm=20.0)
     short = SHORT | {"method": "unet3d_anisotropic", "iterations": 2, "epoch_iterations": 2}
     short |= {"features": 2, "batch_size": 1, "tile_px": 32, "halo_px": 16}
     run_id = finetune(FinetuneConfig(dataset=dataset, **short), store)
@@ -185,8 +154,8 @@ def test_as_many_volumes_are_used_as_labelled_says(dataset, store):
         finetune(FinetuneConfig(dataset=dataset, **SHORT | {"labelled": 3}), store)
 
 
-def test_sections_are_refused(tmp_path, store):
-    dataset = prepare_volumes(tmp_path, volumes="false")
+def test_sections_are_refused(prepare_volumes, tmp_path, store):
+    dataset = prepare_volumes(tmp_path, COUNTS, volumes="false")
     with pytest.raises(BenchError, match=r"method unet3d .* takes volumes, received the sections"):
         finetune(FinetuneConfig(dataset=dataset, **SHORT), store)
 
