@@ -283,6 +283,58 @@ def network_unet2d(request):
     return {"parameters": sum(part.numel() for part in network.parameters()), "logits": found}
 
 
+def make_volume_model(architecture: str):
+    """A network of volumes whose norms have seen noise, and what it is."""
+    from bench.models.checkpoint import ModelInfo, build_model
+
+    arguments = {
+        "unet3d": {"depth": 2, "features": 4},
+        "unet3d_anisotropic": {"features": 4, "scale_factors": [[1, 2, 2], [2, 2, 2]]},
+    }[architecture] | {"in_channels": 1, "out_channels": 1}
+    torch.manual_seed(0)
+    network = build_model(architecture, arguments)
+    with torch.no_grad():
+        network.train()(torch.randn(2, 1, 16, 16, 16))
+    return network.eval(), ModelInfo(
+        *(architecture, arguments, ("foreground",), "vesicles", 2.0, "volume", 16, 8),
+        **{"tile_planes": 8, "halo_planes": 4, "input_section_nm": 2.0},
+        inference={"smoothing_px": 1.0},
+    )
+
+
+def network_of_volumes(architecture):
+    def compute(_):
+        network, _ = make_volume_model(architecture)
+        image = torch.from_numpy(np.stack([make_field(seed)[:16, :24] for seed in range(8)]))
+        with torch.inference_mode():
+            found = network(image[None, None].float()).numpy()
+        return {"parameters": sum(part.numel() for part in network.parameters()), "logits": found}
+
+    return compute
+
+
+def volumes(_):
+    from bench.inference.volumes import predict_volume
+
+    raw, results = np.stack([make_section(seed)[0] for seed in range(12)]), {}
+    for architecture in ("unet3d", "unet3d_anisotropic"):
+        for size in (2.0, 2.5):
+            found = np.zeros_like(raw)
+
+            def write(start, planes, found=found):
+                found[start : start + len(planes)] = planes
+
+            predict_volume(
+                *(*make_volume_model(architecture), CPU),
+                read_planes=lambda start, stop: raw[start:stop],
+                shape=raw.shape,
+                voxel_size_nm=(2.0, size, size),
+                write_planes=write,
+            )
+            results[f"{architecture} {size}"] = found
+    return results
+
+
 def tiles(request):
     from bench.inference.prediction import open_predictor
 
@@ -440,6 +492,9 @@ PARTS: dict[str, Callable] = {
     "sam masks": sam_masks,
     "sam training": sam_training,
     "network unet2d": network_unet2d,
+    "network unet3d": network_of_volumes("unet3d"),
+    "network unet3d_anisotropic": network_of_volumes("unet3d_anisotropic"),
+    "volumes": volumes,
     "tiles": tiles,
     "blends": blends,
     "post-processing": post_processing,

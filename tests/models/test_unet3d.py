@@ -22,9 +22,9 @@ def make_network(depth=2, features=4, out_channels=1, seed=0):
 
 
 def predict_whole(network, volume):
-    """Logits (z, channels, y, x) of a volume (z, y, x)."""
+    """Logits (1, channels, z, y, x) of a volume (z, y, x)."""
     with torch.no_grad():
-        return network(volume[None, None])[0].transpose(0, 1)
+        return network(volume[None, None])
 
 
 def test_it_has_cryovesnets_size():
@@ -44,8 +44,8 @@ def test_planes_one_after_the_other_are_the_whole_volume(slab, depth, out_channe
     volume = torch.randn(40, 16, 24)
     expected = predict_whole(network, volume)
     before = {name: part.clone() for name, part in network.state_dict().items()}
-    parts = list(stream_unet3d(network, volume[:, None].split(slab), torch.float32))
-    found = torch.cat(parts)
+    parts = list(stream_unet3d(network, volume[None, None].split(slab, dim=2), torch.float32))
+    found = torch.cat(parts, dim=2)
     assert found.shape == expected.shape
     assert expected.std() > 1e-3
     assert (found - expected).abs().max() < 1e-5
@@ -57,7 +57,7 @@ def test_planes_one_after_the_other_are_the_whole_volume(slab, depth, out_channe
 def test_as_few_planes_as_the_network_pools_are_enough():
     network = make_network(depth=2)
     volume = torch.randn(4, 8, 8)
-    found = torch.cat(list(stream_unet3d(network, [volume[:, None]], torch.float32)))
+    found = torch.cat(list(stream_unet3d(network, [volume[None, None]], torch.float32)), dim=2)
     assert (found - predict_whole(network, volume)).abs().max() < 1e-5
     assert list(stream_unet3d(network, [], torch.float32)) == []
 
@@ -82,7 +82,9 @@ def test_a_prediction_depends_on_nothing_beyond_its_reach(depth):
 def test_planes_in_half_precision_are_close():
     network = make_network()
     volume = torch.randn(16, 16, 16)
-    found = torch.cat(list(stream_unet3d(network, volume[:, None].split(4), torch.bfloat16)))
+    found = torch.cat(
+        list(stream_unet3d(network, volume[None, None].split(4, dim=2), torch.bfloat16)), dim=2
+    )
     expected = torch.sigmoid(predict_whole(network, volume))
     assert (torch.sigmoid(found.float()) - expected).abs().max() < 0.02
 

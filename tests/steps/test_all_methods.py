@@ -1,7 +1,4 @@
-"""Every row of METHODS as a cell of the benchmark, on tiny data and tiny models.
-
-Those of volumes are in tests/steps/test_benchmark_volumes.py.
-"""
+"""Every row of METHODS for sections as a cell of the benchmark, on tiny data and tiny models."""
 
 import csv
 
@@ -15,7 +12,7 @@ from bench.models.networks import NETWORKS
 from bench.models.sam import write_tiny_sam
 from bench.steps.benchmark import benchmark
 
-OF_SECTIONS = [name for name, row in METHODS.items() if NETWORKS[row.network].dims == 2]
+OF_SECTIONS = {name: row for name, row in METHODS.items() if NETWORKS[row.network].dims == 2}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +58,7 @@ def count(runs, **tags):
 
 def test_every_method_has_its_row_and_score(grid):
     _, _, table, _ = grid
-    learning = {name for name in OF_SECTIONS if METHODS[name].learns}
+    learning = {name for name, method in OF_SECTIONS.items() if method.learns}
     rows = {name: row for name, row in table.items() if name != "best_by_dice"}
     # It is searched over all seeds, so no mean over them can be better.
     best = max(float(row["dice"]) for name, row in rows.items() if ":" not in name)

@@ -24,6 +24,8 @@ VERSIONS: dict[str, int] = {
     "export": 2,
     # Parts that several of them use.
     "network unet2d": 1,
+    "network unet3d": 1,
+    "network unet3d_anisotropic": 1,
     "network sam": 1,
     "feeding": 1,
     "patches": 1,
@@ -34,6 +36,7 @@ VERSIONS: dict[str, int] = {
     "sam training": 1,
     "sam masks": 1,
     "tiles": 1,
+    "volumes": 1,
     "blends": 1,
     "post-processing": 1,
     "dice": 1,
@@ -49,6 +52,8 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("feeding", "tiles", "blends", "post-processing", "dice", "metrics"),
     "optimize": ("blends", "post-processing", "dice", "metrics", "search"),
     "segment": ("feeding", "tiles", "blends", "post-processing"),
+    "network unet3d": ("volumes",),
+    "network unet3d_anisotropic": ("volumes",),
     "network sam": ("sam masks",),
     "sam training": ("training loop",),
 }

@@ -227,12 +227,14 @@ def _cut_blocks(task: _Task) -> list[_Block]:
     if height * width <= most:
         rows, columns = [(slice(0, height),) * 2], [(slice(0, width),) * 2]
     else:
-        rows, columns = (_cut_side(side, edge, reach) for side in (height, width))
+        rows, columns = (_cut_side(side, edge, multiple, reach) for side in (height, width))
     return [_Block(y, x, (seen_y, seen_x)) for y, seen_y in rows for x, seen_x in columns]
 
 
-def _cut_side(side: int, edge: int, reach: int) -> list[tuple[slice, slice]]:
-    """Parts of a side, and what each sees: the reach on either side, as far as there is any."""
+def _cut_side(side: int, edge: int, multiple: int, reach: int) -> list[tuple[slice, slice]]:
+    """Even parts of a side, and what each sees: the reach at either end, as far as there is any."""
+    parts = -(-side // edge)
+    edge = -(-side // (parts * multiple)) * multiple
     return [
         (slice(start, min(side, start + edge)), slice(max(0, start - reach), start + edge + reach))
         for start in range(0, side, edge)
@@ -245,10 +247,10 @@ def _stream_block(task: _Task, block: _Block) -> Iterator[tuple[int, np.ndarray]
     dtype = DTYPES[task.compute.precision]
     stream: Any = find_function(task.row.streamed_by or "")
     with read_ahead(_make_slabs(task, block), enabled=task.compute.device.type != "cpu") as slabs:
-        given = (torch.from_numpy(slab)[:, None].to(task.compute.device) for slab in slabs)
+        given = (torch.from_numpy(slab)[None, None].to(task.compute.device) for slab in slabs)
         start = 0
         for logits in stream(task.network, given, dtype):
-            levels = _to_levels(logits[:, task.channel])[: depth - start]
+            levels = _to_levels(logits[0, task.channel])[: depth - start]
             if len(levels):
                 yield start, block.cut(levels)
             start += len(levels)

@@ -6,6 +6,7 @@ from bench.config.scoring import EvaluateConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import DEFAULT_SOURCE, METHODS, source_as_it_is
+from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.synapsenet import SYNAPSENET
 from bench.steps.scoring import evaluation_subject
 from bench.steps.scoring.evaluation_subject import find_subject
@@ -45,6 +46,50 @@ def test_an_evaluation_takes_it_where_none_is_named(pipeline, monkeypatch, given
     config = EvaluateConfig(method="unadapted", structure="mito", source=given, protocol=protocol)
     with pytest.raises(BenchError, match=f"^{asked}$"):
         find_subject(config, PreparedDataset.open(pipeline.dataset), pipeline.store)
+
+
+@pytest.fixture
+def subject_of(pipeline, tmp_path):
+    """Finds what is evaluated of a method and a network that is applied as it is."""
+    arguments = {"in_channels": 1, "out_channels": 1, "depth": 1, "features": 2}
+
+    def find(method, network):
+        source = network
+        if network in ("unet2d", "unet3d"):
+            path = tmp_path / f"{network}.safetensors"
+            info = ModelInfo(network, arguments, ("foreground",), "", None, "section", 32, 16)
+            save_checkpoint(path, build_model(network, arguments), info)
+            source = str(path)
+        config = EvaluateConfig(method=method, structure="vesicles", source=source)
+        return find_subject(config, PreparedDataset.open(pipeline.dataset), pipeline.store)
+
+    return find
+
+
+def test_a_source_is_of_sections_or_of_volumes_as_its_method(subject_of):
+    for method, network in (("unadapted", "unet2d"), ("cryovesnet", "unet3d")):
+        subject = subject_of(method, network)
+        assert (subject.cell.method, subject.run_id) == (method, "")
+        assert subject.source.endswith(f"{network}.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("method", "network", "message"),
+    [
+        ("unadapted", "unet3d", "applies a unet2d as it is, .* of volumes: .* method=cryovesnet"),
+        ("cryovesnet", "unet2d", "applies a unet3d as it is, .* of sections: .* method=unadapted"),
+        ("cryovesnet", "auto", "none by default: give source=cryovesnet:FILE, .*/CryoVesNet"),
+        (
+            "cryovesnet",
+            "cryovesnet:none.h5",
+            "put cryovesnet/weights/weights.h5 .*SHA-256 495748b",
+        ),
+        ("cryovesnet", "random", "evaluates a trained model, received source=random"),
+    ],
+)
+def test_what_a_method_cannot_apply_is_refused(subject_of, method, network, message):
+    with pytest.raises(BenchError, match=message):
+        subject_of(method, network)
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ def describe_missing(
             f"(put {put})"
         )
     left = dict.fromkeys(cell.method.name for cell in cells if cell not in missing)
-    without = [name for name, row in METHODS.items() if row.start == RANDOM]
+    # Of sections: whoever has volumes names the methods.
+    rows = {name: row for name, row in METHODS.items() if find_network(row.network).dims == 2}
+    without = [name for name, row in rows.items() if row.start == RANDOM]
     names = ",".join(left) or ",".join(without)
     return "; ".join(parts), names
 
