@@ -213,6 +213,7 @@ def identify_finetune(task: _Task) -> Identity:
         del settings[elsewhere]
     # The separation of instances is chosen on validation as well.
     separated = "boundary" in task.method.outputs
+    of_volumes = isinstance(task.data, VolumeTrainingData)
     return Identity(
         step="finetune",
         settings=settings | {"outputs": task.method.outputs},
@@ -225,6 +226,7 @@ def identify_finetune(task: _Task) -> Identity:
         parts=(
             f"network {task.info.architecture}",
             *(("post-processing", "metrics") if separated else ()),
+            *(("volume patches",) if of_volumes else ()),
         ),
     )
 
