@@ -55,6 +55,7 @@ class Method:
         normalisation: Of NORMALISATIONS: what is done to a section or volume before its network
             sees it. A SAM's is its own.
         features: Of the first level of a U-Net that starts from random weights.
+        foreground_weight: Of its loss; None is the structure's, or follows from its frequency.
         confidence: Confidence of its pseudo-labels; None is set from the teacher's scores.
         mode: The mode of microsam that makes it; empty for other steps.
         seeded: Whether its result depends on a seed.
@@ -74,6 +75,7 @@ class Method:
     schedule: str = "plateau"
     normalisation: str = "section"
     features: int = 32
+    foreground_weight: float | None = None
     confidence: float | None = None
     mode: str = ""
     seeded: bool = True
@@ -111,9 +113,10 @@ METHODS: dict[str, Method] = {
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,
-               "weighted_bce", lr=1e-3, normalisation="volume", features=16),
+               "weighted_bce", lr=1e-3, schedule="cosine", normalisation="volume", features=16,
+               foreground_weight=10.0),
         Method("unet3d", "3D U-Net", _UNET3D, "finetune", RANDOM, "weighted_bce", lr=1e-3,
-               normalisation="volume", features=16),
+               schedule="cosine", normalisation="volume", features=16, foreground_weight=10.0),
         Method("unet3d_anisotropic", "3D U-Net, anisotropic", _ANISOTROPIC, "finetune", RANDOM,
                "focal_dice", normalisation="volume"),
     )

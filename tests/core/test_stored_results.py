@@ -81,6 +81,31 @@ def patches(_):
     }
 
 
+def volume_patches(_):
+    from bench.inference.volume_feed import VolumeFeed
+    from bench.training.volume_patches import (
+        VolumeAugmentation,
+        VolumePatchFeed,
+        VolumePatchSettings,
+        hold_volume,
+    )
+
+    raw, labels = (np.stack(planes) for planes in zip(*map(make_section, range(6)), strict=True))
+    results = {}
+    for name, smoothing_px, turn in (("tomogram", 0.0, False), ("sections", 1.0, True)):
+        seen = VolumeFeed(lambda a, b: raw[a:b], raw.shape, raw.shape, smoothing_px, "volume")
+        settings = VolumePatchSettings(
+            (4, 16, 16), 4, 0.5, VolumeAugmentation(True, turn, 0.0), seed=3
+        )
+        feed = VolumePatchFeed([hold_volume(raw, labels, seen)], settings, CPU.device)
+        batches = [feed.batch(iteration) for iteration in (0, 1)]
+        results[name] = {
+            "images": [image.numpy() for image, _ in batches],
+            "targets": [int(target.sum()) for _, target in batches],
+        }
+    return results
+
+
 def augmentation(_):
     from bench.training.augment import Augmentation, augment_windows
 
@@ -494,6 +519,7 @@ def phantom_tomogram(_):
 PARTS: dict[str, Callable] = {
     "feeding": feeding,
     "patches": patches,
+    "volume patches": volume_patches,
     "augmentation": augmentation,
     "losses": losses,
     "training loop": training_loop,

@@ -1,8 +1,10 @@
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -12,6 +14,8 @@ from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.training import FinetuneConfig
 from bench.inference.blends import Blend
 from bench.inference.symmetries import SYMMETRIES
+from bench.ingest.inputs import read_input
+from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.search.candidates import best_by_area, best_of
 from bench.search.finalists import count_blend
@@ -237,3 +241,41 @@ def contents():
         }
 
     return read
+
+
+def draw_volume(seed, shape, balls=4):
+    """A tomogram of dark balls in noise, and their ids."""
+    rng = np.random.default_rng(seed)
+    labels, grid = np.zeros(shape, np.int16), np.indices(shape)
+    for number in range(1, balls + 1):
+        centre = [rng.integers(3, side - 3) for side in shape]
+        labels[sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= 16] = number
+    raw = rng.normal(100, 6, shape) - 40 * (labels > 0)
+    return raw.astype(np.int16), labels
+
+
+def write_mrc(path, pixels, nm=2.2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path) as file:
+        file.set_data(pixels)
+        file.voxel_size = 10 * nm
+        file.set_volume()
+
+
+@pytest.fixture(scope="session")
+def prepare_volumes() -> Callable[..., str]:
+    """Prepares a dataset of small tomograms in a folder; returns its path."""
+
+    def make(folder, counts, shape=(24, 24, 24), **settings):
+        seed = 0
+        for split, count in counts.items():
+            for number in range(count):
+                raw, labels = draw_volume(seed := seed + 1, shape)
+                write_mrc(folder / "in" / split / "raw" / f"tomo{number}.mrc", raw)
+                write_mrc(folder / "in" / split / "vesicles" / f"tomo{number}.mrc", labels)
+        write_prepared(
+            read_input(PrepareConfig(input=str(folder / "in"), **settings)), folder / "prepared"
+        )
+        return str(folder / "prepared")
+
+    return make

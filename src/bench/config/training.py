@@ -11,7 +11,8 @@ _SCHEDULE = (
     "onecycle rise first; auto is the method's."
 )
 _PATCH = (
-    "Edge of a patch in px, a multiple of 16 for a U-Net; auto is 256, or what the network takes."
+    "Edge of a patch in px, a multiple of 16 for a U-Net; auto is 256, of volumes 32, or what the "
+    "network takes."
 )
 _RESCALE = "Resample to the source's pixel size where both are known; false feeds as it is."
 _LABELLED = "Annotated training sections used, drawn by the seed; auto uses all."
@@ -45,8 +46,10 @@ class TrainingConfig(StepConfig):
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
-    batch_size: int = setting(8, "Patches in a batch.", minimum=1)
-    patch_px: int | None = setting(None, _PATCH, minimum=32)
+    batch_size: int | None = setting(
+        None, "Patches in a batch; auto is 8, or what is usual for a network of volumes.", minimum=1
+    )
+    patch_px: int | None = setting(None, _PATCH, minimum=16)
     normalisation: str = setting(
         AUTO,
         "To mean 0, deviation 1 of every section, or of a whole volume; auto is the method's.",
@@ -55,9 +58,13 @@ class TrainingConfig(StepConfig):
     foreground_fraction: float = setting(
         0.5, "Share of patches drawn around an instance of the structure.", minimum=0, maximum=1
     )
-    rotate: bool = setting(True, "Augment by rotations.")
+    rotate: bool = setting(
+        True, "Augment by rotations: of volumes by 90 degrees, and of serial sections only."
+    )
     flip: bool = setting(True, "Augment by flips.")
-    elastic_px: float = setting(4.0, "Strength of elastic deformation, px.", minimum=0, maximum=64)
+    elastic_px: float = setting(
+        4.0, "Strength of elastic deformation, px; volumes are not deformed.", minimum=0, maximum=64
+    )
     noise: float = setting(
         0.1, "Largest Gaussian noise, in standard deviations of the image.", minimum=0, maximum=2
     )

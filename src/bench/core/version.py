@@ -29,6 +29,7 @@ VERSIONS: dict[str, int] = {
     "network sam": 1,
     "feeding": 1,
     "patches": 1,
+    "volume patches": 1,
     "augmentation": 1,
     "losses": 1,
     "training loop": 1,

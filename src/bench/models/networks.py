@@ -17,6 +17,7 @@ GEOMETRIES: tuple[Geometry, ...] = ((384, 64), (512, 64), (512, 128))
 # The same of volumes, in voxels: what CryoVesNet's weights are published with.
 _VOLUME_GEOMETRIES: tuple[Geometry, ...] = ((64, 20),)
 _PATCH_PX = 256
+_BATCH_SIZE = 8
 # Share of the one size that a network takes which is halo, on either side.
 _HALO_SHARE = 8
 _TILED = "bench.inference.prediction:open_tiled"
@@ -57,6 +58,7 @@ class Network:
         window_planes: Planes of a window without its halo, and of the halo, along z; None where
             they are as many as in y and x. A patch of a training has the planes of both.
         patch_px: Edge of a patch in y and x that is usual.
+        batch_size: Patches in a batch that are usual.
         streamed_by: Applies it plane after plane, from the module, slabs and a dtype to logits, as
             bench.models.unet3d_stream does; None where it is applied window by window.
         reach: How many voxels beyond its window what it is streamed to depends on, given the
@@ -79,6 +81,7 @@ class Network:
     plane_multiple: int | Callable[[dict[str, Any]], int] | None = None
     window_planes: Geometry | None = None
     patch_px: int = _PATCH_PX
+    batch_size: int = _BATCH_SIZE
     streamed_by: Callable[..., Any] | str | None = None
     reach: Callable[[dict[str, Any]], int] = _no_reach
     size_px: int | None = None
@@ -216,6 +219,7 @@ NETWORKS: dict[str, Network] = {
             multiple=lambda arguments: 2 ** int(arguments["depth"]),
             dims=3,
             patch_px=32,
+            batch_size=50,
             streamed_by="bench.models.unet3d_stream:stream_unet3d",
             # Four convolutions a level and two at the coarsest see 6 * 2 ** depth - 4 voxels, of
             # whole pooled ones.
@@ -233,6 +237,7 @@ NETWORKS: dict[str, Network] = {
             plane_multiple=lambda arguments: math.prod(f[0] for f in arguments["scale_factors"]),
             window_planes=(8, 4),
             patch_px=128,
+            batch_size=2,
             geometries=((256, 32),),
             steps=("finetune",),
             opened_by=_OF_VOLUMES,

@@ -2,10 +2,9 @@
 
 import dataclasses
 import logging
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from bench.config.training import FinetuneConfig
@@ -38,15 +37,26 @@ from bench.steps.training.data import (
 )
 from bench.steps.training.report import TrainingReport
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
+from bench.steps.training.volume_report import VolumeTrainingReport
+from bench.steps.training.volumes import (
+    VolumeTrainingData,
+    check_volumes,
+    describe_volume_model,
+    describe_volumes,
+    make_volume_feed,
+    volume_patch_settings,
+    warn_of_small_volumes,
+)
 from bench.structures import Structure, find_structure, weight_of_frequency
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.training.ahead import draw_ahead
+from bench.training.ahead import Feed, draw_ahead
 from bench.training.augment import Augmentation
 from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
+from bench.training.volume_patches import VolumePatchSettings
 from bench.words import AUTO, OurNetworks
 
 log = logging.getLogger(__name__)
@@ -61,7 +71,7 @@ class _Task:
     source: Source
     info: ModelInfo
     compute: Compute
-    data: TrainingData
+    data: TrainingData | VolumeTrainingData
     foreground_weight: float
     weight_origin: str
 
@@ -86,11 +96,16 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     with run:
         describe_run(run, task.dataset, config, _resolved_settings(task), "training")
         if config.labelled:
-            run.set_tags({"bench.labelled_sections": ", ".join(task.data.names)})
+            run.set_tags({f"bench.labelled_{task.data.kind}": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=task.config.rescale)
-        warn_of_patches(run, task.data, task.config.patch_px or 0)
+        if isinstance(task.data, TrainingData):
+            warn_of_patches(run, task.data, task.config.patch_px or 0)
+        else:
+            patches = _volume_patches(task)
+            run.set_tags({"bench.augmentation": str(patches.augmentation)})
+            warn_of_small_volumes(run, task.data, task.info, patches.shape)
         if task.config.loss != task.method.loss:
             run.add_warning(
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "
@@ -114,6 +129,8 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
     _fit_sizes(config, network, network.arguments(config))
     compute = choose_compute(config.device, config.precision)
     dataset = PreparedDataset.open(config.dataset)
+    if network.dims == 3:
+        check_volumes(dataset, method)
     source_of(structure.name, config.source, dataset.structures)
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
@@ -127,7 +144,8 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
         )
     source = resolve_source(store, given, trust=config.trust_checkpoint)
     _check_source(source, method)
-    data = TrainingData.choose(
+    kind = TrainingData if network.dims == 2 else VolumeTrainingData
+    data = kind.choose(
         dataset,
         structure.name,
         labelled=config.labelled,
@@ -137,12 +155,14 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
     arguments = source.info.arguments if source.info else network.arguments(config)
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, data, arguments, geometry)
+    if network.dims == 3:
+        info = describe_volume_model(info, source.info, dataset, rescale=config.rescale)
     if network.name not in set(OurNetworks):
         # Ours have tests. Once for all, at both sizes, while nothing has begun.
         tried = build_model(info.architecture, info.arguments)
         for edge in dict.fromkeys((config.patch_px or 0, info.tile_px + 2 * info.halo_px)):
             check_network(tried, network.name, len(info.outputs), edge)
-    weight = _weigh_foreground(config, structure, data)
+    weight = _weigh_foreground(config, method, structure, data)
     return _Task(config, dataset, structure, method, source, info, compute, data, *weight)
 
 
@@ -151,7 +171,8 @@ def _fit_sizes(
 ) -> tuple[FinetuneConfig, Geometry]:
     patch_px = network.fit_patch(config.patch_px, arguments)
     geometry = network.fit_geometry(config.tile_px, config.halo_px, arguments)
-    return dataclasses.replace(config, patch_px=patch_px), geometry
+    batch_size = config.batch_size or network.batch_size
+    return dataclasses.replace(config, patch_px=patch_px, batch_size=batch_size), geometry
 
 
 def _check_source(source: Source, method: Method) -> None:
@@ -166,7 +187,7 @@ def _check_source(source: Source, method: Method) -> None:
 def _describe_model(
     config: FinetuneConfig,
     method: Method,
-    data: TrainingData,
+    data: TrainingData | VolumeTrainingData,
     arguments: dict[str, Any],
     geometry: Geometry,
 ) -> ModelInfo:
@@ -192,6 +213,7 @@ def identify_finetune(task: _Task) -> Identity:
         del settings[elsewhere]
     # The separation of instances is chosen on validation as well.
     separated = "boundary" in task.method.outputs
+    of_volumes = isinstance(task.data, VolumeTrainingData)
     return Identity(
         step="finetune",
         settings=settings | {"outputs": task.method.outputs},
@@ -204,12 +226,13 @@ def identify_finetune(task: _Task) -> Identity:
         parts=(
             f"network {task.info.architecture}",
             *(("post-processing", "metrics") if separated else ()),
+            *(("volume patches",) if of_volumes else ()),
         ),
     )
 
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
-    return dataclasses.asdict(task.config) | {
+    settings = dataclasses.asdict(task.config) | {
         **vars(loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
@@ -223,20 +246,28 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "fed_pixel_size_nm": task.data.fed_nm or "unknown",
         "labelled": len(task.data.names),
     }
+    if isinstance(task.data, VolumeTrainingData):
+        settings |= describe_volumes(task.info, _volume_patches(task))
+    return settings
 
 
 def _weigh_foreground(
-    config: FinetuneConfig, structure: Structure, data: TrainingData
+    config: FinetuneConfig,
+    method: Method,
+    structure: Structure,
+    data: TrainingData | VolumeTrainingData,
 ) -> tuple[float, str]:
     """The weight of foreground in the loss, and where it comes from, one sentence."""
     if config.foreground_weight is not None:
         return config.foreground_weight, "Set by the user."
+    if method.foreground_weight is not None:
+        return method.foreground_weight, f"That of method {method.name}."
     if structure.foreground_weight is not None:
         return structure.foreground_weight, f"The paper's value for {structure.name}."
     fraction = data.foreground_fraction()
     return weight_of_frequency(fraction), (
         f"From its frequency: {structure.name} fills {100 * fraction:.3g} % of "
-        f"{len(data.names)} training sections."
+        f"{len(data.names)} training {data.kind}."
     )
 
 
@@ -246,24 +277,16 @@ def _train_task(task: _Task, run: Run) -> Progress:
     network = _start_network(task, run)
     measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
-    feed = PatchFeed(
-        task.data.train(), patch_settings(config), task.compute.device, task.method.outputs
-    )
+    feed = _make_feed(task)
     loss = make_loss(
         config.loss, gamma=config.focal_gamma, foreground_weight=task.foreground_weight
     )
-    sections = task.data.validation()
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
         draw_ahead(feed, task.compute.device) as batches,
     ):
-        report = TrainingReport(
-            run=run,
-            sections=sections,
-            pixel_size_nm=task.dataset.pixel_size_nm,
-            info=task.info,
-            compute=task.compute,
-            advance=lambda done, remark: advance(done, settings.iterations, remark),
+        report = _make_report(
+            task, run, lambda done, remark: advance(done, settings.iterations, remark)
         )
         progress = train(
             trainee,
@@ -272,7 +295,7 @@ def _train_task(task: _Task, run: Run) -> Progress:
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
         )
-    tile_px, halo_px = _choose_inference(task, run, sections, report.best)
+    tile_px, halo_px = _choose_inference(task, run, report)
     info = report.describe(progress.iteration, None)
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
@@ -280,16 +303,47 @@ def _train_task(task: _Task, run: Run) -> Progress:
     return progress
 
 
-def _choose_inference(
-    task: _Task, run: Run, sections: dict[str, tuple[np.ndarray, np.ndarray]], best: Path
-) -> Geometry:
-    """Chooses what is auto of how the best model is applied; returns its tile and halo."""
+def _make_feed(task: _Task) -> Feed:
+    device = task.compute.device
+    if isinstance(task.data, VolumeTrainingData):
+        return make_volume_feed(task.data, task.info, _volume_patches(task), device)
+    return PatchFeed(task.data.train(), patch_settings(task.config), device, task.method.outputs)
+
+
+def _volume_patches(task: _Task) -> VolumePatchSettings:
+    assert isinstance(task.data, VolumeTrainingData)
+    return volume_patch_settings(task.config, find_network(task.info.architecture), task.data)
+
+
+def _make_report(task: _Task, run: Run, advance: Callable[[int, str], None]) -> TrainingReport:
+    common: dict[str, Any] = {
+        "run": run,
+        "info": task.info,
+        "compute": task.compute,
+        "advance": advance,
+    }
+    if isinstance(task.data, VolumeTrainingData):
+        return VolumeTrainingReport(dataset=task.dataset, structure=task.structure.name, **common)
+    return TrainingReport(
+        sections=task.data.validation(), pixel_size_nm=task.dataset.pixel_size_nm, **common
+    )
+
+
+def _choose_inference(task: _Task, run: Run, report: TrainingReport) -> Geometry:
+    """Chooses what is auto of how the best model is applied; returns its tile and halo.
+
+    A network of volumes has one tile by default, and no separation.
+    """
     info = task.info
+    if isinstance(task.data, VolumeTrainingData):
+        return info.tile_px, info.halo_px
     geometries: tuple[Geometry, ...] = ((info.tile_px, info.halo_px),)
     if task.config.tile_px is None and task.config.halo_px is None:
         geometries = find_network(info.architecture).choices(info.arguments)
-    validation = Validation(task.data, sections, task.compute, run)
-    return choose_inference(best, validation, geometries, separation="boundary" in info.outputs)
+    validation = Validation(task.data, report.sections, task.compute, run)
+    return choose_inference(
+        report.best, validation, geometries, separation="boundary" in info.outputs
+    )
 
 
 def _start_network(task: _Task, run: Run) -> torch.nn.Module:
@@ -306,6 +360,7 @@ def _start_network(task: _Task, run: Run) -> torch.nn.Module:
 def patch_settings(config: FinetuneConfig) -> PatchSettings:
     """How the patches of a training are drawn."""
     assert config.patch_px is not None
+    assert config.batch_size is not None
     return PatchSettings(
         patch_px=config.patch_px,
         batch_size=config.batch_size,

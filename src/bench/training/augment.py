@@ -137,11 +137,17 @@ def _interpolation_weights(patch_px: int, points: int, device: torch.device) -> 
 
 
 def add_noise(image: torch.Tensor, largest: float, rng: np.random.Generator) -> torch.Tensor:
-    """Adds Gaussian noise whose deviation is drawn for each patch from 0 to ``largest``."""
+    """Adds Gaussian noise to patches (batch, channels, ...), to each of a deviation of its own.
+
+    Args:
+        image: The patches.
+        largest: The deviations are drawn from 0 to this.
+        rng: The only source of randomness.
+    """
     generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**62)))
     deviation = torch.from_numpy(largest * rng.random(image.shape[0])).to(image)
     noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
-    return image + deviation[:, None, None, None] * noise
+    return image + deviation.reshape(-1, *[1] * (image.ndim - 1)) * noise
 
 
 @dataclass(frozen=True)

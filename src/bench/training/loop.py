@@ -17,7 +17,7 @@ from bench.core.files import write_whole
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.training.objectives import Objective
+from bench.training.objectives import Objective, fast_layout
 
 _Rate = Callable[[float, int, int], float]
 
@@ -209,7 +209,9 @@ def make_trainee(
     """
     for module in (network, teacher):
         if module is not None:
-            module.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            axes = max((part.ndim for part in module.parameters()), default=0)
+            layout = fast_layout(axes) if axes > 3 else torch.contiguous_format
+            module.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = _OPTIMISERS[settings.optimiser](learned, lr=settings.lr)
     plateau = None

@@ -105,13 +105,18 @@ class Objective:
     after_step: Callable[[], None] = lambda: None
 
 
+def fast_layout(axes: int) -> torch.memory_format:
+    """The layout in memory in which images (4 axes) or volumes (5) are convolved fastest."""
+    return torch.channels_last if axes == 4 else torch.channels_last_3d
+
+
 def supervised(network: torch.nn.Module, feed: Feed, loss: _Loss, compute: Compute) -> Objective:
     """The loss of a network's logits on patches with targets."""
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
         (image, target), waited_s = wait_for_batch(feed, iteration)
         with compute.autocast():
-            logits = network(image.contiguous(memory_format=torch.channels_last))
+            logits = network(image.contiguous(memory_format=fast_layout(image.ndim)))
         return loss(logits, target), {"data_wait_s": waited_s}
 
     settings = feed.settings

@@ -141,13 +141,22 @@ def clip_centre(centre: int, side: int, patch: int) -> int:
 
 
 def instance_centres(labels: np.ndarray) -> list[np.ndarray]:
-    """Returns, for each instance, the (y, x) of up to CENTRES_PER_INSTANCE of its pixels."""
-    ys, xs = np.nonzero(labels)
-    ids = labels[ys, xs]
+    """Returns, for each instance, the place of up to CENTRES_PER_INSTANCE of its pixels.
+
+    Args:
+        labels: Instance ids of any number of axes, 0 background.
+
+    Returns:
+        Arrays (pixels, axes), by id.
+    """
+    places = np.flatnonzero(labels)
+    ids = labels.ravel()[places]
     order = np.argsort(ids, kind="stable")
     starts = np.flatnonzero(np.diff(ids[order], prepend=0))
-    groups = np.split(order, starts[1:]) if starts.size else []
-    return [
-        np.stack([ys[group], xs[group]], axis=1)[:: -(-len(group) // CENTRES_PER_INSTANCE)]
-        for group in groups
-    ]
+    groups = np.split(places[order], starts[1:]) if starts.size else []
+    return [np.stack(np.unravel_index(_thin(group), labels.shape), axis=1) for group in groups]
+
+
+def _thin(places: np.ndarray) -> np.ndarray:
+    """Every so many of them, so that CENTRES_PER_INSTANCE are left at most."""
+    return places[:: -(-len(places) // CENTRES_PER_INSTANCE)]

@@ -28,6 +28,8 @@ _Config = TypeVar("_Config", bound=StepConfig)
 ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig
 # Settings that every stage shares with the benchmark, whatever else it is given.
 _SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
+# Settings of networks of sections: in a grid beside them, those of volumes have their own.
+_OF_SECTIONS = ("patch_px", "batch_size", "tile_px", "halo_px")
 log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 # Between two looks whether others are done.
@@ -96,11 +98,13 @@ def evaluation_configs(
         config: The settings of the benchmark.
         model: Id of the run that has the model, where the cell's method makes one.
     """
-    has_instances = find_network(cell.method.network).finds_instances
+    network = find_network(cell.method.network)
+    # Neither has a mean over symmetries: of volumes they would move the axis of the beam.
+    as_it_is = network.finds_instances or network.dims == 3
     settings: dict[str, Any] = {
         "dataset": config.dataset,
         "protocol": config.protocol,
-        "augmentations": NONE if has_instances else config.augmentations,
+        "augmentations": NONE if as_it_is else config.augmentations,
         "device": config.device,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,
@@ -159,7 +163,10 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
-    shared = {name: getattr(config, name) for name in names - {"labelled"}}
+    left_out = {"labelled"}
+    if find_network(method.network).dims == 3:
+        left_out |= set(_OF_SECTIONS)
+    shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     return FinetuneConfig(**shared | own | {"labelled": cell.labelled})
 

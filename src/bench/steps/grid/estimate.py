@@ -7,6 +7,7 @@ from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.inference.symmetries import find_augmentations
+from bench.models.networks import Network
 from bench.steps.grid.cells import GridCell, evaluation_configs, model_config
 from bench.steps.grid.checks import Checked
 from bench.steps.grid.measure import Speed
@@ -89,7 +90,7 @@ class Workload:
             loop = sam_loop_settings(settings)
             return loop.iterations * share * speed.iteration_s + _epochs(loop) * windows_s
         loop = loop_settings(settings)
-        validations = _epochs(loop) + _other_validations(settings, cell)
+        validations = _epochs(loop) + _other_validations(settings, cell, speed.network())
         validation_s = validations * self._split_s(cell, "val", speed, checked)
         return loop.iterations * _iteration_s(settings, speed) + validation_s
 
@@ -104,7 +105,11 @@ class Workload:
         task = checked.unadapted.get(cell) or checked.tasks.get(cell)
         info = getattr(task, "info", speed.info)
         size_nm = self.dataset.pixel_size_nm if self.config.rescale else None
-        return speed.count_tiles(shapes, size_nm, info.input_pixel_size_nm) * speed.tile_s
+        planes = 1.0
+        if size_nm and info.input_section_nm:
+            planes = float(self.dataset.manifest["section_nm"]) / info.input_section_nm
+        tiles = speed.count_tiles(shapes, size_nm, info.input_pixel_size_nm, planes)
+        return tiles * speed.tile_s
 
     def _pixels(self, split: str) -> int:
         return sum(y * x for y, x in map(self.dataset.shape, self.dataset.sections(split)))
@@ -112,16 +117,24 @@ class Workload:
 
 def _iteration_s(settings: FinetuneConfig | DomainAdaptConfig, speed: Speed) -> float:
     """Seconds of an iteration, by its pixels."""
-    patch_px = settings.patch_px or speed.network().fit_patch(None, speed.info.arguments)
-    share = settings.batch_size * patch_px**2 / max(1, speed.batch_size * speed.patch_px**2)
+    network = speed.network()
+    patch_px = settings.patch_px or network.fit_patch(None, speed.info.arguments)
+    size = settings.batch_size or network.batch_size
+    share = size * patch_px**2 / max(1, speed.batch_size * speed.patch_px**2)
+    if network.dims == 3:
+        share *= network.patch_planes(patch_px) / network.patch_planes(speed.patch_px)
     teacher = _WITH_TEACHER if isinstance(settings, DomainAdaptConfig) else 1.0
     return share * teacher * speed.iteration_s
 
 
-def _other_validations(settings: FinetuneConfig | DomainAdaptConfig, cell: GridCell) -> int:
+def _other_validations(
+    settings: FinetuneConfig | DomainAdaptConfig, cell: GridCell, network: Network
+) -> int:
     """Predictions of the validation split beside those of the epochs."""
     if isinstance(settings, DomainAdaptConfig):
         return 1
+    if network.dims == 3:
+        return 0
     if settings.tile_px is None and settings.halo_px is None:
         return _CHOICES
     return int("boundary" in cell.method.outputs)

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,11 +18,17 @@ from bench.inference.prediction import model_shape
 from bench.inference.sam_masks import MaskSettings, make_predictor
 from bench.inference.sam_windows import place_windows
 from bench.inference.tiles import fit_batch, start_tiles
+from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
 from bench.steps.finetune import patch_settings
 from bench.steps.microsam import sam_loop_settings, start_sam
 from bench.steps.training.data import TrainingData, loop_settings
+from bench.steps.training.volumes import (
+    VolumeTrainingData,
+    make_volume_feed,
+    volume_patch_settings,
+)
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.objectives import Objective, make_loss, supervised
@@ -33,6 +40,7 @@ from bench.training.sam_training import (
     interactive,
     prepare_network,
 )
+from bench.training.volume_patches import VolumePatchFeed
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +64,7 @@ class Speed:
         iteration_s: Seconds of a training iteration; 0 if none was timed.
         batch_size: Patches in it.
         patch_px: Their edge.
-        tile_s: Seconds of a tile (of a SAM: a window).
+        tile_s: Seconds of a tile (of a SAM: a window; of volumes: a tile of all its planes).
         parameters: Of the network.
     """
 
@@ -74,18 +82,33 @@ class Speed:
 
     def __str__(self) -> str:
         """What was measured, for people."""
-        tile = f"a tile of {self.info.tile_px} px {self.tile_s:.2g} s"
+        planes = f" x {self.info.tile_planes} planes" if self.info.tile_planes else ""
+        tile = f"a tile of {self.info.tile_px} px{planes} {self.tile_s:.2g} s"
         if not self.iteration_s:
             return f"{self.info.architecture}: {tile}"
         patch = f"batch {self.batch_size}, patch {self.patch_px} px"
         return f"{self.info.architecture}: an iteration ({patch}) {self.iteration_s:.2g} s, {tile}"
 
     def count_tiles(
-        self, shapes: list[tuple[int, ...]], pixel_size_nm: float | None, fed_nm: float | None
+        self,
+        shapes: list[tuple[int, ...]],
+        pixel_size_nm: float | None,
+        fed_nm: float | None,
+        planes: float = 1.0,
     ) -> int:
-        """Tiles of sections (y, x), at the pixel size in nm at which the model is fed."""
+        """Tiles of sections (y, x), at the pixel size in nm at which the model is fed.
+
+        Args:
+            shapes: Of the sections, or the planes of volumes.
+            pixel_size_nm: Their pixel size; None if not known.
+            fed_nm: That of the model; None if not known.
+            planes: Of volumes: planes that are fed for each of theirs.
+        """
         fed = [model_shape(shape, fed_nm, pixel_size_nm) for shape in shapes]
         tile_px, halo_px = self.info.tile_px, self.info.halo_px
+        if self.network().dims == 3:
+            voxels = planes * sum(y * x for y, x in fed)
+            return math.ceil(voxels / ((self.info.tile_planes or tile_px) * tile_px**2))
         if self.network().tiled:
             return sum(-(-y // tile_px) * -(-x // tile_px) for y, x in fed)
         return sum(len(place_windows(s, tile_px=tile_px, halo_px=halo_px)) for s in fed)
@@ -118,24 +141,35 @@ def measure_prediction(info: ModelInfo, compute: Compute, calls: int) -> Speed:
 
 def _measure_tiled_training(task: Any, calls: int) -> Speed:
     config, info, compute = task.config, task.info, task.compute
-    if isinstance(config, FinetuneConfig):
-        names, patches = task.data.names, patch_settings(config)
-    else:
-        # A mean teacher's student does such a step; what its teacher adds is a share of it.
-        names = task.dataset.sections("val")
-        patches = PatchSettings(config.patch_px, config.batch_size, 0.5, _TRIED, config.seed)
-    data = TrainingData(task.dataset, task.structure.name, names[:1], info.input_pixel_size_nm)
     network = build_model(info.architecture, info.arguments)
     settings = loop_settings(config)
     trainee = make_trainee(network, settings, compute)
-    # Targets of any channels take the same time.
-    feed = PatchFeed(data.train(), patches, compute.device, ("foreground",) * len(info.outputs))
+    feed = _feed_of_one(task)
+    patches = feed.settings
     loss = make_loss("focal_dice", gamma=2.0, foreground_weight=1.0)
     iteration_s = _time_steps(trainee, supervised(network, feed, loss, compute), settings, calls)
     tile_s = _time_tile(network, info, compute, calls)
     return Speed(
         compute, info, iteration_s, patches.batch_size, patches.patch_px, tile_s, _size(network)
     )
+
+
+def _feed_of_one(task: Any) -> PatchFeed | VolumePatchFeed:
+    """Patches as a training draws them, of its first section or volume."""
+    config, info, device = task.config, task.info, task.compute.device
+    if isinstance(config, DomainAdaptConfig):
+        # A mean teacher's student does such a step; what its teacher adds is a share of it.
+        names = task.dataset.sections("val")
+        patches = PatchSettings(task.config.patch_px, config.batch_size, 0.5, _TRIED, config.seed)
+    elif isinstance(task.data, VolumeTrainingData):
+        volumes = replace(task.data, volumes=task.data.volumes[:1])
+        drawn = volume_patch_settings(config, find_network(info.architecture), volumes)
+        return make_volume_feed(volumes, info, drawn, device)
+    else:
+        names, patches = task.data.names, patch_settings(config)
+    data = TrainingData(task.dataset, task.structure.name, names[:1], info.input_pixel_size_nm)
+    # Targets of any channels take the same time.
+    return PatchFeed(data.train(), patches, device, ("foreground",) * len(info.outputs))
 
 
 def _measure_sam(task: Any, calls: int) -> Speed:
@@ -173,7 +207,10 @@ def _time_steps(trainee: Any, objective: Objective, settings: LoopSettings, call
 
 def _time_tile(network: torch.nn.Module, info: ModelInfo, compute: Compute, calls: int) -> float:
     """Seconds of a tile with its halo, in a batch as large as predictions have."""
-    if not find_network(info.architecture).tiled:
+    row = find_network(info.architecture)
+    if row.dims == 3:
+        return time_calls(partial(_predict_noise, network, info, compute), calls)
+    if not row.tiled:
         return 0.0
     edge = info.tile_px + 2 * info.halo_px
     size = fit_batch(compute, edge)
@@ -181,6 +218,21 @@ def _time_tile(network: torch.nn.Module, info: ModelInfo, compute: Compute, call
     network.eval()
     predict = partial(start_tiles, network, tiles, info.halo_px, compute)
     return time_calls(lambda: predict().cpu(), calls) / size
+
+
+def _predict_noise(network: torch.nn.Module, info: ModelInfo, compute: Compute) -> None:
+    """Predicts a volume of the size of a tile."""
+    shape = (info.tile_planes or info.tile_px, info.tile_px, info.tile_px)
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    predict_volume(
+        network,
+        info,
+        compute,
+        read_planes=lambda start, stop: noise[start:stop],
+        shape=shape,
+        voxel_size_nm=None,
+        write_planes=lambda start, levels: None,
+    )
 
 
 def _time_window(network: Any, info: ModelInfo, task: Any, calls: int) -> float:

@@ -88,6 +88,11 @@ class TrainingData:
         drawn.sort(key=lambda name: not dataset.read_labels(name, structure).any())
         return cls(dataset, structure, tuple(drawn[:labelled]), fed_nm)
 
+    @property
+    def kind(self) -> str:
+        """What they are, for people."""
+        return "sections"
+
     def train(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Reads raw and labels (y, x) of the training sections, at the scale they are fed at."""
         return [self.at_fed_scale(*self.read(name)) for name in self.names]
