@@ -54,7 +54,7 @@ def test_all_vesicles_are_found_from_a_blurred_probability(blur, radii):
         levels=blur_probability(scene.labels, blur),
         on_stage=lambda name, labels: shown.setdefault(name, dice(labels, scene.labels)),
     )
-    assert list(shown) == ["mask", "separated", "refined", "outliers", "final"]
+    assert list(shown) == ["mask", "separated", "refined", "outliers", "again", "final"]
     nearest, apart = match(scene, result)
     assert len(nearest) == 30
     assert apart.mean() < 0.15

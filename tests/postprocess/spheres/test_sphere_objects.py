@@ -88,11 +88,11 @@ def test_nothing_longer_than_the_largest_vesicle_is_kept():
     assert find_odd(measure(mask)[1][0], limits, 1) == "large"
 
 
-def separate(levels, protocol="data", level=128):
+def separate(levels, protocol="data", level=128, least=680):
     labels, objects, volumes = measure(levels >= level)
     settings = SphereSettings(protocol=protocol)
     found = separate_objects(
-        levels, labels, objects, volumes, settings=settings, least=680, level=level
+        levels, labels, objects, volumes, settings=settings, least=least, level=level
     )
     assert sorted(each.label for each in found) == sorted(set(np.unique(labels)) - {0})
     for each in found:
@@ -110,6 +110,17 @@ def test_vesicles_that_touch_come_apart_and_grow_back():
     assert np.array_equal(labels > 0, levels >= 128)
     centres = sorted(each.centre[2] for each in parts)
     np.testing.assert_allclose(centres, [15, 35, 55], atol=0.3)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_vesicles_of_which_the_network_is_sure_come_apart_by_their_shape(flat):
+    truth = draw_balls((40, 40, 75), (20, 20, 15, 10), (20, 20, 33, 10), (20, 20, 51, 10))
+    levels = np.where(truth > 0, 255, 0).astype(np.uint8)
+    _, parts = separate(levels[20:21] if flat else levels, least=250 if flat else 680)
+    np.testing.assert_allclose(sorted(each.centre[2] for each in parts), [15, 33, 51], atol=1.0)
+    # A vesicle alone has one middle.
+    _, parts = separate(np.where(truth[:, :, :24] > 0, 255, 0).astype(np.uint8))
+    assert len(parts) == 1
 
 
 def test_one_vesicle_is_not_cut_by_noise():

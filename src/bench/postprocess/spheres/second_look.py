@@ -2,8 +2,8 @@
 
 One threshold for all of a volume leaves out vesicles of which the network is less sure, and a
 cluster of touching ones may stay one object. Both leave peaks of the probability outside of the
-spheres. A ball of the usual size is fitted at each, and is a vesicle if it is as much like a sphere,
-and as much like the others, as those that were found in the mask.
+spheres. A ball of the usual size is fitted at each, and is a vesicle if it is as much like a
+sphere, and as much like the others, as those that were found in the mask.
 """
 
 import numpy as np
@@ -26,7 +26,11 @@ _LIKE_SHARE = 0.75
 
 
 def look_again(
-    levels: np.ndarray, table: SphereTable, job: FitJob, settings: SphereSettings, floors: np.ndarray
+    levels: np.ndarray,
+    table: SphereTable,
+    job: FitJob,
+    settings: SphereSettings,
+    floors: np.ndarray,
 ) -> int:
     """Adds the vesicles that are found where the table has no sphere.
 

@@ -120,9 +120,10 @@ def _measure_depths(inside: np.ndarray) -> np.ndarray:
     A network that is sure of all of a vesicle says nothing of where two touch; their shape does.
     """
     # Beyond the box is no object; a section has nothing beyond its plane.
-    room = [(int(size > 1),) * 2 for size in inside.shape]
-    cut = tuple(slice(before, before + n) for (before, _), n in zip(room, inside.shape, strict=True))
-    depths = ndimage.distance_transform_edt(np.pad(inside > 0, room))[cut]
+    room = [int(size > 1) for size in inside.shape]
+    cut = tuple(slice(more, more + size) for more, size in zip(room, inside.shape, strict=True))
+    around = np.pad(inside > 0, [(more, more) for more in room])
+    depths: np.ndarray = ndimage.distance_transform_edt(around)[cut]
     return np.minimum(np.rint(_DEPTHS_A_VOXEL * depths), 255).astype(np.uint8)
 
 

@@ -53,8 +53,8 @@ def find_spheres(
         probability: Probability of vesicles, uint8 levels of the same shape.
         voxel_size_nm: Edge of the voxels, which are cubes, or an edge for each axis.
         settings: What is done, and how.
-        on_stage: Called with "mask", "separated", "refined", "outliers", "again" and "final" and the ids
-            after each, int32 as the image. They are written over when it returns.
+        on_stage: Called with "mask", "separated", "refined", "outliers", "again" and "final" and
+            the ids after each, int32 as the image. They are written over when it returns.
         workers: Threads; None is one for each core.
 
     Raises:

@@ -8,6 +8,8 @@ from bench.postprocess.spheres.fitting import FIT_FIELDS
 from bench.postprocess.spheres.found import FittedSpheres, RemovedSphere
 from bench.postprocess.spheres.objects import VesicleObject
 
+# What may have happened to a sphere.
+_STATUSES = ("missed by the mask", "refitted", "shrunk")
 _COLUMN = {name: place for place, name in enumerate(FIT_FIELDS)}
 
 
@@ -56,7 +58,7 @@ class SphereTable:
             setattr(self, name, getattr(self, name)[kept])
 
     def add(self, starts: np.ndarray, fits: np.ndarray, p: np.ndarray) -> None:
-        """Adds rows that were fitted elsewhere: where they began, what was found, and how probable."""
+        """Adds rows that were fitted elsewhere: where they began, what was found, and their p."""
         none = np.zeros(len(fits), bool)
         new = {"starts": starts, "fits": fits, "p": p}
         new |= dict.fromkeys(("small", "refitted", "shrunk"), none)
@@ -86,12 +88,8 @@ class SphereTable:
         """Numbers the spheres, and after them what was removed."""
         count = len(self.fits)
         words = [
-            "+".join(
-                word
-                for word, so in (("missed by the mask", late), ("refitted", again), ("shrunk", less))
-                if so
-            )
-            for late, again, less in zip(self.late, self.refitted, self.shrunk, strict=True)
+            "+".join(word for word, so in zip(_STATUSES, each, strict=True) if so)
+            for each in zip(self.late, self.refitted, self.shrunk, strict=True)
         ]
         spheres = FittedSpheres(
             ids=np.arange(1, count + 1),
