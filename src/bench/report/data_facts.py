@@ -13,11 +13,17 @@ class DataFacts:
         training_sections: Annotated sections that the model learned from; None where it is not
             known.
         uncounted: Why scores of instances say nothing; empty where they do.
+        unit: What has a score of its own: a section, or a volume.
     """
 
     pixel_size_nm: float | None = None
     training_sections: int | None = None
     uncounted: str = ""
+    unit: str = "section"
+
+    def count(self, number: int) -> str:
+        """So many of what has a score of its own, in words."""
+        return f"{number} {self.unit}{'s' * (number != 1)}"
 
 
 def merge_facts(facts: Iterable[DataFacts]) -> DataFacts:
@@ -26,4 +32,10 @@ def merge_facts(facts: Iterable[DataFacts]) -> DataFacts:
     sizes = (each.pixel_size_nm for each in found if each.pixel_size_nm is not None)
     sections = (each.training_sections for each in found if each.training_sections is not None)
     reasons = (each.uncounted for each in found if each.uncounted)
-    return DataFacts(next(sizes, None), next(sections, None), next(reasons, ""))
+    units = (each.unit for each in found if each.unit != DataFacts.unit)
+    return DataFacts(
+        next(sizes, None),
+        next(sections, None),
+        next(reasons, ""),
+        next(units, DataFacts.unit),
+    )

@@ -69,9 +69,9 @@ def _describe_score(row: TableRow) -> str:
     if row.metric in row.deviations:
         text += f" ± {metric.write(row.deviations[row.metric])} over {row.n} seeds"
     if row.interval is None:
-        return f"{text} (one section gives no interval)" if row.sections == 1 else text
+        return f"{text} (one {row.data.unit} gives no interval)" if row.sections == 1 else text
     low, high = map(metric.write, row.interval)
-    return f"{text} (95 % interval {low} to {high} over {row.sections} sections)"
+    return f"{text} (95 % interval {low} to {high} over {row.data.count(row.sections)})"
 
 
 def _compare(
@@ -91,10 +91,10 @@ def _compare(
 def _say(best: TableRow, pair: Comparison, tests: int) -> str:
     """What a comparison says of the best method; the other one's name follows."""
     if not pair.sections:
-        return "It has no section in common, so cannot be compared, with"
+        return f"It has no {best.data.unit} in common, so cannot be compared, with"
     if not pair.testable:
         enough = math.ceil(1 - math.log2(ALPHA / tests))
-        few = "1 section is" if pair.sections == 1 else f"{pair.sections} sections are"
+        few = f"{best.data.count(pair.sections)} {'is' if pair.sections == 1 else 'are'}"
         return f"{few} too few (at least {enough} are needed) to tell it from"
     if not pair.distinguishable:
         return "It cannot be told from"
@@ -111,7 +111,8 @@ def _describe_cost(row: TableRow) -> str:
         mean = f" (mean of {row.n} seeds)" if row.n > 1 else ""
         parts.append(f"{format_duration(seconds)} of training{mean}")
     if sections:
-        parts.append(f"{sections} annotated section{'s' * (sections != 1)}")
+        number, what = row.data.count(sections).split()
+        parts.append(f"{number} annotated {what}")
     return f"It took {' on '.join(parts)}." if parts else ""
 
 

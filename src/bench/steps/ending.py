@@ -13,6 +13,7 @@ from bench.config.settings import typed_settings
 from bench.core.commands import shown_path, write_command
 from bench.dataset.prepared import read_manifest
 from bench.metrics.table import HEADLINE, METRICS
+from bench.report.data_facts import DataFacts
 from bench.report.tables import bootstrap_interval
 from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
 from bench.steps.serving.files import OVERLAYS
@@ -24,7 +25,8 @@ from bench.tracking.views import PAGE_FILE
 
 log = logging.getLogger(__name__)
 
-_SHOWN = (HEADLINE, "iou", "instance_f1")
+# Of a split, where it has them.
+_SHOWN = (HEADLINE, "iou", "instance_f1", "mask_dice", "vesicle_f1", "centre_error_nm")
 # Where mlflow keeps the images of its sliders, and how their names hold the step.
 _IMAGES = "images"
 _STEP = re.compile(r"[+%]step[+%]([0-9]+)[+%]")
@@ -147,35 +149,43 @@ def _say_scores(store: Store, run_id: str) -> None:
         scores = unpack_scores(found.scores)
     else:
         scores = json.loads(fetch_artifact(store, run_id, SCORES_FILE).read_text(encoding="utf-8"))
+    unit = DataFacts(**json.loads(found.data or "{}")).unit
     log.info(
-        "%s by %s, %s sections of %s: %s",
+        "%s by %s, %s %ss of %s: %s",
         found.cell.structure,
         found.cell.method,
         run.data.tags["bench.split"],
+        unit,
         found.dataset_label,
-        describe_scores(scores["pooled"], scores["sections"]),
+        describe_scores(scores["pooled"], scores["sections"], unit),
     )
     ranked = sorted(scores["sections"], key=lambda name: scores["sections"][name].get(HEADLINE, 0))
     _say_kept(store, run_id, overlay_file(ranked[len(ranked) // 2]))
 
 
 def describe_scores(
-    pooled: Mapping[str, float], sections: Mapping[str, Mapping[str, float]]
+    pooled: Mapping[str, float],
+    sections: Mapping[str, Mapping[str, float]],
+    unit: str = DataFacts.unit,
 ) -> str:
     """Says the scores of a split in a line, with the interval of the first.
 
     Args:
         pooled: Metric -> value, over all pixels and instances of the split.
-        sections: The same of each section.
+        sections: The same of each section, or volume.
+        unit: Which of both.
     """
     row = METRICS[HEADLINE]
     values = [scores[HEADLINE] for scores in sections.values() if HEADLINE in scores]
     interval = bootstrap_interval(values, limits=(row.low, row.high))
     shown = {name: METRICS[name] for name in _SHOWN if name in pooled}
-    parts = [f"{metric.label} {metric.write(pooled[name])}" for name, metric in shown.items()]
+    parts = [
+        f"{metric.label} {metric.write(pooled[name])} {metric.unit}".rstrip()
+        for name, metric in shown.items()
+    ]
     if interval is None:
-        sure = f"one section, which cannot say how sure {row.label} is"
+        sure = f"one {unit}, which cannot say how sure {row.label} is"
     else:
         low, high = map(row.write, interval)
-        sure = f"{len(values)} sections, 95 % interval of their mean {row.label} {low} to {high}"
+        sure = f"{len(values)} {unit}s, 95 % interval of their mean {row.label} {low} to {high}"
     return f"{', '.join(parts)} ({sure})"

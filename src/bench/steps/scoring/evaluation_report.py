@@ -29,7 +29,7 @@ from bench.report.figures.figures import overlay_figure
 from bench.report.figures.overlays import draw_overlay, spread_sections, typical_sections
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
-from bench.steps.scoring.units import Unit
+from bench.steps.scoring.units import Unit, list_units
 from bench.tracking.queries import DATA_TAG, SCORES_TAG, Cell
 from bench.tracking.runs import Run
 
@@ -229,15 +229,16 @@ def find_facts(units: Sequence[Unit], structure: str, trained: Cell | None = Non
     truths = (unit.read_labels(structure) for unit in units)
     areas = np.concatenate([instance_areas(truth) for truth in truths])
     uncounted = ""
+    unit = DataFacts.unit if units[0].volume is None else "volume"
     if areas.size < _FEWEST_INSTANCES * len(units):
-        what = "sections" if units[0].volume is None else "volumes"
-        uncounted = f"its annotation has {areas.size} in {len(units)} {what}"
+        uncounted = f"its annotation has {areas.size} in {len(units)} {unit}s"
     elif is_network(areas):
         uncounted = "its annotation is a network, most of which is in pieces far above the median"
     learned = None
     if trained and trained.dataset == dataset.content_hash and METHODS[trained.method].learns:
-        learned = trained.labelled or len(dataset.sections("train"))
-    return DataFacts(dataset.pixel_size_nm, learned, uncounted)
+        of_training = list_units(dataset, "train", by_section=units[0].volume is None)
+        learned = trained.labelled or len(of_training)
+    return DataFacts(dataset.pixel_size_nm, learned, uncounted, unit)
 
 
 def crop_file(section: str) -> str:
