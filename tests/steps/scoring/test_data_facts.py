@@ -86,6 +86,7 @@ def test_an_evaluation_keeps_its_facts_and_crops_of_its_typical_sections(pipelin
         "pixel_size_nm": 5.0,
         "training_sections": 3,
         "uncounted": "",
+        "unit": "section",
     }
     for name in PreparedDataset.open(str(pipeline.dataset)).sections("test"):
         with Image.open(fetch_artifact(pipeline.store, pipeline.on_test, crop_file(name))) as image:
