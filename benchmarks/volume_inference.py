@@ -50,7 +50,7 @@ def make_network() -> torch.nn.Module:
     """Random weights whose BatchNorms have seen noise, and of which half the logits are over 0."""
     torch.manual_seed(0)
     network = build_model(INFO.architecture, INFO.arguments)
-    noise = gaussian_filter(np.random.default_rng(1).normal(size=(4, 1, 32, 32, 32)), 1.5)
+    noise = gaussian_filter(np.random.default_rng(1).normal(size=(4, 1, 16, 16, 16)), 1.5)
     image = torch.from_numpy(noise / noise.std()).float()
     with torch.no_grad():
         for _ in range(20):
