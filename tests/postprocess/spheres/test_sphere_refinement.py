@@ -175,7 +175,7 @@ def test_a_profile_of_the_model_gives_its_radius(power, radius, thickness, blur)
     assert darkest == pytest.approx(radius - thickness / 2, abs=0.5)
     edge, thick = fit_membrane(profile, darkest, thickness, 0.0, power)
     assert edge == pytest.approx(radius, abs=0.04)
-    assert thick == pytest.approx(thickness, abs=0.06)
+    assert thick == pytest.approx(thickness, abs=0.1)
 
 
 def test_a_bright_membrane_is_none():

@@ -44,7 +44,7 @@ def _average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) -
                 weights[place] += 1 - outward
                 sums[place + 1] += outward * block[z, y, x]
                 weights[place + 1] += outward
-    return fill_means(sums, weights)
+    return _fill_means(sums, weights)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -54,7 +54,7 @@ def span_voxels(centre: float, reach: float, size: int) -> tuple[int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def fill_means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _fill_means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Sums over weights; a place without any takes that of the place before it, or the first."""
     means = np.zeros(sums.size)
     before = 0.0

@@ -137,4 +137,4 @@ def _move(centre: np.ndarray, shift: np.ndarray, start: np.ndarray, farthest: fl
 @numba.njit(cache=True, nogil=True)
 def _longest(shift: np.ndarray) -> float:
     """The longest of a shift's parts along the axes."""
-    return max(abs(shift[0]), abs(shift[1]), abs(shift[2]))
+    return float(max(abs(shift[0]), abs(shift[1]), abs(shift[2])))

@@ -4,7 +4,6 @@ Probabilities have 256 levels: every threshold that there is can be tried.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,16 +15,17 @@ from bench.postprocess.spheres.threshold import level_above
 
 # A part counts as a vesicle from this share of the smallest one's voxels on.
 _PART_SHARE = 1 / 8
-# Steps in which the depth within an object is looked at.
-_DEPTHS_A_VOXEL = 4
+# So does the thickest place of what is one at all levels. Depths are told by shares of a voxel.
+_CORE_SHARE, _DEPTH_STEPS = 1 / 64, 4
 # The paper separates what fills less of its box and is larger than most, by deviations.
 _PAPER_EXTENT, _PAPER_DEVIATIONS = 0.5, 1.0
 # It raises the threshold in these steps (thousandths), and lowers it in that.
 _PAPER_STEPS = (*range(0, 990, 10), *range(990, 1000))
 _GROWTH_STEP = 0.025
 
-# The ids 1, 2 .. of an object's parts in its box, or None where it stays whole.
-_Split = Callable[[VesicleObject, np.ndarray], np.ndarray | None]
+_LAST_LEVEL = 255
+# Objects in boxes of more voxels stay whole: they are no vesicles, and would take long.
+_LARGEST_BOX = 1 << 26
 
 
 def separate_objects(
@@ -41,8 +41,8 @@ def separate_objects(
     """Separates the objects that are not round, in place.
 
     By default an object that fills little of the ball over its longest edge is looked at at rising
-    levels, until it falls into several parts of some size. They grow back to all of it, and are
-    looked at in turn. It stays whole where its parts would be less round. What the paper separates
+    levels, until it falls into several parts of some size that are rounder when they have grown
+    back to all of it. The parts are looked at in turn, from that level on. What the paper separates
     is larger than most; its parts stay as they are at the first level at which there are more.
 
     Args:
@@ -59,37 +59,29 @@ def separate_objects(
     """
     axes = 2 if labels.shape[0] == 1 else 3
     large = volumes[1:].mean() + _PAPER_DEVIATIONS * volumes[1:].std() if objects else 0.0
-
-    def split(each: VesicleObject, inside: np.ndarray) -> np.ndarray | None:
-        if each.fill(axes) >= settings.roundest_fill:
-            return None
-        for depths in (inside, _measure_depths(inside)):
-            parts = _split_and_grow_back(depths, least * _PART_SHARE)
-            if parts is not None and _are_rounder(parts, each, axes):
-                return parts
-        return None
-
-    def split_as_published(each: VesicleObject, inside: np.ndarray) -> np.ndarray | None:
-        if each.extent >= _PAPER_EXTENT or each.volume <= large:
-            return None
-        return _split_at_first(inside, level)
-
-    found, waiting, highest = [], objects[::-1], volumes.size - 1
+    found, waiting = [], [(each, level) for each in reversed(objects)]
+    highest = volumes.size - 1
     while waiting:
-        each = waiting.pop()
+        each, seen = waiting.pop()
+        whole = each.fill(axes) >= settings.roundest_fill
+        if settings.paper:
+            whole = each.extent >= _PAPER_EXTENT or each.volume <= large
+        if whole or math.prod(labels[each.box].shape) > _LARGEST_BOX:
+            found.append(each)
+            continue
         own = labels[each.box] == each.label
         inside = np.where(own, levels[each.box], 0)
-        parts = (split_as_published if settings.paper else split)(each, inside)
+        if settings.paper:
+            parts, seen = _split_at_first(inside, seen), _LAST_LEVEL
+        else:
+            parts, seen = _split(inside, least, seen, each.fill(axes), axes)
         if parts is None:
             found.append(each)
             continue
         pieces = [_place(part, each, highest) for part in _measure_parts(parts)]
         labels[each.box][own] = np.where(parts[own] > 0, parts[own] + highest, 0)
         highest += int(parts.max())
-        if settings.paper:
-            found += pieces
-        else:
-            waiting += pieces[::-1]
+        waiting += [(piece, seen) for piece in reversed(pieces)]
     return found
 
 
@@ -107,47 +99,72 @@ def _place(part: VesicleObject, whole: VesicleObject, highest: int) -> VesicleOb
     return replace(part, label=part.label + highest, centre=part.centre + corner, box=(z, y, x))
 
 
-def _are_rounder(parts: np.ndarray, whole: VesicleObject, axes: int) -> bool:
-    """Whether parts fill more of their balls than the whole did of its own, by voxel."""
+def _fill_of_parts(parts: np.ndarray, axes: int) -> float:
+    """Share that parts fill of the balls over their longest edges, the mean over all voxels."""
     pieces = _measure_parts(parts)
     filled = sum(piece.fill(axes) * piece.volume for piece in pieces)
-    return filled > whole.fill(axes) * sum(piece.volume for piece in pieces)
+    return filled / sum(piece.volume for piece in pieces)
 
 
-def _measure_depths(inside: np.ndarray) -> np.ndarray:
-    """How deep voxels lie within an object, uint8 in quarters of a voxel; 0 around it.
+def _split(
+    inside: np.ndarray, least: float, seen: int, fill: float, axes: int
+) -> tuple[np.ndarray | None, int]:
+    """Parts of an object by its levels, else by its shape: where it is thickest.
 
-    A network that is sure of all of a vesicle says nothing of where two touch; their shape does.
+    A network that is sure says 255 between vesicles as well.
+
+    Args:
+        inside: Levels within the object, 0 around it, uint8 (z, y, x).
+        least: Voxels of the smallest vesicle.
+        seen: The level at which it is known to be one.
+        fill: Share that it fills of the ball over its longest edge.
+        axes: 3, or 2 for circles.
+
+    Returns:
+        The parts, which are all of the object, or None; and the level at which each is one.
     """
-    # Beyond the box is no object; a section has nothing beyond its plane.
-    room = [int(size > 1) for size in inside.shape]
-    cut = tuple(slice(more, more + size) for more, size in zip(room, inside.shape, strict=True))
-    around = np.pad(inside > 0, [(more, more) for more in room])
-    depths: np.ndarray = ndimage.distance_transform_edt(around)[cut]
-    return np.minimum(np.rint(_DEPTHS_A_VOXEL * depths), 255).astype(np.uint8)
+    parts, level = _split_and_grow_back(inside, least * _PART_SHARE, seen, fill, axes)
+    if parts is not None:
+        return parts, level
+    around = [(0, 0) if axes == 2 and axis == 0 else (1, 1) for axis in range(3)]
+    depth = ndimage.distance_transform_edt(np.pad(inside > 0, around))
+    depth = depth[:, 1:-1, 1:-1] if axes == 2 else depth[1:-1, 1:-1, 1:-1]
+    steps = np.minimum(np.ceil(_DEPTH_STEPS * depth), _LAST_LEVEL).astype(np.uint8)
+    return _split_and_grow_back(steps, least * _CORE_SHARE, 0, fill, axes)[0], seen
 
 
-def _split_and_grow_back(inside: np.ndarray, smallest: float) -> np.ndarray | None:
-    """Parts of some size at the first level that has several, grown to all of the object.
+def _split_and_grow_back(
+    inside: np.ndarray, smallest: float, seen: int, fill: float, axes: int
+) -> tuple[np.ndarray | None, int]:
+    """Parts of some size at the first level at which they are several and rounder.
 
     Args:
         inside: Levels within the object, 0 around it, uint8 (z, y, x).
         smallest: Voxels of a part that counts.
+        seen: The level at which it is known to be one.
+        fill: Share that it fills of the ball over its longest edge.
+        axes: 3, or 2 for circles.
+
+    Returns:
+        The parts, grown to all of the object, or None; and their level.
     """
-    for level in np.unique(inside[inside > 0])[1:]:
+    there = np.flatnonzero(np.bincount(inside.reshape(-1), minlength=_LAST_LEVEL + 1))
+    for level in there[there > seen].tolist():
         labels, count = ndimage.label(inside >= level)
         sizes = np.bincount(labels.reshape(-1))
         sizes[0] = 0
         if count == 0 or sizes.max() < smallest:
-            return None
+            break
         kept = sizes >= smallest
-        if np.count_nonzero(kept) > 1:
-            from skimage.segmentation import watershed
+        if np.count_nonzero(kept) == 1:
+            continue
+        from skimage.segmentation import watershed
 
-            seeds = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
-            grown = watershed(255 - inside, markers=seeds, mask=inside > 0)
-            return np.asarray(grown, np.int32)
-    return None
+        seeds = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+        grown = watershed(255 - inside, markers=seeds, mask=inside > 0).astype(np.int32)
+        if _fill_of_parts(grown, axes) > fill:
+            return grown, level
+    return None, seen
 
 
 def _split_at_first(inside: np.ndarray, level: int) -> np.ndarray | None:

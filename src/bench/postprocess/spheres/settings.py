@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.errors import BenchError, unknown_name
 
 SPHERE_STAGES = ("threshold", "separate", "grow", "refine", "outliers", "again", "touching")
@@ -91,8 +93,7 @@ def edge_of_cubes(voxel_size_nm: float | Sequence[float]) -> float:
     Raises:
         BenchError: If it is not known, or the voxels are no cubes.
     """
-    several = voxel_size_nm if isinstance(voxel_size_nm, Sequence) else (voxel_size_nm,)
-    edges = [float(edge) for edge in several]
+    edges = np.atleast_1d(np.asarray(voxel_size_nm, np.float64)).tolist()
     if not edges or not all(math.isfinite(edge) and edge > 0 for edge in edges):
         raise BenchError(
             f"spheres need a voxel size in nm, received {voxel_size_nm}: state it in prepare"
@@ -103,4 +104,4 @@ def edge_of_cubes(voxel_size_nm: float | Sequence[float]) -> float:
             f"spheres need voxels that are cubes, received {shown} nm: leave spheres out, or "
             "resample the volume to cubes"
         )
-    return sum(edges) / len(edges)
+    return float(sum(edges) / len(edges))
