@@ -128,12 +128,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
     # sizes, and names of structures in it are compared once the dataset says which there are.
     _fit_sizes(config, network, network.arguments(config))
     compute = choose_compute(config.device, config.precision)
-    dataset = PreparedDataset.open(config.dataset)
-    if network.dims == 3:
-        check_volumes(dataset, method)
-    source_of(structure.name, config.source, dataset.structures)
-    for split in ("train", "val"):
-        dataset.instances(split, structure.name)
+    dataset = _open_dataset(config, structure, method)
     if given == AUTO:
         given = find_adapted(
             store,
@@ -144,14 +139,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
         )
     source = resolve_source(store, given, trust=config.trust_checkpoint)
     _check_source(source, method)
-    kind = TrainingData if network.dims == 2 else VolumeTrainingData
-    data = kind.choose(
-        dataset,
-        structure.name,
-        labelled=config.labelled,
-        seed=config.seed,
-        fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
-    )
+    data = _choose_data(config, structure, network, source, dataset)
     arguments = source.info.arguments if source.info else network.arguments(config)
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, data, arguments, geometry)
@@ -164,6 +152,33 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
             check_network(tried, network.name, len(info.outputs), edge)
     weight = _weigh_foreground(config, method, structure, data)
     return _Task(config, dataset, structure, method, source, info, compute, data, *weight)
+
+
+def _open_dataset(config: FinetuneConfig, structure: Structure, method: Method) -> PreparedDataset:
+    dataset = PreparedDataset.open(config.dataset)
+    if find_network(method.network).dims == 3:
+        check_volumes(dataset, method)
+    source_of(structure.name, config.source, dataset.structures)
+    for split in ("train", "val"):
+        dataset.instances(split, structure.name)
+    return dataset
+
+
+def _choose_data(
+    config: FinetuneConfig,
+    structure: Structure,
+    network: Network,
+    source: Source,
+    dataset: PreparedDataset,
+) -> TrainingData | VolumeTrainingData:
+    kind = TrainingData if network.dims == 2 else VolumeTrainingData
+    return kind.choose(
+        dataset,
+        structure.name,
+        labelled=config.labelled,
+        seed=config.seed,
+        fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
+    )
 
 
 def _fit_sizes(
