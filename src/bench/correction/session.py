@@ -21,6 +21,11 @@ from bench.export.stack import VESICLES, LabelStack
 # Ids below this leave room for more in uint16.
 _ROOMY = 60_000
 _LARGEST_OF_MRC = np.iinfo(np.uint16).max
+# What `Correction.list_changes` says of an object.
+CHANGE_COLUMNS = (
+    *("structure", "id", "change", "z", "y", "x", "p"),
+    *("radius_before", "radius_after", "pixels_before", "pixels_after"),
+)
 _MRC_TYPES = ("int8", "int16", "uint16", "float32")
 
 
@@ -66,10 +71,6 @@ class Correction:
     def counts(self) -> dict[str, EditCounts]:
         """What was done, by structure."""
         return {name: edits.count() for name, edits in (self.balls | self.painted).items()}
-
-    def total(self) -> EditCounts:
-        """What was done to all structures."""
-        return sum(self.counts().values(), EditCounts())
 
     def list_changes(self) -> list[dict[str, object]]:
         """A row for every object that is otherwise than before: where, and how large."""
@@ -128,16 +129,16 @@ def _edit_balls(stack: LabelStack, structure: str) -> SphereEdits:
     labels, listed = stack.labels[structure], stack.spheres.get(structure, ())
     balls = find_balls(labels, listed, section_px=stack.section_px, volume=stack.volume)
     size_nm = stack.pixel_size_nm
-    kept = [
+    rows = [
         replace(row, radius_nm=row.radius * size_nm)
         if size_nm and math.isnan(row.radius_nm)
         else row
-        for row in balls
+        for row in (*balls, *(row for row in listed if not row.kept))
     ]
     fit = partial(fit_vesicle, stack.raw, section_px=stack.section_px)
     return SphereEdits(
         labels,
-        [*kept, *(row for row in listed if not row.kept)],
+        rows,
         section_px=stack.section_px,
         pixel_size_nm=size_nm,
         volume=stack.volume,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.config.data import ExportConfig, PrepareConfig
+from bench.config.data import LabelsConfig, PrepareConfig
 from bench.core.hashing import json_sha256, path_sha256
 from bench.dataset.checks import read_instances
 from bench.errors import BenchError
@@ -28,7 +28,7 @@ _SEGMENTED = "segmented"
 _PLANE = re.compile(r"_z[0-9]+$")
 
 
-def export_segmented(config: ExportConfig, folders: Mapping[Path, str]) -> ExportSubject:
+def export_segmented(config: LabelsConfig, folders: Mapping[Path, str]) -> ExportSubject:
     """What is in outputs of segment, of the same images and a structure each.
 
     Args:

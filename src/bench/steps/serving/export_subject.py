@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.config.data import ExportConfig
+from bench.config.data import LabelsConfig
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.export.sphere_table import SphereRow
 from bench.export.stack import LabelStack, make_stack
@@ -159,10 +160,10 @@ def subject_of_split(
 
 def _list_planes(dataset: PreparedDataset, split: str) -> dict[str, str]:
     """The sections of a split with the volume that each is a plane of; empty of single images."""
-    if not dataset.manifest.get("volumes"):
+    volumes = find_volumes(dataset, split)
+    if not volumes:
         return dict.fromkeys(dataset.sections(split), "")
-    volumes = dataset.volumes(split)
-    return {name: volume for volume, names in volumes.items() for name in names}
+    return {name: volume.name for volume in volumes for name in volume.sections}
 
 
 def _is_bottom_first(dataset: PreparedDataset, name: str) -> bool:
@@ -172,7 +173,7 @@ def _is_bottom_first(dataset: PreparedDataset, name: str) -> bool:
     return bool(raw.get("rows", unsaid) == BOTTOM_FIRST)
 
 
-def export_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
+def export_annotation(config: LabelsConfig, dataset: PreparedDataset) -> ExportSubject:
     """The annotation of a dataset.
 
     Raises:
