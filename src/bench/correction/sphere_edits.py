@@ -14,7 +14,9 @@ from bench.export.spheres import ball_in_box
 
 # From a centre (z, y, x) and a radius that are about right to those that fit the image; None where
 # nothing there looks like a vesicle.
-Fit = Callable[[tuple[float, float, float], float], tuple[tuple[float, float, float], float] | None]
+_FitVesicle = Callable[
+    [tuple[float, float, float], float], tuple[tuple[float, float, float], float] | None
+]
 
 # Steps of the keys, and what a vesicle is made where none is there to go by.
 _SMALLEST_RADIUS, _DEFAULT_RADIUS = 1.0, 8.0
@@ -76,7 +78,7 @@ class SphereEdits:
         section_px: float = 1.0,
         pixel_size_nm: float | None = None,
         volume: str = "",
-        fit: Fit | None = None,
+        fit: _FitVesicle | None = None,
     ) -> None:
         """Begins with what was found.
 
