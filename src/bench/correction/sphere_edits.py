@@ -190,7 +190,8 @@ class SphereEdits:
         radii = [row.radius for row in self.rows.values()]
         radius = float(np.median(radii)) if radii else _DEFAULT_RADIUS
         fitted = self._fit(place, radius) if self._fit else None
-        ball = fitted or SphereRow(self._volume, 0, *map(float, place), radius=radius)
+        z, y, x = map(float, place)
+        ball = fitted or SphereRow(self._volume, 0, z, y, x, radius)
         status = "added" if fitted else "added, not fitted"
         row = replace(ball, volume=self._volume, id=self._take_id(), status=status)
         self._do(row.id, None, self._in_nm(row))

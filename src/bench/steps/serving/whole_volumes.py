@@ -35,7 +35,7 @@ class WholeVolumes:
         volume, number = self._places[name]
         if volume.name != self._last:
             self._labels, self._last = self._segment(volume), volume.name
-        return self._labels[number].copy()
+        return np.array(self._labels[number])
 
     def numbering(self, name: str, _: str) -> str:
         """Ids go through a volume."""
