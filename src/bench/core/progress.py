@@ -47,7 +47,7 @@ def show_progress(what: str) -> Iterator[_Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with _named(), Progress(*columns, console=console) as bar:
+    with shows_itself(), Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=None, remark="")
 
         def advance_bar(done: int, total: int, remark: str = "") -> None:
@@ -98,7 +98,7 @@ def _signs_of_life(what: str, describe: Callable[[], str]) -> Iterator[None]:
             parts = (what, describe().strip(), f"{passed_s:.0f} s so far")
             log.info("%s", ": ".join(filter(None, parts)))
 
-    with _in_background(tell, f"signs of {what}"), _named():
+    with _in_background(tell, f"signs of {what}"), shows_itself():
         yield
 
 
@@ -116,7 +116,7 @@ def _in_background(tell: Callable[[threading.Event], None], name: str) -> Iterat
 
 
 @contextlib.contextmanager
-def _named() -> Iterator[None]:
+def shows_itself() -> Iterator[None]:
     """Marks a block that shows by itself what it does."""
     _blocks.append(None)
     try:

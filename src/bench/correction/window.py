@@ -1,6 +1,6 @@
 """The window in which labels are corrected: napari, with a list of the objects beside the image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import napari
@@ -38,6 +38,7 @@ class CorrectionWindow:
         panel: The list and its buttons.
         structure: The structure that is listed, and that keys are for.
         chosen: The key of the chosen object; None if none is.
+        adding: Whether clicks add vesicles.
     """
 
     def __init__(self, correction: Correction, save: Callable[[], str]) -> None:
@@ -53,6 +54,7 @@ class CorrectionWindow:
         self._units = ("nm" if known else "pixel",) * 3
         self.chosen: int | None = None
         self.adding = False
+        self._colours: dict[str, Mapping[int, tuple[float, ...]]] = {}
         names = [*correction.balls, *correction.painted]
         self.structure = names[0]
         self.viewer: Any = napari.Viewer(title=f"correct {correction.stack.volume or 'sections'}")
@@ -132,9 +134,7 @@ class CorrectionWindow:
         if self._is_balls:
             edits = correction.balls[self.structure]
             listed = list_balls(edits)
-            colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
-            colours |= {key: np.array(colour) for key, colour in colours_of(edits).items()}
-            self.viewer.layers[self.structure].colormap = DirectLabelColormap(color_dict=colours)
+            self._paint(colours_of(edits))
         else:
             listed = list_painted(correction.painted[self.structure])
         self.viewer.layers[self.structure].refresh()
@@ -145,6 +145,14 @@ class CorrectionWindow:
         if sum(ids.size for ids in correction.stack.labels.values()) <= _COUNTED_AT_ONCE_PX:
             counts = ", ".join(f"{name}: {n}" for name, n in correction.counts().items())
             self.panel.say(counts + (" (not saved)" if correction.unsaved else ""))
+
+    def _paint(self, colours: Mapping[int, tuple[float, ...]]) -> None:
+        """Gives the vesicles their colours; napari takes long for it, so only if they changed."""
+        if self._colours.get(self.structure) != colours:
+            self._colours[self.structure] = colours
+            known: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+            known |= {key: np.array(colour) for key, colour in colours.items()}
+            self.viewer.layers[self.structure].colormap = DirectLabelColormap(color_dict=known)
 
     def choose(self, key: int) -> None:
         """Chooses an object of the list, and goes there."""

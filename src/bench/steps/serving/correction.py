@@ -9,6 +9,7 @@ from bench.config.data import CorrectConfig, PrepareConfig
 from bench.core.commands import shown_path
 from bench.core.folders import move_to_free, partial_folder, replace_folder, sync_folder
 from bench.core.hashing import path_sha256
+from bench.core.progress import shows_itself
 from bench.correction.changes import EditCounts
 from bench.correction.session import CHANGE_COLUMNS, Correction
 from bench.errors import BenchError, unknown_name
@@ -48,7 +49,8 @@ def correct_labels(config: CorrectConfig, store: Store | None = None) -> str:
     correction, names = _read_correction(subject, config.volume)
     log.info("%d sections are opened; W saves, closing the window ends", len(names))
     saved = _Saving(correction, output)
-    open_window(correction, saved.save)
+    with shows_itself():
+        open_window(correction, saved.save)
     if not saved.done:
         name_adopted("correct")
         log.info("nothing was saved: %s was not written", output)
