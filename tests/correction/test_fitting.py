@@ -6,7 +6,7 @@ from bench.correction.fitting import fit_vesicle
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_click_near_a_vesicle_finds_it(tomogram, truth, number):
-    """Three voxels off, and a radius that is a fifth wrong: within half a voxel of the truth."""
+    """Three voxels off, and a radius that is a fifth wrong: within a fifth of a voxel."""
     vesicle = truth[number]
     random = np.random.default_rng(number)
     for wrong in (0.8, 1.0, 1.2):
@@ -15,8 +15,8 @@ def test_a_click_near_a_vesicle_finds_it(tomogram, truth, number):
         found = fit_vesicle(tomogram, place, wrong * vesicle.radius)
         assert found is not None
         centre, radius = found.centre, found.radius
-        assert np.linalg.norm(np.array(centre) - vesicle.centre) < 0.4
-        assert radius == pytest.approx(vesicle.radius, abs=0.5)
+        assert np.linalg.norm(np.array(centre) - vesicle.centre) < 0.2
+        assert radius == pytest.approx(vesicle.radius, abs=0.15)
 
 
 def test_where_nothing_is_nothing_is_found():
@@ -25,13 +25,8 @@ def test_where_nothing_is_nothing_is_found():
     assert fit_vesicle(np.zeros((40, 40, 40)), (20, 20, 20), 8.0) is None
 
 
-def test_sections_that_are_farther_apart(tomogram, truth):
-    vesicle = truth[2]
-    found = fit_vesicle(tomogram[::2], (14.5, 34, 16), 9.0, section_px=2.0)
-    assert found is not None
-    centre, radius = found.centre, found.radius
-    assert centre == pytest.approx((vesicle.z / 2, vesicle.y, vesicle.x), abs=0.5)
-    assert radius == pytest.approx(vesicle.radius, abs=0.6)
+def test_voxels_that_are_no_cubes_are_not_fitted(tomogram):
+    assert fit_vesicle(tomogram[::2], (14.5, 34, 16), 9.0, section_px=2.0) is None
 
 
 def test_grey_values_of_any_type_and_range(tomogram, truth):

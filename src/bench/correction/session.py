@@ -139,7 +139,11 @@ def _edit_balls(stack: LabelStack, structure: str) -> SphereEdits:
         for row in (*balls, *(row for row in listed if not row.kept))
     ]
     raw = stack.raw
-    fit = None if raw is None else partial(fit_vesicle, raw, section_px=stack.section_px)
+    fit = (
+        None
+        if raw is None
+        else partial(fit_vesicle, raw, section_px=stack.section_px, pixel_size_nm=size_nm)
+    )
     return SphereEdits(
         labels,
         rows,
