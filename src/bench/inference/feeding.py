@@ -36,7 +36,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class _Places:
+class Places:
     """The old pixels before and after each of a resized side, and the weight of the latter."""
 
     lower: np.ndarray
@@ -44,7 +44,7 @@ class _Places:
     weight: np.ndarray
 
     @classmethod
-    def of(cls, old: int, new: int) -> "_Places":
+    def of(cls, old: int, new: int) -> "Places":
         """Lays out a side of ``old`` px as one of ``new`` px."""
         centres = np.abs((np.arange(new) + 0.5) * old / new - 0.5)
         centres = np.minimum(centres, np.maximum(2 * (old - 1) - centres, 0))
@@ -52,12 +52,13 @@ class _Places:
         upper = np.minimum(lower + 1, old - 1)
         return cls(lower, upper, (centres - lower).astype(np.float32))
 
-    def take(self, chosen: np.ndarray | slice) -> "_Places":
-        return _Places(self.lower[chosen], self.upper[chosen], self.weight[chosen])
+    def take(self, chosen: np.ndarray | slice) -> "Places":
+        """The places of some of the pixels."""
+        return Places(self.lower[chosen], self.upper[chosen], self.weight[chosen])
 
-    def shift(self, first: int) -> "_Places":
+    def shift(self, first: int) -> "Places":
         """The same places in a part of the side that begins at ``first``."""
-        return _Places(self.lower - first, self.upper - first, self.weight)
+        return Places(self.lower - first, self.upper - first, self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +67,18 @@ class EnlargedSection:
 
     Attributes:
         raw: The section (y, x).
-        rows: _Places of the rows.
-        columns: _Places of the columns.
+        rows: Places of the rows.
+        columns: Places of the columns.
     """
 
     raw: np.ndarray
-    rows: _Places
-    columns: _Places
+    rows: Places
+    columns: Places
 
     @classmethod
     def of(cls, raw: np.ndarray, shape: tuple[int, ...]) -> "EnlargedSection":
         """Lays out a section at a shape no smaller than its own."""
-        rows, columns = (_Places.of(*sides) for sides in zip(raw.shape, shape, strict=True))
+        rows, columns = (Places.of(*sides) for sides in zip(raw.shape, shape, strict=True))
         return cls(raw, rows, columns)
 
     @property
@@ -92,14 +93,14 @@ class EnlargedSection:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Rows of it, float32."""
-        return _interpolate(self.raw, self.rows.take(rows), self.columns)
+        return interpolate(self.raw, self.rows.take(rows), self.columns)
 
     def window(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """The pixels at rows and columns, float32."""
-        return _interpolate(self.raw, self.rows.take(rows), self.columns.take(columns))
+        return interpolate(self.raw, self.rows.take(rows), self.columns.take(columns))
 
 
-def _interpolate(section: np.ndarray, rows: _Places, columns: _Places) -> np.ndarray:
+def interpolate(section: np.ndarray, rows: Places, columns: Places) -> np.ndarray:
     """Bilinear interpolation at all crossings of rows and columns, float32."""
     first, end = int(rows.lower.min()), int(rows.upper.max()) + 1
     band = section[first:end]
@@ -132,7 +133,7 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     sides = zip(section.shape, shape, strict=True)
     deviations = [max(0.0, (old / new - 1) / 2) for old, new in sides]
     margin = int(_TRUNCATE * deviations[0] + 0.5) if any(deviations) else 0
-    rows, columns = _Places.of(old_height, height), _Places.of(old_width, width)
+    rows, columns = Places.of(old_height, height), Places.of(old_width, width)
     step = max(1, FEED_BAND_PX * height // (old_height * max(old_width, width)))
     for start in range(0, height, step):
         places = rows.take(slice(start, start + step))
@@ -143,7 +144,7 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
             band = gaussian_filter(
                 band.astype(np.float32), deviations, mode="mirror", truncate=_TRUNCATE
             )
-        yield _interpolate(band, places.shift(first), columns)
+        yield interpolate(band, places.shift(first), columns)
 
 
 def resize_labels(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
