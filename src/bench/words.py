@@ -23,6 +23,12 @@ class OurNetworks(StrEnum):
 # it is read back as unknown.
 UNKNOWN_DISTANCE = "section distance unknown, written as 1 px"
 
+# What Pyto's label volumes mean by their values; vesicles count on from the last. Ours say so in
+# the header, by which they are read back.
+PYTO_VALUES = {"segmentation_region": 1, "active_zone": 2}
+FIRST_PYTO_VESICLE = 10
+PYTO_LABEL = "labels of Pyto: 1 segmentation region, 2 active zone, from 10 on vesicles"
+
 # The file by which an output folder of segment is known, and the folders in it that hold neither
 # images nor labels.
 SEGMENTATION_FILE = "segmentation.json"

@@ -10,6 +10,7 @@ from matplotlib.path import Path as Polygon
 
 from bench.errors import BenchError
 from bench.export.imod import make_imod_model, write_imod, write_imod_spheres
+from bench.export.sphere_table import SphereRow
 from bench.export.stack import make_stack
 from bench.ingest.annotations.imod import read_model
 from bench.ingest.images.mrc import read_geometry, read_plane
@@ -118,6 +119,61 @@ def test_spheres_come_back_in_the_section_they_were_written_for(tmp_path, draw_o
     write_imod_spheres(make_stack({"vesicles": stack}), tmp_path)
     read = read_model(tmp_path / "labels.mod")
     assert [set(item.shapes) for item in read.objects] == [{1}, {1}]
+
+
+def volume_of_balls(balls, shape, section_px=1.0):
+    z, y, x = (np.arange(side) for side in shape)
+    labels = np.zeros(shape, np.uint16)
+    for ball in balls:
+        steps = np.ix_(section_px * (z - ball.z), y - ball.y, x - ball.x)
+        labels[sum(step**2 for step in steps) <= ball.radius**2] = ball.id
+    return labels
+
+
+@pytest.mark.parametrize("section_px", [1.0, 2.0])
+def test_vesicles_of_a_volume_are_points_with_radii(section_px, draw_objects, tmp_path):
+    """One a vesicle, as the table has it; the active zone has contours, which lose no voxel."""
+    shape = (20, 40, 50)
+    balls = [
+        SphereRow("tomo", 2, 8.3, 12.7, 14.1, 7.65),
+        SphereRow("tomo", 5, 12.0, 30.25, 33.0, 5.5),
+    ]
+    labels = {"vesicles": volume_of_balls(balls, shape, section_px)}
+    labels["active_zone"] = np.zeros(shape, np.uint8)
+    labels["active_zone"][:, 36, 5:40] = 1
+    stack = make_stack(
+        labels,
+        raw=labels["vesicles"],
+        pixel_size_nm=2.2,
+        section_nm=2.2 * section_px,
+        volume="tomo",
+        spheres={"vesicles": balls},
+        origin_nm=(-3.0, 5.0, 11.0),
+    )
+    write_imod_spheres(stack, tmp_path)
+    vesicles, zone = ImodModel.from_file(tmp_path / "labels.mod").objects
+    (contour,) = vesicles.contours
+    # Within single precision, voxel centres half a pixel from the corner of the image.
+    expected = np.array([(14.6, 13.2, 8.3), (33.5, 30.75, 12)])
+    np.testing.assert_allclose(contour.points, expected, rtol=2**-23)
+    np.testing.assert_allclose(contour.point_sizes, [7.65, 5.5], rtol=2**-23)
+    assert vesicles.header.flags.scattered
+    assert not zone.header.flags.scattered
+    read = read_model(tmp_path / "labels.mod", read_geometry(tmp_path / "raw.mrc"))
+    assert read.warnings == ()
+    for kind, truth in labels.items():
+        found = draw_objects([item for item in read.objects if item.kind == kind], shape)
+        assert np.array_equal(found > 0, truth > 0)
+        assert len(np.unique(found)) == len(np.unique(truth))
+
+
+def test_balls_that_nobody_knows_are_measured(tmp_path):
+    ball = SphereRow("tomo", 1, 9.0, 20.0, 21.0, 6.0)
+    labels = volume_of_balls([ball], (19, 40, 50))
+    write_imod_spheres(make_stack({"vesicles": labels}, volume="tomo"), tmp_path)
+    (contour,) = ImodModel.from_file(tmp_path / "labels.mod").objects[0].contours
+    assert contour.points == pytest.approx(np.array([[21.5, 20.5, 9]]))
+    assert contour.point_sizes == pytest.approx([6], abs=0.1)
 
 
 def test_spheres_of_nothing(tmp_path):

@@ -234,7 +234,7 @@ def test_a_search_is_exported_as_it_segments(use_copy, which, tmp_path, tiny_tre
     ("settings", "message"),
     [
         ({"input": "nowhere"}, r"nowhere must be an output of segment .* no such folder: corr"),
-        ({"input": "{tif}", "run_id": "{run}"}, r"export writes one thing, received input="),
+        ({"input": "{tif}", "run_id": "{run}"}, r"labels come from one place, received input="),
         ({"run_id": "{run},{trained}"}, r"must have segmented images, .* is finetune"),
         ({"run_id": "{run}", "structure": "vesicles"}, r"unknown structure 'vesicles': choose"),
     ],

@@ -89,13 +89,13 @@ class PrepareConfig(StepConfig):
 
 
 @dataclass(frozen=True)
-class ExportConfig(StepConfig):
-    """Settings of export."""
+class LabelsConfig(StepConfig):
+    """Which labels a step is about: the settings of export and correct have them."""
 
     dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
     run_id: str = setting(
         AUTO,
-        "What is written: an evaluation, what a search (optimize) or models:/NAME@ALIAS segments "
+        "Whose labels: an evaluation's, what a search (optimize) or models:/NAME@ALIAS segments "
         "in the dataset, or segmentations (segment), comma-separated; auto or none: the dataset's "
         "annotation.",
     )
@@ -104,12 +104,6 @@ class ExportConfig(StepConfig):
         "Output folders of segment, comma-separated, in place of run_id.",
         identity=False,
     )
-    format: str = setting(
-        "trakem2",
-        "What to write: a TrakEM2 project, an IMOD model, Fiji ROIs, label images or OME-Zarr.",
-        choices=("trakem2", "imod", "imod_spheres", "rois", "tiff", "ome_zarr"),
-    )
-    output: str = setting("data/export", "New folder to write.", identity=False)
     split: str = setting(
         AUTO, "Split; auto is the run's, of annotation val.", choices=(AUTO, "train", "val", "test")
     )
@@ -118,4 +112,31 @@ class ExportConfig(StepConfig):
     )
     device: str = setting(
         AUTO, "Where a search or registered model runs: auto, cpu, cuda or cuda:N."
+    )
+
+
+@dataclass(frozen=True)
+class ExportConfig(LabelsConfig):
+    """Settings of export."""
+
+    format: str = setting(
+        "trakem2",
+        "What to write: a TrakEM2 project, an IMOD model, Pyto's label volume, Fiji ROIs, label "
+        "images or OME-Zarr.",
+        choices=("trakem2", "imod", "imod_spheres", "pyto", "rois", "tiff", "ome_zarr"),
+    )
+    output: str = setting("data/export", "New folder to write.", identity=False)
+
+
+@dataclass(frozen=True)
+class CorrectConfig(LabelsConfig):
+    """Settings of correct."""
+
+    volume: str = setting(
+        AUTO,
+        "What is corrected: name of a volume or of a section; auto is the only volume, or all "
+        "sections of one size.",
+    )
+    output: str = setting(
+        "data/corrected", "New folder for the annotation, which prepare reads.", identity=False
     )

@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from bench.config.data import ExportConfig, PhantomConfig, PrepareConfig
+from bench.config.data import CorrectConfig, ExportConfig, PhantomConfig, PrepareConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.settings import StepConfig
@@ -30,6 +30,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "phantom_models": PhantomModelsConfig,
     "export": ExportConfig,
     "segment": SegmentConfig,
+    "correct": CorrectConfig,
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
 }

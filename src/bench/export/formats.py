@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.export.imod import write_imod, write_imod_spheres
 from bench.export.label_images import write_label_tiff, write_ome_zarr
+from bench.export.pyto import write_pyto
 from bench.export.rois import write_rois
 from bench.export.stack import LabelStack
 from bench.export.trakem2 import write_trakem2
@@ -30,6 +31,11 @@ FORMATS: dict[str, _Format] = {
     ),
     "imod_spheres": _Format(
         write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
+    ),
+    "pyto": _Format(
+        write_pyto,
+        "type 3dmod {folder}/raw.mrc, or read {folder}/labels.mrc in Pyto",
+        bottom_first=True,
     ),
     "rois": _Format(
         write_rois, "in Fiji open {folder}/raw.tif, then drop {folder}/RoiSet.zip on it"

@@ -1,19 +1,22 @@
 """What is exported: instance labels of sections, with their image where there is one."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bench.errors import BenchError
+from bench.export.sphere_table import SphereRow
 
 _LARGEST_ID = np.iinfo(np.uint32).max
 _logger = logging.getLogger(__name__)
 
+# The structure whose instances are balls.
+VESICLES = "vesicles"
 # Singular names, as people title single objects; other structures go by their own name.
-_OBJECT_NAMES = {"vesicles": "vesicle"}
+_OBJECT_NAMES = {VESICLES: "vesicle"}
 # Red, green, blue.
 _COLOURS = {"vesicles": (0, 255, 0), "mitochondria": (255, 0, 0), "membrane": (0, 0, 255)}
 _OTHER_COLOURS = (
@@ -32,6 +35,10 @@ class LabelStack:
         names: Names of the sections.
         pixel_size_nm: Edge of a pixel in nm; None where it is not known.
         section_nm: Distance of two sections in nm; None where it is not known.
+        volume: Name of the volume that the sections are; empty where they are single images.
+        spheres: The spheres that are known of a volume, by structure, in voxels of the stack.
+        origin_nm: Where the first voxel lies, as `ImageHeader` has it; None where it is 0 or not
+            known.
     """
 
     labels: Mapping[str, np.ndarray]
@@ -39,6 +46,9 @@ class LabelStack:
     names: tuple[str, ...]
     pixel_size_nm: float | None
     section_nm: float | None
+    volume: str = ""
+    spheres: Mapping[str, Sequence[SphereRow]] = field(default_factory=dict)
+    origin_nm: tuple[float, float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -53,9 +63,14 @@ class LabelStack:
             return 1.0
         return self.section_nm / self.pixel_size_nm
 
+    @property
+    def knows_distance(self) -> bool:
+        """Whether it has no distance of sections that nobody knows."""
+        return self.section_nm is not None or self.shape[0] == 1
+
     def warn_of_distance(self, program: str) -> bool:
         """Says that a program will show sections 1 px apart whose distance is not known."""
-        if self.section_nm is not None or self.shape[0] == 1:
+        if self.knows_distance:
             return False
         _logger.warning(
             "the distance of sections is not known: it is written as 1 px, which %s shows as if "
@@ -72,6 +87,9 @@ def make_stack(
     names: tuple[str, ...] = (),
     pixel_size_nm: float | None = None,
     section_nm: float | None = None,
+    volume: str = "",
+    spheres: Mapping[str, Sequence[SphereRow]] | None = None,
+    origin_nm: tuple[float, float, float] | None = None,
 ) -> LabelStack:
     """Checks what is to be exported.
 
@@ -82,6 +100,9 @@ def make_stack(
         names: Names of the sections; numbered if not given.
         pixel_size_nm: Edge of a pixel in nm.
         section_nm: Distance of two sections in nm.
+        volume: Name of the volume that the sections are.
+        spheres: The spheres that are known of it, by structure.
+        origin_nm: Where its first voxel lies, as z, y, x.
 
     Raises:
         BenchError: If there are no labels, they are no ids, or the shapes differ.
@@ -103,7 +124,9 @@ def make_stack(
     sections = next(iter(shapes.values()))[0]
     names = names or tuple(f"section{number:04d}" for number in range(sections))
     _check_names(names, sections)
-    return LabelStack(arrays, raw, names, pixel_size_nm, section_nm)
+    return LabelStack(
+        arrays, raw, names, pixel_size_nm, section_nm, volume, spheres or {}, origin_nm
+    )
 
 
 def _as_sections(pixels: np.ndarray, name: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.sizes import fit_objects
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import list_pages
+from bench.ingest.pyto import is_pyto, split_pyto
 from bench.ingest.rows import orient_labels
 from bench.ingest.sources import SourceImage
 from bench.ingest.tree import check_alike
@@ -134,6 +135,9 @@ def label_by_class(
             for structure in drawn:
                 objects = [item for item in fitted if classes.find(item.kind) == structure]
                 found[structure] = draw_pages(objects, raw, {file.name: file.path})
+        elif is_pyto(file.path):
+            found = split_pyto(_list_masks(root, file.path, raw), classes)
+            labels.painted.append(f"{file.name}: labels of Pyto, with {', '.join(found)}")
         elif named := classes.find(file.kind):
             wanted = classes.values_of(named)
             found = {named: take_values(_list_masks(root, file.path, raw), wanted)}

@@ -250,8 +250,11 @@ def _describe_section(
         }
         if key != "raw":
             datasets[key]["mask"] = kinds[key.removeprefix("labels/")]
-        elif image.header.rows != TOP_FIRST:
+            continue
+        if image.header.rows != TOP_FIRST:
             datasets[key]["rows"] = image.header.rows
+        if image.header.origin_nm is not None:
+            datasets[key]["origin_nm"] = list(image.header.origin_nm)
     return {
         "name": section.name,
         "split": section.split,

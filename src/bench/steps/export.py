@@ -47,7 +47,7 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     for warning in subject.warnings:
         log.warning("warning: %s", warning)
     with contextlib.ExitStack() as stack:
-        with _explain_unwritable(output):
+        with explain_unwritable(output):
             folder = stack.enter_context(partial_folder(output))
             counts = _write_labels(subject, config.format, folder)
         # The run ends before the folder appears, so that what is killed between can be repeated.
@@ -55,7 +55,7 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
         if not run.reused:
             with run:
                 _log_export(run, config, subject, counts, folder)
-        with _explain_unwritable(output):
+        with explain_unwritable(output):
             if not move_to_free(folder, output):
                 check_free(output)
     _log_opening(subject, config.format, counts, output)
@@ -72,7 +72,8 @@ def check_free(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explain_unwritable(output: Path) -> Iterator[None]:
+def explain_unwritable(output: Path) -> Iterator[None]:
+    """Says for a block what is wrong where a folder cannot be written."""
     try:
         yield
     except OSError as error:

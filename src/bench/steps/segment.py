@@ -18,12 +18,20 @@ from bench.core.files import write_json
 from bench.core.folders import publish, unfinished_folder
 from bench.core.progress import show_progress
 from bench.inference.device import Compute, choose_compute
+from bench.ingest.images.formats import stem_of
 from bench.ingest.images.headers import DISPUTED
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
 from bench.ingest.sources import describe_notes
 from bench.recipe.predictor import RecipePredictor
 from bench.steps.export import check_free
-from bench.steps.serving.files import INSTANCES, OUTPUT_TAG, OVERLAYS, SECTIONS, write_tables
+from bench.steps.serving.files import (
+    INSTANCES,
+    ORIGINS,
+    OUTPUT_TAG,
+    OVERLAYS,
+    SECTIONS,
+    write_tables,
+)
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
 from bench.steps.serving.model_origin import Origin, find_origin
 from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
@@ -198,6 +206,11 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "weights_sha256": [member.weights_sha256 for member in recipe.members],
         "images_sha256": task.images_sha256,
         "section_nm": next((h.section_nm for h in headers if h.section_nm), None),
+        ORIGINS: {
+            stem_of(plane.path): list(plane.image.header.origin_nm)
+            for plane in task.planes
+            if plane.image.header.origin_nm
+        },
         "model_pixel_size_nm": [info.input_pixel_size_nm for info in subject.infos],
         "tile_px": [info.tile_px for info in subject.infos],
         "halo_px": [info.halo_px for info in subject.infos],

@@ -77,6 +77,11 @@ RUNS = {
         "themselves are in the output folder that `config.json` names."
     ),
     "export": "Predictions or annotation written for another program.",
+    "correct": (
+        "Labels corrected by hand: `correct/added`, `correct/removed` and `correct/changed` count "
+        "objects, `changes.csv` lists them. The annotation is in the output folder that "
+        "`config.json` names."
+    ),
 }
 # Steps that keep no run of their own: of the one that `mlflow run` makes.
 MADE_BY_MLFLOW = {
@@ -86,6 +91,7 @@ MADE_BY_MLFLOW = {
         "runs of their own."
     ),
     "benchmark": "A plan of a benchmark: nothing was run.",
+    "correct": "Labels that were looked at by hand: nothing was saved.",
 }
 
 

@@ -37,6 +37,8 @@ class ImageHeader:
             does not say what they are.
         rows: Which of the stored rows programs show on top: TOP_FIRST, BOTTOM_FIRST or, where
             they do not agree, DISPUTED.
+        origin_nm: Where the first voxel lies in nm, as z, y, x and with the sign of the MRC
+            standard of 2014; None where it is 0 or the file does not say it.
     """
 
     shape: tuple[int, int]
@@ -48,6 +50,7 @@ class ImageHeader:
     size_note: str = ""
     turned: bool | None = False
     rows: str = TOP_FIRST
+    origin_nm: tuple[float, float, float] | None = None
 
 
 def may_be_pixel(sides_nm: tuple[float, ...]) -> bool:

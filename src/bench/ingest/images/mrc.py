@@ -75,7 +75,7 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
     default = geometry.spacing[:2] == _DEFAULT_SPACING
     known = may_be_pixel((x_nm, y_nm)) and not default
     # Unless it was changed since.
-    stated = x_nm != z_nm or not decode(path, _has_made_up_distance, "MRC file")
+    stated = x_nm != z_nm or not has_label(path, UNKNOWN_DISTANCE)
     return ImageHeader(
         shape=(height, width),
         pages=pages,
@@ -83,6 +83,7 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
         section_nm=_round_side(z_nm) if known and stated and pages > 1 and z_nm > 0 else None,
         rows=BOTTOM_FIRST if geometry.inverted is False else DISPUTED,
         size_note=_DEFAULT_NOTE if default else "",
+        origin_nm=_origin_nm(geometry),
     )
 
 
@@ -144,6 +145,26 @@ def read_geometry(path: Path) -> MrcGeometry:
             (origin[x], origin[y], origin[z]),
             _is_inverted(header),
         )
+
+    return decode(path, read, "MRC file")
+
+
+def _origin_nm(geometry: MrcGeometry) -> tuple[float, float, float] | None:
+    """The origin as z, y, x with the standard's sign; None where it is 0 or no number."""
+    # Not -0.0, which a header would keep.
+    x, y, z = (0.0 - _NM_PER_ANGSTROM * value for value in geometry.origin)
+    return (z, y, x) if any((z, y, x)) and all(map(math.isfinite, (z, y, x))) else None
+
+
+def has_label(path: Path, text: str) -> bool:
+    """Whether a label of a file's header has a text in it.
+
+    Raises:
+        BenchError: If the file is damaged.
+    """
+
+    def read(file: Path) -> bool:
+        return text.encode() in _load_header(file)["label"].tobytes()
 
     return decode(path, read, "MRC file")
 
@@ -236,11 +257,6 @@ def _is_inverted(header: np.void) -> bool | None:
 
 def _has_imod_stamp(header: np.void) -> bool:
     return _extra_number(header, _IMOD_STAMP_AT) == _IMOD_STAMP
-
-
-def _has_made_up_distance(path: Path) -> bool:
-    """Whether a label of the header says that its writer did not know the sections' distance."""
-    return UNKNOWN_DISTANCE.encode() in _load_header(path)["label"].tobytes()
 
 
 def _imod_flags(header: np.void) -> int:

@@ -13,6 +13,7 @@ from bench.ingest.foreign import refuse_foreign
 from bench.ingest.images.containers import is_container, list_others, read_container
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import ImageLabels, drawn_structures, label_by_class, open_label_file
+from bench.ingest.pyto import is_pyto
 from bench.ingest.rows import REVERSED, turn_labels
 from bench.ingest.sources import SourceImage, SourceTree
 from bench.ingest.tree import FoundImages, build_sections, build_tree, choose_taken
@@ -80,19 +81,20 @@ def _pair_files(
     root: Path, files: list[Path], classes: ClassMap
 ) -> dict[Path, list[tuple[Path, str]]]:
     """Finds the annotation of every image, and the class that its name says."""
-    candidates = {stem_of(path): path for path in files if is_image(path)}
+    pyto = [path for path in files if is_image(path) and is_pyto(path)]
+    candidates = {stem_of(path): path for path in files if is_image(path) and path not in pyto}
     found: dict[Path, list[tuple[Path, str]]] = {}
     for_all, partners, strangers, kinds = [], [], [], []
     for path in sorted(files, key=lambda file: natural_key(file.name)):
         owner, rest = find_owner(path, candidates)
         kind = "" if rest.lower() in LABEL_WORDS else rest
-        if is_image(path):
+        if is_image(path) and path not in pyto:
             if owner and (not kind or classes.find(kind)):
                 partners.append((candidates[owner], path, kind))
             else:
                 found[path] = []
                 kinds += [kind] if owner else []
-        elif not is_annotation(path):
+        elif path not in pyto and not is_annotation(path):
             refuse_foreign(path)
             strangers.append(path.name)
         elif path.suffix.lower() == ".json" and is_coco(path):

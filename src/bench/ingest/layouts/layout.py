@@ -6,6 +6,7 @@ from bench.core.files import describe_absence
 from bench.core.names import first_names
 from bench.dataset.prepared import NO_SPLIT, SPLITS
 from bench.errors import BenchError
+from bench.export.sphere_table import SPHERES_FILE
 from bench.ingest.classes import ClassMap
 from bench.ingest.images.formats import is_image
 from bench.structures import LABEL_WORDS
@@ -17,8 +18,9 @@ ANNOTATIONS = "annotations"
 LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 # empanada, and much of the field, call the two folders images and masks.
 _RAW_WORDS = ("images", "image", "imgs", "img")
-# What synthetic data and TrakEM2 projects put beside the splits, and what systems leave.
-_IGNORED = ("montages", "__macosx", "thumbs.db", "desktop.ini")
+# What synthetic data and TrakEM2 projects put beside the splits, what lies beside spheres, and what
+# systems leave.
+_IGNORED = ("montages", SPHERES_FILE, "__macosx", "thumbs.db", "desktop.ini")
 _BESIDE_SETS = (".companion.ome", "_metadata.txt")  # of OME-TIFF and of Micro-Manager
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.config.data import ExportConfig
+from bench.config.data import LabelsConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import choose_compute
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _SEGMENT_STEP = "segment"
 
 
-def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
+def find_export_subject(config: LabelsConfig, store: Store) -> ExportSubject:
     """Finds what a config names.
 
     Raises:
@@ -61,13 +61,13 @@ def find_export_subject(config: ExportConfig, store: Store) -> ExportSubject:
     return _find_evaluated(config, dataset, get_evaluation(store, config.run_id), store)
 
 
-def _find_folders(config: ExportConfig, store: Store) -> dict[Path, str]:
+def _find_folders(config: LabelsConfig, store: Store) -> dict[Path, str]:
     """The outputs of segment that a config names, with the run of each; empty if it names none."""
     runs = [] if config.run_id in (AUTO, NONE) else list(split_names(config.run_id))
     if config.input != NONE:
         if runs:
             raise BenchError(
-                f"export writes one thing, received input={config.input} and run_id="
+                f"labels come from one place, received input={config.input} and run_id="
                 f"{config.run_id}: leave one of both out"
             )
         return dict.fromkeys(map(Path, split_names(config.input)), "")
@@ -89,7 +89,7 @@ def _find_folders(config: ExportConfig, store: Store) -> dict[Path, str]:
 
 
 def _find_applied(
-    config: ExportConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
+    config: LabelsConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
 ) -> ExportSubject:
     """What the recipe of a search, or a registered one, makes of a dataset's split."""
     recipe = found.recipe
@@ -124,7 +124,7 @@ def _find_applied(
     )
 
 
-def _check_structure(config: ExportConfig, what: str, structure: str) -> None:
+def _check_structure(config: LabelsConfig, what: str, structure: str) -> None:
     if config.structure != AUTO and find_structure(config.structure).name != structure:
         raise BenchError(
             f"{what} {structure}, received structure={config.structure}: leave structure out, or "
@@ -133,7 +133,7 @@ def _check_structure(config: ExportConfig, what: str, structure: str) -> None:
 
 
 def _find_evaluated(
-    config: ExportConfig, dataset: PreparedDataset, found: Evaluation, store: Store
+    config: LabelsConfig, dataset: PreparedDataset, found: Evaluation, store: Store
 ) -> ExportSubject:
     if found.dataset != dataset.content_hash:
         raise BenchError(

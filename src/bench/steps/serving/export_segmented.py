@@ -1,26 +1,34 @@
 """What segment wrote, corrected since or not, as the labels that an export is of."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.config.data import ExportConfig, PrepareConfig
+from bench.config.data import LabelsConfig, PrepareConfig
 from bench.core.hashing import json_sha256, path_sha256
 from bench.dataset.checks import read_instances
 from bench.errors import BenchError
+from bench.export.sphere_table import SPHERES_FILE, SphereRow, read_spheres
+from bench.export.stack import VESICLES
 from bench.ingest.classes import parse_classes
+from bench.ingest.images.headers import BOTTOM_FIRST
 from bench.ingest.layouts.segmented import describe_segmented, find_segmented
 from bench.ingest.sources import SourceSection
-from bench.steps.serving.export_subject import ExportImage, ExportSubject, of_each_section
+from bench.steps.serving.export_subject import ExportImage, ExportSubject
+from bench.steps.serving.files import ORIGINS
 from bench.structures import find_structures, order_structures
 from bench.words import AUTO
 
 _SEGMENTED = "segmented"
+# The end of the name of a stack's section.
+_PLANE = re.compile(r"_z[0-9]+$")
 
 
-def export_segmented(config: ExportConfig, folders: Mapping[Path, str]) -> ExportSubject:
+def export_segmented(config: LabelsConfig, folders: Mapping[Path, str]) -> ExportSubject:
     """What is in outputs of segment, of the same images and a structure each.
 
     Args:
@@ -42,20 +50,25 @@ def export_segmented(config: ExportConfig, folders: Mapping[Path, str]) -> Expor
     if config.structure != AUTO:
         structures = tuple(row.name for row in find_structures(config.structure, there))
 
+    def numbering(name: str, structure: str) -> Hashable:
+        """Labels of a volume are a file; single images are seen one by one."""
+        return sections[name].labels[structure].file
+
     def read(name: str, structure: str) -> np.ndarray:
         mask = sections[name].labels[structure]
         return read_instances(mask.read(), mask.place, ids=True)[0]
 
     return ExportSubject(
-        {name: _image_of(section) for name, section in sections.items()},
+        {name: _image_of(section, said[0]) for name, section in sections.items()},
         _SEGMENTED,
         structures,
         read,
-        of_each_section,
-        {"segmentation": _hash_files(sections, structures)},
+        numbering,
+        {"segmentation": _hash_files(sections, structures)} | _hash_tables(folders),
         section_nm=said[0].get("section_nm"),
         run_id=",".join(filter(None, folders.values())),
         method=str(said[0].get("method", "")),
+        spheres=_read_tables(folders, said),
     )
 
 
@@ -84,11 +97,38 @@ def _join_sections(folders: Iterable[Path]) -> dict[str, SourceSection]:
     return joined
 
 
-def _image_of(section: SourceSection) -> ExportImage:
+def _image_of(section: SourceSection, said: Mapping[str, Any]) -> ExportImage:
     """Rows of what segment wrote begin at the top, as people see the image."""
     header = section.raw.header
     size_nm = header.pixel_sides_nm[0] if header.pixel_sides_nm else None
-    return ExportImage(header.shape, size_nm, False, section.raw.read)
+    said_nm = said.get(ORIGINS, {})
+    stem = _PLANE.sub("", section.stem)
+    origin_nm = header.origin_nm or said_nm.get(section.stem) or said_nm.get(stem)
+    return ExportImage(
+        header.shape,
+        size_nm,
+        header.rows == BOTTOM_FIRST,
+        section.raw.read,
+        stem if header.pages > 1 else "",
+        tuple(origin_nm) if origin_nm else None,
+    )
+
+
+def _read_tables(
+    folders: Iterable[Path], said: Iterable[Mapping[str, Any]]
+) -> dict[str, list[SphereRow]]:
+    """The spheres that lie beside the labels, by structure."""
+    tables = {
+        str(one.get("structure", VESICLES)): folder / SPHERES_FILE
+        for folder, one in zip(folders, said, strict=True)
+    }
+    return {name: read_spheres(path) for name, path in tables.items() if path.is_file()}
+
+
+def _hash_tables(folders: Iterable[Path]) -> dict[str, str]:
+    """Hash of the spheres' tables; none where there is no such table."""
+    tables = [folder / SPHERES_FILE for folder in folders if (folder / SPHERES_FILE).is_file()]
+    return {"spheres": json_sha256([path_sha256(path) for path in tables])} if tables else {}
 
 
 def _hash_files(sections: Mapping[str, SourceSection], structures: tuple[str, ...]) -> str:

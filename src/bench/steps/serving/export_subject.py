@@ -1,16 +1,18 @@
 """What an export is about: labels of sections with their images; and a dataset's annotation."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.config.data import ExportConfig
+from bench.config.data import LabelsConfig
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
+from bench.export.sphere_table import SphereRow
 from bench.export.stack import LabelStack, make_stack
 from bench.ingest.images.formats import MRC_SUFFIXES
 from bench.ingest.images.headers import BOTTOM_FIRST, TOP_FIRST
@@ -29,12 +31,16 @@ class ExportImage:
         pixel_size_nm: Edge of a pixel in nm; None where it is not known.
         bottom_first: Whether its first row is the one that 3dmod and Fiji show at the bottom.
         read: Reads its pixels (y, x).
+        volume: Name of the volume that it is a plane of; empty where it is a single image.
+        origin_nm: Where the first voxel of its volume lies, as z, y, x; None where not known.
     """
 
     shape: tuple[int, int]
     pixel_size_nm: float | None
     bottom_first: bool
     read: Callable[[], np.ndarray]
+    volume: str = ""
+    origin_nm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,7 @@ class ExportSubject:
         run_id: The run that made them; empty for annotation.
         method: Row of METHODS, or of a search; empty for annotation.
         warnings: What their reader must know.
+        spheres: The spheres that are known, by structure, as their label images are stored.
     """
 
     images: Mapping[str, ExportImage]
@@ -69,15 +76,19 @@ class ExportSubject:
     run_id: str = ""
     method: str = ""
     warnings: tuple[str, ...] = ()
+    spheres: Mapping[str, Sequence[SphereRow]] = field(default_factory=dict)
 
     def groups(self) -> dict[str, list[str]]:
-        """The names of the sections of one size and pixel size, by a name of these."""
+        """The names of the sections that belong together.
+
+        Those of a volume do, by its name; others of one size and pixel size, by a name of these.
+        """
         sizes = {image.pixel_size_nm for image in self.images.values()}
         groups: dict[str, list[str]] = {}
         for name, image in self.images.items():
             height, width = image.shape
-            key = f"{width}x{height}"
-            if len(sizes) > 1:
+            key = image.volume or f"{width}x{height}"
+            if len(sizes) > 1 and not image.volume:
                 key += f"_{image.pixel_size_nm:g}nm" if image.pixel_size_nm else "_unknown_nm"
             groups.setdefault(key, []).append(name)
         return groups
@@ -95,13 +106,31 @@ class ExportSubject:
         raw = np.stack([image.read() for image in images])
         for pixels in (raw, *labels.values()):
             pixels[turned] = pixels[turned, ::-1]
+        volume = images[0].volume
         return make_stack(
             labels,
             raw=raw,
             names=tuple(names),
             pixel_size_nm=images[0].pixel_size_nm,
             section_nm=self.section_nm,
+            volume=volume,
+            spheres=self._spheres_of(volume, images[0].shape[0] if turned[0] else None),
+            origin_nm=images[0].origin_nm,
         )
+
+    def _spheres_of(self, volume: str, turned_px: int | None) -> dict[str, list[SphereRow]]:
+        """The spheres of a volume; with rows from the other end where it is said how many."""
+        found = {
+            structure: [row for row in rows if row.volume == volume]
+            for structure, rows in self.spheres.items()
+            if volume and structure in self.structures
+        }
+        if turned_px is None:
+            return found
+        return {
+            structure: [replace(row, y=turned_px - 1 - row.y) for row in rows]
+            for structure, rows in found.items()
+        }
 
     def read_numbered(self, names: Sequence[str], structure: str) -> np.ndarray:
         """Reads the ids (z, y, x) of sections, each instance with an id of its own."""
@@ -114,13 +143,27 @@ def subject_of_split(
 ) -> ExportSubject:
     """Labels of the sections of a dataset's split; ``parts`` are the other fields."""
     images = {}
-    for name in dataset.sections(split):
+    for name, volume in _list_planes(dataset, split).items():
         height, width = dataset.shape(name)
-        read = partial(dataset.read_raw, name)
-        bottom_first = _is_bottom_first(dataset, name)
-        images[name] = ExportImage((height, width), dataset.pixel_size_nm, bottom_first, read)
+        origin_nm = dataset.find(name)["datasets"]["raw"].get("origin_nm")
+        images[name] = ExportImage(
+            (height, width),
+            dataset.pixel_size_nm,
+            _is_bottom_first(dataset, name),
+            partial(dataset.read_raw, name),
+            volume,
+            tuple(origin_nm) if origin_nm else None,
+        )
     section_nm = dataset.manifest.get("section_nm")
     return ExportSubject(images, split, structures, section_nm=section_nm, dataset=dataset, **parts)
+
+
+def _list_planes(dataset: PreparedDataset, split: str) -> dict[str, str]:
+    """The sections of a split with the volume that each is a plane of; empty of single images."""
+    volumes = find_volumes(dataset, split)
+    if not volumes:
+        return dict.fromkeys(dataset.sections(split), "")
+    return {name: volume.name for volume in volumes for name in volume.sections}
 
 
 def _is_bottom_first(dataset: PreparedDataset, name: str) -> bool:
@@ -130,7 +173,7 @@ def _is_bottom_first(dataset: PreparedDataset, name: str) -> bool:
     return bool(raw.get("rows", unsaid) == BOTTOM_FIRST)
 
 
-def export_annotation(config: ExportConfig, dataset: PreparedDataset) -> ExportSubject:
+def export_annotation(config: LabelsConfig, dataset: PreparedDataset) -> ExportSubject:
     """The annotation of a dataset.
 
     Raises:

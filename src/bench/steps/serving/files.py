@@ -25,6 +25,8 @@ from bench.words import BESIDE_LABELS
 
 INSTANCES, SECTIONS = "instances.csv", "sections.csv"
 _PROBABILITY, OVERLAYS = BESIDE_LABELS
+# What segment says of where the first voxels of images lie, by their names.
+ORIGINS = "origins_nm"
 # The tag of a run that says where its files are.
 OUTPUT_TAG = "bench.output"
 
