@@ -19,6 +19,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "instance_matching": (),
     "connected_components": (),
     "tiled_inference": (),
+    "volume_inference": (),
     "augment_predictions": (),
     "training_feed": (),
     "training_step": (),

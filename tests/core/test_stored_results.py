@@ -429,6 +429,16 @@ def phantom(_):
     return results
 
 
+def phantom_tomogram(_):
+    from bench.phantom.tomogram.scene import TomogramSettings
+    from bench.phantom.tomogram.tomogram import make_tomogram
+
+    settings = TomogramSettings((32, 64, 80), 3.0, (30.0, 40.0), None, 60.0, 0.7)
+    tomogram = make_tomogram(settings, 3)
+    results = {name: ids > 0 for name, ids in tomogram.labels.items()}
+    return results | {"raw": tomogram.raw[16], "centres": tomogram.centres}
+
+
 PARTS: dict[str, Callable] = {
     "feeding": feeding,
     "patches": patches,
@@ -447,6 +457,7 @@ PARTS: dict[str, Callable] = {
     "metrics": metrics,
     "search": search,
     "phantom": phantom,
+    "phantom tomogram": phantom_tomogram,
 }
 
 

@@ -7,6 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch_em.loss import DiceLoss
 from torchvision.ops import sigmoid_focal_loss
 
+from bench.methods import LOSSES
 from bench.training.objectives import BOUNDARY_WEIGHT, dice_loss, focal_loss, make_loss
 
 
@@ -96,7 +97,7 @@ def test_weight_of_foreground_shifts_the_balance_of_the_gradient_only():
     assert (gradients[1] / gradients[0]).item() == pytest.approx(7)
 
 
-@pytest.mark.parametrize("name", ["dice", "focal_dice"])
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [100, 1e4])
 def test_losses_are_computed_in_fp32_and_finite_for_large_logits(name, dtype, size):
@@ -123,6 +124,12 @@ def test_losses_of_bf16_logits_are_those_of_the_same_numbers_in_fp32():
     rounded = logits.bfloat16()
     loss = make_loss("focal_dice", gamma=2, foreground_weight=20)
     assert loss(rounded, target.bfloat16()) == loss(rounded.float(), target)
+
+
+def test_weighted_cross_entropy_is_a_focal_loss_that_does_not_focus():
+    logits, target = random_batch(4)
+    weighted = make_loss("weighted_bce", gamma=2, foreground_weight=10)(logits, target)
+    assert weighted == focal_loss(logits, target, gamma=0, foreground_weight=10)
 
 
 def test_focal_dice_is_the_sum():

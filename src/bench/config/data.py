@@ -8,16 +8,47 @@ from bench.words import AUTO, NONE
 
 @dataclass(frozen=True)
 class PhantomConfig(StepConfig):
-    """Settings of the synthetic data set."""
+    """Settings of the synthetic data set: of sections, or of the tomograms of domain tomogram."""
 
     output: str = setting("data/phantom", "Folder to write.", identity=False)
-    domain: str = setting("resin", "Contrast of the images.", choices=("resin", "cryo"))
+    domain: str = setting(
+        "resin",
+        "Sections with the contrast of resin or cryo, or tomogram: cryo tomograms of a presynapse.",
+        choices=("resin", "cryo", "tomogram"),
+    )
     regions: int = setting(3, "Annotated regions, each followed through the sections.", minimum=1)
     sections: int = setting(3, "Serial sections of each region.", minimum=3)
-    size_px: int = setting(512, "Edge of an annotated region in px.", minimum=128, maximum=8192)
+    size_px: int | None = setting(
+        None,
+        "Edge in px of an annotated region or a tomogram; auto is 512 or 160.",
+        minimum=128,
+        maximum=8192,
+    )
     montage_px: int = setting(1024, "Edge of a montage in px.", minimum=128, maximum=16384)
-    pixel_size_nm: float = setting(5.0, "Pixel size in nm.", minimum=0.5, maximum=20)
+    pixel_size_nm: float | None = setting(
+        None, "Pixel size in nm; auto is 5, of tomograms 2.2.", minimum=0.5, maximum=20
+    )
     seed: int = setting(0, "Random seed.", minimum=0)
+    tomograms: int = setting(3, "Tomograms of each split.", minimum=1, maximum=99)
+    planes: int = setting(96, "Planes of a tomogram.", minimum=32, maximum=1024)
+    vesicles: int | None = setting(
+        None, "Vesicles of a tomogram; auto fills a quarter of the room.", minimum=1, maximum=9999
+    )
+    min_diameter_nm: float = setting(
+        30.0, "Outer diameter of the smallest vesicles of a tomogram in nm.", minimum=5, maximum=500
+    )
+    max_diameter_nm: float = setting(
+        40.0, "Outer diameter of the largest vesicles of a tomogram in nm.", minimum=5, maximum=500
+    )
+    tilt_deg: float = setting(
+        60.0, "Largest tilt of a tomogram to both sides, in degrees.", minimum=10, maximum=90
+    )
+    noise: float = setting(
+        0.7, "Deviation of a tomogram's noise over that of its grey values.", minimum=0, maximum=100
+    )
+    voxel_type: str = setting(
+        "int16", "Type of a tomogram's grey values.", choices=("int16", "float32")
+    )
 
 
 @dataclass(frozen=True)

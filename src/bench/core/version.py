@@ -40,6 +40,7 @@ VERSIONS: dict[str, int] = {
     "metrics": 1,
     "search": 1,
     "phantom": 1,
+    "phantom tomogram": 1,
 }
 # What a step or part is made of. A run adds what only it uses: its network, say (Identity.parts).
 _PARTS: dict[str, tuple[str, ...]] = {

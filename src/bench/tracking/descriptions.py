@@ -85,7 +85,9 @@ RUNS = {
 }
 # Steps that keep no run of their own: of the one that `mlflow run` makes.
 MADE_BY_MLFLOW = {
-    "phantom": "Synthetic sections with known truth, in the folder that the parameters name.",
+    "phantom": (
+        "Synthetic sections or tomograms with known truth, in the folder that the parameters name."
+    ),
     "phantom_models": (
         "Small source models, written to the folder that the parameters name; their trainings are "
         "runs of their own."

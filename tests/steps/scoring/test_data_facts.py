@@ -12,6 +12,7 @@ from bench.ingest.writing import write_prepared
 from bench.report.data_facts import DataFacts, merge_facts
 from bench.report.figures.crops import PANELS
 from bench.steps.scoring.evaluation_report import CROP_TITLE, crop_file, find_facts
+from bench.steps.scoring.units import list_units
 from bench.tracking.queries import DATA_TAG, Cell, fetch_artifact
 
 
@@ -46,19 +47,19 @@ def blobs(number):
 def test_what_is_one_region_has_no_instances_to_score(of_masks):
     mask = np.zeros((120, 120), bool)
     mask[50:60] = mask[:, 50:60] = True
-    facts = find_facts(of_masks(mask), "membrane", "test")
+    facts = find_facts(list_units(of_masks(mask), "test"), "membrane")
     assert facts == DataFacts(5.0, None, "its annotation has 2 in 2 sections")
 
 
 def test_a_network_with_specks_has_none_either(of_masks):
     mask = blobs(12)
     mask[100:118] = True
-    assert "is a network" in find_facts(of_masks(mask), "membrane", "test").uncounted
+    assert "is a network" in find_facts(list_units(of_masks(mask), "test"), "membrane").uncounted
 
 
 def test_objects_are_counted(of_masks):
     dataset = of_masks(blobs(12), size=None)
-    assert find_facts(dataset, "membrane", "test") == DataFacts(None, None, "")
+    assert find_facts(list_units(dataset, "test"), "membrane") == DataFacts(None, None, "")
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_objects_are_counted(of_masks):
 def test_sections_that_a_method_learned_from_are_known(of_masks, method, labelled, sections):
     dataset = of_masks(blobs(4))
     here = Cell(method, "membrane", dataset.content_hash, 0, labelled)
-    assert find_facts(dataset, "membrane", "test", here).training_sections == sections
+    assert find_facts(list_units(dataset, "test"), "membrane", here).training_sections == sections
     elsewhere = Cell(method, "membrane", "0" * 64, 0, labelled)
-    assert find_facts(dataset, "membrane", "test", elsewhere).training_sections is None
+    assert find_facts(list_units(dataset, "test"), "membrane", elsewhere).training_sections is None
 
 
 def test_facts_of_several_runs_are_what_any_of_them_says():

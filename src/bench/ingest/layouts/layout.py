@@ -20,7 +20,7 @@ LAYOUT = "{train,val,test}/{raw,<structure>...}/*.png or *.tif"
 _RAW_WORDS = ("images", "image", "imgs", "img")
 # What synthetic data and TrakEM2 projects put beside the splits, what lies beside spheres, and what
 # systems leave.
-_IGNORED = ("montages", SPHERES_FILE, "__macosx", "thumbs.db", "desktop.ini")
+_IGNORED = ("montages", "models", SPHERES_FILE, "__macosx", "thumbs.db", "desktop.ini")
 _BESIDE_SETS = (".companion.ome", "_metadata.txt")  # of OME-TIFF and of Micro-Manager
 
 

@@ -1,0 +1,1 @@
+"""Synthetic cryo tomograms of a presynapse with known truth."""
