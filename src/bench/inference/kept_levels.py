@@ -28,6 +28,11 @@ class KeptLevels:
     shape: tuple[int, int, int]
     blocks: Sequence[tuple[slice, slice]]
 
+    @classmethod
+    def of_planes(cls, folder: Path, shape: tuple[int, int, int]) -> "KeptLevels":
+        """Those of whole planes."""
+        return cls(folder, shape, [(slice(0, shape[1]), slice(0, shape[2]))])
+
     def count(self, number: int) -> int:
         """How many planes of a block are finished."""
         path = self._said(number)
@@ -58,6 +63,13 @@ class KeptLevels:
                     self._file(number), np.uint8, part.size, offset=place
                 ).reshape(part.shape)
             yield plane
+
+    def open(self) -> np.ndarray:
+        """The levels (z, y, x) of whole planes, read from the file where they are used."""
+        path = self._file(0)
+        # Written to, it would be a copy; the file stays as it is.
+        mapped: np.ndarray = np.memmap(path, np.uint8, "c", shape=self.shape)
+        return mapped.view(np.ndarray)
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number}.levels"

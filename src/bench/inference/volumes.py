@@ -81,15 +81,8 @@ def predict_volume(
         BenchError: If the network is not of volumes, the volume is too small for it, or it is not
             known how far the planes are apart.
     """
+    fed_shape = check_volume(info, shape, voxel_size_nm)
     row = find_network(info.architecture)
-    if row.dims != 3:
-        raise BenchError(
-            f"a volume needs a network of volumes, received {info.architecture}: choose another "
-            "source, or apply it section by section"
-        )
-    check_normalisation(info)
-    fed_shape = volume_at_model_scale(shape, info, voxel_size_nm)
-    _check_shape(fed_shape, row, info)
     feed = VolumeFeed(
         read_planes, shape, fed_shape, info.inference.get("smoothing_px", 0.0), info.normalisation
     )
@@ -127,7 +120,20 @@ def volume_at_model_scale(
     return depth, height, width
 
 
-def _check_shape(fed_shape: Shape3d, row: Network, info: ModelInfo) -> None:
+def check_volume(info: ModelInfo, shape: Shape3d, voxel_size_nm: _VoxelSize | None) -> Shape3d:
+    """Shape at which a model is fed a volume.
+
+    Raises:
+        BenchError: If it cannot be fed, as `predict_volume` says.
+    """
+    row = find_network(info.architecture)
+    if row.dims != 3:
+        raise BenchError(
+            f"a volume needs a network of volumes, received {info.architecture}: choose another "
+            "source, or apply it section by section"
+        )
+    check_normalisation(info)
+    fed_shape = volume_at_model_scale(shape, info, voxel_size_nm)
     needed = row.multiples(info.arguments)
     if any(side < least for side, least in zip(fed_shape, needed, strict=True)):
         raise BenchError(
@@ -135,6 +141,7 @@ def _check_shape(fed_shape: Shape3d, row: Network, info: ModelInfo) -> None:
             f"the volume has {' x '.join(map(str, fed_shape))} at its voxel size: give a larger "
             "volume, or check its voxel size"
         )
+    return fed_shape
 
 
 @dataclass(frozen=True, eq=False)
