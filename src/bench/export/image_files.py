@@ -11,7 +11,7 @@ from bench.core.files import write_whole
 from bench.errors import BenchError
 from bench.export.label_images import write_tiff_planes
 from bench.export.mrc import mrc_type, write_mrc_planes
-from bench.words import UNKNOWN_DISTANCE
+from bench.words import HDF5, MRC, TIFF, UNKNOWN_DISTANCE
 
 _LARGEST_MRC_ID = np.iinfo(np.uint16).max
 _HDF5_CHUNK_PX = 256
@@ -120,7 +120,7 @@ def _write_hdf5(
 
 # By the name of the format: the ending of its files, and what writes one.
 IMAGE_FORMATS: dict[str, tuple[str, _Write]] = {
-    "tiff": (".tif", _write_tiff),
-    "mrc": (".mrc", _write_mrc),
-    "hdf5": (".h5", _write_hdf5),
+    TIFF: (".tif", _write_tiff),
+    MRC: (".mrc", _write_mrc),
+    HDF5: (".h5", _write_hdf5),
 }

@@ -69,8 +69,8 @@ def write_mrc_planes(
         mode = mrcfile.utils.mode_from_dtype(dtype)
         with mrcfile.new_mmap(temporary, shape=shape, mrc_mode=mode) as file:
             sums = _Statistics()
-            for z, plane in enumerate(planes):
-                file.data[z if len(shape) == 3 else ...] = plane
+            for number, plane in enumerate(planes):
+                file.data[number if len(shape) == 3 else ...] = plane
                 sums.add(plane)
             if len(shape) == 3:
                 file.set_volume()

@@ -61,7 +61,7 @@ def segment_volume(
         plain = segment_prediction(
             prediction,
             level=recipe.level,
-            settings=dataclasses.replace(_postprocess(recipe, voxel_size_nm), **(sizes or {})),
+            settings=_postprocess(recipe, voxel_size_nm, sizes or {}),
             watershed=recipe.watershed,
         )
         return VolumeInstances(**vars(plain))
@@ -106,13 +106,16 @@ def make_spheres(
     )
 
 
-def _postprocess(recipe: Recipe, voxel_size_nm: tuple[float, ...]) -> PostprocessSettings:
-    """Opening and smallest size of a volume: lengths stay what they are in nm."""
+def _postprocess(
+    recipe: Recipe, voxel_size_nm: tuple[float, ...], sizes: Mapping[str, int]
+) -> PostprocessSettings:
+    """Opening and smallest size of a volume, given or as long in nm as the recipe's."""
     assert recipe.volume is not None
     step, side = voxel_size_nm[0], voxel_size_nm[-1]
     factor = (recipe.pixel_size_nm or side) / side
-    return PostprocessSettings(
-        opening_radius_px=round(recipe.opening_radius_px * factor),
-        min_area_px=round(recipe.min_area_px * factor**2 * recipe.volume.section_nm / step),
-        origin=recipe.origin,
-    )
+    least = recipe.min_area_px * factor**2 * recipe.volume.section_nm / step
+    found = {
+        "opening_radius_px": round(recipe.opening_radius_px * factor),
+        "min_area_px": round(least),
+    }
+    return PostprocessSettings(**found | dict(sizes), origin=recipe.origin)

@@ -9,7 +9,6 @@ import numpy as np
 from bench.core.names import first_names
 from bench.errors import BenchError
 from bench.ingest.images.formats import stem_of
-from bench.ingest.images.headers import TOP_FIRST
 from bench.ingest.images.planes import Plane
 
 
@@ -36,16 +35,6 @@ class ImageVolume:
     def shape(self) -> tuple[int, int, int]:
         """Voxels along z, y, x."""
         return len(self.planes), *self.planes[0].shape
-
-    @property
-    def bottom_first(self) -> bool:
-        """Whether the first stored row is the one that 3dmod and Fiji show at the bottom."""
-        return self.planes[0].bottom_first
-
-    @property
-    def stored_as_mrc(self) -> bool:
-        """Whether its file is an MRC, whose rows programs do not agree on."""
-        return self.planes[0].image.header.rows != TOP_FIRST
 
     @property
     def origin_nm(self) -> tuple[float, float, float] | None:
