@@ -14,7 +14,7 @@ _SUMS = {"reassoc", "contract", "nsz"}
 
 
 @numba.njit(cache=True, nogil=True)
-def average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
+def _average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
     """Mean grey value at whole distances from a centre.
 
     A voxel between two distances counts for both, the more the nearer.
@@ -28,7 +28,7 @@ def average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) ->
         Means at 0, 1 .. and two places beyond the radius, float64. Where no voxel is near, that of
         the next inner distance; inside of all, of the first that there is.
     """
-    sums = np.zeros(int(math.ceil(radius)) + 2)
+    sums = np.zeros(math.ceil(radius) + 2)
     weights = np.zeros(sums.size)
     for z in range(*span_voxels(centre[0], radius, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius, block.shape[1])):
@@ -48,7 +48,7 @@ def average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) ->
 @numba.njit(cache=True, nogil=True)
 def span_voxels(centre: float, reach: float, size: int) -> tuple[int, int]:
     """First voxel within reach of a centre along an axis, and the one after the last."""
-    return max(0, int(math.ceil(centre - reach))), min(size, int(math.floor(centre + reach)) + 1)
+    return max(0, math.ceil(centre - reach)), min(size, math.floor(centre + reach) + 1)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -64,6 +64,58 @@ def fill_means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
             before = sums[place] / weights[place]
         means[place] = before
     return means
+
+
+@numba.njit(cache=True, nogil=True)
+def find_roundest(
+    block: np.ndarray, centre: np.ndarray, radius: float, spacing: float
+) -> np.ndarray:
+    """Of places around a centre the one around which a ball is most like its rotational average.
+
+    They lie on a grid and within two of its spacings from the centre: 33 places, in a section 13.
+
+    Args:
+        block: Image (z, y, x), float32.
+        centre: The place in the middle, float64 (z, y, x).
+        radius: Of the balls.
+        spacing: Of the grid.
+    """
+    best, highest = centre.copy(), -1.0
+    planes = 0 if block.shape[0] == 1 else 2
+    for z in range(-planes, planes + 1):
+        for y in range(-2, 3):
+            for x in range(-2, 3):
+                if z * z + y * y + x * x > 4:
+                    continue
+                place = centre + spacing * np.array([z, y, x])
+                share = _share_of_average(block, place, radius)
+                if share > highest:
+                    best, highest = place, share
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _share_of_average(block: np.ndarray, centre: np.ndarray, radius: float) -> float:
+    """Share of the variance of a ball's grey values that their distance to its centre explains."""
+    ranks = np.zeros((int(radius) + 2, 2))
+    squares = 0.0
+    for z in range(*span_voxels(centre[0], radius, block.shape[0])):
+        for y in range(*span_voxels(centre[1], radius, block.shape[1])):
+            flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
+            reach = math.sqrt(max(radius * radius - flat, 0.0))
+            for x in range(*span_voxels(centre[2], reach, block.shape[2])):
+                place = int(math.sqrt(flat + (x - centre[2]) ** 2) + 0.5)
+                ranks[place, 0] += 1
+                ranks[place, 1] += block[z, y, x]
+                squares += block[z, y, x] ** 2
+    count, total = ranks[:, 0].sum(), ranks[:, 1].sum()
+    spread = squares - total * total / max(count, 1.0)
+    if spread <= 0:
+        return 0.0
+    explained = 0.0
+    for place in range(len(ranks)):
+        explained += ranks[place, 1] ** 2 / max(ranks[place, 0], 1.0)
+    return float((explained - total * total / count) / spread)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -85,7 +137,7 @@ def find_shift(
     Returns:
         The shift to add to the centre, float64 (z, y, x); and the likeness of the best whole shift.
     """
-    profile = average_by_distance(block, centre, radius)
+    profile = _average_by_distance(block, centre, radius)
     template, rows, corner = _draw_template(profile, centre, radius, block.shape[0] == 1)
     best = np.zeros(3, np.intp)
     likeness = _correlate(block, template, rows, corner)
@@ -128,8 +180,8 @@ def _draw_template(
     corner = np.empty(3, np.intp)
     size = np.empty(3, np.intp)
     for axis in range(3):
-        corner[axis] = int(math.ceil(centre[axis] - radius))
-        size[axis] = int(math.floor(centre[axis] + radius)) + 1 - corner[axis]
+        corner[axis] = math.ceil(centre[axis] - radius)
+        size[axis] = math.floor(centre[axis] + radius) + 1 - corner[axis]
     if flat:
         corner[0], size[0] = 0, 1
     template = np.zeros((size[0], size[1], size[2]), np.float32)
@@ -140,8 +192,8 @@ def _draw_template(
             if apart > radius * radius:
                 continue
             reach = math.sqrt(radius * radius - apart)
-            rows[z, y, 0] = int(math.ceil(centre[2] - reach)) - corner[2]
-            rows[z, y, 1] = int(math.floor(centre[2] + reach)) + 1 - corner[2]
+            rows[z, y, 0] = math.ceil(centre[2] - reach) - corner[2]
+            rows[z, y, 1] = math.floor(centre[2] + reach) + 1 - corner[2]
             for x in range(rows[z, y, 0], rows[z, y, 1]):
                 distance = math.sqrt(apart + (x + corner[2] - centre[2]) ** 2)
                 place = min(int(distance), profile.size - 2)

@@ -1,8 +1,9 @@
 """Centre, radius, thickness and density of one vesicle, from a rough place and size.
 
-First the ball with a wide margin is laid where it is most like its own rotational average, which
-finds the vesicle from afar. Then radius and centre are found in turns with a narrow margin, which
-its neighbours disturb less. At last the membrane is fitted.
+First the ball with a wide margin is laid where it is most like its own rotational average: at the
+best of a grid of places, as there may be several such maxima where a wedge of directions is
+missing, and from there uphill. Then radius and centre are found in turns with a narrow margin,
+which its neighbours disturb less. At last the membrane is fitted.
 """
 
 import math
@@ -10,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from bench.postprocess.spheres.correlation import find_shift
+from bench.postprocess.spheres.correlation import find_roundest, find_shift
 from bench.postprocess.spheres.membrane import STEP, find_darkest, fit_membrane, measure_profile
 
 # What of a profile is needed beyond the membrane, in voxels beside its thickness.
@@ -18,12 +19,13 @@ BEYOND = 4.5
 # What is found of a vesicle: centre and radius of the membrane's outer edge (voxels); correlation
 # with the rotational average; the membrane's thickness and grey value; range of the grey values of
 # the profile, share of the range that is above its median; 1, or 0 where there is no membrane.
-FIT_FIELDS = tuple(
-    ["z", "y", "x", "likeness", "radius", "thickness", "density", "contrast", "brightness", "ok"]
+FIT_FIELDS = (
+    *("z", "y", "x", "likeness", "radius", "thickness"),
+    *("density", "contrast", "brightness", "ok"),
 )
 # Voxels around a starting radius that are searched for the membrane, and the share of it inwards.
 _INWARDS, _OUTWARDS, _MARGIN_WITHIN = 0.35, 1.2, 3.0
-_NARROW = 1.0
+_NARROW, _MARGIN_OF_GRID = 1.0, 2.0
 # Shifts (voxels) up to which the first and the second part go on.
 _NEAR, _ENOUGH = 0.25, 0.02
 _MOST_PASSES = 10
@@ -55,7 +57,8 @@ def fit_sphere(
         A row as FIT_FIELDS names it, float64 (10,).
     """
     found = np.zeros(10)
-    centre, likeness = start.copy(), 0.0
+    wide = max(2.0, radius + margin - _MARGIN_OF_GRID)
+    centre, likeness = find_roundest(block, start, wide, max(1.0, thickness)), 0.0
     for _ in range(_MOST_PASSES):
         shift, likeness = find_shift(block, centre, radius + margin, _FARTHEST_SHIFT)
         centre = _move(centre, shift, start, farthest)
@@ -69,8 +72,8 @@ def fit_sphere(
         darkest = find_darkest(profile, inner, outer, power)
         if darkest == 0:
             return found
-        wide = darkest + thickness / 2 + _NARROW
-        shift, likeness = find_shift(block, centre, wide, _FARTHEST_SHIFT)
+        narrow = darkest + thickness / 2 + _NARROW
+        shift, likeness = find_shift(block, centre, narrow, _FARTHEST_SHIFT)
         centre = _move(centre, shift, start, farthest)
         if np.abs(shift).max() < _ENOUGH:
             break
@@ -88,7 +91,7 @@ def reach_of_search(radius: float, margin: float) -> float:
 @numba.njit(cache=True, nogil=True)
 def measure_membrane(
     block: np.ndarray, centre: np.ndarray, inner: float, outer: float, thickness: float
-) -> tuple[np.ndarray, float]:
+) -> np.ndarray:
     """Measures the membrane around a centre that is known.
 
     Args:
@@ -112,7 +115,7 @@ def measure_membrane(
     noise = spread / math.sqrt(_RING * area)
     found[:2] = fit_membrane(profile, darkest, thickness, noise, power)
     seen = profile[int(inner / STEP) :]
-    found[2] = profile[int(round(darkest / STEP))]
+    found[2] = profile[round(darkest / STEP)]
     found[3] = seen.max() - seen.min()
     found[4] = (seen.max() - np.median(seen)) / max(found[3], 1e-12)
     found[5] = 1.0
@@ -122,5 +125,6 @@ def measure_membrane(
 @numba.njit(cache=True, nogil=True)
 def _move(centre: np.ndarray, shift: np.ndarray, start: np.ndarray, farthest: float) -> np.ndarray:
     """A centre after a shift, which stays within a distance from the start."""
-    moved = centre + shift - start
-    return start + moved * min(1.0, farthest / max(1e-9, math.sqrt((moved**2).sum())))
+    away = centre + shift - start
+    moved: np.ndarray = start + away * min(1.0, farthest / max(1e-9, math.sqrt((away**2).sum())))
+    return moved

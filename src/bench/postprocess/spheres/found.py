@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Spheres:
+class FittedSpheres:
     """Vesicles as spheres, of sections as circles. Lengths are in voxels.
 
     Attributes:
@@ -37,7 +37,7 @@ class RemovedSphere:
         id: Goes on after the ids of the spheres.
         centre: Along z, y, x or y, x, in voxels.
         radius: In voxels.
-        thickness: See ``Spheres``.
+        thickness: See ``FittedSpheres``.
         density: See there.
         p: See there.
         reason: Why it was removed, a few words.
@@ -66,7 +66,7 @@ class SphereResult:
     """
 
     labels: np.ndarray
-    spheres: Spheres
+    spheres: FittedSpheres
     removed: tuple[RemovedSphere, ...]
     threshold_level: int
     specks: int

@@ -116,7 +116,7 @@ def find_darkest(profile: np.ndarray, nearest: float, farthest: float, power: fl
         farthest: Where it ends.
         power: q of above.
     """
-    first = max(1, int(math.ceil(nearest / STEP)))
+    first = max(1, math.ceil(nearest / STEP))
     last = min(profile.size - 2, int(farthest / STEP))
     level = profile[first : last + 1].mean() if last >= first else 0.0
     darkest = most = 0.0
@@ -129,7 +129,7 @@ def find_darkest(profile: np.ndarray, nearest: float, farthest: float, power: fl
 
 
 @numba.njit(cache=True, nogil=True)
-def find_steepest(profile: np.ndarray, darkest: float, farthest: float, power: float) -> float:
+def _find_steepest(profile: np.ndarray, darkest: float, farthest: float, power: float) -> float:
     """Distance beyond the darkest at which rho^q times the slope is largest, up to another.
 
     Of a sphere that is blurred this is the edge, where it is no membrane but all dark.
@@ -162,7 +162,7 @@ def fit_membrane(
         Radius of the outer edge and thickness (voxels). Where the profile is like no dark membrane,
         the steepest place is the edge, and the darkest the middle.
     """
-    steepest = find_steepest(profile, darkest, darkest + thickness / 2 + 2, power)
+    steepest = _find_steepest(profile, darkest, darkest + thickness / 2 + 2, power)
     otherwise = steepest, 2 * (steepest - darkest)
     first = max(2, int((darkest - thickness / 2 - 2.5) / STEP))
     last = min(profile.size - 1, int((darkest + thickness / 2 + 3.5) / STEP))

@@ -31,42 +31,81 @@ class VesicleObject:
     @property
     def longest_edge(self) -> int:
         """The longest edge of the box, in voxels."""
-        return max(side.stop - side.start for side in self.box)
+        return max(int(side.stop - side.start) for side in self.box)
 
     @property
     def extent(self) -> float:
         """Share of the box that it fills."""
-        return self.volume / math.prod(side.stop - side.start for side in self.box)
+        return self.volume / math.prod(int(side.stop - side.start) for side in self.box)
 
     def fill(self, axes: int) -> float:
         """Share that it fills of the ball (of 2 axes: the disk) over its box's longest edge."""
         return self.volume / (_BALL_EXTENT[axes] * float(self.longest_edge) ** axes)
 
 
-def smallest_volume(settings: SphereSettings, voxel_nm: float, axes: int) -> float:
-    """Voxels of the smallest vesicle; of 2 axes: pixels of the smallest circle."""
-    radius = settings.min_radius_nm / voxel_nm
-    return 4 / 3 * math.pi * radius**3 if axes == 3 else math.pi * radius**2
+@dataclass(frozen=True)
+class ObjectLimits:
+    """What an object must be like to be a vesicle.
+
+    Attributes:
+        shape: Of the image (z, y, x); of one plane the vesicles are circles.
+        least: Voxels of the smallest vesicle.
+        longest: Longest edge of a box, in voxels.
+        extents: Least and largest share of its box that it fills.
+        cut_may_fill: Whether one that the border cuts may fill more.
+    """
+
+    shape: tuple[int, ...]
+    least: float
+    longest: float
+    extents: tuple[float, float]
+    cut_may_fill: bool
+
+    @property
+    def axes(self) -> int:
+        """3, or 2 for circles."""
+        return 2 if self.shape[0] == 1 else 3
 
 
-def find_odd(found: VesicleObject, settings: SphereSettings, least: float, axes: int) -> str:
-    """Why an object is no vesicle: "small", "sparse" or "boxlike"; nothing where it may be one.
+def set_limits(settings: SphereSettings, shape: tuple[int, ...], voxel_nm: float) -> ObjectLimits:
+    """The limits of objects of an image (z, y, x).
 
-    Limits of extents are those of a ball's in its cube; a disk fills more of its square.
+    Those of extents are a ball's in its cube; a disk fills more of its square.
+    """
+    radius, axes = settings.min_radius_nm / voxel_nm, 2 if shape[0] == 1 else 3
+    scale = _BALL_EXTENT[axes] / _BALL_EXTENT[3]
+    room = (1 - _BALL_EXTENT[axes]) / (1 - _BALL_EXTENT[3])
+    return ObjectLimits(
+        shape=shape,
+        least=4 / 3 * math.pi * radius**3 if axes == 3 else math.pi * radius**2,
+        longest=2 * settings.max_radius_nm / voxel_nm,
+        extents=(settings.smallest_extent * scale, 1 - (1 - settings.largest_extent) * room),
+        cut_may_fill=not settings.paper,
+    )
+
+
+def find_odd(found: VesicleObject, limits: ObjectLimits, smallest: float) -> str:
+    """Why an object is no vesicle: "small", "large", "sparse" or "boxlike"; "" where it may be one.
 
     Args:
         found: The object.
-        settings: See there.
-        least: Voxels of the smallest vesicle.
-        axes: 3, or 2 for circles.
+        limits: See there.
+        smallest: Voxels that it must have.
     """
-    scale = _BALL_EXTENT[axes] / _BALL_EXTENT[3]
-    room = (1 - _BALL_EXTENT[axes]) / (1 - _BALL_EXTENT[3])
-    if found.volume < least:
+    if found.volume < smallest:
         return "small"
-    if found.extent < settings.smallest_extent * scale:
+    if found.longest_edge > limits.longest:
+        return "large"
+    if found.extent < limits.extents[0]:
         return "sparse"
-    return "boxlike" if found.extent > 1 - (1 - settings.largest_extent) * room else ""
+    cut = any(
+        side.start == 0 or side.stop == size
+        for side, size in zip(
+            found.box[3 - limits.axes :], limits.shape[3 - limits.axes :], strict=True
+        )
+    )
+    full = found.extent > limits.extents[1] and not (cut and limits.cut_may_fill)
+    return "boxlike" if full else ""
 
 
 def label_objects(mask: np.ndarray) -> tuple[np.ndarray, int]:

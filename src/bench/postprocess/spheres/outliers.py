@@ -20,7 +20,7 @@ _MOST_PASSES = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class _Judgement:
     """What came of comparing vesicles.
 
     Attributes:
@@ -42,7 +42,7 @@ def judge_vesicles(
     least_p: float,
     floors: np.ndarray,
     as_published: bool,
-) -> Judgement:
+) -> _Judgement:
     """Finds the outliers, which take the first of their second chances that is none.
 
     In each of up to ten passes all are compared with those that are usual: that are no outliers
@@ -78,7 +78,7 @@ def judge_vesicles(
         p = _measure_p(now, now[usual], floors, squared=not as_published)
         if settled:
             break
-    return Judgement(p=p, outlier=p < least_p, chance=chance)
+    return _Judgement(p=p, outlier=p < least_p, chance=chance)
 
 
 def _measure_p(

@@ -72,7 +72,7 @@ def _distances(shape: tuple[int, ...], middle: np.ndarray) -> np.ndarray:
     """Whole distances from a voxel, rounded down, int64."""
     z, y, x = (np.arange(size) - place for size, place in zip(shape, middle, strict=True))
     squares = (z * z)[:, None, None] + (y * y)[None, :, None] + (x * x)[None, None, :]
-    return np.sqrt(squares).astype(np.int64)
+    return np.asarray(np.sqrt(squares), dtype=np.int64)
 
 
 def _profile(cube: np.ndarray, distances: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from bench.postprocess.spheres.threshold import level_above
 
 # A part counts as a vesicle from this share of the smallest one's voxels on.
 _PART_SHARE = 1 / 8
+# Steps in which the depth within an object is looked at.
+_DEPTHS_A_VOXEL = 4
 # The paper separates what fills less of its box and is larger than most, by deviations.
 _PAPER_EXTENT, _PAPER_DEVIATIONS = 0.5, 1.0
 # It raises the threshold in these steps (thousandths), and lowers it in that.
@@ -23,7 +25,7 @@ _PAPER_STEPS = (*range(0, 990, 10), *range(990, 1000))
 _GROWTH_STEP = 0.025
 
 # The ids 1, 2 .. of an object's parts in its box, or None where it stays whole.
-Split = Callable[[VesicleObject, np.ndarray], np.ndarray | None]
+_Split = Callable[[VesicleObject, np.ndarray], np.ndarray | None]
 
 
 def separate_objects(
@@ -61,8 +63,11 @@ def separate_objects(
     def split(each: VesicleObject, inside: np.ndarray) -> np.ndarray | None:
         if each.fill(axes) >= settings.roundest_fill:
             return None
-        parts = _split_and_grow_back(inside, least * _PART_SHARE)
-        return parts if parts is not None and _are_rounder(parts, each, axes) else None
+        for depths in (inside, _measure_depths(inside)):
+            parts = _split_and_grow_back(depths, least * _PART_SHARE)
+            if parts is not None and _are_rounder(parts, each, axes):
+                return parts
+        return None
 
     def split_as_published(each: VesicleObject, inside: np.ndarray) -> np.ndarray | None:
         if each.extent >= _PAPER_EXTENT or each.volume <= large:
@@ -107,6 +112,18 @@ def _are_rounder(parts: np.ndarray, whole: VesicleObject, axes: int) -> bool:
     pieces = _measure_parts(parts)
     filled = sum(piece.fill(axes) * piece.volume for piece in pieces)
     return filled > whole.fill(axes) * sum(piece.volume for piece in pieces)
+
+
+def _measure_depths(inside: np.ndarray) -> np.ndarray:
+    """How deep voxels lie within an object, uint8 in quarters of a voxel; 0 around it.
+
+    A network that is sure of all of a vesicle says nothing of where two touch; their shape does.
+    """
+    # Beyond the box is no object; a section has nothing beyond its plane.
+    room = [(int(size > 1),) * 2 for size in inside.shape]
+    cut = tuple(slice(before, before + n) for (before, _), n in zip(room, inside.shape, strict=True))
+    depths = ndimage.distance_transform_edt(np.pad(inside > 0, room))[cut]
+    return np.minimum(np.rint(_DEPTHS_A_VOXEL * depths), 255).astype(np.uint8)
 
 
 def _split_and_grow_back(inside: np.ndarray, smallest: float) -> np.ndarray | None:

@@ -28,6 +28,7 @@ class SphereSettings:
         lowest_threshold: The lowest probability that is tried there, in steps of 0.01 up to 0.99.
         min_radius_nm: Smallest radius of a vesicle.
         membrane_nm: Thickness of a membrane, as it is known before.
+        max_radius_nm: Largest radius; what is longer is not looked at.
         smallest_extent: Share of its box that a vesicle fills at least, in 3D.
         largest_extent: Share of its box that a vesicle fills at most, in 3D.
         roundest_fill: Separation is tried where an object fills less than this share of the ball
@@ -45,6 +46,7 @@ class SphereSettings:
     lowest_threshold: float = 0.8
     min_radius_nm: float = 12.0
     membrane_nm: float = 4.5
+    max_radius_nm: float = 75.0
     smallest_extent: float = 0.25
     largest_extent: float = 0.75
     roundest_fill: float = 0.6
@@ -65,7 +67,7 @@ class SphereSettings:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise BenchError(f"{name} must be a probability below 1, received {value}: use 0.8")
-        for name in ("min_radius_nm", "membrane_nm"):
+        for name in ("min_radius_nm", "membrane_nm", "max_radius_nm"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise BenchError(f"{name} must be above 0 nm, received {value}: use the default")
@@ -89,8 +91,8 @@ def edge_of_cubes(voxel_size_nm: float | Sequence[float]) -> float:
     Raises:
         BenchError: If it is not known, or the voxels are no cubes.
     """
-    several = isinstance(voxel_size_nm, Sequence)
-    edges = [float(edge) for edge in voxel_size_nm] if several else [float(voxel_size_nm)]
+    several = voxel_size_nm if isinstance(voxel_size_nm, Sequence) else (voxel_size_nm,)
+    edges = [float(edge) for edge in several]
     if not edges or not all(math.isfinite(edge) and edge > 0 for edge in edges):
         raise BenchError(
             f"spheres need a voxel size in nm, received {voxel_size_nm}: state it in prepare"

@@ -12,19 +12,20 @@ import numpy as np
 from bench.errors import BenchError
 from bench.postprocess.spheres.found import SphereResult
 from bench.postprocess.spheres.objects import (
+    ObjectLimits,
     VesicleObject,
     find_odd,
     keep_objects,
     label_objects,
     measure_objects,
-    smallest_volume,
+    set_limits,
 )
 from bench.postprocess.spheres.refinement import FitJob
 from bench.postprocess.spheres.separation import grow_objects, separate_objects
 from bench.postprocess.spheres.settings import SphereSettings, edge_of_cubes
 from bench.postprocess.spheres.stages import judge_table, part_table, refine_table
 from bench.postprocess.spheres.table import SphereTable, begin_table
-from bench.postprocess.spheres.threshold import choose_level, level_above
+from bench.postprocess.spheres.threshold import choose_shell_level, level_above
 from bench.postprocess.spheres.touching import paint_balls
 
 # Objects of fewer of the smallest vesicle's voxels are specks.
@@ -69,23 +70,14 @@ def find_spheres(
                 _paint(labels, table)
             on_stage(name, labels.reshape(raw.shape))
 
-    level = level_above(settings.threshold)
-    if "threshold" in settings.stages:
-        lowest = settings.lowest_threshold
-        level = choose_level(image, levels, lowest_threshold=lowest, workers=workers)
+    level = _choose_level(image, levels, settings, workers)
     labels, count = label_objects(levels >= level)
     show("mask", labels)
-    least = smallest_volume(settings, voxel_nm, raw.ndim)
-    objects, odd, specks = _find_objects(levels, labels, count, settings, level, least)
+    limits = set_limits(settings, image.shape, voxel_nm)
+    objects, odd, specks = _find_objects(levels, labels, count, settings, level, limits)
     show("separated", labels)
-    table = begin_table(objects, odd, least, raw.ndim)
-    job = FitJob(
-        raw=image,
-        thickness=settings.membrane_nm / voxel_nm,
-        as_published=settings.paper,
-        mean=float(raw.mean(dtype=np.float64)) if settings.paper and raw.size else 0.0,
-        workers=workers,
-    )
+    table = begin_table(objects, odd, limits.least, raw.ndim)
+    job = _make_job(image, settings, voxel_nm, workers)
     notes = [refine_table(table, job, settings)]
     show("refined", labels, table)
     notes.append(judge_table(table, job, settings))
@@ -94,13 +86,26 @@ def find_spheres(
     _paint(labels, table)
     show("final", labels)
     spheres, removed = table.finish()
-    return SphereResult(
-        labels=labels.reshape(raw.shape),
-        spheres=spheres,
-        removed=removed,
-        threshold_level=level,
-        specks=specks,
-        notes=tuple(note for note in notes if note),
+    said = tuple(note for note in notes if note)
+    return SphereResult(labels.reshape(raw.shape), spheres, removed, level, specks, said)
+
+
+def _choose_level(
+    image: np.ndarray, levels: np.ndarray, settings: SphereSettings, workers: int
+) -> int:
+    if "threshold" not in settings.stages:
+        return level_above(settings.threshold)
+    lowest = settings.lowest_threshold
+    return choose_shell_level(image, levels, lowest_threshold=lowest, workers=workers)
+
+
+def _make_job(image: np.ndarray, settings: SphereSettings, voxel_nm: float, workers: int) -> FitJob:
+    return FitJob(
+        raw=image,
+        thickness=settings.membrane_nm / voxel_nm,
+        as_published=settings.paper,
+        mean=float(image.mean(dtype=np.float64)) if settings.paper and image.size else 0.0,
+        workers=workers,
     )
 
 
@@ -110,7 +115,7 @@ def _find_objects(
     count: int,
     settings: SphereSettings,
     level: int,
-    least: float,
+    limits: ObjectLimits,
 ) -> tuple[list[VesicleObject], list[tuple[VesicleObject, str]], int]:
     """Separates and grows the objects of labels, and removes the odd ones, in place.
 
@@ -119,7 +124,7 @@ def _find_objects(
     Returns:
         The objects, those removed with the reason why, and how many specks there were.
     """
-    axes = 2 if levels.shape[0] == 1 else 3
+    least = limits.least
     objects, volumes = measure_objects(labels, count, least=least * _SPECK_SHARE)
     specks = count - len(objects)
     if "separate" in settings.stages:
@@ -130,7 +135,7 @@ def _find_objects(
         objects = grow_objects(levels, labels, objects, settings=settings, least=least, level=level)
     told_later = "refine" in settings.stages and not settings.paper
     smallest = least * _SPECK_SHARE if told_later else least
-    reasons = [find_odd(each, settings, smallest, axes) for each in objects]
+    reasons = [find_odd(each, limits, smallest) for each in objects]
     kept = [each for each, reason in zip(objects, reasons, strict=True) if not reason]
     new_ids = np.zeros(int(labels.max(initial=0)) + 1, np.int32)
     for number, each in enumerate(kept, start=1):

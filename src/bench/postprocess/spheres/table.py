@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.postprocess.spheres.fitting import FIT_FIELDS
-from bench.postprocess.spheres.found import RemovedSphere, Spheres
+from bench.postprocess.spheres.found import FittedSpheres, RemovedSphere
 from bench.postprocess.spheres.objects import VesicleObject
 
 _COLUMN = {name: place for place, name in enumerate(FIT_FIELDS)}
@@ -13,7 +13,7 @@ _COLUMN = {name: place for place, name in enumerate(FIT_FIELDS)}
 
 @dataclass(eq=False)
 class SphereTable:
-    """Spheres at work; a row is one of them in all of these.
+    """FittedSpheres at work; a row is one of them in all of these.
 
     Attributes:
         axes: 3, or 2 for circles.
@@ -71,14 +71,14 @@ class SphereTable:
             reason=reason,
         )
 
-    def finish(self) -> tuple[Spheres, tuple[RemovedSphere, ...]]:
+    def finish(self) -> tuple[FittedSpheres, tuple[RemovedSphere, ...]]:
         """Numbers the spheres, and after them what was removed."""
         count = len(self.fits)
         words = [
             "+".join(word for word, so in (("refitted", refitted), ("shrunk", shrunk)) if so)
             for refitted, shrunk in zip(self.refitted, self.shrunk, strict=True)
         ]
-        spheres = Spheres(
+        spheres = FittedSpheres(
             ids=np.arange(1, count + 1),
             centres=self.centres[:, 3 - self.axes :].copy(),
             radii=self.column("radius").copy(),

@@ -25,7 +25,7 @@ def level_above(probability: float) -> int:
     return min(255, round(1000 * probability) * 255 // 1000 + 1)
 
 
-def choose_level(
+def choose_shell_level(
     raw: np.ndarray, levels: np.ndarray, *, lowest_threshold: float, workers: int
 ) -> int:
     """Chooses the level from which a voxel belongs to a vesicle, by the shell's grey values.

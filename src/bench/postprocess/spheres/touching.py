@@ -102,13 +102,13 @@ def paint_balls(labels: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> N
     """
     for ball in range(radii.size):
         radius, centre = radii[ball], centres[ball]
-        z_last = min(labels.shape[0] - 1, int(math.floor(centre[0] + radius)))
-        y_last = min(labels.shape[1] - 1, int(math.floor(centre[1] + radius)))
-        x_last = min(labels.shape[2] - 1, int(math.floor(centre[2] + radius)))
-        for z in range(max(0, int(math.ceil(centre[0] - radius))), z_last + 1):
-            for y in range(max(0, int(math.ceil(centre[1] - radius))), y_last + 1):
+        z_last = min(labels.shape[0] - 1, math.floor(centre[0] + radius))
+        y_last = min(labels.shape[1] - 1, math.floor(centre[1] + radius))
+        x_last = min(labels.shape[2] - 1, math.floor(centre[2] + radius))
+        for z in range(max(0, math.ceil(centre[0] - radius)), z_last + 1):
+            for y in range(max(0, math.ceil(centre[1] - radius)), y_last + 1):
                 flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-                for x in range(max(0, int(math.ceil(centre[2] - radius))), x_last + 1):
+                for x in range(max(0, math.ceil(centre[2] - radius)), x_last + 1):
                     square = flat + (x - centre[2]) ** 2
                     if square > radius * radius:
                         continue
