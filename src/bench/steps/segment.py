@@ -33,10 +33,11 @@ from bench.steps.serving.files import (
     OUTPUT_TAG,
     OVERLAYS,
     SECTIONS,
+    picture_of,
     write_tables,
 )
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
-from bench.steps.serving.model_origin import Origin, find_origin
+from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
 from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
 from bench.steps.serving.volume_files import VOLUMES
 from bench.steps.serving.volumes import (
@@ -44,6 +45,7 @@ from bench.steps.serving.volumes import (
     describe_volumes,
     find_volume_warnings,
     refuse_workers,
+    sample_volumes,
     segment_volumes,
 )
 from bench.steps.serving.work import CONTENT, Work, segment_plane
@@ -135,7 +137,7 @@ def _record(run: Run, task: _Task, folder: Path) -> None:
     table = _segment_images(task, folder)
     run.log_metrics({"segment/seconds": time.monotonic() - started})
     if task.volumes:
-        for warning in find_volume_warnings(table, known_grey=bool(task.origin.grey)):
+        for warning in find_volume_warnings(table, task.subject.infos):
             run.add_warning(warning)
     _log_result(run, table, folder / CONTENT)
 
@@ -202,7 +204,8 @@ def _find_warnings(task: _Task) -> list[str]:
             warnings.append(_MRC_ROWS)
         if any(plane.image.header.rows == DISPUTED for plane in task.planes):
             warnings.append(_DISPUTED_ROWS)
-    return warnings + task.origin.find_warnings(task.planes, task.subject)
+    seen = sample_volumes(task.volumes) if task.volumes else sample_planes(task.planes)
+    return warnings + task.origin.find_warnings(task.planes, seen, task.subject)
 
 
 def _describe_task(task: _Task) -> dict[str, object]:
@@ -283,7 +286,6 @@ def segment_here(work: Work, planes: Sequence[Plane]) -> None:
 
 def _log_result(run: Run, table: pd.DataFrame, content: Path) -> None:
     """Logs what was found, and the tables and pictures of it, in sections or in volumes."""
-    kind = table.columns[0]
     metrics = {"segment/instances": float(table["instances"].sum())}
     for size, density in (("area_um2", "density_per_um2"), ("volume_um3", "density_per_um3")):
         if density in table and table[size].notna().all():
@@ -293,6 +295,6 @@ def _log_result(run: Run, table: pd.DataFrame, content: Path) -> None:
         path = content / name
         if path.is_file() and path.stat().st_size <= _LARGEST_ARTIFACT_BYTES:
             run.log_file(path)
-    shown = np.unique(np.linspace(0, len(table) - 1, _SHOWN_SECTIONS).astype(int))
-    for number in shown:
-        run.log_file(content / OVERLAYS / f"{table[kind].iloc[number]}.png", OVERLAYS)
+    names = table["volume" if "volume" in table else "section"]
+    for number in np.unique(np.linspace(0, len(table) - 1, _SHOWN_SECTIONS).astype(int)):
+        run.log_file(picture_of(content, names.iloc[number]), OVERLAYS)

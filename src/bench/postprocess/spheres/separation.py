@@ -121,7 +121,9 @@ def _measure_depths(inside: np.ndarray) -> np.ndarray:
     """
     # Beyond the box is no object; a section has nothing beyond its plane.
     room = [(int(size > 1),) * 2 for size in inside.shape]
-    cut = tuple(slice(before, before + n) for (before, _), n in zip(room, inside.shape, strict=True))
+    cut = tuple(
+        slice(before, before + n) for (before, _), n in zip(room, inside.shape, strict=True)
+    )
     depths = ndimage.distance_transform_edt(np.pad(inside > 0, room))[cut]
     return np.minimum(np.rint(_DEPTHS_A_VOXEL * depths), 255).astype(np.uint8)
 

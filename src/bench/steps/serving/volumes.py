@@ -1,8 +1,9 @@
 """A segmentation of whole volumes: what is checked before, and what is done to each."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from bench.config.running import SegmentConfig
@@ -16,7 +17,9 @@ from bench.ingest.images.planes import Plane
 from bench.ingest.images.stacks import ImageVolume, join_planes
 from bench.metrics.curves import TOP_LEVEL
 from bench.metrics.membrane import find_inverted, membrane_contrast
+from bench.models.checkpoint import ModelInfo
 from bench.postprocess.spheres.settings import edge_of_cubes
+from bench.recipe.predictor import grey_values_of
 from bench.recipe.recipe import VolumeSettings
 from bench.recipe.volume_predictor import VolumePredictor, takes_volumes
 from bench.recipe.volumes import segment_volume
@@ -29,6 +32,8 @@ from bench.words import NONE
 # Beside its image a voxel takes its level, its id and two masks.
 _BYTES_PER_VOXEL = 7
 _VESICLE = "vesicle"
+# Volumes, and planes of each, whose contrast is looked at.
+_LOOKED_AT = 6
 _CONTRAST, _NOTES = "membrane_contrast", "notes"
 
 
@@ -160,19 +165,28 @@ def _find_instances(work: Work, volume: ImageVolume, maps: SectionPrediction) ->
     return VolumeFound(labels, maps.foreground, spheres, facts)
 
 
-def find_volume_warnings(volumes: pd.DataFrame, *, known_grey: bool) -> list[str]:
+def sample_volumes(volumes: Sequence[ImageVolume]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields name and some planes, one below the other, of a few volumes."""
+    numbers = np.linspace(0, len(volumes) - 1, min(_LOOKED_AT, len(volumes))).astype(int)
+    for volume in (volumes[number] for number in numbers):
+        # The first and the last are often empty.
+        planes = np.linspace(0, len(volume.planes), _LOOKED_AT + 2).astype(int)[1:-1]
+        yield volume.name, np.concatenate([volume.planes[z].read() for z in planes])
+
+
+def find_volume_warnings(volumes: pd.DataFrame, infos: Sequence[ModelInfo]) -> list[str]:
     """What is suspicious about the volumes that were segmented, one line each.
 
     Args:
         volumes: The table of the volumes.
-        known_grey: Whether the grey values that the models were trained on are known: theirs were
-            looked at before.
+        infos: What the models are. Of those that say which grey values they were trained on, these
+            were looked at before.
     """
     warnings = []
     if _NOTES in volumes:
         said = zip(volumes["volume"], volumes[_NOTES], strict=True)
         warnings = [f"{name}: {note}" for name, note in said if note]
-    if not known_grey and _CONTRAST in volumes:
+    if not grey_values_of(infos) and _CONTRAST in volumes:
         measured = volumes.set_index("volume")[_CONTRAST].dropna()
         warnings += find_inverted({str(name): float(v) for name, v in measured.items()})
     return warnings
