@@ -22,7 +22,7 @@ FLOORS = (
     {"inference", "phantom"},
     {"postprocess", "training"},
     {"recipe", "dataset"},
-    {"search", "tracking", "ingest"},
+    {"search", "tracking", "ingest", "correction"},
     {"report"},
     {"steps"},
 )

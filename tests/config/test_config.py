@@ -6,7 +6,13 @@ from typing import get_type_hints
 import pytest
 
 from bench.config import data, running, scoring, training
-from bench.config.data import ExportConfig, PhantomConfig, PrepareConfig
+from bench.config.data import (
+    CorrectConfig,
+    ExportConfig,
+    LabelsConfig,
+    PhantomConfig,
+    PrepareConfig,
+)
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.settings import StepConfig, parse_settings
@@ -28,7 +34,7 @@ CONFIGS = [
     and value.__module__ == module.__name__
 ]
 # What several steps have in common; no step has them alone.
-SHARED = (TrainingConfig, ClusterConfig)
+SHARED = (TrainingConfig, ClusterConfig, LabelsConfig)
 FIELDS = [
     pytest.param(config, field, id=f"{config.__name__}.{field.name}")
     for config in CONFIGS
@@ -82,6 +88,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
+        CorrectConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},
         SegmentConfig: {"cluster", "cluster_profile", "input", "output", "workers"},
         OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output"},

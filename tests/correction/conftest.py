@@ -45,18 +45,23 @@ def tomogram(truth):
     return draw_tomogram(truth)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def found(truth):
     """What a program found: three vesicles and one that it left out."""
     left_out = SphereRow("tomo", 9, 8.0, 40.0, 40.0, 5.0, p=0.002, kept=False, reason="outlier")
     return [*truth[:3], left_out]
 
 
+@pytest.fixture(scope="session")
+def labels(found):
+    """Labels of those that are kept, and of an active zone."""
+    zone = np.zeros(SHAPE, np.uint8)
+    zone[:, 46, 4:40] = 1
+    return {"vesicles": paint([row for row in found if row.kept]), "active_zone": zone}
+
+
 @pytest.fixture
-def stack(tomogram, found):
-    labels = {"vesicles": paint([row for row in found if row.kept])}
-    labels["active_zone"] = np.zeros(SHAPE, np.uint8)
-    labels["active_zone"][:, 46, 4:40] = 1
+def stack(tomogram, found, labels):
     return make_stack(
         labels,
         raw=tomogram,

@@ -14,7 +14,7 @@ def test_a_click_near_a_vesicle_finds_it(tomogram, truth, number):
         place = tuple(np.array(vesicle.centre) + 3 * away / np.linalg.norm(away))
         found = fit_vesicle(tomogram, place, wrong * vesicle.radius)
         assert found is not None
-        centre, radius = found
+        centre, radius = found.centre, found.radius
         assert np.linalg.norm(np.array(centre) - vesicle.centre) < 0.4
         assert radius == pytest.approx(vesicle.radius, abs=0.5)
 
@@ -29,7 +29,7 @@ def test_sections_that_are_farther_apart(tomogram, truth):
     vesicle = truth[2]
     found = fit_vesicle(tomogram[::2], (14.5, 34, 16), 9.0, section_px=2.0)
     assert found is not None
-    centre, radius = found
+    centre, radius = found.centre, found.radius
     assert centre == pytest.approx((vesicle.z / 2, vesicle.y, vesicle.x), abs=0.5)
     assert radius == pytest.approx(vesicle.radius, abs=0.6)
 
@@ -40,4 +40,4 @@ def test_grey_values_of_any_type_and_range(tomogram, truth):
     second = fit_vesicle(scaled, (28, 35, 36), 8.0)
     assert first is not None
     assert second is not None
-    assert second[0] == pytest.approx(first[0], abs=0.2)
+    assert second.centre == pytest.approx(first.centre, abs=0.2)

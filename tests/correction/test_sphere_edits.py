@@ -131,11 +131,12 @@ def test_it_is_fitted_at_once(rows):
 
     def fit(place, radius):
         asked.append((place, radius))
-        return ((4.0, 5.0, 6.0), 2.5) if len(asked) == 1 else None
+        return SphereRow("", 0, 4.0, 5.0, 6.0, 2.5, density=-1.5) if len(asked) == 1 else None
 
     edits = SphereEdits(np.zeros(SHAPE, np.uint16), rows, fit=fit)
     row = edits.rows[edits.add((3.0, 5.0, 6.0))]
     assert (row.centre, row.radius, row.status) == ((4.0, 5.0, 6.0), 2.5, "added")
+    assert (row.volume, row.density) == ("", -1.5)
     assert asked == [((3.0, 5.0, 6.0), 4.5)]
     assert edits.rows[edits.add((20.0, 25.0, 20.0))].status == "added, not fitted"
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from bench.export.sphere_table import SphereRow
+
 # Directions that a radial profile is the mean of, and its step in px.
 _DIRECTIONS, _STEP_PX = 160, 0.5
 # Radii that are looked at, as shares of the expected one.
@@ -22,7 +24,7 @@ def fit_vesicle(
     radius: float,
     *,
     section_px: float = 1.0,
-) -> tuple[tuple[float, float, float], float] | None:
+) -> SphereRow | None:
     """Fits a ball with a dark membrane.
 
     The edge is where the mean grey value over a sphere rises most with its radius: the outer side
@@ -35,7 +37,7 @@ def fit_vesicle(
         section_px: Distance of two sections in px.
 
     Returns:
-        Its centre in voxels and radius in px; None where nothing there has an edge.
+        The ball, of no volume and no id; None where nothing there has an edge.
     """
     steps = np.array([section_px, 1.0, 1.0])
     reach = math.ceil(2 * _LARGEST * radius) + 2
@@ -54,7 +56,7 @@ def fit_vesicle(
     if best[0] < _LEAST_RISE or moved > 1.5 * radius:
         return None
     z, y, x = (centre + start).tolist()
-    return (z, y, x), best[1]
+    return SphereRow("", 0, z, y, x, best[1])
 
 
 def _climb(

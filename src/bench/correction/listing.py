@@ -9,14 +9,14 @@ from bench.correction.sphere_edits import SphereEdits
 from bench.export.sphere_table import SphereRow
 
 # Red, green, blue, opacity: 0 to 1.
-Colour = tuple[float, float, float, float]
+_Colour = tuple[float, float, float, float]
 BALL_COLUMNS = ("id", "doubt p", "radius", "section", "remark")
 PAINTED_COLUMNS = ("id", "pixels", "section")
 
 # A p from which a vesicle is not doubtful, and one than which none is more so.
 _SURE, _DOUBTFUL = 0.5, 1e-4
-_ADDED: Colour = (0.2, 0.9, 1.0, 1.0)
-_UNKNOWN: Colour = (0.75, 0.75, 0.75, 1.0)
+_ADDED: _Colour = (0.2, 0.9, 1.0, 1.0)
+_UNKNOWN: _Colour = (0.75, 0.75, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ListedObject:
     place: tuple[float, float, float]
     radius: float
     there: bool
-    colour: Colour
+    colour: _Colour
 
 
 def list_balls(edits: SphereEdits) -> list[ListedObject]:
@@ -62,12 +62,12 @@ def list_painted(edits: LabelEdits) -> list[ListedObject]:
     ]
 
 
-def colours_of(edits: SphereEdits) -> Mapping[int, Colour]:
+def colours_of(edits: SphereEdits) -> Mapping[int, _Colour]:
     """The colours of the vesicles that are there."""
     return {key: colour_of_doubt(edits.doubt(row), row.status) for key, row in edits.rows.items()}
 
 
-def colour_of_doubt(p: float, status: str = "") -> Colour:
+def colour_of_doubt(p: float, status: str = "") -> _Colour:
     """Red where a vesicle is doubtful, over yellow to green where it is not.
 
     Args:

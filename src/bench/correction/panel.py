@@ -32,7 +32,7 @@ _BUTTONS_IN_A_ROW = 2
 _WIDTH_PX = 340
 
 
-class Panel:
+class ObjectPanel:
     """A list of objects by doubt.
 
     Attributes:
@@ -64,7 +64,8 @@ class Panel:
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         # Keys go to the image, whatever was clicked.
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.table.verticalHeader().setVisible(False)
+        header: Any = self.table.verticalHeader()
+        header.setVisible(False)
         self.table.cellClicked.connect(self._on_click)
         self.buttons: dict[str, Any] = {}
         grid = QGridLayout()
@@ -142,7 +143,7 @@ class Panel:
         self._choose(self.listed[row].key)
 
 
-class _CloseGuard(QObject):  # type: ignore[misc]
+class _CloseGuard(QObject):
     """Asks before a window closes on what is not saved."""
 
     def __init__(self, window: Any, unsaved: Callable[[], bool], save: Callable[[], None]) -> None:

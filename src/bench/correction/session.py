@@ -66,11 +66,14 @@ class Correction:
     @property
     def unsaved(self) -> bool:
         """Whether something was done since it was saved."""
-        return any(edits.unsaved for edits in (*self.balls.values(), *self.painted.values()))
+        return any(edits.unsaved for edits in self._edits().values())
 
     def counts(self) -> dict[str, EditCounts]:
         """What was done, by structure."""
-        return {name: edits.count() for name, edits in (self.balls | self.painted).items()}
+        return {name: edits.count() for name, edits in self._edits().items()}
+
+    def _edits(self) -> dict[str, SphereEdits | LabelEdits]:
+        return {**self.balls, **self.painted}
 
     def list_changes(self) -> list[dict[str, object]]:
         """A row for every object that is otherwise than before: where, and how large."""
@@ -94,7 +97,7 @@ class Correction:
 
     def mark_saved(self) -> None:
         """Takes what is there as saved."""
-        for edits in (*self.balls.values(), *self.painted.values()):
+        for edits in self._edits().values():
             edits.mark_saved()
 
     def _write_volume(self, folder: Path) -> None:
@@ -135,14 +138,15 @@ def _edit_balls(stack: LabelStack, structure: str) -> SphereEdits:
         else row
         for row in (*balls, *(row for row in listed if not row.kept))
     ]
-    fit = partial(fit_vesicle, stack.raw, section_px=stack.section_px)
+    raw = stack.raw
+    fit = None if raw is None else partial(fit_vesicle, raw, section_px=stack.section_px)
     return SphereEdits(
         labels,
         rows,
         section_px=stack.section_px,
         pixel_size_nm=size_nm,
         volume=stack.volume,
-        fit=None if stack.raw is None else fit,
+        fit=fit,
     )
 
 

@@ -12,9 +12,9 @@ from bench.export.instances import Instance, list_instances
 from bench.export.sphere_table import SphereRow
 from bench.export.spheres import ball_in_box
 
-# From a centre (z, y, x) and a radius that are about right to those that fit the image; None where
-# nothing there looks like a vesicle.
-Fit = Callable[[tuple[float, float, float], float], tuple[tuple[float, float, float], float] | None]
+# From a centre (z, y, x) and a radius that are about right to the ball that fits the image, whose
+# volume and id nobody reads; None where nothing there looks like a vesicle.
+_FitVesicle = Callable[[tuple[float, float, float], float], SphereRow | None]
 
 # Steps of the keys, and what a vesicle is made where none is there to go by.
 _SMALLEST_RADIUS, _DEFAULT_RADIUS = 1.0, 8.0
@@ -76,7 +76,7 @@ class SphereEdits:
         section_px: float = 1.0,
         pixel_size_nm: float | None = None,
         volume: str = "",
-        fit: Fit | None = None,
+        fit: _FitVesicle | None = None,
     ) -> None:
         """Begins with what was found.
 
@@ -190,10 +190,9 @@ class SphereEdits:
         radii = [row.radius for row in self.rows.values()]
         radius = float(np.median(radii)) if radii else _DEFAULT_RADIUS
         fitted = self._fit(place, radius) if self._fit else None
-        centre, radius = fitted or (place, radius)
+        ball = fitted or SphereRow(self._volume, 0, *map(float, place), radius=radius)
         status = "added" if fitted else "added, not fitted"
-        z, y, x = map(float, centre)
-        row = SphereRow(self._volume, self._take_id(), z, y, x, float(radius), status=status)
+        row = replace(ball, volume=self._volume, id=self._take_id(), status=status)
         self._do(row.id, None, self._in_nm(row))
         return row.id
 

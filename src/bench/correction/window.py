@@ -8,7 +8,7 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
 from bench.correction.listing import colours_of, list_balls, list_painted
-from bench.correction.panel import Panel
+from bench.correction.panel import ObjectPanel
 from bench.correction.session import Correction
 from bench.errors import BenchError
 
@@ -69,7 +69,7 @@ class CorrectionWindow:
             "Shift-U": self.redo,
             "W": self.save,
         }
-        self.panel = Panel(self.choose, actions, _HELP)
+        self.panel = ObjectPanel(self.choose, actions, _HELP)
         self.panel.dock(self.viewer, lambda: self._correction.unsaved, self.save)
         self._bind(actions)
         self.viewer.mouse_drag_callbacks.append(self._on_press)
@@ -102,7 +102,7 @@ class CorrectionWindow:
             units=self._units,
         )
         # The first structure lies on top.
-        for name, labels in reversed(stack.labels.items()):
+        for name, labels in reversed(list(stack.labels.items())):
             layer = self.viewer.add_labels(
                 labels, name=name, scale=self._scale, units=self._units, opacity=0.5
             )

@@ -62,8 +62,8 @@ def _read_vesicles(mask: SourceImage) -> np.ndarray:
 
 
 def _read_zone(mask: SourceImage) -> np.ndarray:
-    return (mask.read() == PYTO_VALUES[_ZONE]).astype(np.uint8)
+    return np.asarray(mask.read() == PYTO_VALUES[_ZONE], np.uint8)
 
 
 def _read_region(mask: SourceImage) -> np.ndarray:
-    return (mask.read() != 0).astype(np.uint8)
+    return np.asarray(mask.read() != 0, np.uint8)

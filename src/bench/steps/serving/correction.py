@@ -28,6 +28,8 @@ from bench.words import AUTO
 log = logging.getLogger(__name__)
 
 _CHANGES = "changes.csv"
+# Splits whose sections are trained on by nothing.
+_JUDGING = ("val", "test")
 
 
 def correct_labels(config: CorrectConfig, store: Store | None = None) -> str:
@@ -43,9 +45,9 @@ def correct_labels(config: CorrectConfig, store: Store | None = None) -> str:
     output = Path(config.output)
     check_free(output)
     subject = find_export_subject(config, store)
-    correction, names = read_correction(subject, config.volume)
+    correction, names = _read_correction(subject, config.volume)
     log.info("%d sections are opened; W saves, closing the window ends", len(names))
-    saved = Saving(correction, output)
+    saved = _Saving(correction, output)
     open_window(correction, saved.save)
     if not saved.done:
         name_adopted("correct")
@@ -61,7 +63,7 @@ def correct_labels(config: CorrectConfig, store: Store | None = None) -> str:
     return run.id
 
 
-def read_correction(subject: ExportSubject, volume: str) -> tuple[Correction, list[str]]:
+def _read_correction(subject: ExportSubject, volume: str) -> tuple[Correction, list[str]]:
     """Reads what is to be corrected.
 
     Args:
@@ -93,7 +95,7 @@ def read_correction(subject: ExportSubject, volume: str) -> tuple[Correction, li
     return Correction.begin(stack, bottom_first=bottom_first), names
 
 
-class Saving:
+class _Saving:
     """Saves a correction, again and again, to one folder.
 
     Attributes:
@@ -148,7 +150,7 @@ def _identify(subject: ExportSubject, names: list[str], output: Path) -> Identit
     )
 
 
-def _record(run: Run, config: CorrectConfig, subject: ExportSubject, saved: Saving) -> None:
+def _record(run: Run, config: CorrectConfig, subject: ExportSubject, saved: _Saving) -> None:
     settings = vars(config) | {
         "run_id": subject.run_id or "none",
         "volume": saved.correction.stack.volume or config.volume,
@@ -174,6 +176,13 @@ def _record(run: Run, config: CorrectConfig, subject: ExportSubject, saved: Savi
 
 
 def _say_preparing(subject: ExportSubject, output: Path) -> None:
+    if subject.split in _JUDGING:
+        log.info(
+            "%s chooses or judges models: put it in the place of the old annotation and prepare "
+            "that anew, as add_to takes none of it",
+            subject.split,
+        )
+        return
     known = shown_path(subject.dataset.root) if subject.dataset else PrepareConfig.output
     settings = {"input": shown_path(output), "add_to": known, "output": f"{known}_corrected"}
     say_next("prepare", settings, "add it to the dataset of the model")

@@ -7,7 +7,9 @@ import numpy as np
 
 from bench.config.data import LabelsConfig
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import Volume, find_volumes
 from bench.errors import BenchError
+from bench.export.sphere_table import SPHERES_FILE, read_spheres
 from bench.inference.device import choose_compute
 from bench.inference.prediction_file import read_mean
 from bench.models.scales import find_scale_warnings
@@ -28,9 +30,16 @@ from bench.steps.serving.export_subject import (
     subject_of_split,
 )
 from bench.steps.serving.files import OUTPUT_TAG
+from bench.steps.serving.whole_volumes import WholeVolumes, stack_predictions
 from bench.structures import find_structure, split_names
 from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation
-from bench.tracking.queries import fetch_artifact, get_finished, scratch_folder, step_of
+from bench.tracking.queries import (
+    fetch_artifact,
+    find_artifact,
+    get_finished,
+    scratch_folder,
+    step_of,
+)
 from bench.tracking.registry import SCHEME
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
@@ -153,13 +162,21 @@ def _find_evaluated(
         prediction = read_mean(predictions, name, recipe.augmentations)
         return recipe.segment(prediction, dataset.pixel_size_nm).labels
 
+    def segment(volume: Volume) -> np.ndarray:
+        planes = [read_mean(predictions, name, recipe.augmentations) for name in volume.sections]
+        return recipe.segment(stack_predictions(planes), dataset.pixel_size_nm).labels
+
+    volumes = find_volumes(dataset, found.split)
+    whole = WholeVolumes(volumes, segment)
+    table = find_artifact(store, found.id, SPHERES_FILE) if volumes else None
     return subject_of_split(
         dataset,
         found.split,
         (found.structure,),
-        read=read,
-        numbering=of_each_section,
+        read=whole.read if volumes else read,
+        numbering=whole.numbering if volumes else of_each_section,
         inputs={"evaluation": found.id},
         run_id=found.id,
         method=found.method,
+        spheres={found.structure: read_spheres(table)} if table else {},
     )
