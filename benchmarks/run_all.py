@@ -18,6 +18,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "pixel_metrics": (),
     "instance_matching": (),
     "connected_components": (),
+    "sphere_refinement": (),
     "tiled_inference": (),
     "volume_inference": (),
     "augment_predictions": (),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Share of the vesicles that are laid against another one.
-_TOUCHING_SHARE = 0.3
+_TOUCHING_SHARE = 0.15
 # Gap between surfaces, in voxels: of those laid against each other, and least of others.
 _TOUCHING_GAP, _APART_GAP = 0.4, 1.5
 # Share of the room for centres that the balls fill, where their number is not given.

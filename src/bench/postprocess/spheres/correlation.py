@@ -33,7 +33,9 @@ def _average_by_distance(block: np.ndarray, centre: np.ndarray, radius: float) -
     for z in range(*span_voxels(centre[0], radius, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius, block.shape[1])):
             flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-            reach = math.sqrt(max(radius * radius - flat, 0.0))
+            if flat > radius * radius:
+                continue
+            reach = math.sqrt(radius * radius - flat)
             for x in range(*span_voxels(centre[2], reach, block.shape[2])):
                 distance = math.sqrt(flat + (x - centre[2]) ** 2)
                 place = min(int(distance), sums.size - 2)
@@ -54,11 +56,11 @@ def span_voxels(centre: float, reach: float, size: int) -> tuple[int, int]:
 @numba.njit(cache=True, nogil=True)
 def fill_means(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Sums over weights; a place without any takes that of the place before it, or the first."""
-    known = np.flatnonzero(weights > 1e-9)
     means = np.zeros(sums.size)
-    if known.size == 0:
-        return means
-    before = sums[known[0]] / weights[known[0]]
+    before = 0.0
+    for place in range(sums.size - 1, -1, -1):
+        if weights[place] > 1e-9:
+            before = sums[place] / weights[place]
     for place in range(sums.size):
         if weights[place] > 1e-9:
             before = sums[place] / weights[place]
@@ -81,16 +83,20 @@ def find_roundest(
         spacing: Of the grid.
     """
     best, highest = centre.copy(), -1.0
+    place = np.empty(3)
     planes = 0 if block.shape[0] == 1 else 2
     for z in range(-planes, planes + 1):
         for y in range(-2, 3):
             for x in range(-2, 3):
                 if z * z + y * y + x * x > 4:
                     continue
-                place = centre + spacing * np.array([z, y, x])
+                place[0] = centre[0] + spacing * z
+                place[1] = centre[1] + spacing * y
+                place[2] = centre[2] + spacing * x
                 share = _share_of_average(block, place, radius)
                 if share > highest:
-                    best, highest = place, share
+                    highest = share
+                    best[:] = place
     return best
 
 
@@ -102,20 +108,21 @@ def _share_of_average(block: np.ndarray, centre: np.ndarray, radius: float) -> f
     for z in range(*span_voxels(centre[0], radius, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius, block.shape[1])):
             flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-            reach = math.sqrt(max(radius * radius - flat, 0.0))
+            if flat > radius * radius:
+                continue
+            reach = math.sqrt(radius * radius - flat)
             for x in range(*span_voxels(centre[2], reach, block.shape[2])):
                 place = int(math.sqrt(flat + (x - centre[2]) ** 2) + 0.5)
                 ranks[place, 0] += 1
                 ranks[place, 1] += block[z, y, x]
                 squares += block[z, y, x] ** 2
-    count, total = ranks[:, 0].sum(), ranks[:, 1].sum()
-    spread = squares - total * total / max(count, 1.0)
-    if spread <= 0:
-        return 0.0
-    explained = 0.0
+    count = total = explained = 0.0
     for place in range(len(ranks)):
+        count += ranks[place, 0]
+        total += ranks[place, 1]
         explained += ranks[place, 1] ** 2 / max(ranks[place, 0], 1.0)
-    return float((explained - total * total / count) / spread)
+    spread = squares - total * total / max(count, 1.0)
+    return (explained - total * total / count) / spread if spread > 0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -142,20 +149,23 @@ def find_shift(
     best = np.zeros(3, np.intp)
     likeness = _correlate(block, template, rows, corner)
     beside = np.zeros((3, 2))
+    first = 1 if block.shape[0] == 1 else 0
     while True:
-        step, highest = np.zeros(3, np.intp), likeness
-        for axis in range(int(block.shape[0] == 1), 3):
+        along, way, highest = 0, 0, likeness
+        for axis in range(first, 3):
             for side in range(2):
-                move = np.zeros(3, np.intp)
-                move[axis] = 2 * side - 1
-                beside[axis, side] = _correlate(block, template, rows, corner + best + move)
+                corner[axis] += 2 * side - 1
+                beside[axis, side] = _correlate(block, template, rows, corner)
+                corner[axis] -= 2 * side - 1
                 if beside[axis, side] > highest:
-                    step, highest = move, beside[axis, side]
-        if highest == likeness or np.abs(best + step).max() > farthest:
+                    along, way, highest = axis, 2 * side - 1, beside[axis, side]
+        if way == 0 or abs(best[along] + way) > farthest:
             break
-        best, likeness = best + step, highest
+        best[along] += way
+        corner[along] += way
+        likeness = highest
     shift = np.zeros(3)
-    for axis in range(int(block.shape[0] == 1), 3):
+    for axis in range(first, 3):
         shift[axis] = best[axis] + find_peak(beside[axis, 0], likeness, beside[axis, 1])
     return shift, likeness
 
@@ -192,8 +202,9 @@ def _draw_template(
             if apart > radius * radius:
                 continue
             reach = math.sqrt(radius * radius - apart)
-            rows[z, y, 0] = math.ceil(centre[2] - reach) - corner[2]
-            rows[z, y, 1] = math.floor(centre[2] + reach) + 1 - corner[2]
+            # Rounding may not lead beyond the box.
+            rows[z, y, 0] = max(0, math.ceil(centre[2] - reach) - corner[2])
+            rows[z, y, 1] = min(size[2], math.floor(centre[2] + reach) + 1 - corner[2])
             for x in range(rows[z, y, 0], rows[z, y, 1]):
                 distance = math.sqrt(apart + (x + corner[2] - centre[2]) ** 2)
                 place = min(int(distance), profile.size - 2)

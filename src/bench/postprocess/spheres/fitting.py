@@ -18,7 +18,7 @@ from bench.postprocess.spheres.membrane import STEP, find_darkest, fit_membrane,
 BEYOND = 4.5
 # What is found of a vesicle: centre and radius of the membrane's outer edge (voxels); correlation
 # with the rotational average; the membrane's thickness and grey value; range of the grey values of
-# the profile, share of the range that is above its median; 1, or 0 where there is no membrane.
+# the profile, share of the range that is above its mean; 1, or 0 where there is no membrane.
 FIT_FIELDS = (
     *("z", "y", "x", "likeness", "radius", "thickness"),
     *("density", "contrast", "brightness", "ok"),
@@ -62,7 +62,7 @@ def fit_sphere(
     for _ in range(_MOST_PASSES):
         shift, likeness = find_shift(block, centre, radius + margin, _FARTHEST_SHIFT)
         centre = _move(centre, shift, start, farthest)
-        if np.abs(shift).max() < _NEAR:
+        if _longest(shift) < _NEAR:
             break
     power = 0.5 if block.shape[0] == 1 else 1.0
     inner = _INWARDS * radius
@@ -75,7 +75,7 @@ def fit_sphere(
         narrow = darkest + thickness / 2 + _NARROW
         shift, likeness = find_shift(block, centre, narrow, _FARTHEST_SHIFT)
         centre = _move(centre, shift, start, farthest)
-        if np.abs(shift).max() < _ENOUGH:
+        if _longest(shift) < _ENOUGH:
             break
     found[:3], found[3] = centre, likeness
     found[4:] = measure_membrane(block, centre, inner, outer, thickness)
@@ -117,7 +117,7 @@ def measure_membrane(
     seen = profile[int(inner / STEP) :]
     found[2] = profile[round(darkest / STEP)]
     found[3] = seen.max() - seen.min()
-    found[4] = (seen.max() - np.median(seen)) / max(found[3], 1e-12)
+    found[4] = (seen.max() - seen.mean()) / max(found[3], 1e-12)
     found[5] = 1.0
     return found
 
@@ -125,6 +125,16 @@ def measure_membrane(
 @numba.njit(cache=True, nogil=True)
 def _move(centre: np.ndarray, shift: np.ndarray, start: np.ndarray, farthest: float) -> np.ndarray:
     """A centre after a shift, which stays within a distance from the start."""
-    away = centre + shift - start
-    moved: np.ndarray = start + away * min(1.0, farthest / max(1e-9, math.sqrt((away**2).sum())))
+    moved = np.empty(3)
+    for axis in range(3):
+        moved[axis] = centre[axis] + shift[axis] - start[axis]
+    share = min(1.0, farthest / max(1e-9, math.sqrt(moved[0] ** 2 + moved[1] ** 2 + moved[2] ** 2)))
+    for axis in range(3):
+        moved[axis] = start[axis] + share * moved[axis]
     return moved
+
+
+@numba.njit(cache=True, nogil=True)
+def _longest(shift: np.ndarray) -> float:
+    """The longest of a shift's parts along the axes."""
+    return max(abs(shift[0]), abs(shift[1]), abs(shift[2]))

@@ -17,7 +17,7 @@ class FittedSpheres:
         density: Grey value of the membrane, in the image's unit, float64 (n,); NaN likewise.
         p: Share of vesicles that are odder in radius, thickness and density, if these are normally
             distributed, float64 (n,): small is doubtful. NaN where too few are left to compare.
-        status: What happened to it: "", "refitted", "shrunk" or "refitted+shrunk".
+        status: What happened to it: "", "missed by the mask", "refitted" and "shrunk", with "+".
     """
 
     ids: np.ndarray

@@ -57,7 +57,9 @@ def measure_profile(
     for z in range(*span_voxels(centre[0], radius + 1, block.shape[0])):
         for y in range(*span_voxels(centre[1], radius + 1, block.shape[1])):
             flat = (z - centre[0]) ** 2 + (y - centre[1]) ** 2
-            reach = math.sqrt(max((radius + 1) ** 2 - flat, 0.0))
+            if flat > (radius + 1) ** 2:
+                continue
+            reach = math.sqrt((radius + 1) ** 2 - flat)
             for x in range(*span_voxels(centre[2], reach, block.shape[2])):
                 distance = math.sqrt(flat + (x - centre[2]) ** 2)
                 place = min(int(distance / STEP), size - 2)
@@ -66,7 +68,7 @@ def measure_profile(
                 outward = distance / STEP - place
                 value = float(block[z, y, x])
                 # All distances count alike, lest the many voxels farther out pull.
-                scaled = distance**-power
+                scaled = 1 / distance if power == 1 else 1 / math.sqrt(distance)
                 sums[place] += (1 - outward) * scaled * value
                 sums[place + 1] += outward * scaled * value
                 weights[place] += (1 - outward) * scaled * scaled
@@ -206,20 +208,24 @@ def _descend(
             beside = guess.copy()
             beside[each] += _NUDGE
             nudged, _ = _compare(beside, places, values, known, weights, power)
-            slopes[:, each] = (nudged - residuals) / _NUDGE
+            for row in range(residuals.size):
+                slopes[row, each] = (nudged[row] - residuals[row]) / _NUDGE
         curvature, gradient = _multiply(slopes, residuals)
         step = np.zeros(4)
         while damping < _MOST_DAMPING:
             damped = curvature.copy()
             for each in range(4):
                 damped[each, each] *= 1 + damping
-            step = -_solve(damped, gradient)
-            tried, _ = _compare(guess + step, places, values, known, weights, power)
-            if (tried**2).sum() <= (residuals**2).sum():
-                guess, residuals, damping = guess + step, tried, damping / 10
+            step = _solve(damped, gradient)
+            there = np.empty(4)
+            for each in range(4):
+                there[each] = guess[each] - step[each]
+            tried, _ = _compare(there, places, values, known, weights, power)
+            if _square(tried) <= _square(residuals):
+                guess, residuals, damping = there, tried, damping / 10
                 break
             damping *= 10
-        if damping >= _MOST_DAMPING or np.abs(step).max() < _ENOUGH:
+        if damping >= _MOST_DAMPING or _square(step) < _ENOUGH**2:
             break
     return guess
 
@@ -262,7 +268,8 @@ def _compare(
         residuals[place] = -seen[place]
         for each in range(4):
             residuals[place] += model[place, each] * levels[each]
-    residuals[places.size :] = weights * (guess - known)
+    for each in range(4):
+        residuals[places.size + each] = weights[each] * (guess[each] - known[each])
     return residuals, levels
 
 
@@ -303,3 +310,12 @@ def _solve(square: np.ndarray, right: np.ndarray) -> np.ndarray:
             found[one] -= root[after, one] * found[after]
         found[one] /= root[one, one]
     return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _square(values: np.ndarray) -> float:
+    """Sum of the squares of values."""
+    total = 0.0
+    for value in values:
+        total += value * value
+    return total

@@ -17,6 +17,10 @@ _FEATURES = 3
 # With fewer there is no covariance of three features that says anything.
 _LEAST_OBJECTS = 5
 _MOST_PASSES = 10
+# Of fewer none can be below p = 0.001.
+_LEAST_TO_DOUBT = 19
+# Of a normal distribution's median deviation; and deviations that are near.
+_MEDIAN_TO_DEVIATION, _NEAR = 1.4826, 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +49,9 @@ def judge_vesicles(
 ) -> _Judgement:
     """Finds the outliers, which take the first of their second chances that is none.
 
-    In each of up to ten passes all are compared with those that are usual: that are no outliers
-    after the pass before. As published, they are compared with all.
+    In each of up to ten passes all are compared with those that are usual: at first these are near
+    the medians, so that no crowd of outliers hides itself, and then no outliers after the pass
+    before. As published, they are compared with all.
 
     Args:
         features: Radius, thickness and density, float (n, 3).
@@ -58,30 +63,42 @@ def judge_vesicles(
         as_published: Whether D is taken for its square, and outliers for usual.
     """
     now, chance = features.astype(np.float64), np.full(len(features), -1, np.int64)
-    usual = np.ones(len(now), bool)
-    p = _measure_p(now, now, floors, squared=not as_published)
+    usual = np.ones(len(now), bool) if as_published else _find_usual(now, floors)
+    p = measure_p(now, now[usual], floors, squared=not as_published)
     for _ in range(_MOST_PASSES):
         reference = now[usual]
         odd = np.flatnonzero(p < least_p)
-        if odd.size == 0:
-            break
         before = chance.copy()
         for place, others in zip(odd, second_chances(odd), strict=True):
-            others_p = _measure_p(others, reference, floors, squared=not as_published)
+            others_p = measure_p(others, reference, floors, squared=not as_published)
             passing = np.flatnonzero(others_p >= least_p)
             if passing.size:
                 now[place], chance[place] = others[passing[0]], passing[0]
                 p[place] = others_p[passing[0]]
         still = p >= least_p
-        settled = np.array_equal(still, usual) and np.array_equal(chance, before)
-        usual = np.ones_like(usual) if as_published else still
-        p = _measure_p(now, now[usual], floors, squared=not as_published)
+        after = np.ones_like(usual) if as_published else still
+        settled = np.array_equal(after, usual) and np.array_equal(chance, before)
+        usual = after
+        p = measure_p(now, now[usual], floors, squared=not as_published)
         if settled:
             break
     return _Judgement(p=p, outlier=p < least_p, chance=chance)
 
 
-def _measure_p(
+def _find_usual(features: np.ndarray, floors: np.ndarray) -> np.ndarray:
+    """Who is near the median in every feature, by the median deviation from it; bool (n,).
+
+    Few are all usual: what is said of them then is cautious.
+    """
+    if len(features) < _LEAST_TO_DOUBT:
+        return np.ones(len(features), bool)
+    apart = np.abs(features - np.median(features, axis=0))
+    spread = _MEDIAN_TO_DEVIATION * np.median(apart, axis=0)
+    near = apart <= _NEAR * np.sqrt(spread**2 + floors**2)
+    return np.asarray(near.all(axis=1))
+
+
+def measure_p(
     features: np.ndarray, reference: np.ndarray, floors: np.ndarray, *, squared: bool
 ) -> np.ndarray:
     """Probability of features as odd as these among the reference's; NaN where that has too few."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.core.pixels import float_type
 from bench.postprocess.spheres.fitting import (
     BEYOND,
     FIT_FIELDS,
@@ -22,6 +23,8 @@ from bench.postprocess.spheres.published import fit_as_published
 
 # How far a centre may move: a share of the radius, and voxels.
 _FARTHEST_SHARE, _FARTHEST = 0.5, 2.0
+# Grey values that differ less, as a share of their mean, are the same but for rounding.
+_LEAST_DEVIATION = 1e-6
 _RADIUS, _THICKNESS, _DENSITY, _CONTRAST, _OK = (
     FIT_FIELDS.index(name) for name in ("radius", "thickness", "density", "contrast", "ok")
 )
@@ -123,11 +126,14 @@ def _cut_block(
     if (low >= high).any():
         return None
     z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    block = raw[z, y, x].astype(np.float64)
-    mean, deviation = float(block.mean()), float(block.std())
-    if not (math.isfinite(deviation) and deviation > 1e-9 * max(1e-30, abs(mean))):
+    block = raw[z, y, x].astype(float_type(raw.dtype))
+    mean = float(block.mean(dtype=np.float64))
+    block -= mean
+    deviation = math.sqrt(float((block * block).mean(dtype=np.float64)))
+    if not (math.isfinite(deviation) and deviation > _LEAST_DEVIATION * abs(mean)):
         return None
-    return ((block - mean) / deviation).astype(np.float32), low.astype(float), mean, deviation
+    block /= deviation
+    return block.astype(np.float32, copy=False), low.astype(np.float64), mean, deviation
 
 
 def _restore(found: np.ndarray, corner: np.ndarray, mean: float, deviation: float) -> np.ndarray:

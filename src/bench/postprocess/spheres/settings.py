@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.errors import BenchError, unknown_name
 
-SPHERE_STAGES = ("threshold", "separate", "grow", "refine", "outliers", "touching")
+SPHERE_STAGES = ("threshold", "separate", "grow", "refine", "outliers", "again", "touching")
 _LEFT_OUT = "grow"
 _PROTOCOLS = ("data", "paper")
 # Squared distances above 16 of 3 features; what the paper takes for such a probability.

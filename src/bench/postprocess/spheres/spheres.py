@@ -21,9 +21,10 @@ from bench.postprocess.spheres.objects import (
     set_limits,
 )
 from bench.postprocess.spheres.refinement import FitJob
+from bench.postprocess.spheres.second_look import look_again
 from bench.postprocess.spheres.separation import grow_objects, separate_objects
 from bench.postprocess.spheres.settings import SphereSettings, edge_of_cubes
-from bench.postprocess.spheres.stages import judge_table, part_table, refine_table
+from bench.postprocess.spheres.stages import find_floors, judge_table, part_table, refine_table
 from bench.postprocess.spheres.table import SphereTable, begin_table
 from bench.postprocess.spheres.threshold import choose_shell_level, level_above
 from bench.postprocess.spheres.touching import paint_balls
@@ -52,7 +53,7 @@ def find_spheres(
         probability: Probability of vesicles, uint8 levels of the same shape.
         voxel_size_nm: Edge of the voxels, which are cubes, or an edge for each axis.
         settings: What is done, and how.
-        on_stage: Called with "mask", "separated", "refined", "outliers" and "final" and the ids
+        on_stage: Called with "mask", "separated", "refined", "outliers", "again" and "final" and the ids
             after each, int32 as the image. They are written over when it returns.
         workers: Threads; None is one for each core.
 
@@ -82,6 +83,9 @@ def find_spheres(
     show("refined", labels, table)
     notes.append(judge_table(table, job, settings))
     show("outliers", labels, table)
+    if "again" in settings.stages and not settings.paper:
+        look_again(levels, table, job, settings, find_floors(table))
+        show("again", labels, table)
     part_table(table, settings, settings.min_radius_nm / voxel_nm)
     _paint(labels, table)
     show("final", labels)

@@ -16,8 +16,8 @@ _CHANCES = 10
 _FLOORS = (0.25, 0.25, 0.05)
 # A small object is a vesicle's if it is as much like a sphere as this share of the median, of at
 # least so many objects.
-_LIKE_SHARE, _LEAST_USUAL = 0.6, 5
-# Where this share of the range of profiles is above their median, membranes are bright.
+_LIKE_SHARE, _LEAST_USUAL, _MOST_LIKE = 0.6, 5, 0.9
+# Where this share of the range of profiles is above their mean, membranes are bright.
 _BRIGHT = 0.6
 
 
@@ -45,13 +45,15 @@ def refine_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> s
 def _find_unlike(table: SphereTable) -> np.ndarray:
     """Which small objects are less like a sphere than vesicles are, bool (n,).
 
-    A high threshold leaves of some vesicles a small core; refined, it is as good as any.
+    A high threshold leaves of some vesicles a small core; refined, it is as good as any. Where it
+    does so of almost all, vesicles are what is most like a sphere.
     """
-    likeness = table.column("likeness")
-    usual = likeness[~table.small]
-    if usual.size < _LEAST_USUAL:
+    likeness, large = table.column("likeness"), ~table.small
+    if not likeness.size:
         return table.small
-    return np.asarray(table.small & (likeness < _LIKE_SHARE * np.median(usual)))
+    enough = np.count_nonzero(large) >= _LEAST_USUAL
+    usual = np.median(likeness[large]) if enough else np.quantile(likeness, _MOST_LIKE)
+    return np.asarray(table.small & (likeness < _LIKE_SHARE * usual))
 
 
 def judge_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> str:
@@ -76,9 +78,7 @@ def judge_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> st
             chances[place] = rows
         return [_list_features(chances[int(place)]) for place in places]
 
-    contrast = table.column("contrast")[known]
-    floors = np.array(_FLOORS)
-    floors[2] *= np.median(contrast) if contrast.size else 0.0
+    floors = find_floors(table)
     decided = "outliers" in settings.stages and "refine" in settings.stages
     judged = judge_vesicles(
         features,
@@ -97,6 +97,14 @@ def judge_table(table: SphereTable, job: FitJob, settings: SphereSettings) -> st
     if decided and np.isnan(judged.p).any():
         return f"Too few objects ({len(known)}) to find outliers among: at least 5 are needed."
     return ""
+
+
+def find_floors(table: SphereTable) -> np.ndarray:
+    """Deviations of radius, thickness and density below which vesicles are alike, float64 (3,)."""
+    contrast = table.column("contrast")[table.column("ok") > 0]
+    floors = np.array(_FLOORS)
+    floors[2] *= np.median(contrast) if contrast.size else 0.0
+    return floors
 
 
 def _list_features(fits: np.ndarray) -> np.ndarray:
@@ -119,7 +127,7 @@ def part_table(table: SphereTable, settings: SphereSettings, least_radius: float
         if not settings.paper:
             fit = table.column("likeness")
             better = find_doubles(table.centres, table.column("radius"), fit)
-            table.remove(["" if other < 0 else "on another's place" for other in better])
+            table.remove(["" if other < 0 else "double" for other in better])
         radii = table.column("radius")
         smaller = shrink_touching(table.centres, radii, whole_voxels=settings.paper)
         table.shrunk |= smaller < radii

@@ -23,6 +23,7 @@ class SphereTable:
         p: Probability among the others, NaN where it is not known, float64 (n,).
         refitted: Whether it took a second chance, bool (n,).
         shrunk: Whether it was made smaller, bool (n,).
+        late: Whether the mask missed it, bool (n,).
         removed: Rows that were taken out, with reasons; their ids are not yet known.
     """
 
@@ -33,6 +34,7 @@ class SphereTable:
     p: np.ndarray
     refitted: np.ndarray
     shrunk: np.ndarray
+    late: np.ndarray
     removed: list[RemovedSphere] = field(default_factory=list)
 
     def column(self, name: str) -> np.ndarray:
@@ -50,8 +52,17 @@ class SphereTable:
             if reason:
                 self.removed.append(self._describe(row, reason))
         kept = np.array([not reason for reason in reasons], bool)
-        for name in ("starts", "fits", "small", "p", "refitted", "shrunk"):
+        for name in ("starts", "fits", "small", "p", "refitted", "shrunk", "late"):
             setattr(self, name, getattr(self, name)[kept])
+
+    def add(self, starts: np.ndarray, fits: np.ndarray, p: np.ndarray) -> None:
+        """Adds rows that were fitted elsewhere: where they began, what was found, and how probable."""
+        none = np.zeros(len(fits), bool)
+        new = {"starts": starts, "fits": fits, "p": p}
+        new |= dict.fromkeys(("small", "refitted", "shrunk"), none)
+        for name, rows in new.items():
+            setattr(self, name, np.concatenate([getattr(self, name), rows]))
+        self.late = np.concatenate([self.late, ~none])
 
     def _describe(self, row: int, reason: str) -> RemovedSphere:
         fit = dict(zip(FIT_FIELDS, self.fits[row].tolist(), strict=True))
@@ -75,8 +86,12 @@ class SphereTable:
         """Numbers the spheres, and after them what was removed."""
         count = len(self.fits)
         words = [
-            "+".join(word for word, so in (("refitted", refitted), ("shrunk", shrunk)) if so)
-            for refitted, shrunk in zip(self.refitted, self.shrunk, strict=True)
+            "+".join(
+                word
+                for word, so in (("missed by the mask", late), ("refitted", again), ("shrunk", less))
+                if so
+            )
+            for late, again, less in zip(self.late, self.refitted, self.shrunk, strict=True)
         ]
         spheres = FittedSpheres(
             ids=np.arange(1, count + 1),
@@ -114,6 +129,7 @@ def begin_table(
         p=np.full(len(every), np.nan),
         refitted=np.zeros(len(every), bool),
         shrunk=np.zeros(len(every), bool),
+        late=np.zeros(len(every), bool),
     )
     table.remove([""] * len(objects) + [reason for _, reason in odd])
     return table
