@@ -255,6 +255,7 @@ def test_a_section_method_is_applied_as_it_was_evaluated(
             source=str(tiny_section_network),
             device="cpu",
             min_area_px=20,
+            threshold=0.3,
             opening_radius_px=0,
         )
     )
