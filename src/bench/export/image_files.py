@@ -56,7 +56,7 @@ def write_image_file(
     """Writes an image; there is the old file or the whole new one.
 
     Args:
-        format: Of IMAGE_FORMATS.
+        format: ``tiff``, ``mrc`` or ``hdf5``.
         stem: The file without its ending.
         planes: Its planes (y, x), one of a section.
         dtype: Their type, which all have.
@@ -65,7 +65,7 @@ def write_image_file(
     Raises:
         BenchError: If the format has no such numbers.
     """
-    suffix, write = IMAGE_FORMATS[format]
+    suffix, write = _WRITERS[format]
     # Names of sections have dots.
     write(stem.with_name(stem.name + suffix), planes, dtype, geometry)
 
@@ -119,7 +119,7 @@ def _write_hdf5(
 
 
 # By the name of the format: the ending of its files, and what writes one.
-IMAGE_FORMATS: dict[str, tuple[str, _Write]] = {
+_WRITERS: dict[str, tuple[str, _Write]] = {
     TIFF: (".tif", _write_tiff),
     MRC: (".mrc", _write_mrc),
     HDF5: (".h5", _write_hdf5),

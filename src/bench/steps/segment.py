@@ -22,8 +22,8 @@ from bench.inference.device import Compute, choose_compute
 from bench.ingest.images.formats import stem_of
 from bench.ingest.images.headers import DISPUTED
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
-from bench.ingest.images.stacks import ImageVolume
 from bench.ingest.sources import describe_notes
+from bench.ingest.stacks import ImageVolume
 from bench.recipe.predictor import RecipePredictor
 from bench.recipe.volume_predictor import VolumePredictor
 from bench.steps.export import check_free
@@ -39,7 +39,7 @@ from bench.steps.serving.files import (
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
 from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
 from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
-from bench.steps.serving.volume_files import VOLUMES
+from bench.steps.serving.volume_files import VOLUMES_FILE
 from bench.steps.serving.volumes import (
     choose_volumes_of_input,
     describe_volumes,
@@ -291,7 +291,7 @@ def _log_result(run: Run, table: pd.DataFrame, content: Path) -> None:
         if density in table and table[size].notna().all():
             metrics[f"segment/{density}"] = metrics["segment/instances"] / table[size].sum()
     run.log_metrics(metrics)
-    for name in (SECTIONS, VOLUMES, INSTANCES, SPHERES_FILE, SEGMENTATION_FILE):
+    for name in (SECTIONS, VOLUMES_FILE, INSTANCES, SPHERES_FILE, SEGMENTATION_FILE):
         path = content / name
         if path.is_file() and path.stat().st_size <= _LARGEST_ARTIFACT_BYTES:
             run.log_file(path)

@@ -26,7 +26,11 @@ _LIKE_SHARE = 0.75
 
 
 def look_again(
-    levels: np.ndarray, table: SphereTable, job: FitJob, settings: SphereSettings, floors: np.ndarray
+    levels: np.ndarray,
+    table: SphereTable,
+    job: FitJob,
+    settings: SphereSettings,
+    floors: np.ndarray,
 ) -> int:
     """Adds the vesicles that are found where the table has no sphere.
 

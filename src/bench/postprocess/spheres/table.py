@@ -88,7 +88,11 @@ class SphereTable:
         words = [
             "+".join(
                 word
-                for word, so in (("missed by the mask", late), ("refitted", again), ("shrunk", less))
+                for word, so in (
+                    ("missed by the mask", late),
+                    ("refitted", again),
+                    ("shrunk", less),
+                )
                 if so
             )
             for late, again, less in zip(self.late, self.refitted, self.shrunk, strict=True)

@@ -13,15 +13,15 @@ from bench.export.image_files import ImageGeometry, write_image_file
 from bench.export.label_images import viewable, viewable_type, write_image, write_ome_zarr
 from bench.export.sphere_table import SPHERES_FILE, SphereRow, read_spheres, write_spheres
 from bench.export.stack import make_stack
-from bench.ingest.images.stacks import ImageVolume
 from bench.ingest.layouts.layout import RAW
+from bench.ingest.stacks import ImageVolume
 from bench.metrics.morphometry import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
 from bench.report.figures.planes import find_fullest, lay_out_planes
 from bench.steps.serving.files import PROBABILITY, ends_on_top, join_tables, picture_of, rows_turned
 from bench.words import MRC, OME_ZARR
 
-VOLUMES = "volumes.csv"
+VOLUMES_FILE = "volumes.csv"
 _KIND = "volume"
 _SPHERES_OF_ONE = ".spheres.csv"
 
@@ -183,7 +183,7 @@ def write_volume_tables(parts: list[Path], content: Path) -> pd.DataFrame:
         parts: The JSON files of the volumes, in order; their instances and spheres lie beside.
         content: The folder of what the user gets.
     """
-    volumes = join_tables(parts, content, VOLUMES, _KIND)
+    volumes = join_tables(parts, content, VOLUMES_FILE, _KIND)
     tables = [part.with_suffix(_SPHERES_OF_ONE) for part in parts]
     if any(table.exists() for table in tables):
         rows = [row for table in tables if table.exists() for row in read_spheres(table)]

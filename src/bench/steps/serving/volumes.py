@@ -14,7 +14,7 @@ from bench.export.label_images import as_label_type
 from bench.inference.prediction import SectionPrediction
 from bench.inference.resumable import Advance
 from bench.ingest.images.planes import Plane
-from bench.ingest.images.stacks import ImageVolume, join_planes
+from bench.ingest.stacks import ImageVolume, join_planes
 from bench.metrics.curves import TOP_LEVEL
 from bench.metrics.membrane import find_inverted, membrane_contrast
 from bench.models.checkpoint import ModelInfo

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.resumable import Advance
 from bench.ingest.images.planes import Plane
-from bench.ingest.images.stacks import ImageVolume
+from bench.ingest.stacks import ImageVolume
 from bench.models.plugins import plugin_versions, require_plugins
 from bench.postprocess.segmentation import PostprocessSettings
 from bench.recipe.predictor import RecipePredictor
