@@ -29,6 +29,9 @@ PYTO_VALUES = {"segmentation_region": 1, "active_zone": 2}
 FIRST_PYTO_VESICLE = 10
 PYTO_LABEL = "labels of Pyto: 1 segmentation region, 2 active zone, from 10 on vesicles"
 
+# Files of images and labels, one of each section or volume.
+TIFF, OME_ZARR, MRC, HDF5 = "tiff", "ome_zarr", "mrc", "hdf5"
+
 # The file by which an output folder of segment is known, and the folders in it that hold neither
 # images nor labels.
 SEGMENTATION_FILE = "segmentation.json"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import PIXEL_SIZE, RAW_KEY, StepConfig, setting
+from bench.config.settings import PIXEL_SIZE, RAW_KEY, SECTION, StepConfig, setting
 from bench.words import AUTO, NONE
 
 
@@ -63,9 +63,7 @@ class PrepareConfig(StepConfig):
     )
     output: str = setting("data/prepared", "Folder of the prepared dataset.", identity=False)
     pixel_size_nm: float | None = setting(None, PIXEL_SIZE, minimum=0.01)
-    section_nm: float | None = setting(
-        None, "Distance of sections in nm; auto reads it where the files say it.", minimum=0.01
-    )
+    section_nm: float | None = setting(None, SECTION, minimum=0.01)
     splits: str = setting(
         AUTO,
         "auto keeps the folders; or train=0-15;val=16;test=18 by section number, "

@@ -6,12 +6,13 @@ from bench.config.settings import (
     AUGMENTATION_CHOICES,
     PIXEL_SIZE,
     RAW_KEY,
+    SECTION,
     STALE_MIN,
     StepConfig,
     setting,
 )
 from bench.config.training import TrainingConfig
-from bench.words import AUTO, NONE
+from bench.words import AUTO, HDF5, MRC, NONE, OME_ZARR, TIFF
 
 # Sizes of a benchmark, the smallest first.
 PRESETS = ("quick", "evening", "paper")
@@ -117,6 +118,7 @@ class SegmentConfig(ClusterConfig):
     output: str = setting("data/segmented", "New folder to write.", identity=False)
     raw_key: str = setting(AUTO, RAW_KEY)
     pixel_size_nm: float | None = setting(None, PIXEL_SIZE, minimum=0.01)
+    section_nm: float | None = setting(None, SECTION, minimum=0.01)
     augmentations: str = setting(
         AUTO,
         "Symmetries that every model is averaged over; auto follows the search or evaluation.",
@@ -151,5 +153,7 @@ class SegmentConfig(ClusterConfig):
         "Smallest instance kept, in px of the image; auto follows the search or evaluation.",
         minimum=0,
     )
-    format: str = setting("tiff", "Files of labels and probability.", choices=("tiff", "ome_zarr"))
+    format: str = setting(
+        TIFF, "Files of labels and probability.", choices=(TIFF, OME_ZARR, MRC, HDF5)
+    )
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

@@ -1,6 +1,7 @@
 """Label images: TIFF with a scale, and OME-Zarr 0.4 with a pyramid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,54 @@ def write_tiff(
     write_whole(path, write)
 
 
+def write_tiff_planes(
+    path: Path,
+    planes: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    *,
+    pixel_size_nm: float | None = None,
+    section_nm: float | None = None,
+) -> None:
+    """Writes planes (y, x), of which one is held at a time, with their scale where it is known.
+
+    Args:
+        path: The file; there is the old one or the whole new one.
+        planes: The planes in order of z; one of a section.
+        shape: (y, x) of a section, (z, y, x) of a volume.
+        dtype: Their type; uint8, uint16 and float32 become an ImageJ TIFF of up to 4 GB, others
+            an OME-TIFF.
+        pixel_size_nm: Edge of a pixel in nm.
+        section_nm: Distance of two planes in nm.
+    """
+    imagej = dtype.name in _IMAGEJ_TYPES and prod(shape) * dtype.itemsize <= _LARGEST_IMAGEJ_BYTES
+    metadata: dict[str, Any] = {"axes": "ZYX"[-len(shape) :]}
+    scale: dict[str, Any] = {}
+    if imagej and pixel_size_nm is not None:
+        scale["resolution"] = (1 / pixel_size_nm, 1 / pixel_size_nm)
+        metadata |= {"unit": "nm"} | ({} if section_nm is None else {"spacing": section_nm})
+    elif pixel_size_nm is not None:
+        sides = {"X": pixel_size_nm, "Y": pixel_size_nm, "Z": section_nm}
+        for axis, side in sides.items():
+            if side is not None:
+                metadata |= {f"PhysicalSize{axis}": side, f"PhysicalSize{axis}Unit": "nm"}
+
+    def write(temporary: Path) -> None:
+        tifffile.imwrite(
+            temporary,
+            (np.ascontiguousarray(plane, dtype) for plane in planes),
+            shape=shape,
+            dtype=dtype,
+            imagej=imagej,
+            ome=not imagej,
+            photometric="minisblack",
+            metadata=metadata,
+            **scale,
+        )
+
+    write_whole(path, write)
+
+
 def as_label_type(labels: np.ndarray) -> np.ndarray:
     """Returns ids as uint16, or as uint32 where one is larger than that."""
     wide = labels.max(initial=0) > np.iinfo(np.uint16).max
@@ -83,9 +132,12 @@ def as_label_type(labels: np.ndarray) -> np.ndarray:
 
 def viewable(raw: np.ndarray) -> np.ndarray:
     """Returns an image in a type that the programs open: uint8, uint16, or float32 of others."""
-    if str(raw.dtype) in _IMAGEJ_TYPES:
-        return raw
-    return raw.astype(np.float32)
+    return raw.astype(viewable_type(raw.dtype), copy=False)
+
+
+def viewable_type(dtype: np.dtype) -> np.dtype:
+    """The type that `viewable` makes of another."""
+    return dtype if dtype.name in _IMAGEJ_TYPES else np.dtype(np.float32)
 
 
 def write_ome_zarr(stack: LabelStack, folder: Path) -> None:
@@ -129,14 +181,15 @@ def _write_levels(
             chunks=chunks,
             chunk_key_encoding={"name": "v2", "separator": "/"},
         )
-        array[:] = pixels
+        for z, plane in enumerate(pixels):
+            array[z] = plane
         # In nm where it is known, else in pixels of the first level.
         side = (stack.pixel_size_nm or 1.0) * 2**level
         scale = {"type": "scale", "scale": [stack.section_nm or 1.0, side, side]}
         datasets.append({"path": str(level), "coordinateTransformations": [scale]})
         if max(pixels.shape[1:]) < 2 * _SMALLEST_SIDE_PX:
             break
-        pixels = halve(pixels)
+        pixels = np.concatenate([halve(plane[None]) for plane in pixels])
     sizes_nm = {"z": stack.section_nm, "y": stack.pixel_size_nm, "x": stack.pixel_size_nm}
     axes: list[Any] = [
         {"name": axis, "type": "space"} | ({"unit": "nanometer"} if size_nm is not None else {})

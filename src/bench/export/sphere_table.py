@@ -62,11 +62,16 @@ _NUMBERS = tuple(field.name for field in fields(SphereRow) if field.type is floa
 
 def write_spheres(path: Path, rows: Iterable[SphereRow]) -> None:
     """Writes a table of spheres; numbers come back as they were, unknown ones stay empty."""
+    write_text(path, format_spheres(rows))
+
+
+def format_spheres(rows: Iterable[SphereRow]) -> str:
+    """The text of a table of spheres."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
     table.writerows([_write(getattr(row, name)) for name in _COLUMNS] for row in rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_spheres(path: Path) -> list[SphereRow]:

@@ -20,6 +20,7 @@ def predict_windows(
     shape: tuple[int, int, int],
     info: ModelInfo,
     compute: Compute,
+    first: int = 0,
 ) -> Iterator[np.ndarray]:
     """Applies a network to a volume window by window, each with a halo of its surroundings.
 
@@ -31,6 +32,7 @@ def predict_windows(
         shape: Shape of the volume (z, y, x).
         info: What the model is: its tile and halo.
         compute: Device and precision.
+        first: The plane from which on windows are wanted: where a row of them begins.
 
     Yields:
         Levels (channels, planes, y, x) uint8, round(255 p), of as many planes at a time as a tile
@@ -40,8 +42,10 @@ def predict_windows(
     tile, halo = info.tile_px, info.halo_px
     rows, columns = (mirror_indices(side, tile, halo) for side in (height, width))
     corners = [(y, x) for y in range(0, height, tile) for x in range(0, width, tile)]
-    for kept, slab in _read_slabs(planes, depth, *_window_planes(info)):
-        edge = tile + 2 * halo
+    edge = tile + 2 * halo
+    for start, kept, slab in _read_slabs(planes, depth, *_window_planes(info)):
+        if start < first:
+            continue
         size = max(1, _BATCH_VOXELS.get(compute.device.type, 2**24) // (len(slab) * edge**2))
         levels: np.ndarray | None = None
         for batch in _batched(corners, size):
@@ -66,8 +70,8 @@ def _window_planes(info: ModelInfo) -> tuple[int, int]:
 
 def _read_slabs(
     planes: Iterable[np.ndarray], depth: int, tile: int, halo: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields how many planes of a row of windows belong to the volume, and them with their halo."""
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yields rows of windows: first plane, how many are the volume's, and them with their halo."""
     coming, read = iter(planes), 0
     places = mirror_indices(depth, tile, halo).tolist()
     held: dict[int, np.ndarray] = {}
@@ -76,7 +80,7 @@ def _read_slabs(
         while read <= max(wanted):
             held[read] = next(coming)
             read += 1
-        yield min(tile, depth - start), np.stack([held[place] for place in wanted])
+        yield start, min(tile, depth - start), np.stack([held[place] for place in wanted])
         later = set(places[start + tile :])
         held = {place: plane for place, plane in held.items() if place in later}
 

@@ -1,5 +1,7 @@
 """Foreground of volumes that need not fit in memory, plane after plane or window by window."""
 
+import contextlib
+import itertools
 import math
 import tempfile
 from collections import deque
@@ -14,6 +16,7 @@ import torch
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import DTYPES, Compute
+from bench.inference.kept_levels import KeptLevels
 from bench.inference.prediction import check_normalisation, foreground_channel
 from bench.inference.tiles import read_ahead
 from bench.inference.volume_feed import Shape3d, VolumeFeed, resize_planes
@@ -33,6 +36,8 @@ _SLAB_VOXELS = {"cpu": 2**20, "cuda": 2**24}
 # features of the first level: about 20 planes of the finest level, and half as much besides.
 _WAITING_BYTES = {"cpu": 2**30, "cuda": 2**33}
 _WAITING_PLANES = 32
+# Slabs after which a stream's own ones have the sizes that they have from then on.
+_STEPS_TO_SETTLE = 2
 # Voxels of the result that are written at a time.
 _WRITTEN_VOXELS = 2**22
 
@@ -48,6 +53,7 @@ def predict_volume(
     write_planes: Callable[[int, np.ndarray], None],
     progress: _Advance | None = None,
     structure: str = "",
+    keep: Path | None = None,
 ) -> None:
     """Predicts the foreground of a volume, of which a few planes are held at a time.
 
@@ -69,25 +75,23 @@ def predict_volume(
             z, every plane once.
         progress: Takes how many steps of how many are done.
         structure: What is looked for, where the model has channels for several.
+        keep: Folder where levels are kept as they are found, for the caller to remove: what was
+            killed goes on there, on a CPU to the same bits. The same network, volume and compute
+            must come with it. None keeps them while it runs, where it must.
 
     Raises:
         BenchError: If the network is not of volumes, the volume is too small for it, or it is not
             known how far the planes are apart.
     """
+    fed_shape = check_volume(info, shape, voxel_size_nm)
     row = find_network(info.architecture)
-    if row.dims != 3:
-        raise BenchError(
-            f"a volume needs a network of volumes, received {info.architecture}: choose another "
-            "source, or apply it section by section"
-        )
-    check_normalisation(info)
-    fed_shape = volume_at_model_scale(shape, info, voxel_size_nm)
-    _check_shape(fed_shape, row, info)
     feed = VolumeFeed(
         read_planes, shape, fed_shape, info.inference.get("smoothing_px", 0.0), info.normalisation
     )
     channel = foreground_channel(info, structure or info.structure)
-    task = _Task(network.to(compute.device).eval(), row, info, compute, feed, channel, progress)
+    task = _Task(
+        network.to(compute.device).eval(), row, info, compute, feed, channel, progress, keep
+    )
     remedy = "use device=cpu, or a source of fewer features"
     with explain_out_of_memory("a part of the volume", remedy):
         levels = resize_planes(_predict(task), fed_shape, shape)
@@ -121,7 +125,20 @@ def volume_at_model_scale(
     return depth, height, width
 
 
-def _check_shape(fed_shape: Shape3d, row: Network, info: ModelInfo) -> None:
+def check_volume(info: ModelInfo, shape: Shape3d, voxel_size_nm: _VoxelSize | None) -> Shape3d:
+    """Shape at which a model is fed a volume.
+
+    Raises:
+        BenchError: If it cannot be fed, as `predict_volume` says.
+    """
+    row = find_network(info.architecture)
+    if row.dims != 3:
+        raise BenchError(
+            f"a volume needs a network of volumes, received {info.architecture}: choose another "
+            "source, or apply it section by section"
+        )
+    check_normalisation(info)
+    fed_shape = volume_at_model_scale(shape, info, voxel_size_nm)
     needed = row.multiples(info.arguments)
     if any(side < least for side, least in zip(fed_shape, needed, strict=True)):
         raise BenchError(
@@ -129,6 +146,7 @@ def _check_shape(fed_shape: Shape3d, row: Network, info: ModelInfo) -> None:
             f"the volume has {' x '.join(map(str, fed_shape))} at its voxel size: give a larger "
             "volume, or check its voxel size"
         )
+    return fed_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +158,7 @@ class _Task:
     feed: VolumeFeed
     channel: int
     progress: _Advance | None
+    keep: Path | None
 
     def advance(self, done: int, total: int) -> None:
         if self.progress is not None:
@@ -148,33 +167,27 @@ class _Task:
 
 def _predict(task: _Task) -> Iterator[np.ndarray]:
     """Yields levels (y, x) uint8 of every fed plane in order."""
-    depth, height, width = task.feed.fed_shape
-    if task.row.streamed_by is None:
-        done = 0
-        slabs = predict_windows(
-            task.network, task.feed.planes(), task.feed.fed_shape, task.info, task.compute
-        )
-        for slab in slabs:
-            done += slab.shape[1]
-            task.advance(done, depth)
-            yield from slab[task.channel]
-        return
+    depth = task.feed.fed_shape[0]
     blocks = _cut_blocks(task)
-    if len(blocks) == 1:
-        for start, levels in _stream_block(task, blocks[0]):
+    if task.keep is None and len(blocks) == 1:
+        for start, levels in _predict_block(task, blocks[0], 0):
             task.advance(start + len(levels), depth)
             yield from levels
         return
     # Blocks are predicted one after the other, from the first plane to the last: their levels wait.
-    with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
-        path = Path(folder) / "levels"
-        waiting = np.memmap(path, dtype=np.uint8, mode="w+", shape=(depth, height, width))
+    with contextlib.ExitStack() as stack:
+        folder = task.keep
+        if folder is None:
+            unkept = tempfile.TemporaryDirectory(prefix="synapse-bench-")
+            folder = Path(stack.enter_context(unkept))
+        kept = KeptLevels(folder, task.feed.fed_shape, [(b.rows, b.columns) for b in blocks])
         for number, block in enumerate(blocks):
-            for start, levels in _stream_block(task, block):
-                waiting[start : start + len(levels), block.rows, block.columns] = levels
+            first = kept.count(number)
+            task.advance(number * depth + first, len(blocks) * depth)
+            for start, levels in _predict_block(task, block, first) if first < depth else ():
+                kept.append(number, levels)
                 task.advance(number * depth + start + len(levels), len(blocks) * depth)
-        yield from map(np.array, waiting)
-        del waiting
+        yield from kept.planes()
 
 
 def _write(
@@ -216,6 +229,9 @@ class _Block:
 def _cut_blocks(task: _Task) -> list[_Block]:
     """One block of whole planes, or as few as the memory needs; each sees what it depends on."""
     _, height, width = task.feed.fed_shape
+    whole = slice(0, height), slice(0, width)
+    if task.row.streamed_by is None:
+        return [_Block(*whole, whole)]
     arguments = task.info.arguments
     multiple, reach = task.row.multiples(arguments)[1], task.row.reach(arguments)
     bytes_a_pixel = (
@@ -224,9 +240,8 @@ def _cut_blocks(task: _Task) -> list[_Block]:
     most = _WAITING_BYTES.get(task.compute.device.type, 2**33) // bytes_a_pixel
     edge = max(4 * multiple, math.isqrt(most) // multiple * multiple)
     if height * width <= most:
-        rows, columns = [(slice(0, height),) * 2], [(slice(0, width),) * 2]
-    else:
-        rows, columns = (_cut_side(side, edge, multiple, reach) for side in (height, width))
+        return [_Block(*whole, whole)]
+    rows, columns = (_cut_side(side, edge, multiple, reach) for side in (height, width))
     return [_Block(y, x, (seen_y, seen_x)) for y, seen_y in rows for x, seen_x in columns]
 
 
@@ -240,32 +255,60 @@ def _cut_side(side: int, edge: int, multiple: int, reach: int) -> list[tuple[sli
     ]
 
 
-def _stream_block(task: _Task, block: _Block) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the first plane and levels (planes, y, x) of a block, in order of z."""
+def _predict_block(task: _Task, block: _Block, first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the first plane and levels (planes, y, x) of a block, in order of z, from a plane on.
+
+    A stream begins before that plane, far enough for it to see what it would have seen, and where
+    its slabs end as they would have: on a CPU that gives the same bits.
+    """
     depth = task.feed.fed_shape[0]
+    if task.row.streamed_by is None:
+        start = first
+        planes = task.feed.planes()
+        for slab in predict_windows(
+            task.network, planes, task.feed.fed_shape, task.info, task.compute, first
+        ):
+            yield start, slab[task.channel]
+            start += slab.shape[1]
+        return
     dtype = DTYPES[task.compute.precision]
-    stream: Any = find_function(task.row.streamed_by or "")
-    with read_ahead(_make_slabs(task, block), enabled=task.compute.device.type != "cpu") as slabs:
+    stream: Any = find_function(task.row.streamed_by)
+    step = _planes_of_slabs(task, block)
+    reach = task.row.reach(task.info.arguments)
+    start = max(0, (first - reach) // step - _STEPS_TO_SETTLE) * step
+    made = _make_slabs(task, block, start, step)
+    with read_ahead(made, enabled=task.compute.device.type != "cpu") as slabs:
         given = (torch.from_numpy(slab)[None, None].to(task.compute.device) for slab in slabs)
-        start = 0
         for logits in stream(task.network, given, dtype):
-            levels = _to_levels(logits[0, task.channel])[: depth - start]
+            known = max(0, first - start)
+            levels = _to_levels(logits[0, task.channel, known:])[: depth - start - known]
             if len(levels):
-                yield start, block.cut(levels)
-            start += len(levels)
+                yield start + known, block.cut(levels)
+            start += logits.shape[2]
 
 
-def _make_slabs(task: _Task, block: _Block) -> Iterator[np.ndarray]:
-    """Planes of what a block sees, some at a time, mirrored to what the network's sides must be."""
+def _planes_of_slabs(task: _Task, block: _Block) -> int:
+    """How many planes a streamed network is given at a time."""
     plane_multiple, *inside = task.row.multiples(task.info.arguments)
-    planes = _complete(task.feed.planes(), plane_multiple)
+    sides = [
+        len(range(*part.indices(side)))
+        for part, side in zip(block.seen, task.feed.fed_shape[1:], strict=True)
+    ]
+    fed = math.prod(side + -side % multiple for side, multiple in zip(sides, inside, strict=True))
+    most = _SLAB_VOXELS.get(task.compute.device.type, 2**24) // fed
+    return max(1, most // plane_multiple) * plane_multiple
+
+
+def _make_slabs(task: _Task, block: _Block, start: int, step: int) -> Iterator[np.ndarray]:
+    """Planes of what a block sees from one on, mirrored to what the network's sides must be."""
+    plane_multiple, *inside = task.row.multiples(task.info.arguments)
+    planes = itertools.islice(_complete(task.feed.planes(), plane_multiple), start, None)
     waiting: list[np.ndarray] = []
     for plane in planes:
         seen = plane[block.seen]
         margins = [(0, -side % multiple) for side, multiple in zip(seen.shape, inside, strict=True)]
         waiting.append(np.pad(seen, margins, mode="reflect"))
-        most = _SLAB_VOXELS.get(task.compute.device.type, 2**24) // waiting[0].size
-        if len(waiting) >= max(plane_multiple, most):
+        if len(waiting) == step:
             yield np.stack(waiting)
             waiting = []
     if waiting:

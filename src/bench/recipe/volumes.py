@@ -1,7 +1,7 @@
 """A recipe applied to a volume: components in three dimensions, or vesicles as spheres."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ def segment_volume(
     voxel_size_nm: tuple[float, ...],
     read_raw: Callable[[], np.ndarray],
     on_stage: StageReport | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> VolumeInstances:
     """Makes instances of the maps of a volume.
 
@@ -50,6 +51,7 @@ def segment_volume(
         voxel_size_nm: Edges of a voxel along z, y, x.
         read_raw: Reads the volume (z, y, x), which spheres are refined in.
         on_stage: Takes the labels after each stage of the spheres.
+        sizes: Of opening and smallest size without spheres, what the user set himself, in voxels.
 
     Raises:
         BenchError: If spheres are wanted of voxels that are no cubes.
@@ -59,7 +61,7 @@ def segment_volume(
         plain = segment_prediction(
             prediction,
             level=recipe.level,
-            settings=_postprocess(recipe, voxel_size_nm),
+            settings=_postprocess(recipe, voxel_size_nm, sizes or {}),
             watershed=recipe.watershed,
         )
         return VolumeInstances(**vars(plain))
@@ -104,13 +106,16 @@ def make_spheres(
     )
 
 
-def _postprocess(recipe: Recipe, voxel_size_nm: tuple[float, ...]) -> PostprocessSettings:
-    """Opening and smallest size of a volume: lengths stay what they are in nm."""
+def _postprocess(
+    recipe: Recipe, voxel_size_nm: tuple[float, ...], sizes: Mapping[str, int]
+) -> PostprocessSettings:
+    """Opening and smallest size of a volume, given or as long in nm as the recipe's."""
     assert recipe.volume is not None
     step, side = voxel_size_nm[0], voxel_size_nm[-1]
     factor = (recipe.pixel_size_nm or side) / side
-    return PostprocessSettings(
-        opening_radius_px=round(recipe.opening_radius_px * factor),
-        min_area_px=round(recipe.min_area_px * factor**2 * recipe.volume.section_nm / step),
-        origin=recipe.origin,
-    )
+    least = recipe.min_area_px * factor**2 * recipe.volume.section_nm / step
+    found = {
+        "opening_radius_px": round(recipe.opening_radius_px * factor),
+        "min_area_px": round(least),
+    }
+    return PostprocessSettings(**found | dict(sizes), origin=recipe.origin)

@@ -17,12 +17,15 @@ from bench.config.running import SegmentConfig
 from bench.core.files import write_json
 from bench.core.folders import publish, unfinished_folder
 from bench.core.progress import show_progress
+from bench.export.sphere_table import SPHERES_FILE
 from bench.inference.device import Compute, choose_compute
 from bench.ingest.images.formats import stem_of
 from bench.ingest.images.headers import DISPUTED
 from bench.ingest.images.planes import Plane, check_readable, hash_planes, list_planes
 from bench.ingest.sources import describe_notes
+from bench.ingest.stacks import ImageVolume
 from bench.recipe.predictor import RecipePredictor
+from bench.recipe.volume_predictor import VolumePredictor
 from bench.steps.export import check_free
 from bench.steps.serving.files import (
     INSTANCES,
@@ -30,16 +33,26 @@ from bench.steps.serving.files import (
     OUTPUT_TAG,
     OVERLAYS,
     SECTIONS,
+    picture_of,
     write_tables,
 )
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
-from bench.steps.serving.model_origin import Origin, find_origin
+from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
 from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
+from bench.steps.serving.volume_files import VOLUMES_FILE
+from bench.steps.serving.volumes import (
+    choose_volumes_of_input,
+    describe_volumes,
+    find_volume_warnings,
+    refuse_workers,
+    sample_volumes,
+    segment_volumes,
+)
 from bench.steps.serving.work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.words import AUTO, NONE, SEGMENTATION_FILE
+from bench.words import AUTO, MRC, NONE, SEGMENTATION_FILE
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -68,6 +81,7 @@ class _Task:
     compute: Compute
     images_sha256: str
     origin: Origin
+    volumes: Sequence[ImageVolume] = ()
     client: "Client | None" = None
 
     @property
@@ -98,14 +112,15 @@ def segment(config: SegmentConfig, store: Store | None = None) -> str:
         if run.reused:
             log.info("the run is kept, its files are written again to %s", output)
             run.set_tags({OUTPUT_TAG: str(output)})
-            _segment_planes(task, folder)
+            _segment_images(task, folder)
         else:
             with run:
                 _record(run, task, folder)
         # Last: killed before it, a finished run finds its sections in the folder.
         if not publish(folder, folder / CONTENT, output):
             check_free(output)
-    log.info("segmented %d sections into %s, run %s", len(task.planes), output, run.id)
+    count, kind = len(task.volumes or task.planes), "volumes" if task.volumes else "sections"
+    log.info("segmented %d %s into %s, run %s", count, kind, output, run.id)
     return run.id
 
 
@@ -119,9 +134,12 @@ def _record(run: Run, task: _Task, folder: Path) -> None:
     for warning in _find_warnings(task):
         run.add_warning(warning)
     started = time.monotonic()
-    sections = _segment_planes(task, folder)
+    table = _segment_images(task, folder)
     run.log_metrics({"segment/seconds": time.monotonic() - started})
-    _log_result(run, sections, folder / CONTENT)
+    if task.volumes:
+        for warning in find_volume_warnings(table, task.subject.infos):
+            run.add_warning(warning)
+    _log_result(run, table, folder / CONTENT)
 
 
 def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitStack) -> _Task:
@@ -131,16 +149,20 @@ def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitSta
     log.info("model %s: %s", subject.model, origin.describe())
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
+    volumes = choose_volumes_of_input(planes, subject, config)
     images_sha256 = hash_planes(planes)
     cluster = choose_cluster(config.cluster, config.workers, config.device)
+    if volumes:
+        cluster = NONE if config.cluster == AUTO and config.workers is None else cluster
+        refuse_workers(cluster)
     config = dataclasses.replace(config, cluster=cluster)
     if config.cluster == NONE:
         compute = choose_compute(config.device, AUTO)
-        return _Task(config, subject, planes, compute, images_sha256, origin)
+        return _Task(config, subject, planes, compute, images_sha256, origin, volumes)
     profile = read_profile(config.cluster_profile)
     client = stack.enter_context(open_cluster(config.cluster, config.workers, profile))
     compute = choose_on_workers(config, client)
-    return _Task(config, subject, planes, compute, images_sha256, origin, client)
+    return _Task(config, subject, planes, compute, images_sha256, origin, client=client)
 
 
 def _identify(task: _Task) -> Identity:
@@ -155,6 +177,7 @@ def _identify(task: _Task) -> Identity:
             "device": task.compute.device.type,
             "precision": task.compute.precision,
             "format": task.config.format,
+            **({"voxels_nm": [v.voxel_size_nm for v in task.volumes]} if task.volumes else {}),
         },
         inputs={"images": task.images_sha256, "model": subject.model},
         method=subject.method,
@@ -175,11 +198,14 @@ def _find_warnings(task: _Task) -> list[str]:
             f"pixel size of {unknown} of {len(task.planes)} sections is unknown, so they are fed "
             "as they are and measured in px: give -P pixel_size_nm=..."
         )
-    if any(plane.bottom_first for plane in task.planes):
-        warnings.append(_MRC_ROWS)
-    if any(plane.image.header.rows == DISPUTED for plane in task.planes):
-        warnings.append(_DISPUTED_ROWS)
-    return warnings + task.origin.find_warnings(task.planes, task.subject)
+    # Of an MRC they are then as in the MRC.
+    if task.config.format != MRC:
+        if any(plane.bottom_first for plane in task.planes):
+            warnings.append(_MRC_ROWS)
+        if any(plane.image.header.rows == DISPUTED for plane in task.planes):
+            warnings.append(_DISPUTED_ROWS)
+    seen = sample_volumes(task.volumes) if task.volumes else sample_planes(task.planes)
+    return warnings + task.origin.find_warnings(task.planes, seen, task.subject)
 
 
 def _describe_task(task: _Task) -> dict[str, object]:
@@ -205,7 +231,8 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "postprocess_origin": subject.origin,
         "weights_sha256": [member.weights_sha256 for member in recipe.members],
         "images_sha256": task.images_sha256,
-        "section_nm": next((h.section_nm for h in headers if h.section_nm), None),
+        "section_nm": task.config.section_nm
+        or next((h.section_nm for h in headers if h.section_nm), None),
         ORIGINS: {
             stem_of(plane.path): list(plane.image.header.origin_nm)
             for plane in task.planes
@@ -216,19 +243,26 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "halo_px": [info.halo_px for info in subject.infos],
         "device": task.compute.device.type,
         "precision": task.compute.precision,
+        **describe_volumes(task.volumes, recipe.volume),
     }
 
 
-def _segment_planes(task: _Task, folder: Path) -> pd.DataFrame:
+def _segment_images(task: _Task, folder: Path) -> pd.DataFrame:
+    """Segments what is left of the sections or volumes, and returns the table of them."""
     subject = task.subject
     predictor = RecipePredictor.open(subject.recipe, subject.weights, task.compute)
     work = Work(predictor, task.compute, subject.sizes, subject.origin, task.config.format, folder)
-    if task.client:
-        segment_on_workers(work, task.planes, task.config, subject.weights, task.client)
+    if task.volumes:
+        of_volumes = VolumePredictor(predictor, subject.weights, task.compute)
+        table = segment_volumes(work, of_volumes, task.volumes)
     else:
-        segment_here(work, task.planes)
+        if task.client:
+            segment_on_workers(work, task.planes, task.config, subject.weights, task.client)
+        else:
+            segment_here(work, task.planes)
+        table = write_tables([work.part_of(plane) for plane in task.planes], work.content)
     write_json(work.content / SEGMENTATION_FILE, _describe_task(task))
-    return write_tables([work.part_of(plane) for plane in task.planes], work.content)
+    return table
 
 
 def segment_here(work: Work, planes: Sequence[Plane]) -> None:
@@ -250,17 +284,17 @@ def segment_here(work: Work, planes: Sequence[Plane]) -> None:
                 done += count
 
 
-def _log_result(run: Run, sections: pd.DataFrame, content: Path) -> None:
-    metrics = {"segment/instances": float(sections["instances"].sum())}
-    if "density_per_um2" in sections and sections["area_um2"].notna().all():
-        metrics["segment/density_per_um2"] = (
-            metrics["segment/instances"] / sections["area_um2"].sum()
-        )
+def _log_result(run: Run, table: pd.DataFrame, content: Path) -> None:
+    """Logs what was found, and the tables and pictures of it, in sections or in volumes."""
+    metrics = {"segment/instances": float(table["instances"].sum())}
+    for size, density in (("area_um2", "density_per_um2"), ("volume_um3", "density_per_um3")):
+        if density in table and table[size].notna().all():
+            metrics[f"segment/{density}"] = metrics["segment/instances"] / table[size].sum()
     run.log_metrics(metrics)
-    for name in (SECTIONS, INSTANCES, SEGMENTATION_FILE):
-        if (content / name).stat().st_size <= _LARGEST_ARTIFACT_BYTES:
-            run.log_file(content / name)
-    shown = np.unique(np.linspace(0, len(sections) - 1, _SHOWN_SECTIONS).astype(int))
-    for number in shown:
-        name = sections["section"].iloc[number]
-        run.log_file(content / OVERLAYS / f"{name}.png", OVERLAYS)
+    for name in (SECTIONS, VOLUMES_FILE, INSTANCES, SPHERES_FILE, SEGMENTATION_FILE):
+        path = content / name
+        if path.is_file() and path.stat().st_size <= _LARGEST_ARTIFACT_BYTES:
+            run.log_file(path)
+    names = table["volume" if "volume" in table else "section"]
+    for number in np.unique(np.linspace(0, len(table) - 1, _SHOWN_SECTIONS).astype(int)):
+        run.log_file(picture_of(content, names.iloc[number]), OVERLAYS)

@@ -46,7 +46,10 @@ def find_segmented(config: PrepareConfig, classes: ClassMap) -> tuple[FoundImage
         if read is not None:
             pages, labels = read
             name = image.parent.name
-            found.sections += build_sections(name, pages, labels.pages, split=NO_SPLIT)
+            region = name if len(pages) > 1 else ""
+            found.sections += build_sections(
+                name, pages, labels.pages, split=NO_SPLIT, region=region
+            )
             found.painted += labels.painted
             found.warnings += labels.warnings
     if not found.sections:

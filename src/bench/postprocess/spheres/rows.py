@@ -8,7 +8,7 @@ from bench.postprocess.spheres.found import SphereResult
 
 
 def list_rows(result: SphereResult, volume: str, voxel_nm: float) -> list[SphereRow]:
-    """The vesicles of a volume, then what was removed.
+    """The vesicles of a volume, the most doubtful first, then what was removed.
 
     Args:
         result: What was found in a volume; circles of a section lie in its section 0.
@@ -29,7 +29,7 @@ def list_rows(result: SphereResult, volume: str, voxel_nm: float) -> list[Sphere
             p=float(found.p[place]),
             status=found.status[place],
         )
-        for place, number in enumerate(found.ids)
+        for place, number in sorted(enumerate(found.ids), key=lambda each: found.p[each[0]])
     ]
     removed = [
         replace(

@@ -79,12 +79,25 @@ def choose_planes(truth: np.ndarray, prediction: np.ndarray) -> tuple[int, int, 
         prediction: Ids (z, y, x).
     """
     differs = (truth != 0) != (prediction != 0)
-    shown = differs if differs.any() else truth != 0
+    return find_fullest(differs if differs.any() else truth)
+
+
+def find_fullest(volume: np.ndarray) -> tuple[int, int, int]:
+    """The place (z, y, x) through which planes have most that is not 0; of equals the middlemost.
+
+    Args:
+        volume: Ids or a mask (z, y, x), of which a plane is looked at at a time.
+    """
+    counts = [np.zeros(side, np.int64) for side in volume.shape]
+    for z, plane in enumerate(volume):
+        filled = plane != 0
+        counts[0][z] = np.count_nonzero(filled)
+        counts[1] += np.count_nonzero(filled, axis=1)
+        counts[2] += np.count_nonzero(filled, axis=0)
     place = []
-    for axis in range(3):
-        counts = shown.sum(axis=tuple(other for other in range(3) if other != axis))
-        best = np.flatnonzero(counts == counts.max())
-        middle = (counts.size - 1) / 2
+    for found in counts:
+        best = np.flatnonzero(found == found.max())
+        middle = (found.size - 1) / 2
         place.append(int(best[np.argmin(np.abs(best - middle))]))
     z, y, x = place
     return z, y, x
@@ -110,7 +123,7 @@ def lay_out_planes(
     stretch = voxel_size_nm[0] / voxel_size_nm[-1]
     count = max(1, round(volume.shape[0] * stretch))
     rows = np.minimum((np.arange(count) / stretch).astype(int), volume.shape[0] - 1)
-    panels = [volume[z], volume[rows][:, y], volume[rows][:, :, x].T]
+    panels = [volume[z], volume[:, y][rows], volume[:, :, x][rows].T]
     height = max(panel.shape[0] for panel in panels)
     width = sum(panel.shape[1] for panel in panels) + _GAP_PX * (len(panels) - 1)
     picture = np.full((height, width), volume.min(), volume.dtype)

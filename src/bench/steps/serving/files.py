@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.core.files import write_json, write_text, write_whole
+from bench.export.image_files import ImageGeometry, write_image_file
 from bench.export.label_images import (
     as_label_type,
     viewable,
@@ -17,14 +18,15 @@ from bench.export.label_images import (
 )
 from bench.export.stack import make_stack
 from bench.inference.prediction import SectionPrediction
+from bench.ingest.images.headers import TOP_FIRST
 from bench.ingest.images.planes import Plane
 from bench.ingest.layouts.layout import RAW
 from bench.metrics.morphometry import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
-from bench.words import BESIDE_LABELS
+from bench.words import BESIDE_LABELS, MRC, OME_ZARR, TIFF
 
 INSTANCES, SECTIONS = "instances.csv", "sections.csv"
-_PROBABILITY, OVERLAYS = BESIDE_LABELS
+PROBABILITY, OVERLAYS = BESIDE_LABELS
 # What segment says of where the first voxels of images lie, by their names.
 ORIGINS = "origins_nm"
 # The tag of a run that says where its files are.
@@ -45,8 +47,8 @@ def write_section(
     """Writes the files of a section; its entry in the tables comes last, and says that it is done.
 
     Rows are written from the top as 3dmod and Fiji show the image, which for an MRC is its last
-    stored row. The image is written beside the labels, so that these can be corrected on it and
-    prepared from there.
+    stored row; in MRC that of an MRC is written as it is stored. The image is written beside the
+    labels, so that these can be corrected on it and prepared from there.
 
     Args:
         plane: Which section.
@@ -54,26 +56,27 @@ def write_section(
         labels: Its instance ids (y, x).
         prediction: What the model says of it.
         structure: What was segmented.
-        format: ``tiff`` or ``ome_zarr``.
+        format: ``tiff``, ``ome_zarr``, ``mrc`` or ``hdf5``.
         content: The folder of what the user gets.
         part: The JSON file of the section's rows in the tables.
     """
     size, foreground = plane.pixel_size_nm, prediction.foreground
-    if plane.bottom_first:
+    if rows_turned(plane, format):
         raw, labels, foreground = (
             np.ascontiguousarray(pixels[::-1]) for pixels in (raw, labels, foreground)
         )
-    if format == "tiff":
-        images = {RAW: viewable(raw), structure: as_label_type(labels), _PROBABILITY: foreground}
+    if format != OME_ZARR:
+        grey = raw if format == MRC else viewable(raw)
+        images = {RAW: grey, structure: as_label_type(labels), PROBABILITY: foreground}
         for kind, pixels in images.items():
-            write_tiff(content / kind / f"{plane.name}.tif", pixels, pixel_size_nm=size)
+            _write_image(plane, format, content / kind / plane.name, pixels)
     else:
         folder = content / plane.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         stack = make_stack({structure: labels}, raw=raw, names=(plane.name,), pixel_size_nm=size)
         write_ome_zarr(stack, folder)
-        write_image(foreground[None], stack, folder / f"{_PROBABILITY}.ome.zarr")
+        write_image(foreground[None], stack, folder / f"{PROBABILITY}.ome.zarr")
     row = {
         "section": plane.name,
         "file": plane.path.name,
@@ -83,13 +86,40 @@ def write_section(
         "pixel_size_nm": size,
     } | count_instances(labels, size)
     title = f"{plane.name}: {labels.max(initial=0)} {structure}"
-    figure = instance_figure(raw, labels, title=title, pixel_size_nm=size)
-    picture = content / OVERLAYS / f"{plane.name}.png"
-    write_whole(picture, lambda file: figure.savefig(file, format="png"))
+    shown = slice(None, None, -1 if ends_on_top(plane, format) else 1)
+    figure = instance_figure(raw[shown], labels[shown], title=title, pixel_size_nm=size)
+    write_whole(picture_of(content, plane.name), lambda file: figure.savefig(file, format="png"))
     table = pd.DataFrame(measure_instances(labels, size))
     table.insert(0, "section", plane.name)
     write_text(part.with_suffix(".csv"), table.to_csv(index=False))
     write_json(part, row)
+
+
+def rows_turned(plane: Plane, format: str) -> bool:
+    """Whether rows are written in the other order than they are stored in.
+
+    In an MRC, of which the first row lies at the bottom, what is no MRC is turned over.
+    """
+    return plane.image.header.rows == TOP_FIRST if format == MRC else plane.bottom_first
+
+
+def ends_on_top(plane: Plane, format: str) -> bool:
+    """Whether programs show the last row that is written on top."""
+    return format == MRC and plane.bottom_first != rows_turned(plane, format)
+
+
+def picture_of(content: Path, name: str) -> Path:
+    """The picture of a section or volume."""
+    return content / OVERLAYS / f"{name}.png"
+
+
+def _write_image(plane: Plane, format: str, stem: Path, pixels: np.ndarray) -> None:
+    size = plane.pixel_size_nm
+    if format == TIFF:
+        write_tiff(stem.with_name(f"{stem.name}.tif"), pixels, pixel_size_nm=size)
+        return
+    geometry = ImageGeometry(pixels.shape, size, origin_nm=plane.image.header.origin_nm)
+    write_image_file(format, stem, [pixels], pixels.dtype, geometry)
 
 
 def write_tables(parts: list[Path], content: Path) -> pd.DataFrame:
@@ -99,10 +129,22 @@ def write_tables(parts: list[Path], content: Path) -> pd.DataFrame:
         parts: The JSON files of the sections, in order; their instances lie beside.
         content: The folder of what the user gets.
     """
-    sections = pd.DataFrame([json.loads(part.read_text(encoding="utf-8")) for part in parts])
-    write_text(content / SECTIONS, sections.to_csv(index=False))
-    tables = [pd.read_csv(part.with_suffix(".csv"), dtype={"section": str}) for part in parts]
-    # Sections without instances bring columns without a type.
+    return join_tables(parts, content, SECTIONS, "section")
+
+
+def join_tables(parts: list[Path], content: Path, name: str, kind: str) -> pd.DataFrame:
+    """Joins rows into the table of a name and that of the instances, and returns the first.
+
+    Args:
+        parts: The JSON files of the rows, in order; their instances lie beside.
+        content: The folder of what the user gets.
+        name: The table's file.
+        kind: The column that says which section or volume a row is of.
+    """
+    rows = pd.DataFrame([json.loads(part.read_text(encoding="utf-8")) for part in parts])
+    write_text(content / name, rows.to_csv(index=False))
+    tables = [pd.read_csv(part.with_suffix(".csv"), dtype={kind: str}) for part in parts]
+    # Those without instances bring columns without a type.
     filled = [table for table in tables if len(table)] or tables[:1]
     write_text(content / INSTANCES, pd.concat(filled, ignore_index=True).to_csv(index=False))
-    return sections
+    return rows

@@ -1,7 +1,7 @@
 """What a model was made on, and what is far from it in the images that it is given."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +46,19 @@ class Origin:
             dice = f"Dice {self.test_dice:.3f} on its test sections"
         return f"made on data set {self.dataset} ({size}), {dice}"
 
-    def find_warnings(self, planes: Sequence[Plane], subject: SegmentSubject) -> list[str]:
-        """What is far from it in pixel size and contrast, one line each."""
+    def find_warnings(
+        self,
+        planes: Sequence[Plane],
+        seen: Iterable[tuple[str, np.ndarray]],
+        subject: SegmentSubject,
+    ) -> list[str]:
+        """What is far from it in pixel size and contrast, one line each.
+
+        Args:
+            planes: All planes.
+            seen: Name and pixels (y, x) of some, whose contrast is looked at.
+            subject: The models.
+        """
         sizes = [plane.pixel_size_nm for plane in planes if plane.pixel_size_nm]
         warnings = find_scale_warnings(subject.infos, sizes, rescale=subject.recipe.rescale)
         mine = self.pixel_size_nm
@@ -58,10 +69,10 @@ class Origin:
                 for size in sorted(set(sizes))
                 if is_far(size, mine)
             ]
-        return warnings + find_contrast_warnings(self.grey, _look_at(planes))
+        return warnings + find_contrast_warnings(self.grey, seen)
 
 
-def _look_at(planes: Sequence[Plane]) -> Iterator[tuple[str, np.ndarray]]:
+def sample_planes(planes: Sequence[Plane]) -> Iterator[tuple[str, np.ndarray]]:
     """Reads a few sections, from the first to the last."""
     numbers = np.linspace(0, len(planes) - 1, min(_LOOKED_AT, len(planes))).astype(int)
     for plane in (planes[number] for number in numbers):

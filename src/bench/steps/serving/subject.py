@@ -10,7 +10,7 @@ from bench.errors import BenchError, unknown_name
 from bench.inference.symmetries import find_augmentations
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info
-from bench.recipe.recipe import Recipe
+from bench.recipe.recipe import Recipe, VolumeSettings
 from bench.recipe.scores import threshold_level
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_registered, fetch_searched, find_model
@@ -23,6 +23,8 @@ from bench.words import AUTO
 
 # Settings in px of the image, which the user may set himself.
 SIZES = ("opening_radius_px", "min_area_px")
+# The stage of spheres in which the threshold is chosen by the image.
+_CHOOSES_THRESHOLD = "threshold"
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def _set_by_user(
     changes: dict[str, object] = {}
     if config.threshold is not None:
         changes["level"] = threshold_level(config.threshold)
+    if subject.recipe.volume is not None:
+        changes["volume"] = _set_spheres(subject.recipe.volume, config)
     if config.rescale is not None:
         changes["rescale"] = config.rescale
     if config.separation != AUTO:
@@ -177,3 +181,12 @@ def _set_by_user(
         sizes=sizes,
         origin=said,
     )
+
+
+def _set_spheres(volume: VolumeSettings, config: SegmentConfig) -> VolumeSettings:
+    """How vesicles become spheres: a threshold of the user's is not chosen again."""
+    spheres = None if config.separation != AUTO else volume.spheres
+    if spheres is not None and config.threshold is not None:
+        stages = tuple(stage for stage in spheres.stages if stage != _CHOOSES_THRESHOLD)
+        spheres = dataclasses.replace(spheres, stages=stages)
+    return dataclasses.replace(volume, spheres=spheres)

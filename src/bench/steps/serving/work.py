@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.resumable import Advance
 from bench.ingest.images.planes import Plane
+from bench.ingest.stacks import ImageVolume
 from bench.models.plugins import plugin_versions, require_plugins
 from bench.postprocess.segmentation import PostprocessSettings
 from bench.recipe.predictor import RecipePredictor
@@ -34,7 +35,7 @@ class Work:
         compute: Where they run.
         sizes: Of the post-processing, what the user set himself, in px of the image.
         origin: Where the recipe comes from, one sentence.
-        format: ``tiff`` or ``ome_zarr``.
+        format: ``tiff``, ``ome_zarr``, ``mrc`` or ``hdf5``.
         folder: The unfinished folder.
     """
 
@@ -55,9 +56,9 @@ class Work:
         """The folder that has one of each section's finished tiles and passes."""
         return self.folder / "tiles"
 
-    def part_of(self, plane: Plane) -> Path:
-        """The file that has a section's rows of the tables, once it is finished."""
-        return self.folder / "parts" / f"{plane.name}.json"
+    def part_of(self, image: Plane | ImageVolume) -> Path:
+        """The file that has the rows of a section or volume in the tables, once it is finished."""
+        return self.folder / "parts" / f"{image.name}.json"
 
     def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
         """Opening and smallest area for an image of a pixel size; None if not known."""

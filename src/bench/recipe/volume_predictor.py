@@ -1,0 +1,167 @@
+"""A recipe's models applied to a volume: its maps on disk, resumable, made one plane by plane."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bench.errors import BenchError
+from bench.inference.device import Compute
+from bench.inference.kept_levels import KeptLevels
+from bench.inference.prediction import SectionPrediction
+from bench.inference.symmetries import IDENTITY
+from bench.inference.tile_store import has_maps, store_maps
+from bench.inference.volume_feed import Shape3d
+from bench.inference.volumes import check_volume, predict_volume
+from bench.models.checkpoint import ModelInfo, load_checkpoint
+from bench.models.networks import find_network
+from bench.recipe.predictor import Pass, RecipePredictor
+
+# Takes how many planes more are done.
+_Advance = Callable[[int], None]
+_FOREGROUND, _BOUNDARY = "foreground", "boundary"
+
+
+@dataclass(frozen=True, eq=False)
+class VolumePredictor:
+    """The models of a recipe, of volumes or of sections, for whole volumes.
+
+    Attributes:
+        sections: The recipe, and those of its models that take sections, on their device.
+        weights: The checkpoint of each model.
+        compute: Where they run.
+    """
+
+    sections: RecipePredictor
+    weights: Sequence[Path]
+    compute: Compute
+
+    @cached_property
+    def of_volumes(self) -> tuple[int, ...]:
+        """Numbers of the models that take volumes."""
+        return tuple(n for n, info in enumerate(self.sections.infos) if takes_volumes(info))
+
+    def check(self, shape: Shape3d, voxel_size_nm: tuple[float, float, float]) -> None:
+        """Raises BenchError where a volume cannot be predicted."""
+        augmentations = self.sections.recipe.augmentations
+        if self.of_volumes and augmentations != (IDENTITY,):
+            raise BenchError(
+                "augmentations are symmetries of sections, received "
+                f"{', '.join(augmentations)} for a model that sees volumes, whose missing wedge "
+                "none of them keeps: use augmentations=none"
+            )
+        for number in self.of_volumes:
+            check_volume(self.sections.infos[number], shape, self._fed_nm(voxel_size_nm))
+
+    def count_steps(self, shape: Shape3d) -> int:
+        """How many planes are predicted of a volume."""
+        return shape[0] * (len(self.of_volumes) + self._plane_by_plane)
+
+    @property
+    def _plane_by_plane(self) -> bool:
+        """Whether maps are predicted, or made one, plane by plane."""
+        return len(self.sections.passes) > 1 or not self.of_volumes
+
+    def predict(
+        self,
+        read_planes: Callable[[int, int], np.ndarray],
+        shape: Shape3d,
+        voxel_size_nm: tuple[float, float, float],
+        folder: Path,
+        advance: _Advance,
+    ) -> SectionPrediction:
+        """Makes one map of a volume of all models. What is finished is not predicted again.
+
+        Args:
+            read_planes: From the first plane and the one after the last to raw values (z, y, x).
+            shape: Shape of the volume.
+            voxel_size_nm: Edges of a voxel along z, y, x.
+            folder: Where maps, and what is finished of them, are kept, for the caller to remove.
+            advance: Takes how many planes more are done.
+
+        Returns:
+            The maps (z, y, x), which are read from the folder where they are used.
+        """
+        found = {
+            number: self._predict_volume(
+                number, read_planes, shape, voxel_size_nm, folder / f"model{number}", advance
+            )
+            for number in self.of_volumes
+        }
+        if not self._plane_by_plane:
+            return SectionPrediction(found[0].open())
+        foreground, boundary = (
+            KeptLevels.of_planes(folder / name, shape) for name in (_FOREGROUND, _BOUNDARY)
+        )
+        advance(foreground.count(0))
+        for z in range(foreground.count(0), shape[0]):
+            tiles = folder / "tiles" / str(z)
+            for number, levels in found.items():
+                maps = self.sections.maps_of(tiles, Pass(number, IDENTITY))
+                if not has_maps(maps):
+                    store_maps(maps, SectionPrediction(next(levels.planes(z))))
+            raw = read_planes(z, z + 1)[0]
+            plane = self.sections.predict(raw, voxel_size_nm[-1], tiles, lambda more: None)
+            # The foreground comes last, and says that a plane is finished.
+            if plane.boundary is not None and boundary.count(0) <= z:
+                boundary.append(0, plane.boundary[None])
+            foreground.append(0, plane.foreground[None])
+            shutil.rmtree(tiles, ignore_errors=True)
+            advance(1)
+        whole = boundary.count(0) == shape[0]
+        return SectionPrediction(foreground.open(), boundary.open() if whole else None)
+
+    def _predict_volume(
+        self,
+        number: int,
+        read_planes: Callable[[int, int], np.ndarray],
+        shape: Shape3d,
+        voxel_size_nm: tuple[float, float, float],
+        folder: Path,
+        advance: _Advance,
+    ) -> KeptLevels:
+        """Predicts a volume by one of the models that take volumes."""
+        kept, told = KeptLevels.of_planes(folder, shape), 0
+        if kept.count(0) == shape[0]:
+            advance(shape[0])
+            return kept
+
+        def report(done: int, total: int) -> None:
+            nonlocal told
+            planes = done * shape[0] // total
+            advance(planes - told)
+            told = planes
+
+        def write(start: int, levels: np.ndarray) -> None:
+            left = levels[max(0, kept.count(0) - start) :]
+            if len(left):
+                kept.append(0, left)
+
+        network, info = load_checkpoint(self.weights[number])
+        predict_volume(
+            network,
+            info,
+            self.compute,
+            read_planes=read_planes,
+            shape=shape,
+            voxel_size_nm=self._fed_nm(voxel_size_nm),
+            write_planes=write,
+            progress=report,
+            keep=folder / "fed",
+        )
+        shutil.rmtree(folder / "fed", ignore_errors=True)
+        return kept
+
+    def _fed_nm(
+        self, voxel_size_nm: tuple[float, float, float]
+    ) -> tuple[float, float, float] | None:
+        """The voxel size by which a volume is resampled; None feeds it as it is."""
+        return voxel_size_nm if self.sections.recipe.rescale else None
+
+
+def takes_volumes(info: ModelInfo) -> bool:
+    """Whether a model takes volumes, not sections."""
+    return find_network(info.architecture).dims == 3
