@@ -40,6 +40,7 @@ VERSIONS: dict[str, int] = {
     "volumes": 1,
     "blends": 1,
     "post-processing": 1,
+    "spheres": 1,
     "dice": 1,
     "metrics": 1,
     "search": 1,

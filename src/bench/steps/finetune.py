@@ -41,8 +41,8 @@ from bench.steps.training.volume_report import VolumeTrainingReport
 from bench.steps.training.volumes import (
     VolumeTrainingData,
     check_volumes,
+    describe_patches,
     describe_volume_model,
-    describe_volumes,
     make_volume_feed,
     volume_patch_settings,
     warn_of_small_volumes,
@@ -262,7 +262,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "labelled": len(task.data.names),
     }
     if isinstance(task.data, VolumeTrainingData):
-        settings |= describe_volumes(task.info, _volume_patches(task))
+        settings |= describe_patches(task.info, _volume_patches(task))
     return settings
 
 

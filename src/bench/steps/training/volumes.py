@@ -149,7 +149,7 @@ def describe_volume_model(
     )
 
 
-def describe_volumes(info: ModelInfo, patches: VolumePatchSettings) -> dict[str, object]:
+def describe_patches(info: ModelInfo, patches: VolumePatchSettings) -> dict[str, object]:
     """What a run resolves of volumes, beside what it does of sections."""
     return {
         "patch_planes": patches.shape[0],
