@@ -165,7 +165,8 @@ def check_readable(planes: list[Plane]) -> None:
 
 def hash_planes(planes: list[Plane]) -> str:
     """Hash of the files, and of what is read from them."""
-    files = {plane.path: path_sha256(plane.path) for plane in planes}
+    # A stack has many planes.
+    files = {path: path_sha256(path) for path in {plane.path for plane in planes}}
     return json_sha256([[plane.name, files[plane.path], plane.pixel_size_nm] for plane in planes])
 
 

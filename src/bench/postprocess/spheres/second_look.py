@@ -27,6 +27,7 @@ _LIKE_SHARE = 0.75
 
 def look_again(
     levels: np.ndarray,
+    labels: np.ndarray,
     table: SphereTable,
     job: FitJob,
     settings: SphereSettings,
@@ -36,6 +37,7 @@ def look_again(
 
     Args:
         levels: Probability, uint8 (z, y, x).
+        labels: Int32 of the same shape, which is written over.
         table: The spheres so far, none of them an outlier.
         job: What spheres are refined in, and how.
         settings: See there.
@@ -48,7 +50,7 @@ def look_again(
     if np.count_nonzero(known) < _LEAST_FOUND:
         return 0
     usual = float(np.median(table.column("radius")[known]))
-    places = _find_peaks(levels, table, usual)
+    places = _find_peaks(levels, labels, table, usual)
     if not len(places):
         return 0
     count = len(places)
@@ -65,22 +67,28 @@ def look_again(
     return int(np.count_nonzero(good))
 
 
-def _find_peaks(levels: np.ndarray, table: SphereTable, usual: float) -> np.ndarray:
+def _find_peaks(
+    levels: np.ndarray, labels: np.ndarray, table: SphereTable, usual: float
+) -> np.ndarray:
     """Centres of what the probability shows outside of the spheres, float64 (n, 3)."""
-    taken = np.zeros(levels.shape, np.int32)
-    paint_balls(taken, np.ascontiguousarray(table.centres), table.column("radius").copy())
-    left = np.where(taken > 0, 0, levels).astype(np.uint8)
-    del taken
+    labels[...] = 0
+    paint_balls(labels, np.ascontiguousarray(table.centres), table.column("radius").copy())
+    left = levels.copy()
+    left[labels > 0] = 0
     flat = levels.shape[0] == 1
     widths = [0.0 if flat else _SMOOTHED * usual, _SMOOTHED * usual, _SMOOTHED * usual]
     smooth = ndimage.gaussian_filter(left, widths, output=np.uint8, truncate=2.5)
     reach = max(1, round(_APART * usual))
     sizes = [1 if flat else 2 * reach + 1, 2 * reach + 1, 2 * reach + 1]
-    highest = smooth == ndimage.maximum_filter(smooth, sizes)
-    peaks, count = ndimage.label(highest & (smooth >= _LEAST_PEAK))
+    highest = ndimage.maximum_filter(smooth, sizes, output=left) == smooth
+    highest &= smooth >= _LEAST_PEAK
+    count = ndimage.label(highest, output=labels)
     if not count:
         return np.zeros((0, 3))
-    return np.array(ndimage.center_of_mass(highest, peaks, np.arange(1, count + 1)))
+    voxels = np.argwhere(highest)
+    ids = labels[highest] - 1
+    sizes_px = np.bincount(ids, minlength=count)
+    return np.stack([np.bincount(ids, axis, count) / sizes_px for axis in voxels.T], axis=1)
 
 
 def _are_apart(centres: np.ndarray, radii: np.ndarray, table: SphereTable) -> np.ndarray:

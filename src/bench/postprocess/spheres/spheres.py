@@ -84,7 +84,7 @@ def find_spheres(
     notes.append(judge_table(table, job, settings))
     show("outliers", labels, table)
     if "again" in settings.stages and not settings.paper:
-        look_again(levels, table, job, settings, find_floors(table))
+        look_again(levels, labels, table, job, settings, find_floors(table))
         show("again", labels, table)
     part_table(table, settings, settings.min_radius_nm / voxel_nm)
     _paint(labels, table)

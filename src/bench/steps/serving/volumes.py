@@ -152,6 +152,9 @@ def _find_instances(work: Work, volume: ImageVolume, maps: SectionPrediction) ->
     # What else it has is as large as the volume.
     del made
     facts: dict[str, object] = {"threshold": recipe.threshold}
+    # Spheres tell it themselves.
+    if found is None and _VESICLE in recipe.structure:
+        facts[_CONTRAST] = membrane_contrast(raw, labels, maps.foreground, volume.voxel_size_nm)
     if found is not None:
         facts = {
             "threshold": found.threshold_level / TOP_LEVEL,
@@ -159,8 +162,6 @@ def _find_instances(work: Work, volume: ImageVolume, maps: SectionPrediction) ->
             "specks": found.specks,
             _NOTES: " ".join(found.notes),
         }
-    if _VESICLE in recipe.structure:
-        facts[_CONTRAST] = membrane_contrast(raw, labels, volume.voxel_size_nm)
     edge_nm = float(np.mean(volume.voxel_size_nm))
     spheres = list_rows(found, volume.name, edge_nm) if found else None
     return VolumeFound(labels, maps.foreground, spheres, facts)
