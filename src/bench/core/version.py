@@ -56,6 +56,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "optimize": ("blends", "post-processing", "dice", "metrics", "search"),
     "segment": ("feeding", "tiles", "blends", "post-processing"),
     "network unet3d": ("volumes",),
+    "network unet3d_folds": ("network unet3d",),
     "network unet3d_anisotropic": ("volumes",),
     "network sam": ("sam masks",),
     "sam training": ("training loop",),
