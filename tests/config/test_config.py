@@ -85,7 +85,8 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         PrepareConfig: {
             *("input", "output", "overwrite", "roots", "check", "min_gap_nm", "add_to"),
         },
-        FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
+        # How many folds there are is said by the arguments of the network that has them.
+        FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint", "folds"},
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
         CorrectConfig: {"dataset", "input", "output"},
@@ -101,6 +102,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
             "checkpoint_iterations",
+            "folds",
             "cluster",
             "cluster_profile",
             "dataset",
