@@ -35,7 +35,7 @@ def membrane_contrast(
 
     Returns:
         Above 0 where it dips more below both of its ends, inside and outside, than it peaks above
-        them, as of dark membranes; 1 and -1 are its range. None where nothing was found that counts.
+        them, as of dark membranes; its range is -1 to 1. None where nothing counts.
     """
     boxes = [(number, box) for number, box in enumerate(find_objects(labels), 1) if box]
     width, least = max(voxel_size_nm), _SMALLEST_NM3 / prod(voxel_size_nm)
