@@ -14,8 +14,8 @@ from scipy.signal import correlate
 from scipy.special import erfc
 from sphere_scenes import draw_scene, move_starts
 
-from bench.postprocess.spheres.fitting import FIT_FIELDS
-from bench.postprocess.spheres.refinement import FitJob, refine_spheres
+from bench.postprocess.spheres.fit.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.refinement import FitJob, refine_spheres
 
 MARGIN, THICKNESS = 5.0, 4.5 / 2.2
 SHIFTS = 4
@@ -32,7 +32,7 @@ def refine_by_scipy(
 ) -> np.ndarray | None:
     """Centre (one number an axis), radius and thickness of one vesicle; None without a membrane.
 
-    It is the algorithm of `bench.postprocess.spheres.fitting`, for spheres and circles.
+    It is the algorithm of `bench.postprocess.spheres.fit.fitting`, for spheres and circles.
     """
     power, farthest = (raw.ndim - 1) / 2, radius / 2 + 2
     outer = 1.2 * max(2.0, radius + margin - 3)

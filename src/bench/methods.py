@@ -117,6 +117,9 @@ METHODS: dict[str, Method] = {
                foreground_weight=10.0),
         Method("unet3d", "3D U-Net", _UNET3D, "finetune", RANDOM, "weighted_bce", lr=1e-3,
                schedule="cosine", normalisation="volume", features=16, foreground_weight=10.0),
+        Method("unet3d_folds", "3D U-Net, folds", OurNetworks.UNET3D_FOLDS, "finetune", RANDOM,
+               "weighted_bce", lr=1e-3, schedule="cosine", normalisation="volume", features=16,
+               foreground_weight=10.0),
         Method("unet3d_anisotropic", "3D U-Net, anisotropic", _ANISOTROPIC, "finetune", RANDOM,
                "focal_dice", normalisation="volume"),
     )

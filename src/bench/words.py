@@ -15,6 +15,7 @@ class OurNetworks(StrEnum):
     UNET2D = auto()
     UNET3D_PLANES = auto()
     UNET3D = auto()
+    UNET3D_FOLDS = auto()
     UNET3D_ANISOTROPIC = auto()
     SAM = auto()
 

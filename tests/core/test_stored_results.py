@@ -125,6 +125,26 @@ def augmentation(_):
     return results
 
 
+def spheres(_):
+    from sphere_scenes import blur_probability, draw_scene
+
+    from bench.postprocess.spheres.settings import SphereSettings
+    from bench.postprocess.spheres.spheres import find_spheres
+
+    scene, results = draw_scene((64, 64, 64), 9, seed=0, tilt_deg=60), {}
+    levels = blur_probability(scene.labels, 1.0)
+    for protocol in ("data", "paper"):
+        settings = SphereSettings(protocol=protocol)
+        found = find_spheres(scene.raw, levels, voxel_size_nm=2.2, settings=settings)
+        results[protocol] = {
+            "centres": found.spheres.centres,
+            "radii": found.spheres.radii,
+            "painted": int((found.labels > 0).sum()),
+            "level": found.threshold_level,
+        }
+    return results
+
+
 def losses(_):
     from bench.methods import LOSSES
     from bench.training.objectives import make_loss
@@ -522,6 +542,7 @@ PARTS: dict[str, Callable] = {
     "volume patches": volume_patches,
     "augmentation": augmentation,
     "losses": losses,
+    "spheres": spheres,
     "training loop": training_loop,
     "mean teacher": mean_teacher,
     "network sam": network_sam,

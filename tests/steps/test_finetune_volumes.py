@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
@@ -14,9 +15,11 @@ from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
+from bench.recipe.scores import threshold_level
 from bench.steps import finetune as step
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.finetune import finetune
+from bench.steps.training.volumes import even_odds
 from bench.tracking.queries import read_settings
 from bench.tracking.runs import WARNING_TAG
 from bench.training import loop
@@ -26,10 +29,12 @@ SHORT = {
     "structure": "vesicles",
     "method": "unet3d",
     "features": 4,
+    # So that a short training is sure of some voxels.
+    "foreground_weight": 3.0,
     "patch_px": 16,
     "batch_size": 4,
-    "iterations": 40,
-    "epoch_iterations": 20,
+    "iterations": 60,
+    "epoch_iterations": 30,
     "lr": 0.01,
     "device": "cpu",
     "precision": "fp32",
@@ -55,15 +60,15 @@ def artifacts(store, run_id):
 def test_a_network_of_volumes_learns(trained):
     store, run_id = trained
     data = store.client.get_run(run_id).data
-    assert data.metrics["best/dice"] > 0.7
+    assert data.metrics["best/dice"] > 0.6
     history = store.client.get_metric_history(run_id, "val/dice")
-    assert sorted(point.step for point in history) == [20, 40]
+    assert sorted(point.step for point in history) == [30, 60]
     settings = read_settings(store, run_id)
     assert [settings[name] for name in ("batch_size", "patch_planes")] == ["4", "16"]
+    assert float(settings["validation_threshold"]) == 0.75
     assert (settings["normalisation"], settings["fed_section_nm"]) == ("volume", "2.2")
     assert settings["augmentation"] == data.tags["bench.augmentation"]
     assert settings["augmentation"].startswith("mirrors along z, y and x, noise")
-    assert settings["foreground_weight"] == "10.0"
 
 
 def test_the_checkpoint_says_how_it_is_applied(trained, dataset):
@@ -94,7 +99,7 @@ def test_the_checkpoint_says_how_it_is_applied(trained, dataset):
         voxel_size_nm=(2.2, 2.2, 2.2),
         write_planes=write,
     )
-    mask = found >= 128
+    mask = found >= threshold_level(0.75)
     dice = 2 * (mask & (labels > 0)).sum() / (mask.sum() + (labels > 0).sum())
     assert dice == pytest.approx(info.training["val_dice"], abs=1e-6)
 
@@ -140,7 +145,7 @@ def test_serial_sections_are_turned_and_trained_anisotropically(prepare_volumes,
     assert read_settings(store, run_id)["patch_planes"] == "16"
     # Ten planes are not sixteen.
     assert "has 10 x 40 x 40 voxels" in data.tags[WARNING_TAG]
-    assert read_settings(store, run_id)["foreground_weight"] == "20.0"
+    assert read_settings(store, run_id)["validation_threshold"] == "0.5"
     _, info = load_checkpoint(artifacts(store, run_id) / "checkpoint/last.safetensors")
     assert (info.input_section_nm, info.tile_planes, info.halo_planes) == (20.0, 8, 4)
 
@@ -160,6 +165,22 @@ def test_sections_are_refused(prepare_volumes, tmp_path, store):
         finetune(FinetuneConfig(dataset=dataset, **SHORT), store)
 
 
+def test_folds_are_one_model_whose_parts_saw_other_volumes(dataset, store):
+    short = SHORT | {"method": "unet3d_folds", "iterations": 2, "epoch_iterations": 2, "folds": 2}
+    config = FinetuneConfig(dataset=dataset, **short)
+    run_id = finetune(config, store)
+    network, info = load_checkpoint(artifacts(store, run_id) / "checkpoint/best.safetensors")
+    assert info.arguments["folds"] == len(network.members) == 2
+    first, second = (member.out.weight for member in network.members)
+    assert not torch.equal(first, second)
+    again = step.identify_finetune(step.resolve_finetune(config, store))
+    assert again.settings["folds"] == 2
+    other = dataclasses.replace(config, folds=4)
+    assert step.identify_finetune(step.resolve_finetune(other, store)) != again
+    with pytest.raises(BenchError, match="batch_size must be a multiple of the 3 folds"):
+        finetune(dataclasses.replace(config, folds=3), store)
+
+
 def test_domain_adaptation_is_not_offered(trained, dataset):
     store, run_id = trained
     config = DomainAdaptConfig(dataset=dataset, structure="vesicles", source=f"runs:/{run_id}")
@@ -173,6 +194,8 @@ def test_what_is_auto_is_the_network_s_own(dataset, store):
     found = task.config
     assert (found.patch_px, found.batch_size, found.lr, found.features) == (32, 50, 1e-3, 16)
     assert (found.loss, found.optimiser) == ("weighted_bce", "adam")
+    assert (found.schedule, task.foreground_weight) == ("cosine", 10.0)
+    assert even_odds(found.loss, task.foreground_weight) == pytest.approx(10 / 11)
     sections = dataclasses.replace(config, method="scratch")
     assert step.resolve_finetune(sections, store).config.batch_size == 8
 

@@ -74,6 +74,13 @@ class TrainingConfig(StepConfig):
         minimum=2,
         maximum=256,
     )
+    folds: int = setting(
+        5,
+        "unet3d_folds: networks, each trained without one part of the volumes.",
+        minimum=2,
+        maximum=20,
+        identity=False,
+    )
     epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     tile_px: int | None = setting(
         None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16

@@ -3,8 +3,8 @@
 import numpy as np
 
 from bench.export.sphere_table import SphereRow
-from bench.postprocess.spheres.fitting import FIT_FIELDS
-from bench.postprocess.spheres.refinement import FitJob, refine_spheres
+from bench.postprocess.spheres.fit.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.refinement import FitJob, refine_spheres
 from bench.postprocess.spheres.settings import SphereSettings
 
 _SETTINGS = SphereSettings()

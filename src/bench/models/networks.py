@@ -183,6 +183,10 @@ def _unet3d_arguments(config: Any) -> dict[str, Any]:
     return {"in_channels": 1, "depth": 2, "features": config.features}
 
 
+def _folds_arguments(config: Any) -> dict[str, Any]:
+    return _unet3d_arguments(config) | {"folds": config.folds}
+
+
 def _anisotropic_arguments(config: Any) -> dict[str, Any]:
     factors = [list(factors) for factors in _ANISOTROPIC]
     return {"in_channels": 1, "features": config.features, "scale_factors": factors}
@@ -223,6 +227,20 @@ NETWORKS: dict[str, Network] = {
             streamed_by="bench.models.unet3d_stream:stream_unet3d",
             # Four convolutions a level and two at the coarsest see 6 * 2 ** depth - 4 voxels, of
             # whole pooled ones.
+            reach=lambda arguments: 6 * 2 ** int(arguments["depth"]),
+            steps=("finetune",),
+            opened_by=_OF_VOLUMES,
+        ),
+        # Several of them, each trained without one part of the volumes; their mean.
+        Network(
+            OurNetworks.UNET3D_FOLDS,
+            build="bench.models.unet3d_folds:build_unet3d_folds",
+            arguments=_folds_arguments,
+            multiple=lambda arguments: 2 ** int(arguments["depth"]),
+            dims=3,
+            patch_px=32,
+            batch_size=50,
+            streamed_by="bench.models.unet3d_folds:stream_unet3d_folds",
             reach=lambda arguments: 6 * 2 ** int(arguments["depth"]),
             steps=("finetune",),
             opened_by=_OF_VOLUMES,

@@ -2,29 +2,17 @@
 
 import dataclasses
 import logging
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from math import prod
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from bench.config.scoring import EvaluateConfig
-from bench.core.progress import say_while, show_progress
+from bench.core.progress import say_while
 from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, read_volume
 from bench.errors import BenchError
-from bench.inference.blends import predict_augmented
-from bench.inference.device import Compute, choose_compute
-from bench.inference.prediction import Predictor, SectionPrediction, open_predictor
-from bench.inference.prediction_file import PredictionWriter, write_predictions
-from bench.inference.symmetries import IDENTITY, find_augmentations
-from bench.inference.synapse_net_package import open_synapse_net
-from bench.inference.volumes import predict_volume
-from bench.metrics.table import scored_metrics
-from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info, load_weights
+from bench.inference.prediction import SectionPrediction
+from bench.inference.symmetries import find_augmentations
+from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import (
@@ -43,6 +31,7 @@ from bench.steps.scoring.evaluation_report import (
     log_scores,
 )
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
+from bench.steps.scoring.predicting import EvaluationTask, predict_split
 from bench.steps.scoring.recipes import find_watershed
 from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, list_units, segment_unit
@@ -64,22 +53,6 @@ _VESICLE = "vesicle"
 _CUBES = 1.02
 # A prediction that loses more than this share to post-processing is reported.
 _REPORTED_LOSS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    config: EvaluateConfig
-    dataset: PreparedDataset
-    subject: Subject
-    info: ModelInfo
-    structure: Structure
-    recipe: Recipe
-    units: list[Unit]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of what is scored."""
-        return scored_metrics(self.structure.name, volumes=self.recipe.volume is not None)
 
 
 def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -111,7 +84,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         run.keep_warnings(task.subject.warnings)
         warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
         predictions = Path(folder) / "predictions.h5"
-        _predict_split(task, run, predictions)
+        predict_split(task, run, predictions)
         with say_while("scoring"):
             result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
@@ -131,7 +104,7 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
+def resolve_task(config: EvaluateConfig, store: Store) -> EvaluationTask:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     subject = find_subject(config, dataset, store)
@@ -143,7 +116,7 @@ def resolve_task(config: EvaluateConfig, store: Store) -> _Task:
     volume = _choose_volume(config, units, structure, info)
     settings = _choose_settings(config, dataset, structure, subject, volume)
     recipe = _make_recipe(config, dataset, subject, settings, info, volume)
-    return _Task(config, dataset, subject, info, structure, recipe, units)
+    return EvaluationTask(config, dataset, subject, info, structure, recipe, units)
 
 
 def _choose_volume(
@@ -247,7 +220,7 @@ def _make_recipe(
     )
 
 
-def identify_evaluation(task: _Task) -> Identity:
+def identify_evaluation(task: EvaluationTask) -> Identity:
     """What the run of a task is."""
     return Identity(
         step="evaluate",
@@ -275,11 +248,12 @@ def identify_evaluation(task: _Task) -> Identity:
         parts=(
             f"network {task.info.architecture}",
             *(f"metric {name}" for name in task.metrics),
+            *(("spheres",) if task.recipe.volume and task.recipe.volume.spheres else ()),
         ),
     )
 
 
-def _resolved_settings(task: _Task) -> dict[str, object]:
+def _resolved_settings(task: EvaluationTask) -> dict[str, object]:
     return dataclasses.asdict(task.config) | {
         "run_id": task.subject.run_id or "none",
         "source": task.subject.source or "none",
@@ -296,106 +270,15 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     }
 
 
-def _predict_split(task: _Task, run: Run, path: Path) -> None:
-    compute = choose_compute(task.config.device, AUTO)
-    attributes = {
-        "structure": task.structure.name,
-        "split": task.config.split,
-        "dataset": task.dataset.content_hash,
-        "run": task.subject.run_id,
-        "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
-        "augmentations": task.recipe.augmentations,
-    }
-    started = time.monotonic()
-    what = f"predict {task.subject.cell.method} {task.structure.name}"
-    with write_predictions(path, attributes) as file, show_progress(what) as advance:
-        if find_network(task.info.architecture).dims == 3:
-            pixels = _predict_volumes(task, compute, file, advance)
-        else:
-            pixels = _predict_sections(task, compute, file, advance)
-    seconds = time.monotonic() - started
-    run.log_facts({"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6})
-    if not task.subject.run_id:
-        weights = load_weights(task.subject.weights).values()
-        run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
-    run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
-    run.log_settings({"device": str(compute.device), "precision": compute.precision})
-
-
-def _predict_sections(
-    task: _Task, compute: Compute, file: PredictionWriter, advance: _Advance
-) -> int:
-    """Predicts a split section by section; returns its pixels."""
-    predict = _open_model(task, compute)
-    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
-    names, pixels = task.dataset.sections(task.config.split), 0
-    for done, name in enumerate(names, start=1):
-        raw = task.dataset.read_raw(name)
-        for augmentation, maps in predict_augmented(
-            predict, raw, fed_nm, task.recipe.augmentations
-        ):
-            file.write(name, augmentation, maps)
-        pixels += raw.size
-        advance(done, len(names), name)
-    return pixels
-
-
-def _predict_volumes(
-    task: _Task, compute: Compute, file: PredictionWriter, advance: _Advance
-) -> int:
-    """Predicts a split volume by volume, in slabs of planes; returns its voxels."""
-    network, info = load_checkpoint(task.subject.weights)
-    network = network.to(compute.device).eval()
-    volumes = [unit.volume for unit in list_units(task.dataset, task.config.split) if unit.volume]
-    if not volumes:
-        raise BenchError(
-            f"{info.architecture} segments volumes, received the sections of {task.dataset.root}: "
-            "prepare stacks with the distance of their planes (-P section_nm=...), or choose a "
-            "method of sections"
-        )
-    total, done = sum(volume.shape[0] for volume in volumes), 0
-    for volume in volumes:
-
-        def write(start: int, planes: np.ndarray, names: Sequence[str] = volume.sections) -> None:
-            nonlocal done
-            for name, plane in zip(names[start:], planes, strict=False):
-                file.write(name, IDENTITY, SectionPrediction(plane))
-            done += len(planes)
-            advance(done, total, "")
-
-        predict_volume(
-            network,
-            info,
-            compute,
-            read_planes=partial(_read_planes, task.dataset, volume),
-            shape=volume.shape,
-            voxel_size_nm=volume.voxel_size_nm if task.recipe.rescale else None,
-            write_planes=write,
-        )
-    return sum(prod(volume.shape) for volume in volumes)
-
-
-def _read_planes(dataset: PreparedDataset, volume: Volume, start: int, stop: int) -> np.ndarray:
-    return read_volume(dataset, volume, planes=slice(start, stop))
-
-
-def _open_model(task: _Task, compute: Compute) -> Predictor:
-    path, structure = task.subject.weights, task.structure.name
-    if task.recipe.segmentation == "synapse_net":
-        return open_synapse_net(path, task.info, compute, structure)
-    predictor, _ = open_predictor(path, compute, structure)
-    return predictor
-
-
 def _segment_stored(
-    task: _Task, predictions: Path, unit: Unit, on_stage: StageReport | None = None
+    task: EvaluationTask, predictions: Path, unit: Unit, on_stage: StageReport | None = None
 ) -> tuple[SectionPrediction, Instances]:
     """The mean of the stored maps of a section or volume, and its instances by the recipe."""
     prediction = unit.read_mean(predictions, task.recipe.augmentations)
     return prediction, segment_unit(task.recipe, unit, prediction, on_stage)
 
 
-def _score_split(task: _Task, run: Run, predictions: Path) -> SplitResult:
+def _score_split(task: EvaluationTask, run: Run, predictions: Path) -> SplitResult:
     result = SplitResult(
         metrics=task.metrics,
         pixel_size_nm=task.dataset.pixel_size_nm,
@@ -411,7 +294,7 @@ def _score_split(task: _Task, run: Run, predictions: Path) -> SplitResult:
     return result
 
 
-def _report_removal(task: _Task, run: Run, result: SplitResult) -> None:
+def _report_removal(task: EvaluationTask, run: Run, result: SplitResult) -> None:
     removed = result.removed_fraction()
     run.log_metrics({f"{task.config.split}/postprocess_removed_fraction": removed})
     log.info("post-processing: %s", task.recipe.origin)

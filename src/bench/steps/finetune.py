@@ -40,9 +40,11 @@ from bench.steps.training.source import Source, find_adapted, resolve_source, so
 from bench.steps.training.volume_report import VolumeTrainingReport
 from bench.steps.training.volumes import (
     VolumeTrainingData,
+    check_folds,
     check_volumes,
+    describe_patches,
     describe_volume_model,
-    describe_volumes,
+    even_odds,
     make_volume_feed,
     volume_patch_settings,
     warn_of_small_volumes,
@@ -187,7 +189,9 @@ def _fit_sizes(
     patch_px = network.fit_patch(config.patch_px, arguments)
     geometry = network.fit_geometry(config.tile_px, config.halo_px, arguments)
     batch_size = config.batch_size or network.batch_size
-    return dataclasses.replace(config, patch_px=patch_px, batch_size=batch_size), geometry
+    config = dataclasses.replace(config, patch_px=patch_px, batch_size=batch_size)
+    check_folds(config, arguments)
+    return config, geometry
 
 
 def _check_source(source: Source, method: Method) -> None:
@@ -229,9 +233,11 @@ def identify_finetune(task: _Task) -> Identity:
     # The separation of instances is chosen on validation as well.
     separated = "boundary" in task.method.outputs
     of_volumes = isinstance(task.data, VolumeTrainingData)
+    # Of the only network that has any, so that the others' runs stay what they are.
+    folds = {name: task.info.arguments[name] for name in ("folds",) if name in task.info.arguments}
     return Identity(
         step="finetune",
-        settings=settings | {"outputs": task.method.outputs},
+        settings=settings | {"outputs": task.method.outputs} | folds,
         inputs={"source": task.source.sha256},
         method=task.method.name,
         structure=task.structure.name,
@@ -262,7 +268,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "labelled": len(task.data.names),
     }
     if isinstance(task.data, VolumeTrainingData):
-        settings |= describe_volumes(task.info, _volume_patches(task))
+        settings |= describe_patches(task.info, _volume_patches(task), _threshold(task))
     return settings
 
 
@@ -330,6 +336,10 @@ def _volume_patches(task: _Task) -> VolumePatchSettings:
     return volume_patch_settings(task.config, find_network(task.info.architecture), task.data)
 
 
+def _threshold(task: _Task) -> float:
+    return even_odds(task.config.loss, task.foreground_weight)
+
+
 def _make_report(task: _Task, run: Run, advance: Callable[[int, str], None]) -> TrainingReport:
     common: dict[str, Any] = {
         "run": run,
@@ -338,19 +348,22 @@ def _make_report(task: _Task, run: Run, advance: Callable[[int, str], None]) -> 
         "advance": advance,
     }
     if isinstance(task.data, VolumeTrainingData):
-        return VolumeTrainingReport(dataset=task.dataset, structure=task.structure.name, **common)
+        return VolumeTrainingReport(
+            dataset=task.dataset,
+            structure=task.structure.name,
+            threshold=_threshold(task),
+            **common,
+        )
     return TrainingReport(
         sections=task.data.validation(), pixel_size_nm=task.dataset.pixel_size_nm, **common
     )
 
 
 def _choose_inference(task: _Task, run: Run, report: TrainingReport) -> Geometry:
-    """Chooses what is auto of how the best model is applied; returns its tile and halo.
-
-    A network of volumes has one tile by default, and no separation.
-    """
+    """Chooses what is auto of how the best model is applied; returns its tile and halo."""
     info = task.info
     if isinstance(task.data, VolumeTrainingData):
+        # One tile by default, and no separation.
         return info.tile_px, info.halo_px
     geometries: tuple[Geometry, ...] = ((info.tile_px, info.halo_px),)
     if task.config.tile_px is None and task.config.halo_px is None:

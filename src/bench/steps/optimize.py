@@ -187,7 +187,10 @@ def _identify(task: _Task) -> Identity:
         dataset=task.dataset.content_hash,
         # A search draws nothing; tables ask every row for one.
         seed=0,
-        parts=tuple(f"metric {name}" for name in task.metrics),
+        parts=(
+            *(f"metric {name}" for name in task.metrics),
+            *(("spheres",) if _spheres_to_try(task) else ()),
+        ),
     )
 
 

@@ -185,7 +185,10 @@ def _identify(task: _Task) -> Identity:
         dataset=recipe.dataset,
         seed=subject.seed,
         labelled=subject.labelled,
-        parts=tuple(f"network {info.architecture}" for info in subject.infos),
+        parts=(
+            *(f"network {info.architecture}" for info in subject.infos),
+            *(("spheres",) if recipe.volume and recipe.volume.spheres else ()),
+        ),
     )
 
 

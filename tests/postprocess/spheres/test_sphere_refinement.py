@@ -4,9 +4,9 @@ from scipy.special import erfc
 from sphere_refinement import COMPARED, MARGIN, THICKNESS, refine_by_scipy
 from sphere_scenes import draw_scene, move_starts
 
-from bench.postprocess.spheres.fitting import FIT_FIELDS
-from bench.postprocess.spheres.membrane import STEP, find_darkest, fit_membrane
-from bench.postprocess.spheres.refinement import FitJob, measure_spheres, refine_spheres
+from bench.postprocess.spheres.fit.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.membrane import STEP, find_darkest, fit_membrane
+from bench.postprocess.spheres.fit.refinement import FitJob, measure_spheres, refine_spheres
 
 COLUMN = {name: place for place, name in enumerate(FIT_FIELDS)}
 

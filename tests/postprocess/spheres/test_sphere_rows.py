@@ -17,14 +17,14 @@ def test_rows_say_all_that_was_found(tmp_path):
     result = SphereResult(np.zeros((2, 2, 2), np.int32), spheres, (removed,), 230, 0, ())
     rows = list_rows(result, "tomo", 2.2)
     assert [(row.id, row.kept, row.status, row.reason) for row in rows] == [
-        (1, True, "", ""),
         (2, True, "refitted", ""),
+        (1, True, "", ""),
         (3, False, "", "outlier"),
     ]
-    assert rows[1].centre == (4, 5, 6.25)
-    assert rows[1].radius_nm == 9.5 * 2.2
-    assert (rows[1].thickness, rows[1].density, rows[1].p) == (2, -2, 0.01)
-    assert math.isnan(rows[0].thickness)
+    assert rows[0].centre == (4, 5, 6.25)
+    assert rows[0].radius_nm == 9.5 * 2.2
+    assert (rows[0].thickness, rows[0].density, rows[0].p) == (2, -2, 0.01)
+    assert math.isnan(rows[1].thickness)
     write_spheres(tmp_path / "spheres.csv", rows)
     assert [row.centre for row in read_spheres(tmp_path / "spheres.csv")] == [
         r.centre for r in rows

@@ -17,7 +17,7 @@ _MOST_FAILURES = 3000
 
 
 @dataclass(frozen=True)
-class Balls:
+class PlacedBalls:
     """Vesicles (n,), none of which overlap.
 
     Attributes:
@@ -42,7 +42,7 @@ def place_balls(
     number: int | None,
     docked: tuple[np.ndarray, np.ndarray],
     measure_room: Callable[[np.ndarray], np.ndarray],
-) -> Balls:
+) -> PlacedBalls:
     """Places balls by random sequential addition.
 
     Every centre lies in the box, as one does that a person clicks on; balls near its faces are cut.
@@ -108,10 +108,12 @@ class _Placed:
         row, self.count = self.count, self.count + 1
         self.centres[row], self.radii[row], self.beside[row] = centre, radius, beside
 
-    def finish(self, docked: int) -> Balls:
+    def finish(self, docked: int) -> PlacedBalls:
         """All balls, of which the first are docked."""
         beside = self.beside[: self.count]
         touching = beside >= 0
         touching[beside[beside >= 0]] = True
         rows = np.arange(self.count)
-        return Balls(self.centres[: self.count], self.radii[: self.count], rows < docked, touching)
+        return PlacedBalls(
+            self.centres[: self.count], self.radii[: self.count], rows < docked, touching
+        )

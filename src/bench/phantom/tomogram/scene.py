@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import BenchError
-from bench.phantom.tomogram.placing import Balls, place_balls
+from bench.phantom.tomogram.placing import PlacedBalls, place_balls
 
 # A bilayer with the proteins on it.
 MEMBRANE_NM = 4.5
@@ -148,7 +148,7 @@ class TomogramScene:
     settings: TomogramSettings
     zone: _ActiveZone
     mitochondrion: Mitochondrion
-    balls: Balls
+    balls: PlacedBalls
 
 
 def draw_scene(settings: TomogramSettings, rng: np.random.Generator) -> TomogramScene:

@@ -9,9 +9,9 @@ sphere, and as much like the others, as those that were found in the mask.
 import numpy as np
 from scipy import ndimage
 
-from bench.postprocess.spheres.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.refinement import FitJob, refine_spheres
 from bench.postprocess.spheres.outliers import measure_p
-from bench.postprocess.spheres.refinement import FitJob, refine_spheres
 from bench.postprocess.spheres.settings import SphereSettings
 from bench.postprocess.spheres.table import SphereTable
 from bench.postprocess.spheres.touching import paint_balls

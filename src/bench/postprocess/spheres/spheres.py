@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bench.errors import BenchError
+from bench.postprocess.spheres.fit.refinement import FitJob
 from bench.postprocess.spheres.found import SphereResult
 from bench.postprocess.spheres.objects import (
     ObjectLimits,
@@ -20,7 +21,6 @@ from bench.postprocess.spheres.objects import (
     measure_objects,
     set_limits,
 )
-from bench.postprocess.spheres.refinement import FitJob
 from bench.postprocess.spheres.second_look import look_again
 from bench.postprocess.spheres.separation import grow_objects, separate_objects
 from bench.postprocess.spheres.settings import SphereSettings, edge_of_cubes

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bench.postprocess.spheres.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.refinement import FitJob, measure_spheres, refine_spheres
 from bench.postprocess.spheres.outliers import judge_vesicles
-from bench.postprocess.spheres.refinement import FitJob, measure_spheres, refine_spheres
 from bench.postprocess.spheres.settings import SphereSettings
 from bench.postprocess.spheres.table import SphereTable
 from bench.postprocess.spheres.touching import find_doubles, shrink_touching

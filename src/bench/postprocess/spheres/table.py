@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bench.postprocess.spheres.fitting import FIT_FIELDS
+from bench.postprocess.spheres.fit.fitting import FIT_FIELDS
 from bench.postprocess.spheres.found import FittedSpheres, RemovedSphere
 from bench.postprocess.spheres.objects import VesicleObject
 

@@ -29,6 +29,7 @@ from bench.steps.training.volumes import (
     make_volume_feed,
     volume_patch_settings,
 )
+from bench.training.ahead import Feed
 from bench.training.augment import Augmentation
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.objectives import Objective, make_loss, supervised
@@ -40,7 +41,6 @@ from bench.training.sam_training import (
     interactive,
     prepare_network,
 )
-from bench.training.volume_patches import VolumePatchFeed
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _measure_tiled_training(task: Any, calls: int) -> Speed:
     )
 
 
-def _feed_of_one(task: Any) -> PatchFeed | VolumePatchFeed:
+def _feed_of_one(task: Any) -> Feed:
     """Patches as a training draws them, of its first section or volume."""
     config, info, device = task.config, task.info, task.compute.device
     if isinstance(config, DomainAdaptConfig):

@@ -10,10 +10,11 @@ from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import Volume, find_volumes, read_volume
 from bench.inference.volumes import predict_volume
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.recipe.scores import threshold_level
 from bench.report.figures.overlays import draw_overlay
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
-from bench.steps.training.report import HALF, TrainingReport
+from bench.steps.training.report import TrainingReport
 from bench.steps.training.volumes import known_voxel_size, plane_reader
 
 # Volumes shown, and the edge in px of the piece of each, around most of the structure.
@@ -52,15 +53,19 @@ class _Piece:
 class VolumeTrainingReport(TrainingReport):
     """Callbacks of the training loop whose validation is of volumes, by slabs of planes."""
 
-    def __init__(self, *, dataset: PreparedDataset, structure: str, **others: Any) -> None:
+    def __init__(
+        self, *, dataset: PreparedDataset, structure: str, threshold: float, **others: Any
+    ) -> None:
         """Starts a report.
 
         Args:
             dataset: What has the validation volumes.
             structure: What is looked for in them.
+            threshold: Probability from which a voxel counts as foreground.
             others: As for ``TrainingReport``, whose sections there are none of.
         """
         self.dataset, self.structure = dataset, structure
+        self.level = threshold_level(threshold)
         self.volumes = find_volumes(dataset, "val")
         self.pieces = {
             volume.name: _cut_piece(dataset, volume, structure)
@@ -83,7 +88,7 @@ class VolumeTrainingReport(TrainingReport):
 
         def score(start: int, levels: np.ndarray) -> None:
             nonlocal counts
-            found = levels >= HALF
+            found = levels >= self.level
             counts += count_pixels(truth=read_labels(start, start + len(levels)), prediction=found)
             if piece is not None:
                 piece.take(start, found)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
 from bench.models.networks import Network, find_network
 from bench.tracking.runs import Run
+from bench.training.volume_folds import FoldedPatchFeed
 from bench.training.volume_patches import (
     HeldVolume,
     VolumeAugmentation,
@@ -107,6 +109,16 @@ def _has_instances(dataset: PreparedDataset, volume: Volume, structure: str) -> 
     return any(dataset.read_labels(name, structure).any() for name in volume.sections)
 
 
+def check_folds(config: FinetuneConfig, arguments: dict[str, Any]) -> None:
+    """Raises BenchError where a batch cannot be shared by the networks of folds."""
+    folds = arguments.get("folds", 1)
+    if (config.batch_size or folds) % folds:
+        raise BenchError(
+            f"batch_size must be a multiple of the {folds} folds, whose networks share a batch, "
+            f"received {config.batch_size}: change one of both"
+        )
+
+
 def check_volumes(dataset: PreparedDataset, method: Method) -> None:
     """Raises BenchError where a method of volumes is given sections, or learns more than them."""
     if not find_volumes(dataset, "train"):
@@ -149,14 +161,25 @@ def describe_volume_model(
     )
 
 
-def describe_volumes(info: ModelInfo, patches: VolumePatchSettings) -> dict[str, object]:
+def describe_patches(
+    info: ModelInfo, patches: VolumePatchSettings, threshold: float
+) -> dict[str, object]:
     """What a run resolves of volumes, beside what it does of sections."""
     return {
+        "validation_threshold": threshold,
         "patch_planes": patches.shape[0],
         "augmentation": str(patches.augmentation),
         _SMOOTHING: info.inference.get(_SMOOTHING, 0.0),
         "fed_section_nm": info.input_section_nm or "unknown",
     }
+
+
+def even_odds(loss: str, foreground_weight: float) -> float:
+    """The probability at which a voxel is as likely foreground as not, as a loss teaches it.
+
+    Under cross-entropy in which foreground weighs w, that is w / (w + 1): 0.91 of a weight of 10.
+    """
+    return foreground_weight / (foreground_weight + 1) if loss == "weighted_bce" else 0.5
 
 
 def known_voxel_size(volume: Volume) -> tuple[float, float, float] | None:
@@ -179,9 +202,12 @@ def _read_planes(
 
 def make_volume_feed(
     data: VolumeTrainingData, info: ModelInfo, settings: VolumePatchSettings, device: torch.device
-) -> VolumePatchFeed:
+) -> VolumePatchFeed | FoldedPatchFeed:
     """Reads the training volumes, as the model will be fed them, to draw patches from."""
-    return VolumePatchFeed([_hold(data, volume, info) for volume in data.volumes], settings, device)
+    volumes = [_hold(data, volume, info) for volume in data.volumes]
+    if folds := info.arguments.get("folds"):
+        return FoldedPatchFeed(volumes, settings, device, folds)
+    return VolumePatchFeed(volumes, settings, device)
 
 
 def _hold(data: VolumeTrainingData, volume: Volume, info: ModelInfo) -> HeldVolume:

@@ -20,7 +20,7 @@ import math
 import numba
 import numpy as np
 
-from bench.postprocess.spheres.correlation import find_peak, span_voxels
+from bench.postprocess.spheres.fit.correlation import find_peak, span_voxels
 
 # Distance between two places of a profile, and deviation of its smoothing, in voxels.
 STEP = 0.5

@@ -11,8 +11,8 @@ import math
 import numba
 import numpy as np
 
-from bench.postprocess.spheres.correlation import find_roundest, find_shift
-from bench.postprocess.spheres.membrane import STEP, find_darkest, fit_membrane, measure_profile
+from bench.postprocess.spheres.fit.correlation import find_roundest, find_shift
+from bench.postprocess.spheres.fit.membrane import STEP, find_darkest, fit_membrane, measure_profile
 
 # What of a profile is needed beyond the membrane, in voxels beside its thickness.
 BEYOND = 4.5

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core.pixels import float_type
-from bench.postprocess.spheres.fitting import (
+from bench.postprocess.spheres.fit.fitting import (
     BEYOND,
     FIT_FIELDS,
     fit_sphere,
     measure_membrane,
     reach_of_search,
 )
-from bench.postprocess.spheres.published import fit_as_published
+from bench.postprocess.spheres.fit.published import fit_as_published
 
 # How far a centre may move: a share of the radius, and voxels.
 _FARTHEST_SHARE, _FARTHEST = 0.5, 2.0

@@ -1,0 +1,1 @@
+"""A sphere fitted to a vesicle in an image, voxel by voxel."""

@@ -1,0 +1,154 @@
+"""The predictions of an evaluation: section by section, or in slabs of planes of a volume."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from bench.config.scoring import EvaluateConfig
+from bench.core.progress import show_progress
+from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import Volume, read_volume
+from bench.errors import BenchError
+from bench.inference.blends import predict_augmented
+from bench.inference.device import Compute, choose_compute
+from bench.inference.prediction import Predictor, SectionPrediction, open_predictor
+from bench.inference.prediction_file import PredictionWriter, write_predictions
+from bench.inference.symmetries import IDENTITY
+from bench.inference.synapse_net_package import open_synapse_net
+from bench.inference.volumes import predict_volume
+from bench.metrics.table import scored_metrics
+from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
+from bench.models.networks import find_network
+from bench.recipe.recipe import Recipe
+from bench.steps.scoring.evaluation_subject import Subject
+from bench.steps.scoring.units import Unit, list_units
+from bench.structures import Structure
+from bench.tracking.runs import Run
+from bench.words import AUTO
+
+_Advance = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """What is evaluated, on what, and how.
+
+    Attributes:
+        config: The settings.
+        dataset: The dataset.
+        subject: The model.
+        info: What its checkpoint says.
+        structure: What it segments.
+        recipe: How its output becomes instances.
+        units: The sections or volumes that are scored.
+    """
+
+    config: EvaluateConfig
+    dataset: PreparedDataset
+    subject: Subject
+    info: ModelInfo
+    structure: Structure
+    recipe: Recipe
+    units: list[Unit]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is scored."""
+        return scored_metrics(self.structure.name, volumes=self.recipe.volume is not None)
+
+
+def predict_split(task: EvaluationTask, run: Run, path: Path) -> None:
+    """Writes the predictions of all sections of a split into a new file, and logs what it took."""
+    compute = choose_compute(task.config.device, AUTO)
+    attributes = {
+        "structure": task.structure.name,
+        "split": task.config.split,
+        "dataset": task.dataset.content_hash,
+        "run": task.subject.run_id,
+        "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
+        "augmentations": task.recipe.augmentations,
+    }
+    started = time.monotonic()
+    what = f"predict {task.subject.cell.method} {task.structure.name}"
+    with write_predictions(path, attributes) as file, show_progress(what) as advance:
+        if find_network(task.info.architecture).dims == 3:
+            pixels = _predict_volumes(task, compute, file, advance)
+        else:
+            pixels = _predict_sections(task, compute, file, advance)
+    seconds = time.monotonic() - started
+    run.log_facts({"predict/seconds": seconds, "predict/megapixels_per_s": pixels / seconds / 1e6})
+    if not task.subject.run_id:
+        weights = load_weights(task.subject.weights).values()
+        run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
+    run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
+    run.log_settings({"device": str(compute.device), "precision": compute.precision})
+
+
+def _predict_sections(
+    task: EvaluationTask, compute: Compute, file: PredictionWriter, advance: _Advance
+) -> int:
+    """Predicts a split section by section; returns its pixels."""
+    predict = _open_model(task, compute)
+    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
+    names, pixels = task.dataset.sections(task.config.split), 0
+    for done, name in enumerate(names, start=1):
+        raw = task.dataset.read_raw(name)
+        for augmentation, maps in predict_augmented(
+            predict, raw, fed_nm, task.recipe.augmentations
+        ):
+            file.write(name, augmentation, maps)
+        pixels += raw.size
+        advance(done, len(names), name)
+    return pixels
+
+
+def _predict_volumes(
+    task: EvaluationTask, compute: Compute, file: PredictionWriter, advance: _Advance
+) -> int:
+    """Predicts a split volume by volume, in slabs of planes; returns its voxels."""
+    network, info = load_checkpoint(task.subject.weights)
+    network = network.to(compute.device).eval()
+    volumes = [unit.volume for unit in list_units(task.dataset, task.config.split) if unit.volume]
+    if not volumes:
+        raise BenchError(
+            f"{info.architecture} segments volumes, received the sections of {task.dataset.root}: "
+            "prepare stacks with the distance of their planes (-P section_nm=...), or choose a "
+            "method of sections"
+        )
+    total, done = sum(volume.shape[0] for volume in volumes), 0
+    for volume in volumes:
+
+        def write(start: int, planes: np.ndarray, names: Sequence[str] = volume.sections) -> None:
+            nonlocal done
+            for name, plane in zip(names[start:], planes, strict=False):
+                file.write(name, IDENTITY, SectionPrediction(plane))
+            done += len(planes)
+            advance(done, total, "")
+
+        predict_volume(
+            network,
+            info,
+            compute,
+            read_planes=partial(_read_planes, task.dataset, volume),
+            shape=volume.shape,
+            voxel_size_nm=volume.voxel_size_nm if task.recipe.rescale else None,
+            write_planes=write,
+        )
+    return sum(prod(volume.shape) for volume in volumes)
+
+
+def _read_planes(dataset: PreparedDataset, volume: Volume, start: int, stop: int) -> np.ndarray:
+    return read_volume(dataset, volume, planes=slice(start, stop))
+
+
+def _open_model(task: EvaluationTask, compute: Compute) -> Predictor:
+    path, structure = task.subject.weights, task.structure.name
+    if task.recipe.segmentation == "synapse_net":
+        return open_synapse_net(path, task.info, compute, structure)
+    predictor, _ = open_predictor(path, compute, structure)
+    return predictor
