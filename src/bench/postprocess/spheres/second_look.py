@@ -80,8 +80,10 @@ def _find_peaks(
     smooth = ndimage.gaussian_filter(left, widths, output=np.uint8, truncate=2.5)
     reach = max(1, round(_APART * usual))
     sizes = [1 if flat else 2 * reach + 1, 2 * reach + 1, 2 * reach + 1]
-    highest = ndimage.maximum_filter(smooth, sizes, output=left) == smooth
-    highest &= smooth >= _LEAST_PEAK
+    # In place, as these are as large as the volume.
+    ndimage.maximum_filter(smooth, sizes, output=left)
+    highest = np.equal(left, smooth, out=left.view(bool))
+    highest &= np.greater_equal(smooth, _LEAST_PEAK, out=smooth.view(bool))
     count = ndimage.label(highest, output=labels)
     if not count:
         return np.zeros((0, 3))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -148,8 +149,9 @@ def _segment(work: Work, predictor: VolumePredictor, volume: ImageVolume, advanc
 def _find_instances(work: Work, volume: ImageVolume, maps: SectionPrediction) -> VolumeFound:
     recipe, raw = work.predictor.recipe, volume.read_planes(0, volume.shape[0])
     made = segment_volume(recipe, maps, volume.voxel_size_nm, lambda: raw, sizes=work.sizes)
+    # Masks and wide labels are as large as the volume: they go as soon as they can.
+    made = replace(made, mask=None)
     labels, found = as_label_type(made.labels), made.found
-    # What else it has is as large as the volume.
     del made
     facts: dict[str, object] = {"threshold": recipe.threshold}
     # Spheres tell it themselves.
