@@ -18,6 +18,7 @@ class SphereReport:
     def __init__(self) -> None:
         self._stages: dict[str, PixelCounts] = {}
         self._rows: list[SphereRow] = []
+        self._notes: list[str] = []
 
     def measure(self, truth: np.ndarray) -> StageReport:
         """Returns what measures the labels after each stage against a volume's annotation."""
@@ -32,14 +33,17 @@ class SphereReport:
         """Adds the spheres of a volume; nothing where it has none, or is a section."""
         if isinstance(instances, VolumeInstances) and instances.found:
             assert unit.voxel_size_nm is not None
+            self._notes += [f"{unit.name}: {note}" for note in instances.found.notes]
             edge_nm = float(np.mean(unit.voxel_size_nm))
             self._rows += list_rows(instances.found, unit.name, edge_nm)
 
     def log(self, run: Run, split: str) -> None:
-        """Logs the table of spheres, and Dice after each stage as metrics and a chart."""
+        """Logs the table of spheres, Dice after each stage, and what is odd about a volume."""
         if not self._stages:
             return
         dice = {stage: dice_score(counts) for stage, counts in self._stages.items()}
         run.log_metrics({f"{split}/dice_after/{stage}": value for stage, value in dice.items()})
         run.log_figure(stage_chart(dice), "stages.png")
         run.log_text(format_spheres(self._rows), SPHERES_FILE)
+        for note in self._notes:
+            run.add_warning(note)
