@@ -1,6 +1,7 @@
 """Volumes of a prepared dataset: regions whose sections are the planes of a 3D image."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,19 @@ def read_volume(
         planes: Which; all by default.
     """
     return np.stack([dataset.read(name, key) for name in volume.sections[planes]])
+
+
+def plane_reader(
+    dataset: PreparedDataset, volume: Volume, key: str = "raw"
+) -> Callable[[int, int], np.ndarray]:
+    """What reads planes of a volume (z, y, x), from the first and the one after the last.
+
+    Args:
+        dataset: The dataset.
+        volume: One of its volumes.
+        key: HDF5 dataset of the sections.
+    """
+    return lambda start, stop: read_volume(dataset, volume, key, slice(start, stop))
 
 
 def read_volume_labels(dataset: PreparedDataset, volume: Volume, structure: str) -> np.ndarray:

@@ -1,41 +1,40 @@
 import numpy as np
 
 from bench.dataset.volumes import Volume
-from bench.inference.prediction import SectionPrediction
-from bench.steps.serving.whole_volumes import WholeVolumes, stack_predictions
+from bench.steps.scoring.units import Unit
+from bench.steps.serving.whole_volumes import read_units
 
 
-def volume_of(name, planes):
+def unit_of(name, planes):
     sections = tuple(f"{name}_z{number:02}" for number in range(planes))
-    return Volume(name, "val", sections, (planes, 4, 5), (2.2, 2.2, 2.2))
+    return Unit(
+        name, sections, None, Volume(name, "val", sections, (planes, 4, 5), (2.2, 2.2, 2.2))
+    )
 
 
 def test_a_volume_is_segmented_once_for_all_its_planes():
-    volumes = (volume_of("a", 3), volume_of("b", 2))
+    units = (unit_of("a", 3), unit_of("b", 2))
     asked = []
 
-    def segment(volume):
-        asked.append(volume.name)
-        return np.arange(volume.shape[0], dtype=np.int32)[:, None, None] + np.zeros(
-            volume.shape, np.int32
-        )
+    def segment(unit):
+        asked.append(unit.name)
+        shape = unit.volume.shape
+        return np.arange(shape[0], dtype=np.int32)[:, None, None] + np.zeros(shape, np.int32)
 
-    whole = WholeVolumes(volumes, segment)
-    for volume in volumes:
-        for number, name in enumerate(volume.sections):
-            plane = whole.read(name, "vesicles")
+    whole = read_units(units, segment)
+    for unit in units:
+        for number, name in enumerate(unit.sections):
+            plane = whole["read"](name, "vesicles")
             np.testing.assert_array_equal(plane, np.full((4, 5), number))
             # Whoever turns a plane turns a copy.
             plane[:] = 99
-            assert whole.numbering(name, "vesicles") == volume.name
-    np.testing.assert_array_equal(whole.read("b_z01", ""), np.full((4, 5), 1))
+            assert whole["numbering"](name, "vesicles") == unit.name
+    np.testing.assert_array_equal(whole["read"]("b_z01", ""), np.full((4, 5), 1))
     assert asked == ["a", "b"]
 
 
-def test_maps_of_planes_are_those_of_their_volume():
-    maps = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5), dtype=np.uint8)
-    planes = [SectionPrediction(*each) for each in maps.swapaxes(0, 1)]
-    stacked = stack_predictions(planes)
-    np.testing.assert_array_equal(stacked.foreground, maps[0])
-    np.testing.assert_array_equal(stacked.boundary, maps[1])
-    assert stack_predictions([SectionPrediction(maps[0, 0])]).boundary is None
+def test_sections_are_segmented_one_by_one():
+    units = [Unit(name, (name,), None) for name in ("one", "other")]
+    reading = read_units(units, lambda unit: np.full((2, 2), len(unit.name)))
+    assert reading["read"]("other", "")[0, 0] == 5
+    assert reading["numbering"]("one", "") != reading["numbering"]("other", "")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from bench.config.scoring import EvaluateConfig
 from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, read_volume
+from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
@@ -134,16 +133,12 @@ def _predict_volumes(
             network,
             info,
             compute,
-            read_planes=partial(_read_planes, task.dataset, volume),
+            read_planes=plane_reader(task.dataset, volume),
             shape=volume.shape,
             voxel_size_nm=volume.voxel_size_nm if task.recipe.rescale else None,
             write_planes=write,
         )
     return sum(prod(volume.shape) for volume in volumes)
-
-
-def _read_planes(dataset: PreparedDataset, volume: Volume, start: int, stop: int) -> np.ndarray:
-    return read_volume(dataset, volume, planes=slice(start, stop))
 
 
 def _open_model(task: EvaluationTask, compute: Compute) -> Predictor:

@@ -7,13 +7,13 @@ import numpy as np
 
 from bench.config.data import LabelsConfig
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, find_volumes
+from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.export.sphere_table import SPHERES_FILE, read_spheres
 from bench.inference.device import choose_compute
-from bench.inference.prediction_file import read_mean
 from bench.models.scales import find_scale_warnings
 from bench.recipe.predictor import RecipePredictor
+from bench.recipe.volume_predictor import VolumePredictor
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import (
     FoundRecipe,
@@ -21,16 +21,16 @@ from bench.steps.scoring.recipes import (
     fetch_searched,
     read_evaluated,
 )
+from bench.steps.scoring.units import Unit, list_units, segment_unit
 from bench.steps.serving.export_segmented import export_segmented
 from bench.steps.serving.export_subject import (
     DEFAULT_SPLIT,
     ExportSubject,
     export_annotation,
-    of_each_section,
     subject_of_split,
 )
 from bench.steps.serving.files import OUTPUT_TAG
-from bench.steps.serving.whole_volumes import WholeVolumes, stack_predictions
+from bench.steps.serving.whole_volumes import read_units
 from bench.structures import find_structure, split_names
 from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation
 from bench.tracking.queries import (
@@ -111,20 +111,39 @@ def _find_applied(
         *find_scale_warnings(predictor.infos, [size_nm] if size_nm else [], rescale=recipe.rescale),
     ]
 
-    def read(name: str, _: str) -> np.ndarray:
-        log.info("%s: %s is segmented", name, recipe.structure)
-        with scratch_folder() as folder:
-            maps = predictor.predict(
-                dataset.read_raw(name), size_nm, Path(folder) / "tiles", lambda more: None
-            )
-        return recipe.segment(maps, size_nm).labels
+    split = DEFAULT_SPLIT if config.split == AUTO else config.split
+    units = list_units(dataset, split, by_section=recipe.volume is None)
+    if recipe.volume and units[0].volume is None:
+        raise BenchError(
+            f"{model} segments volumes, received {dataset.root}, a dataset of sections: prepare "
+            "stacks with the distance of their planes, or give another model"
+        )
+    volumes = VolumePredictor(predictor, found.weights, compute)
+
+    def segment(unit: Unit) -> np.ndarray:
+        log.info("%s: %s is segmented", unit.name, recipe.structure)
+        with scratch_folder() as scratch:
+            folder = Path(scratch) / "tiles"
+            if unit.volume is None:
+                maps = predictor.predict(unit.read_raw(), size_nm, folder, lambda more: None)
+            else:
+                volume = unit.volume
+                volumes.check(volume.shape, volume.voxel_size_nm)
+                maps = volumes.predict(
+                    plane_reader(dataset, volume),
+                    volume.shape,
+                    volume.voxel_size_nm,
+                    folder,
+                    lambda more: None,
+                )
+            # Maps of a volume are read from the folder.
+            return segment_unit(recipe, unit, maps).labels
 
     return subject_of_split(
         dataset,
-        DEFAULT_SPLIT if config.split == AUTO else config.split,
+        split,
         (recipe.structure,),
-        read=read,
-        numbering=of_each_section,
+        **read_units(units, segment),
         inputs={"model": model},
         settings={"device": compute.device.type, "precision": compute.precision},
         run_id=model,
@@ -158,23 +177,19 @@ def _find_evaluated(
     recipe = read_evaluated(found, store)
     predictions = fetch_artifact(store, found.id, "predictions.h5")
 
-    def read(name: str, _: str) -> np.ndarray:
-        prediction = read_mean(predictions, name, recipe.augmentations)
-        return recipe.segment(prediction, dataset.pixel_size_nm).labels
+    whole = recipe.volume is not None
+    units = list_units(dataset, found.split, by_section=not whole)
 
-    def segment(volume: Volume) -> np.ndarray:
-        planes = [read_mean(predictions, name, recipe.augmentations) for name in volume.sections]
-        return recipe.segment(stack_predictions(planes), dataset.pixel_size_nm).labels
+    def segment(unit: Unit) -> np.ndarray:
+        prediction = unit.read_mean(predictions, recipe.augmentations)
+        return segment_unit(recipe, unit, prediction).labels
 
-    volumes = find_volumes(dataset, found.split)
-    whole = WholeVolumes(volumes, segment)
-    table = find_artifact(store, found.id, SPHERES_FILE) if volumes else None
+    table = find_artifact(store, found.id, SPHERES_FILE) if whole else None
     return subject_of_split(
         dataset,
         found.split,
         (found.structure,),
-        read=whole.read if volumes else read,
-        numbering=whole.numbering if volumes else of_each_section,
+        **read_units(units, segment),
         inputs={"evaluation": found.id},
         run_id=found.id,
         method=found.method,

@@ -1,20 +1,21 @@
 """Labels of planes whose volume is segmented as one."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from bench.dataset.volumes import Volume
-from bench.inference.prediction import SectionPrediction
+from bench.steps.scoring.units import Unit
+from bench.steps.serving.export_subject import of_each_section
 
 
-class WholeVolumes:
+class _WholeVolumes:
     """Segments the volume that a plane is of, and keeps it until a plane of another is asked for.
 
     Planes are asked for one by one, those of a volume one after the other.
     """
 
-    def __init__(self, volumes: Sequence[Volume], segment: Callable[[Volume], np.ndarray]) -> None:
+    def __init__(self, volumes: Sequence[Unit], segment: Callable[[Unit], np.ndarray]) -> None:
         """Segments nothing yet.
 
         Args:
@@ -42,13 +43,17 @@ class WholeVolumes:
         return self._places[name][0].name
 
 
-def stack_predictions(planes: Sequence[SectionPrediction]) -> SectionPrediction:
-    """The maps of planes (y, x) as those of their volume (z, y, x).
+def read_units(
+    units: Sequence[Unit], segment: Callable[[Unit], np.ndarray]
+) -> dict[str, Callable[[str, str], Any]]:
+    """How labels of sections are read and numbered: ``read`` and ``numbering`` of an export.
 
-    Instances that a model found plane by plane are none of the volume: they are left out.
+    Args:
+        units: The sections, or the volumes whose planes they are.
+        segment: From one of them to its ids.
     """
-    boundaries = [plane.boundary for plane in planes if plane.boundary is not None]
-    return SectionPrediction(
-        np.stack([plane.foreground for plane in planes]),
-        np.stack(boundaries) if len(boundaries) == len(planes) else None,
-    )
+    if units[0].volume is None:
+        named = {unit.name: unit for unit in units}
+        return {"read": lambda name, _: segment(named[name]), "numbering": of_each_section}
+    whole = _WholeVolumes(units, segment)
+    return {"read": whole.read, "numbering": whole.numbering}

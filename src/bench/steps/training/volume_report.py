@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, find_volumes, read_volume
+from bench.dataset.volumes import Volume, find_volumes, plane_reader, read_volume
 from bench.inference.volumes import predict_volume
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.recipe.scores import threshold_level
@@ -15,7 +15,7 @@ from bench.report.figures.overlays import draw_overlay
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.report import TrainingReport
-from bench.steps.training.volumes import known_voxel_size, plane_reader
+from bench.steps.training.volumes import known_voxel_size
 
 # Volumes shown, and the edge in px of the piece of each, around most of the structure.
 _SHOWN_VOLUMES = 3

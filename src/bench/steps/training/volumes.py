@@ -1,8 +1,6 @@
 """The annotated volumes that a training reads, and how patches are drawn from them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -185,19 +183,6 @@ def even_odds(loss: str, foreground_weight: float) -> float:
 def known_voxel_size(volume: Volume) -> tuple[float, float, float] | None:
     """Edges of a volume's voxels along z, y, x in nm; None where its pixels' are not known."""
     return volume.voxel_size_nm if all(volume.voxel_size_nm) else None
-
-
-def plane_reader(
-    dataset: PreparedDataset, volume: Volume, key: str = "raw"
-) -> Callable[[int, int], np.ndarray]:
-    """What reads planes of a volume, from the first to the one after the last."""
-    return partial(_read_planes, dataset, volume, key)
-
-
-def _read_planes(
-    dataset: PreparedDataset, volume: Volume, key: str, start: int, stop: int
-) -> np.ndarray:
-    return read_volume(dataset, volume, key, slice(start, stop))
 
 
 def make_volume_feed(
