@@ -122,22 +122,7 @@ def _find_applied(
 
     def segment(unit: Unit) -> np.ndarray:
         log.info("%s: %s is segmented", unit.name, recipe.structure)
-        with scratch_folder() as scratch:
-            folder = Path(scratch) / "tiles"
-            if unit.volume is None:
-                maps = predictor.predict(unit.read_raw(), size_nm, folder, lambda more: None)
-            else:
-                volume = unit.volume
-                volumes.check(volume.shape, volume.voxel_size_nm)
-                maps = volumes.predict(
-                    plane_reader(dataset, volume),
-                    volume.shape,
-                    volume.voxel_size_nm,
-                    folder,
-                    lambda more: None,
-                )
-            # Maps of a volume are read from the folder.
-            return segment_unit(recipe, unit, maps).labels
+        return _apply_recipe(volumes, unit)
 
     return subject_of_split(
         dataset,
@@ -150,6 +135,22 @@ def _find_applied(
         method=combination_name(recipe.metric),
         warnings=tuple(warnings),
     )
+
+
+def _apply_recipe(volumes: VolumePredictor, unit: Unit) -> np.ndarray:
+    """The ids that a recipe makes of a section, or of a volume where it is one of these."""
+    predictor, size_nm = volumes.sections, unit.dataset.pixel_size_nm
+    with scratch_folder() as scratch:
+        folder = Path(scratch) / "tiles"
+        if unit.volume is None:
+            maps = predictor.predict(unit.read_raw(), size_nm, folder, lambda more: None)
+        else:
+            shape, voxel_size_nm = unit.volume.shape, unit.volume.voxel_size_nm
+            volumes.check(shape, voxel_size_nm)
+            reader = plane_reader(unit.dataset, unit.volume)
+            maps = volumes.predict(reader, shape, voxel_size_nm, folder, lambda more: None)
+        # Maps of a volume are read from the folder.
+        return segment_unit(predictor.recipe, unit, maps).labels
 
 
 def _check_structure(config: LabelsConfig, what: str, structure: str) -> None:
