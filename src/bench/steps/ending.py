@@ -12,6 +12,7 @@ from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.settings import typed_settings
 from bench.core.commands import shown_path, write_command
 from bench.dataset.prepared import read_manifest
+from bench.export.sphere_table import SPHERES_FILE
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts
 from bench.report.tables import bootstrap_interval
@@ -70,6 +71,9 @@ def _end_segmentation(config: SegmentConfig, run_id: str) -> None:
     pictures = sorted((Path(config.output) / OVERLAYS).glob("*.png"))
     if pictures:
         say_picture(pictures[len(pictures) // 2])
+    if (Path(config.output) / SPHERES_FILE).is_file():
+        named = {"input": config.output, "output": f"{config.output.rstrip('/')}_corrected"}
+        say_next("correct", named, "correct vesicles in a window, the most doubtful first")
     settings = {"run_id": run_id, "output": f"{config.output.rstrip('/')}_to_correct"}
     say_next("export", settings, "correct it in TrakEM2 (format names other programs)")
 
