@@ -29,7 +29,7 @@ def test_rows_hold_together():
         list(NETWORKS)
         == list(OurNetworks)
         == [
-            *("unet2d", "unet3d_planes", "unet3d", "unet3d_anisotropic", "sam"),
+            *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic", "sam"),
         ]
     )
     for name, row in NETWORKS.items():

@@ -9,8 +9,9 @@ from bench.metrics.measures import measure_pixels
 from bench.metrics.overlap import count_pixels
 from bench.metrics.table import finish_scores, scored_metrics
 from bench.metrics.vesicles import Balls
-from bench.postprocess.instances import Instances, clean_mask
+from bench.postprocess.instances import clean_mask
 from bench.recipe.scores import SplitResult, threshold_level
+from bench.recipe.volumes import VolumeInstances
 
 
 def make_section(seed, shape=(40, 50)):
@@ -139,10 +140,8 @@ def test_volumes_are_scored_as_a_whole_with_their_vesicles():
     for name, balls in (("tomo1", fitted), ("tomo2", None)):
         found = np.where(truth == 2, 0, truth) if balls is None else truth
         mask = truth > 0
-        instances = Instances(found, 100, 100)
-        result.add(
-            name, truth=truth, probability=levels, instances=instances, mask=mask, balls=balls
-        )
+        instances = VolumeInstances(found, 100, 100, mask=mask, balls=balls)
+        result.add(name, truth=truth, probability=levels, instances=instances)
     assert result.sections["tomo1"]["centre_error_nm"] == 1
     assert result.sections["tomo2"]["vesicle_recall"] == 0.5
     scores = result.all_scores()

@@ -18,7 +18,7 @@ STEPS = Path(__file__).parents[2] / "src" / "bench" / "steps"
 
 
 def test_every_step_that_opens_a_run_is_described_and_no_other():
-    source = "".join(path.read_text() for path in STEPS.glob("*.py"))
+    source = "".join(path.read_text() for path in STEPS.rglob("*.py"))
     opened = re.findall(r'\bIdentity\(\s*(?:step=)?"(\w+)"', source)
     assert set(opened) == set(RUNS)
 

@@ -56,10 +56,8 @@ def correct_labels(config: CorrectConfig, store: Store | None = None) -> str:
         log.info("nothing was saved: %s was not written", output)
         return ""
     identity = _identify(subject, names, output)
-    run = open_run(store, identity)
-    if not run.reused:
-        with run:
-            _record(run, config, subject, saved)
+    with open_run(store, identity, reuse=False) as run:
+        _record(run, config, subject, saved)
     log.info("corrected: %s, in %s", saved.total, output)
     _say_preparing(subject, output)
     return run.id
