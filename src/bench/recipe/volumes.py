@@ -13,7 +13,6 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
 from bench.postprocess.spheres.found import SphereResult
 from bench.postprocess.spheres.settings import SphereSettings
-from bench.postprocess.spheres.spheres import find_spheres
 from bench.recipe.recipe import Recipe
 
 # Takes the name of a stage of the spheres, and the labels after it.
@@ -87,6 +86,9 @@ def make_spheres(
         level: A voxel is foreground from this level on, where the settings choose no threshold.
         on_stage: Takes the labels after each stage.
     """
+    # numba is imported where spheres are found, and not by all that read recipes.
+    from bench.postprocess.spheres.spheres import find_spheres
+
     found = find_spheres(
         raw,
         prediction.foreground,
