@@ -55,12 +55,18 @@ def suggest_numbers(numbers: Sequence[int]) -> str:
 
 def _list_runs(numbers: Sequence[int]) -> str:
     """Numbers in ascending order as a rule writes them: ``0-3,5``."""
+    return ",".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run))
+        for run in find_runs(numbers)
+    )
+
+
+def find_runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Parts numbers in ascending order where one is left out."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return ",".join(
-        f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs
-    )
+    return runs

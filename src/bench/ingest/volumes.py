@@ -11,6 +11,7 @@ from bench.config.data import PrepareConfig
 from bench.core.names import first_names
 from bench.errors import BenchError
 from bench.ingest.sources import SourceImage, SourceSection
+from bench.ingest.suggestions import find_runs
 from bench.words import AUTO
 
 # A stack of fewer planes is a few serial sections rather than a volume, unless the user says so.
@@ -134,20 +135,10 @@ class _NumberedStack:
         """Labels runs of neighbouring planes: objects do not reach over planes left out."""
         planes: dict[int, np.ndarray] = {}
         last = 0
-        for run in _find_runs(list(self._pages)):
+        for run in find_runs(list(self._pages)):
             mask = np.stack([self._pages[number].read() != 0 for number in run])
             labels, count = label(mask)
             labels = np.where(labels, labels + last, 0)
             last += count
             planes |= dict(zip(run, labels.astype(np.min_scalar_type(last)), strict=True))
         return planes
-
-
-def _find_runs(numbers: Sequence[int]) -> list[list[int]]:
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return runs

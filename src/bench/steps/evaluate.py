@@ -14,6 +14,7 @@ from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import find_augmentations
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
+from bench.postprocess.ball_opening import are_cubes
 from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import (
     PostprocessSettings,
@@ -49,8 +50,6 @@ _Advance = Callable[[int, int, str], None]
 # What is done to vesicles that become spheres, in place of opening and smallest area.
 _SPHERES = "Spheres are found in the mask, each by its own radial profile."
 _VESICLE = "vesicle"
-# Voxels whose edges differ by less are cubes.
-_CUBES = 1.02
 # A prediction that loses more than this share to post-processing is reported.
 _REPORTED_LOSS = 0.5
 
@@ -131,8 +130,8 @@ def _choose_volume(
                 "leave spheres auto, or prepare stacks with the distance of their planes"
             )
         return None
-    cubes = max(size_nm) <= min(size_nm) * _CUBES
-    ours = find_network(info.architecture).dims == 3 and _VESICLE in structure.name and cubes
+    ours = find_network(info.architecture).dims == 3 and _VESICLE in structure.name
+    ours = ours and are_cubes(size_nm)
     protocol = ("data" if ours else NONE) if config.spheres == AUTO else config.spheres
     if protocol == "data" and config.protocol == "paper":
         protocol = "paper"

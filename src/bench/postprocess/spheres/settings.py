@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
+from bench.postprocess.ball_opening import are_cubes
 
 SPHERE_STAGES = ("threshold", "separate", "grow", "refine", "outliers", "again", "touching")
 _LEFT_OUT = "grow"
 _PROTOCOLS = ("data", "paper")
 # Squared distances above 16 of 3 features; what the paper takes for such a probability.
 _OUTLIER_P, _PAPER_OUTLIER_P = 0.001, 0.3
-# Voxels that differ less than this between the axes are cubes.
-_CUBE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def edge_of_cubes(voxel_size_nm: float | Sequence[float]) -> float:
         raise BenchError(
             f"spheres need a voxel size in nm, received {voxel_size_nm}: state it in prepare"
         )
-    if max(edges) > min(edges) * (1 + _CUBE_TOLERANCE):
+    if not are_cubes(edges):
         shown = " x ".join(f"{edge:g}" for edge in edges)
         raise BenchError(
             f"spheres need voxels that are cubes, received {shown} nm: leave spheres out, or "
