@@ -1,5 +1,6 @@
 import math
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,16 +9,18 @@ import pytest
 from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
 from bench.metrics.measures import ScoredSection, measure_pixels
+from bench.metrics.metric import Metric
 from bench.metrics.table import (
     METRICS,
-    Metric,
     find_metric,
     finish_scores,
     measure_section,
     register_metric,
+    requested_metrics,
     scored_metrics,
     searchable_metrics,
     table_columns,
+    usual_metrics,
 )
 
 # As they were before a metric was a row, and as files of earlier versions have them.
@@ -29,6 +32,10 @@ SEARCHED = [
 OF_SECTIONS = [*SEARCHED, "average_precision"]
 OF_VESICLES = [
     *("vesicle_recall", "vesicle_precision", "vesicle_f1", "diameter_error", "centre_error_nm")
+]
+ON_REQUEST = [
+    *("false_distance_px", "false_distance_nm", "false_distance_mean_px", "false_distance_mean_nm"),
+    *("cremi_score", "cremi_adgt", "cremi_adf", "cremi_fp", "cremi_fn", "matched_iou"),
 ]
 ROW = Metric("Sum", "Pixels.", float, measure=measure_pixels, basis="pixels")
 
@@ -60,9 +67,10 @@ def make_volume(seed):
 
 def test_order_of_columns_and_scores_is_that_of_all_versions():
     assert list(table_columns([])) == list(table_columns([{"dice": 1.0}])) == COLUMNS
-    assert list(table_columns()) == [*COLUMNS, "mask_dice", *OF_VESICLES]
+    assert list(table_columns()) == [*COLUMNS, "mask_dice", *OF_VESICLES, *ON_REQUEST]
     assert list(searchable_metrics()) == SEARCHED
-    assert list(METRICS) == [*OF_SECTIONS, "mask_dice", *OF_VESICLES]
+    assert list(usual_metrics()) == [*OF_SECTIONS, "mask_dice", *OF_VESICLES]
+    assert list(METRICS) == [*usual_metrics(), *ON_REQUEST]
 
 
 def test_a_metric_of_volumes_is_a_column_where_a_method_has_it():
@@ -75,7 +83,28 @@ def test_sections_and_other_structures_are_not_asked_for_vesicles_of_volumes():
     assert list(scored_metrics("vesicles", volumes=False)) == OF_SECTIONS
     assert list(scored_metrics("mitochondria", volumes=True)) == [*OF_SECTIONS, "mask_dice"]
     for name in ("vesicles", "dense_core_vesicles"):
-        assert list(scored_metrics(name, volumes=True)) == list(METRICS)
+        assert scored_metrics(name, volumes=True) == usual_metrics()
+
+
+def test_what_is_requested_follows_and_leaves_the_rest_as_it_was():
+    usual = scored_metrics("vesicles", volumes=False)
+    asked = requested_metrics("matched_iou, cremi_f*", "vesicles", volumes=False)
+    assert asked == ("cremi_fp", "cremi_fn", "matched_iou")
+    assert scored_metrics("vesicles", volumes=False, requested=asked) == (*usual, *asked)
+    # What is scored anyhow is not requested.
+    assert requested_metrics("none", "vesicles", volumes=False) == ()
+    assert requested_metrics("dice,cremi_fp", "vesicles", volumes=False) == ("cremi_fp",)
+    rows = [{"dice": 1.0}, {"dice": 0.5, "cremi_fp": 4.0}]
+    assert list(table_columns(rows)) == [*COLUMNS, "cremi_fp"]
+
+
+@pytest.mark.parametrize("name", ["cremi", "vesicle_f1", "cremi_score,mdf_*"])
+def test_a_request_of_what_is_not_there_lists_what_is(name):
+    wrong = name.split(",")[-1]
+    with pytest.raises(
+        BenchError, match=rf"unknown metric of membrane '{re.escape(wrong)}': choose one of .*cremi"
+    ):
+        requested_metrics(name, "membrane", volumes=True)
 
 
 @pytest.mark.parametrize("name", OF_SECTIONS)

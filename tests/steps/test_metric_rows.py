@@ -216,3 +216,41 @@ def test_what_is_not_defined_is_not_logged(evaluate_both, store, two_rows, tmp_p
     compare(CompareConfig(output=str(tmp_path / "out")), store)
     (row,) = read_csv(tmp_path / "out" / "benchmark.csv")
     assert row["boundary_nm"] == ""
+
+
+def test_metrics_on_request_are_a_run_of_their_own_and_columns(
+    pipeline, make_store, use_store, tmp_path
+):
+    weights = fetch_artifact(pipeline.store, pipeline.trained, "checkpoint") / "best.safetensors"
+    given = {"dataset": str(pipeline.dataset), "structure": "mito", "device": "cpu"}
+    given |= {"method": "unadapted", "source": str(weights), "split": "test"}
+    store = make_store(tmp_path / "store")
+    plain = evaluate(EvaluateConfig(**given), store)
+    asked = evaluate(EvaluateConfig(**given, metrics="false_distance_*,matched_iou"), store)
+    assert asked != plain
+    assert evaluate(EvaluateConfig(**given, metrics="none"), store) == plain
+    before, after = scores_of(store, plain), scores_of(store, asked)
+    new = {name.removeprefix("test/") for name in after.keys() - before.keys()}
+    assert new == {name for name in METRICS if name.startswith("false_")} | {"matched_iou"}
+    assert before.items() <= after.items()
+    # Cubes of 5 nm.
+    assert after["test/false_distance_nm"] == pytest.approx(5 * after["test/false_distance_px"])
+    out = tmp_path / "tables"
+    compare(CompareConfig(output=str(out), metric="false_distance_mean_nm"), use_store(store))
+    for name in ("benchmark.md", "benchmark.tex", "benchmark.html"):
+        text = (out / name).read_text()
+        assert "MFD (mean) (nm)" in text, name
+        assert "Matched IoU" in text, name
+        assert "CREMI" not in text, name
+    (row,) = read_csv(out / "benchmark.csv")
+    assert float(row["matched_iou"]) == after["test/matched_iou"]
+
+
+def test_a_request_of_no_metric_is_told_before_a_run(pipeline):
+    config = EvaluateConfig(
+        dataset=str(pipeline.dataset), run_id=pipeline.trained, metrics="hausdorf"
+    )
+    runs = len(pipeline.store.client.search_runs([pipeline.store.experiment_id]))
+    with pytest.raises(BenchError, match="unknown metric of mitochondria 'hausdorf'"):
+        evaluate(config, pipeline.store)
+    assert len(pipeline.store.client.search_runs([pipeline.store.experiment_id])) == runs

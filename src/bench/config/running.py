@@ -6,6 +6,7 @@ from bench.config.settings import (
     AUGMENTATION_CHOICES,
     PIXEL_SIZE,
     RAW_KEY,
+    REQUESTED,
     SECTION,
     STALE_MIN,
     StepConfig,
@@ -83,6 +84,8 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
         choices=AUGMENTATION_CHOICES,
     )
+    # The evaluations' identity has them.
+    metrics: str = setting(NONE, REQUESTED, identity=False)
     optimize: bool = setting(
         True, "Search the best combination of every structure at the end, on validation."
     )

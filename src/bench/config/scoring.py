@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import AUGMENTATION_CHOICES, TRUST, StepConfig, setting
+from bench.config.settings import AUGMENTATION_CHOICES, REQUESTED, TRUST, StepConfig, setting
 from bench.words import AUTO, NONE
 
 
@@ -57,6 +57,7 @@ class EvaluateConfig(StepConfig):
         "The model of method unadapted or cryovesnet: synapsenet:NAME, cryovesnet:FILE, runs:/ID, "
         "a file.",
     )
+    metrics: str = setting(NONE, REQUESTED)
     segmentation: str = setting(
         "own",
         "How a model is applied and instances found; synapse_net takes that package's way.",
@@ -107,6 +108,7 @@ class OptimizeConfig(StepConfig):
         identity=False,
     )
     methods: str = setting("all", "Rows of METHODS, comma-separated.", identity=False)
+    metrics: str = setting(NONE, REQUESTED)
     experiment: str = setting(AUTO, "Experiment to read; auto is that of this run.", identity=False)
     augmentations: str = setting(
         "subsets",

@@ -22,6 +22,10 @@ AUGMENTATION_CHOICES = (NONE, "paper", "all")
 TRUST = "Let a foreign checkpoint run code of its own while it is read."
 RAW_KEY = "Raw array of an HDF5 or Zarr volume, with channel as KEY:CHANNEL; auto finds raw."
 PIXEL_SIZE = "Pixel size in nm; auto reads it from the files where they say it."
+REQUESTED = (
+    "Metrics scored besides the usual ones, comma-separated: false_distance_*, cremi_*, "
+    "matched_iou; or none."
+)
 SECTION = "Distance of sections in nm; auto reads it where the files say it."
 # Where a step computes: typed as auto, a result may come from any machine.
 _AS_TYPED = ("device", "precision")

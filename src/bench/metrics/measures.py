@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from bench.metrics.curves import ScoreHistogram, histogram_scores
+from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
+from bench.metrics.matched import MatchedOverlap, find_matched_overlap
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
 
@@ -70,6 +72,28 @@ def measure_vesicles(section: ScoredSection) -> tuple[VesicleMatching, ...]:
     fitted = section.balls
     found = balls_of_labels(section.prediction, size) if fitted is None else fitted
     return (match_balls(truth=balls_of_labels(section.truth, size), prediction=found),)
+
+
+def measure_distances_px(section: ScoredSection) -> tuple[Distances, ...]:
+    """Distances in pixels or voxels, of each unit that has both truth and prediction."""
+    found = find_distances(truth=section.truth, prediction=section.prediction)
+    return (found,) if found else ()
+
+
+def measure_distances_nm(section: ScoredSection) -> tuple[Distances, ...]:
+    """Distances in nm, of each unit that has both sides and pixels of known size."""
+    edges: Sequence[float] | None = section.voxel_size_nm
+    if section.truth.ndim == 2 and section.pixel_size_nm:
+        edges = (section.pixel_size_nm, section.pixel_size_nm)
+    if edges is None:
+        return ()
+    found = find_distances(truth=section.truth, prediction=section.prediction, sampling=edges)
+    return (found,) if found else ()
+
+
+def measure_matched_overlap(section: ScoredSection) -> tuple[MatchedOverlap, ...]:
+    """Overlap of the truth with the predicted instances that touch it, of each unit."""
+    return (find_matched_overlap(truth=section.truth, prediction=section.prediction),)
 
 
 def dice_of_masks(counts: Sequence[PixelCounts]) -> float:

@@ -10,17 +10,21 @@ What is scored is a section (y, x), or in a dataset of volumes a whole volume (z
 
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Container, Iterable, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from bench.errors import BenchError, unknown_name
-from bench.metrics.curves import (
-    ThresholdCounts,
-    average_precision,
+from bench.metrics.curves import average_precision
+from bench.metrics.distances import (
+    count_far_predicted,
+    count_far_true,
+    false_distance_hausdorff,
+    false_distance_mean,
+    mean_distance_of_prediction,
+    mean_distance_of_truth,
+    mean_over_units,
 )
 from bench.metrics.instances import (
     instance_f1,
@@ -29,23 +33,23 @@ from bench.metrics.instances import (
     instance_recall,
     panoptic_quality,
 )
+from bench.metrics.matched import mean_matched_iou
 from bench.metrics.measures import (
     Measure,
     ScoredSection,
     dice_of_masks,
+    measure_distances_nm,
+    measure_distances_px,
     measure_histogram,
     measure_mask_pixels,
+    measure_matched_overlap,
     measure_matching,
     measure_pixels,
     measure_vesicles,
     pool_vesicles,
 )
-from bench.metrics.overlap import (
-    dice_score,
-    iou_score,
-    precision_score,
-    recall_score,
-)
+from bench.metrics.metric import Metric
+from bench.metrics.overlap import dice_score, iou_score, precision_score, recall_score
 from bench.metrics.vesicles import (
     centre_error_nm,
     diameter_error,
@@ -53,125 +57,25 @@ from bench.metrics.vesicles import (
     vesicle_precision,
     vesicle_recall,
 )
+from bench.structures import split_names
+from bench.words import NONE
 
 # What is compared and drawn where the user names no other, and ranks sections for their pictures.
 HEADLINE = "dice"
 # A name is part of MLflow's names and a column of CSV files.
 _NAME = re.compile("[a-z][a-z0-9_]*")
 
-
-@dataclass(frozen=True)
-class Metric:
-    """All about a metric.
-
-    Attributes:
-        label: The name in tables and charts.
-        meaning: One sentence for the report.
-        finish: From what was measured, of one section or added up over several, to the score; NaN
-            where it is not defined, which a metric that a search may choose by always is.
-        search: From counts, what is divided by what at each threshold and minimum area; the
-            same numbers as ``finish``. Nothing divided by nothing is the best score, anything
-            else by nothing the worst. None where no search may choose by the metric.
-        measure: From a section to what is added up with ``+``, such as PixelCounts; metrics that
-            share the function share what it returns.
-        basis: What it scores: pixels or instances of a segmentation, or the probabilities before
-            there is one, which have one score over all sections and none for each.
-        direction: Whether the better method has the higher or the lower value.
-        low: The lowest value that can be; -inf without one.
-        high: The highest; inf without one.
-        unit: What its values are in, such as nm; empty for a share.
-        decimals: Digits shown after the point; values that look alike with them are equal.
-        column: Whether the table has a column of it; CSV and JSON files have every metric.
-        volumes: Whether it scores volumes only. Such a metric is no column of a table where no
-            method has it, and is not asked of sections.
-        about: What the name of a structure must contain for the metric to be asked; empty for all.
-        short: The label over a column of a terminal, with line breaks; by default the label, a
-            word a line.
-
-    Raises:
-        BenchError: If the range is empty, or a search may choose by a metric without bounds.
-    """
-
-    label: str
-    meaning: str
-    finish: Callable[[Any], float]
-    search: Callable[[ThresholdCounts], tuple[Any, Any]] | None = None
-    _: KW_ONLY
-    measure: Measure
-    basis: Literal["pixels", "instances", "probability"]
-    direction: Literal["higher", "lower"] = "higher"
-    low: float = 0.0
-    high: float = 1.0
-    unit: str = ""
-    decimals: int = 3
-    column: bool = True
-    short: str = ""
-    volumes: bool = False
-    about: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high or (self.search and not math.isfinite(self.span)):
-            raise BenchError(
-                f"metric {self.label!r} must have a range, with two ends where a search may choose "
-                f"by it, received {self.low:g} to {self.high:g}: state low and high"
-            )
-
-    @property
-    def heading(self) -> str:
-        """The label with the unit."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-    @property
-    def narrow_heading(self) -> str:
-        """The heading over a column of a terminal."""
-        label = self.short or self.label.replace(" ", "\n")
-        return f"{label}\n({self.unit})" if self.unit else label
-
-    @property
-    def span(self) -> float:
-        """From the lowest to the highest value, which is the largest difference of two."""
-        return self.high - self.low
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The worst and the best value that can be."""
-        return (self.low, self.high) if self.direction == "higher" else (self.high, self.low)
-
-    def merit(self, value: Any) -> Any:
-        """A value or a difference, or an array, turned so that the highest is the best."""
-        return value if self.direction == "higher" else -value
-
-    def write(self, value: float) -> str:
-        """A value as a text."""
-        return f"{value:.{self.decimals}f}"
-
-    def write_change(self, difference: float) -> str:
-        """A difference of two values as a text, with its sign."""
-        return f"{difference:+.{self.decimals}f}"
-
-    def at_thresholds(self, counts: ThresholdCounts) -> np.ndarray:
-        """The score at each minimum area and threshold, (areas, 256).
-
-        Raises:
-            TypeError: If no search may choose by the metric.
-        """
-        if self.search is None:
-            raise TypeError(f"{self.label} is not counted at thresholds")
-        part, whole = self.search(counts)
-        if self.basis == "instances":
-            present = counts.instances + counts.truth_instances
-        else:
-            present = counts.predicted_px + counts.truth_px
-        worst, best = self.ends
-        nothing = np.where(present == 0, float(best), float(worst))
-        return np.asarray(np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0))
-
-
 _of_pixels = partial(Metric, measure=measure_pixels, basis="pixels")
 _of_instances = partial(Metric, measure=measure_matching, basis="instances")
 _of_vesicles = partial(
     Metric, measure=measure_vesicles, basis="instances", volumes=True, about="vesicle"
 )
+_distance = partial(
+    Metric, basis="pixels", direction="lower", high=math.inf, decimals=2, requested=True
+)
+_distance_px = partial(_distance, measure=measure_distances_px, unit="px")
+_distance_nm = partial(_distance, measure=measure_distances_nm, unit="nm")
+_far_voxels = partial(_distance, measure=measure_distances_nm, unit="voxels", decimals=0)
 
 # A new metric is one row here, its functions, and a test.
 METRICS: dict[str, Metric] = {
@@ -278,6 +182,53 @@ METRICS: dict[str, Metric] = {
         unit="nm",
         decimals=2,
     ),
+    "false_distance_px": _distance_px(
+        "MFD",
+        "Mean false distance: mean of the largest distances, of prediction to truth and back.",
+        mean_over_units(false_distance_hausdorff),
+    ),
+    "false_distance_nm": _distance_nm(
+        "MFD",
+        "Mean false distance: mean of the largest distances, of prediction to truth and back.",
+        mean_over_units(false_distance_hausdorff),
+    ),
+    "false_distance_mean_px": _distance_px(
+        "MFD (mean)",
+        "Mean false distance by mean distances, of prediction to truth and back.",
+        mean_over_units(false_distance_mean),
+    ),
+    "false_distance_mean_nm": _distance_nm(
+        "MFD (mean)",
+        "Mean false distance by mean distances, of prediction to truth and back.",
+        mean_over_units(false_distance_mean),
+    ),
+    "cremi_score": _distance_nm(
+        "CREMI score", "Mean of ADGT and ADF.", mean_over_units(false_distance_mean)
+    ),
+    "cremi_adgt": _distance_nm(
+        "ADGT",
+        "Mean distance of predicted voxels to the truth.",
+        mean_over_units(mean_distance_of_prediction),
+    ),
+    "cremi_adf": _distance_nm(
+        "ADF",
+        "Mean distance of voxels of the truth to the prediction.",
+        mean_over_units(mean_distance_of_truth),
+    ),
+    "cremi_fp": _far_voxels(
+        "CREMI FP", "Predicted voxels more than 200 nm from the truth.", count_far_predicted
+    ),
+    "cremi_fn": _far_voxels(
+        "CREMI FN", "Voxels of the truth more than 200 nm from a predicted one.", count_far_true
+    ),
+    "matched_iou": Metric(
+        "Matched IoU",
+        "IoU of the truth with those predicted instances that touch it, mean of the images.",
+        mean_matched_iou,
+        measure=measure_matched_overlap,
+        basis="pixels",
+        requested=True,
+    ),
 }
 
 
@@ -319,31 +270,70 @@ def searchable_metrics() -> tuple[str, ...]:
     return tuple(name for name, row in METRICS.items() if row.search)
 
 
-def scored_metrics(structure: str, *, volumes: bool) -> tuple[str, ...]:
+def scored_metrics(
+    structure: str, *, volumes: bool, requested: Iterable[str] = ()
+) -> tuple[str, ...]:
     """Names of the metrics that are asked of a structure, in sections or in whole volumes.
 
-    What a step scores is part of its run's identity: a metric of volumes, or of vesicles alone,
-    leaves the finished runs of everything else as they are.
+    What a step scores is part of its run's identity: a metric of volumes, or of vesicles alone, or
+    one that is scored on request, leaves the finished runs of everything else as they are.
+
+    Args:
+        structure: Its name.
+        volumes: Whether whole volumes are scored.
+        requested: Names of the metrics that the user asks for besides.
     """
+    asked = set(requested)
     return tuple(
         name
         for name, row in METRICS.items()
-        if row.about in structure and (volumes or not row.volumes)
+        if row.about in structure
+        and (volumes or not row.volumes)
+        and (name in asked or not row.requested)
     )
+
+
+def requested_metrics(patterns: str, structure: str, *, volumes: bool) -> tuple[str, ...]:
+    """The metrics scored on request that a user names.
+
+    Args:
+        patterns: Names, comma-separated, ``*`` for anything: ``cremi_*,matched_iou``; or none.
+        structure: The structure that is scored.
+        volumes: Whether whole volumes are.
+
+    Raises:
+        BenchError: If a name is no metric's, or one's that is not asked of this structure, or of
+            sections.
+    """
+    if patterns == NONE:
+        return ()
+    there = scored_metrics(structure, volumes=volumes, requested=METRICS)
+    chosen = set()
+    for pattern in split_names(patterns):
+        found = [name for name in there if fnmatchcase(name, pattern)]
+        if not found:
+            raise unknown_name(f"metric of {structure}", pattern, there)
+        chosen.update(found)
+    return tuple(name for name in there if name in chosen and METRICS[name].requested)
+
+
+def usual_metrics() -> tuple[str, ...]:
+    """Names of all metrics but those that are scored on request."""
+    return tuple(name for name, row in METRICS.items() if not row.requested)
 
 
 def table_columns(shown: Iterable[Container[str]] | None = None) -> dict[str, Metric]:
     """The metrics that are columns of a table, in its order.
 
     Args:
-        shown: Of each row of the table what it has scores of: a metric of volumes is a column
-            where a row has it. None for all that may be columns.
+        shown: Of each row of the table what it has scores of: a metric of volumes, or one that is
+            scored on request, is a column where a row has it. None for all that may be columns.
     """
     rows = None if shown is None else list(shown)
     return {
         name: row
         for name, row in METRICS.items()
-        if row.column and (rows is None or not row.volumes or any(name in each for each in rows))
+        if row.column and (rows is None or not row.rare or any(name in each for each in rows))
     }
 
 

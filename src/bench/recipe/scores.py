@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.metrics.curves import ScoreHistogram
 from bench.metrics.measures import Measure, ScoredSection, measure_histogram, measure_vesicles
-from bench.metrics.table import METRICS, finish_scores, measure_section
+from bench.metrics.table import METRICS, finish_scores, measure_section, usual_metrics
 from bench.postprocess.instances import Instances
 from bench.recipe.volumes import VolumeInstances
 
@@ -20,7 +20,7 @@ class SplitResult:
     Only what is summed is kept of a section, so memory does not grow with their size.
 
     Attributes:
-        metrics: Names of what is scored; by default all of METRICS.
+        metrics: Names of what is scored; by default all that need not be asked for.
         pixel_size_nm: Edge of a pixel of the sections; None where it is not known.
         sections: Scores of every section, by its name.
         empty: Names of sections where truth and prediction are both empty.
@@ -31,7 +31,7 @@ class SplitResult:
             where they are not known.
     """
 
-    metrics: Sequence[str] = field(default_factory=lambda: tuple(METRICS))
+    metrics: Sequence[str] = field(default_factory=usual_metrics)
     pixel_size_nm: float | None = None
     sections: dict[str, dict[str, float]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.metrics.table import HEADLINE, METRICS, Metric, table_columns
+from bench.metrics.metric import Metric
+from bench.metrics.table import HEADLINE, METRICS, table_columns
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of

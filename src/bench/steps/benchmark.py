@@ -10,7 +10,9 @@ from bench.config.scoring import CompareConfig
 from bench.config.settings import typed_settings
 from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
+from bench.metrics.table import requested_metrics
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
 from bench.steps.ending import say_next
@@ -44,6 +46,9 @@ def benchmark(config: BenchmarkConfig) -> str:
     dataset = PreparedDataset.open(config.dataset)
     dataset.sections(config.split)
     check_metric(config.metric)
+    of_volumes = bool(find_volumes(dataset, config.split))
+    for structure in dataset.structures:
+        requested_metrics(config.metrics, structure, volumes=of_volumes)
     check_output(Path(config.output))
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     plan = make_plan(dataclasses.replace(config, cluster=cluster), dataset, store)

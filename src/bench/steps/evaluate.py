@@ -12,6 +12,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import find_augmentations
+from bench.metrics.table import requested_metrics
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
 from bench.postprocess.ball_opening import are_cubes
@@ -112,6 +113,8 @@ def resolve_task(config: EvaluateConfig, store: Store) -> EvaluationTask:
     info = load_info(subject.weights)
     _check_augmentations(config, subject, info)
     units = list_units(dataset, config.split, by_section=config.scored == "sections")
+    # A name that is no metric's is told before anything is read.
+    requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
     volume = _choose_volume(config, units, structure, info)
     settings = _choose_settings(config, dataset, structure, subject, volume)
     recipe = _make_recipe(config, dataset, subject, settings, info, volume)

@@ -12,7 +12,7 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError, unknown_name
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.table import scored_metrics, searchable_metrics
+from bench.metrics.table import requested_metrics, scored_metrics, searchable_metrics
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX, Instances
 from bench.postprocess.spheres.settings import SphereSettings
 from bench.recipe.recipe import Recipe, VolumeSettings, searched_by
@@ -67,7 +67,19 @@ class _Task:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what the winner is scored by."""
-        return scored_metrics(self.structure.name, volumes=self.of_volumes)
+        return scored_metrics(
+            self.structure.name, volumes=self.of_volumes, requested=self.requested
+        )
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """Names of the metrics that are scored as the user asks for them.
+
+        Raises:
+            BenchError: If the settings name a metric that is not there.
+        """
+        name, volumes = self.structure.name, self.of_volumes
+        return requested_metrics(self.config.metrics, name, volumes=volumes)
 
     def units(self, split: str) -> list[Unit]:
         """What is scored as one."""
@@ -177,7 +189,10 @@ def _read_numbers(name: str, text: str) -> set[int]:
 def _identify(task: _Task) -> Identity:
     return Identity(
         step="optimize",
-        settings={"search": task.settings},
+        settings={
+            "search": task.settings,
+            **({"metrics": list(task.requested)} if task.requested else {}),
+        },
         inputs={
             "validation": ",".join(member.validation.id for member in task.members),
             "test": ",".join(member.test.id if member.test else "" for member in task.members),

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.errors import BenchError
-from bench.metrics.table import METRICS, Metric
+from bench.metrics.metric import Metric
+from bench.metrics.table import METRICS
 from bench.report.figures.looks import COLOURS, MethodLook, choose_looks
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.metrics.table import METRICS, Metric
+from bench.metrics.metric import Metric
+from bench.metrics.table import METRICS
 from bench.report.figures.charts import (
     draw_dice_levels,
     has_curve,

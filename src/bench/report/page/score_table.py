@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from bench.metrics.table import Metric
+from bench.metrics.metric import Metric
 from bench.report.comparison_formats import (
     HEADERS,
     SEED_HEADERS,

@@ -105,6 +105,7 @@ def evaluation_configs(
         "dataset": config.dataset,
         "protocol": config.protocol,
         "augmentations": NONE if as_it_is else config.augmentations,
+        "metrics": config.metrics,
         "device": config.device,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,
@@ -187,6 +188,7 @@ def search_structure(
         dataset=config.dataset,
         structure=structure,
         metric=config.metric,
+        metrics=config.metrics,
         runs=",".join(validations),
         output=str(Path(config.output) / "best" / structure),
     )

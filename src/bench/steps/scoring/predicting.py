@@ -20,7 +20,7 @@ from bench.inference.prediction_file import PredictionWriter, write_predictions
 from bench.inference.symmetries import IDENTITY
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.inference.volumes import predict_volume
-from bench.metrics.table import scored_metrics
+from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
 from bench.models.networks import find_network
 from bench.recipe.recipe import Recipe
@@ -57,8 +57,14 @@ class EvaluationTask:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of what is scored."""
-        return scored_metrics(self.structure.name, volumes=self.recipe.volume is not None)
+        """Names of what is scored.
+
+        Raises:
+            BenchError: If the settings name a metric that is not there.
+        """
+        name, volumes = self.structure.name, self.recipe.volume is not None
+        requested = requested_metrics(self.config.metrics, name, volumes=volumes)
+        return scored_metrics(name, volumes=volumes, requested=requested)
 
 
 def predict_split(task: EvaluationTask, run: Run, path: Path) -> None:
