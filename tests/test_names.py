@@ -181,5 +181,6 @@ def test_no_room_is_crowded():
     rooms = {path.parent for path in MODULES.values()} - {bench}
     assert {room.name for room in rooms if len([*room.glob("*.py")]) > 17} == set()
     assert len([*bench.glob("*.py")]) <= 5
-    # 240 rooms' worth, one for each format and check that first users brought, and volumes.
-    assert len(MODULES) <= 370
+    # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
+    # systems of other papers.
+    assert len(MODULES) <= 420

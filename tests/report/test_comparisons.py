@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.report.comparison_formats import to_markdown
 from bench.report.comparisons import compare_pairs, mean_ranks
 from bench.report.tables import ScoreRecord, benchmark_table, bootstrap_interval
 
@@ -96,6 +97,24 @@ def test_seeds_are_compared_where_both_have_two():
     assert tested == {("a", "b"): tested["a", "b"]}
     assert tested["a", "b"].p == pytest.approx(0.2)
     assert tested["a", "b"].effect == 1
+
+
+def test_six_seeds_against_six_are_shown_with_their_exact_p():
+    # Apart, they are one of the 924 ways to deal twelve ranks, or its mirror image.
+    records = [
+        record(method, {"s1": level + 0.01 * seed}, seed=seed, pooled=level + 0.01 * seed)
+        for method, level in (("retina", 0.6), ("unet_resnet50_moco", 0.4))
+        for seed in range(6)
+    ]
+    pairs = compare_pairs(records, ["vesicles"])
+    (test,) = (pair.over_seeds for pair in pairs)
+    assert test.p == pytest.approx(2 / 924)
+    assert round(test.p, 5) == 0.00216
+    assert test.effect == 1
+    text = to_markdown(pairs, [])
+    assert "Mann-Whitney" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| ") and "retina" in line)
+    assert "0.00216" in line
 
 
 def test_records_without_scores_are_not_compared():

@@ -15,14 +15,14 @@ def test_costs_are_averaged_over_seeds_then_structures():
     table = cost_table(
         rows(
             ("a", "vesicles", 0, {"train_seconds": 10.0, "peak_gpu_mib": 1234.4}),
-            ("a", "vesicles", 1, {"train_seconds": 20.0}),
+            ("a", "vesicles", 1, {"train_seconds": 20.0, "seconds_per_iteration": 0.25}),
             ("a", "membrane", 0, {"train_seconds": 45.0}),
             ("b", "membrane", 0, {}),
             ("c_d", "membrane", 0, {"predict_megapixels_per_s": 0.1234}),
         )
     )
-    assert "| d | a | 30 | – | 1,234 | – |" in table
-    assert "| d | c\\_d | – | – | – | 0.123 |" in table
+    assert "| d | a | 30 | 0.25 | – | 1,234 | – |" in table
+    assert "| d | c\\_d | – | – | – | – | 0.123 |" in table
     assert "| b |" not in table
 
 

@@ -15,8 +15,9 @@ from bench.report.comparison_formats import describe_best, pair_cells
 from bench.report.comparison_formats import to_markdown as write_comparisons
 from bench.report.comparisons import compare_pairs, mean_ranks
 from bench.report.figures.charts import learning_curve, score_chart
+from bench.report.figures.curves import Curve, TrainingCurves
 from bench.report.page.page import benchmark_page
-from bench.report.page.records import Curve, Picture, Setting, Shown
+from bench.report.page.records import Picture, Setting, Shown
 from bench.report.references import read_reference
 from bench.report.table_formats import captions, print_table, to_csv, to_latex, to_markdown
 from bench.report.table_json import to_json
@@ -227,7 +228,7 @@ def test_the_page_shows_columns_captions_and_the_scores_of_pictures(records):
             row.run_ids[0],
             [Picture("s0", "worst", {"dice": 0.5, "boundary_nm": 31.26}, missing="gone")],
             Curve(missing="none"),
-            Curve(missing="none"),
+            TrainingCurves(Curve(missing="none"), Curve(missing="none")),
         )
         for row in rows
         if row.scores

@@ -32,6 +32,8 @@ SETTINGS = {
     "iterations": ITERATIONS,
     "epoch_iterations": EPOCH,
     "checkpoint_iterations": 5,
+    # Between epochs, and at one.
+    "snapshots": "13,48,115",
     "device": "cpu",
     "precision": "fp32",
 }
@@ -169,7 +171,8 @@ def test_a_second_process_is_refused_and_disturbs_nothing(straight):
     assert straight.status() == "FINISHED"
     curves = straight.curves()
     assert [step for step, _ in curves["train/loss"]] == list(range(1, ITERATIONS + 1))
-    assert [step for step, _ in curves["val/dice"]] == list(range(EPOCH, ITERATIONS + 1, EPOCH))
+    epochs = range(EPOCH, ITERATIONS + 1, EPOCH)
+    assert [step for step, _ in curves["val/dice"]] == sorted({*epochs, 13, 48, 115})
     assert len({value for _, value in curves["val/dice"]}) > 1
     assert len({value for _, value in curves["train/lr"]}) > 1
     assert list(straight.folder.glob("work/*")) == []
@@ -193,7 +196,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(straight, tmp_path
     assert project.curves() == straight.curves()
     assert project.weights() == straight.weights()
     assert set(project.weights()) == {
-        f"{name}.{suffix}" for name in ("best", "last") for suffix in ("json", "safetensors")
+        f"{name}.{suffix}"
+        for name in ("best", "last", *(f"iteration_000{n:03d}" for n in (13, 48, 115)))
+        for suffix in ("json", "safetensors")
     }
     assert list(project.folder.glob("work/*")) == []
 

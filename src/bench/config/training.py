@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bench.config.settings import TRUST, StepConfig, setting
 from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, SCHEDULES
-from bench.words import AUTO
+from bench.words import AUTO, NONE
 
 _SCHEDULE = (
     "plateau lowers the rate when validation stalls; cosine and polynomial let it fall to zero, "
@@ -82,6 +82,13 @@ class TrainingConfig(StepConfig):
         identity=False,
     )
     epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
+    # Of the identity of a training where there are any (steps/training/snapshots.py).
+    snapshots: str = setting(
+        NONE,
+        "Iterations whose weights are kept and scored on validation besides, comma-separated: "
+        "100,200,500; or none.",
+        identity=False,
+    )
     tile_px: int | None = setting(
         None, "Tile in px, without halo; auto chooses it and the halo on validation.", minimum=16
     )

@@ -21,6 +21,7 @@ from bench.structures import title_of
 
 COST_COLUMNS: dict[str, str] = {
     "train_seconds": "Training (s)",
+    "seconds_per_iteration": "Iteration (s)",
     "parameters": "Parameters",
     "peak_gpu_mib": "GPU memory (MiB)",
     "predict_megapixels_per_s": "Prediction (Mpx/s)",
@@ -44,8 +45,9 @@ _LATEX_ESCAPES = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 MEANING = (
-    "Training is the time in the training loop, that of the stage it started from included; GPU "
-    "memory is the peak of the tensors in training, empty on a CPU."
+    "Training is the time in the training loop, that of the stage it started from included; an "
+    "iteration is a batch of the last stage, without validations; GPU memory is the peak of the "
+    "tensors in training, empty on a CPU."
 )
 _COST_CAPTION = f"Means over structures and seeds, of whatever machine each run was on. {MEANING}"
 

@@ -144,7 +144,7 @@ def find_scores(scope: Scope) -> Findings | None:
 
 def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:
     files = write_findings(findings, Path(scope.config.output))
-    files.append(write_page(scope.store, scope.experiment, scope.config, findings))
+    files += write_page(scope.store, scope.experiment, scope.config, findings)
     inputs = {"experiment": scope.experiment}
     identity = Identity("compare", scope.config.identity(), inputs, dataset=scope.digest)
     with open_run(scope.store, identity, parent=parent, reuse=False) as run:

@@ -36,6 +36,7 @@ from bench.steps.training.data import (
     with_defaults,
 )
 from bench.steps.training.report import TrainingReport
+from bench.steps.training.snapshots import finish_snapshots, identify_snapshots, kept_iterations
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
 from bench.steps.training.volume_report import VolumeTrainingReport
 from bench.steps.training.volumes import (
@@ -101,7 +102,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
             run.set_tags({f"bench.labelled_{task.data.kind}": ", ".join(task.data.names)})
         run.keep_warnings(f"its source: {warning}" for warning in task.source.warnings)
         size_nm = task.dataset.pixel_size_nm
-        warn_of_scales(run, [task.source.info], [size_nm], rescale=task.config.rescale)
+        warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
         if isinstance(task.data, TrainingData):
             warn_of_patches(run, task.data, task.config.patch_px or 0)
         else:
@@ -129,6 +130,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
     # What is wrong with the settings is told before anything is read; a source may take other
     # sizes, and names of structures in it are compared once the dataset says which there are.
     _fit_sizes(config, network, network.arguments(config))
+    kept_iterations(config)
     compute = choose_compute(config.device, config.precision)
     dataset = _open_dataset(config, structure, method)
     if given == AUTO:
@@ -226,7 +228,7 @@ def _describe_model(
 
 def identify_finetune(task: _Task) -> Identity:
     """What the run of a task is."""
-    settings = task.config.identity(_resolved_settings(task))
+    settings = task.config.identity(_resolved_settings(task)) | identify_snapshots(task.config)
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
         del settings[elsewhere]
@@ -315,12 +317,13 @@ def _train_task(task: _Task, run: Run) -> Progress:
             settings,
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
+            snapshots=kept_iterations(config),
         )
     tile_px, halo_px = _choose_inference(task, run, report)
     info = report.describe(progress.iteration, None)
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
-    log_checkpoints(run, ("best", "last"))
+    log_checkpoints(run, ("best", "last", *finish_snapshots(run.work, config)))
     return progress
 
 
@@ -341,12 +344,8 @@ def _threshold(task: _Task) -> float:
 
 
 def _make_report(task: _Task, run: Run, advance: Callable[[int, str], None]) -> TrainingReport:
-    common: dict[str, Any] = {
-        "run": run,
-        "info": task.info,
-        "compute": task.compute,
-        "advance": advance,
-    }
+    common: dict[str, Any] = {"run": run, "info": task.info, "compute": task.compute}
+    common["advance"] = advance
     if isinstance(task.data, VolumeTrainingData):
         return VolumeTrainingReport(
             dataset=task.dataset,

@@ -20,12 +20,16 @@ from bench.words import NONE
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")
 # What a method costs, by the metric or tag that has it.
+SPEED = "train/seconds_per_iteration"
 _COSTS = {
     "train_seconds": "bench.train_seconds",
+    "seconds_per_iteration": SPEED,
     "parameters": "model/parameters",
     "peak_gpu_mib": "train/peak_gpu_mib",
     "predict_megapixels_per_s": "predict/megapixels_per_s",
 }
+# The curve of the seconds that a training took until a validation.
+ELAPSED = "work/elapsed_s"
 # The scores of an evaluation, where they fit into a tag.
 # In the UI no tag is seen whose name begins as mlflow's own; earlier versions had the other name.
 SCORES_TAG = "mlflow.bench.scores"
@@ -141,6 +145,11 @@ def read_run(run: MlflowRun) -> FoundRun:
 def run_of(source: str) -> str:
     """The run in ``runs:/ID`` or ``runs:/ID/checkpoint``; empty for any other source."""
     return source.removeprefix(_RUNS).partition("/")[0] if source.startswith(_RUNS) else ""
+
+
+def run_path(source: str) -> str:
+    """What follows the run in ``runs:/ID/checkpoint``; empty if nothing does."""
+    return source.removeprefix(_RUNS).partition("/")[2] if source.startswith(_RUNS) else ""
 
 
 def get_run(store: Store, run_id: str) -> MlflowRun:

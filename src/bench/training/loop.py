@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,19 +181,23 @@ class Reports:
 
     Attributes:
         on_iteration: Called with the iterations done, and loss, lr, images_per_second, the share
-            of the time that was spent on getting the batch (data_wait_fraction), and the
-            objective's own numbers.
+            of the time that was spent on getting the batch (data_wait_fraction), the seconds that
+            it took (seconds) and all until now with their validations, over all sessions
+            (elapsed_s), and the objective's own numbers.
         validate: Called with the network every epoch; returns its score, higher is better.
         on_epoch: Called with the iterations done, the score, and whether it is the best so far.
             It is called before the state is saved: a killed run may call it twice for one epoch.
         on_saving: Called before a state is saved, with the iterations done. What was reported
             until then must be kept now: a killed process goes on after it.
+        on_snapshot: Called after an iteration whose weights are wanted, with the iterations done
+            and the score of these weights, before the state is saved.
     """
 
     on_iteration: Callable[[int, dict[str, float]], None]
     validate: Callable[[torch.nn.Module], float]
     on_epoch: Callable[[int, float, bool], None]
     on_saving: Callable[[int], None]
+    on_snapshot: Callable[[int, float], None] = lambda iteration, score: None
 
 
 def make_trainee(
@@ -233,11 +237,13 @@ def train(
     *,
     state_file: Path,
     reports: Reports,
+    snapshots: Collection[int] = (),
 ) -> Progress:
     """Trains to ``settings.iterations``, from the saved state where there is one.
 
     On the CPU the weights at the end do not depend on where, and how often, it was interrupted:
-    the loss depends on the iteration and the state alone, and all state is in the file.
+    the loss depends on the iteration and the state alone, and all state is in the file. Nor do
+    they depend on snapshots: these are scored, but neither lower the rate nor become the best.
 
     Raises:
         BenchError: If the loss is no longer a finite number, or the memory does not suffice.
@@ -251,13 +257,16 @@ def train(
         progress.iteration += 1
         seconds = time.monotonic() - begun
         numbers["images_per_second"] = objective.images / seconds
+        numbers |= {"seconds": seconds, "elapsed_s": time.monotonic() - started}
         if "data_wait_s" in numbers:
             numbers["data_wait_fraction"] = numbers.pop("data_wait_s") / seconds
         reports.on_iteration(progress.iteration, numbers)
         last = progress.iteration == settings.iterations
         epoch_ends = last or progress.iteration % settings.epoch_iterations == 0
-        if epoch_ends:
-            _finish_epoch(trainee, progress, reports)
+        score = _finish_epoch(trainee, progress, reports) if epoch_ends else None
+        if progress.iteration in snapshots:
+            scored = reports.validate(trainee.network) if score is None else score
+            reports.on_snapshot(progress.iteration, scored)
         if epoch_ends or progress.iteration % settings.checkpoint_iterations == 0:
             reports.on_saving(progress.iteration)
             progress.elapsed_s = time.monotonic() - started
@@ -289,7 +298,8 @@ def train_batch(
     return {"loss": number, "lr": trainee.optimizer.param_groups[0]["lr"], **numbers}
 
 
-def _finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> None:
+def _finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> float:
+    """Validates, lowers the rate where that is due, and reports; returns the score."""
     score = reports.validate(trainee.network)
     if trainee.plateau:
         trainee.plateau.step(score)
@@ -297,3 +307,4 @@ def _finish_epoch(trainee: Trainee, progress: Progress, reports: Reports) -> Non
     if best:
         progress.best_score, progress.best_iteration = score, progress.iteration
     reports.on_epoch(progress.iteration, score, best)
+    return score

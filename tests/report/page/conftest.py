@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from bench.report.comparisons import compare_pairs, mean_ranks
+from bench.report.figures.curves import Curve, TrainingCurves
 from bench.report.page.elements import VOID
 from bench.report.page.page import benchmark_page
-from bench.report.page.records import Curve, Panel, Picture, Setting, Shown
+from bench.report.page.records import Panel, Picture, Setting, Shown
 from bench.report.tables import ScoreRecord, TableRow, benchmark_table
 
 SCRIPT = "<script>document.title = 'broken'</script>"
@@ -116,7 +117,11 @@ def shown(rows) -> list[Shown]:
         there = Picture(QUOTES, "worst", {"dice": 0.1}, panels, f"x {QUOTES}")
         gone = Picture("s1", "best", {"dice": 0.9}, missing=f"gone {SCRIPT}")
         curve = Curve((1.0, 0.5, 0.0), (0.2, 0.8, 1.0))
-        training = Curve(missing="not trained") if place == 0 else Curve((1, 50), (0.3, 0.6))
+        training = TrainingCurves(Curve(missing="not trained"), Curve(missing="not trained"))
+        if place:
+            by_iteration, by_second = Curve((1, 50), (0.3, 0.6)), Curve((2.5, 90.0), (0.3, 0.6))
+            other = Curve((1, 50), (0.2, 0.5))
+            training = TrainingCurves(by_iteration, by_second, [other])
         found.append(Shown(row, 0, row.run_ids[0], [there, gone], curve, training))
     return found
 

@@ -8,9 +8,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from bench.report.figures.charts import learning_curve, score_chart
+from bench.report.figures.curves import Curve, TrainingCurves, training_figure
 from bench.report.figures.looks import METHOD_COLOURS, choose_looks
 from bench.report.page.figures_section import precision_recall_chart, to_svg, training_chart
-from bench.report.page.records import Curve
 
 METHODS = [f"m{n}" for n in range(10)]
 LOOKS = choose_looks(METHODS)
@@ -116,3 +116,37 @@ def test_ids_of_two_charts_do_not_meet():
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0]
     assert not ids[0] & ids[1]
+
+
+def test_other_seeds_are_thin_and_not_in_the_legend():
+    curves = {"m0": Curve((10, 20), (0.1, 0.5)), "m1": Curve((10, 20), (0.2, 0.4))}
+    others = {"m0": [Curve((10, 20), (0.3, 0.3)), Curve((10, 20), (0.0, 0.6))]}
+    figure = training_chart(curves, LOOKS, others)
+    drawn = figure.axes[0].lines
+    assert [len(line.get_xdata()) for line in drawn] == [2] * 4
+    thin = [line for line in drawn if line.get_linewidth() < 1]
+    assert [list(line.get_ydata()) for line in thin] == [[0.3, 0.3], [0.0, 0.6]]
+    assert {to_hex(line.get_color()) for line in thin} == {to_hex(LOOKS["m0"].colour)}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["m0", "m1"]
+
+
+def test_the_picture_has_both_axes_of_every_structure_with_a_curve():
+    curves = TrainingCurves(
+        Curve((10, 20), (0.1, 0.5)), Curve((1.5, 3.0), (0.1, 0.5)), [Curve((10, 20), (0.2, 0.3))]
+    )
+    untimed = TrainingCurves(Curve((10, 20), (0.2, 0.4)), Curve(missing="earlier"))
+    nothing = TrainingCurves(Curve(missing="not trained"), Curve(missing="not trained"))
+    figure = training_figure(
+        {
+            ("d", "vesicles"): {"scratch": curves, "finetuned": untimed, "unadapted": nothing},
+            ("d", "ribbon"): {"unadapted": nothing},
+            ("d", "membrane"): {"finetuned": untimed},
+        }
+    )
+    assert [axes.get_title() for axes in figure.axes] == ["Vesicles"] * 2 + ["Membrane"] * 2
+    assert [len(axes.lines) for axes in figure.axes] == [3, 1, 1, 0]
+    assert figure.axes[2].get_xlabel() == "Iteration"
+    assert "Seconds" in figure.axes[3].get_xlabel()
+    assert figure.axes[3].texts[0].get_text().startswith("not logged")
+    assert training_figure({("d", "ribbon"): {"unadapted": nothing}}) is None

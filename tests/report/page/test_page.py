@@ -10,9 +10,10 @@ from PIL import Image
 
 from bench.report.comparisons import compare_pairs
 from bench.report.data_facts import DataFacts
+from bench.report.figures.curves import Curve, TrainingCurves
 from bench.report.page.page import POLICY, benchmark_page
 from bench.report.page.pictures_section import encode_webp, panel_budget
-from bench.report.page.records import Curve, Panel, Picture, Setting, Shown
+from bench.report.page.records import Panel, Picture, Setting, Shown
 from bench.report.table_formats import captions
 from bench.report.tables import ScoreRecord, benchmark_table
 
@@ -157,7 +158,8 @@ def test_there_is_a_chart_of_each_kind_per_structure(tree):
         "charts": 2,
         "comparisons": 0,
         "precision-and-recall": 2,
-        "training": 2,
+        # Against iterations, and against seconds.
+        "training": 4,
         "pictures": 0,
     }
     assert all(svg.attributes["aria-label"] for svg in tree.find("svg"))
@@ -167,9 +169,9 @@ def test_there_is_a_chart_of_each_kind_per_structure(tree):
 
 def test_every_part_of_a_structure_can_be_hidden_by_its_name(tree):
     parts = Counter(tag.attributes.get("data-structure") for tag in tree.inside)
-    # The verdict, a row per scored method and the published one, three charts, pairs, pictures.
-    assert parts["vesicles"] == 1 + 4 + 3 + 1 + 3
-    assert parts["membrane"] == 1 + 2 + 3 + 1 + 2
+    # The verdict, a row per scored method and the published one, four charts, pairs, pictures.
+    assert parts["vesicles"] == 1 + 4 + 4 + 1 + 3
+    assert parts["membrane"] == 1 + 2 + 4 + 1 + 2
     (choice,) = tree.find("select")
     values = [option.attributes["value"] for option in choice.find("option")]
     assert values == ["", "vesicles", "membrane"]
@@ -207,7 +209,9 @@ def test_a_page_of_eight_methods_and_three_structures_is_under_13_mb():
     rows = benchmark_table(records, [], structures)
     sweep = Curve(np.linspace(1, 0, 256), np.linspace(0, 1, 256))
     pictures = [Picture("s", role, {"dice": 0.5}, panels) for role in ("worst", "median", "best")]
-    shown = [Shown(row, 0, row.run_ids[0], pictures, sweep, sweep) for row in rows]
+    shown = [
+        Shown(row, 0, row.run_ids[0], pictures, sweep, TrainingCurves(sweep, sweep)) for row in rows
+    ]
     setting = Setting("e", "test", "data", "none", ())
     page = benchmark_page(setting, rows, [], shown, compare_pairs(records, structures), [])
     # Those of the verdicts too, and the one that is enlarged.

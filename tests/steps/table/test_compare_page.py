@@ -14,7 +14,8 @@ from sklearn.metrics import precision_recall_curve
 from bench.config.scoring import CompareConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.steps.compare import compare
-from bench.steps.table.report import read_precision_recall, read_training
+from bench.steps.table.report import read_precision_recall
+from bench.steps.table.trainings import read_training
 from bench.tracking.evaluations import metric_history
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.runs import Identity
@@ -65,6 +66,7 @@ def test_a_pipeline_ends_with_a_page_of_its_pictures_and_curves(pipeline):
     page = (pipeline.output / "benchmark.html").read_text()
     kept = fetch_artifact(pipeline.store, pipeline.compared, "benchmark.html").read_text()
     assert kept == page
+    assert (pipeline.output / "training_curves.png").stat().st_size > 10_000
     sections = json.loads(
         fetch_artifact(pipeline.store, pipeline.on_test, "scores.json").read_text()
     )
@@ -81,6 +83,7 @@ def test_a_pipeline_ends_with_a_page_of_its_pictures_and_curves(pipeline):
         "Bars of Dice of mitochondria, the numbers are in the table",
         "Precision against recall: mitochondria",
         "Validation Dice against iteration: mitochondria",
+        "Seconds and validation Dice: mitochondria",
     ]
 
 
@@ -108,11 +111,19 @@ def test_precision_and_recall_are_those_of_the_stored_prediction(pipeline):
 
 
 def test_the_training_curve_is_the_history_of_the_run(pipeline):
-    curve = read_training(pipeline.store, pipeline.on_test)
+    curve, by_second = read_training(pipeline.store, pipeline.on_test)
     client = pipeline.store.client
     history = client.get_metric_history(pipeline.trained, "val/dice")
     assert dict(zip(curve.x, curve.y, strict=True)) == {p.step: p.value for p in history}
     assert list(curve.x) == [20, 40]
+    assert list(by_second.y) == list(curve.y)
+    first, last = by_second.x
+    (costs,) = [
+        float(tag)
+        for name, tag in client.get_run(pipeline.trained).data.tags.items()
+        if name == "bench.train_seconds"
+    ]
+    assert 0 < first < last <= costs + 0.1
 
 
 def test_the_worst_the_median_and_the_best_section_are_shown(evaluated, page):

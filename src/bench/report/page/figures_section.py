@@ -4,11 +4,11 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from bench.metrics.metric import Metric
 from bench.metrics.table import METRICS
@@ -18,23 +18,17 @@ from bench.report.figures.charts import (
     learning_curve,
     score_chart,
 )
+from bench.report.figures.curves import Curve, draw_curves, fit_dice_axis
 from bench.report.figures.looks import MethodLook, choose_looks
 from bench.report.page.elements import Markup, element
-from bench.report.page.records import Curve, Shown
+from bench.report.page.records import Shown
 from bench.report.table_formats import shorten_dataset
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of
 
-# The first curve is the widest, so that one of the same values drawn later does not hide it.
-_WIDTHS = (2.8, 1.6)
-# In widths of the line: what is drawn of each of several equal curves in turn.
-_DASH = 3.0
-_BELOW_ZERO = -0.02
 # What the page's style sheet sets, for light and for dark.
 _THEME = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
-# A curve of so few points shows them.
-_FEW_POINTS = 8
 # In letters: two columns of longer labels are wider than the chart.
 _LONG_LABEL = 28
 PRECISION_RECALL = (
@@ -43,10 +37,13 @@ PRECISION_RECALL = (
 )
 TRAINING = (
     "Dice of the validation sections while training, at threshold 0.5, by the run of the median "
-    "Dice of each method; of a method of several stages, the last one. Methods of equal curves "
-    "share the line in turn."
+    "Dice of each method, thin by those of its other seeds; of a method of several stages, the "
+    "last one. First against the iteration, then against the seconds of training, validations "
+    "included, on whatever machine it was. Methods of equal curves share the line in turn."
 )
-_Draw = Callable[[Mapping[str, Curve], Mapping[str, MethodLook]], Figure]
+_Draw = Callable[
+    [Mapping[str, Curve], Mapping[str, MethodLook], Mapping[str, Sequence[Curve]]], Figure
+]
 
 
 def score_caption(metric: Metric) -> str:
@@ -105,63 +102,49 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def _curves_chart(
-    curves: Mapping[str, Curve], looks: Mapping[str, MethodLook], *, x: str, y: str
+    curves: Mapping[str, Curve],
+    looks: Mapping[str, MethodLook],
+    others: Mapping[str, Sequence[Curve]],
+    *,
+    x: str,
+    y: str,
 ) -> Figure:
-    """Draws a curve per method; those without points are left out.
-
-    One curve has points. Equal curves share the line: each has a dash of it in turn.
-    """
-    drawn = [method for method, curve in curves.items() if not curve.missing]
-    labels = {method: variant_label(method) for method in drawn}
-    columns = 1 if max(map(len, labels.values())) > _LONG_LABEL else 2
-    height = 3.7 + 0.2 * math.ceil(len(drawn) / columns)
-    figure = Figure(figsize=(5.6, height), layout="constrained")
+    """Draws a curve per method into a figure with a legend; one of them has points."""
+    labels = [variant_label(method) for method, curve in curves.items() if not curve.missing]
+    columns = 1 if max(map(len, labels)) > _LONG_LABEL else 2
+    figure = Figure(
+        figsize=(5.6, 3.7 + 0.2 * math.ceil(len(labels) / columns)), layout="constrained"
+    )
     axes = figure.subplots()
-    points = {name: (tuple(curves[name].x), tuple(curves[name].y)) for name in drawn}
-    for method, width in zip(drawn, np.linspace(*_WIDTHS, len(drawn)), strict=True):
-        equal = [name for name in drawn if points[name] == points[method]]
-        few = len(points[method][0]) <= _FEW_POINTS
-        (line,) = axes.plot(
-            *points[method],
-            looks[method].line,
-            color=looks[method].colour,
-            marker="o" if few else "",
-            ms=3 + width,
-            lw=width,
-            label=labels[method],
-        )
-        if len(equal) > 1:
-            gap, turn = _DASH * (len(equal) - 1), _DASH * equal.index(method)
-            line.set(linestyle=(turn, (_DASH, gap)), linewidth=_WIDTHS[0])
+    handles = draw_curves(axes, curves, looks, others)
     axes.set(xlabel=x, ylabel=y)
-    axes.spines[["top", "right"]].set_visible(False)
-    # Whole lines, where the curves may have a dash in turn.
-    handles = [
-        Line2D([], [], color=looks[method].colour, linestyle=looks[method].line, label=label)
-        for method, label in labels.items()
-    ]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
     )
     return figure
 
 
-def precision_recall_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook]) -> Figure:
+def precision_recall_chart(
+    curves: Mapping[str, Curve],
+    looks: Mapping[str, MethodLook],
+    others: Mapping[str, Sequence[Curve]] = MappingProxyType({}),
+) -> Figure:
     """Draws precision against recall of the methods of one structure."""
-    figure = _curves_chart(curves, looks, x="Recall", y="Precision")
+    figure = _curves_chart(curves, looks, others, x="Recall", y="Precision")
     draw_dice_levels(figure.axes[0])
     figure.axes[0].set(xlim=(0, 1.02), ylim=(0, 1.02))
     return figure
 
 
-def training_chart(curves: Mapping[str, Curve], looks: Mapping[str, MethodLook]) -> Figure:
-    """Draws validation Dice against the iteration of the methods of one structure."""
-    figure = _curves_chart(curves, looks, x="Iteration", y="Validation Dice")
-    axes = figure.axes[0]
-    # The scores there are, with a margin, within 0 to 1; a curve of zeros is above the axis.
-    low, high = np.clip(axes.get_ylim(), _BELOW_ZERO, 1)
-    axes.set_ylim(low, max(high, low + 0.05))
-    axes.grid(axis="y", alpha=0.3)
+def training_chart(
+    curves: Mapping[str, Curve],
+    looks: Mapping[str, MethodLook],
+    others: Mapping[str, Sequence[Curve]] = MappingProxyType({}),
+    x: str = "Iteration",
+) -> Figure:
+    """Draws validation Dice against the iteration, or else, of the methods of one structure."""
+    figure = _curves_chart(curves, looks, others, x=x, y="Validation Dice")
+    fit_dice_axis(figure.axes[0])
     return figure
 
 
@@ -195,18 +178,28 @@ def learning_figures(rows: Sequence[TableRow]) -> Iterator[Markup]:
 
 def precision_recall_figures(shown: Sequence[Shown], rows: Sequence[TableRow]) -> Iterator[Markup]:
     """A chart of precision against recall per structure and dataset."""
-    curves = [(one.row, one.precision_recall) for one in shown]
+    curves = [(one.row, one.precision_recall, ()) for one in shown]
     return _curve_figures(curves, rows, precision_recall_chart, "Precision against recall")
 
 
 def training_figures(shown: Sequence[Shown], rows: Sequence[TableRow]) -> Iterator[Markup]:
-    """A chart of validation Dice while training per structure and dataset."""
-    curves = [(one.row, one.training) for one in shown]
-    return _curve_figures(curves, rows, training_chart, "Validation Dice against iteration")
+    """Charts of validation Dice per structure and dataset: against iterations, and seconds."""
+    found = [(one.row, one.training) for one in shown]
+    by_iteration = [(row, each.iterations, each.other_iterations) for row, each in found]
+    yield from _curve_figures(
+        by_iteration, rows, training_chart, "Validation Dice against iteration"
+    )
+    by_second = [(row, each.seconds, each.other_seconds) for row, each in found]
+    if not all(each.seconds.missing for _, each in found):
+        draw = partial(training_chart, x="Seconds of training")
+        yield from _curve_figures(by_second, rows, draw, "Seconds and validation Dice")
 
 
 def _curve_figures(
-    curves: Sequence[tuple[TableRow, Curve]], rows: Sequence[TableRow], draw: _Draw, name: str
+    curves: Sequence[tuple[TableRow, Curve, Sequence[Curve]]],
+    rows: Sequence[TableRow],
+    draw: _Draw,
+    name: str,
 ) -> Iterator[Markup]:
     """A chart per structure and dataset with a score; methods without a curve are named below.
 
@@ -214,13 +207,14 @@ def _curve_figures(
     """
     looks = choose_looks([row.method for row in rows])
     for number, ((dataset, structure), members) in enumerate(_by_structure(rows)):
-        found = {row.method: curve for row, curve in curves if row in members}
+        found = {row.method: curve for row, curve, _ in curves if row in members}
+        others = {row.method: thin for row, _, thin in curves if row in members}
         if not found:
             continue
         chart = Markup("")
         if not all(curve.missing for curve in found.values()):
             key = f"{name.split()[0].lower()}{number}"
-            chart = to_svg(draw(found, looks), key, f"{name}: {structure}")
+            chart = to_svg(draw(found, looks, others), key, f"{name}: {structure}")
         yield _figure(_title_of(dataset, structure, rows), structure, chart, _name_missing(found))
 
 

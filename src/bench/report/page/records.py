@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.report.figures.curves import Curve, TrainingCurves
 from bench.report.tables import TableRow
 
 
@@ -46,15 +47,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Points of a curve, or why there are none."""
-
-    x: Sequence[float] = ()
-    y: Sequence[float] = ()
-    missing: str = ""
-
-
-@dataclass(frozen=True)
 class Shown:
     """What is shown of one row of the table, from one of its runs.
 
@@ -64,7 +56,7 @@ class Shown:
         run_id: The run.
         pictures: Of its worst, median and best section.
         precision_recall: Recall on x, precision on y.
-        training: Iteration on x, validation Dice on y.
+        training: Validation Dice while training.
     """
 
     row: TableRow
@@ -72,7 +64,7 @@ class Shown:
     run_id: str
     pictures: Sequence[Picture]
     precision_recall: Curve
-    training: Curve
+    training: TrainingCurves
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from bench.report import comparison_formats
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.figures.charts import has_curve, learning_curve, score_chart
 from bench.report.figures.crops import PANELS
+from bench.report.figures.curves import Curve
 from bench.report.figures.overlays import typical_sections
 from bench.report.gains import Gain, gains_to_markdown, print_gains
 from bench.report.page.page import benchmark_page
 from bench.report.page.pictures_section import encode_webp, panel_budget
-from bench.report.page.records import Curve, Panel, Picture, Setting, Shown
+from bench.report.page.records import Panel, Picture, Setting, Shown
 from bench.report.table_formats import cost_table, print_table, to_csv, to_latex, to_markdown
 from bench.report.table_json import to_json
 from bench.report.tables import ScoreRecord, TableRow
@@ -32,7 +33,8 @@ from bench.steps.scoring.evaluation_report import (
     crop_file,
     overlay_file,
 )
-from bench.tracking.evaluations import day_of_end, experiment_name, metric_history, trained_run_of
+from bench.steps.table.trainings import read_trainings, write_training_figure
+from bench.tracking.evaluations import day_of_end, experiment_name
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
 from bench.tracking.views import PAGE_FILE
@@ -117,8 +119,12 @@ def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
     return list(charts)
 
 
-def write_page(store: Store, experiment: str, config: CompareConfig, findings: Findings) -> Path:
+def write_page(
+    store: Store, experiment: str, config: CompareConfig, findings: Findings
+) -> list[Path]:
     """Writes the page into the output folder; what a run no longer has is named on it.
+
+    The curves of trainings, for which the runs are read as well, are a picture beside it.
 
     Args:
         store: The tracking store.
@@ -127,11 +133,15 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
         findings: What compare found.
 
     Returns:
-        The file.
+        The files.
     """
     runs = [(row, _typical_run(row, findings.records)) for row in findings.rows if row.scores]
     sections = [typical_sections(record.section_scores) for _, record in runs]
     budget = panel_budget(len(PANELS) * sum(map(len, sections)))
+    trainings = {
+        (row.method, row.structure, row.dataset): read_trainings(store, row.run_ids, record.run_id)
+        for row, record in runs
+    }
     shown = [
         Shown(
             row,
@@ -139,7 +149,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
             record.run_id,
             [_read_picture(store, record, name, role, budget) for name, role in roles.items()],
             read_precision_recall(store, record.run_id),
-            read_training(store, record.run_id),
+            trainings[row.method, row.structure, row.dataset],
         )
         for (row, record), roles in zip(runs, sections, strict=True)
     ]
@@ -156,7 +166,7 @@ def write_page(store: Store, experiment: str, config: CompareConfig, findings: F
     )
     path = Path(config.output) / PAGE_FILE
     write_text(path, page)
-    return path
+    return [path, *write_training_figure(trainings, Path(config.output))]
 
 
 def _typical_run(row: TableRow, records: Sequence[ScoreRecord]) -> ScoreRecord:
@@ -212,15 +222,3 @@ def read_precision_recall(store: Store, run_id: str) -> Curve:
         return Curve(missing="no pixel was found at any threshold")
     recall, precision = zip(*found, strict=True)
     return Curve(recall, precision)
-
-
-def read_training(store: Store, run_id: str) -> Curve:
-    """Validation Dice against the iteration of the training that an evaluation scored."""
-    trained = trained_run_of(store, run_id)
-    if not trained:
-        return Curve(missing="not trained, the source was scored as it is")
-    history = metric_history(store, trained, f"val/{HEADLINE}")
-    if not history:
-        return Curve(missing="the training run has no validation Dice in the store")
-    iterations, dice = zip(*history, strict=True)
-    return Curve(iterations, dice)

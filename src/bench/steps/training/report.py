@@ -11,9 +11,12 @@ import torch
 from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay
 from bench.report.figures.scale_bar import draw_scale_bar
+from bench.steps.training.snapshots import snapshot_name
+from bench.tracking.queries import ELAPSED, SPEED
 from bench.tracking.runs import Run
 from bench.training.loop import Reports
 from bench.training.mean_teacher import MeanTeacher
@@ -70,16 +73,22 @@ class TrainingReport:
         self.logged = run.last_step("train/loss") if run.state == "resumed" else 0
         self.validated = run.last_step("val/dice") if run.state == "resumed" else 0
         self.remark = ""
+        # Of this session, and of all.
+        self.iterations, self.seconds, self.elapsed_s = 0, 0.0, 0.0
         if run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
             self.log_overlays(0)
 
     def callbacks(self) -> Reports:
         """What the loop calls."""
-        return Reports(self.on_iteration, self.validate, self.on_epoch, self.on_saving)
+        return Reports(
+            self.on_iteration, self.validate, self.on_epoch, self.on_saving, self.on_snapshot
+        )
 
     def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
         """Collects the numbers of an iteration for the curves."""
+        self.iterations, self.seconds = self.iterations + 1, self.seconds + numbers.pop("seconds")
+        self.elapsed_s = numbers.pop("elapsed_s")
         if iteration > self.logged:
             curves = {
                 f"{'work' if name in _SPEED else 'train'}/{name}": value
@@ -113,8 +122,26 @@ class TrainingReport:
         if best:
             save_checkpoint(self.best, self.network, self.describe(iteration, score))
         if iteration > self.validated:
-            self.series.append((iteration, {"val/dice": score}))
             self.log_overlays(iteration)
+        self.log_score(iteration, score)
+        if self.iterations:
+            # Without validations. Every epoch, as a session may end before its first iteration.
+            self.run.log_facts({SPEED: self.seconds / self.iterations})
+        self.flush()
+
+    def log_score(self, iteration: int, score: float) -> None:
+        """Logs the score of a validation once, with the seconds trained until then."""
+        if iteration > self.validated:
+            numbers = {f"val/{HEADLINE}": score, ELAPSED: self.elapsed_s}
+            self.series.append((iteration, numbers))
+            self.validated = iteration
+
+    def on_snapshot(self, iteration: int, score: float) -> None:
+        """Keeps the weights of an iteration and logs their score."""
+        assert self.network is not None
+        file = self.run.work / f"{snapshot_name(iteration)}.safetensors"
+        save_checkpoint(file, self.network, self.describe(iteration, score))
+        self.log_score(iteration, score)
         self.flush()
 
     def log_overlays(self, iteration: int) -> None:

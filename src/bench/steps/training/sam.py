@@ -24,7 +24,7 @@ from bench.postprocess.segmentation import measure_areas, paper_settings, settin
 from bench.recipe.scores import SplitResult
 from bench.steps.training.data import TrainingData
 from bench.steps.training.report import HALF, TrainingReport, window_of_interest
-from bench.steps.training.source import fetch_checkpoint
+from bench.steps.training.source import fetch_checkpoint, named_checkpoint
 from bench.structures import Structure
 from bench.tracking.queries import run_of
 from bench.tracking.store import Store
@@ -70,7 +70,8 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
     """
     name = DEFAULT_SAM if name == AUTO else name
     if name.startswith("runs:/"):
-        return _our_checkpoint(name, fetch_checkpoint(store, run_of(name)))
+        best = fetch_checkpoint(store, run_of(name))
+        return _our_checkpoint(name, named_checkpoint(best, name))
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
         return _our_checkpoint(name, path)

@@ -18,7 +18,7 @@ from bench.models.foreign import convert_foreign
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
-from bench.tracking.queries import fetch_artifact, find_trained, get_trained, run_of
+from bench.tracking.queries import fetch_artifact, find_trained, get_trained, run_of, run_path
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.store import Store
 from bench.words import AUTO
@@ -69,8 +69,9 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
     Args:
         store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
         name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``runs:/ID``,
-            ``models:/NAME@ALIAS``, the path of a checkpoint of ours, or of a file or folder of
-            torch_em or synapse_net; auto is the default source.
+            ``runs:/ID/checkpoint/iteration_000100.safetensors``, ``models:/NAME@ALIAS``, the path
+            of a checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
+            default source.
         trust: Whether a foreign file may run code of its own while it is read.
 
     Raises:
@@ -87,7 +88,7 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
 
 def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if name.startswith(_RUNS_PREFIX):
-        return fetch_checkpoint(store, run_of(name))
+        return named_checkpoint(fetch_checkpoint(store, run_of(name)), name)
     if name.startswith(SCHEME):
         return _locate_registered(store, name)
     if name.startswith(_SYNAPSENET_PREFIX):
@@ -202,6 +203,28 @@ def fetch_checkpoint(store: Store, run_id: str) -> Path:
     run_id = get_trained(store, run_id).id
     folder = fetch_artifact(store, run_id, "checkpoint")
     return folder / Path(_BEST).name
+
+
+def named_checkpoint(best: Path, name: str) -> Path:
+    """The checkpoint of a run that a source names: the best, or another of the run's.
+
+    Args:
+        best: The run's best.
+        name: ``runs:/ID``, or ``runs:/ID/checkpoint/FILE.safetensors``.
+
+    Raises:
+        BenchError: If the run has no such checkpoint.
+    """
+    folder, _, file = run_path(name).partition("/")
+    if folder in ("", best.parent.name) and not file:
+        return best
+    there = sorted(path.name for path in best.parent.glob("*.safetensors"))
+    if folder != best.parent.name or file not in there:
+        listed = ", ".join(f"{best.parent.name}/{each}" for each in there)
+        raise BenchError(
+            f"source {name} names a checkpoint that its run does not have: choose one of {listed}"
+        )
+    return best.with_name(file)
 
 
 def fetch_weights(store: Store, trained_run: str, source: str) -> Path:
