@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from bench.errors import OUTSIDE, BenchError, unknown_name
-from bench.words import AUTO, OurNetworks
+from bench.words import AUTO, BACKGROUND, OurNetworks
 
 # Losses of the supervised stage.
-LOSSES = ("focal_dice", "dice", "weighted_bce")
+# Of a method whose outputs are classes, and of no other.
+CLASS_LOSS = "ce_dice"
+LOSSES = ("focal_dice", "dice", "weighted_bce", CLASS_LOSS)
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
 # ``section``: every section is shifted and scaled to mean 0, deviation 1; ``volume``: every volume.
@@ -28,6 +30,8 @@ _DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM
 
 _FOREGROUND = ("foreground",)
 _WITH_BOUNDARY = ("foreground", "boundary")
+# One of them for every pixel: the background, or one of the structures that the user names.
+CLASSES = (BACKGROUND, "structures")
 _UNET, _SAM = OurNetworks.UNET2D, OurNetworks.SAM
 _UNET3D, _ANISOTROPIC = OurNetworks.UNET3D, OurNetworks.UNET3D_ANISOTROPIC
 # Where a source must be named, which file it is.
@@ -48,7 +52,7 @@ class Method:
         start: What it starts from: ``random``, ``source`` (weights of its network that the user
             names, else those of _DEFAULTS), or the row whose model it takes.
         loss: The loss of its supervised stage; empty without one.
-        outputs: The channels that it learns.
+        outputs: The channels that it learns; CLASSES stands for one of each structure.
         optimiser: Of OPTIMISERS.
         lr: Learning rate, the highest where the schedule changes it.
         schedule: Of SCHEDULES.
@@ -82,6 +86,11 @@ class Method:
     first_release: bool = False
 
     @property
+    def of_classes(self) -> bool:
+        """Whether one model learns several structures, of which a pixel is one or none."""
+        return self.outputs == CLASSES
+
+    @property
     def learns(self) -> bool:
         """Whether it is trained on annotated sections."""
         return self.seeded and self.step in ("finetune", "microsam")
@@ -110,6 +119,10 @@ METHODS: dict[str, Method] = {
                mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
+        Method("finetuned_classes", "Fine-tuned, classes", _UNET, "finetune", _SOURCE, CLASS_LOSS,
+               CLASSES),
+        Method("scratch_classes", "From scratch, classes", _UNET, "finetune", RANDOM, CLASS_LOSS,
+               CLASSES),
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,
@@ -172,7 +185,9 @@ def source_as_it_is(method: Method, structure: str, protocol: str) -> str:
     return DEFAULT_SOURCE if paper else _SOURCES_AS_THEY_ARE.get(structure, DEFAULT_SOURCE)
 
 
-def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
+def choose_method(
+    name: str, *, source: str, loss: str, classes: bool = False
+) -> tuple[Method, str]:
     """Fits the settings that say what a fine-tuning is: each may be ``auto``.
 
     Args:
@@ -180,6 +195,7 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
         source: ``random``, or weights that the user names; auto is the method's. A row that
             starts from another row's model keeps auto: the step finds that model.
         loss: One of LOSSES, by which a row is found where none is named; auto is focal_dice.
+        classes: Whether several structures are named, which a model of classes learns.
 
     Returns:
         The method and the source.
@@ -188,7 +204,8 @@ def choose_method(name: str, *, source: str, loss: str) -> tuple[Method, str]:
         BenchError: If method and source contradict each other, the method is not one of
             fine-tuning, or has no source by default.
     """
-    method = _find_row(source, loss) if name == AUTO else find_method_of("finetune", name)
+    classes = classes or loss == CLASS_LOSS
+    method = _find_row(source, loss, classes) if name == AUTO else find_method_of("finetune", name)
     _check_source(method, source)
     if source != AUTO or method.start in METHODS:
         return method, source
@@ -208,11 +225,12 @@ def _source_missing(method: Method) -> BenchError:
     )
 
 
-def _find_row(source: str, loss: str) -> Method:
+def _find_row(source: str, loss: str, classes: bool) -> Method:
     """The row of our U-Net with a foreground that has a source and a loss; else its first loss."""
+    outputs = CLASSES if classes else _FOREGROUND
     start = RANDOM if source == RANDOM else _SOURCE
     rows = [m for m in METHODS.values() if m.network == _UNET and m.step == "finetune"]
-    rows = [m for m in rows if (m.start, m.outputs) == (start, _FOREGROUND)]
+    rows = [m for m in rows if (m.start, m.outputs) == (start, outputs)]
     return next((m for m in rows if m.loss == loss), rows[0])
 
 
@@ -224,7 +242,7 @@ def _check_source(method: Method, source: str) -> None:
             "leave source out, or choose a fine-tuned method"
         )
     # Two outputs from random weights are how a source of SynapseNet's kind comes about.
-    if method.start != RANDOM and source == RANDOM and method.outputs == _FOREGROUND:
+    if method.start != RANDOM and source == RANDOM and method.outputs != _WITH_BOUNDARY:
         raise BenchError(
             f"method {method.name} starts from a trained model, received source={source}: "
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"

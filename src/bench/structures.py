@@ -18,6 +18,8 @@ _RESERVED = (
 # Fit for a folder, an HDF5 key, tags, metrics and models of MLflow, classes of Fiji and TrakEM2.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _LARGEST_WEIGHT = 20.0
+# No name of a structure has it.
+_TOGETHER = "+"
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,21 @@ def order_structures(names: Iterable[str]) -> tuple[str, ...]:
 def title_of(structure: str) -> str:
     """The name of a structure as people read it: ``synaptic_cleft`` is Synaptic cleft."""
     return structure.replace("_", " ").capitalize()
+
+
+def join_structures(names: Iterable[str]) -> str:
+    """The name of several structures that one model learns, in the order of its classes.
+
+    Examples:
+        >>> join_structures(["mitochondria", "membrane"])
+        'mitochondria+membrane'
+    """
+    return _TOGETHER.join(names)
+
+
+def split_structures(name: str) -> tuple[str, ...]:
+    """The structures of a name that ``join_structures`` made; any other name is its own."""
+    return tuple(name.split(_TOGETHER))
 
 
 def split_names(names: str) -> Iterable[str]:

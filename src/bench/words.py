@@ -20,6 +20,9 @@ class OurNetworks(StrEnum):
     SAM = auto()
 
 
+# The first output of a model of classes; those of its structures follow.
+BACKGROUND = "background"
+
 # What an export writes into a file that must state a distance of sections, where none is known;
 # it is read back as unknown.
 UNKNOWN_DISTANCE = "section distance unknown, written as 1 px"

@@ -41,6 +41,12 @@ class TrainingConfig(StepConfig):
         "Weight of foreground in the focal term; auto: the paper's, or by frequency.",
         minimum=0,
     )
+    class_weights: str = setting(
+        AUTO,
+        "Methods of classes: weights of background and structures in the cross-entropy, "
+        "comma-separated; auto: by frequency.",
+        added=True,
+    )
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
@@ -105,6 +111,13 @@ class FinetuneConfig(TrainingConfig):
     """Settings of finetune."""
 
     structure: str = setting("mitochondria", "Structure to learn; aliases such as mito work.")
+    # The run's structure says which they are.
+    structures: str = setting(
+        AUTO,
+        "Structures that one model of classes learns, comma-separated, or all: where two overlap, "
+        "the first named counts. auto: all, of a method of classes.",
+        identity=False,
+    )
     method: str = setting(AUTO, "Row of METHODS; auto finds it from source and loss.")
     iterations: int = setting(5000, "Training iterations.", minimum=1)
     seed: int = setting(0, "Random seed.", minimum=0)

@@ -32,6 +32,7 @@ VERSIONS: dict[str, int] = {
     "volume patches": 1,
     "augmentation": 1,
     "losses": 1,
+    "classes": 1,
     "training loop": 1,
     "mean teacher": 1,
     "sam training": 1,

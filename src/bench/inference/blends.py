@@ -211,6 +211,8 @@ def turn_back(
         for pixels in (prediction.foreground, prediction.boundary, prediction.instances)
     )
     assert foreground is not None
+    if prediction.classes is not None:
+        others.append(np.stack([inverse(each) for each in prediction.classes]))
     return SectionPrediction(foreground, *others)
 
 

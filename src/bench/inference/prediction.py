@@ -53,7 +53,12 @@ def predict_all_at_model_scale(
             yield feed_section(raw, info, pixel_size_nm)
 
     for probability in predict_sections(
-        network, feed(), tile_px=info.tile_px, halo_px=info.halo_px, compute=compute
+        network,
+        feed(),
+        tile_px=info.tile_px,
+        halo_px=info.halo_px,
+        compute=compute,
+        classes=bool(info.classes),
     ):
         shape = shapes.popleft()
         yield np.stack([map_back(channel, shape) for channel in probability])
@@ -98,11 +103,14 @@ class SectionPrediction:
         boundary: Probability of a boundary between instances, likewise; None without one.
         instances: Ids (y, x) int32 where the model itself finds instances; None otherwise. They
             may not overlap; foreground outside of them is not part of any.
+        classes: Probability of every class (classes, y, x) of a model of classes, the background
+            first; None of any other. Only a prediction file keeps them.
     """
 
     foreground: np.ndarray
     boundary: np.ndarray | None = None
     instances: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,9 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> Predictor:
                 network, sections, info=info, pixel_size_nm=pixel_size_nm, compute=compute
             ):
                 yield SectionPrediction(
-                    channels[foreground], None if boundary is None else channels[boundary]
+                    channels[foreground],
+                    None if boundary is None else channels[boundary],
+                    classes=channels if info.classes else None,
                 )
 
     return Predictor(predict)
@@ -189,7 +199,8 @@ def foreground_channel(info: ModelInfo, structure: str) -> int:
     for name in (structure, "foreground", *(["boundary"] if structure == "membrane" else [])):
         if name in info.outputs:
             return info.outputs.index(name)
+    wanted = "" if info.classes else "'foreground' or "
     raise BenchError(
-        f"the model must have a channel 'foreground' or {structure!r}, it has "
+        f"the model must have a channel {wanted}{structure!r}, it has "
         f"{', '.join(info.outputs)}: choose another source"
     )

@@ -19,6 +19,7 @@ _VERSION = 1
 # Beside the probability of the structure a model may say more of a section.
 _BOUNDARY = ".boundary"
 _INSTANCES = ".instances"
+_CLASSES = ".classes"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class PredictionWriter:
             "": prediction.foreground,
             _BOUNDARY: prediction.boundary,
             _INSTANCES: prediction.instances,
+            _CLASSES: prediction.classes,
         }
         for kind, pixels in maps.items():
             if pixels is not None:
@@ -112,3 +114,41 @@ def read_mean(path: Path, section: str, augmentations: Sequence[str]) -> Section
         BenchError: If the file lacks one of them.
     """
     return mean_prediction(read_prediction(path, section, name) for name in augmentations)
+
+
+def read_classes(path: Path, section: str, augmentations: Sequence[str]) -> np.ndarray:
+    """Reads the most probable class of every pixel, by the mean over augmentations.
+
+    Of classes that are stored as equally probable it is the first, the background before all.
+
+    Returns:
+        uint8 (y, x): 0 background, k the k-th structure of the model.
+
+    Raises:
+        BenchError: If the file is not of a model of classes, or lacks an augmentation.
+    """
+    with h5py.File(path, "r") as file:
+        names = [f"{section}/{name}{_CLASSES}" for name in augmentations]
+        if missing := [name for name in names if name not in file]:
+            raise BenchError(
+                f"{path} must hold the probabilities of all classes, it lacks {missing[0]}: "
+                "evaluate the model again"
+            )
+        total = sum(np.asarray(file[name], dtype=np.uint16) for name in names)
+    return np.asarray(np.argmax(total, axis=0), dtype=np.uint8)
+
+
+def copy_predictions(source: Path, target: Path, channel: int, attributes: dict[str, Any]) -> None:
+    """Writes what a file of a model of classes says of another of its structures.
+
+    Args:
+        source: The file.
+        target: The new file.
+        channel: The class of the structure.
+        attributes: What the new file is, as of ``write_predictions``.
+    """
+    with h5py.File(source, "r") as file, write_predictions(target, attributes) as writer:
+        for section, group in file.items():
+            for name in (name for name in group if not name.endswith(_CLASSES)):
+                classes = np.asarray(group[name + _CLASSES])
+                writer.write(section, name, SectionPrediction(classes[channel], classes=classes))

@@ -129,7 +129,11 @@ class TiledModel:
         remedy = "use device=cpu, or a machine with more: the tile belongs to the model"
         with explain_out_of_memory("a batch of tiles and their halo", remedy):
             for (first, batch), probability in predict_batches(
-                self.network, read(), section.halo_px, self.compute
+                self.network,
+                read(),
+                section.halo_px,
+                self.compute,
+                classes=bool(self.info.classes),
             ):
                 store.write(first, batch, probability)
                 advance(len(batch))

@@ -103,6 +103,7 @@ def predict_sections(
     halo_px: int,
     compute: Compute,
     batch_size: int | None = None,
+    classes: bool = False,
 ) -> Iterator[np.ndarray]:
     """Applies a network to sections one after the other, tile by tile.
 
@@ -117,6 +118,7 @@ def predict_sections(
         compute: Device and precision; the network is on the device.
         batch_size: Tiles at a time: memory, not the result, depends on it; fitting the device
             if not given.
+        classes: Whether a pixel is of one channel: a softmax in place of a sigmoid each.
 
     Yields:
         Probabilities (channels, y, x) of every section as uint8, in order: p is round(255 p).
@@ -129,7 +131,9 @@ def predict_sections(
         while batch := list(itertools.islice(tiles, size)):
             yield batch, np.stack([tile.pixels for tile in batch])
 
-    for batch, probability in predict_batches(network, batches(), halo_px, compute):
+    for batch, probability in predict_batches(
+        network, batches(), halo_px, compute, classes=classes
+    ):
         for tile, channels in zip(batch, probability, strict=True):
             output = tile.canvas.paint(tile.corner, channels)
             if tile.last:
@@ -199,6 +203,8 @@ def predict_batches(
     batches: Iterable[tuple[_Key, np.ndarray]],
     halo_px: int,
     compute: Compute,
+    *,
+    classes: bool = False,
 ) -> Iterator[tuple[_Key, np.ndarray]]:
     """Predicts batches of tiles (tiles, edge, edge), each with a key of the caller's.
 
@@ -211,7 +217,8 @@ def predict_batches(
     started: deque[tuple[_Key, torch.Tensor]] = deque()
     with read_ahead(batches, enabled=in_flight > 1) as read:
         for key, tiles in read:
-            started.append((key, start_tiles(network, tiles, halo_px, compute)))
+            probability = start_tiles(network, tiles, halo_px, compute, classes=classes)
+            started.append((key, probability))
             if len(started) == in_flight:
                 done, probability = started.popleft()
                 yield done, probability.cpu().numpy()
@@ -221,7 +228,12 @@ def predict_batches(
 
 @torch.inference_mode()
 def start_tiles(
-    network: torch.nn.Module, tiles: np.ndarray, halo_px: int, compute: Compute
+    network: torch.nn.Module,
+    tiles: np.ndarray,
+    halo_px: int,
+    compute: Compute,
+    *,
+    classes: bool = False,
 ) -> torch.Tensor:
     """Gives a network one batch of tiles (tiles, edge, edge); a GPU is not waited for.
 
@@ -233,5 +245,6 @@ def start_tiles(
     with compute.autocast():
         logits = network(inputs)
     inner = slice(halo_px, inputs.shape[-1] - halo_px)
-    probability = torch.sigmoid(logits[..., inner, inner].float())
+    logits = logits[..., inner, inner].float()
+    probability = logits.softmax(1) if classes else torch.sigmoid(logits)
     return (probability * 255).round().to(torch.uint8)

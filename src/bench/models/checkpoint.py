@@ -16,7 +16,7 @@ from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.models.networks import find_function, find_network
 from bench.models.unet3d_torch_em import pool_planes
-from bench.words import OurNetworks
+from bench.words import BACKGROUND, OurNetworks
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
@@ -34,8 +34,9 @@ class ModelInfo:
     Attributes:
         architecture: Row of NETWORKS.
         arguments: Arguments of the row's builder.
-        outputs: Meaning of every output channel, such as ``foreground``.
-        structure: The structure that it segments.
+        outputs: Meaning of every output channel, such as ``foreground``. Where the first is the
+            background, the others are structures, and a pixel is one of all: a softmax.
+        structure: The structure that it segments, or several (``join_structures``).
         input_pixel_size_nm: Pixel size that it was trained at; None if that was not known.
         normalisation: Of NORMALISATIONS, for a network that is applied tile by tile.
         tile_px: Edge of the tile that it is applied to, without halo. InstanceNorm makes the
@@ -63,6 +64,11 @@ class ModelInfo:
     tile_planes: int | None = None
     halo_planes: int | None = None
     input_section_nm: float | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The structures of which a pixel is one or none; empty where each output is on its own."""
+        return self.outputs[1:] if self.outputs[:1] == (BACKGROUND,) else ()
 
 
 def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:

@@ -110,6 +110,12 @@ def resolve_adaptation(config: DomainAdaptConfig, store: Store) -> _Task:
             f"domain_adapt needs a trained {network.name}, whose pseudo-labels it learns, source "
             f"{source.name} is {kind}: give source=synapsenet:NAME, runs:/ID or a checkpoint file"
         )
+    if source.info.classes:
+        raise BenchError(
+            "domain_adapt learns pseudo-labels of one structure, source "
+            f"{source.name} has the classes {', '.join(source.info.outputs)}: give a source with a "
+            "foreground"
+        )
     tile_px, halo_px = network.fit_geometry(
         source.info.tile_px if config.tile_px is None else config.tile_px,
         source.info.halo_px if config.halo_px is None else config.halo_px,

@@ -32,7 +32,7 @@ from bench.steps.scoring.evaluation_report import (
     log_recipe,
     log_scores,
 )
-from bench.steps.scoring.evaluation_subject import Subject, find_subject
+from bench.steps.scoring.evaluation_subject import Subject, each_structure, find_subject
 from bench.steps.scoring.predicting import EvaluationTask, predict_split
 from bench.steps.scoring.recipes import find_watershed
 from bench.steps.scoring.sphere_report import SphereReport
@@ -67,11 +67,37 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         BenchError: If there is no such model, or it does not fit the dataset.
     """
     store = store or open_store()
+    with scratch_folder() as folder:
+        # Of classes, the first structure's predictions hold those of all.
+        earlier: Path | None = None
+        for each in each_structure(config, store):
+            run_id, found = _evaluate_structure(each, store, parent, Path(folder), earlier)
+            earlier = earlier or found
+    return run_id
+
+
+def _evaluate_structure(
+    config: EvaluateConfig, store: Store, parent: str | None, scratch: Path, earlier: Path | None
+) -> tuple[str, Path | None]:
+    """Evaluates a model for a structure.
+
+    Args:
+        config: The settings.
+        store: The tracking store.
+        parent: Id of the run that this one is a child of.
+        scratch: Where files are on their way to the run.
+        earlier: Predictions of the same model for another of its classes; None without them.
+
+    Returns:
+        Id of the run, and its predictions; None where it was finished before.
+    """
     task = resolve_task(config, store)
     run = open_run(store, identify_evaluation(task), parent=parent)
     if run.reused:
-        return run.id
-    with run, scratch_folder() as folder:
+        return run.id, None
+    folder = scratch / task.structure.name
+    folder.mkdir()
+    with run:
         describe_run(run, task.dataset, config, _resolved_settings(task), config.split)
         run.set_tags(
             {
@@ -83,8 +109,8 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
         )
         run.keep_warnings(task.subject.warnings)
         warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
-        predictions = Path(folder) / "predictions.h5"
-        predict_split(task, run, predictions)
+        predictions = folder / "predictions.h5"
+        predict_split(task, run, predictions, earlier)
         with say_while("scoring"):
             result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
@@ -100,8 +126,8 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
                 lambda unit: _segment_stored(task, predictions, unit)[1],
             )
         run.log_file(predictions)
-        log_recipe(run, task.recipe, result, config.split, Path(folder))
-    return run.id
+        log_recipe(run, task.recipe, result, config.split, folder)
+    return run.id, predictions
 
 
 def resolve_task(config: EvaluateConfig, store: Store) -> EvaluationTask:
@@ -179,8 +205,10 @@ def _choose_settings(
     else:
         # A model trained on few sections is post-processed by those few.
         cell = subject.cell
+        same = cell.dataset == dataset.content_hash
+        learned = subject.learned if cell.labelled and same else structure.name
         data = TrainingData.choose(
-            dataset, structure.name, labelled=cell.labelled, seed=cell.seed, fed_nm=None
+            dataset, learned, labelled=cell.labelled, seed=cell.seed, fed_nm=None
         )
         settings = settings_from_annotations(
             (dataset.read_labels(name, structure.name) for name in data.names),
@@ -250,6 +278,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
         parts=(
             f"network {task.info.architecture}",
             *(f"metric {name}" for name in task.metrics),
+            *(("classes",) if task.info.classes else ()),
             *(("spheres",) if task.recipe.volume and task.recipe.volume.spheres else ()),
         ),
     )

@@ -1,4 +1,4 @@
-"""Train a network on the annotated sections of one structure."""
+"""Train a network on the annotated sections of a structure, or of several as classes."""
 
 import dataclasses
 import logging
@@ -22,6 +22,15 @@ from bench.models.checkpoint import (
 )
 from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.steps.training.choices import Validation, choose_inference
+from bench.steps.training.class_report import ClassTrainingReport
+from bench.steps.training.classes import (
+    ClassWeights,
+    check_class_settings,
+    find_classes,
+    resolved_class_settings,
+    warn_of_overlaps,
+    weigh_classes,
+)
 from bench.steps.training.data import (
     TrainingData,
     conclude_run,
@@ -50,7 +59,7 @@ from bench.steps.training.volumes import (
     volume_patch_settings,
     warn_of_small_volumes,
 )
-from bench.structures import Structure, find_structure, weight_of_frequency
+from bench.structures import Structure, find_structure, split_structures, weight_of_frequency
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
@@ -60,7 +69,7 @@ from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.volume_patches import VolumePatchSettings
-from bench.words import AUTO, OurNetworks
+from bench.words import AUTO, BACKGROUND, OurNetworks
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +86,7 @@ class _Task:
     data: TrainingData | VolumeTrainingData
     foreground_weight: float
     weight_origin: str
+    class_weights: ClassWeights
 
 
 def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -105,6 +115,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
         if isinstance(task.data, TrainingData):
             warn_of_patches(run, task.data, task.config.patch_px or 0)
+            warn_of_overlaps(run, task.class_weights)
         else:
             patches = _volume_patches(task)
             run.set_tags({"bench.augmentation": str(patches.augmentation)})
@@ -124,15 +135,18 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     structure = find_structure(config.structure)
     given = source_of(structure.name, config.source)
-    method, given = choose_method(config.method, source=given, loss=config.loss)
+    method, given = choose_method(
+        config.method, source=given, loss=config.loss, classes=config.structures != AUTO
+    )
     network = find_trainable(method.network, "finetune")
     config = with_defaults(config, method)
+    check_class_settings(config, method)
     # What is wrong with the settings is told before anything is read; a source may take other
     # sizes, and names of structures in it are compared once the dataset says which there are.
     _fit_sizes(config, network, network.arguments(config))
     kept_iterations(config)
     compute = choose_compute(config.device, config.precision)
-    dataset = _open_dataset(config, structure, method)
+    dataset, structure = _open_dataset(config, structure, method)
     if given == AUTO:
         given = find_adapted(
             store,
@@ -154,18 +168,28 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
         tried = build_model(info.architecture, info.arguments)
         for edge in dict.fromkeys((config.patch_px or 0, info.tile_px + 2 * info.halo_px)):
             check_network(tried, network.name, len(info.outputs), edge)
-    weight = _weigh_foreground(config, method, structure, data)
-    return _Task(config, dataset, structure, method, source, info, compute, data, *weight)
+    weight, origin = _weigh_foreground(config, method, structure, data)
+    classes = ClassWeights()
+    if method.of_classes and isinstance(data, TrainingData):
+        classes = weigh_classes(config, data)
+    return _Task(
+        config, dataset, structure, method, source, info, compute, data, weight, origin, classes
+    )
 
 
-def _open_dataset(config: FinetuneConfig, structure: Structure, method: Method) -> PreparedDataset:
+def _open_dataset(
+    config: FinetuneConfig, structure: Structure, method: Method
+) -> tuple[PreparedDataset, Structure]:
     dataset = PreparedDataset.open(config.dataset)
+    if method.of_classes:
+        structure = find_classes(config, method, dataset)
     if find_network(method.network).dims == 3:
         check_volumes(dataset, method)
     source_of(structure.name, config.source, dataset.structures)
     for split in ("train", "val"):
-        dataset.instances(split, structure.name)
-    return dataset
+        for name in split_structures(structure.name):
+            dataset.instances(split, name)
+    return dataset, structure
 
 
 def _choose_data(
@@ -213,10 +237,13 @@ def _describe_model(
     geometry: Geometry,
 ) -> ModelInfo:
     """What the model will be; its tile and halo are those of the validations in training."""
+    outputs = method.outputs
+    if method.of_classes:
+        outputs = (BACKGROUND, *split_structures(data.structure))
     return ModelInfo(
         architecture=method.network,
-        arguments=arguments | {"out_channels": len(method.outputs)},
-        outputs=method.outputs,
+        arguments=arguments | {"out_channels": len(outputs)},
+        outputs=outputs,
         structure=data.structure,
         input_pixel_size_nm=data.fed_nm,
         normalisation=config.normalisation,
@@ -239,7 +266,7 @@ def identify_finetune(task: _Task) -> Identity:
     folds = {name: task.info.arguments[name] for name in ("folds",) if name in task.info.arguments}
     return Identity(
         step="finetune",
-        settings=settings | {"outputs": task.method.outputs} | folds,
+        settings=settings | {"outputs": task.info.outputs} | folds,
         inputs={"source": task.source.sha256},
         method=task.method.name,
         structure=task.structure.name,
@@ -250,6 +277,7 @@ def identify_finetune(task: _Task) -> Identity:
             f"network {task.info.architecture}",
             *(("post-processing", "metrics") if separated else ()),
             *(("volume patches",) if of_volumes else ()),
+            *(("classes",) if task.method.of_classes else ()),
         ),
     )
 
@@ -268,6 +296,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
         "fed_pixel_size_nm": task.data.fed_nm or "unknown",
         "labelled": len(task.data.names),
+        **resolved_class_settings(task.class_weights, task.structure.name),
     }
     if isinstance(task.data, VolumeTrainingData):
         settings |= describe_patches(task.info, _volume_patches(task), _threshold(task))
@@ -281,6 +310,8 @@ def _weigh_foreground(
     data: TrainingData | VolumeTrainingData,
 ) -> tuple[float, str]:
     """The weight of foreground in the loss, and where it comes from, one sentence."""
+    if method.of_classes:
+        return 1.0, "Not used: classes have weights of their own."
     if config.foreground_weight is not None:
         return config.foreground_weight, "Set by the user."
     if method.foreground_weight is not None:
@@ -302,7 +333,10 @@ def _train_task(task: _Task, run: Run) -> Progress:
     trainee = make_trainee(network, settings, task.compute)
     feed = _make_feed(task)
     loss = make_loss(
-        config.loss, gamma=config.focal_gamma, foreground_weight=task.foreground_weight
+        config.loss,
+        gamma=config.focal_gamma,
+        foreground_weight=task.foreground_weight,
+        class_weights=task.class_weights.values,
     )
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
@@ -331,7 +365,7 @@ def _make_feed(task: _Task) -> Feed:
     device = task.compute.device
     if isinstance(task.data, VolumeTrainingData):
         return make_volume_feed(task.data, task.info, _volume_patches(task), device)
-    return PatchFeed(task.data.train(), patch_settings(task.config), device, task.method.outputs)
+    return PatchFeed(task.data.train(), patch_settings(task.config), device, task.info.outputs)
 
 
 def _volume_patches(task: _Task) -> VolumePatchSettings:
@@ -353,7 +387,8 @@ def _make_report(task: _Task, run: Run, advance: Callable[[int, str], None]) -> 
             threshold=_threshold(task),
             **common,
         )
-    return TrainingReport(
+    report = ClassTrainingReport if task.info.classes else TrainingReport
+    return report(
         sections=task.data.validation(), pixel_size_nm=task.dataset.pixel_size_nm, **common
     )
 

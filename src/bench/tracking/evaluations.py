@@ -51,10 +51,20 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
     return _read_evaluation(get_finished(store, run_id, (_EVALUATION_STEP,), "hold predictions"))
 
 
-def find_evaluation_of(store: Store, trained_run: str) -> Evaluation | None:
-    """Returns the newest finished evaluation of a trained model; None without one."""
+def find_evaluation_of(store: Store, trained_run: str, structure: str) -> Evaluation | None:
+    """Returns the newest finished evaluation of a trained model; None without one.
+
+    Args:
+        store: The tracking store.
+        trained_run: The run that made the model.
+        structure: What was segmented: a model of classes is evaluated for each of its structures.
+    """
     experiment = str(store.client.get_run(trained_run).info.experiment_id)
-    wanted = {"bench.step": _EVALUATION_STEP, "bench.trained_run": trained_run}
+    wanted = {
+        "bench.step": _EVALUATION_STEP,
+        "bench.trained_run": trained_run,
+        "bench.structure": structure,
+    }
     found = next(search(store, experiment, wanted, finished=True), None)
     return _read_evaluation(found) if found else None
 
@@ -82,11 +92,11 @@ def is_evaluation(store: Store, run_id: str) -> bool:
     return step_of(store, run_id) == _EVALUATION_STEP
 
 
-def find_test_score(store: Store, trained_run: str, metric: str) -> float | None:
+def find_test_score(store: Store, trained_run: str, structure: str, metric: str) -> float | None:
     """A score of a trained model's newest evaluation on the test split; None without one."""
     experiment = str(store.client.get_run(trained_run).info.experiment_id)
     wanted = {"bench.step": _EVALUATION_STEP, "bench.trained_run": trained_run}
-    wanted["bench.split"] = "test"
+    wanted |= {"bench.split": "test", "bench.structure": structure}
     found = next(search(store, experiment, wanted, finished=True), None)
     return found.data.metrics.get(f"test/{metric}") if found else None
 

@@ -13,12 +13,16 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
+from bench.methods import METHODS, Method
+from bench.structures import split_structures
 from bench.tracking.runs import SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")
+# In place of a structure: every one of a model of classes.
+ALL_CLASSES = "all"
 # What a method costs, by the metric or tag that has it.
 SPEED = "train/seconds_per_iteration"
 _COSTS = {
@@ -217,7 +221,8 @@ def find_trained(
     Args:
         store: The tracking store.
         method: Row of METHODS; ``auto`` for any.
-        structure: Name of a structure.
+        structure: Name of a structure, which a model of classes may have among others; ``all``
+            for any model of classes.
         dataset: Content hash of the dataset.
         seed: Seed of the training; None for any.
 
@@ -229,11 +234,31 @@ def find_trained(
         wanted["bench.method"] = method
     if seed is not None:
         wanted["bench.seed"] = str(seed)
-    for run in search(store, store.experiment_id, wanted, finished=True):
-        if run.data.tags.get("bench.step") in TRAINING_STEPS:
-            return read_run(run)
+    found = _find_newest_training(store, wanted, METHODS.get(method))
+    if found:
+        return read_run(found)
     described = ", ".join(f"{tag.removeprefix('bench.')} {value}" for tag, value in wanted.items())
     raise BenchError(f"no finished training has {described}: run finetune first, or give run_id")
+
+
+def _find_newest_training(
+    store: Store, wanted: Mapping[str, str], method: Method | None
+) -> MlflowRun | None:
+    """The newest training with these tags, of the structure alone or as one of several classes."""
+    structure = wanted["bench.structure"]
+    searches = [wanted]
+    rows = [row for row in METHODS.values() if row.of_classes and method in (None, row)]
+    others = {name: value for name, value in wanted.items() if name != "bench.structure"}
+    searches += [others | {"bench.method": row.name} for row in rows]
+    newest: list[MlflowRun] = []
+    for tags in searches:
+        for run in search(store, store.experiment_id, tags, finished=True):
+            learned = split_structures(run.data.tags.get("bench.structure", ""))
+            fits = structure in learned or (structure == ALL_CLASSES and len(learned) > 1)
+            if fits and run.data.tags.get("bench.step") in TRAINING_STEPS:
+                newest.append(run)
+                break
+    return max(newest, key=lambda run: run.info.start_time, default=None)
 
 
 def search(

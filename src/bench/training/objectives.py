@@ -1,12 +1,14 @@
 """What a step of training minimises: losses of logits; the first channel is the foreground."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional
 
 from bench.inference.device import Compute
+from bench.methods import CLASS_LOSS
 from bench.training.ahead import Feed, wait_for_batch
 
 _Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -69,11 +71,16 @@ def focal_loss(
     return torch.stack(losses).mean()
 
 
-def make_loss(name: str, *, gamma: float, foreground_weight: float) -> _Loss:
+def make_loss(
+    name: str, *, gamma: float, foreground_weight: float, class_weights: Sequence[float] = ()
+) -> _Loss:
     """Returns the loss of a name: ``dice``; ``focal_dice``, the sum of both; ``weighted_bce``.
 
     The latter is cross-entropy in which foreground has its weight: a focal loss of exponent 0.
+    ``ce_dice`` is that of classes, see ``class_loss``.
     """
+    if name == CLASS_LOSS:
+        return partial(class_loss, weights=tuple(class_weights))
 
     def focal_dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         focal = focal_loss(logits, target, gamma=gamma, foreground_weight=foreground_weight)
@@ -122,3 +129,32 @@ def supervised(network: torch.nn.Module, feed: Feed, loss: _Loss, compute: Compu
     settings = feed.settings
     remedy = f"lower batch_size (now {settings.batch_size}) or patch_px (now {settings.patch_px})"
     return Objective(compute_loss, settings.batch_size, remedy)
+
+
+def class_loss(
+    logits: torch.Tensor, target: torch.Tensor, *, weights: Sequence[float]
+) -> torch.Tensor:
+    """Computes half the weighted cross-entropy and half 1 - Dice of classes, of a softmax.
+
+    The cross-entropy of each pixel has the weight of its class, and the sum is divided by the sum
+    of weights. The Dice of every class has squares below the line, and the classes, background
+    among them, are averaged; one that is not in the batch counts as 0, without a gradient, and
+    is pushed down by the cross-entropy alone. This is RETINA's loss of several classes.
+
+    Args:
+        logits: (batch, classes, y, x), any floating type; computed in fp32.
+        target: (batch, classes, y, x), 1 in the class of a pixel and 0 in all others.
+        weights: Of each class; empty for ones.
+    """
+    logits, target = logits.float(), target.float()
+    balance = torch.tensor(list(weights), device=logits.device) if weights else None
+    cross_entropy = functional.cross_entropy(logits, target.argmax(1), weight=balance)
+    return 0.5 * cross_entropy + 0.5 * soft_dice_of_classes(logits.softmax(1), target)
+
+
+def soft_dice_of_classes(probability: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 - Dice of (batch, classes, ..) over all pixels of a batch, mean over the classes."""
+    pixels = [0, *range(2, target.ndim)]
+    overlap = (probability * target).sum(pixels)
+    sizes = probability.square().sum(pixels) + target.sum(pixels)
+    return (1 - 2 * overlap / sizes.clamp(min=1e-6)).mean()

@@ -9,7 +9,7 @@ import torch
 
 from bench.inference.feeding import normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
-from bench.training.targets import make_target, pack_channels, unpack_channels
+from bench.training.targets import pack_target, unpack_target
 
 # Centres remembered for every instance: enough to see all of it, little beside the images.
 CENTRES_PER_INSTANCE = 1000
@@ -41,7 +41,8 @@ class PatchFeed:
     all instances is drawn, each equally likely, whatever its size, then one of its pixels, and
     the patch is placed so that this pixel falls anywhere in its middle two thirds. The others
     are placed uniformly over the sections. A single vesicle is thus seen as often as a
-    mitochondrion a hundred times its area.
+    mitochondrion a hundred times its area. Of several structures one is drawn first, each equally
+    likely, so that a rare one is seen as often as a common one.
 
     A batch depends on the seed and the iteration alone, so a resumed run needs no random state
     to go on with the very patches that the uninterrupted one would have seen.
@@ -57,10 +58,11 @@ class PatchFeed:
         """Loads the sections.
 
         Args:
-            sections: Raw (y, x) of any bit depth and instance labels (y, x) of every section.
+            sections: Raw (y, x) of any bit depth and instance labels (y, x) of every section; of
+                classes, labels (structures, y, x).
             settings: How to draw.
             device: Where augmentation runs and batches end up.
-            outputs: What the network predicts, the channels of the target: see ``make_target``.
+            outputs: What the network predicts, the channels of the target: see ``pack_target``.
 
         Raises:
             BenchError: If an output is unknown.
@@ -70,15 +72,19 @@ class PatchFeed:
         pad = self.window_px // 2
         self.shapes = [raw.shape for raw, _ in sections]
         self.images = [_mirror(normalise_section(raw), pad) for raw, _ in sections]
-        self.channels = len(outputs)
-        self.targets = [
-            _mirror(pack_channels(make_target(labels, outputs)), pad) for _, labels in sections
+        self.outputs = outputs
+        self.targets = [_mirror(pack_target(labels, outputs), pad) for _, labels in sections]
+        planes = [labels if labels.ndim == 3 else labels[None] for _, labels in sections]
+        drawn = [
+            [
+                (index, centres)
+                for index, labels in enumerate(planes)
+                for centres in instance_centres(labels[structure])
+            ]
+            for structure in range(len(planes[0]))
         ]
-        self.centres = [
-            (index, centres)
-            for index, (_, labels) in enumerate(sections)
-            for centres in instance_centres(labels)
-        ]
+        # Of each structure that has any.
+        self.centres = [centres for centres in drawn if centres]
 
     def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draws the batch of an iteration.
@@ -101,13 +107,15 @@ class PatchFeed:
             augmentation=settings.augmentation,
             rng=rng,
         )
-        return image, unpack_channels(packed, self.channels)
+        return image, unpack_target(packed, self.outputs)
 
     def draw_place(self, rng: np.random.Generator) -> tuple[int, int, int]:
         """Draws a section and the centre (y, x) of a patch in it."""
         patch = self.settings.patch_px
         if self.centres and rng.random() < self.settings.foreground_fraction:
-            section, centres = self.centres[rng.integers(len(self.centres))]
+            several = len(self.centres) > 1
+            instances = self.centres[rng.integers(len(self.centres)) if several else 0]
+            section, centres = instances[rng.integers(len(instances))]
             y, x = centres[rng.integers(len(centres))] + rng.integers(-patch // 3, patch // 3, 2)
         else:
             section = int(rng.integers(len(self.images)))

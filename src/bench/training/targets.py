@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from bench.errors import BenchError, unknown_name
+from bench.words import BACKGROUND
 
 
 def find_boundaries(labels: np.ndarray) -> np.ndarray:
@@ -68,6 +69,53 @@ def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
             "loss weighs it and instances are cut out of it"
         )
     return np.stack([_TARGETS[name](labels).astype(np.uint8) for name in outputs])
+
+
+def make_classes(labels: np.ndarray) -> np.ndarray:
+    """Makes the class of every pixel, of the annotated instances of several structures.
+
+    A pixel that is annotated as two of them, as the membrane of a mitochondrion, is of the first.
+
+    Args:
+        labels: Instance ids (structures, ..), 0 background.
+
+    Returns:
+        uint8 (..): 0 background, k the k-th structure.
+
+    Examples:
+        >>> make_classes(np.array([[[7, 7, 0, 0]], [[0, 1, 1, 0]]]))
+        array([[1, 1, 2, 0]], dtype=uint8)
+    """
+    classes = np.zeros(labels.shape[1:], np.uint8)
+    for number in range(len(labels), 0, -1):
+        classes[labels[number - 1] != 0] = number
+    return classes
+
+
+def pack_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
+    """Makes the target of a section as one channel, which ``unpack_target`` makes several again.
+
+    Args:
+        labels: Instance ids (y, x); of classes (structures, y, x).
+        outputs: Names of the network's outputs: of classes, the background first.
+
+    Returns:
+        uint8 (1, y, x), which stays exact where it is resampled at the nearest pixel.
+
+    Raises:
+        BenchError: If an output is unknown, or the first is neither foreground nor background.
+    """
+    if outputs[:1] == (BACKGROUND,):
+        return make_classes(labels)[None]
+    return pack_channels(make_target(labels, outputs))
+
+
+def unpack_target(packed: torch.Tensor, outputs: tuple[str, ...]) -> torch.Tensor:
+    """Makes 0 or 1, float32 (batch, channels, y, x), of what ``pack_target`` made."""
+    if outputs[:1] == (BACKGROUND,):
+        numbers = torch.arange(len(outputs), dtype=torch.uint8, device=packed.device)
+        return (packed.to(torch.uint8) == numbers[None, :, None, None]).float()
+    return unpack_channels(packed, len(outputs))
 
 
 def pack_channels(target: np.ndarray) -> np.ndarray:

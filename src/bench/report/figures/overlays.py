@@ -78,6 +78,31 @@ def draw_overlay(
     return overlay
 
 
+# Of the structures of a model, in the order of its classes, again from the first after the last.
+_CLASS_COLOURS = ("sky blue", "vermillion", "yellow", "bluish green", "reddish purple", "orange")
+
+
+def draw_classes(raw: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Tints every pixel of a section in the colour of its class.
+
+    Args:
+        raw: Section (y, x) of any bit depth.
+        classes: Class of each pixel (y, x): 0 background, which stays grey, k the k-th structure.
+
+    Returns:
+        RGB (y, x, 3), uint8: the section in grey, mixed with TINT of _CLASS_COLOURS.
+
+    Raises:
+        BenchError: If the shapes differ or are not two-dimensional.
+    """
+    check_section(raw, classes.shape)
+    colours = np.array([OKABE_ITO[name] for name in _CLASS_COLOURS], dtype=np.float32)
+    drawn, found = grey_rgb(raw), classes != 0
+    tints = colours[(classes[found].astype(np.intp) - 1) % len(colours)]
+    drawn[found] = np.rint(drawn[found] + TINT * (tints - drawn[found]))
+    return drawn
+
+
 def classify_pixels(*, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Classes of the pixels, uint8 (y, x): 0 background, else a key of ERROR_CLASSES.
 

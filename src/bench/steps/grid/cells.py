@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
-from bench.structures import Structure, find_structure
+from bench.structures import Structure, find_structure, join_structures
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
@@ -38,17 +38,36 @@ POLL_S = 3.0
 
 @dataclass(frozen=True)
 class GridCell:
-    """A method on a structure with a seed, and so many annotated sections (None: all)."""
+    """A method on a structure with a seed, and so many annotated sections (None: all).
+
+    Attributes:
+        method: The method.
+        structure: What is scored.
+        seed: The seed.
+        labelled: Annotated sections.
+        classes: The structures that its one model learns, of a method of classes.
+    """
 
     method: Method
     structure: Structure
     seed: int
     labelled: int | None = None
+    classes: tuple[str, ...] = ()
 
     @classmethod
-    def named(cls, method: str, structure: str, seed: int, labelled: int | None) -> "GridCell":
+    def named(
+        cls, method: str, structure: str, seed: int, labelled: int | None, classes: Sequence[str]
+    ) -> "GridCell":
         """A cell by the names of its parts."""
-        return cls(find_method(method), find_structure(structure), seed, labelled)
+        found = find_structure(structure)
+        return cls(find_method(method), found, seed, labelled, tuple(classes))
+
+    @property
+    def trained(self) -> "GridCell":
+        """The cell in whose name the model is trained: the cells of its classes share it."""
+        if not self.classes:
+            return self
+        return dataclasses.replace(self, structure=find_structure(self.classes[0]))
 
     @property
     def adaptation(self) -> "GridCell | None":
@@ -59,8 +78,15 @@ class GridCell:
 
     def __str__(self) -> str:
         """As people say it."""
+        return self._describe(self.structure.name)
+
+    def describe_training(self) -> str:
+        """The training of its model, as people say it."""
+        return self._describe(join_structures(self.classes or (self.structure.name,)))
+
+    def _describe(self, structure: str) -> str:
         few = "" if self.labelled is None else f" labelled {self.labelled}"
-        return f"{self.method.name} {self.structure.name}{few} seed {self.seed}"
+        return f"{self.method.name} {structure}{few} seed {self.seed}"
 
 
 def evaluate_cell(
@@ -112,6 +138,8 @@ def evaluation_configs(
     }
     if cell.method.step:
         settings["run_id"] = model
+        if cell.classes:
+            settings["structure"] = cell.structure.name
     else:
         settings |= {
             "method": cell.method.name,
@@ -164,11 +192,17 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
-    left_out = {"labelled"}
+    # That of the benchmark is of all cells.
+    left_out = {"labelled", "structures"}
     if find_network(method.network).dims == 3:
         left_out |= set(_OF_SECTIONS)
     shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
+    # What weighs foreground is of one structure, and the other way round.
+    if cell.classes:
+        own |= {"structures": ",".join(cell.classes), "foreground_weight": None}
+    else:
+        own["class_weights"] = AUTO
     return FinetuneConfig(**shared | own | {"labelled": cell.labelled})
 
 

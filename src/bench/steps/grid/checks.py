@@ -35,7 +35,7 @@ class Checked:
     """What is known of cells that can run.
 
     Attributes:
-        tasks: What the step of every training is called with, resolved.
+        tasks: What the step of every training is called with, resolved, by its cell ``trained``.
         models: Runs that have the model, of trainings that are finished.
         evaluations: Runs of the evaluations that are finished, by cell and split.
         unadapted: Resolved evaluations of sources as they are.
@@ -145,7 +145,7 @@ def describe_missing(
     left = dict.fromkeys(cell.method.name for cell in cells if cell not in missing)
     # Of sections: whoever has volumes names the methods.
     rows = {name: row for name, row in METHODS.items() if find_network(row.network).dims == 2}
-    without = [name for name, row in rows.items() if row.start == RANDOM]
+    without = [n for n, row in rows.items() if row.start == RANDOM and not row.of_classes]
     names = ",".join(left) or ",".join(without)
     return "; ".join(parts), names
 
@@ -193,6 +193,7 @@ def _check_cell(cell: GridCell, config: BenchmarkConfig, store: Store, checked: 
 
 def _check_model(cell: GridCell, config: BenchmarkConfig, store: Store, checked: Checked) -> str:
     """The run that has a cell's model; empty where it must be made."""
+    cell = cell.trained
     if cell in checked.tasks:
         return checked.models.get(cell, "")
     source, adapted = None, ""

@@ -39,7 +39,12 @@ class Workload:
 
     def trainings(self) -> list[GridCell]:
         """The cells whose model is made, adaptations included, each once."""
-        made = [c for cell in self.cells for c in (cell.adaptation, cell) if c and c.method.step]
+        made = [
+            each.trained
+            for cell in self.cells
+            for each in (cell.adaptation, cell)
+            if each and each.method.step
+        ]
         return list(dict.fromkeys(made))
 
     def evaluations(self) -> list[tuple[GridCell, str]]:
@@ -74,7 +79,7 @@ class Workload:
             if cell not in checked.models and cell.method.network in speeds
         ]
         maps = sum(
-            self._maps(cell, split) * len(cell.method.outputs) * self._pixels(split)
+            self._maps(cell, split) * _channels(cell) * self._pixels(split)
             for cell, split in self.evaluations()
             if (cell, split) not in checked.evaluations
         )
@@ -102,7 +107,7 @@ class Workload:
     def _split_s(self, cell: GridCell, split: str, speed: Speed, checked: Checked) -> float:
         """Seconds of a prediction of a split, at the pixel size of the cell's own source."""
         shapes = [self.dataset.shape(name) for name in self.dataset.sections(split)]
-        task = checked.unadapted.get(cell) or checked.tasks.get(cell)
+        task = checked.unadapted.get(cell) or checked.tasks.get(cell.trained)
         info = getattr(task, "info", speed.info)
         size_nm = self.dataset.pixel_size_nm if self.config.rescale else None
         planes = 1.0
@@ -113,6 +118,11 @@ class Workload:
 
     def _pixels(self, split: str) -> int:
         return sum(y * x for y, x in map(self.dataset.shape, self.dataset.sections(split)))
+
+
+def _channels(cell: GridCell) -> int:
+    """Maps that an evaluation keeps: of classes, that of the structure and those of all."""
+    return 2 + len(cell.classes) if cell.classes else len(cell.method.outputs)
 
 
 def _iteration_s(settings: FinetuneConfig | DomainAdaptConfig, speed: Speed) -> float:

@@ -82,7 +82,7 @@ def grid_tasks(
         if not cell.method.step:
             return ()
         needs = add_model(cell.adaptation) if cell.adaptation else ()
-        return (add(_model_name(cell), needs, **_described("model", cell)),)
+        return (add(_model_name(cell), needs, **_described("model", cell.trained)),)
 
     for cell in cells:
         add(_evaluation_name(cell), add_model(cell), **_described("evaluate", cell))
@@ -97,11 +97,12 @@ def grid_tasks(
 
 def _described(kind: str, cell: GridCell) -> dict[str, Any]:
     names = {"method": cell.method.name, "structure": cell.structure.name}
-    return {"kind": kind, "cell": names | {"seed": cell.seed, "labelled": cell.labelled}}
+    numbers = {"seed": cell.seed, "labelled": cell.labelled}
+    return {"kind": kind, "cell": names | numbers | {"classes": cell.classes}}
 
 
 def _model_name(cell: GridCell) -> str:
-    return f"train {cell}"
+    return f"train {cell.describe_training()}"
 
 
 def _evaluation_name(cell: GridCell) -> str:

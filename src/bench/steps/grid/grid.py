@@ -52,8 +52,21 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
             f"{config.labelled!r}"
         )
     numbers = [None if number == _ALL else int(number) for number in labelled]
+    together = tuple(structure.name for structure in structures)
+    for method in methods:
+        if method.of_classes and len(together) < 2:
+            raise BenchError(
+                f"method {method.name} learns two structures or more in one model, received "
+                f"structures={config.structures}: name more, or leave the method out"
+            )
     grid = [
-        GridCell(method, structure, seed if method.seeded else 0, number if method.learns else None)
+        GridCell(
+            method,
+            structure,
+            seed if method.seeded else 0,
+            number if method.learns else None,
+            together if method.of_classes else (),
+        )
         for structure, method, number, seed in itertools.product(
             structures, methods, numbers, [int(seed) for seed in seeds]
         )

@@ -157,17 +157,17 @@ def _measure_tiled_training(task: Any, calls: int) -> Speed:
 def _feed_of_one(task: Any) -> Feed:
     """Patches as a training draws them, of its first section or volume."""
     config, info, device = task.config, task.info, task.compute.device
-    if isinstance(config, DomainAdaptConfig):
-        # A mean teacher's student does such a step; what its teacher adds is a share of it.
-        names = task.dataset.sections("val")
-        patches = PatchSettings(task.config.patch_px, config.batch_size, 0.5, _TRIED, config.seed)
-    elif isinstance(task.data, VolumeTrainingData):
-        volumes = replace(task.data, volumes=task.data.volumes[:1])
-        drawn = volume_patch_settings(config, find_network(info.architecture), volumes)
-        return make_volume_feed(volumes, info, drawn, device)
-    else:
-        names, patches = task.data.names, patch_settings(config)
-    data = TrainingData(task.dataset, task.structure.name, names[:1], info.input_pixel_size_nm)
+    if isinstance(config, FinetuneConfig):
+        if isinstance(task.data, VolumeTrainingData):
+            volumes = replace(task.data, volumes=task.data.volumes[:1])
+            drawn = volume_patch_settings(config, find_network(info.architecture), volumes)
+            return make_volume_feed(volumes, info, drawn, device)
+        first = replace(task.data, names=task.data.names[:1])
+        return PatchFeed(first.train(), patch_settings(config), device, info.outputs)
+    # A mean teacher's student does such a step; what its teacher adds is a share of it.
+    names = task.dataset.sections("val")[:1]
+    patches = PatchSettings(task.config.patch_px, config.batch_size, 0.5, _TRIED, config.seed)
+    data = TrainingData(task.dataset, task.structure.name, names, info.input_pixel_size_nm)
     # Targets of any channels take the same time.
     return PatchFeed(data.train(), patches, device, ("foreground",) * len(info.outputs))
 

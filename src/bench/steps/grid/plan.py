@@ -141,7 +141,7 @@ def _measure(grid: Workload, checked: Checked) -> dict[str, Speed]:
         name = cell.method.network
         if name in speeds or (cell, split) in checked.evaluations:
             continue
-        task = checked.unadapted.get(cell) or checked.tasks.get(cell)
+        task = checked.unadapted.get(cell) or checked.tasks.get(cell.trained)
         if task is not None and hasattr(task, "info"):
             compute = choose_compute(grid.config.device, AUTO)
             speeds[name] = measure_prediction(task.info, compute, len(grid.cells))

@@ -1,5 +1,6 @@
 """What an evaluation is about: the model of a run, or a source as it is."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from bench.errors import BenchError
 from bench.methods import Method, find_method, source_as_it_is
 from bench.models.networks import find_network
 from bench.recipe.recipe import RecipeMember
+from bench.steps.scoring.recipes import choose_class
 from bench.steps.training.source import Source, fetch_checkpoint, resolve_source, source_of
-from bench.structures import find_structure
-from bench.tracking.queries import Cell, FoundRun, find_trained, get_trained
+from bench.structures import find_structure, split_structures
+from bench.tracking.queries import ALL_CLASSES, Cell, FoundRun, find_trained, get_trained
 from bench.tracking.store import Store
 from bench.words import AUTO
 
@@ -31,6 +33,7 @@ class Subject:
         weights: Its checkpoint.
         sha256: Hash of the checkpoint.
         warnings: What a reader of its scores must know.
+        learned: All structures that it learned, as one name; empty where it is a source as it is.
     """
 
     cell: Cell
@@ -39,6 +42,7 @@ class Subject:
     weights: Path
     sha256: str
     warnings: tuple[str, ...] = ()
+    learned: str = ""
 
     @property
     def member(self) -> RecipeMember:
@@ -69,8 +73,37 @@ def find_subject(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
             "or give run_id"
         )
     trained = _find_run(config, dataset, store)
+    cell = dataclasses.replace(trained.cell, structure=choose_class(trained, config.structure))
     weights = fetch_checkpoint(store, trained.id)
-    return Subject(trained.cell, trained.id, "", weights, file_sha256(weights), trained.warnings)
+    sha256, learned = file_sha256(weights), trained.cell.structure
+    return Subject(cell, trained.id, "", weights, sha256, trained.warnings, learned)
+
+
+def each_structure(config: EvaluateConfig, store: Store) -> list[EvaluateConfig]:
+    """The evaluations that a config stands for: one, or of all structures of a model of classes.
+
+    All are those of a run that is named without a structure, or where the structure is ``all``.
+
+    Raises:
+        BenchError: If there is no such model.
+    """
+    every = config.structure.strip().lower() == ALL_CLASSES
+    if not (every or (config.structure == AUTO and config.run_id != AUTO)):
+        return [config]
+    if config.run_id != AUTO:
+        trained = get_trained(store, config.run_id)
+    else:
+        trained = find_trained(
+            store,
+            method=config.method,
+            structure=ALL_CLASSES,
+            dataset=PreparedDataset.open(config.dataset).content_hash,
+            seed=config.seed,
+        )
+    names = split_structures(trained.cell.structure)
+    if len(names) == 1 and not every:
+        return [config]
+    return [dataclasses.replace(config, structure=name, run_id=trained.id) for name in names]
 
 
 def _find_source(config: EvaluateConfig, dataset: PreparedDataset, store: Store) -> Subject:
@@ -126,9 +159,10 @@ def _find_run(config: EvaluateConfig, dataset: PreparedDataset, store: Store) ->
             seed=config.seed,
         )
     trained = get_trained(store, config.run_id)
-    if config.structure != AUTO and find_structure(config.structure).name != trained.cell.structure:
+    learned = split_structures(trained.cell.structure)
+    if config.structure != AUTO and find_structure(config.structure).name not in learned:
         raise BenchError(
-            f"run {config.run_id} trained {trained.cell.structure}, received structure="
+            f"run {config.run_id} trained {', '.join(learned)}, received structure="
             f"{config.structure}: leave structure out, or give a run of that structure"
         )
     if config.method not in (AUTO, trained.cell.method):

@@ -15,8 +15,13 @@ from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
-from bench.inference.prediction import Predictor, SectionPrediction, open_predictor
-from bench.inference.prediction_file import PredictionWriter, write_predictions
+from bench.inference.prediction import (
+    Predictor,
+    SectionPrediction,
+    foreground_channel,
+    open_predictor,
+)
+from bench.inference.prediction_file import PredictionWriter, copy_predictions, write_predictions
 from bench.inference.symmetries import IDENTITY
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.inference.volumes import predict_volume
@@ -67,8 +72,16 @@ class EvaluationTask:
         return scored_metrics(name, volumes=volumes, requested=requested)
 
 
-def predict_split(task: EvaluationTask, run: Run, path: Path) -> None:
-    """Writes the predictions of all sections of a split into a new file, and logs what it took."""
+def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None) -> None:
+    """Writes the predictions of all sections of a split into a new file, and logs what it took.
+
+    Args:
+        task: What is predicted.
+        run: Gets the speed, where a network was applied.
+        path: The new file.
+        earlier: Predictions of the same model and sections for another of its classes, which say
+            all; None applies the network.
+    """
     compute = choose_compute(task.config.device, AUTO)
     attributes = {
         "structure": task.structure.name,
@@ -78,6 +91,12 @@ def predict_split(task: EvaluationTask, run: Run, path: Path) -> None:
         "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
         "augmentations": task.recipe.augmentations,
     }
+    run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
+    run.log_settings({"device": str(compute.device), "precision": compute.precision})
+    if earlier is not None:
+        channel = foreground_channel(task.info, task.structure.name)
+        copy_predictions(earlier, path, channel, attributes)
+        return
     started = time.monotonic()
     what = f"predict {task.subject.cell.method} {task.structure.name}"
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
@@ -90,8 +109,6 @@ def predict_split(task: EvaluationTask, run: Run, path: Path) -> None:
     if not task.subject.run_id:
         weights = load_weights(task.subject.weights).values()
         run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
-    run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
-    run.log_settings({"device": str(compute.device), "precision": compute.precision})
 
 
 def _predict_sections(

@@ -1,7 +1,7 @@
 """Where a recipe and its weights come from: an evaluation, a search, or the registry."""
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import OWN, RECIPE_FILE, Recipe, RecipeMember, check_weights, read_recipe
 from bench.recipe.scores import threshold_level
 from bench.steps.training.source import fetch_checkpoint, fetch_weights, open_registered
+from bench.structures import find_structure, split_structures
 from bench.tracking.evaluations import (
     Evaluation,
     find_evaluation_of,
@@ -22,6 +23,7 @@ from bench.tracking.evaluations import (
 )
 from bench.tracking.queries import (
     Cell,
+    FoundRun,
     fetch_artifact,
     find_artifact,
     get_run,
@@ -31,7 +33,7 @@ from bench.tracking.queries import (
 from bench.tracking.registry import RegisteredModel
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
-from bench.words import NONE
+from bench.words import AUTO, NONE
 
 # Where no evaluation says it.
 _THRESHOLD = 0.5
@@ -156,26 +158,53 @@ class _EvaluatedModel:
     warnings: tuple[str, ...] = ()
 
 
-def find_model(run_id: str, store: Store) -> _EvaluatedModel:
+def find_model(run_id: str, store: Store, structure: str = AUTO) -> _EvaluatedModel:
     """Finds the model of a training or an evaluation.
+
+    Args:
+        run_id: The run.
+        store: The tracking store.
+        structure: Which one of a model of classes is segmented; auto is the only one of others.
 
     Raises:
         BenchError: If the run does not exist or has no model, or its evaluation is of other
-            weights, or not of our way.
+            weights, or not of our way; or if it is of classes, and none of them is named.
     """
     if is_evaluation(store, run_id):
         return _find_evaluated(get_evaluation(store, run_id), store)
     trained = get_trained(store, run_id)
-    evaluation = find_evaluation_of(store, trained.id)
+    cell = replace(trained.cell, structure=choose_class(trained, structure))
+    evaluation = find_evaluation_of(store, trained.id, cell.structure)
     if evaluation is not None:
         return _find_evaluated(evaluation, store)
     weights = fetch_checkpoint(store, trained.id)
-    info, cell = load_info(weights), trained.cell
+    info = load_info(weights)
     recipe = _plain_recipe(cell, trained.id, weights, info)
     origin = "The model was not evaluated."
     return _EvaluatedModel(
         cell, trained.id, weights, info, recipe, origin, evaluated=False, warnings=trained.warnings
     )
+
+
+def choose_class(trained: FoundRun, structure: str) -> str:
+    """The structure that a model segments, of those that it learned.
+
+    Args:
+        trained: The run that made it.
+        structure: A name or alias; auto is the only one, and what is not learned is told later.
+
+    Raises:
+        BenchError: If it has learned several as classes, and the name is none of them.
+    """
+    learned = split_structures(trained.cell.structure)
+    if len(learned) == 1:
+        return learned[0]
+    if structure == AUTO or find_structure(structure).name not in learned:
+        raise BenchError(
+            f"run {trained.id} learned the classes {', '.join(learned)}, received structure="
+            f"{structure}: give one of them"
+        )
+    return find_structure(structure).name
 
 
 def _find_evaluated(evaluation: Evaluation, store: Store) -> _EvaluatedModel:
@@ -189,7 +218,8 @@ def _find_evaluated(evaluation: Evaluation, store: Store) -> _EvaluatedModel:
         )
     if member.trained_run:
         trained = get_trained(store, member.trained_run)
-        cell, run_id, warnings = trained.cell, trained.id, trained.warnings
+        cell = replace(trained.cell, structure=evaluation.structure)
+        run_id, warnings = trained.id, trained.warnings
     else:
         cell = Cell(evaluation.method, evaluation.structure, evaluation.dataset, 0)
         run_id, warnings = evaluation.id, ()

@@ -78,7 +78,7 @@ def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
         found = fetch_searched(store, named)
         subject = _of_search(found, found.run_id, found.run_id, f"As search {found.run_id}: ")
     else:
-        subject = _of_model(named, sizes, store)
+        subject = _of_model(named, config.structure, sizes, store)
     wanted = config.structure
     if wanted != AUTO and find_structure(wanted).name != subject.recipe.structure:
         raise BenchError(
@@ -135,8 +135,10 @@ def _of_search(found: FoundRecipe, model: str, trained_on: str, origin: str) -> 
     )
 
 
-def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> SegmentSubject:
-    found = find_model(run_id, store)
+def _of_model(
+    run_id: str, structure: str, sizes: Mapping[str, int], store: Store
+) -> SegmentSubject:
+    found = find_model(run_id, store, structure)
     if not found.evaluated and len(sizes) < len(SIZES):
         raise BenchError(
             f"post-processing must follow an evaluation, run {found.run_id} has none: evaluate "
@@ -154,7 +156,8 @@ def _of_model(run_id: str, sizes: Mapping[str, int], store: Store) -> SegmentSub
         origin=found.origin,
         sizes={},
         warnings=found.warnings,
-        test_dice=found.recipe.test.get(HEADLINE) or find_test_score(store, found.run_id, HEADLINE),
+        test_dice=found.recipe.test.get(HEADLINE)
+        or find_test_score(store, found.run_id, found.cell.structure, HEADLINE),
     )
 
 

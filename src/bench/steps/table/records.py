@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.config.scoring import CompareConfig
@@ -13,6 +14,7 @@ from bench.report.data_facts import DataFacts
 from bench.report.tables import ScoreRecord
 from bench.report.variants import variant_name
 from bench.steps.scoring.evaluation_report import SCORES_FILE, unpack_scores
+from bench.structures import split_structures
 from bench.tracking.newest import (
     newest_combinations,
     newest_evaluations,
@@ -43,11 +45,14 @@ def collect_records(
         and evaluation.augmentations == _wanted_augmentations(evaluation.cell, config)
         and evaluation.cell not in failures
     ]
-    reasons = {
-        training.cell: _why_no_score(training, config)
-        for training in trainings
-        if training.cell.dataset.startswith(digest)
-    } | dict(failures)
+    reasons: dict[Cell, str] = {}
+    for training in trainings:
+        # A model of classes has a score of each of its structures.
+        for structure in split_structures(training.cell.structure):
+            if training.cell.dataset.startswith(digest):
+                cell = replace(training.cell, structure=structure)
+                reasons.setdefault(cell, _why_no_score(training, config))
+    reasons |= failures
     for evaluation in chosen:
         reasons.pop(evaluation.cell, None)
     stages = find_stages(store, experiment, chosen, trainings)

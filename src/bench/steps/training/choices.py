@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,14 +67,13 @@ def choose_inference(
         return geometries[0]
     network, info = load_checkpoint(best)
     network.to(validation.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    channel = foreground_channel(info, validation.data.structure)
     maps: dict[Geometry, list[np.ndarray]] = {}
     scores = []
     with show_progress("trying tiles on validation") as advance:
         for done, (tile, halo) in enumerate(geometries, start=1):
             tried = replace(info, tile_px=tile, halo_px=halo)
             found = _predict(network, tried, validation)
-            scores.append(_score_foreground([channels[channel] for channels in found], validation))
+            scores.append(_score_foreground(info, found, validation))
             maps[tile, halo] = found if separation else []
             advance(done, len(geometries), f"{tile} px")
     tile, halo = pick_geometry(geometries, scores)
@@ -114,12 +114,16 @@ def _predict(network: torch.nn.Module, info: ModelInfo, validation: Validation) 
     return list(predictions)
 
 
-def _score_foreground(maps: list[np.ndarray], validation: Validation) -> float:
-    """Dice over all validation sections at a probability of one half."""
-    level, counts = threshold_level(_HALF), PixelCounts()
-    for (_, labels), foreground in zip(validation.sections.values(), maps, strict=True):
-        counts += count_pixels(truth=labels, prediction=foreground >= level)
-    return dice_score(counts)
+def _score_foreground(info: ModelInfo, maps: list[np.ndarray], validation: Validation) -> float:
+    """Dice over all validation sections at a probability of one half, mean over structures."""
+    level, structures = threshold_level(_HALF), validation.data.structures
+    counts = dict.fromkeys(structures, PixelCounts())
+    for (_, labels), channels in zip(validation.sections.values(), maps, strict=True):
+        truths = labels if len(structures) > 1 else labels[None]
+        for structure, truth in zip(structures, truths, strict=True):
+            found = channels[foreground_channel(info, structure)] >= level
+            counts[structure] += count_pixels(truth=truth, prediction=found)
+    return statistics.fmean(map(dice_score, counts.values()))
 
 
 def _choose_separation(

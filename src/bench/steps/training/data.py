@@ -21,7 +21,7 @@ from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
 from bench.models.grey_values import GREY, GreyValues
 from bench.models.scales import find_scale_warnings
-from bench.structures import TISSUE_SIZES
+from bench.structures import TISSUE_SIZES, split_structures
 from bench.tracking.queries import SOURCE_TAG
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
@@ -41,9 +41,11 @@ _OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation", "featu
 class TrainingData:
     """The sections of a training, and the scale at which the network sees them.
 
+    Labels are (y, x), those of several structures (structures, y, x).
+
     Attributes:
         dataset: The prepared dataset.
-        structure: Name of the structure.
+        structure: Name of the structure, or of several that one model learns.
         names: Training sections whose annotation is used.
         fed_nm: Pixel size (nm) at which they are fed; None if not known.
     """
@@ -71,12 +73,13 @@ class TrainingData:
         Raises:
             BenchError: If there are fewer training sections.
         """
-        names = list(dataset.sections("train"))
-        if dataset.instances("train", structure) == 0:
-            raise BenchError(
-                f"training needs instances of {structure}, the {len(names)} training sections "
-                "have none: annotate some, or choose another split"
-            )
+        names, structures = list(dataset.sections("train")), split_structures(structure)
+        for each in structures:
+            if dataset.instances("train", each) == 0:
+                raise BenchError(
+                    f"training needs instances of {each}, the {len(names)} training sections "
+                    "have none: annotate some, or choose another split"
+                )
         if labelled is None:
             return cls(dataset, structure, tuple(names), fed_nm)
         if labelled > len(names):
@@ -85,8 +88,16 @@ class TrainingData:
                 f"received {labelled}: lower it, or annotate more"
             )
         drawn = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-        drawn.sort(key=lambda name: not dataset.read_labels(name, structure).any())
+        # Those with instances of most structures.
+        drawn.sort(
+            key=lambda name: sum(not dataset.read_labels(name, each).any() for each in structures)
+        )
         return cls(dataset, structure, tuple(drawn[:labelled]), fed_nm)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The structures that its labels are of."""
+        return split_structures(self.structure)
 
     @property
     def kind(self) -> str:
@@ -110,13 +121,16 @@ class TrainingData:
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Reads raw and labels of a section."""
-        return self.dataset.read_raw(name), self.dataset.read_labels(name, self.structure)
+        labels = [self.dataset.read_labels(name, each) for each in self.structures]
+        return self.dataset.read_raw(name), np.stack(labels) if len(labels) > 1 else labels[0]
 
     def at_fed_scale(self, raw: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Resamples a section where it is fed at another pixel size than its own."""
         shape = model_shape(raw.shape, self.fed_nm, self.dataset.pixel_size_nm)
         if shape == raw.shape:
             return raw, labels
+        if labels.ndim > raw.ndim:
+            return resize_section(raw, shape), np.stack([resize_labels(e, shape) for e in labels])
         return resize_section(raw, shape), resize_labels(labels, shape)
 
 
@@ -225,9 +239,14 @@ def warn_of_patches(run: Run, data: TrainingData, patch_px: int) -> None:
         data: The training sections, and the scale at which they are fed.
         patch_px: Edge of a patch in px.
     """
+    for structure in data.structures:
+        _warn_of_patches(run, data, structure, patch_px)
+
+
+def _warn_of_patches(run: Run, data: TrainingData, structure: str, patch_px: int) -> None:
     size_nm, fed_nm = data.dataset.pixel_size_nm, data.fed_nm
-    area_px = data.dataset.manifest["structures"][data.structure].get("median_area_px")
-    usual = TISSUE_SIZES.get(data.structure)
+    area_px = data.dataset.manifest["structures"][structure].get("median_area_px")
+    usual = TISSUE_SIZES.get(structure)
     is_sheet = usual is not None and usual.measure != "diameter"
     if not (size_nm and fed_nm and area_px) or fed_nm >= size_nm or is_sheet:
         return
@@ -235,7 +254,7 @@ def warn_of_patches(run: Run, data: TrainingData, patch_px: int) -> None:
     if shown_nm < _INSTANCES_IN_A_PATCH * across_nm:
         run.add_warning(
             f"a patch of {patch_px} px at {fed_nm:.3g} nm, as the source was trained, shows "
-            f"{shown_nm:.0f} nm, and {data.structure} are {across_nm:.0f} nm across (median): give "
+            f"{shown_nm:.0f} nm, and {structure} are {across_nm:.0f} nm across (median): give "
             f"rescale=false, by which it shows {patch_px * size_nm:.0f} nm, or a larger patch_px"
         )
 

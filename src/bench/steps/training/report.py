@@ -25,7 +25,7 @@ from bench.training.unlabelled import UnlabelledFeed
 # The probability, as stored, from which a pixel counts as foreground while training.
 HALF = 128
 # Overlays: sections shown, the edge of the piece of each (px), seconds between flushes.
-_SHOWN_SECTIONS = 3
+SHOWN_SECTIONS = 3
 _SHOWN_PX = 512
 _FLUSH_S = 5.0
 # Numbers of an iteration that say how fast it was, not what it learned: their charts come last.
@@ -63,7 +63,6 @@ class TrainingReport:
         """
         self.run, self.sections, self.pixel_size_nm = run, sections, pixel_size_nm
         self.info, self.compute = info, compute
-        self.channel = foreground_channel(info, info.structure)
         self.best, self.advance = run.work / "best.safetensors", advance
         self.network: torch.nn.Module | None = None
         self.predictions: dict[str, np.ndarray] = {}
@@ -104,16 +103,22 @@ class TrainingReport:
         self.network = network
         counts = PixelCounts(0, 0, 0, 0)
         for name, (raw, labels) in self.sections.items():
-            (probability,) = predict_all_at_model_scale(
-                network,
-                [raw],
-                info=self.info,
-                pixel_size_nm=self.pixel_size_nm,
-                compute=self.compute,
-            )
-            self.predictions[name] = probability[self.channel] >= HALF
+            probability = self.predict(network, raw)
+            channel = foreground_channel(self.info, self.info.structure)
+            self.predictions[name] = probability[channel] >= HALF
             counts += count_pixels(truth=labels, prediction=self.predictions[name])
         return dice_score(counts)
+
+    def predict(self, network: torch.nn.Module, raw: np.ndarray) -> np.ndarray:
+        """Probabilities (channels, y, x) uint8 of a section."""
+        (probability,) = predict_all_at_model_scale(
+            network,
+            [raw],
+            info=self.info,
+            pixel_size_nm=self.pixel_size_nm,
+            compute=self.compute,
+        )
+        return probability
 
     def on_epoch(self, iteration: int, score: float, best: bool) -> None:
         """Keeps the best checkpoint; logs the score and overlays of the same few sections."""
@@ -146,7 +151,7 @@ class TrainingReport:
 
     def log_overlays(self, iteration: int) -> None:
         """Logs the predictions of the same few sections; before training, all is still missed."""
-        for name in list(self.sections)[:_SHOWN_SECTIONS]:
+        for name in list(self.sections)[:SHOWN_SECTIONS]:
             raw, labels = self.sections[name]
             view = window_of_interest(labels)
             prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
