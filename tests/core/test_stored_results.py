@@ -146,7 +146,7 @@ def spheres(_):
 
 
 def losses(_):
-    from bench.methods import LOSSES
+    from bench.methods import CLASS_LOSS, LOSSES
     from bench.training.objectives import make_loss
 
     logits = torch.from_numpy(np.stack([[make_field(0), make_field(1)]])).float()
@@ -154,6 +154,34 @@ def losses(_):
     return {
         name: make_loss(name, gamma=2.0, foreground_weight=5.0)(logits, target).item()
         for name in LOSSES
+        if name != CLASS_LOSS
+    }
+
+
+def classes(_):
+    from bench.inference.tiles import start_tiles
+    from bench.training.augment import Augmentation
+    from bench.training.objectives import class_loss
+    from bench.training.patches import PatchFeed, PatchSettings
+
+    settings = PatchSettings(32, 4, 0.5, Augmentation(False, False, 0.0, 0.0), seed=3)
+    (raw, first), (_, second) = (make_section(seed) for seed in (0, 1))
+    outputs = ("background", "first", "second")
+    feed = PatchFeed([(raw, np.stack([first, second]))], settings, CPU.device, outputs)
+    image, target = feed.batch(0)
+    logits = torch.from_numpy(np.stack([[make_field(seed) for seed in (0, 1, 2)]])).float()
+    truth = torch.from_numpy(np.stack([[make_field(3) > 0.8]])).float()
+    truth = torch.cat([1 - truth, truth, torch.zeros_like(truth)], 1)
+    network = torch.nn.Conv2d(1, 3, 1)
+    with torch.no_grad():
+        network.weight[:] = torch.tensor([-1.0, 0.5, 2.0]).reshape(3, 1, 1, 1)
+        network.bias[:] = torch.tensor([0.5, 0.2, -1.0])
+    tiles = make_field(0, (64, 64))[None].astype(np.float32)
+    return {
+        "image": image.numpy(),
+        "target": [int(channel.sum()) for channel in target.unbind(1)],
+        "loss": class_loss(logits, truth, weights=(1.0, 2.0, 5.0)).item(),
+        "softmax": start_tiles(network, tiles, 8, CPU, classes=True).numpy(),
     }
 
 
@@ -542,6 +570,7 @@ PARTS: dict[str, Callable] = {
     "volume patches": volume_patches,
     "augmentation": augmentation,
     "losses": losses,
+    "classes": classes,
     "spheres": spheres,
     "training loop": training_loop,
     "mean teacher": mean_teacher,

@@ -87,6 +87,18 @@ def test_a_training_is_found_by_all_that_is_said_of_it(store, record):
     assert find(store, method="scratch_dice") != wanted
 
 
+def test_a_model_of_classes_is_found_by_each_of_them(store, record):
+    older = record(method="scratch_classes", structure="vesicles+membrane")
+    alone = record(structure="vesicles")
+    assert find(store) == alone
+    assert find(store, method="scratch_classes") == older
+    newer = record(method="scratch_classes", structure="membrane+ribbon+vesicles")
+    assert find(store) == find(store, method="scratch_classes") == newer
+    assert find(store, structure="ribbon") == find(store, structure="all") == newer
+    record(method="scratch_classes", structure="mitochondria+ribbon")
+    assert find(store) == newer
+
+
 def test_no_training(store, record):
     record(method="scratch")
     message = "no finished training has structure vesicles, .* method finetuned, seed 3: run fine"

@@ -147,7 +147,7 @@ def class_loss(
         weights: Of each class; empty for ones.
     """
     logits, target = logits.float(), target.float()
-    balance = torch.tensor(list(weights), device=logits.device) if weights else None
+    balance = torch.tensor(weights, dtype=torch.float32, device=logits.device) if weights else None
     cross_entropy = functional.cross_entropy(logits, target.argmax(1), weight=balance)
     return 0.5 * cross_entropy + 0.5 * soft_dice_of_classes(logits.softmax(1), target)
 
