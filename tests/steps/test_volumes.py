@@ -13,7 +13,6 @@ from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.training import FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import find_volumes, read_volume_labels
-from bench.errors import BenchError
 from bench.inference.prediction_file import read_prediction
 from bench.recipe.recipe import read_recipe
 from bench.steps.compare import compare
@@ -117,10 +116,16 @@ def test_spheres_are_measured_and_listed_where_asked(volumes):
     assert all(line.startswith("test-tomo1,") for line in lines[1:])
 
 
-def test_sections_have_no_spheres(volumes, tmp_path):
+def test_planes_that_are_scored_alone_have_circles(volumes):
     store, _, wanted, _ = volumes
-    with pytest.raises(BenchError, match="spheres are found in volumes"):
-        evaluate(replace(wanted, spheres="data", scored="sections"), store)
+    run_id = evaluate(replace(wanted, spheres="data", scored="sections"), store)
+    recipe = read_recipe(fetch_artifact(store, run_id, "recipe.json"))
+    assert recipe.volume is None
+    assert recipe.circles is not None
+    scores = metrics_of(store, run_id)
+    assert scores["val/dice_after/final"] == pytest.approx(scores["val/dice"])
+    lines = fetch_artifact(store, run_id, "circles.csv").read_text().splitlines()
+    assert lines[0].startswith("volume,id,z,y,x,radius,radius_nm")
 
 
 def test_the_search_and_the_table_are_of_volumes(volumes, tmp_path):

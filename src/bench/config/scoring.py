@@ -35,8 +35,8 @@ class EvaluateConfig(StepConfig):
     )
     spheres: str = setting(
         AUTO,
-        "Whether vesicles of volumes become spheres, and by which protocol: auto where a 3D "
-        "network found them; paper is as published for CryoVesNet.",
+        "Whether vesicles of volumes become spheres, of sections circles, and by which protocol: "
+        "auto spheres where a 3D network found them; paper is as published for CryoVesNet.",
         choices=(AUTO, "none", "data", "paper"),
     )
     separation: str = setting(
@@ -130,6 +130,9 @@ class OptimizeConfig(StepConfig):
         AUTO,
         "Smallest areas, comma-separated; auto: none, the paper's, and the evaluations' from an "
         "eighth to eight times.",
+    )
+    circles: bool = setting(
+        False, "Try vesicles of sections as circles, too; of volumes the evaluations say it."
     )
     output: str = setting(
         "results/optimize", "Folder for the recipe, tables and pictures.", identity=False

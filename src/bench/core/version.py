@@ -66,6 +66,8 @@ _PARTS: dict[str, tuple[str, ...]] = {
 _registered: dict[str, str] = {}
 # Metadata of a field that changes no result: a sentence that says where the others come from.
 PROSE = {"identity": False}
+# Metadata of a field that came later: where it is None, all is as it was before there was any.
+UNLESS_NONE = {"identity": "unless None"}
 
 
 def register_version(part: str, version: str) -> None:
@@ -111,6 +113,8 @@ def collect_versions(step: str, parts: Iterable[str] = ()) -> dict[str, str]:
 def without_prose(value: Any) -> Any:
     """A value whose dataclasses are dicts of their fields, but for those marked as PROSE.
 
+    Those marked as UNLESS_NONE are left out where they are None.
+
     Examples:
         >>> @dataclasses.dataclass
         ... class Settings:
@@ -123,13 +127,19 @@ def without_prose(value: Any) -> Any:
         return {
             field.name: without_prose(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if field.metadata.get("identity", True)
+            if _counts(field, getattr(value, field.name))
         }
     if isinstance(value, Mapping):
         return {name: without_prose(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [without_prose(each) for each in value]
     return value
+
+
+def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field of a dataclass is part of an identity."""
+    said = field.metadata.get("identity", True)
+    return value is not None if said == UNLESS_NONE["identity"] else bool(said)
 
 
 @functools.cache

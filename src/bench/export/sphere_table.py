@@ -12,6 +12,8 @@ from bench.errors import BenchError
 
 # Beside labels that are spheres.
 SPHERES_FILE = "spheres.csv"
+# The same of sections, where vesicles are circles: for people.
+CIRCLES_FILE = "circles.csv"
 _UNKNOWN = math.nan
 
 

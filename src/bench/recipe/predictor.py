@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.grey_values import GREY, GreyValues, find_contrast_warnings
 from bench.models.scales import find_scale_warnings
 from bench.recipe.recipe import Recipe
+from bench.recipe.sections import need_pixel_size, segment_section
 
 log = logging.getLogger(__name__)
 
@@ -199,10 +201,13 @@ def segment_array(
         1, in steps of 1/255. Both have the shape of ``images``.
 
     Raises:
-        BenchError: If the images are not grey sections, or the pixel size is no length.
+        BenchError: If the images are not grey sections, or the pixel size is no length, or none
+            is given where vesicles become circles.
     """
     images = _check_images(np.asarray(images))
     _check_size(pixel_size_nm)
+    if predictor.recipe.circles:
+        need_pixel_size(pixel_size_nm)
     sections = images if images.ndim == 3 else images[None]
     for warning in _find_warnings(predictor, sections, pixel_size_nm):
         log.warning("warning: %s", warning)
@@ -213,7 +218,9 @@ def segment_array(
         with tempfile.TemporaryDirectory(prefix="synapse-bench-") as folder:
             tiles = Path(folder) / "tiles"
             maps = predictor.predict(raw, pixel_size_nm, tiles, lambda more: None)
-        instances[place] = predictor.recipe.segment(maps, pixel_size_nm).labels
+            read_raw = partial(np.asarray, raw)
+            found = segment_section(predictor.recipe, maps, pixel_size_nm, read_raw)
+        instances[place] = found.labels
         probability[place] = maps.foreground.astype(np.float32) / TOP_LEVEL
     return {"instances": instances, "probability": probability}
 

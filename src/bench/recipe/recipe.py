@@ -13,14 +13,12 @@ from typing import Any
 
 from bench.core.files import write_json
 from bench.core.hashing import file_sha256, json_sha256
-from bench.core.version import PROSE, without_prose
+from bench.core.version import PROSE, UNLESS_NONE, without_prose
 from bench.errors import BenchError
 from bench.inference.blends import MEAN, Blend
-from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import TOP_LEVEL
-from bench.postprocess.instances import Instances
-from bench.postprocess.segmentation import PostprocessSettings, segment_prediction
+from bench.postprocess.segmentation import PostprocessSettings
 from bench.postprocess.spheres.settings import SphereSettings
 from bench.postprocess.watershed import WatershedSettings
 from bench.words import NONE
@@ -29,8 +27,9 @@ _FORMAT = "synapse-bench-recipe"
 _VERSION = 2
 # What version 1, which only searches wrote, did not say.
 _SINCE_2 = ("segmentation", "origin")
-# What only a recipe of volumes says.
-_VOLUME = "volume"
+# What only a recipe of volumes says, and only one whose vesicles are circles.
+_VOLUME, _CIRCLES = "volume", "circles"
+_UNSAID = (_VOLUME, _CIRCLES)
 RECIPE_FILE = "recipe.json"
 # The way of segmentation of a model that is applied as we do; another applies it by its package.
 OWN = "own"
@@ -97,6 +96,8 @@ class Recipe:
         origin: Where opening and smallest area come from, for people: it changes no result.
         volume: What is done where volumes are segmented as a whole, the smallest area then being
             voxels; None where sections are.
+        circles: How vesicles of sections become circles, in place of opening, smallest area and
+            watershed; None leaves the components of the mask. Of volumes it is None.
     """
 
     structure: str
@@ -117,6 +118,12 @@ class Recipe:
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
     origin: str = dataclasses.field(default="", metadata=PROSE)
     volume: VolumeSettings | None = None
+    circles: SphereSettings | None = dataclasses.field(default=None, metadata=UNLESS_NONE)
+
+    @property
+    def spheres(self) -> SphereSettings | None:
+        """How vesicles become spheres, or circles of sections; None where they do not."""
+        return self.volume.spheres if self.volume else self.circles
 
     @property
     def blend(self) -> Blend:
@@ -129,42 +136,32 @@ class Recipe:
         """The threshold as a probability."""
         return self.level / TOP_LEVEL
 
-    def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
+    def postprocess(
+        self, pixel_size_nm: float | None, sizes: Mapping[str, int] | None = None
+    ) -> PostprocessSettings:
         """Opening and smallest area for an image.
 
         Args:
             pixel_size_nm: The image's pixel size: lengths stay what they are in nm. None, or a
                 recipe without one, leaves them in px.
+            sizes: Of both, what the user set himself, in px of the image.
         """
         if pixel_size_nm is None or self.pixel_size_nm is None:
             factor = 1.0
         else:
             factor = self.pixel_size_nm / pixel_size_nm
-        return PostprocessSettings(
-            opening_radius_px=round(self.opening_radius_px * factor),
-            min_area_px=round(self.min_area_px * factor**2),
-            origin=self.origin,
-        )
-
-    def segment(self, prediction: SectionPrediction, pixel_size_nm: float | None) -> Instances:
-        """Makes instances of the maps of a section, as its blend made them one.
-
-        Args:
-            prediction: The maps (y, x).
-            pixel_size_nm: The section's pixel size; None if not known.
-        """
-        return segment_prediction(
-            prediction,
-            level=self.level,
-            settings=self.postprocess(pixel_size_nm),
-            watershed=self.watershed,
-        )
+        found = {
+            "opening_radius_px": round(self.opening_radius_px * factor),
+            "min_area_px": round(self.min_area_px * factor**2),
+        }
+        return PostprocessSettings(**found | dict(sizes or {}), origin=self.origin)
 
     def describe(self) -> str:
         """The recipe in one line."""
         parts = [str(self.blend)]
-        if self.volume and self.volume.spheres:
-            parts.append(f"spheres ({', '.join(self.volume.spheres.stages)})")
+        if self.spheres:
+            kind = "spheres" if self.volume else "circles"
+            parts.append(f"{kind} ({', '.join(self.spheres.stages)})")
         else:
             smallest = (
                 f"size {self.min_area_px} voxels"
@@ -187,9 +184,9 @@ class Recipe:
 
         Those hashed a file of version 1, prose included.
         """
-        said = {n: v for n, v in dataclasses.asdict(self).items() if n not in (*_SINCE_2, _VOLUME)}
+        said = {n: v for n, v in dataclasses.asdict(self).items() if n not in (*_SINCE_2, *_UNSAID)}
         earlier = {"format": _FORMAT, "version": 1, **said}
-        return json_sha256(_without_volume(without_prose(self))), json_sha256(earlier)
+        return json_sha256(_without_unsaid(without_prose(self))), json_sha256(earlier)
 
 
 def searched_by(metric: str) -> str:
@@ -199,13 +196,13 @@ def searched_by(metric: str) -> str:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values."""
-    said = _without_volume(dataclasses.asdict(recipe))
+    said = _without_unsaid(dataclasses.asdict(recipe))
     return {"format": _FORMAT, "version": _VERSION, **said}
 
 
-def _without_volume(said: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of sections says nothing of volumes, as before there were any."""
-    return {name: value for name, value in said.items() if name != _VOLUME or value is not None}
+def _without_unsaid(said: dict[str, Any]) -> dict[str, Any]:
+    """A recipe says nothing of volumes or circles that it has none of, as before there were any."""
+    return {name: value for name, value in said.items() if name not in _UNSAID or value is not None}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -227,7 +224,7 @@ def read_recipe(path: Path) -> Recipe:
         )
     if version == 1:
         content |= {"segmentation": OWN, "origin": searched_by(content.get("metric", NONE))}
-    content.setdefault(_VOLUME, None)
+    content = dict.fromkeys(_UNSAID) | content
     wrong = content.keys() ^ {field.name for field in dataclasses.fields(Recipe)}
     try:
         if wrong:
@@ -241,7 +238,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _recipe_from_json(content: dict[str, Any]) -> Recipe:
-    watershed, volume = content["watershed"], content[_VOLUME]
+    watershed, volume, circles = content["watershed"], content[_VOLUME], content[_CIRCLES]
     if volume and volume["spheres"]:
         volume = volume | {"spheres": SphereSettings(**volume["spheres"])}
     return Recipe(
@@ -251,6 +248,7 @@ def _recipe_from_json(content: dict[str, Any]) -> Recipe:
             "members": tuple(RecipeMember(**member) for member in content["members"]),
             "watershed": WatershedSettings(**watershed) if watershed else None,
             _VOLUME: VolumeSettings(**volume) if volume else None,
+            _CIRCLES: SphereSettings(**circles) if circles else None,
         }
     )
 

@@ -21,12 +21,12 @@ StageReport = Callable[[str, np.ndarray], None]
 
 @dataclass(frozen=True, eq=False)
 class VolumeInstances(Instances):
-    """The instances of a volume, and the spheres that they are.
+    """The instances of a volume, and the spheres that they are; of a section, its circles.
 
     Attributes:
         mask: What reached the threshold before spheres were found in it; None without spheres.
         found: The spheres, and what was removed; None without spheres.
-        balls: The spheres in nm; None without spheres.
+        balls: The spheres in nm; None without spheres, and of circles.
     """
 
     mask: np.ndarray | None = None
@@ -70,18 +70,18 @@ def segment_volume(
 
 def make_spheres(
     prediction: SectionPrediction,
-    voxel_size_nm: Sequence[float],
+    voxel_size_nm: float | Sequence[float],
     raw: np.ndarray,
     settings: SphereSettings,
     level: int,
     on_stage: StageReport | None = None,
 ) -> VolumeInstances:
-    """Makes spheres of the foreground of a volume.
+    """Makes spheres of the foreground of a volume, or circles of that of a section.
 
     Args:
-        prediction: The maps (z, y, x).
-        voxel_size_nm: Edges of a voxel along z, y, x.
-        raw: The volume (z, y, x).
+        prediction: The maps (z, y, x) or (y, x).
+        voxel_size_nm: Edges of a voxel along z, y, x; of a section the edge of a pixel.
+        raw: The volume (z, y, x), or the section (y, x).
         settings: How.
         level: A voxel is foreground from this level on, where the settings choose no threshold.
         on_stage: Takes the labels after each stage.
@@ -98,13 +98,14 @@ def make_spheres(
     )
     mask = prediction.foreground >= found.threshold_level
     edge = np.asarray(voxel_size_nm, float)
+    balls = Balls(found.spheres.centres * edge, found.spheres.radii * float(edge.mean()))
     return VolumeInstances(
         labels=found.labels,
         foreground_before_px=int(np.count_nonzero(mask)),
         foreground_after_px=int(np.count_nonzero(found.labels)),
         mask=mask,
         found=found,
-        balls=Balls(found.spheres.centres * edge, found.spheres.radii * float(edge.mean())),
+        balls=balls if raw.ndim == 3 else None,
     )
 
 

@@ -69,6 +69,7 @@ def ablate(
         ),
         "minimum area": _best_area(evidence, plain, winner, metric),
         "separation": separate(evidence, plain),
+        "spheres": _round(evidence, plain, metric),
         "all together": winner,
     }
     row, start = METRICS[metric], plain.scores[metric]
@@ -123,6 +124,14 @@ def _best_area(evidence: Evidence, plain: Candidate, winner: Candidate, metric: 
     areas = dict.fromkeys((plain.min_area_px, 0, winner.min_area_px))
     tried = [with_scores(evidence, replace(plain, min_area_px=area)) for area in areas]
     return best_of(tried, metric)
+
+
+def _round(evidence: Evidence, plain: Candidate, metric: str) -> Candidate | None:
+    """The plain model with its vesicles as spheres, or circles; None where it has them so."""
+    if plain.spheres or not evidence.spheres:
+        return None
+    rounded = (replace(plain, watershed=None, spheres=spheres) for spheres in evidence.spheres)
+    return best_of([with_scores(evidence, each) for each in rounded], metric)
 
 
 def best_plain(

@@ -33,7 +33,7 @@ class Candidate:
         min_area_px: Smallest instance kept.
         scores: Metrics on validation.
         watershed: How touching instances are separated; None leaves them together.
-        spheres: How vesicles become spheres, in volumes; None leaves what was found as it is.
+        spheres: How vesicles become spheres, in sections circles; None leaves what was found.
     """
 
     blend: Blend
@@ -58,7 +58,7 @@ class Candidate:
             "opening_radius_px": self.opening_radius_px,
             "min_area_px": self.min_area_px,
             "watershed": self.watershed is not None,
-            **({"spheres": self.spheres.protocol} if self.spheres else {}),
+            **({"spheres": self.spheres.summary} if self.spheres else {}),
             **self.scores,
         }
 
@@ -156,8 +156,8 @@ class Evidence:
         pixel_size_nm: Edge of a pixel of the sections; None where it is not known.
         voxel_size_nm: Edges of a voxel of the volumes (z, y, x); None for sections, and where they
             are not known.
-        read_raw: From a volume to its image (z, y, x).
-        spheres: How its vesicles may become spheres; empty where that is not tried.
+        read_raw: From a section or volume to its image.
+        spheres: How its vesicles may become spheres or circles; empty where that is not tried.
     """
 
     sections: Sequence[str]
@@ -208,8 +208,9 @@ def _segment_as(
 ) -> Instances:
     if candidate.spheres:
         assert evidence.read_raw is not None
-        assert evidence.voxel_size_nm is not None
-        raw, size_nm = evidence.read_raw(section), evidence.voxel_size_nm
+        size_nm = evidence.voxel_size_nm or evidence.pixel_size_nm
+        assert size_nm is not None
+        raw = evidence.read_raw(section)
         return make_spheres(prediction, size_nm, raw, candidate.spheres, candidate.level)
     return segment_prediction(
         prediction,

@@ -23,8 +23,9 @@ from bench.postprocess.segmentation import (
     settings_from_annotations,
 )
 from bench.postprocess.spheres.settings import SphereSettings
-from bench.recipe.recipe import Recipe, VolumeSettings
+from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
+from bench.recipe.sections import need_pixel_size
 from bench.recipe.volumes import StageReport
 from bench.steps.scoring.evaluation_report import (
     describe_data,
@@ -142,8 +143,9 @@ def resolve_task(config: EvaluateConfig, store: Store) -> EvaluationTask:
     # A name that is no metric's is told before anything is read.
     requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
     volume = _choose_volume(config, units, structure, info)
-    settings = _choose_settings(config, dataset, structure, subject, volume)
-    recipe = _make_recipe(config, dataset, subject, settings, info, volume)
+    circles = None if volume else _choose_circles(config, dataset)
+    settings = _choose_settings(config, dataset, structure, subject, volume, circles)
+    recipe = _make_recipe(config, dataset, subject, settings, info, volume, circles)
     return EvaluationTask(config, dataset, subject, info, structure, recipe, units)
 
 
@@ -153,19 +155,31 @@ def _choose_volume(
     """What is done with volumes; None where sections are scored."""
     size_nm = units[0].voxel_size_nm
     if size_nm is None:
-        if config.spheres not in (AUTO, NONE):
-            raise BenchError(
-                f"spheres are found in volumes, received spheres={config.spheres} for sections: "
-                "leave spheres auto, or prepare stacks with the distance of their planes"
-            )
         return None
     ours = find_network(info.architecture).dims == 3 and _VESICLE in structure.name
     ours = ours and are_cubes(size_nm)
-    protocol = ("data" if ours else NONE) if config.spheres == AUTO else config.spheres
-    if protocol == "data" and config.protocol == "paper":
-        protocol = "paper"
-    spheres = None if protocol == NONE else SphereSettings(protocol=protocol)
-    return VolumeSettings(size_nm[0], spheres)
+    wanted = ("data" if ours else NONE) if config.spheres == AUTO else config.spheres
+    return VolumeSettings(size_nm[0], _spheres_of(config, wanted))
+
+
+def _choose_circles(config: EvaluateConfig, dataset: PreparedDataset) -> SphereSettings | None:
+    """How vesicles of sections become circles; None unless that is asked for."""
+    if config.spheres in (AUTO, NONE):
+        return None
+    if config.segmentation != OWN:
+        raise BenchError(
+            f"circles are found in a model's mask, received spheres={config.spheres} with "
+            f"segmentation={config.segmentation}, which finds instances itself: leave one out"
+        )
+    need_pixel_size(dataset.pixel_size_nm)
+    return _spheres_of(config, config.spheres)
+
+
+def _spheres_of(config: EvaluateConfig, wanted: str) -> SphereSettings | None:
+    """The settings of what is wanted; what the paper's protocol finds is as published."""
+    if wanted == NONE:
+        return None
+    return SphereSettings(protocol="paper" if config.protocol == "paper" else wanted)
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
@@ -191,8 +205,9 @@ def _choose_settings(
     structure: Structure,
     subject: Subject,
     volume: VolumeSettings | None,
+    circles: SphereSettings | None,
 ) -> PostprocessSettings:
-    if volume and volume.spheres:
+    if circles or (volume and volume.spheres):
         settings = PostprocessSettings(0, 0, _SPHERES)
     elif config.protocol == "paper":
         settings = paper_settings(structure)
@@ -232,6 +247,7 @@ def _make_recipe(
     settings: PostprocessSettings,
     info: ModelInfo,
     volume: VolumeSettings | None,
+    circles: SphereSettings | None,
 ) -> Recipe:
     return Recipe(
         structure=subject.cell.structure,
@@ -247,6 +263,7 @@ def _make_recipe(
         segmentation=config.segmentation,
         origin=settings.origin,
         volume=volume,
+        circles=circles,
     )
 
 
@@ -268,6 +285,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
             # With another metric more is computed.
             "metrics": list(task.metrics),
             **({"volume": without_prose(task.recipe.volume)} if task.recipe.volume else {}),
+            **({"circles": task.recipe.circles} if task.recipe.circles else {}),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
         method=task.subject.cell.method,
@@ -279,7 +297,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
             f"network {task.info.architecture}",
             *(f"metric {name}" for name in task.metrics),
             *(("classes",) if task.info.classes else ()),
-            *(("spheres",) if task.recipe.volume and task.recipe.volume.spheres else ()),
+            *(("spheres",) if task.recipe.spheres else ()),
         ),
     )
 

@@ -17,6 +17,7 @@ from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX, Instances
 from bench.postprocess.spheres.settings import SphereSettings
 from bench.recipe.recipe import Recipe, VolumeSettings, searched_by
 from bench.recipe.scores import SplitResult
+from bench.recipe.sections import need_pixel_size
 from bench.report.variants import combination_name
 from bench.search.candidates import (
     Candidate,
@@ -46,6 +47,13 @@ from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, experiment_id_of, open_store
 from bench.words import AUTO, NONE
 
+# How vesicles of sections are tried as circles: by the threshold of the image, by that of the
+# search, and only separated by their shape, as pixels may be too coarse for membranes.
+_CIRCLES = (
+    SphereSettings(),
+    SphereSettings(stages=("separate", "refine", "outliers", "again", "touching")),
+    SphereSettings(stages=("separate", "touching")),
+)
 # Factors of the minimum areas of the evaluations that are tried.
 _AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)
 
@@ -134,7 +142,20 @@ def _resolve_task(config: OptimizeConfig, store: Store) -> _Task:
     members = find_members(config, dataset, structure.name, store)
     defaults = {member.name: member.plain_candidate() for member in members}
     settings = _read_settings(config, structure, list(defaults.values()))
-    return _Task(config, dataset, structure, members, defaults, settings)
+    task = _Task(config, dataset, structure, members, defaults, settings)
+    _check_circles(task)
+    return task
+
+
+def _check_circles(task: _Task) -> None:
+    if not task.config.circles:
+        return
+    if task.of_volumes:
+        raise BenchError(
+            "circles are of sections, received circles=true for a dataset of volumes: evaluate "
+            "with spheres=data, which a search tries as well"
+        )
+    need_pixel_size(task.dataset.pixel_size_nm)
 
 
 def _read_settings(
@@ -192,6 +213,7 @@ def _identify(task: _Task) -> Identity:
         settings={
             "search": task.settings,
             **({"metrics": list(task.requested)} if task.requested else {}),
+            **({"circles": _CIRCLES} if task.config.circles else {}),
         },
         inputs={
             "validation": ",".join(member.validation.id for member in task.members),
@@ -247,9 +269,10 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
 
 
 def _spheres_to_try(task: _Task) -> tuple[SphereSettings, ...]:
-    """The ways of making spheres that the members were evaluated with."""
-    volumes = (member.recipe.volume for member in task.members)
-    return tuple(dict.fromkeys(each.spheres for each in volumes if each and each.spheres))
+    """The ways of making spheres that the members were evaluated with, and those of circles."""
+    evaluated = (member.recipe.spheres for member in task.members)
+    tried = _CIRCLES if task.config.circles else ()
+    return tuple(dict.fromkeys([*(each for each in evaluated if each), *tried]))
 
 
 def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
@@ -272,6 +295,7 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
         validation=winner.scores,
         origin=searched_by(task.settings.metric),
         volume=_volume_of(task, winner),
+        circles=None if task.of_volumes else winner.spheres,
     )
 
 

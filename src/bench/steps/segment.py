@@ -17,7 +17,7 @@ from bench.config.running import SegmentConfig
 from bench.core.files import write_json
 from bench.core.folders import publish, unfinished_folder
 from bench.core.progress import show_progress
-from bench.export.sphere_table import SPHERES_FILE
+from bench.export.sphere_table import CIRCLES_FILE, SPHERES_FILE
 from bench.inference.device import Compute, choose_compute
 from bench.ingest.images.formats import stem_of
 from bench.ingest.images.headers import DISPUTED
@@ -38,7 +38,12 @@ from bench.steps.serving.files import (
 )
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
 from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
-from bench.steps.serving.subject import SIZES, SegmentSubject, find_segment_subject
+from bench.steps.serving.subject import (
+    SIZES,
+    SegmentSubject,
+    check_circles,
+    find_segment_subject,
+)
 from bench.steps.serving.volume_files import VOLUMES_FILE
 from bench.steps.serving.volumes import (
     choose_volumes_of_input,
@@ -150,6 +155,7 @@ def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitSta
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
     volumes = choose_volumes_of_input(planes, subject, config)
+    check_circles(planes, subject)
     images_sha256 = hash_planes(planes)
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     if volumes:
@@ -187,7 +193,7 @@ def _identify(task: _Task) -> Identity:
         labelled=subject.labelled,
         parts=(
             *(f"network {info.architecture}" for info in subject.infos),
-            *(("spheres",) if recipe.volume and recipe.volume.spheres else ()),
+            *(("spheres",) if recipe.spheres else ()),
         ),
     )
 
@@ -231,6 +237,7 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "test_dice": task.origin.test_dice,
         "rescale": recipe.rescale,
         "watershed": recipe.watershed.origin if recipe.watershed else "none",
+        **({"circles": vars(recipe.circles)} if recipe.circles else {}),
         "postprocess_origin": subject.origin,
         "weights_sha256": [member.weights_sha256 for member in recipe.members],
         "images_sha256": task.images_sha256,
@@ -254,7 +261,7 @@ def _segment_images(task: _Task, folder: Path) -> pd.DataFrame:
     """Segments what is left of the sections or volumes, and returns the table of them."""
     subject = task.subject
     predictor = RecipePredictor.open(subject.recipe, subject.weights, task.compute)
-    work = Work(predictor, task.compute, subject.sizes, subject.origin, task.config.format, folder)
+    work = Work(predictor, task.compute, subject.sizes, task.config.format, folder)
     if task.volumes:
         of_volumes = VolumePredictor(predictor, subject.weights, task.compute)
         table = segment_volumes(work, of_volumes, task.volumes)
@@ -294,7 +301,7 @@ def _log_result(run: Run, table: pd.DataFrame, content: Path) -> None:
         if density in table and table[size].notna().all():
             metrics[f"segment/{density}"] = metrics["segment/instances"] / table[size].sum()
     run.log_metrics(metrics)
-    for name in (SECTIONS, VOLUMES_FILE, INSTANCES, SPHERES_FILE, SEGMENTATION_FILE):
+    for name in (SECTIONS, VOLUMES_FILE, INSTANCES, SPHERES_FILE, CIRCLES_FILE, SEGMENTATION_FILE):
         path = content / name
         if path.is_file() and path.stat().st_size <= _LARGEST_ARTIFACT_BYTES:
             run.log_file(path)

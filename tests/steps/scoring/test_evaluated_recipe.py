@@ -1,7 +1,6 @@
 import contextlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,8 @@ from bench.config.running import SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.core.version import without_prose
 from bench.errors import BenchError
-from bench.inference.device import choose_compute
 from bench.inference.prediction_file import read_mean
 from bench.inference.symmetries import SYMMETRIES
-from bench.recipe.predictor import RecipePredictor
 from bench.recipe.recipe import RECIPE_FILE, read_recipe
 from bench.steps.evaluate import resolve_task
 from bench.steps.export import export
@@ -23,7 +20,6 @@ from bench.steps.optimize import optimize
 from bench.steps.scoring.recipes import find_model, read_evaluated
 from bench.steps.segment import segment
 from bench.steps.serving.subject import find_segment_subject
-from bench.steps.serving.work import Work
 from bench.tracking.evaluations import get_evaluation
 from bench.tracking.queries import fetch_artifact, read_settings
 
@@ -216,22 +212,16 @@ def test_parameters_that_do_not_say_it(read_recorded, change, message):
     assert "\n" not in str(error.value)
 
 
-def work_of(subject):
-    cpu = choose_compute("cpu", "fp32")
-    predictor = RecipePredictor.open(subject.recipe, subject.weights, cpu)
-    return Work(predictor, cpu, subject.sizes, subject.origin, "tiff", Path())
-
-
 def test_lengths_follow_the_image_and_what_the_user_sets_does_not(use_searched):
     """At 2.5 nm a radius is twice as many px, an area four times as many."""
     given = SegmentConfig(run_id=use_searched.on_test[0], device="cpu")
     subject = find_segment_subject(given, use_searched.store)
     recipe = subject.recipe
-    found = work_of(subject).postprocess(2.5)
+    found = subject.recipe.postprocess(2.5, subject.sizes)
     assert found.opening_radius_px == 2 * recipe.opening_radius_px > 0
     assert found.min_area_px == 4 * recipe.min_area_px > 0
     subject = find_segment_subject(replace(given, min_area_px=7), use_searched.store)
-    found = work_of(subject).postprocess(2.5)
+    found = subject.recipe.postprocess(2.5, subject.sizes)
     assert (found.opening_radius_px, found.min_area_px) == (2 * recipe.opening_radius_px, 7)
     assert subject.origin.endswith("Set by the user: min_area_px.")
 

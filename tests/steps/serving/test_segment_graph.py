@@ -49,7 +49,7 @@ def make_work(two_models, tmp_path):
             metric="dice",
         )
         predictor = RecipePredictor.open(recipe, two_models[:number], CPU)
-        return Work(predictor, CPU, {"min_area_px": 7}, "By hand.", "ome_zarr", tmp_path / name)
+        return Work(predictor, CPU, {"min_area_px": 7}, "ome_zarr", tmp_path / name)
 
     return make
 

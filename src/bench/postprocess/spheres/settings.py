@@ -79,6 +79,13 @@ class SphereSettings:
         return self.protocol == "paper"
 
     @property
+    def summary(self) -> str:
+        """The protocol, and what is left out of it, in a few words."""
+        usual = (stage for stage in SPHERE_STAGES if stage != _LEFT_OUT)
+        lacking = [stage for stage in usual if stage not in self.stages]
+        return f"{self.protocol}{' without ' if lacking else ''}{', '.join(lacking)}"
+
+    @property
     def least_p(self) -> float:
         """Probability below which an object is an outlier."""
         if self.outlier_p is not None:

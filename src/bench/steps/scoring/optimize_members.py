@@ -76,7 +76,7 @@ class Member:
             min_area_px=self.recipe.min_area_px,
             scores={},
             watershed=self.recipe.watershed,
-            spheres=self.recipe.volume.spheres if self.recipe.volume else None,
+            spheres=self.recipe.spheres,
         )
 
 

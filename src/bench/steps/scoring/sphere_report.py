@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.export.sphere_table import SPHERES_FILE, SphereRow, format_spheres
+from bench.export.sphere_table import CIRCLES_FILE, SPHERES_FILE, SphereRow, format_spheres
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.postprocess.instances import Instances
 from bench.postprocess.spheres.rows import list_rows
@@ -13,9 +13,13 @@ from bench.tracking.runs import Run
 
 
 class SphereReport:
-    """Collects the spheres of all volumes of a split, and Dice after each stage of finding them."""
+    """Collects the spheres of all volumes of a split, and Dice after each stage of finding them.
+
+    Of sections it is the circles.
+    """
 
     def __init__(self) -> None:
+        self._file = SPHERES_FILE
         self._stages: dict[str, PixelCounts] = {}
         self._rows: list[SphereRow] = []
         self._notes: list[str] = []
@@ -30,11 +34,13 @@ class SphereReport:
         return report
 
     def add(self, unit: Unit, instances: Instances) -> None:
-        """Adds the spheres of a volume; nothing where it has none, or is a section."""
+        """Adds the spheres of a volume, or the circles of a section; nothing where it has none."""
         if isinstance(instances, VolumeInstances) and instances.found:
-            assert unit.voxel_size_nm is not None
+            size_nm = unit.voxel_size_nm or unit.dataset.pixel_size_nm
+            assert size_nm is not None
+            self._file = SPHERES_FILE if unit.volume else CIRCLES_FILE
             self._notes += [f"{unit.name}: {note}" for note in instances.found.notes]
-            edge_nm = float(np.mean(unit.voxel_size_nm))
+            edge_nm = float(np.mean(size_nm))
             self._rows += list_rows(instances.found, unit.name, edge_nm)
 
     def log(self, run: Run, split: str) -> None:
@@ -44,6 +50,6 @@ class SphereReport:
         dice = {stage: dice_score(counts) for stage, counts in self._stages.items()}
         run.log_metrics({f"{split}/dice_after/{stage}": value for stage, value in dice.items()})
         run.log_figure(stage_chart(dice), "stages.png")
-        run.log_text(format_spheres(self._rows), SPHERES_FILE)
+        run.log_text(format_spheres(self._rows), self._file)
         for note in self._notes:
             run.add_warning(note)

@@ -12,6 +12,7 @@ from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_mean, read_prediction
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import Recipe
+from bench.recipe.sections import segment_section
 from bench.recipe.volumes import StageReport, segment_volume
 
 
@@ -104,8 +105,9 @@ def segment_unit(
         recipe: The recipe, of volumes where the unit is one.
         unit: The section or volume.
         prediction: Its maps.
-        on_stage: Takes the labels after each stage of the spheres.
+        on_stage: Takes the labels after each stage of the spheres, or circles.
     """
     if recipe.volume is None or unit.volume is None:
-        return recipe.segment(prediction, unit.dataset.pixel_size_nm)
+        size_nm = unit.dataset.pixel_size_nm
+        return segment_section(recipe, prediction, size_nm, unit.read_raw, on_stage)
     return segment_volume(recipe, prediction, unit.volume.voxel_size_nm, unit.read_raw, on_stage)

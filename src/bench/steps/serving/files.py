@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,22 @@ from bench.export.label_images import (
     write_ome_zarr,
     write_tiff,
 )
+from bench.export.sphere_table import CIRCLES_FILE, read_spheres, write_spheres
 from bench.export.stack import make_stack
 from bench.inference.prediction import SectionPrediction
 from bench.ingest.images.headers import TOP_FIRST
 from bench.ingest.images.planes import Plane
 from bench.ingest.layouts.layout import RAW
 from bench.metrics.morphometry import count_instances, measure_instances
+from bench.postprocess.instances import Instances
+from bench.postprocess.spheres.rows import list_rows
+from bench.recipe.volumes import VolumeInstances
 from bench.report.figures.figures import instance_figure
 from bench.words import BESIDE_LABELS, MRC, OME_ZARR, TIFF
 
 INSTANCES, SECTIONS = "instances.csv", "sections.csv"
 PROBABILITY, OVERLAYS = BESIDE_LABELS
+_CIRCLES_OF_ONE = ".circles.csv"
 # What segment says of where the first voxels of images lie, by their names.
 ORIGINS = "origins_nm"
 # The tag of a run that says where its files are.
@@ -36,7 +42,7 @@ OUTPUT_TAG = "bench.output"
 def write_section(
     plane: Plane,
     raw: np.ndarray,
-    labels: np.ndarray,
+    found: Instances,
     prediction: SectionPrediction,
     *,
     structure: str,
@@ -53,15 +59,16 @@ def write_section(
     Args:
         plane: Which section.
         raw: Its pixels (y, x), rows in the order stored, as in what follows.
-        labels: Its instance ids (y, x).
+        found: Its instances.
         prediction: What the model says of it.
         structure: What was segmented.
         format: ``tiff``, ``ome_zarr``, ``mrc`` or ``hdf5``.
         content: The folder of what the user gets.
         part: The JSON file of the section's rows in the tables.
     """
-    size, foreground = plane.pixel_size_nm, prediction.foreground
-    if rows_turned(plane, format):
+    size, foreground, labels = plane.pixel_size_nm, prediction.foreground, found.labels
+    turned = rows_turned(plane, format)
+    if turned:
         raw, labels, foreground = (
             np.ascontiguousarray(pixels[::-1]) for pixels in (raw, labels, foreground)
         )
@@ -92,7 +99,18 @@ def write_section(
     table = pd.DataFrame(measure_instances(labels, size))
     table.insert(0, "section", plane.name)
     write_text(part.with_suffix(".csv"), table.to_csv(index=False))
+    _write_circles(plane, found, part, turned=turned)
     write_json(part, row)
+
+
+def _write_circles(plane: Plane, found: Instances, part: Path, *, turned: bool) -> None:
+    """Writes the circles of a section, rows counted as in its label image, where it has any."""
+    if not isinstance(found, VolumeInstances) or found.found is None or plane.pixel_size_nm is None:
+        return
+    circles = list_rows(found.found, plane.name, plane.pixel_size_nm)
+    last = plane.shape[0] - 1
+    rows = [replace(each, y=last - each.y) for each in circles] if turned else circles
+    write_spheres(part.with_suffix(_CIRCLES_OF_ONE), rows)
 
 
 def rows_turned(plane: Plane, format: str) -> bool:
@@ -129,6 +147,10 @@ def write_tables(parts: list[Path], content: Path) -> pd.DataFrame:
         parts: The JSON files of the sections, in order; their instances lie beside.
         content: The folder of what the user gets.
     """
+    circles = [part.with_suffix(_CIRCLES_OF_ONE) for part in parts]
+    if all(path.exists() for path in circles):
+        rows = [row for path in circles for row in read_spheres(path)]
+        write_spheres(content / CIRCLES_FILE, rows)
     return join_tables(parts, content, SECTIONS, "section")
 
 

@@ -1,16 +1,18 @@
 """Which models segment new images, and how their output becomes instances."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.running import SegmentConfig
 from bench.errors import BenchError, unknown_name
 from bench.inference.symmetries import find_augmentations
+from bench.ingest.images.planes import Plane
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info
-from bench.recipe.recipe import Recipe, VolumeSettings
+from bench.postprocess.spheres.settings import SphereSettings
+from bench.recipe.recipe import Recipe
 from bench.recipe.scores import threshold_level
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_registered, fetch_searched, find_model
@@ -167,8 +169,11 @@ def _set_by_user(
     changes: dict[str, object] = {}
     if config.threshold is not None:
         changes["level"] = threshold_level(config.threshold)
-    if subject.recipe.volume is not None:
-        changes["volume"] = _set_spheres(subject.recipe.volume, config)
+    spheres, volume = _set_spheres(subject.recipe.spheres, config), subject.recipe.volume
+    if volume is not None:
+        changes["volume"] = dataclasses.replace(volume, spheres=spheres)
+    else:
+        changes["circles"] = spheres
     if config.rescale is not None:
         changes["rescale"] = config.rescale
     if config.separation != AUTO:
@@ -186,10 +191,39 @@ def _set_by_user(
     )
 
 
-def _set_spheres(volume: VolumeSettings, config: SegmentConfig) -> VolumeSettings:
-    """How vesicles become spheres: a threshold of the user's is not chosen again."""
-    spheres = None if config.separation != AUTO else volume.spheres
-    if spheres is not None and config.threshold is not None:
-        stages = tuple(stage for stage in spheres.stages if stage != _CHOOSES_THRESHOLD)
-        spheres = dataclasses.replace(spheres, stages=stages)
-    return dataclasses.replace(volume, spheres=spheres)
+def _set_spheres(spheres: SphereSettings | None, config: SegmentConfig) -> SphereSettings | None:
+    """How vesicles become spheres or circles: a threshold of the user's is not chosen again."""
+    if spheres is None or config.separation != AUTO:
+        return None
+    if config.threshold is None:
+        return spheres
+    stages = tuple(stage for stage in spheres.stages if stage != _CHOOSES_THRESHOLD)
+    return dataclasses.replace(spheres, stages=stages)
+
+
+def check_sizes(subject: SegmentSubject) -> None:
+    """Raises BenchError where sizes of components are given, and vesicles become spheres."""
+    recipe = subject.recipe
+    if recipe.spheres is not None and subject.sizes:
+        raise BenchError(
+            f"{' and '.join(SIZES)} are of components, received {', '.join(subject.sizes)} where "
+            f"vesicles become {'spheres' if recipe.volume else 'circles'}: leave them auto, or add "
+            "separation=components"
+        )
+
+
+def check_circles(planes: Sequence[Plane], subject: SegmentSubject) -> None:
+    """Raises BenchError where sections do not have what circles need.
+
+    Args:
+        planes: The sections.
+        subject: What is applied.
+    """
+    if subject.recipe.circles is None:
+        return
+    check_sizes(subject)
+    if unknown := [plane.name for plane in planes if plane.pixel_size_nm is None]:
+        raise BenchError(
+            f"circles have sizes in nm, the pixel size of {unknown[0]} is not known: give "
+            "pixel_size_nm, or add separation=components"
+        )

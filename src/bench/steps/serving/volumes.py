@@ -25,7 +25,7 @@ from bench.recipe.predictor import grey_values_of
 from bench.recipe.recipe import VolumeSettings
 from bench.recipe.volume_predictor import VolumePredictor, takes_volumes
 from bench.recipe.volumes import segment_volume
-from bench.steps.serving.subject import SIZES, SegmentSubject
+from bench.steps.serving.subject import SegmentSubject, check_sizes
 from bench.steps.serving.volume_files import VolumeFound, write_volume, write_volume_tables
 from bench.steps.serving.work import Work
 from bench.words import NONE
@@ -60,11 +60,7 @@ def choose_volumes_of_input(
                 "and segment again"
             )
         return ()
-    if recipe.volume.spheres is not None and subject.sizes:
-        raise BenchError(
-            f"{' and '.join(SIZES)} are of components, received {', '.join(subject.sizes)} where "
-            "vesicles become spheres: leave them auto, or add separation=components"
-        )
+    check_sizes(subject)
     volumes = tuple(join_planes(planes, config.section_nm))
     for volume in volumes:
         _check(volume, recipe.volume)

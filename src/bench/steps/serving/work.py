@@ -4,7 +4,7 @@ import functools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 
@@ -16,7 +16,6 @@ from bench.inference.resumable import Advance
 from bench.ingest.images.planes import Plane
 from bench.ingest.stacks import ImageVolume
 from bench.models.plugins import plugin_versions, require_plugins
-from bench.postprocess.segmentation import PostprocessSettings
 from bench.recipe.predictor import RecipePredictor
 from bench.recipe.recipe import RECIPE_FILE, read_recipe, recipe_to_json
 from bench.words import AUTO
@@ -34,7 +33,6 @@ class Work:
         predictor: The models.
         compute: Where they run.
         sizes: Of the post-processing, what the user set himself, in px of the image.
-        origin: Where the recipe comes from, one sentence.
         format: ``tiff``, ``ome_zarr``, ``mrc`` or ``hdf5``.
         folder: The unfinished folder.
     """
@@ -42,7 +40,6 @@ class Work:
     predictor: RecipePredictor
     compute: Compute
     sizes: Mapping[str, int]
-    origin: str
     format: str
     folder: Path
 
@@ -60,11 +57,6 @@ class Work:
         """The file that has the rows of a section or volume in the tables, once it is finished."""
         return self.folder / "parts" / f"{image.name}.json"
 
-    def postprocess(self, pixel_size_nm: float | None) -> PostprocessSettings:
-        """Opening and smallest area for an image of a pixel size; None if not known."""
-        found = self.predictor.recipe.postprocess(pixel_size_nm)
-        return replace(found, **self.sizes, origin=self.origin)
-
 
 def segment_plane(work: Work, plane: Plane, advance: Advance) -> None:
     """Segments a section, if it is not, and writes its files; its tiles are gone afterwards."""
@@ -77,21 +69,15 @@ def segment_plane(work: Work, plane: Plane, advance: Advance) -> None:
 
 def _write_plane(work: Work, plane: Plane, advance: Advance) -> None:
     # Imported late: processes that predict tiles need none of it.
-    from bench.postprocess.segmentation import segment_prediction
+    from bench.recipe.sections import segment_section
     from bench.steps.serving.files import write_section
 
-    raw, recipe = plane.read(), work.predictor.recipe
-    prediction = work.predictor.predict(raw, plane.pixel_size_nm, work.tiles / plane.name, advance)
-    labels = segment_prediction(
-        prediction,
-        level=recipe.level,
-        settings=work.postprocess(plane.pixel_size_nm),
-        watershed=recipe.watershed,
-    ).labels
+    raw, recipe, size_nm = plane.read(), work.predictor.recipe, plane.pixel_size_nm
+    prediction = work.predictor.predict(raw, size_nm, work.tiles / plane.name, advance)
     write_section(
         plane,
         raw,
-        labels,
+        segment_section(recipe, prediction, size_nm, lambda: raw, sizes=work.sizes),
         prediction,
         structure=recipe.structure,
         format=work.format,
@@ -126,7 +112,6 @@ def hand_over(work: Work, weights: Sequence[Path], config: SegmentConfig) -> Non
     settings = {
         "models": len(weights),
         "sizes": dict(work.sizes),
-        "origin": work.origin,
         "format": work.format,
         "compute": describe_compute(work.compute),
         "device": config.device,
@@ -160,7 +145,6 @@ def take_over(folder: Path) -> _Handover:
         RecipePredictor.open(recipe, weights, compute),
         compute,
         settings["sizes"],
-        settings["origin"],
         settings["format"],
         folder,
     )
