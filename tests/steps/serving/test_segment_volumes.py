@@ -1,6 +1,11 @@
 """Whole volumes are segmented as they were evaluated, written, and go on where they were killed."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +40,7 @@ from bench.tracking.store import Store
 
 from .conftest import BALLS, SHAPE, VOXEL_NM, make_tomogram, write_tomogram
 
+PROJECT = Path(__file__).parents[3]
 VOXELS = (VOXEL_NM,) * 3
 ORIGIN = (12.0, -30.0, 44.0)
 
@@ -242,6 +248,45 @@ def test_a_killed_segmentation_goes_on(
     assert sum(done) + sum(rest) == 2 * SHAPE[0]
     assert contents(Path(settings.output)) == contents(whole)
     assert [path.name for path in Path(settings.output).parent.iterdir()] == ["out"]
+
+
+def test_a_process_that_was_killed_goes_on_and_ends_with_the_same_bytes(
+    use_tomograms, tmp_path, start_process, python_environment, monkeypatch, contents
+):
+    """SIGKILL between two slabs of planes; those that were finished are not predicted again."""
+    raw = np.tile(mrcfile.read(use_tomograms.tree / "val/raw/tomo1.mrc"), (12, 2, 2))
+    image = str(write_tomogram(tmp_path / "long.mrc", raw))
+    given = {"input": image, "run_id": use_tomograms.components}
+    whole = tmp_path / "whole/out"
+    segment(config(use_tomograms, tmp_path, output=str(whole), **given))
+    experiment = use_tomograms.store.client.create_experiment(f"kill {tmp_path.name}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    out = tmp_path / "killed/out"
+    command = [sys.executable, str(PROJECT / "entrypoints/segment.py"), "--device", "cpu"]
+    for name, value in (given | {"output": str(out)}).items():
+        command += [f"--{name}", value]
+    store = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID")}
+    process = start_process(command, env=python_environment | store, stderr=subprocess.PIPE)
+    while not (found := list(out.parent.glob(".out.unfinished-*/tiles/long/model0/fed/0.json"))):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    assert not out.exists()
+    finished = json.loads(found[0].read_text())["planes"]
+    assert 0 < finished < len(raw)
+    append, rest = KeptLevels.append, []
+
+    def counting(kept, number, levels):
+        append(kept, number, levels)
+        rest.append(len(levels))
+
+    monkeypatch.setattr(KeptLevels, "append", counting)
+    segment(config(use_tomograms, tmp_path, output=str(out), **given))
+    # What was fed and is left, and the map of all.
+    assert sum(rest) == 2 * len(raw) - finished
+    assert contents(out) == contents(whole)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 def test_a_section_method_is_applied_as_it_was_evaluated(
