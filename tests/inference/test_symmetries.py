@@ -9,6 +9,7 @@ from bench.inference.symmetries import (
     SYMMETRIES,
     find_augmentations,
     find_symmetries,
+    find_volume_augmentations,
 )
 from bench.words import NONE
 
@@ -66,6 +67,23 @@ def test_choices():
         field = config.__dataclass_fields__["augmentations"]
         assert field.metadata["choices"] == tuple(AUGMENTATIONS)
         assert field.default == NONE
+
+
+def test_volumes_have_those_that_keep_a_missing_wedge():
+    """A wedge around y or x in the plane of z is the same after each of them."""
+    z, y, x = np.ogrid[-4:5, -4:5, -4:5]
+    wedges = [np.abs(z) > 1.7 * np.abs(y) + 0 * x, np.abs(z) > 1.7 * np.abs(x) + 0 * y]
+    keeping = [
+        name
+        for name, symmetry in SYMMETRIES.items()
+        if all((symmetry.forward(wedge) == wedge).all() for wedge in wedges)
+    ]
+    cubes, serial = (2.2, 2.2, 2.2), (50.0, 5.0, 5.0)
+    assert find_volume_augmentations("all", cubes) == tuple(keeping)
+    assert find_volume_augmentations("none", cubes) == (IDENTITY,)
+    assert find_volume_augmentations("all", serial) == tuple(SYMMETRIES)
+    with pytest.raises(BenchError, match="choose one of all, none, paper"):
+        find_volume_augmentations("some", cubes)
 
 
 def test_unknown_names_list_the_known_ones():

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from bench.core.hashing import file_sha256
-from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.device import Compute
 from bench.inference.kept_levels import KeptLevels
@@ -154,7 +153,27 @@ def test_an_ensemble_that_was_killed_goes_on(weights, raw, tmp_path, monkeypatch
     assert sum(done) == 3 * SHAPE[0]
 
 
-def test_symmetries_are_of_sections(weights, raw):
-    predictor = make_predictor(weights, (0, 2), augmentations=("identity", "flip_x"))
-    with pytest.raises(BenchError, match="augmentations are symmetries of sections"):
-        predictor.check(SHAPE, VOXELS)
+@pytest.mark.parametrize("numbers", [(0,), (0, 2)])
+def test_symmetries_are_of_the_planes(weights, raw, tmp_path, numbers):
+    """Each model's map of the mirrored or turned volume, mirrored or turned back, in the mean."""
+    names = ("identity", "flip_y", "rot90")
+    predictor = make_predictor(weights, numbers, augmentations=names)
+    predictor.check(SHAPE, VOXELS)
+    by_hand = {
+        "identity": (lambda image: image, lambda image: image),
+        "flip_y": (lambda image: image[:, ::-1], lambda image: image[:, ::-1]),
+        "rot90": (
+            lambda image: image.transpose(0, 2, 1)[:, ::-1],
+            lambda image: image[:, ::-1].transpose(0, 2, 1),
+        ),
+    }
+    maps = []
+    for number in numbers:
+        for there, back in by_hand.values():
+            seen = np.ascontiguousarray(there(raw))
+            maps.append(back(predict_by_hand(weights[number], seen)).astype(np.float64))
+    assert any(np.abs(each - maps[0]).max() > 1 for each in maps[1:3])
+    found = predict(predictor, raw, tmp_path)
+    np.testing.assert_array_equal(found, np.floor(np.mean(maps, axis=0) + 0.5))
+    # Begun with another symmetry finished, it goes on from there.
+    np.testing.assert_array_equal(predict(predictor, raw, tmp_path), found)

@@ -22,7 +22,8 @@ class EvaluateConfig(StepConfig):
     )
     augmentations: str = setting(
         "none",
-        "Symmetries predicted, whose mean is scored: none, the paper's seven, or all eight.",
+        "Symmetries predicted, whose mean is scored: none, the paper's seven, or all eight; of "
+        "volumes those that keep a missing wedge.",
         choices=AUGMENTATION_CHOICES,
     )
     threshold: float = setting(

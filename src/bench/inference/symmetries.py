@@ -1,6 +1,9 @@
-"""The symmetries of the square: what may be done to a section before it is predicted."""
+"""The symmetries of the square: what may be done to a section before it is predicted.
 
-from collections.abc import Callable, Iterable
+A network of volumes sees those of the planes that keep the axis of the beam, z.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -53,6 +56,13 @@ AUGMENTATIONS: dict[str, tuple[str, ...]] = {
     "all": tuple(SYMMETRIES),
 }
 
+# What maps the wedge of directions that a tilt series does not see onto itself, whichever of y and
+# x it was tilted around. A quarter turn and a transpose map the one axis onto the other.
+_KEEP_WEDGE = (IDENTITY, "rot180", "flip_y", "flip_x")
+# Planes that lie further apart than so many pixels are serial sections, which were seen from
+# nowhere but above.
+_SERIAL_SECTIONS = 2.0
+
 
 def find_augmentations(choice: str) -> tuple[str, ...]:
     """Returns the names of the symmetries of a choice.
@@ -63,6 +73,30 @@ def find_augmentations(choice: str) -> tuple[str, ...]:
     if choice not in AUGMENTATIONS:
         raise unknown_name("augmentations", choice, AUGMENTATIONS)
     return AUGMENTATIONS[choice]
+
+
+def find_volume_augmentations(choice: str, voxel_size_nm: Sequence[float]) -> tuple[str, ...]:
+    """Returns the names of the symmetries of a choice that a network of volumes is averaged over.
+
+    Those of the plane, of serial sections all of them; else those that keep a missing wedge.
+
+    Args:
+        choice: Row of AUGMENTATIONS.
+        voxel_size_nm: Edges of a voxel along z, y, x.
+
+    Raises:
+        BenchError: If there is no such choice.
+    """
+    chosen = find_augmentations(choice)
+    if are_serial_sections(voxel_size_nm):
+        return chosen
+    return tuple(name for name in chosen if name in _KEEP_WEDGE)
+
+
+def are_serial_sections(voxel_size_nm: Sequence[float]) -> bool:
+    """Whether the planes of a volume lie much further apart than pixels (z, y, x)."""
+    z, _, x = voxel_size_nm
+    return x > 0 and z > _SERIAL_SECTIONS * x
 
 
 def find_symmetries(names: Iterable[str]) -> list[_Symmetry]:

@@ -159,9 +159,12 @@ class Recipe:
     def describe(self) -> str:
         """The recipe in one line."""
         parts = [str(self.blend)]
-        if self.spheres:
-            kind = "spheres" if self.volume else "circles"
-            parts.append(f"{kind} ({', '.join(self.spheres.stages)})")
+        if self.circles:
+            found = f"circles ({', '.join(self.circles.stages)})"
+            smallest = f"minimum radius {self.circles.min_radius_nm:g} nm"
+            parts += [f"threshold {self.threshold:.3f}", found, smallest]
+        elif self.spheres:
+            parts.append(f"spheres ({', '.join(self.spheres.stages)})")
         else:
             smallest = (
                 f"size {self.min_area_px} voxels"

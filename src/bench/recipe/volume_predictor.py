@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.kept_levels import KeptLevels
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY
 from bench.inference.tile_store import has_maps, store_maps
 from bench.inference.volume_feed import Shape3d
-from bench.inference.volumes import check_volume, predict_volume
+from bench.inference.volume_views import predict_volume_as_seen
+from bench.inference.volumes import check_volume
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.networks import find_network
 from bench.recipe.predictor import Pass, RecipePredictor
@@ -46,19 +46,17 @@ class VolumePredictor:
 
     def check(self, shape: Shape3d, voxel_size_nm: tuple[float, float, float]) -> None:
         """Raises BenchError where a volume cannot be predicted."""
-        augmentations = self.sections.recipe.augmentations
-        if self.of_volumes and augmentations != (IDENTITY,):
-            raise BenchError(
-                "augmentations are symmetries of sections, received "
-                f"{', '.join(augmentations)} for a model that sees volumes, whose missing wedge "
-                "none of them keeps: use augmentations=none"
-            )
         for number in self.of_volumes:
             check_volume(self.sections.infos[number], shape, self._fed_nm(voxel_size_nm))
 
     def count_steps(self, shape: Shape3d) -> int:
         """How many planes are predicted of a volume."""
-        return shape[0] * (len(self.of_volumes) + self._plane_by_plane)
+        return shape[0] * (len(self._passes_of_volumes) + self._plane_by_plane)
+
+    @property
+    def _passes_of_volumes(self) -> list[Pass]:
+        """Every model that takes volumes, under every augmentation."""
+        return [each for each in self.sections.passes if each.member in self.of_volumes]
 
     @property
     def _plane_by_plane(self) -> bool:
@@ -86,21 +84,22 @@ class VolumePredictor:
             The maps (z, y, x), which are read from the folder where they are used.
         """
         found = {
-            number: self._predict_volume(
-                number, read_planes, shape, voxel_size_nm, folder / f"model{number}", advance
+            each: self._predict_volume(
+                each, read_planes, shape, voxel_size_nm, folder / _folder_of(each), advance
             )
-            for number in self.of_volumes
+            for each in self._passes_of_volumes
         }
         if not self._plane_by_plane:
-            return SectionPrediction(found[0].open())
+            (only,) = found.values()
+            return SectionPrediction(only.open())
         foreground, boundary = (
             KeptLevels.of_planes(folder / name, shape) for name in (_FOREGROUND, _BOUNDARY)
         )
         advance(foreground.count(0))
         for z in range(foreground.count(0), shape[0]):
             tiles = folder / "tiles" / str(z)
-            for number, levels in found.items():
-                maps = self.sections.maps_of(tiles, Pass(number, IDENTITY))
+            for each, levels in found.items():
+                maps = self.sections.maps_of(tiles, each)
                 if not has_maps(maps):
                     store_maps(maps, SectionPrediction(next(levels.planes(z))))
             raw = read_planes(z, z + 1)[0]
@@ -116,14 +115,14 @@ class VolumePredictor:
 
     def _predict_volume(
         self,
-        number: int,
+        each: Pass,
         read_planes: Callable[[int, int], np.ndarray],
         shape: Shape3d,
         voxel_size_nm: tuple[float, float, float],
         folder: Path,
         advance: _Advance,
     ) -> KeptLevels:
-        """Predicts a volume by one of the models that take volumes."""
+        """Predicts a volume by one of the models that take volumes, under one augmentation."""
         kept, told = KeptLevels.of_planes(folder, shape), 0
         if kept.count(0) == shape[0]:
             advance(shape[0])
@@ -140,8 +139,9 @@ class VolumePredictor:
             if len(left):
                 kept.append(0, left)
 
-        network, info = load_checkpoint(self.weights[number])
-        predict_volume(
+        network, info = load_checkpoint(self.weights[each.member])
+        predict_volume_as_seen(
+            each.symmetry,
             network,
             info,
             self.compute,
@@ -160,6 +160,12 @@ class VolumePredictor:
     ) -> tuple[float, float, float] | None:
         """The voxel size by which a volume is resampled; None feeds it as it is."""
         return voxel_size_nm if self.sections.recipe.rescale else None
+
+
+def _folder_of(each: Pass) -> str:
+    """Where the map of a pass is kept."""
+    turned = "" if each.symmetry == IDENTITY else f".{each.symmetry}"
+    return f"model{each.member}{turned}"
 
 
 def takes_volumes(info: ModelInfo) -> bool:

@@ -69,7 +69,7 @@ def ablate(
         ),
         "minimum area": _best_area(evidence, plain, winner, metric),
         "separation": separate(evidence, plain),
-        "spheres": _round(evidence, plain, metric),
+        "spheres" if evidence.voxel_size_nm else "circles": _round(evidence, plain, metric),
         "all together": winner,
     }
     row, start = METRICS[metric], plain.scores[metric]

@@ -9,10 +9,11 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.progress import say_while
 from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
-from bench.inference.symmetries import find_augmentations
 from bench.metrics.table import requested_metrics
+from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
 from bench.postprocess.ball_opening import are_cubes
@@ -22,7 +23,7 @@ from bench.postprocess.segmentation import (
     paper_settings,
     settings_from_annotations,
 )
-from bench.postprocess.spheres.settings import SphereSettings
+from bench.postprocess.spheres.settings import SphereSettings, circle_settings
 from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.recipe.sections import need_pixel_size
@@ -51,7 +52,10 @@ _Advance = Callable[[int, int, str], None]
 
 # What is done to vesicles that become spheres, in place of opening and smallest area.
 _SPHERES = "Spheres are found in the mask, each by its own radial profile."
+_CIRCLES = "Circles are found in the mask, by its shape."
 _VESICLE = "vesicle"
+# Radius from which on what a section cuts of a vesicle becomes a circle.
+_SMALLEST_PROFILE_NM = 6.0
 # A prediction that loses more than this share to post-processing is reported.
 _REPORTED_LOSS = 0.5
 
@@ -158,8 +162,11 @@ def _choose_volume(
         return None
     ours = find_network(info.architecture).dims == 3 and _VESICLE in structure.name
     ours = ours and are_cubes(size_nm)
-    wanted = ("data" if ours else NONE) if config.spheres == AUTO else config.spheres
-    return VolumeSettings(size_nm[0], _spheres_of(config, wanted))
+    protocol = ("data" if ours else NONE) if config.spheres == AUTO else config.spheres
+    if protocol == "data" and config.protocol == "paper":
+        protocol = "paper"
+    spheres = None if protocol == NONE else SphereSettings(protocol=protocol)
+    return VolumeSettings(size_nm[0], spheres)
 
 
 def _choose_circles(config: EvaluateConfig, dataset: PreparedDataset) -> SphereSettings | None:
@@ -171,26 +178,17 @@ def _choose_circles(config: EvaluateConfig, dataset: PreparedDataset) -> SphereS
             f"circles are found in a model's mask, received spheres={config.spheres} with "
             f"segmentation={config.segmentation}, which finds instances itself: leave one out"
         )
+    if config.spheres == "paper":
+        raise BenchError(
+            "spheres=paper is what was published for volumes, received sections: use spheres=data, "
+            "which makes circles of vesicles"
+        )
     need_pixel_size(dataset.pixel_size_nm)
-    return _spheres_of(config, config.spheres)
-
-
-def _spheres_of(config: EvaluateConfig, wanted: str) -> SphereSettings | None:
-    """The settings of what is wanted; what the paper's protocol finds is as published."""
-    if wanted == NONE:
-        return None
-    return SphereSettings(protocol="paper" if config.protocol == "paper" else wanted)
+    return circle_settings(_SMALLEST_PROFILE_NM)
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:
-    network = find_network(info.architecture)
-    finds_instances = network.finds_instances
-    if config.augmentations != NONE and network.dims == 3:
-        raise BenchError(
-            f"augmentations are symmetries of sections, received {config.augmentations} for "
-            f"{info.architecture}, which sees volumes, whose missing wedge none of them keeps: use "
-            "augmentations=none"
-        )
+    finds_instances = find_network(info.architecture).finds_instances
     if config.augmentations != NONE and (finds_instances or config.segmentation != "own"):
         raise BenchError(
             "augmentations are averaged as probabilities, received augmentations="
@@ -208,7 +206,7 @@ def _choose_settings(
     circles: SphereSettings | None,
 ) -> PostprocessSettings:
     if circles or (volume and volume.spheres):
-        settings = PostprocessSettings(0, 0, _SPHERES)
+        settings = PostprocessSettings(0, 0, _CIRCLES if circles else _SPHERES)
     elif config.protocol == "paper":
         settings = paper_settings(structure)
     elif volume:
@@ -259,12 +257,21 @@ def _make_recipe(
         opening_radius_px=settings.opening_radius_px,
         min_area_px=settings.min_area_px,
         watershed=find_watershed(info) if config.separation == AUTO else None,
-        augmentations=find_augmentations(config.augmentations),
+        augmentations=_choose_symmetries(config, dataset, info),
         segmentation=config.segmentation,
         origin=settings.origin,
         volume=volume,
         circles=circles,
     )
+
+
+def _choose_symmetries(
+    config: EvaluateConfig, dataset: PreparedDataset, info: ModelInfo
+) -> tuple[str, ...]:
+    volumes = find_volumes(dataset, config.split)
+    if find_network(info.architecture).dims == 3 and volumes:
+        return find_volume_augmentations(config.augmentations, volumes[0].voxel_size_nm)
+    return find_augmentations(config.augmentations)
 
 
 def identify_evaluation(task: EvaluationTask) -> Identity:

@@ -14,7 +14,7 @@ from bench.errors import BenchError, unknown_name
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.table import requested_metrics, scored_metrics, searchable_metrics
 from bench.postprocess.instances import LARGEST_FOOTPRINT_RADIUS_PX, Instances
-from bench.postprocess.spheres.settings import SphereSettings
+from bench.postprocess.spheres.settings import SphereSettings, circle_settings
 from bench.recipe.recipe import Recipe, VolumeSettings, searched_by
 from bench.recipe.scores import SplitResult
 from bench.recipe.sections import need_pixel_size
@@ -47,12 +47,11 @@ from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, experiment_id_of, open_store
 from bench.words import AUTO, NONE
 
-# How vesicles of sections are tried as circles: by the threshold of the image, by that of the
-# search, and only separated by their shape, as pixels may be too coarse for membranes.
+# How vesicles of sections are tried as circles: by shape, from several radii (nm) on, and by their
+# membranes, for which pixels may be too coarse.
 _CIRCLES = (
-    SphereSettings(),
-    SphereSettings(stages=("separate", "refine", "outliers", "again", "touching")),
-    SphereSettings(stages=("separate", "touching")),
+    *(circle_settings(radius_nm) for radius_nm in (4.0, 6.0, 8.0)),
+    circle_settings(6.0, by_membranes=True),
 )
 # Factors of the minimum areas of the evaluations that are tried.
 _AREA_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4, 8)

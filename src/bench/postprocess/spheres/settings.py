@@ -80,10 +80,14 @@ class SphereSettings:
 
     @property
     def summary(self) -> str:
-        """The protocol, and what is left out of it, in a few words."""
-        usual = (stage for stage in SPHERE_STAGES if stage != _LEFT_OUT)
-        lacking = [stage for stage in usual if stage not in self.stages]
-        return f"{self.protocol}{' without ' if lacking else ''}{', '.join(lacking)}"
+        """The protocol, and which stages and radii it is of where they are not the usual, short."""
+        usual = SphereSettings()
+        said = [self.protocol]
+        if self.stages != usual.stages:
+            said.append(f"({', '.join(self.stages)})")
+        if self.min_radius_nm != usual.min_radius_nm:
+            said.append(f"from {self.min_radius_nm:g} nm")
+        return " ".join(said)
 
     @property
     def least_p(self) -> float:
@@ -91,6 +95,26 @@ class SphereSettings:
         if self.outlier_p is not None:
             return self.outlier_p
         return _PAPER_OUTLIER_P if self.paper else _OUTLIER_P
+
+
+def circle_settings(min_radius_nm: float, *, by_membranes: bool = False) -> SphereSettings:
+    """How vesicles of sections become circles.
+
+    A section cuts vesicles anywhere: their profiles have all radii down to none, and few pixels, so
+    that nothing is removed for what it fills of its box. The threshold is that of the model.
+
+    Args:
+        min_radius_nm: Radius of the smallest profile that is kept.
+        by_membranes: Whether circles are fitted to the membranes of the image, and what has none
+            is removed; else they have centre and area of what was found.
+    """
+    fitted = ("refine", "outliers", "again") if by_membranes else ()
+    return SphereSettings(
+        stages=("separate", *fitted, "touching"),
+        min_radius_nm=min_radius_nm,
+        smallest_extent=0.0,
+        largest_extent=1.0,
+    )
 
 
 def edge_of_cubes(voxel_size_nm: float | Sequence[float]) -> float:

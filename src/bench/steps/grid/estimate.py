@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.dataset.prepared import PreparedDataset
-from bench.inference.symmetries import find_augmentations
-from bench.models.networks import Network
+from bench.dataset.volumes import find_volumes
+from bench.inference.symmetries import find_augmentations, find_volume_augmentations
+from bench.models.networks import Network, find_network
 from bench.steps.grid.cells import GridCell, evaluation_configs, model_config
 from bench.steps.grid.checks import Checked
 from bench.steps.grid.measure import Speed
@@ -102,6 +103,10 @@ class Workload:
     def _maps(self, cell: GridCell, split: str) -> int:
         """Predictions of every section in an evaluation."""
         settings = evaluation_configs(cell, self.config, "")[split]
+        volumes = find_volumes(self.dataset, split)
+        if find_network(cell.method.network).dims == 3 and volumes:
+            size_nm = volumes[0].voxel_size_nm
+            return len(find_volume_augmentations(settings.augmentations, size_nm))
         return len(find_augmentations(settings.augmentations))
 
     def _split_s(self, cell: GridCell, split: str, speed: Speed, checked: Checked) -> float:

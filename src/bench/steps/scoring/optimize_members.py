@@ -42,9 +42,13 @@ class _Applied:
         return self.evaluation.method, sha256, str(recipe.rescale), recipe.segmentation
 
     @property
-    def richness(self) -> tuple[int, bool]:
-        """How much it offers: augmentations, and settings that fit the annotations."""
-        return len(self.recipe.augmentations), self.evaluation.protocol == "data"
+    def richness(self) -> tuple[int, bool, bool]:
+        """How much it offers: augmentations, settings that fit the annotations, no circles.
+
+        What circles are worth is seen beside components.
+        """
+        fits = self.evaluation.protocol == "data"
+        return len(self.recipe.augmentations), fits, self.recipe.circles is None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 
@@ -22,9 +23,8 @@ from bench.inference.prediction import (
     open_predictor,
 )
 from bench.inference.prediction_file import PredictionWriter, copy_predictions, write_predictions
-from bench.inference.symmetries import IDENTITY
 from bench.inference.synapse_net_package import open_synapse_net
-from bench.inference.volumes import predict_volume
+from bench.inference.volume_views import predict_volume_as_seen
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
 from bench.models.networks import find_network
@@ -142,17 +142,24 @@ def _predict_volumes(
             "prepare stacks with the distance of their planes (-P section_nm=...), or choose a "
             "method of sections"
         )
-    total, done = sum(volume.shape[0] for volume in volumes), 0
-    for volume in volumes:
+    symmetries = task.recipe.augmentations
+    total, done = sum(volume.shape[0] for volume in volumes) * len(symmetries), 0
+    for volume, symmetry in product(volumes, symmetries):
 
-        def write(start: int, planes: np.ndarray, names: Sequence[str] = volume.sections) -> None:
+        def write(
+            start: int,
+            planes: np.ndarray,
+            names: Sequence[str] = volume.sections,
+            symmetry: str = symmetry,
+        ) -> None:
             nonlocal done
             for name, plane in zip(names[start:], planes, strict=False):
-                file.write(name, IDENTITY, SectionPrediction(plane))
+                file.write(name, symmetry, SectionPrediction(plane))
             done += len(planes)
             advance(done, total, "")
 
-        predict_volume(
+        predict_volume_as_seen(
+            symmetry,
             network,
             info,
             compute,

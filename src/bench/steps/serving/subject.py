@@ -7,13 +7,14 @@ from pathlib import Path
 
 from bench.config.running import SegmentConfig
 from bench.errors import BenchError, unknown_name
-from bench.inference.symmetries import find_augmentations
+from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.ingest.images.planes import Plane
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.spheres.settings import SphereSettings
 from bench.recipe.recipe import Recipe
 from bench.recipe.scores import threshold_level
+from bench.recipe.volume_predictor import takes_volumes
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_registered, fetch_searched, find_model
 from bench.structures import find_structure
@@ -179,7 +180,7 @@ def _set_by_user(
     if config.separation != AUTO:
         changes["watershed"] = None
     if config.augmentations != AUTO:
-        changes["augmentations"] = find_augmentations(config.augmentations)
+        changes["augmentations"] = _find_symmetries(subject, config.augmentations)
     names = ("threshold", "rescale", "separation", "augmentations")
     given = [*sizes, *(name for name in names if getattr(config, name) not in (None, AUTO))]
     said = f"{subject.origin} Set by the user: {', '.join(given)}." if given else subject.origin
@@ -189,6 +190,15 @@ def _set_by_user(
         sizes=sizes,
         origin=said,
     )
+
+
+def _find_symmetries(subject: SegmentSubject, choice: str) -> tuple[str, ...]:
+    """The symmetries of a choice; where a model sees volumes, those that keep their beam's axis."""
+    recipe = subject.recipe
+    if recipe.volume is None or not any(map(takes_volumes, subject.infos)):
+        return find_augmentations(choice)
+    edge_nm = recipe.pixel_size_nm or recipe.volume.section_nm
+    return find_volume_augmentations(choice, (recipe.volume.section_nm, edge_nm, edge_nm))
 
 
 def _set_spheres(spheres: SphereSettings | None, config: SegmentConfig) -> SphereSettings | None:

@@ -137,6 +137,9 @@ def _describe_augmentations(evaluation: FoundRun, choice: str) -> list[str]:
         return []
     if evaluation.augmentations == NONE:
         return [f"without augmentations={choice}: {_NO_MEAN}"]
+    method = METHODS.get(evaluation.cell.method)
+    if method is not None and find_network(method.network).dims == 3:
+        return [f"mean over the symmetries that keep the beam's axis (augmentations={choice})"]
     number = len(find_augmentations(choice))
     return [f"mean over {number} symmetries (augmentations={choice})"]
 

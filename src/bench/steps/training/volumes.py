@@ -10,6 +10,7 @@ from bench.config.training import FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import Volume, find_volumes, read_volume, read_volume_labels
 from bench.errors import BenchError
+from bench.inference.symmetries import are_serial_sections
 from bench.inference.volume_feed import VolumeFeed
 from bench.inference.volumes import volume_at_model_scale
 from bench.methods import Method
@@ -25,8 +26,6 @@ from bench.training.volume_patches import (
     hold_volume,
 )
 
-# Planes that lie further apart than so many pixels are serial sections.
-_SERIAL_SECTIONS = 2.0
 _SMOOTHING = "smoothing_px"
 
 
@@ -213,8 +212,7 @@ def volume_patch_settings(
     """How the patches of a training are drawn."""
     assert config.patch_px is not None
     assert config.batch_size is not None
-    z, _, x = data.volumes[0].voxel_size_nm
-    serial = x > 0 and z > _SERIAL_SECTIONS * x
+    serial = are_serial_sections(data.volumes[0].voxel_size_nm)
     return VolumePatchSettings(
         shape=(network.patch_planes(config.patch_px), config.patch_px, config.patch_px),
         batch_size=config.batch_size,
