@@ -82,7 +82,8 @@ def test_a_method_from_scratch_takes_no_source(name, source, loss):
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_named_method_stays_what_it_is_whatever_the_loss(name, loss):
-    source = FILE if name == "cryovesnet_finetuned" else "auto"
+    given = ("cryovesnet_finetuned", "anisotropic_finetuned")
+    source = FILE if name in given else "auto"
     assert choose_method(name, source=source, loss=loss)[0] is METHODS[name]
 
 

@@ -16,7 +16,7 @@ NORMALISATIONS = ("section", "volume")
 RANDOM = "random"
 _SOURCE = "source"
 # What a method starts from where the user does not say: the paper's choice for every structure,
-# and the only published model of sections. All others are 3D, which are applied but not trained.
+# and the only published model of sections. All others are 3D, of which a user names one.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
 # What knows a structure, where a source is applied as it is.
 _SOURCES_AS_THEY_ARE = {
@@ -36,7 +36,8 @@ _UNET, _SAM = OurNetworks.UNET2D, OurNetworks.SAM
 _UNET3D, _ANISOTROPIC = OurNetworks.UNET3D, OurNetworks.UNET3D_ANISOTROPIC
 # Where a source must be named, which file it is.
 _PUBLISHED: dict[str, str] = {
-    _UNET3D: "source=cryovesnet:FILE, cryovesnet/weights/weights.h5 of Zuber-group/CryoVesNet, "
+    _UNET3D: "source=cryovesnet:FILE, cryovesnet/weights/weights.h5 of Zuber-group/CryoVesNet, ",
+    _ANISOTROPIC: "source=synapsenet:NAME of a 3D model, ",
 }
 
 
@@ -134,6 +135,10 @@ METHODS: dict[str, Method] = {
                "weighted_bce", lr=1e-3, schedule="cosine", normalisation="volume", features=16,
                foreground_weight=10.0),
         Method("unet3d_anisotropic", "3D U-Net, anisotropic", _ANISOTROPIC, "finetune", RANDOM,
+               "focal_dice", normalisation="volume"),
+        Method("anisotropic_unadapted", "Unadapted, 3D", _ANISOTROPIC, "", _SOURCE,
+               normalisation="volume", seeded=False),
+        Method("anisotropic_finetuned", "Fine-tuned, 3D", _ANISOTROPIC, "finetune", _SOURCE,
                "focal_dice", normalisation="volume"),
     )
 }

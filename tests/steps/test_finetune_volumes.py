@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from bench.config.scoring import EvaluateConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import find_volumes, read_volume, read_volume_labels
 from bench.errors import BenchError
 from bench.inference.device import Compute
+from bench.inference.prediction_file import read_prediction
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
 from bench.recipe.scores import threshold_level
 from bench.steps import finetune as step
 from bench.steps.domain_adapt import domain_adapt
+from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
+from bench.steps.training.source import resolve_source
 from bench.steps.training.volumes import even_odds
 from bench.tracking.queries import read_settings
 from bench.tracking.runs import WARNING_TAG
@@ -236,3 +240,90 @@ def test_a_killed_training_goes_on_bit_for_bit(dataset, make_store, tmp_path, mo
     for name in ("best.safetensors", "last.safetensors", "best.json", "last.json"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
     assert json.loads((folders[0] / "last.json").read_text())["tile_planes"] == 64
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A 3D model of torch_em as SynapseNet publishes it: foreground and boundary, a Sigmoid."""
+    from torch_em.model import AnisotropicUNet
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("published") / "mitochondria"
+    factors = [[1, 2, 2], [2, 2, 2]]
+    network = AnisotropicUNet(
+        1, 2, scale_factors=factors, initial_features=2, final_activation="Sigmoid"
+    )
+    torch.save(network, path)
+    return path
+
+
+def test_fine_tuning_starts_from_a_published_3d_model(published, dataset, store, monkeypatch):
+    """All but its last layer is kept; the model of one channel sees patches of volumes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(published.parent / "cache"))
+    short = SHORT | {"method": "anisotropic_finetuned", "iterations": 2, "epoch_iterations": 2}
+    short |= {"batch_size": 1, "tile_px": 16, "halo_px": 8}
+    config = FinetuneConfig(dataset=dataset, source=str(published), **short)
+    run_id = finetune(config, store)
+    run = store.client.get_run(run_id).data
+    network, info = load_checkpoint(artifacts(store, run_id) / "checkpoint/best.safetensors")
+    total = len(network.state_dict())
+    facts = [run.tags[f"bench.source.{name}"] for name in ("tensors", "tensors_transferred")]
+    assert [int(float(fact)) for fact in facts] == [total, total - 2]
+    assert run.tags["bench.reinitialised"] == "out_conv.bias, out_conv.weight"
+    assert (info.architecture, info.outputs) == ("unet3d_anisotropic", ("foreground",))
+    assert info.arguments["scale_factors"] == [[1, 2, 2], [2, 2, 2]]
+    assert (info.tile_planes, info.halo_planes, info.normalisation) == (8, 4, "volume")
+    assert read_settings(store, run_id)["source"] == f"volumes:{published}"
+    # The same typed out is the same run.
+    named = dataclasses.replace(config, source=f"volumes:{published}")
+    assert finetune(named, store) == run_id
+    for method, message in (
+        ("finetuned", "trains the network unet2d, source .* is a unet3d_planes"),
+        ("cryovesnet_finetuned", "trains the network unet3d, source .* is a unet3d_planes"),
+    ):
+        with pytest.raises(BenchError, match=message):
+            finetune(dataclasses.replace(config, method=method), store)
+    with pytest.raises(BenchError, match="give source=synapsenet:NAME of a 3D model, source="):
+        finetune(dataclasses.replace(config, source="auto"), store)
+
+
+def test_a_published_3d_model_sees_volumes(published, dataset, store, tmp_path, monkeypatch):
+    """As it is, it predicts what torch_em's own does of a window and its surroundings."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(published.parent / "cache"))
+    source = resolve_source(store, str(published), network="unet3d_anisotropic")
+    assert source.name == f"volumes:{published}"
+    assert resolve_source(store, source.name).sha256 == source.sha256
+    network, info = load_checkpoint(source.path)
+    assert (info.tile_planes, info.halo_planes, info.tile_px) == (16, 8, 256)
+    # Smaller windows, which take seconds less.
+    small = tmp_path / "small.safetensors"
+    save_checkpoint(small, network, dataclasses.replace(info, tile_px=32, halo_px=8))
+    config = EvaluateConfig(
+        dataset=dataset,
+        method="anisotropic_unadapted",
+        structure="vesicles",
+        source=str(small),
+        spheres="none",
+        opening_radius_px=0,
+        min_area_px=0,
+        device="cpu",
+    )
+    run_id = evaluate(config, store)
+    prepared = PreparedDataset.open(dataset)
+    (volume,) = find_volumes(prepared, "val")
+    raw = read_volume(prepared, volume).astype(np.float32)
+    scaled = (raw - raw.mean()) / raw.std()
+    seen = np.pad(scaled, ((8, 24), (8, 16), (8, 16)), mode="reflect")[:32]
+    model = torch.load(published, weights_only=False).eval()
+    with torch.no_grad():
+        expected = model(torch.from_numpy(seen)[None, None])[0, 0, 8:24, 8:32, 8:32].numpy()
+    file = artifacts(store, run_id) / "predictions.h5"
+    found = [read_prediction(file, name).foreground for name in volume.sections[:16]]
+    assert np.abs(np.stack(found) / 255 - expected).max() < 0.01
+    assert expected.std() > 0.02
+    for kind, message in (
+        (f"volumes:{small}", r"is for published 3D models, received .* a unet3d_anisotropic:"),
+        ("auto", "give source=synapsenet:NAME of a 3D model, source="),
+    ):
+        with pytest.raises(BenchError, match=message):
+            evaluate(dataclasses.replace(config, source=kind), store)

@@ -199,6 +199,7 @@ def load_volume_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
 
     Its tensors are those of the network of volumes. It was trained on voxels of one size along all
     axes, as synapse_net's registry says it, and its window has as many planes as its pooling needs.
+    synapse_net scales a volume as a whole before it predicts it.
 
     Raises:
         BenchError: As of load_checkpoint; what is of sections is not refused here.
@@ -215,6 +216,7 @@ def load_volume_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
         info,
         architecture=OurNetworks.UNET3D_ANISOTROPIC,
         arguments=arguments,
+        normalisation="volume",
         tile_planes=2 * halo,
         halo_planes=halo,
         input_section_nm=info.input_pixel_size_nm,

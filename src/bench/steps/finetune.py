@@ -155,7 +155,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
             dataset=dataset.content_hash,
             seed=config.seed,
         )
-    source = resolve_source(store, given, trust=config.trust_checkpoint)
+    source = resolve_source(store, given, trust=config.trust_checkpoint, network=method.network)
     _check_source(source, method)
     data = _choose_data(config, structure, network, source, dataset)
     arguments = source.info.arguments if source.info else network.arguments(config)

@@ -17,9 +17,11 @@ from bench.steps.training.source import Source, fetch_checkpoint, resolve_source
 from bench.structures import find_structure, split_structures
 from bench.tracking.queries import ALL_CLASSES, Cell, FoundRun, find_trained, get_trained
 from bench.tracking.store import Store
-from bench.words import AUTO
+from bench.words import AUTO, OurNetworks
 
 log = logging.getLogger(__name__)
+# The method that applies a network of volumes as it is.
+_AS_IT_IS: dict[str, str] = {OurNetworks.UNET3D_ANISOTROPIC: "anisotropic_unadapted"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _find_source(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
     if given == AUTO:
         given = source_as_it_is(method, structure, config.protocol)
         log.info("source of %s: %s, as none is given", structure, given)
-    source = resolve_source(store, given, trust=config.trust_checkpoint)
+    source = resolve_source(store, given, trust=config.trust_checkpoint, network=method.network)
     if source.path is None:
         raise BenchError(
             f"method {config.method} evaluates a trained model, received source={given}: "
@@ -138,7 +140,9 @@ def _check_network(method: Method, source: Source) -> None:
     given, wanted = find_network(source.network), find_network(method.network)
     if given.dims == wanted.dims and (wanted.dims == 2 or given == wanted):
         return
-    kind, other = ("sections", "unadapted") if given.dims == 2 else ("volumes", "cryovesnet")
+    kind, other = "sections", "unadapted"
+    if given.dims == 3:
+        kind, other = "volumes", _AS_IT_IS.get(given.name, "cryovesnet")
     raise BenchError(
         f"method {method.name} applies a {method.network} as it is, source {source.name} is a "
         f"{source.network}, of {kind}: choose another source"

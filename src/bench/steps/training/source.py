@@ -9,19 +9,19 @@ import pooch
 import torch
 
 from bench.core.files import describe_absence
-from bench.core.hashing import file_sha256
+from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
 from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
-from bench.models.checkpoint import ModelInfo, load_info, load_weights
+from bench.models.checkpoint import ModelInfo, load_info, load_volume_checkpoint, load_weights
 from bench.models.cryovesnet import convert_cryovesnet
-from bench.models.foreign import convert_foreign
+from bench.models.foreign import convert_foreign, convert_once
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
 from bench.tracking.queries import fetch_artifact, find_trained, get_trained, run_of, run_path
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.store import Store
-from bench.words import AUTO
+from bench.words import AUTO, OurNetworks
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ _BEST = "checkpoint/best.safetensors"
 _SYNAPSENET_PREFIX = "synapsenet:"
 _CRYOVESNET_PREFIX = "cryovesnet:"
 _RUNS_PREFIX = "runs:/"
+# Before the name of a published 3D model that sees the planes of volumes, and none repeated.
+_VOLUMES_PREFIX = "volumes:"
 _FORMS = (
     "random, synapsenet:NAME, cryovesnet:FILE, runs:/ID, models:/NAME@champion, or a checkpoint "
     "file or folder that exists"
@@ -63,7 +65,7 @@ class Source:
         return load_weights(self.path) if self.path else {}
 
 
-def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
+def resolve_source(store: Store, name: str, *, trust: bool = False, network: str = "") -> Source:
     """Finds the weights that a name stands for, as a checkpoint in our format.
 
     Args:
@@ -71,8 +73,10 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
         name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``runs:/ID``,
             ``runs:/ID/checkpoint/iteration_000100.safetensors``, ``models:/NAME@ALIAS``, the path
             of a checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
-            default source.
+            default source. ``volumes:`` before the name of a published 3D model makes it one of
+            volumes.
         trust: Whether a foreign file may run code of its own while it is read.
+        network: Row of NETWORKS that it is for: a published 3D model sees volumes where that does.
 
     Raises:
         BenchError: If it is none of them, or cannot be read.
@@ -81,6 +85,11 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
     if name == RANDOM:
         return Source(name)
     path = _locate_source(store, name, trust=trust)
+    of_sections = load_info(path).architecture == OurNetworks.UNET3D_PLANES
+    if of_sections and network == OurNetworks.UNET3D_ANISOTROPIC:
+        return resolve_source(store, f"{_VOLUMES_PREFIX}{name}", trust=trust)
+    if of_sections:
+        log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
     made_by = get_trained(store, run_of(name)) if name.startswith(_RUNS_PREFIX) else None
     warnings = made_by.warnings if made_by else ()
     return Source(name, file_sha256(path), load_info(path), path, warnings)
@@ -91,6 +100,8 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
         return named_checkpoint(fetch_checkpoint(store, run_of(name)), name)
     if name.startswith(SCHEME):
         return _locate_registered(store, name)
+    if name.startswith(_VOLUMES_PREFIX):
+        return _convert_to_volumes(store, name.removeprefix(_VOLUMES_PREFIX), trust=trust)
     if name.startswith(_SYNAPSENET_PREFIX):
         return _convert_published(name.removeprefix(_SYNAPSENET_PREFIX), trust=trust)
     if name.startswith(_CRYOVESNET_PREFIX):
@@ -147,8 +158,6 @@ def _convert_published(name: str, *, trust: bool) -> Path:
         path, model = fetch_synapsenet(name), SYNAPSENET[name]
     else:
         path, model = fetch_by_package(name)
-    if model.ndim == 3:
-        log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
     return convert_foreign(
         path,
         folder=_converted_folder(),
@@ -158,6 +167,20 @@ def _convert_published(name: str, *, trust: bool) -> Path:
         halo_px=model.halo_px,
         trust=trust,
     )
+
+
+def _convert_to_volumes(store: Store, name: str, *, trust: bool) -> Path:
+    """The checkpoint of a published 3D model as one of volumes, made of that of sections, once."""
+    path = _locate_source(store, name, trust=trust)
+    info = load_info(path)
+    if info.architecture != OurNetworks.UNET3D_PLANES:
+        raise BenchError(
+            f"{_VOLUMES_PREFIX} is for published 3D models, received {name}, a "
+            f"{info.architecture}: leave {_VOLUMES_PREFIX} out"
+        )
+    said = json_sha256([file_sha256(path), file_sha256(path.with_suffix(".json"))])
+    target = _converted_folder() / f"volumes-{said[:24]}.safetensors"
+    return convert_once(target, path, lambda: load_volume_checkpoint(path))
 
 
 def _converted_folder() -> Path:

@@ -143,8 +143,18 @@ def describe_volume_model(
         source: What it starts from; None for random weights.
         dataset: What it is trained on.
         rescale: Whether volumes are resampled to the source's voxels.
+
+    Raises:
+        BenchError: If its source pools more planes than a patch has.
     """
-    planes, halo = find_network(info.architecture).fit_planes((info.tile_px, info.halo_px))
+    network = find_network(info.architecture)
+    planes, halo = network.fit_planes((info.tile_px, info.halo_px))
+    multiple = network.multiples(info.arguments)[0]
+    if (planes + 2 * halo) % multiple:
+        raise BenchError(
+            f"a patch of {info.architecture} has {planes + 2 * halo} planes, received a source "
+            f"whose planes must be a multiple of {multiple}: choose another source"
+        )
     section_nm = float(dataset.manifest["section_nm"])
     if rescale and source and source.input_pixel_size_nm and dataset.pixel_size_nm:
         section_nm = source.input_section_nm or section_nm
