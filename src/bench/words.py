@@ -1,9 +1,32 @@
 """Words that several rooms write: what stands for no choice, and the names of our networks."""
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum, auto
 
 AUTO = "auto"
 NONE = "none"
+# What has a score of its own.
+SECTION_UNIT, VOLUME_UNIT = "section", "volume"
+_SECTIONS = re.compile(rf"\b([Ss])({SECTION_UNIT[1:]})(s?)\b")
+
+
+def of_units(text: str, units: Iterable[str]) -> str:
+    """A text that is written of sections, said of what it is of: sections, volumes, or both.
+
+    Examples:
+        >>> of_units("the mean of 2 sections", ["volume"])
+        'the mean of 2 volumes'
+        >>> of_units("Sections that were scored", ["section", "volume"])
+        'Sections or volumes that were scored'
+    """
+    found = sorted(set(units)) or [SECTION_UNIT]
+
+    def say(match: re.Match[str]) -> str:
+        said = " or ".join(f"{unit}{match[3]}" for unit in found)
+        return said.capitalize() if match[1] == "S" else said
+
+    return _SECTIONS.sub(say, text)
 
 
 class OurNetworks(StrEnum):

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import Recipe, RecipeMember, read_recipe, recipe_to_json
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 
 MEMBER = RecipeMember("m seed 0", "finetuned", 0, "run", "", "evaluation", "0" * 64)
 RECIPE = Recipe(
@@ -93,7 +93,7 @@ def test_a_level_is_the_threshold_from_which_a_pixel_counts():
     levels = np.full((8, 8), 101, np.uint8)
     levels[2:6, 2:6] = 102
     recipe = dataclasses.replace(RECIPE, watershed=None)
-    found = segment_section(recipe, SectionPrediction(levels), 4.0, lambda: pytest.fail("read"))
+    found = segment_by_recipe(recipe, SectionPrediction(levels), 4.0, lambda: pytest.fail("read"))
     # The opening with a radius of 1 px takes the corners.
     assert np.count_nonzero(found.labels) == 12
     assert recipe.threshold == pytest.approx(0.4)

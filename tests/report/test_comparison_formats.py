@@ -6,6 +6,7 @@ from rich.console import Console
 
 from bench.report.comparison_formats import describe_best, print_comparisons, to_csv, to_markdown
 from bench.report.comparisons import MeanRank, compare_pairs
+from bench.report.data_facts import DataFacts
 from bench.report.tables import ScoreRecord
 
 
@@ -123,3 +124,27 @@ def test_the_terminal_has_a_block_per_structure():
     assert "Vesicles\n  highest mean Dice of a section: a\n  distinguishable from it: b" in text
     assert "Axon\n  highest mean Dice of a section: b\n  cannot be told from it by 3" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_volumes_are_called_volumes():
+    """As what was scored is: in lines, headers and captions."""
+    records = [
+        ScoreRecord(
+            method,
+            "vesicles",
+            "data",
+            0,
+            "run",
+            {"dice": score},
+            {f"tomo{n}": {"dice": score - 0.01 * n} for n in range(2)},
+            data=DataFacts(unit="volume"),
+        )
+        for method, score in (("a", 0.9), ("b", 0.7))
+    ]
+    comparisons = compare_pairs(records, ["vesicles"])
+    text = to_markdown(comparisons, [])
+    assert "highest mean Dice of a volume: a" in text
+    assert "by 2 volumes, whatever the outcome" in text
+    assert "| Volumes |" in text
+    assert "Difference is the mean over volumes of Dice" in text
+    assert "section" not in text

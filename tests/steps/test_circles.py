@@ -19,7 +19,7 @@ from bench.export.sphere_table import read_spheres
 from bench.inference.prediction_file import read_prediction
 from bench.metrics.instances import instance_f1, match_instances
 from bench.recipe.recipe import Recipe, read_recipe
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 from bench.steps.evaluate import evaluate
 from bench.steps.export import export
 from bench.steps.finetune import finetune
@@ -71,7 +71,7 @@ class Found:
         dataset = PreparedDataset.open(self.dataset)
         run_id = self.on_val if name.startswith("val") else self.on_test
         maps = read_prediction(fetch_artifact(self.store, run_id, "predictions.h5"), name)
-        return segment_section(self.recipe, maps, NM, lambda: dataset.read_raw(name)).labels
+        return segment_by_recipe(self.recipe, maps, NM, lambda: dataset.read_raw(name)).labels
 
 
 @pytest.fixture(scope="module")

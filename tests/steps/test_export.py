@@ -29,7 +29,7 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import RECIPE_FILE, read_recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 from bench.steps.evaluate import evaluate, resolve_task
 from bench.steps.export import export
 from bench.steps.scoring.recipes import find_model
@@ -194,7 +194,7 @@ def test_touching_instances_are_separated_as_the_evaluation_did(
     predictions = fetch_artifact(pipeline.store, run_id, "predictions.h5")
     for name in task.dataset.sections("val"):
         maps = read_prediction(predictions, name)
-        expected = segment_section(task.recipe, maps, 5.0, lambda: pytest.fail("read")).labels
+        expected = segment_by_recipe(task.recipe, maps, 5.0, lambda: pytest.fail("read")).labels
         found = tifffile.imread(tmp_path / "out" / "mitochondria" / f"{name}.tif")
         pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
         assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found)) > 2

@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.inference.prediction_file import read_prediction
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.recipe.recipe import read_recipe
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
@@ -134,7 +134,7 @@ def test_validation_and_test_scores_are_those_of_the_recipe(searched):
                 for member in recipe.members
             ]
             blended = recipe.blend.apply(maps)
-            labels = segment_section(recipe, blended, 5.0, lambda: pytest.fail("read")).labels
+            labels = segment_by_recipe(recipe, blended, 5.0, lambda: pytest.fail("read")).labels
             truth = dataset.read_labels(section, "mitochondria")
             counts.append(count_pixels(truth=truth, prediction=labels))
         assert dice_score(sum(counts[1:], counts[0])) == pytest.approx(expected["dice"])

@@ -22,7 +22,7 @@ from bench.inference import tiles
 from bench.inference.prediction_file import read_prediction
 from bench.metrics.table import METRICS
 from bench.recipe.recipe import RECIPE_FILE, read_recipe
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 from bench.steps.promote import promote
 from bench.steps.segment import segment
 from bench.steps.training.source import resolve_source
@@ -119,7 +119,7 @@ def expected_of(searched, run, section):
     maps = recipe.blend.apply(
         [[read_prediction(file, section, name) for name in recipe.augmentations] for file in files]
     )
-    return maps.foreground, segment_section(recipe, maps, 5.0, lambda: pytest.fail("read")).labels
+    return maps.foreground, segment_by_recipe(recipe, maps, 5.0, lambda: pytest.fail("read")).labels
 
 
 @pytest.mark.parametrize("which", ["single", "ensemble"])

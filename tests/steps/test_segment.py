@@ -26,7 +26,7 @@ from bench.ingest.images.images import read_header, read_section
 from bench.models.sam import write_tiny_sam
 from bench.recipe.recipe import RECIPE_FILE, read_recipe
 from bench.recipe.scores import SplitResult
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
@@ -71,7 +71,7 @@ def test_the_sections_of_an_evaluation_are_segmented_as_it_did(use_pipeline, tmp
             labels = tifffile.imread(out / f"mitochondria/{name}.tif")
             assert labels.dtype == np.uint16
             maps = read_prediction(stored, f"val-{name}")
-            expected = segment_section(recipe, maps, 5.0, lambda: pytest.fail("read"))
+            expected = segment_by_recipe(recipe, maps, 5.0, lambda: pytest.fail("read"))
             np.testing.assert_array_equal(labels, expected.labels)
             truth = dataset.read_labels(f"val-{name}", "mitochondria")
             result.add(

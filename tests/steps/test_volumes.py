@@ -128,11 +128,13 @@ def test_planes_that_are_scored_alone_have_circles(volumes):
     assert lines[0].startswith("volume,id,z,y,x,radius,radius_nm")
 
 
-def test_the_search_and_the_table_are_of_volumes(volumes, tmp_path):
+def test_the_search_and_the_table_are_of_volumes(volumes, tmp_path, capsys):
+    """And say so."""
     store, dataset, wanted, runs = volumes
     output = str(tmp_path / "search")
     config = OptimizeConfig(dataset=wanted.dataset, structure="vesicles", output=output)
     found = optimize(config, store)
+    assert "alone (1 volume)" in " ".join(capsys.readouterr().out.split())
     recipe = read_recipe(fetch_artifact(store, found, "recipe.json"))
     assert recipe.volume.section_nm == pytest.approx(2.2)
     assert recipe.test["dice"] >= metrics_of(store, runs["test"])["test/dice"] - 0.05
@@ -141,3 +143,6 @@ def test_the_search_and_the_table_are_of_volumes(volumes, tmp_path):
     header, *rows = (tmp_path / "benchmark.csv").read_text().splitlines()
     assert "vesicle_f1" in header
     assert len(rows) == 2
+    text = (tmp_path / "benchmark.md").read_text()
+    assert "pooled pixels and instances of all volumes of the split" in text
+    assert "section" not in text

@@ -18,6 +18,7 @@ from bench.errors import BenchError
 from bench.inference.device import DTYPES, Compute
 from bench.inference.kept_levels import KeptLevels
 from bench.inference.prediction import check_normalisation, foreground_channel
+from bench.inference.symmetries import find_symmetries
 from bench.inference.tiles import read_ahead
 from bench.inference.volume_feed import Shape3d, VolumeFeed, resize_planes
 from bench.inference.volume_windows import predict_windows
@@ -96,6 +97,44 @@ def predict_volume(
     with explain_out_of_memory("a part of the volume", remedy):
         levels = resize_planes(_predict(task), fed_shape, shape)
         _write(levels, shape, write_planes)
+
+
+def predict_volume_as_seen(
+    symmetry: str,
+    network: torch.nn.Module,
+    info: ModelInfo,
+    compute: Compute,
+    *,
+    read_planes: Callable[[int, int], np.ndarray],
+    shape: Shape3d,
+    voxel_size_nm: _VoxelSize | None,
+    write_planes: Callable[[int, np.ndarray], None],
+    **others: Any,
+) -> None:
+    """Predicts a volume whose planes are mirrored or turned before, back in its own geometry.
+
+    The network sees the volume so, with windows of its own; the axis of the beam stays z. All but
+    the name of the symmetry is as of `predict_volume`.
+
+    Raises:
+        BenchError: As of `predict_volume`, or if there is no such symmetry.
+    """
+    (row,) = find_symmetries([symmetry])
+    # A turn exchanges y and x, of the shape and of the voxels' edges.
+    turned = row.forward(np.empty((1, 2))).shape == (2, 1)
+    z, y, x = (0, 2, 1) if turned else (0, 1, 2)
+    if voxel_size_nm is not None:
+        voxel_size_nm = (voxel_size_nm[z], voxel_size_nm[y], voxel_size_nm[x])
+    predict_volume(
+        *(network, info, compute),
+        read_planes=lambda start, stop: np.ascontiguousarray(row.forward(read_planes(start, stop))),
+        shape=(shape[z], shape[y], shape[x]),
+        voxel_size_nm=voxel_size_nm,
+        write_planes=lambda start, levels: write_planes(
+            start, np.ascontiguousarray(row.inverse(levels))
+        ),
+        **others,
+    )
 
 
 def volume_at_model_scale(

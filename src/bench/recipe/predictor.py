@@ -29,7 +29,7 @@ from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.grey_values import GREY, GreyValues, find_contrast_warnings
 from bench.models.scales import find_scale_warnings
 from bench.recipe.recipe import Recipe
-from bench.recipe.sections import need_pixel_size, segment_section
+from bench.recipe.sections import need_pixel_size, segment_by_recipe
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ def segment_array(
             tiles = Path(folder) / "tiles"
             maps = predictor.predict(raw, pixel_size_nm, tiles, lambda more: None)
             read_raw = partial(np.asarray, raw)
-            found = segment_section(predictor.recipe, maps, pixel_size_nm, read_raw)
+            found = segment_by_recipe(predictor.recipe, maps, pixel_size_nm, read_raw)
         instances[place] = found.labels
         probability[place] = maps.foreground.astype(np.float32) / TOP_LEVEL
     return {"instances": instances, "probability": probability}

@@ -12,7 +12,7 @@ from bench.recipe.recipe import Recipe
 from bench.recipe.volumes import StageReport, make_spheres
 
 
-def segment_section(
+def segment_by_recipe(
     recipe: Recipe,
     prediction: SectionPrediction,
     pixel_size_nm: float | None,

@@ -14,8 +14,7 @@ from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY
 from bench.inference.tile_store import has_maps, store_maps
 from bench.inference.volume_feed import Shape3d
-from bench.inference.volume_views import predict_volume_as_seen
-from bench.inference.volumes import check_volume
+from bench.inference.volumes import check_volume, predict_volume_as_seen
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.networks import find_network
 from bench.recipe.predictor import Pass, RecipePredictor

@@ -15,17 +15,18 @@ from bench.report.statistics import ALPHA, Significance
 from bench.report.table_formats import MISSING, escape_markdown, markdown_table, shorten_dataset
 from bench.report.variants import variant_label
 from bench.structures import title_of
+from bench.words import of_units
 
 _COLUMNS = (
     *("dataset", "structure", "first", "second", "sections", "difference", "low", "high"),
     *("p", "p_holm", "smallest_p_holm", "rank_biserial", "differing_sections"),
     *("seeds", "seeds_p", "seeds_p_holm", "seeds_smallest_p_holm", "cliffs_delta"),
 )
-HEADERS = (
+_HEADERS = (
     *("First", "Second", "Sections", "Difference", "95 % interval"),
     *("p", "p (Holm)", "Effect"),
 )
-SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
+_SEED_HEADERS = ("Seeds", "p over seeds (Holm)", "Cliff's delta")
 _CAPTION = (
     "Difference is the mean over sections of {heading} (averaged over seeds) of the first method "
     "less the second, with its 95 % bootstrap interval, stretched by Student's t as sections are "
@@ -34,15 +35,21 @@ _CAPTION = (
     "structure; a number in brackets is the smallest p that so many sections, or seeds, could "
     "give, shown where it is above 0.05: such a pair cannot be told apart by any outcome. Effect "
     "is the rank-biserial correlation. p over seeds is of the Mann-Whitney U test. The tests take "
-    "sections as independent; neighbouring serial sections are not, so p and intervals flatter "
+    "sections as independent; those that follow one another are not, so p and intervals flatter "
     "there."
 )
+
+
+def pair_headers(pairs: Sequence[Comparison], *, seeds: bool) -> list[str]:
+    """The headers over the cells of pairs."""
+    units = {pair.unit for pair in pairs}
+    return [of_units(header, units) for header in (*_HEADERS, *(_SEED_HEADERS if seeds else ()))]
 
 
 def caption(comparisons: Sequence[Comparison]) -> str:
     """How comparisons were made."""
     metric = METRICS[comparisons[0].metric if comparisons else HEADLINE]
-    text = _CAPTION.format(heading=metric.heading)
+    text = of_units(_CAPTION, {pair.unit for pair in comparisons}).format(heading=metric.heading)
     better = "" if metric.direction == "higher" else f" Lower {metric.label} is better."
     return text + better
 
@@ -74,7 +81,7 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
     for (dataset, structure), group in groupby(comparisons, key=lambda c: (c.dataset, c.structure)):
         pairs = list(group)
         seeds = any(pair.over_seeds for pair in pairs)
-        headers = HEADERS + SEED_HEADERS if seeds else HEADERS
+        headers = pair_headers(pairs, seeds=seeds)
         parts.append(f"## {escape_markdown(f'{title_of(structure)}, {dataset}')}")
         parts.append("\n".join(f"- {escape_markdown(line)}" for line in describe_best(pairs)))
         cells = [[escape_markdown(c) for c in pair_cells(pair, seeds=seeds)] for pair in pairs]
@@ -148,7 +155,8 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
     best, metric = comparisons[0].first, METRICS[comparisons[0].metric]
     extreme = "highest" if metric.direction == "higher" else "lowest"
     pairs = [pair for pair in comparisons if pair.first == best]
-    lines = [f"{extreme} mean {metric.label} of a section: {variant_label(best)}"]
+    unit = comparisons[0].unit
+    lines = [f"{extreme} mean {metric.label} of a {unit}: {variant_label(best)}"]
     blind = [pair for pair in pairs if not pair.testable]
     for limit in dict.fromkeys(map(_describe_limit, blind)):
         few = [variant_label(pair.second) for pair in blind if _describe_limit(pair) == limit]
@@ -165,8 +173,8 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
 def _describe_limit(pair: Comparison) -> str:
     test = pair.over_sections
     if test is None:
-        return "cannot be compared with it, no section in common"
-    few = f"{pair.sections} section{'s' * (pair.sections != 1)}"
+        return f"cannot be compared with it, no {pair.unit} in common"
+    few = f"{pair.sections} {pair.unit}{'s' * (pair.sections != 1)}"
     if test.n < pair.sections:
         few += f" ({test.n} of which differ)"
     return (

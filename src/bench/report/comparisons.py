@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from bench.metrics.table import HEADLINE, METRICS
+from bench.report.data_facts import merge_facts
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
 from bench.report.tables import (
     ScoreRecord,
@@ -16,6 +17,7 @@ from bench.report.tables import (
     group_records,
     section_means,
 )
+from bench.words import SECTION_UNIT
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class _MethodScores:
     method: str
     sections: Mapping[str, float]
     seeds: Mapping[int, float]
+    unit: str
 
     @property
     def mean(self) -> float:
@@ -50,6 +53,7 @@ class Comparison:
         seeds_p_holm: Its p, corrected likewise.
         seeds_smallest_p_holm: The smallest that these numbers of seeds can reach.
         metric: What the scores are of.
+        unit: What is called a section here: one, or a volume.
     """
 
     dataset: str
@@ -66,6 +70,7 @@ class Comparison:
     seeds_p_holm: float | None = None
     seeds_smallest_p_holm: float | None = None
     metric: str = HEADLINE
+    unit: str = SECTION_UNIT
 
     @property
     def distinguishable(self) -> bool:
@@ -124,7 +129,8 @@ def _collect_scores(
     for method, records in methods.items():
         seeds = {r.seed: r.scores[metric] for r in records if metric in r.scores}
         if sections := section_means(records, metric):
-            collected.append(_MethodScores(method, sections, seeds))
+            unit = merge_facts(record.data for record in records).unit
+            collected.append(_MethodScores(method, sections, seeds, unit))
     return collected
 
 
@@ -147,6 +153,7 @@ def _compare_pair(
         over_sections=wilcoxon_signed_rank(differences) if common else None,
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
         metric=metric,
+        unit=first.unit,
     )
 
 

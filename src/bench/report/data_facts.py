@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.words import SECTION_UNIT
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -19,7 +21,7 @@ class DataFacts:
     pixel_size_nm: float | None = None
     training_sections: int | None = None
     uncounted: str = ""
-    unit: str = "section"
+    unit: str = SECTION_UNIT
 
     def count(self, number: int) -> str:
         """So many of what has a score of its own, in words."""

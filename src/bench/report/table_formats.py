@@ -18,6 +18,7 @@ from bench.metrics.table import HEADLINE, METRICS, table_columns
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of
+from bench.words import of_units
 
 COST_COLUMNS: dict[str, str] = {
     "train_seconds": "Training (s)",
@@ -86,6 +87,11 @@ def score_columns(columns: Mapping[str, Metric]) -> list[str]:
     return [*(column.heading for column in columns.values()), "95 % interval", "Seeds"]
 
 
+def units_of(rows: Sequence[TableRow]) -> set[str]:
+    """What has scores of its own in a table: sections, volumes, or both."""
+    return {row.data.unit for row in rows if row.scores and not row.published}
+
+
 def captions(rows: Sequence[TableRow]) -> list[str]:
     """What stands below the table: metrics that are no shares, gaps, and how it was made."""
     columns = metric_columns(rows)
@@ -105,7 +111,7 @@ def captions(rows: Sequence[TableRow]) -> list[str]:
         f"interval is the 95 % bootstrap interval of the mean {label} of a section. The best value "
         "of each structure and column is marked, ties included unless all rows tie."
     )
-    return [*lines, caption]
+    return [*lines, of_units(caption, units_of(rows))]
 
 
 @dataclass(frozen=True)

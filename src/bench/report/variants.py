@@ -2,6 +2,8 @@
 
 from bench.methods import METHODS
 from bench.metrics.table import METRICS
+from bench.models.networks import find_network
+from bench.words import SECTION_UNIT, VOLUME_UNIT
 
 # Before the metric that chose a combination of methods.
 _COMBINATION = "best_by_"
@@ -29,8 +31,8 @@ def variant_label(name: str) -> str:
     if method not in METHODS:
         return name
     label = METHODS[method].label
-    sections = "section" if labelled == "1" else "sections"
-    return f"{label}, {labelled} labelled {sections}" if labelled else label
+    unit = VOLUME_UNIT if find_network(METHODS[method].network).dims == 3 else SECTION_UNIT
+    return f"{label}, {labelled} labelled {unit}{'s' * (labelled != '1')}" if labelled else label
 
 
 def variant_order(name: str) -> tuple[int, str, int]:

@@ -100,7 +100,7 @@ def _say(best: TableRow, pair: Comparison, tests: int) -> str:
         return "It cannot be told from"
     if pair.first == best.method:
         return "Beyond chance it is better than"
-    return "On the mean section, though not on all pixels together, it is worse than"
+    return f"On the mean {pair.unit}, though not on all pixels together, it is worse than"
 
 
 def _describe_cost(row: TableRow) -> str:

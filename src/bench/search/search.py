@@ -22,6 +22,7 @@ from bench.search.candidates import (
 )
 from bench.search.finalists import choose_finalists, count_all
 from bench.search.map_search import Histograms, MapSettings, ReportProgress, search_maps
+from bench.words import SECTION_UNIT, VOLUME_UNIT
 
 # Blends whose touching instances are separated, where the metric is of instances.
 _SEPARATED = 3
@@ -164,7 +165,8 @@ def _round_best(
 
 def _check_foreground(evidence: Evidence) -> None:
     if not any(evidence.read_truth(section).any() for section in evidence.sections):
+        unit = VOLUME_UNIT if evidence.voxel_size_nm else SECTION_UNIT
         raise BenchError(
             f"the search needs annotated foreground, received {len(evidence.sections)} validation "
-            "sections without any: prepare the dataset with other splits"
+            f"{unit}s without any: prepare the dataset with other splits"
         )

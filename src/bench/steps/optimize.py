@@ -45,7 +45,7 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import read_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, experiment_id_of, open_store
-from bench.words import AUTO, NONE
+from bench.words import AUTO, NONE, SECTION_UNIT, VOLUME_UNIT, of_units
 
 # How vesicles of sections are tried as circles: by shape, from several radii (nm) on, and by their
 # membranes, for which pixels may be too coarse.
@@ -70,6 +70,11 @@ class _Task:
     def of_volumes(self) -> bool:
         """Whether whole volumes are scored; all members agree."""
         return self.members[0].recipe.volume is not None
+
+    @property
+    def unit(self) -> str:
+        """What has a score of its own."""
+        return VOLUME_UNIT if self.of_volumes else SECTION_UNIT
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -292,7 +297,7 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
         watershed=winner.watershed,
         metric=task.settings.metric,
         validation=winner.scores,
-        origin=searched_by(task.settings.metric),
+        origin=of_units(searched_by(task.settings.metric), [task.unit]),
         volume=_volume_of(task, winner),
         circles=None if task.of_volumes else winner.spheres,
     )

@@ -15,7 +15,8 @@ from bench.core.files import check_output
 from bench.core.names import first_names
 from bench.core.progress import say_while, show_progress
 from bench.dataset.checks import instance_areas
-from bench.dataset.prepared import MANIFEST, PreparedDataset
+from bench.dataset.prepared import MANIFEST, VOLUMES, PreparedDataset
+from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.ingest.adding.adding import add_to_dataset
 from bench.ingest.inputs import read_input
@@ -42,7 +43,7 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.words import NONE
+from bench.words import NONE, SECTION_UNIT, VOLUME_UNIT, of_units
 
 log = logging.getLogger(__name__)
 
@@ -182,14 +183,16 @@ def _describe(dataset: PreparedDataset) -> None:
     table = Table(
         title=f"{dataset.root}: {known}, content {dataset.content_hash[:12]}", title_justify="left"
     )
+    units = [VOLUME_UNIT if dataset.manifest.get(VOLUMES) else SECTION_UNIT]
     for column in ("Structure", "Split", "Sections", "Instances", "Suspicious", "Foreground"):
+        column = of_units(column, units)
         table.add_column(column, justify="left" if column in ("Structure", "Split") else "right")
     for name, summary in dataset.manifest["structures"].items():
         for split, count in summary["instances"].items():
             table.add_row(
                 name,
                 split,
-                str(len(dataset.sections(split))),
+                str(len(find_volumes(dataset, split) or dataset.sections(split))),
                 str(count),
                 str(summary["suspicious"][split]),
                 f"{100 * summary['foreground_fraction'][split]:.2f} %",

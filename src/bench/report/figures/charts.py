@@ -11,10 +11,11 @@ from bench.errors import BenchError
 from bench.metrics.metric import Metric
 from bench.metrics.table import METRICS
 from bench.report.figures.looks import COLOURS, MethodLook, choose_looks
-from bench.report.table_formats import shorten_dataset
+from bench.report.table_formats import shorten_dataset, units_of
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of
+from bench.words import of_units
 
 _REASON_LENGTH = 44
 # Of the range of a score, beside the longest bar.
@@ -73,7 +74,8 @@ def score_chart(rows: Sequence[TableRow], looks: Mapping[str, MethodLook] | None
     for axes in grid[-1]:
         axes.set_xlabel(metric.heading)
     figure.supxlabel(
-        f"Bar: pooled {metric.basis}, mean over seeds\nWhisker: 95 % interval of the mean section",
+        f"Bar: pooled {metric.basis}, mean over seeds\nWhisker: "
+        + of_units("95 % interval of the mean section", units_of(rows)),
         fontsize=9,
     )
     return figure

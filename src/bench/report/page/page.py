@@ -33,10 +33,12 @@ from bench.report.table_formats import (
     describe_failures,
     scored_rows,
     shorten_dataset,
+    units_of,
 )
 from bench.report.tables import TableRow
 from bench.report.verdicts import find_verdicts
 from bench.structures import order_structures, title_of
+from bench.words import of_units
 
 # A browser that honours it asks nobody for anything, whatever the page holds.
 POLICY = (
@@ -70,7 +72,7 @@ def benchmark_page(
     verdicts = find_verdicts(rows, comparisons)
     anchors = {number: anchor_of(place) for number, place in enumerate(places)}
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
-    metric = METRICS[rows[0].metric]
+    metric, units = METRICS[rows[0].metric], units_of(rows)
     learning = list(learning_figures(rows))
     sections: dict[str, list[Iterable[str]]] = {
         "Verdict": [element("div", verdict_section(verdicts, shown, anchors), class_="verdicts")],
@@ -80,16 +82,18 @@ def benchmark_page(
             table,
             _below_table([*rows, *published], failures),
         ],
-        "Charts": [_caption(score_caption(metric)), _grid(score_figures(rows))],
-        "Learning curve": [_caption(learning_caption(metric)), _grid(learning)] if learning else [],
+        "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
+        "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)],
         "Comparisons": [comparisons_section(comparisons, ranks)],
         "Precision and recall": [
             _caption(PRECISION_RECALL),
             _grid(precision_recall_figures(shown, rows)),
         ],
-        "Training": [_caption(TRAINING), _grid(training_figures(shown, rows))],
-        "Pictures": [_caption(PICTURES), colour_key(), pictures_section(shown, places)],
+        "Training": [_caption(TRAINING, units), _grid(training_figures(shown, rows))],
+        "Pictures": [_caption(PICTURES, units), colour_key(), pictures_section(shown, places)],
     }
+    if not learning:
+        del sections["Learning curve"]
     named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)
@@ -136,7 +140,9 @@ def _summary(setting: Setting, rows: Sequence[TableRow]) -> Markup:
     facts = {
         "Experiment": setting.experiment,
         "Split": setting.split,
-        "Sections": " to ".join(dict.fromkeys([str(sections[0]), str(sections[-1])])),
+        of_units("Sections", units_of(rows)): " to ".join(
+            dict.fromkeys([str(sections[0]), str(sections[-1])])
+        ),
         "Post-processing": f"protocol {setting.protocol}",
         "Augmentations": setting.augmentations,
         "Seeds": ", ".join(map(str, seeds)),
@@ -154,8 +160,9 @@ def _filter_control(structures: Sequence[str]) -> Markup:
     return element("label", "Structure ", choice, class_="filter", hidden=True)
 
 
-def _caption(text: str) -> Markup:
-    return element("p", text, class_="caption")
+def _caption(text: str, units: Iterable[str] = ()) -> Markup:
+    """A caption that is written of sections, said of what the table is of."""
+    return element("p", of_units(text, units), class_="caption")
 
 
 def _grid(figures: Iterable[Markup]) -> Markup:

@@ -5,11 +5,10 @@ from itertools import groupby
 
 from bench.metrics.metric import Metric
 from bench.report.comparison_formats import (
-    HEADERS,
-    SEED_HEADERS,
     caption,
     describe_best,
     pair_cells,
+    pair_headers,
 )
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.page.elements import Markup, element, join, plain_table, scrolling
@@ -121,7 +120,7 @@ def comparisons_section(comparisons: Sequence[Comparison], ranks: Sequence[MeanR
         pairs = list(group)
         seeds = any(pair.over_seeds for pair in pairs)
         title = title_of(structure) + (f", {shorten_dataset(dataset)}" if several else "")
-        headers = HEADERS + SEED_HEADERS if seeds else HEADERS
+        headers = pair_headers(pairs, seeds=seeds)
         lines = (pair_cells(pair, seeds=seeds) for pair in pairs)
         parts.append(
             element(

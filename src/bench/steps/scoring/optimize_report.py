@@ -23,6 +23,7 @@ from bench.search.search import SearchResult
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.runs import Run
 from bench.tracking.store import Store
+from bench.words import SECTION_UNIT, VOLUME_UNIT
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +135,11 @@ def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
     for metric in dict.fromkeys((recipe.metric, HEADLINE)):
         row = METRICS[metric]
         gain, interval = test.gain(metric)
-        within = f"{len(test.winner.sections)} sections"
+        count, unit = len(test.winner.sections), VOLUME_UNIT if recipe.volume else SECTION_UNIT
+        within = f"{count} {unit}{'s' * (count != 1)}"
         if interval is not None:
             low, high = map(row.write_change, interval)
-            within += f", 95 % interval of a section's {low} to {high}"
+            within += f", 95 % interval of a {unit}'s {low} to {high}"
         score = row.write(test.winner.scores()[metric])
         console.print(
             f"{row.heading} on test: {score}, {row.write_change(gain)} against {single} alone "

@@ -24,7 +24,7 @@ from bench.inference.prediction import (
 )
 from bench.inference.prediction_file import PredictionWriter, copy_predictions, write_predictions
 from bench.inference.synapse_net_package import open_synapse_net
-from bench.inference.volume_views import predict_volume_as_seen
+from bench.inference.volumes import predict_volume_as_seen
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
 from bench.models.networks import find_network

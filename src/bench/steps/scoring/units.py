@@ -12,7 +12,7 @@ from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_mean, read_prediction
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import Recipe
-from bench.recipe.sections import segment_section
+from bench.recipe.sections import segment_by_recipe
 from bench.recipe.volumes import StageReport, segment_volume
 
 
@@ -109,5 +109,5 @@ def segment_unit(
     """
     if recipe.volume is None or unit.volume is None:
         size_nm = unit.dataset.pixel_size_nm
-        return segment_section(recipe, prediction, size_nm, unit.read_raw, on_stage)
+        return segment_by_recipe(recipe, prediction, size_nm, unit.read_raw, on_stage)
     return segment_volume(recipe, prediction, unit.volume.voxel_size_nm, unit.read_raw, on_stage)

@@ -69,7 +69,7 @@ def segment_plane(work: Work, plane: Plane, advance: Advance) -> None:
 
 def _write_plane(work: Work, plane: Plane, advance: Advance) -> None:
     # Imported late: processes that predict tiles need none of it.
-    from bench.recipe.sections import segment_section
+    from bench.recipe.sections import segment_by_recipe
     from bench.steps.serving.files import write_section
 
     raw, recipe, size_nm = plane.read(), work.predictor.recipe, plane.pixel_size_nm
@@ -77,7 +77,7 @@ def _write_plane(work: Work, plane: Plane, advance: Advance) -> None:
     write_section(
         plane,
         raw,
-        segment_section(recipe, prediction, size_nm, lambda: raw, sizes=work.sizes),
+        segment_by_recipe(recipe, prediction, size_nm, lambda: raw, sizes=work.sizes),
         prediction,
         structure=recipe.structure,
         format=work.format,
