@@ -74,9 +74,8 @@ def _show_all(shown: Shown) -> Markup:
     if not others:
         return first
     roles = " and ".join(picture.role for picture in shown.pictures[1:])
-    return join(
-        first, element("details", element("summary", f"{roles.capitalize()} section"), others)
-    )
+    summary = element("summary", f"{roles.capitalize()} {shown.row.data.unit}")
+    return join(first, element("details", summary, others))
 
 
 def _show(picture: Picture, shown: Shown) -> Markup:
@@ -108,7 +107,7 @@ def panel_image(panel: Panel, picture: Picture, shown: Shown) -> Markup:
         loading="lazy",
         class_="enlarges",
         alt=(
-            f"{panel.title} of section {picture.section}, the {picture.role} of {row.label} on "
+            f"{panel.title} of {row.data.unit} {picture.section}, the {picture.role} of {row.label} on "
             f"{row.structure}: {_write_scores(picture)}"
         ),
     )

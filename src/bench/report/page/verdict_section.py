@@ -51,10 +51,11 @@ def _picture(shown: Shown, anchor: str) -> Markup:
     picture = next((by_role[role] for role in _ROLES if role in by_role), None)
     if picture is None:
         return Markup("")
+    unit = shown.row.data.unit.capitalize()
     caption = element(
         "figcaption",
         colour_key(),
-        f" Section {picture.section}, where they differ most. " if picture.place else " ",
+        f" {unit} {picture.section}, where they differ most. " if picture.place else " ",
         element("a", "All pictures", href=f"#{anchor}"),
     )
     return element("figure", panel_image(picture.panels[-1], picture, shown), caption)
