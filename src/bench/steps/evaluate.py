@@ -12,8 +12,8 @@ from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
-from bench.metrics.table import requested_metrics
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
+from bench.metrics.table import requested_metrics
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
 from bench.postprocess.ball_opening import are_cubes

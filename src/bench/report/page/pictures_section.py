@@ -107,8 +107,8 @@ def panel_image(panel: Panel, picture: Picture, shown: Shown) -> Markup:
         loading="lazy",
         class_="enlarges",
         alt=(
-            f"{panel.title} of {row.data.unit} {picture.section}, the {picture.role} of {row.label} on "
-            f"{row.structure}: {_write_scores(picture)}"
+            f"{panel.title} of {row.data.unit} {picture.section}, the {picture.role} of "
+            f"{row.label} on {row.structure}: {_write_scores(picture)}"
         ),
     )
 
