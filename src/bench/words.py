@@ -17,8 +17,13 @@ class OurNetworks(StrEnum):
     UNET3D = auto()
     UNET3D_FOLDS = auto()
     UNET3D_ANISOTROPIC = auto()
+    UNET_RESNET50 = auto()
+    TRANSUNET = auto()
     SAM = auto()
 
+
+# What of a network can be taken from a source, or frozen, by itself.
+ENCODER, TRANSFORMER = "encoder", "transformer"
 
 # What an export writes into a file that must state a distance of sections, where none is known;
 # it is read back as unknown.

@@ -74,6 +74,13 @@ class TrainingConfig(StepConfig):
         minimum=2,
         maximum=256,
     )
+    width: int | None = setting(
+        None,
+        "transunet: numbers of a token, a multiple of 12; auto is the source's, or 768.",
+        minimum=12,
+        maximum=3072,
+        identity=False,
+    )
     folds: int = setting(
         5,
         "unet3d_folds: networks, each trained without one part of the volumes.",
