@@ -25,6 +25,9 @@ class OurNetworks(StrEnum):
 # What of a network can be taken from a source, or frozen, by itself.
 ENCODER, TRANSFORMER = "encoder", "transformer"
 
+# Sections are shifted and scaled by numbers that weights were published with.
+FIXED = "fixed"
+
 # What an export writes into a file that must state a distance of sections, where none is known;
 # it is read back as unknown.
 UNKNOWN_DISTANCE = "section distance unknown, written as 1 px"

@@ -36,6 +36,7 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     identity: bool = True,
+    added: bool = False,
 ) -> Any:
     """Declares a field of a config.
 
@@ -47,6 +48,8 @@ def setting(
         maximum: The largest number allowed.
         identity: Whether the value changes the result. Only those settings are part of the
             fingerprint by which a finished run is found again.
+        added: Whether there were runs before there was this setting: its default, which is what
+            they did, is then no part of the fingerprint.
     """
     metadata = {
         "help": help,
@@ -54,6 +57,7 @@ def setting(
         "minimum": minimum,
         "maximum": maximum,
         "identity": identity,
+        "added": added,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -74,10 +78,15 @@ class StepConfig:
                 among them. Device and precision count as they were typed.
         """
         given = {name: v for name, v in (resolved or {}).items() if name not in _AS_TYPED}
-        return {
-            field.name: given.get(field.name, getattr(self, field.name))
+        values = {
+            field: given.get(field.name, getattr(self, field.name))
             for field in dataclasses.fields(self)
             if field.metadata["identity"]
+        }
+        return {
+            field.name: value
+            for field, value in values.items()
+            if not (field.metadata["added"] and value == field.default)
         }
 
 
