@@ -85,8 +85,10 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         PrepareConfig: {
             *("input", "output", "overwrite", "roots", "check", "min_gap_nm", "add_to"),
         },
-        # How many folds there are is said by the arguments of the network that has them.
-        FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint", "folds"},
+        # Folds and widths are said by the arguments of the network that has them.
+        FinetuneConfig: {
+            *("dataset", "checkpoint_iterations", "trust_checkpoint", "folds", "width"),
+        },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
         CorrectConfig: {"dataset", "input", "output"},
@@ -102,7 +104,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
             "checkpoint_iterations",
-            "folds",
+            *("folds", "width"),
             "cluster",
             "cluster_profile",
             "dataset",

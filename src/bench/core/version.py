@@ -26,6 +26,8 @@ VERSIONS: dict[str, int] = {
     "network unet2d": 1,
     "network unet3d": 1,
     "network unet3d_anisotropic": 1,
+    "network unet_resnet50": 1,
+    "network transunet": 1,
     "network sam": 1,
     "feeding": 1,
     "patches": 1,

@@ -10,15 +10,14 @@ import torch
 from bench.config.training import FinetuneConfig
 from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
-from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
+from bench.inference.prediction import fixed_moments
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import (
     ModelInfo,
     build_model,
     check_network,
     save_checkpoint,
-    transfer_weights,
 )
 from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.steps.training.choices import Validation, choose_inference
@@ -47,6 +46,13 @@ from bench.steps.training.data import (
 from bench.steps.training.report import TrainingReport
 from bench.steps.training.snapshots import finish_snapshots, identify_snapshots, kept_iterations
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
+from bench.steps.training.transfer import (
+    check_source,
+    check_transfer,
+    choose_normalisation,
+    start_network,
+    transfer_identity,
+)
 from bench.steps.training.volume_report import VolumeTrainingReport
 from bench.steps.training.volumes import (
     VolumeTrainingData,
@@ -69,7 +75,7 @@ from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.volume_patches import VolumePatchSettings
-from bench.words import AUTO, BACKGROUND, OurNetworks
+from bench.words import AUTO, BACKGROUND, FIXED, OurNetworks
 
 log = logging.getLogger(__name__)
 
@@ -139,12 +145,13 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
         config.method, source=given, loss=config.loss, classes=config.structures != AUTO
     )
     network = find_trainable(method.network, "finetune")
-    config = with_defaults(config, method)
+    typed, config = config, with_defaults(config, method)
     check_class_settings(config, method)
     # What is wrong with the settings is told before anything is read; a source may take other
     # sizes, and names of structures in it are compared once the dataset says which there are.
     _fit_sizes(config, network, network.arguments(config))
     kept_iterations(config)
+    check_transfer(config, network, given)
     compute = choose_compute(config.device, config.precision)
     dataset, structure = _open_dataset(config, structure, method)
     if given == AUTO:
@@ -156,11 +163,16 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> _Task:
             seed=config.seed,
         )
     source = resolve_source(store, given, trust=config.trust_checkpoint)
-    _check_source(source, method)
+    check_source(source, method, typed)
+    normalisation = choose_normalisation(typed, config, source, dataset)
     data = _choose_data(config, structure, network, source, dataset)
     arguments = source.info.arguments if source.info else network.arguments(config)
+    width = arguments.get("width")
+    config = dataclasses.replace(config, normalisation=normalisation, width=width)
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, data, arguments, geometry)
+    if normalisation == FIXED and source.info:
+        info = dataclasses.replace(info, grey_scale=source.info.grey_scale)
     if network.dims == 3:
         info = describe_volume_model(info, source.info, dataset, rescale=config.rescale)
     if network.name not in set(OurNetworks):
@@ -220,15 +232,6 @@ def _fit_sizes(
     return config, geometry
 
 
-def _check_source(source: Source, method: Method) -> None:
-    if source.network not in ("", method.network):
-        raise BenchError(
-            f"method {method.name} trains the network {method.network}, source {source.name} is a "
-            f"{source.network}: choose a source, or a method, of the other's network, or evaluate "
-            "the source as it is with method=unadapted"
-        )
-
-
 def _describe_model(
     config: FinetuneConfig,
     method: Method,
@@ -255,7 +258,8 @@ def _describe_model(
 
 def identify_finetune(task: _Task) -> Identity:
     """What the run of a task is."""
-    settings = task.config.identity(_resolved_settings(task)) | identify_snapshots(task.config)
+    settings = transfer_identity(task.config.identity(_resolved_settings(task)))
+    settings |= identify_snapshots(task.config)
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
         del settings[elsewhere]
@@ -328,7 +332,7 @@ def _weigh_foreground(
 def _train_task(task: _Task, run: Run) -> Progress:
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
-    network = _start_network(task, run)
+    network = start_network(config, task.info, task.source, run)
     measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
     feed = _make_feed(task)
@@ -365,7 +369,9 @@ def _make_feed(task: _Task) -> Feed:
     device = task.compute.device
     if isinstance(task.data, VolumeTrainingData):
         return make_volume_feed(task.data, task.info, _volume_patches(task), device)
-    return PatchFeed(task.data.train(), patch_settings(task.config), device, task.info.outputs)
+    moments = fixed_moments(task.info)
+    patches = patch_settings(task.config)
+    return PatchFeed(task.data.train(), patches, device, task.info.outputs, moments)
 
 
 def _volume_patches(task: _Task) -> VolumePatchSettings:
@@ -406,17 +412,6 @@ def _choose_inference(task: _Task, run: Run, report: TrainingReport) -> Geometry
     return choose_inference(
         report.best, validation, geometries, separation="boundary" in info.outputs
     )
-
-
-def _start_network(task: _Task, run: Run) -> torch.nn.Module:
-    network = build_model(task.info.architecture, task.info.arguments)
-    if task.source.info:
-        transfer = transfer_weights(network, task.source.weights())
-        run.log_facts(
-            {"source/tensors_transferred": transfer.transferred, "source/tensors": transfer.total}
-        )
-        run.set_tags({"bench.reinitialised": ", ".join(transfer.reinitialised) or "none"})
-    return network
 
 
 def patch_settings(config: FinetuneConfig) -> PatchSettings:

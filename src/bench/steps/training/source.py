@@ -15,6 +15,7 @@ from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
 from bench.models.cryovesnet import convert_cryovesnet
 from bench.models.foreign import convert_foreign
+from bench.models.retina.weights import PUBLISHED_FILES, convert_published
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
@@ -30,8 +31,8 @@ _SYNAPSENET_PREFIX = "synapsenet:"
 _CRYOVESNET_PREFIX = "cryovesnet:"
 _RUNS_PREFIX = "runs:/"
 _FORMS = (
-    "random, synapsenet:NAME, cryovesnet:FILE, runs:/ID, models:/NAME@champion, or a checkpoint "
-    "file or folder that exists"
+    "random, synapsenet:NAME, cryovesnet:FILE, moco:FILE, retina:FILE, runs:/ID, "
+    "models:/NAME@champion, or a checkpoint file or folder that exists"
 )
 
 
@@ -68,10 +69,10 @@ def resolve_source(store: Store, name: str, *, trust: bool = False) -> Source:
 
     Args:
         store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
-        name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``runs:/ID``,
-            ``runs:/ID/checkpoint/iteration_000100.safetensors``, ``models:/NAME@ALIAS``, the path
-            of a checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
-            default source.
+        name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``moco:FILE``,
+            ``retina:FILE``, ``runs:/ID``, ``runs:/ID/checkpoint/iteration_000100.safetensors``,
+            ``models:/NAME@ALIAS``, the path of a checkpoint of ours, or of a file or folder of
+            torch_em or synapse_net; auto is the default source.
         trust: Whether a foreign file may run code of its own while it is read.
 
     Raises:
@@ -96,6 +97,8 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if name.startswith(_CRYOVESNET_PREFIX):
         file = Path(name.removeprefix(_CRYOVESNET_PREFIX))
         return convert_cryovesnet(file, folder=_converted_folder())
+    if name.startswith(tuple(row.scheme for row in PUBLISHED_FILES)):
+        return convert_published(name, folder=_converted_folder())
     path = Path(name)
     if not path.exists():
         raise BenchError(
