@@ -27,10 +27,11 @@ from bench.steps.benchmark import benchmark
 from bench.steps.compare import compare
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
-from bench.steps.finetune import finetune, identify_finetune, resolve_finetune
+from bench.steps.finetune import finetune
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.segment import segment
+from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.queries import fetch_artifact, read_settings
 from bench.tracking.store import Store

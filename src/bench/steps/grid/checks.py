@@ -20,10 +20,10 @@ from bench.models.networks import find_network
 from bench.models.sam_weights import PUBLISHED, fetch_published
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
 from bench.steps.evaluate import identify_evaluation, resolve_task
-from bench.steps.finetune import identify_finetune, resolve_finetune
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, ModelConfig, evaluation_configs, model_config
 from bench.steps.microsam import identify_microsam, resolve_microsam
+from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import resolve_source, source_of
 from bench.tracking.opening import finished_run
 from bench.tracking.store import Store
