@@ -152,13 +152,13 @@ def _read_moco(path: Path, content: Any) -> tuple[torch.nn.Module, ModelInfo]:
     }
     if not weights:
         raise _MOCO.refuse(path, f"has no tensors named {_QUERY}..")
+    mean, deviation = (_as_number(norm) for norm in content["norms"])
     first = weights.get("encoder.conv1.weight")
     if first is not None and first.shape[1] == 3:
         weights["encoder.conv1.weight"] = first.sum(1, keepdim=True)
     network = build_model(OurNetworks.UNET_RESNET50, {"out_channels": 1})
     encoder = torch.nn.ModuleDict({"encoder": network.get_submodule("encoder")})
     encoder.load_state_dict(_check(_MOCO, path, weights, encoder.state_dict()))
-    mean, deviation = (_as_number(norm) for norm in content["norms"])
     return encoder, _describe(OurNetworks.UNET_RESNET50, {}, (), (mean, deviation))
 
 
