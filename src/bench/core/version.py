@@ -68,6 +68,9 @@ _PARTS: dict[str, tuple[str, ...]] = {
 _registered: dict[str, str] = {}
 # Metadata of a field that changes no result: a sentence that says where the others come from.
 PROSE = {"identity": False}
+# Metadata of a field that did not exist once: where it is None the identity says nothing of it, so
+# that runs of before are still the same.
+SINCE = {"identity": "where given"}
 
 
 def register_version(part: str, version: str) -> None:
@@ -111,7 +114,7 @@ def collect_versions(step: str, parts: Iterable[str] = ()) -> dict[str, str]:
 
 
 def without_prose(value: Any) -> Any:
-    """A value whose dataclasses are dicts of their fields, but for those marked as PROSE.
+    """A value whose dataclasses are dicts of their fields, but for PROSE, and SINCE that is None.
 
     Examples:
         >>> @dataclasses.dataclass
@@ -125,7 +128,8 @@ def without_prose(value: Any) -> Any:
         return {
             field.name: without_prose(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if field.metadata.get("identity", True)
+            if (said := field.metadata.get("identity", True))
+            and (said is True or getattr(value, field.name) is not None)
         }
     if isinstance(value, Mapping):
         return {name: without_prose(each) for name, each in value.items()}

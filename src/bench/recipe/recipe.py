@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core.files import write_json
 from bench.core.hashing import file_sha256, json_sha256
-from bench.core.version import PROSE, without_prose
+from bench.core.version import PROSE, SINCE, without_prose
 from bench.errors import BenchError
 from bench.inference.blends import MEAN, Blend
 from bench.inference.prediction import SectionPrediction
@@ -30,7 +30,7 @@ _VERSION = 2
 # What version 1, which only searches wrote, did not say.
 _SINCE_2 = ("segmentation", "origin")
 # What only a recipe of volumes says.
-_VOLUME = "volume"
+_VOLUME, _PLANES = "volume", "planes"
 RECIPE_FILE = "recipe.json"
 # The way of segmentation of a model that is applied as we do; another applies it by its package.
 OWN = "own"
@@ -67,10 +67,13 @@ class VolumeSettings:
     Attributes:
         section_nm: Distance of the planes of its dataset, which the smallest size is of.
         spheres: How vesicles become spheres; None leaves the components of the mask.
+        planes: The rule by which models of sections are applied along z, y and x and made one
+            (``mean``, ``published``); None applies them along z.
     """
 
     section_nm: float
     spheres: SphereSettings | None = None
+    planes: str | None = dataclasses.field(default=None, metadata=SINCE)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ class Recipe:
     def describe(self) -> str:
         """The recipe in one line."""
         parts = [str(self.blend)]
+        if self.volume and self.volume.planes:
+            parts.append(f"planes along z, y and x ({self.volume.planes})")
         if self.volume and self.volume.spheres:
             parts.append(f"spheres ({', '.join(self.volume.spheres.stages)})")
         else:
@@ -204,8 +209,15 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 
 
 def _without_volume(said: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of sections says nothing of volumes, as before there were any."""
-    return {name: value for name, value in said.items() if name != _VOLUME or value is not None}
+    """A recipe of sections says nothing of volumes, one of planes along z nothing of others.
+
+    So it was before there were any.
+    """
+    volume = said.get(_VOLUME)
+    left = {name: value for name, value in said.items() if name != _VOLUME}
+    if volume is not None:
+        left[_VOLUME] = {k: v for k, v in volume.items() if k != _PLANES or v is not None}
+    return left
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.config.scoring import EvaluateConfig
+from bench.config.settings import XY
 from bench.core.progress import say_while
 from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
@@ -23,7 +24,8 @@ from bench.postprocess.segmentation import (
     settings_from_annotations,
 )
 from bench.postprocess.spheres.settings import SphereSettings
-from bench.recipe.recipe import Recipe, VolumeSettings
+from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES, check_orthoplanes
+from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.recipe.volumes import StageReport
 from bench.steps.scoring.evaluation_report import (
@@ -51,6 +53,11 @@ _Advance = Callable[[int, int, str], None]
 # What is done to vesicles that become spheres, in place of opening and smallest area.
 _SPHERES = "Spheres are found in the mask, each by its own radial profile."
 _VESICLE = "vesicle"
+# What a reader of a table must know.
+_ALONG_ALL = {
+    MEAN_OF_PLANES: "mean of planes along z, y and x (planes=orthogonal)",
+    PUBLISHED_PLANES: "planes along z, y and x, floored and added up as published",
+}
 # A prediction that loses more than this share to post-processing is reported.
 _REPORTED_LOSS = 0.5
 
@@ -108,6 +115,8 @@ def _evaluate_structure(
             }
         )
         run.keep_warnings(task.subject.warnings)
+        if task.recipe.volume and task.recipe.volume.planes:
+            run.keep_warnings([_ALONG_ALL[task.recipe.volume.planes]])
         warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
         predictions = folder / "predictions.h5"
         predict_split(task, run, predictions, earlier)
@@ -152,6 +161,7 @@ def _choose_volume(
 ) -> VolumeSettings | None:
     """What is done with volumes; None where sections are scored."""
     size_nm = units[0].voxel_size_nm
+    planes = _choose_planes(config, size_nm, info)
     if size_nm is None:
         if config.spheres not in (AUTO, NONE):
             raise BenchError(
@@ -165,7 +175,27 @@ def _choose_volume(
     if protocol == "data" and config.protocol == "paper":
         protocol = "paper"
     spheres = None if protocol == NONE else SphereSettings(protocol=protocol)
-    return VolumeSettings(size_nm[0], spheres)
+    return VolumeSettings(size_nm[0], spheres, planes)
+
+
+def _choose_planes(
+    config: EvaluateConfig, size_nm: tuple[float, ...] | None, info: ModelInfo
+) -> str | None:
+    """The rule by which planes along all axes are made one; None where they are along z."""
+    if config.planes == XY:
+        return None
+    if size_nm is None:
+        raise BenchError(
+            "planes along z, y and x are of volumes, received planes=orthogonal for sections: "
+            "leave planes=xy, or prepare stacks with the distance of their planes"
+        )
+    check_orthoplanes(info, size_nm, find_augmentations(config.augmentations))
+    if config.segmentation != OWN:
+        raise BenchError(
+            "planes along z, y and x are predicted our own way, received segmentation="
+            f"{config.segmentation}: use segmentation=own, or planes=xy"
+        )
+    return PUBLISHED_PLANES if config.protocol == "paper" else MEAN_OF_PLANES
 
 
 def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelInfo) -> None:

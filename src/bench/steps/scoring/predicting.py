@@ -28,10 +28,12 @@ from bench.inference.volumes import predict_volume
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
 from bench.models.networks import find_network
+from bench.recipe.orthoplanes import Orthoplanes
 from bench.recipe.recipe import Recipe
 from bench.steps.scoring.evaluation_subject import Subject
 from bench.steps.scoring.units import Unit, list_units
 from bench.structures import Structure
+from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
 from bench.words import AUTO
 
@@ -102,6 +104,8 @@ def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | No
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
         if find_network(task.info.architecture).dims == 3:
             pixels = _predict_volumes(task, compute, file, advance)
+        elif task.recipe.volume and task.recipe.volume.planes:
+            pixels = _predict_orthoplanes(task, compute, file, advance)
         else:
             pixels = _predict_sections(task, compute, file, advance)
     seconds = time.monotonic() - started
@@ -161,6 +165,36 @@ def _predict_volumes(
             voxel_size_nm=volume.voxel_size_nm if task.recipe.rescale else None,
             write_planes=write,
         )
+    return sum(prod(volume.shape) for volume in volumes)
+
+
+def _predict_orthoplanes(
+    task: EvaluationTask, compute: Compute, file: PredictionWriter, advance: _Advance
+) -> int:
+    """Predicts a split volume by volume, along z, y and x; returns its voxels."""
+    assert task.recipe.volume is not None
+    assert task.recipe.volume.planes is not None
+    rule = task.recipe.volume.planes
+    model = Orthoplanes(task.subject.weights, compute, task.structure.name, rule)
+    volumes = [unit.volume for unit in task.units if unit.volume]
+    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
+    total, done = sum(sum(volume.shape) for volume in volumes), 0
+    for volume in volumes:
+
+        def report(more: int, name: str = volume.name) -> None:
+            nonlocal done
+            done += more
+            advance(done, total, name)
+
+        # What is kept on disk may be larger than memory.
+        with scratch_folder() as folder:
+            for start, maps in model.predict(
+                plane_reader(task.dataset, volume), volume.shape, fed_nm, Path(folder), report
+            ):
+                for number, foreground in enumerate(maps.foreground):
+                    boundary = None if maps.boundary is None else maps.boundary[number]
+                    name = volume.sections[start + number]
+                    file.write(name, IDENTITY, SectionPrediction(foreground, boundary))
     return sum(prod(volume.shape) for volume in volumes)
 
 

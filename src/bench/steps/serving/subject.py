@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.running import SegmentConfig
+from bench.config.settings import ORTHOGONAL, XY
 from bench.errors import BenchError, unknown_name
 from bench.inference.symmetries import find_augmentations
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info
+from bench.recipe.orthoplanes import MEAN_OF_PLANES
 from bench.recipe.recipe import Recipe, VolumeSettings
 from bench.recipe.scores import threshold_level
+from bench.recipe.volume_predictor import takes_volumes
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import FoundRecipe, fetch_registered, fetch_searched, find_model
 from bench.structures import find_structure
@@ -168,14 +171,20 @@ def _set_by_user(
     if config.threshold is not None:
         changes["level"] = threshold_level(config.threshold)
     if subject.recipe.volume is not None:
-        changes["volume"] = _set_spheres(subject.recipe.volume, config)
+        volume = _set_planes(subject, subject.recipe.volume, config)
+        changes["volume"] = _set_spheres(volume, config)
+    elif config.planes == ORTHOGONAL:
+        raise BenchError(
+            f"planes along z, y and x are of volumes, {subject.model} is of sections: evaluate it "
+            "on a dataset of volumes with scored=auto, or leave planes=auto"
+        )
     if config.rescale is not None:
         changes["rescale"] = config.rescale
     if config.separation != AUTO:
         changes["watershed"] = None
     if config.augmentations != AUTO:
         changes["augmentations"] = find_augmentations(config.augmentations)
-    names = ("threshold", "rescale", "separation", "augmentations")
+    names = ("threshold", "rescale", "separation", "augmentations", "planes")
     given = [*sizes, *(name for name in names if getattr(config, name) not in (None, AUTO))]
     said = f"{subject.origin} Set by the user: {', '.join(given)}." if given else subject.origin
     return dataclasses.replace(
@@ -184,6 +193,22 @@ def _set_by_user(
         sizes=sizes,
         origin=said,
     )
+
+
+def _set_planes(
+    subject: SegmentSubject, volume: VolumeSettings, config: SegmentConfig
+) -> VolumeSettings:
+    """Along which axes models of sections see volumes."""
+    if config.planes == AUTO or (config.planes == ORTHOGONAL and volume.planes):
+        return volume
+    if config.planes == XY:
+        return dataclasses.replace(volume, planes=None)
+    if all(takes_volumes(info) for info in subject.infos):
+        raise BenchError(
+            f"planes along z, y and x are for networks of sections, {subject.model} has none: "
+            "leave planes=auto"
+        )
+    return dataclasses.replace(volume, planes=MEAN_OF_PLANES)
 
 
 def _set_spheres(volume: VolumeSettings, config: SegmentConfig) -> VolumeSettings:
