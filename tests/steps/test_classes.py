@@ -172,6 +172,29 @@ def test_what_is_scored_is_the_softmax(classes):
     assert np.mean(chosen == expected.argmax(0)) > 0.99
 
 
+def test_all_structures_are_scored_together(classes):
+    dataset, pairs = PreparedDataset.open(classes.dataset), []
+    path = fetch_artifact(classes.store, classes.scored["vesicles", "test"], "predictions.h5")
+    for name in dataset.sections("test"):
+        truth = dataset.read_labels(name, "mitochondria") != 0
+        truth = truth + 2 * (~truth & (dataset.read_labels(name, "vesicles") != 0))
+        pairs.append((truth, read_classes(path, name, ["identity"])))
+    truth, found = map(np.concatenate, zip(*pairs, strict=True))
+    ious = [
+        ((truth == k) & (found == k)).sum() / ((truth == k) | (found == k)).sum() for k in (1, 2)
+    ]
+    for name in NAMES:
+        run = classes.scored[name, "test"]
+        assert classes.metrics(run)["test/mean_iou"] == pytest.approx(np.mean(ious))
+        with fetch_artifact(classes.store, run, "classes.csv").open() as file:
+            rows = list(csv.reader(file))
+        assert rows[0][1:] == ["background", *NAMES, "iou"]
+        assert [float(row[-1]) for row in rows[2:]] == pytest.approx(ious)
+        assert [int(row[3]) for row in rows[1:]] == [
+            int(((truth == k) & (found == 2)).sum()) for k in range(3)
+        ]
+
+
 def test_the_network_is_applied_once_for_all_its_structures(classes):
     for split in ("val", "test"):
         first, second = (classes.tags(classes.scored[name, split]) for name in NAMES)
@@ -210,6 +233,8 @@ def test_its_row_stands_in_the_table_of_each_structure(use_classes, tmp_path):
         assert (row["reason"], row["seeds"]) == ("", "0")
         scored = use_classes.metrics(use_classes.scored[structure, "test"])
         assert float(row["dice"]) == pytest.approx(scored["test/dice"])
+        assert float(row["mean_iou"]) == pytest.approx(scored["test/mean_iou"])
+    assert "Mean IoU" in (tmp_path / "benchmark.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from bench.config.scoring import EvaluateConfig
 from bench.core.progress import say_while
 from bench.core.version import without_prose
@@ -12,6 +14,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import find_augmentations
+from bench.metrics.measures import ClassMaps
 from bench.metrics.table import requested_metrics
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
@@ -28,6 +31,7 @@ from bench.recipe.scores import SplitResult, threshold_level
 from bench.recipe.volumes import StageReport
 from bench.steps.scoring.evaluation_report import (
     describe_data,
+    log_confusion,
     log_pictures,
     log_recipe,
     log_scores,
@@ -43,6 +47,7 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.training.targets import make_classes
 from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
@@ -115,6 +120,7 @@ def _evaluate_structure(
             result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
+        log_confusion(run, result, task.info.outputs)
         _report_removal(task, run, result)
         describe_data(run, task.units, task.structure.name, task.subject.cell)
         with say_while("drawing pictures"):
@@ -320,9 +326,25 @@ def _score_split(task: EvaluationTask, run: Run, predictions: Path) -> SplitResu
         truth = unit.read_labels(task.structure.name)
         prediction, instances = _segment_stored(task, predictions, unit, spheres.measure(truth))
         spheres.add(unit, instances)
-        result.add(unit.name, truth=truth, probability=prediction.foreground, instances=instances)
+        result.add(
+            unit.name,
+            truth=truth,
+            probability=prediction.foreground,
+            instances=instances,
+            classes=_read_classes(task, predictions, unit),
+        )
     spheres.log(run, task.config.split)
     return result
+
+
+def _read_classes(task: EvaluationTask, predictions: Path, unit: Unit) -> ClassMaps | None:
+    """The classes of a unit, where all are annotated that the model has."""
+    names = task.scored_classes
+    if not names:
+        return None
+    truth = make_classes(np.stack([unit.read_labels(name) for name in names]))
+    found = unit.read_classes(predictions, task.recipe.augmentations)
+    return ClassMaps(truth, found, 1 + len(names))
 
 
 def _report_removal(task: EvaluationTask, run: Run, result: SplitResult) -> None:

@@ -42,11 +42,11 @@ class ClassTrainingReport(TrainingReport):
         self.scores = {f"val/dice_{name}": dice_score(count) for name, count in counts.items()}
         return statistics.fmean(self.scores.values())
 
-    def on_epoch(self, iteration: int, score: float, best: bool) -> None:
-        """As of one structure, with the scores of each."""
+    def log_score(self, iteration: int, score: float) -> None:
+        """Logs the score of a validation once, with those of each structure."""
         if iteration > self.validated:
             self.series.append((iteration, dict(self.scores)))
-        super().on_epoch(iteration, score, best)
+        super().log_score(iteration, score)
 
     def log_overlays(self, iteration: int) -> None:
         """Logs annotation and prediction side by side, in the colours of the classes."""
