@@ -29,6 +29,7 @@ from bench.postprocess.spheres.settings import SphereSettings
 from bench.recipe.recipe import Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.recipe.volumes import StageReport
+from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
@@ -75,9 +76,13 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     with scratch_folder() as folder:
         # Of classes, the first structure's predictions hold those of all.
         earlier: Path | None = None
-        for each in each_structure(config, store):
+        *others, last = each_structure(config, store)
+        for each in others:
             run_id, found = _evaluate_structure(each, store, parent, Path(folder), earlier)
             earlier = earlier or found
+            # Those of the last are said where the command ends.
+            say_scores(store, run_id)
+        run_id, _ = _evaluate_structure(last, store, parent, Path(folder), earlier)
     return run_id
 
 

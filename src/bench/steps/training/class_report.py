@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.table import HEADLINE
 from bench.report.figures.overlays import draw_classes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.report import (
@@ -39,7 +40,9 @@ class ClassTrainingReport(TrainingReport):
             self.predictions[name] = probability.argmax(axis=0).astype(np.uint8)
             for structure, truth, found in zip(counts, labels, probability[1:], strict=True):
                 counts[structure] += count_pixels(truth=truth, prediction=found >= HALF)
-        self.scores = {f"val/dice_{name}": dice_score(count) for name, count in counts.items()}
+        self.scores = {
+            f"val/{HEADLINE}_{name}": dice_score(count) for name, count in counts.items()
+        }
         return statistics.fmean(self.scores.values())
 
     def log_score(self, iteration: int, score: float) -> None:
