@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from bench.config.scoring import EvaluateConfig
 from bench.config.settings import XY
 from bench.core.progress import say_while
@@ -13,6 +15,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import find_augmentations
+from bench.metrics.measures import ClassMaps
 from bench.metrics.table import requested_metrics
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
@@ -28,8 +31,10 @@ from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES, check_ort
 from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.recipe.volumes import StageReport
+from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
+    log_confusion,
     log_pictures,
     log_recipe,
     log_scores,
@@ -45,6 +50,7 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.training.targets import make_classes
 from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
@@ -77,9 +83,13 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     with scratch_folder() as folder:
         # Of classes, the first structure's predictions hold those of all.
         earlier: Path | None = None
-        for each in each_structure(config, store):
+        *others, last = each_structure(config, store)
+        for each in others:
             run_id, found = _evaluate_structure(each, store, parent, Path(folder), earlier)
             earlier = earlier or found
+            # Those of the last are said where the command ends.
+            say_scores(store, run_id)
+        run_id, _ = _evaluate_structure(last, store, parent, Path(folder), earlier)
     return run_id
 
 
@@ -124,6 +134,7 @@ def _evaluate_structure(
             result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
+        log_confusion(run, result, task.info.outputs)
         _report_removal(task, run, result)
         describe_data(run, task.units, task.structure.name, task.subject.cell)
         with say_while("drawing pictures"):
@@ -350,9 +361,25 @@ def _score_split(task: EvaluationTask, run: Run, predictions: Path) -> SplitResu
         truth = unit.read_labels(task.structure.name)
         prediction, instances = _segment_stored(task, predictions, unit, spheres.measure(truth))
         spheres.add(unit, instances)
-        result.add(unit.name, truth=truth, probability=prediction.foreground, instances=instances)
+        result.add(
+            unit.name,
+            truth=truth,
+            probability=prediction.foreground,
+            instances=instances,
+            classes=_read_classes(task, predictions, unit),
+        )
     spheres.log(run, task.config.split)
     return result
+
+
+def _read_classes(task: EvaluationTask, predictions: Path, unit: Unit) -> ClassMaps | None:
+    """The classes of a unit, where all are annotated that the model has."""
+    names = task.scored_classes
+    if not names:
+        return None
+    truth = make_classes(np.stack([unit.read_labels(name) for name in names]))
+    found = unit.read_classes(predictions, task.recipe.augmentations)
+    return ClassMaps(truth, found, 1 + len(names))
 
 
 def _report_removal(task: EvaluationTask, run: Run, result: SplitResult) -> None:

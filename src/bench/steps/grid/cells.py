@@ -56,7 +56,12 @@ class GridCell:
 
     @classmethod
     def named(
-        cls, method: str, structure: str, seed: int, labelled: int | None, classes: Sequence[str]
+        cls,
+        method: str,
+        structure: str,
+        seed: int,
+        labelled: int | None,
+        classes: Sequence[str] = (),
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)

@@ -71,7 +71,15 @@ class EvaluationTask:
         """
         name, volumes = self.structure.name, self.recipe.volume is not None
         requested = requested_metrics(self.config.metrics, name, volumes=volumes)
-        return scored_metrics(name, volumes=volumes, requested=requested)
+        return scored_metrics(
+            name, volumes=volumes, requested=requested, classes=bool(self.scored_classes)
+        )
+
+    @property
+    def scored_classes(self) -> tuple[str, ...]:
+        """The structures that are scored together: those of a model of classes, all annotated."""
+        classes = self.info.classes
+        return classes if set(classes) <= set(self.dataset.annotated(self.config.split)) else ()
 
 
 def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None) -> None:
