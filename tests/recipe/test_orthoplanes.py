@@ -1,6 +1,7 @@
 """Networks of sections on isotropic volumes, along z, y and x: against planes one by one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,12 +72,12 @@ def predict(path, raw, folder, rule="mean", size_nm=5.0):
     )
     found = list(parts)
     assert sum(steps) == sum(raw.shape)
-    starts = np.cumsum([0, *(len(maps.foreground) for _, maps in found)])
+    starts = np.cumsum([0, *(len(planes) for _, planes in found)])
     assert [start for start, _ in found] == starts[:-1].tolist()
-    boundary = None
-    if found[0][1].boundary is not None:
-        boundary = np.concatenate([maps.boundary for _, maps in found])
-    return np.concatenate([maps.foreground for _, maps in found]), boundary
+    planes = [plane for _, some in found for plane in some]
+    edges = [plane.boundary for plane in planes if plane.boundary is not None]
+    assert len(edges) in (0, len(planes))
+    return np.stack([plane.foreground for plane in planes]), np.stack(edges) if edges else None
 
 
 def test_known_answer_of_three_planes_just_above_one_half():
@@ -130,6 +131,31 @@ def test_a_few_planes_at_a_time_give_the_same(models, raw, tmp_path, monkeypatch
         np.testing.assert_array_equal(one, other)
     # What was copied of the volume is gone, what was predicted is the caller's to remove.
     assert not (tmp_path / "parts" / "raw").exists()
+
+
+def test_a_model_of_classes_has_them_all(raw, tmp_path):
+    info = describe(("background", "mitochondria", "vesicles"))
+    path = write_model(tmp_path / "classes.safetensors", replace(info, structure="mitochondria"))
+    one_by_one, _ = open_predictor(path, CPU, "mitochondria")
+    along = []
+    for axis in range(3):
+        maps = [one_by_one(plane, 5.0) for plane in np.moveaxis(raw, axis, 0)]
+        stacked = np.stack([each.classes for each in maps])
+        along.append(np.moveaxis(np.moveaxis(stacked, 1, 0), 1, 1 + axis))
+    model = Orthoplanes(path, CPU, "mitochondria", "mean", keep_classes=True)
+    parts = model.predict(
+        lambda start, stop: raw[start:stop], SHAPE, 5.0, tmp_path / "along", lambda more: None
+    )
+    planes = [plane for _, some in parts for plane in some]
+    classes = np.stack([plane.classes for plane in planes], axis=1)
+    assert np.abs(classes - np.mean(along, axis=0)).max() <= 1.01
+    assert (np.stack([plane.foreground for plane in planes]) == classes[1]).all()
+    assert np.abs(classes.astype(int).sum(axis=0) - 255).max() <= 2
+    # A segmentation keeps what it needs.
+    parts = replace(model, keep_classes=False).predict(
+        lambda start, stop: raw[start:stop], SHAPE, 5.0, tmp_path / "one", lambda more: None
+    )
+    assert next(parts)[1][0].classes is None
 
 
 def make_predictor(path, planes="mean", augmentations=PLAIN):

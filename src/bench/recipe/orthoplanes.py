@@ -41,8 +41,7 @@ _AXES = range(3)
 _BAND_BYTES = 2**26
 _RAW = "raw"
 _FOREGROUND, _BOUNDARY = "foreground", "boundary"
-# The first output of a model of classes, of which a pixel has one.
-_BACKGROUND = "background"
+_OWN_MAPS = (_FOREGROUND, _BOUNDARY)
 _TOP = 255
 
 
@@ -113,12 +112,14 @@ class Orthoplanes:
         compute: Where it runs.
         structure: What is looked for.
         rule: ``mean`` or ``published``.
+        keep_classes: Whether maps of all classes are wanted, of a model that has any.
     """
 
     weights: Path
     compute: Compute
     structure: str
     rule: str
+    keep_classes: bool = False
 
     def predict(
         self,
@@ -127,8 +128,8 @@ class Orthoplanes:
         pixel_size_nm: float | None,
         folder: Path,
         advance: Callable[[int], None],
-    ) -> Iterator[tuple[int, SectionPrediction]]:
-        """Yields the first plane and maps (z, y, x) of some planes at a time, in order of z.
+    ) -> Iterator[tuple[int, list[SectionPrediction]]]:
+        """Yields the number of a plane, and the maps of some planes from it on, in order of z.
 
         Args:
             read_planes: From the first plane and the one after the last to raw values (z, y, x).
@@ -142,9 +143,7 @@ class Orthoplanes:
         network, info = load_checkpoint(self.weights)
         check_normalisation(info)
         network = network.to(self.compute.device).eval()
-        channels = {_FOREGROUND: foreground_channel(info, self.structure)}
-        if _BOUNDARY in info.outputs:
-            channels[_BOUNDARY] = info.outputs.index(_BOUNDARY)
+        channels = self._channels(info)
         kept = {
             (axis, name): KeptLevels.of_planes(
                 folder / f"{axis}_{name}", _turned(shape, axis), np.float32
@@ -173,9 +172,18 @@ class Orthoplanes:
         shutil.rmtree(folder / _RAW, ignore_errors=True)
         yield from self._join(kept, tuple(channels), shape)
 
+    def _channels(self, info: ModelInfo) -> dict[str, int]:
+        """The outputs that are kept, the foreground first."""
+        channels = {_FOREGROUND: foreground_channel(info, self.structure)}
+        if _BOUNDARY in info.outputs:
+            channels[_BOUNDARY] = info.outputs.index(_BOUNDARY)
+        if self.keep_classes and info.classes:
+            channels |= {f"class{number}": number for number in range(len(info.outputs))}
+        return channels
+
     def _join(
         self, kept: dict[tuple[int, str], KeptLevels], names: tuple[str, ...], shape: Shape3d
-    ) -> Iterator[tuple[int, SectionPrediction]]:
+    ) -> Iterator[tuple[int, list[SectionPrediction]]]:
         step = max(1, _BAND_BYTES // (3 * 4 * shape[1] * shape[2]))
         for start in range(0, shape[0], step):
             band = slice(start, start + step)
@@ -185,7 +193,18 @@ class Orthoplanes:
                 )
                 for name in names
             }
-            yield start, SectionPrediction(**maps)
+            classes = [levels for name, levels in maps.items() if name not in _OWN_MAPS]
+            yield (
+                start,
+                [
+                    SectionPrediction(
+                        foreground,
+                        maps[_BOUNDARY][number] if _BOUNDARY in maps else None,
+                        classes=np.stack([each[number] for each in classes]) if classes else None,
+                    )
+                    for number, foreground in enumerate(maps[_FOREGROUND])
+                ],
+            )
 
 
 def _turned(shape: Shape3d, axis: int) -> Shape3d:
@@ -256,6 +275,5 @@ def _predict_tiles(
         logits = network(inputs)
     inner = slice(info.halo_px, inputs.shape[-1] - info.halo_px)
     logits = logits[..., inner, inner].float()
-    of_classes = info.outputs[0] == _BACKGROUND
-    probability = logits.softmax(1) if of_classes else torch.sigmoid(logits)
+    probability = logits.softmax(1) if info.classes else torch.sigmoid(logits)
     return np.asarray(probability.cpu().numpy())

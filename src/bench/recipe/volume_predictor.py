@@ -172,11 +172,12 @@ class VolumePredictor:
             self.weights[number], self.compute, recipe.structure, recipe.volume.planes
         )
         size_nm = self.sections.fed_nm(voxel_size_nm[-1])
-        for start, maps in model.predict(read_planes, shape, size_nm, folder / "along", advance):
+        for start, planes in model.predict(read_planes, shape, size_nm, folder / "along", advance):
+            edges = [plane.boundary for plane in planes if plane.boundary is not None]
             # Joined again after a kill, planes that are kept come once more.
-            for kept, levels in ((boundary, maps.boundary), (foreground, maps.foreground)):
-                if levels is not None and kept.count(0) < start + len(levels):
-                    kept.append(0, levels[kept.count(0) - start :])
+            for kept, levels in ((boundary, edges), (foreground, [p.foreground for p in planes])):
+                if levels and kept.count(0) < start + len(levels):
+                    kept.append(0, np.stack(levels[kept.count(0) - start :]))
         shutil.rmtree(folder / "along", ignore_errors=True)
         return _Whole(foreground, boundary if boundary.count(0) else None)
 

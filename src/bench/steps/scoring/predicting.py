@@ -183,7 +183,7 @@ def _predict_orthoplanes(
     assert task.recipe.volume is not None
     assert task.recipe.volume.planes is not None
     rule = task.recipe.volume.planes
-    model = Orthoplanes(task.subject.weights, compute, task.structure.name, rule)
+    model = Orthoplanes(task.subject.weights, compute, task.structure.name, rule, keep_classes=True)
     volumes = [unit.volume for unit in task.units if unit.volume]
     fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     total, done = sum(sum(volume.shape) for volume in volumes), 0
@@ -196,13 +196,11 @@ def _predict_orthoplanes(
 
         # What is kept on disk may be larger than memory.
         with scratch_folder() as folder:
-            for start, maps in model.predict(
+            for start, planes in model.predict(
                 plane_reader(task.dataset, volume), volume.shape, fed_nm, Path(folder), report
             ):
-                for number, foreground in enumerate(maps.foreground):
-                    boundary = None if maps.boundary is None else maps.boundary[number]
-                    name = volume.sections[start + number]
-                    file.write(name, IDENTITY, SectionPrediction(foreground, boundary))
+                for name, plane in zip(volume.sections[start:], planes, strict=False):
+                    file.write(name, IDENTITY, plane)
     return sum(prod(volume.shape) for volume in volumes)
 
 
