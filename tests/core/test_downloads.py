@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(downloads, "TIMEOUT_S", (2.0, 2.0))
+    monkeypatch.setattr(downloads, "DOWNLOAD_TIMEOUT_S", (2.0, 2.0))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.content, server.mark, server.ranges, server.status = CONTENT, '"1"', True, 0
         server.asked, server.breaks = [], []

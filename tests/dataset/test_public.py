@@ -127,10 +127,11 @@ def test_offline_one_line_says_which_files_to_put_where(server):
         fetch_public(row)
     message, folder = str(caught.value), public_folder(row)
     for part in (
-        "data.zip of tiny must be fetched from http://127.0.0.1:",
-        "cannot be reached (ConnectionError)",
-        f"as {folder / 'data.zip'} (SHA-256 {hashlib.sha256(PACKED).hexdigest()})",
-        f"as {folder / 'raw.tif'} (SHA-256 not known)",
+        "data.zip of tiny must be fetched, its server cannot be reached (ConnectionError): fetch",
+        f"put in place, {folder / 'data.zip'} from http://127.0.0.1:",
+        f"(SHA-256 {hashlib.sha256(PACKED).hexdigest()})",
+        f"and {folder / 'raw.tif'} from {server.at}/missing or http",
+        "(SHA-256 not known)",
         f"(or other.zip (SHA-256 ab12, https://example.org/page) in {folder})",
         "then type the same again",
     ):

@@ -379,7 +379,7 @@ def test_isbi2012_has_membrane_where_its_labels_are_0(place, prepare, edition):
         content = hdf5(raw=(raw, {}), labels__membranes=(labels, {}), labels__x=(labels, {}))
         place("isbi2012", {"isbi.h5": content})
     dataset = prepare("isbi2012")
-    assert counts(dataset) == {"train": 20, "val": 2, "test": 6}
+    assert counts(dataset) == {"train": 17, "val": 5, "test": 6}
     assert dataset.structures == ("membrane",)
     assert (dataset.pixel_size_nm, dataset.manifest["section_nm"]) == (4, 50)
     for name, mask in section_labels(dataset, "membrane").items():
@@ -401,7 +401,7 @@ def test_vnc_has_smoothed_masks_and_a_stack_without_labels(place, prepare):
     place("vnc", {f"{root}.zip": packed(files)})
     dataset = prepare("vnc")
     assert set(dataset.structures) == {"mitochondria", "membrane", "synapses"}
-    assert counts(dataset) == {"train": 13, "val": 1, "test": 4}
+    assert counts(dataset) == {"train": 11, "val": 3, "test": 4}
     assert (dataset.pixel_size_nm, dataset.manifest["section_nm"]) == (4.6, 50)
     for name, mask in section_labels(dataset, "mitochondria").items():
         np.testing.assert_array_equal(mask, smooth[int(name[-3:])] > 127)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Seconds to wait for a connection, and for an answer.
-TIMEOUT_S = (5.0, 30.0)
+DOWNLOAD_TIMEOUT_S = (5.0, 30.0)
 # What has come of a block is lost when a server breaks off within it.
 _BLOCK_BYTES = 2**16
 _PARTIAL_CONTENT, _RANGE_REFUSED = 206, 416
@@ -144,7 +144,9 @@ def _fetch_rest(address: str, part: _Part, *, trusted: bool) -> None:
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-"} | ({"If-Range": mark} if mark else {})
-    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+    with requests.get(
+        address, headers=headers, stream=True, timeout=DOWNLOAD_TIMEOUT_S
+    ) as response:
         total = re.fullmatch(r"bytes \*/([0-9]+)", response.headers.get("Content-Range", ""))
         if start and response.status_code == _RANGE_REFUSED:
             if total and int(total[1]) == start:

@@ -98,8 +98,8 @@ def _missing(
 ) -> MissingFileError:
     left = [each for each in edition.files if not _has(folder, each)]
     return MissingFileError(
-        f"{file.name} of {row.name} must be fetched from {file.addresses[-1]}, which cannot be "
-        f"reached ({reason}): {_remedy(row, folder, edition)}",
+        f"{file.name} of {row.name} must be fetched, its server cannot be reached ({reason}): "
+        f"{_remedy(row, folder, edition)}",
         model=f"dataset:{row.name}",
         files=tuple((" ".join(each.addresses), str(folder / each.name)) for each in left),
     )
@@ -108,7 +108,7 @@ def _missing(
 def _remedy(row: PublicDataset, folder: Path, edition: Edition) -> str:
     """Which files that are missing are to be put where, and which others would do."""
     wanted = [
-        f"{' or '.join(file.addresses)} as {folder / file.name} ({_describe_hash(file)})"
+        f"{folder / file.name} from {' or '.join(file.addresses)} ({_describe_hash(file)})"
         for file in edition.files
         if not _has(folder, file)
     ]

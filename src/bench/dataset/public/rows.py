@@ -74,7 +74,7 @@ class PublicSeries:
         labels: Its labels by structure.
         shares: What part of it is of which split, as blocks in this order.
         key: The raw array, in a container of several.
-        first_row: The row that it begins with; those above hold no data.
+        first_row: The row that it begins with; of those above data lack in places.
         partly: Whether only some of the raw images have labels; the others are left out.
         ordered: Whether neighbours in it are neighbours in tissue.
     """

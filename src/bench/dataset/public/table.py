@@ -129,7 +129,7 @@ DATASETS: dict[str, PublicDataset] = {
             split=f"1-1-0-3, 3-2-1, 3-3-0 and 4-3-0 train, 0-0-0 tests (cem-dataset); {_OURS}",
             editions=UROCELL,
             notes=(
-                "1-1-0-3 is taken from y 54 on and 0-0-0 from y 12 on: the rows above hold no data",
+                "1-1-0-3 is taken from y 54 on and 0-0-0 from y 12 on: above, data lack in places",
                 "lysosomes come from lyso/binary; torch_em looks for lyso/instance, which is not "
                 "there. Fusiform vesicles and Golgi apparatus lack in some volumes: left out",
                 "files state no voxel size, or an impossible one; the page says 16 x 16 x 15 nm",
@@ -171,7 +171,7 @@ DATASETS: dict[str, PublicDataset] = {
             extent="30 sections of 512 x 512 px with labels",
             volumes=False,
             split="the labels of the published test sections are secret: of the 30 others the "
-            "first seven tenths train, one validates, two test, a section left out between (ours)",
+            "first three fifths train, one validates, one tests, a section left out between (ours)",
             editions=ISBI2012,
             notes=(
                 "0 is membrane, 255 is not; isbi.h5 is EMBL's copy with the original labels (not "
@@ -189,7 +189,7 @@ DATASETS: dict[str, PublicDataset] = {
             extent="20 sections of 1024 x 1024 px with labels, 20 without",
             volumes=False,
             split="the labels of stack 2 are secret, and it is unlabelled here: of stack 1 the "
-            "first seven tenths train, one validates, two test, a section left out between (ours)",
+            "first three fifths train, one validates, one tests, a section left out between (ours)",
             editions=VNC,
             notes=(
                 "masks of mitochondria and synapses have smoothed rims, of which 128 to 255 count",
