@@ -42,6 +42,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if server.mark:
             self.send_header("ETag", server.mark)
+        self.send_header("Content-Type", server.kind)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         broken = server.breaks.pop(0) if server.breaks else None
@@ -59,7 +60,7 @@ def server(monkeypatch):
     monkeypatch.setattr(downloads, "DOWNLOAD_TIMEOUT_S", (2.0, 2.0))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.content, server.mark, server.ranges, server.status = CONTENT, '"1"', True, 0
-        server.asked, server.breaks = [], []
+        server.asked, server.breaks, server.kind = [], [], "application/zip"
         server.address = f"http://127.0.0.1:{server.server_port}/data.zip"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -172,4 +173,11 @@ def test_a_missing_file_is_an_error_of_the_network(server, tmp_path):
     server.status = 404
     with pytest.raises(RequestException):
         download(server.address, tmp_path / "data.zip", SHA256)
+    assert left(tmp_path / "data.zip") == [".data.zip.lock"]
+
+
+def test_a_web_page_is_no_file(server, tmp_path):
+    server.kind = "text/html; charset=utf-8"
+    with pytest.raises(BenchError, match=r"data.zip must give a file, received a web page"):
+        download(server.address, tmp_path / "data.zip", None)
     assert left(tmp_path / "data.zip") == [".data.zip.lock"]

@@ -77,7 +77,7 @@ def download(address: str, path: Path, sha256: str | None) -> str:
     Raises:
         requests.exceptions.RequestException: If the address cannot be reached, or breaks off
             before anything more has come.
-        BenchError: If another file is there.
+        BenchError: If another file is there, or a web page in its place.
         OSError: If it cannot be stored.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,11 +155,19 @@ def _fetch_rest(address: str, part: _Part, *, trusted: bool) -> None:
             part.remove()
             return _fetch_rest(address, part, trusted=trusted)
         response.raise_for_status()
+        _refuse_page(address, response)
         if not _goes_on(response, start):
             start = 0
             write_json(part.note, {"address": address, "mark": _find_mark(response)})
         _store(response, part, start)
     return None
+
+
+def _refuse_page(address: str, response: "Response") -> None:
+    """Refuses a page for people, which says that a file is gone or must be asked for otherwise."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/html":
+        raise BenchError(f"{address} must give a file, received a web page")
 
 
 def _goes_on(response: "Response", start: int) -> bool:
