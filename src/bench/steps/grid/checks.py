@@ -86,12 +86,12 @@ def _source_of_cell(cell: GridCell, config: BenchmarkConfig) -> tuple[bool, str]
     """Whether the first weights of a cell are a SAM's, and their name; auto is the default."""
     first = cell.adaptation or cell
     if not first.method.step:
-        given = source_of(cell.structure.name, config.source)
+        given = source_of(cell.structure.name, config.source, method=first.method.name)
         if given == AUTO:
             given = source_as_it_is(first.method, cell.structure.name, config.protocol)
         return False, given
     settings = model_config(first, config)
-    given = source_of(cell.structure.name, settings.source)
+    given = source_of(cell.structure.name, settings.source, method=first.method.name)
     if isinstance(settings, MicrosamConfig):
         return True, DEFAULT_SAM if given == AUTO else given
     if isinstance(settings, DomainAdaptConfig):
@@ -210,7 +210,8 @@ def _check_model(cell: GridCell, config: BenchmarkConfig, store: Store, checked:
 
 def _named_source(cell: GridCell, given: str) -> str:
     """A source of an adaptation as a training takes it: by its name."""
-    name = source_of(cell.structure.name, given)
+    method = cell.adaptation.method.name if cell.adaptation else ""
+    name = source_of(cell.structure.name, given, method=method)
     return choose_method(AUTO, source=name, loss=AUTO)[1]
 
 

@@ -86,7 +86,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
         BenchError: If the settings, the dataset or the source do not fit together.
     """
     structure = find_structure(config.structure)
-    given = source_of(structure.name, config.source)
+    given = source_of(structure.name, config.source, method=config.method)
     method, given = choose_method(
         config.method, source=given, loss=config.loss, classes=config.structures != AUTO
     )

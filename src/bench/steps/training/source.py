@@ -167,14 +167,18 @@ def _converted_folder() -> Path:
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
 
-def source_of(structure: str, given: str, known: Collection[str] | None = None) -> str:
-    """The part of a source that is meant for a structure.
+def source_of(
+    structure: str, given: str, known: Collection[str] | None = None, method: str = ""
+) -> str:
+    """The part of a source that is meant for a structure, or for a method.
 
     Args:
         structure: Name of the structure.
         given: One source for all, or ``ribbon=FILE,mitochondria=synapsenet:mitochondria``;
-            structures that it leaves out take the default.
+            structures that it leaves out take the default. Names of methods come first, as in
+            ``retina=retina:FILE,unet_resnet50_moco=moco:FILE``.
         known: The structures of the dataset, beside those of STRUCTURES; None allows all names.
+        method: Name of the method, where it is known.
 
     Raises:
         BenchError: If it names an unknown structure.
@@ -183,7 +187,14 @@ def source_of(structure: str, given: str, known: Collection[str] | None = None) 
     if Path(given).exists() or not all(sign and is_structure_name(name) for name, sign, _ in parts):
         return given
     allowed = None if known is None else {*STRUCTURES, *known}
-    found = {find_structure(name, allowed).name: source.strip() for name, _, source in parts}
+    sources = {name.strip(): source.strip() for name, _, source in parts}
+    if method in sources:
+        return sources[method]
+    found = {
+        find_structure(name, allowed).name: source
+        for name, source in sources.items()
+        if name not in METHODS
+    }
     return found.get(structure, AUTO)
 
 
