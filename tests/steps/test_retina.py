@@ -179,3 +179,14 @@ def test_the_rows_name_parts_that_their_networks_have():
                 names = build_model(name, arguments).state_dict()
             for prefix in prefixes:
                 assert any(each.startswith(prefix) for each in names), (name, part, prefix)
+
+
+@pytest.mark.parametrize("source", ["retina:{}/retina.pt", "moco:{}/moco.pth.tar"])
+def test_what_was_pretrained_is_not_applied_as_it_is(pipeline, files, store, source):
+    config = EvaluateConfig(
+        dataset=str(pipeline.dataset),
+        **{"method": "unadapted", "structure": "mito", "source": source.format(files)},
+        device="cpu",
+    )
+    with pytest.raises(BenchError, match=r"must .*(segment|have a channel)"):
+        evaluate(config, store)

@@ -192,10 +192,11 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> Predictor:
         BenchError: If the model has no channel of the structure, or wants its sections normalised
             in a way that is not known here.
     """
+    # Before the weights: what was pretrained may have those of an encoder only.
+    foreground = foreground_channel(load_info(path), structure)
     network, info = load_checkpoint(path)
     check_normalisation(info)
     network.to(compute.device)
-    foreground = foreground_channel(info, structure)
     boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
 
     def predict(
@@ -235,5 +236,5 @@ def foreground_channel(info: ModelInfo, structure: str) -> int:
     wanted = "" if info.classes else "'foreground' or "
     raise BenchError(
         f"the model must have a channel {wanted}{structure!r}, it has "
-        f"{', '.join(info.outputs)}: choose another source"
+        f"{', '.join(info.outputs) or 'none'}: choose another source"
     )
