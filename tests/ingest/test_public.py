@@ -16,6 +16,7 @@ from bench.dataset.public.fetching import public_folder
 from bench.dataset.public.table import DATASETS
 from bench.dataset.volumes import find_volumes, read_volume, read_volume_labels
 from bench.errors import BenchError
+from bench.ingest.adding.adding import add_to_dataset
 from bench.ingest.layouts import public
 from bench.ingest.writing import write_prepared
 
@@ -107,7 +108,9 @@ def place(cache, monkeypatch):
 def prepare(read_tree, tmp_path):
     def run(name, **settings):
         tree = read_tree(f"dataset:{name}", **settings)
-        return write_prepared(tree, tmp_path / "out", overwrite=True)
+        dataset = write_prepared(tree, tmp_path / "out", overwrite=True)
+        dataset.verify()
+        return dataset
 
     return run
 
@@ -170,7 +173,7 @@ def test_a_rule_splits_all_but_the_published_test_part(place, prepare):
     assert counts(dataset) == {"train": 20, "val": 20, "test": 20}
     assert [v.name for v in find_volumes(dataset, "val")] == ["val-B"]
     assert [v.name for v in find_volumes(dataset, "test")] == ["test-C"]
-    dataset = prepare("cremi", pixel_size_nm=8, volumes="false", structures="all,*cleft=psd")
+    dataset = prepare("cremi", pixel_size_nm=8.0, volumes="false", structures="all,*cleft=psd")
     assert (dataset.pixel_size_nm, dataset.structures) == (8, ("psd",))
     assert find_volumes(dataset, "test") == ()
 
@@ -311,7 +314,7 @@ def test_perez_is_prepared_one_structure_at_a_time(place, prepare, edition):
         for section, mask in section_labels(dataset, name).items():
             np.testing.assert_array_equal(mask, boxes(10)[int(section[-3:])] != 0)
             assert set(dataset.find(section)["datasets"]) == {"raw", f"labels/{name}"}
-    assert prepare("perez", structures="mito", pixel_size_nm=7).pixel_size_nm == 7
+    assert prepare("perez", structures="mito", pixel_size_nm=7.0).pixel_size_nm == 7
 
 
 def test_perez_of_all_structures_is_told_before_anything_is_fetched(prepare, cache):
@@ -384,6 +387,20 @@ def test_isbi2012_has_membrane_where_its_labels_are_0(place, prepare, edition):
     assert (dataset.pixel_size_nm, dataset.manifest["section_nm"]) == (4, 50)
     for name, mask in section_labels(dataset, "membrane").items():
         np.testing.assert_array_equal(mask, boxes(30)[int(name[-3:])] != 0)
+
+
+def test_terms_stay_when_something_is_added(place, prepare, read_tree, tmp_path):
+    raw, labels = tiff(grey(30)), tiff(255 - boxes(30, value=255))
+    place("isbi2012", {"train-volume.tif": raw, "train-labels.tif": labels}, 1)
+    dataset = prepare("isbi2012")
+    for kind, pixels in (("raw", grey(1, seed=9)[0]), ("membrane", boxes(1)[0])):
+        (tmp_path / "mine" / kind).mkdir(parents=True)
+        (tmp_path / "mine" / kind / "s01.png").write_bytes(png(pixels))
+    tree = read_tree(tmp_path / "mine", add_to=str(dataset.root), pixel_size_nm=4.0)
+    tree = add_to_dataset(tree, dataset)
+    added = write_prepared(tree, tmp_path / "more")
+    assert added.manifest["published"] == dataset.manifest["published"]
+    assert counts(added)["train"] == counts(dataset)["train"] + 1
 
 
 def test_vnc_has_smoothed_masks_and_a_stack_without_labels(place, prepare):

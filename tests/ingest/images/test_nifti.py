@@ -16,6 +16,8 @@ from bench.ingest.images.formats import (
     read_plane,
     stem_of,
 )
+from bench.ingest.images.planes import list_planes
+from bench.ingest.stacks import join_planes
 
 # Voxels along x, y, z, as nibabel has them.
 XYZ = np.arange(5 * 4 * 3).reshape(5, 4, 3)
@@ -184,3 +186,11 @@ def test_pages_of_a_stack_are_listed(tmp_path):
     assert [page.page for page in pages] == [0, 1, 2]
     assert pages[0].file == "a.nii.gz"
     np.testing.assert_array_equal(pages[2].read(), XYZ[:, :, 2].T)
+
+
+def test_a_volume_to_segment_has_its_voxel_size(tmp_path):
+    path = save(tmp_path / "tomo.nii.gz", unit="mm", axes="LPS")
+    (volume,) = join_planes(list_planes(str(tmp_path), None), None)
+    assert (volume.name, volume.shape, volume.voxel_size_nm) == ("tomo", (3, 4, 5), (15, 16, 16))
+    np.testing.assert_array_equal(volume.read_planes(1, 3), XYZ.T[1:3])
+    assert volume.path == path

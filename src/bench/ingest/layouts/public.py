@@ -42,10 +42,11 @@ def read_public(config: PrepareConfig) -> SourceTree:
     row = _find_public(config)
     taken = _choose_structures(row, config)
     folder, edition = fetch_public(row)
+    section_nm, _, pixel_size_nm = row.voxel_nm or (None, None, None)
     settings = replace(
         config,
-        pixel_size_nm=config.pixel_size_nm or (row.voxel_nm[2] if row.voxel_nm else None),
-        section_nm=config.section_nm or (row.voxel_nm[0] if row.voxel_nm else None),
+        pixel_size_nm=config.pixel_size_nm or pixel_size_nm,
+        section_nm=config.section_nm or section_nm,
         volumes=("true" if row.volumes else "false") if config.volumes == AUTO else config.volumes,
     )
     found = _find_sections(folder, edition, taken, settings)
