@@ -25,6 +25,7 @@ from bench.steps.training.data import with_defaults
 
 FILE = "weights/best.safetensors"
 TRAINED = names_of("finetune")
+NEED_A_FILE = ("cryovesnet_finetuned", "unet_resnet50_moco", "retina")
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,7 @@ def test_a_method_from_scratch_takes_no_source(name, source, loss):
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_named_method_stays_what_it_is_whatever_the_loss(name, loss):
-    given = ("cryovesnet_finetuned", "anisotropic_finetuned")
-    source = FILE if name in given else "auto"
+    source = FILE if name in NEED_A_FILE else "auto"
     assert choose_method(name, source=source, loss=loss)[0] is METHODS[name]
 
 

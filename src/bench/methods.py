@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 from bench.errors import OUTSIDE, BenchError, unknown_name
-from bench.words import AUTO, BACKGROUND, OurNetworks
+from bench.words import AUTO, BACKGROUND, ENCODER, FIXED, NONE, TRANSFORMER, OurNetworks
 
 # Losses of the supervised stage.
 # Of a method whose outputs are classes, and of no other.
 CLASS_LOSS = "ce_dice"
-LOSSES = ("focal_dice", "dice", "weighted_bce", CLASS_LOSS)
+LOSSES = ("focal_dice", "dice", "weighted_bce", "bce_dice", CLASS_LOSS)
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
-# ``section``: every section is shifted and scaled to mean 0, deviation 1; ``volume``: every volume.
-NORMALISATIONS = ("section", "volume")
+# ``section``: every section is shifted and scaled to mean 0, deviation 1; ``volume``: every volume;
+# ``fixed``: 8-bit sections by the mean and deviation that published weights were trained with.
+NORMALISATIONS = ("section", "volume", FIXED)
 RANDOM = "random"
 _SOURCE = "source"
 # What a method starts from where the user does not say: the paper's choice for every structure,
@@ -33,11 +34,14 @@ _WITH_BOUNDARY = ("foreground", "boundary")
 # One of them for every pixel: the background, or one of the structures that the user names.
 CLASSES = (BACKGROUND, "structures")
 _UNET, _SAM = OurNetworks.UNET2D, OurNetworks.SAM
+_RESNET50, _TRANSUNET = OurNetworks.UNET_RESNET50, OurNetworks.TRANSUNET
 _UNET3D, _ANISOTROPIC = OurNetworks.UNET3D, OurNetworks.UNET3D_ANISOTROPIC
 # Where a source must be named, which file it is.
 _PUBLISHED: dict[str, str] = {
     _UNET3D: "source=cryovesnet:FILE, cryovesnet/weights/weights.h5 of Zuber-group/CryoVesNet, ",
     _ANISOTROPIC: "source=synapsenet:NAME of a 3D model, ",
+    _RESNET50: "source=moco:FILE, the ResNet-50 of CEM500K (doi 10.5281/zenodo.6453140), ",
+    _TRANSUNET: "source=retina:FILE, pretrain_200.pt of BaderLab/RETINA, ",
 }
 
 
@@ -57,8 +61,12 @@ class Method:
         optimiser: Of OPTIMISERS.
         lr: Learning rate, the highest where the schedule changes it.
         schedule: Of SCHEDULES.
+        weight_decay: Of its optimiser; None is torch's.
+        transfer: What it takes from its source: ``all`` that fits, or a part of its network.
+        freeze: The part of that which is not trained, or ``none``.
+        batch_norm: Whether statistics of frozen batch norms are ``still`` or ``moving``.
         normalisation: Of NORMALISATIONS: what is done to a section or volume before its network
-            sees it. A SAM's is its own.
+            sees it. A SAM's is its own; where a source has no fixed one, ``fixed`` is ``section``.
         features: Of the first level of a U-Net that starts from random weights.
         foreground_weight: Of its loss; None is the structure's, or follows from its frequency.
         confidence: Confidence of its pseudo-labels; None is set from the teacher's scores.
@@ -78,6 +86,10 @@ class Method:
     optimiser: str = "adam"
     lr: float = 1e-4
     schedule: str = "plateau"
+    weight_decay: float | None = None
+    transfer: str = "all"
+    freeze: str = NONE
+    batch_norm: str = "still"
     normalisation: str = "section"
     features: int = 32
     foreground_weight: float | None = None
@@ -124,6 +136,18 @@ METHODS: dict[str, Method] = {
                CLASSES),
         Method("scratch_classes", "From scratch, classes", _UNET, "finetune", RANDOM, CLASS_LOSS,
                CLASSES),
+        Method("unet_resnet50", "U-Net, ResNet-50", _RESNET50, "finetune", RANDOM,
+               "weighted_bce", optimiser="adamw", lr=3e-3, schedule="onecycle", weight_decay=0.1,
+               foreground_weight=1.0),
+        Method("unet_resnet50_moco", "U-Net, ResNet-50 of MoCo", _RESNET50, "finetune", _SOURCE,
+               "weighted_bce", optimiser="adamw", lr=3e-3, schedule="onecycle", weight_decay=0.1,
+               foreground_weight=1.0, transfer=ENCODER, freeze=ENCODER, batch_norm="moving",
+               normalisation=FIXED),
+        Method("transunet", "TransUNet", _TRANSUNET, "finetune", RANDOM, "bce_dice",
+               optimiser="sgd", lr=3e-3, schedule="polynomial", weight_decay=1e-4),
+        Method("retina", "RETINA", _TRANSUNET, "finetune", _SOURCE, "bce_dice",
+               optimiser="sgd", lr=3e-3, schedule="polynomial", weight_decay=1e-4,
+               transfer=ENCODER, freeze=TRANSFORMER, normalisation=FIXED),
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,

@@ -40,11 +40,18 @@ class OurNetworks(StrEnum):
     UNET3D = auto()
     UNET3D_FOLDS = auto()
     UNET3D_ANISOTROPIC = auto()
+    UNET_RESNET50 = auto()
+    TRANSUNET = auto()
     SAM = auto()
 
 
 # The first output of a model of classes; those of its structures follow.
 BACKGROUND = "background"
+# What of a network can be taken from a source, or frozen, by itself.
+ENCODER, TRANSFORMER = "encoder", "transformer"
+
+# Sections are shifted and scaled by numbers that weights were published with.
+FIXED = "fixed"
 
 # What an export writes into a file that must state a distance of sections, where none is known;
 # it is read back as unknown.

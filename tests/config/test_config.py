@@ -76,7 +76,8 @@ def test_numbers_are_finite(value):
 
 def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
     left_out = {
-        config: {f.name for f in dataclasses.fields(config)} - set(config().identity())
+        config: {f.name for f in dataclasses.fields(config) if not f.metadata["added"]}
+        - set(config().identity())
         for config in CONFIGS
         if config not in SHARED
     }
@@ -145,3 +146,10 @@ def test_settings_of_a_stage_are_read_by_their_types():
 def test_settings_of_a_stage_that_are_wrong(text, message):
     with pytest.raises(BenchError, match=message):
         parse_settings(FinetuneConfig, text)
+
+
+def test_a_setting_that_was_added_counts_where_it_is_given():
+    assert "width" not in FinetuneConfig().identity()
+    assert FinetuneConfig(width=192).identity()["width"] == 192
+    assert FinetuneConfig().identity({"width": 48})["width"] == 48
+    assert "width" not in FinetuneConfig(width=192).identity({"width": None})

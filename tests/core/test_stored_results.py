@@ -356,6 +356,21 @@ def network_unet2d(request):
     return {"parameters": sum(part.numel() for part in network.parameters()), "logits": found}
 
 
+def network_from(architecture, arguments):
+    def compute(_):
+        from bench.models.checkpoint import build_model
+
+        torch.manual_seed(0)
+        network = build_model(architecture, {"out_channels": 1, **arguments})
+        image = torch.from_numpy(make_field(0)[:64, :64])[None, None].float()
+        with torch.no_grad():
+            network.train()(image.repeat(2, 1, 1, 1))
+            found = network.eval()(image).numpy()
+        return {"parameters": sum(part.numel() for part in network.parameters()), "logits": found}
+
+    return compute
+
+
 def make_volume_model(architecture: str):
     """A network of volumes whose norms have seen noise, and what it is."""
     from bench.models.checkpoint import ModelInfo, build_model
@@ -578,6 +593,8 @@ PARTS: dict[str, Callable] = {
     "sam masks": sam_masks,
     "sam training": sam_training,
     "network unet2d": network_unet2d,
+    "network unet_resnet50": network_from("unet_resnet50", {}),
+    "network transunet": network_from("transunet", {"width": 48, "blocks": 2}),
     "network unet3d": network_of_volumes("unet3d"),
     "network unet3d_anisotropic": network_of_volumes("unet3d_anisotropic"),
     "volumes": volumes,

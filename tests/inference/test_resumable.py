@@ -126,7 +126,9 @@ def test_a_normalisation_that_is_not_known_is_refused(model, monkeypatch):
     other = model.with_name("other.safetensors")
     save_checkpoint(other, network, replace(info, normalisation="dataset"))
     for opened in (open_resumable, open_predictor):
-        with pytest.raises(BenchError, match="unknown normalisation 'dataset': choose one of sect"):
+        with pytest.raises(
+            BenchError, match="unknown normalisation 'dataset': choose one of fixed, sect"
+        ):
             opened(other, CPU, "vesicles")
 
 

@@ -45,7 +45,7 @@ FOREIGN = {
     "precomputed": ({"em/info": INFO}, "em must .* received Neuroglancer precomputed: read it"),
     "Zarr of another name": ({"em/.zgroup": "{}"}, "em must .* Zarr: let the name .* end in .zarr"),
     "WEBKNOSSOS": ({"em/datasource-properties.json": "{}"}, "em must .* received WEBKNOSSOS"),
-    "NIfTI": ({"a.nii.gz": "x"}, "a.nii.gz must .* received NIfTI: read it with nibabel"),
+    "NRRD": ({"a.nrrd": "x"}, "a.nrrd must .* received NRRD or MetaImage: open it in Fiji"),
     "CZI": ({"a.CZI": "x"}, "a.CZI must .* Zeiss CZI: open it in Fiji and save it as TIFF"),
     "Gatan": ({"a.dm4": "x"}, "Gatan Digital Micrograph"),
     "drawing": ({"a.svg": "<svg/>"}, "vector drawing: export areas as GeoJSON, COCO"),
@@ -66,7 +66,7 @@ def test_an_input_of_another_format_is_named(tmp_path, read_tree, case):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.lif"])
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd", "a.lif"])
 def test_other_formats_among_images_are_named(make_tree, read_tree, tmp_path, name):
     root = make_tree()
     (root / "val/raw" / name).touch()

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import imagecodecs
 import mrcfile
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -80,6 +81,12 @@ def write_zarr(folder: Path) -> tuple[Path, Path]:
     return folder / "a.zarr", folder / "a.zarr/raw/.zarray"
 
 
+def write_nifti(folder: Path) -> tuple[Path, Path]:
+    for name, voxels in (("a", RAW), ("a_vesicles", make_labels().astype(np.uint8))):
+        nibabel.save(nibabel.Nifti1Image(voxels.T, np.eye(4)), folder / f"{name}.nii")
+    return folder, folder / "a_vesicles.nii"
+
+
 def write_coco(folder: Path) -> tuple[Path, Path]:
     write_tiff(folder)
     (folder / "a_vesicles.tif").unlink()
@@ -120,6 +127,7 @@ WRITERS: dict[str, Callable[[Path], tuple[Path, Path]]] = {
     "rois": write_exported("rois", "*.zip"),
     "exported tiff": write_exported("tiff", "vesicles/*.tif"),
     "ome_zarr": write_exported("ome_zarr", "*.zarr/labels/vesicles/.zattrs"),
+    "nifti": write_nifti,
 }
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import imagecodecs
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -107,6 +108,24 @@ def test_stacks_with_notes_of_their_spacing(nnunet, read_tree):
     np.testing.assert_array_equal(tree.sections[3].raw.read(), RAW[3])
 
 
+def test_nifti_volumes_have_z_last_and_their_voxel_size(nnunet, read_tree):
+    describe(nnunet, labels=NAMES, file_ending=".nii.gz")
+    for folder in ("imagesTr", "labelsTr"):
+        shutil.rmtree(nnunet / folder)
+        (nnunet / folder).mkdir()
+    sides = np.diag([5e-6, 5e-6, 40e-6, 1])
+    for case, suffix in (("a", "_0000"), ("b", "_0000")):
+        for folder, planes, end in (("imagesTr", RAW, suffix), ("labelsTr", [paint(2)] * 6, "")):
+            image = nibabel.Nifti1Image(np.stack(planes).T, sides)
+            image.header.set_xyzt_units("mm")
+            nibabel.save(image, nnunet / f"{folder}/{case}{end}.nii.gz")
+    tree = read_tree(nnunet, splits="regions:train=0;val=1", volumes="true")
+    assert (tree.pixel_size_nm, tree.section_nm, tree.volumes) == (5, 40, True)
+    assert [s.name for s in tree.sections][::6] == ["train-a_z00", "val-b_z00"]
+    np.testing.assert_array_equal(tree.sections[3].raw.read(), RAW[3])
+    np.testing.assert_array_equal(tree.sections[9].labels["mitochondria"].read() != 0, paint(2) > 0)
+
+
 def test_one_of_several_channels_is_named(nnunet, read_tree):
     describe(nnunet, labels=NAMES, channel_names={"0": "SE", "1": "BSE"})
     for case in range(4):
@@ -127,9 +146,9 @@ BAD_NNUNET = {
         lambda root: (root / "labelsTr/em_001.png").unlink(),
         r"must have a mask of its name in .*labelsTr, received no mask for em_001",
     ),
-    "NIfTI": (
-        lambda root: (root / "imagesTr/em_000_0000.png").rename(root / "imagesTr/a_0000.nii.gz"),
-        r"received a_0000.nii.gz \(NIfTI\): read it with nibabel",
+    "NRRD": (
+        lambda root: (root / "imagesTr/em_000_0000.png").rename(root / "imagesTr/a_0000.nrrd"),
+        r"received a_0000.nrrd \(NRRD or MetaImage\): open it in Fiji",
     ),
     "no channel": (
         lambda root: (root / "imagesTr/em_000_0000.png").rename(root / "imagesTr/em.png"),

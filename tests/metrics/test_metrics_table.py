@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
-from bench.metrics.measures import ScoredSection, measure_pixels
+from bench.metrics.measures import ClassMaps, ScoredSection, measure_pixels
 from bench.metrics.metric import Metric
 from bench.metrics.table import (
     METRICS,
@@ -62,15 +62,17 @@ def make_volume(seed):
     truth[4:14, 5:15, 4:14], truth[5:15, 4:14, 22:32] = 1, 2
     prediction = np.roll(truth, (1, seed), (0, 1))
     levels = np.where(prediction, 200, rng.integers(0, 100, truth.shape)).astype(np.uint8)
-    return ScoredSection(truth, prediction, levels, None, (2.0, 2.0, 2.0), prediction > 0)
+    classes = ClassMaps(truth, prediction, 3)
+    edges = (2.0, 2.0, 2.0)
+    return ScoredSection(truth, prediction, levels, None, edges, prediction > 0, None, classes)
 
 
 def test_order_of_columns_and_scores_is_that_of_all_versions():
     assert list(table_columns([])) == list(table_columns([{"dice": 1.0}])) == COLUMNS
-    assert list(table_columns()) == [*COLUMNS, "mask_dice", *OF_VESICLES, *ON_REQUEST]
+    assert list(table_columns()) == [*COLUMNS, "mask_dice", *OF_VESICLES, *ON_REQUEST, "mean_iou"]
     assert list(searchable_metrics()) == SEARCHED
     assert list(usual_metrics()) == [*OF_SECTIONS, "mask_dice", *OF_VESICLES]
-    assert list(METRICS) == [*usual_metrics(), *ON_REQUEST]
+    assert list(METRICS) == [*usual_metrics(), *ON_REQUEST, "mean_iou"]
 
 
 def test_a_metric_of_volumes_is_a_column_where_a_method_has_it():
@@ -84,6 +86,24 @@ def test_sections_and_other_structures_are_not_asked_for_vesicles_of_volumes():
     assert list(scored_metrics("mitochondria", volumes=True)) == [*OF_SECTIONS, "mask_dice"]
     for name in ("vesicles", "dense_core_vesicles"):
         assert scored_metrics(name, volumes=True) == usual_metrics()
+
+
+def test_models_of_classes_are_asked_for_their_mean_iou():
+    usual = scored_metrics("vesicles", volumes=False)
+    assert scored_metrics("vesicles", volumes=False, classes=True) == (*usual, "mean_iou")
+    with pytest.raises(BenchError, match="unknown metric of vesicles 'mean_iou'"):
+        requested_metrics("mean_iou", "vesicles", volumes=False)
+
+
+def test_mean_iou_is_that_of_the_structures_over_all_sections():
+    """IoU of 1 is 2 / 4 and of 2 is 1 / 3 in both sections together; background does not count."""
+    found = ()
+    for truth, prediction in (([0, 1, 1, 2], [1, 1, 1, 2]), ([0, 1, 2, 0], [0, 2, 0, 0])):
+        maps = ClassMaps(np.array([truth]), np.array([prediction]), 3)
+        section = ScoredSection(maps.truth, maps.truth, maps.truth, classes=maps)
+        measured = measure_section(section, ["mean_iou"])
+        found += measured[METRICS["mean_iou"].measure]
+    assert METRICS["mean_iou"].finish(found) == pytest.approx((2 / 4 + 1 / 3) / 2)
 
 
 def test_what_is_requested_follows_and_leaves_the_rest_as_it_was():

@@ -29,7 +29,8 @@ def test_rows_hold_together():
         list(NETWORKS)
         == list(OurNetworks)
         == [
-            *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic", "sam"),
+            *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic"),
+            *("unet_resnet50", "transunet", "sam"),
         ]
     )
     for name, row in NETWORKS.items():
@@ -58,7 +59,9 @@ def test_arguments_of_a_config_build_the_network():
 
 
 def test_unknown_names_are_answered_with_those_known():
-    with pytest.raises(BenchError, match="unknown network 'unet': choose one of sam, unet2d, un"):
+    with pytest.raises(
+        BenchError, match="unknown network 'unet': choose one of sam, transunet, un"
+    ):
         find_network("unet")
     with pytest.raises(BenchError, match="unknown network 'unet': choose one of"):
         find_trainable("unet", "finetune")
@@ -69,7 +72,7 @@ def test_unknown_names_are_answered_with_those_known():
     [
         ("sam", "finetune", "trained by microsam"),
         ("unet3d_planes", "finetune", "trained by no step"),
-        ("unet2d", "microsam", "trained by finetune, domain_adapt"),
+        ("unet2d", "microsam", "trained by finetune, domain_adapt, pretrain"),
     ],
 )
 def test_a_step_says_what_it_cannot_train(name, step, who):

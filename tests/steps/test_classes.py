@@ -27,10 +27,15 @@ from bench.steps.benchmark import benchmark
 from bench.steps.compare import compare
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
-from bench.steps.finetune import finetune, identify_finetune, resolve_finetune
+from bench.steps.finetune import finetune
+from bench.steps.grid.estimate import Workload
+from bench.steps.grid.graph import grid_tasks
+from bench.steps.grid.grid import make_grid
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.segment import segment
+from bench.steps.table.trainings import read_training
+from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.queries import fetch_artifact, read_settings
 from bench.tracking.store import Store
@@ -172,6 +177,29 @@ def test_what_is_scored_is_the_softmax(classes):
     assert np.mean(chosen == expected.argmax(0)) > 0.99
 
 
+def test_all_structures_are_scored_together(classes):
+    dataset, pairs = PreparedDataset.open(classes.dataset), []
+    path = fetch_artifact(classes.store, classes.scored["vesicles", "test"], "predictions.h5")
+    for name in dataset.sections("test"):
+        truth = dataset.read_labels(name, "mitochondria") != 0
+        truth = truth + 2 * (~truth & (dataset.read_labels(name, "vesicles") != 0))
+        pairs.append((truth, read_classes(path, name, ["identity"])))
+    truth, found = map(np.concatenate, zip(*pairs, strict=True))
+    ious = [
+        ((truth == k) & (found == k)).sum() / ((truth == k) | (found == k)).sum() for k in (1, 2)
+    ]
+    for name in NAMES:
+        run = classes.scored[name, "test"]
+        assert classes.metrics(run)["test/mean_iou"] == pytest.approx(np.mean(ious))
+        with fetch_artifact(classes.store, run, "classes.csv").open() as file:
+            rows = list(csv.reader(file))
+        assert rows[0][1:] == ["background", *NAMES, "iou"]
+        assert [float(row[-1]) for row in rows[2:]] == pytest.approx(ious)
+        assert [int(row[3]) for row in rows[1:]] == [
+            int(((truth == k) & (found == 2)).sum()) for k in range(3)
+        ]
+
+
 def test_the_network_is_applied_once_for_all_its_structures(classes):
     for split in ("val", "test"):
         first, second = (classes.tags(classes.scored[name, split]) for name in NAMES)
@@ -210,6 +238,13 @@ def test_its_row_stands_in_the_table_of_each_structure(use_classes, tmp_path):
         assert (row["reason"], row["seeds"]) == ("", "0")
         scored = use_classes.metrics(use_classes.scored[structure, "test"])
         assert float(row["dice"]) == pytest.approx(scored["test/dice"])
+        assert float(row["mean_iou"]) == pytest.approx(scored["test/mean_iou"])
+    assert "Mean IoU" in (tmp_path / "benchmark.md").read_text()
+    for name in NAMES:
+        curve, _ = read_training(use_classes.store, use_classes.scored[name, "test"])
+        assert list(curve.x) == [40, 80]
+        best = use_classes.metrics(use_classes.run)[f"val/dice_{name}"]
+        assert curve.y[-1] == pytest.approx(best)
 
 
 @pytest.fixture(scope="module")
@@ -377,6 +412,17 @@ def test_a_benchmark_trains_once_for_all_structures(use_classes, tiny, tmp_path)
     assert sorted(run.data.tags["bench.step"] for run in made) == ["benchmark", "compare"]
     with (tmp_path / "out/benchmark.csv").open() as file:
         assert {row["structure"] for row in csv.DictReader(file)} == set(NAMES)
+    dataset = PreparedDataset.open(config.dataset)
+    cells = make_grid(replace(config, methods="scratch,scratch_classes"), dataset)
+    assert len(cells) == 4
+    assert len(Workload(config, dataset, cells).trainings()) == 3
+    tasks = {task.name: task.needs for task in grid_tasks(cells, config, use_classes.store, "p")}
+    one = ("train scratch_classes mitochondria+vesicles seed 0",)
+    assert [needs for name, needs in tasks.items() if name.startswith("evaluate scratch_cl")] == [
+        one,
+        one,
+    ]
+    assert sum(name.startswith("train") for name in tasks) == 3
     with pytest.raises(BenchError, match="two structures or more in one model, received structur"):
         benchmark(replace(config, structures="mito"))
 

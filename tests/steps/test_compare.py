@@ -244,8 +244,8 @@ def test_costs_stand_beside_the_scores(record, evaluated, tabulate, tmp_path):
     ]
     assert {row["peak_gpu_mib"] for row in costs} == {""}
     text = (tmp_path / "out" / "benchmark.md").read_text()
-    assert "| tiny@dddddddd | DA + fine-tuned | 42.5 | 7,000,000 | – | – |" in text
-    assert "| tiny@dddddddd | Unadapted | – | 9 | – | – |" in text
+    assert "| tiny@dddddddd | DA + fine-tuned | 42.5 | – | 7,000,000 | – | – |" in text
+    assert "| tiny@dddddddd | Unadapted | – | – | 9 | – | – |" in text
 
 
 def test_a_source_that_is_no_stage_of_the_method_is_not_its_cost(record, evaluated, tabulate):

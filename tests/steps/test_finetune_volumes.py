@@ -18,10 +18,10 @@ from bench.inference.prediction_file import read_prediction
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
 from bench.recipe.scores import threshold_level
-from bench.steps import finetune as step
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
+from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import resolve_source
 from bench.steps.training.volumes import even_odds
 from bench.tracking.queries import read_settings
@@ -177,10 +177,10 @@ def test_folds_are_one_model_whose_parts_saw_other_volumes(dataset, store):
     assert info.arguments["folds"] == len(network.members) == 2
     first, second = (member.out.weight for member in network.members)
     assert not torch.equal(first, second)
-    again = step.identify_finetune(step.resolve_finetune(config, store))
+    again = identify_finetune(resolve_finetune(config, store))
     assert again.settings["folds"] == 2
     other = dataclasses.replace(config, folds=4)
-    assert step.identify_finetune(step.resolve_finetune(other, store)) != again
+    assert identify_finetune(resolve_finetune(other, store)) != again
     with pytest.raises(BenchError, match="batch_size must be a multiple of the 3 folds"):
         finetune(dataclasses.replace(config, folds=3), store)
 
@@ -194,14 +194,14 @@ def test_domain_adaptation_is_not_offered(trained, dataset):
 
 def test_what_is_auto_is_the_network_s_own(dataset, store):
     config = FinetuneConfig(dataset=dataset, structure="vesicles", method="unet3d", device="cpu")
-    task = step.resolve_finetune(config, store)
+    task = resolve_finetune(config, store)
     found = task.config
     assert (found.patch_px, found.batch_size, found.lr, found.features) == (32, 50, 1e-3, 16)
     assert (found.loss, found.optimiser) == ("weighted_bce", "adam")
     assert (found.schedule, task.foreground_weight) == ("cosine", 10.0)
     assert even_odds(found.loss, task.foreground_weight) == pytest.approx(10 / 11)
     sections = dataclasses.replace(config, method="scratch")
-    assert step.resolve_finetune(sections, store).config.batch_size == 8
+    assert resolve_finetune(sections, store).config.batch_size == 8
 
 
 def test_sections_methods_train_on_planes_of_volumes(dataset, store):

@@ -363,3 +363,13 @@ def test_state_keeps_the_time_of_all_sessions(feed, section, tmp_path):
     loop.save_state(tmp_path / "s", session.trainee, Progress(iteration=20, elapsed_s=1000.0))
     resumed = Session(feed, section, tmp_path / "s").run()
     assert 1000 < resumed.progress.elapsed_s < 1060
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "given", "expected"),
+    [("adam", None, 0.0), ("adamw", None, 0.01), ("adamw", 0.1, 0.1), ("sgd", 1e-4, 1e-4)],
+)
+def test_weights_decay_as_is_said_or_as_torch_does(optimiser, given, expected):
+    settings = replace(SETTINGS, optimiser=optimiser, weight_decay=given)
+    trainee = make_trainee(torch.nn.Conv2d(1, 1, 1), settings, Compute(CPU, "fp32"))
+    assert trainee.optimizer.param_groups[0]["weight_decay"] == expected

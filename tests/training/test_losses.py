@@ -200,3 +200,29 @@ def test_foreground_weight_leaves_the_boundary():
         gradients.append(free.grad)
     assert torch.equal(gradients[0][:, 1], gradients[1][:, 1])
     assert not torch.allclose(gradients[0][:, 0], gradients[1][:, 0])
+
+
+def test_half_cross_entropy_and_half_dice_without_squares():
+    scores, target = torch.tensor([0.9, 0.6, 0.4, 0.1]), torch.tensor([1.0, 1.0, 0.0, 0.0])
+    logits = torch.logit(scores)[None, None, None]
+    loss = make_loss("bce_dice", gamma=2, foreground_weight=9)(logits, target[None, None, None])
+    # The Dice is .250: 3 over 4, where squares would make it .102.
+    cross_entropy = -(math.log(0.9) + math.log(0.6)) / 2
+    assert loss.item() == pytest.approx(0.5 * cross_entropy + 0.5 * 0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_bce_dice_is_its_formula_of_every_channel(seed, share):
+    (one, wanted), (two, other) = random_batch(seed, share=share), random_batch(seed + 9)
+    logits, target = torch.cat([one, two], 1), torch.cat([wanted, other], 1)
+    p = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
+    t = target.numpy().astype(np.float64)
+    cross_entropy = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
+    dice = [
+        (2 * (p[:, c] * t[:, c]).sum() + 1e-5) / (p[:, c].sum() + t[:, c].sum() + 1e-5)
+        for c in (0, 1)
+    ]
+    expected = 0.5 * cross_entropy + 0.5 * (1 - np.mean(dice))
+    found = make_loss("bce_dice", gamma=2, foreground_weight=9)(logits, target)
+    assert found.item() == pytest.approx(expected, abs=1e-5)

@@ -58,7 +58,8 @@ class PrepareConfig(StepConfig):
     input: str = setting(
         "phantom",
         "Folder {train,val,test}/{raw,<structure>...}/, images with annotation files beside them, "
-        "a TrakEM2 project, an HDF5 or Zarr volume; 'phantom' makes synthetic data.",
+        "a TrakEM2 project, an HDF5 or Zarr volume; dataset:NAME is a public data set "
+        "(docs/datasets.md), 'phantom' makes synthetic data.",
         identity=False,
     )
     output: str = setting("data/prepared", "Folder of the prepared dataset.", identity=False)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from bench.config.settings import (
     AUGMENTATION_CHOICES,
+    ORTHOGONAL,
     PIXEL_SIZE,
     RAW_KEY,
     REQUESTED,
     SECTION,
     STALE_MIN,
+    XY,
     StepConfig,
     setting,
 )
@@ -84,8 +86,14 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
         choices=AUGMENTATION_CHOICES,
     )
-    # The evaluations' identity has them.
+    # The evaluations' identity has both.
     metrics: str = setting(NONE, REQUESTED, identity=False)
+    planes: str = setting(
+        XY,
+        "How networks of sections see isotropic volumes, as in evaluate.",
+        choices=(XY, ORTHOGONAL),
+        identity=False,
+    )
     optimize: bool = setting(
         True, "Search the best combination of every structure at the end, on validation."
     )
@@ -126,6 +134,12 @@ class SegmentConfig(ClusterConfig):
         AUTO,
         "Symmetries that every model is averaged over; auto follows the search or evaluation.",
         choices=(AUTO, *AUGMENTATION_CHOICES),
+    )
+    planes: str = setting(
+        AUTO,
+        "How networks of sections see volumes: xy, or orthogonal along z, y and x; auto follows "
+        "the search or evaluation.",
+        choices=(AUTO, XY, ORTHOGONAL),
     )
     rescale: bool | None = setting(
         None,

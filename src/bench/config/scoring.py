@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import AUGMENTATION_CHOICES, REQUESTED, TRUST, StepConfig, setting
+from bench.config.settings import (
+    AUGMENTATION_CHOICES,
+    ORTHOGONAL,
+    REQUESTED,
+    TRUST,
+    XY,
+    StepConfig,
+    setting,
+)
 from bench.words import AUTO, NONE
 
 
@@ -39,6 +47,12 @@ class EvaluateConfig(StepConfig):
         "Whether vesicles of volumes become spheres, of sections circles, and by which protocol: "
         "auto spheres where a 3D network found them; paper is as published for CryoVesNet.",
         choices=(AUTO, "none", "data", "paper"),
+    )
+    planes: str = setting(
+        XY,
+        "How a network of sections sees an isotropic volume: xy along z; orthogonal along z, y "
+        "and x, whose mean counts (protocol=paper floors it as published).",
+        choices=(XY, ORTHOGONAL),
     )
     separation: str = setting(
         AUTO,
@@ -110,6 +124,12 @@ class OptimizeConfig(StepConfig):
     )
     methods: str = setting("all", "Rows of METHODS, comma-separated.", identity=False)
     metrics: str = setting(NONE, REQUESTED)
+    planes: str = setting(
+        AUTO,
+        "Of volumes, the evaluations searched: of planes xy or orthogonal; auto: the newest.",
+        choices=(AUTO, XY, ORTHOGONAL),
+        identity=False,
+    )
     experiment: str = setting(AUTO, "Experiment to read; auto is that of this run.", identity=False)
     augmentations: str = setting(
         "subsets",

@@ -26,6 +26,8 @@ REQUESTED = (
     "Metrics scored besides the usual ones, comma-separated: false_distance_*, cremi_*, "
     "matched_iou; or none."
 )
+# Along which axes models of sections are applied to volumes.
+XY, ORTHOGONAL = "xy", "orthogonal"
 SECTION = "Distance of sections in nm; auto reads it where the files say it."
 # Where a step computes: typed as auto, a result may come from any machine.
 _AS_TYPED = ("device", "precision")

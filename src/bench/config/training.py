@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bench.config.settings import TRUST, StepConfig, setting
 from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, SCHEDULES
-from bench.words import AUTO, NONE
+from bench.words import AUTO, ENCODER, NONE, TRANSFORMER
 
 _SCHEDULE = (
     "plateau lowers the rate when validation stalls; cosine and polynomial let it fall to zero, "
@@ -29,8 +29,9 @@ class TrainingConfig(StepConfig):
     dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
     source: str = setting(
         AUTO,
-        "Weights to start from: synapsenet:NAME, cryovesnet:FILE, runs:/ID, a checkpoint file or "
-        "folder, or random.",
+        "Weights to start from: synapsenet:NAME, cryovesnet:FILE, moco:FILE, retina:FILE, "
+        "runs:/ID, a checkpoint file or folder, or random; STRUCTURE=SOURCE or METHOD=SOURCE, "
+        "comma-separated, are several.",
     )
     rescale: bool = setting(True, _RESCALE)
     trust_checkpoint: bool = setting(False, TRUST, identity=False)
@@ -50,6 +51,13 @@ class TrainingConfig(StepConfig):
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
+    weight_decay: float | None = setting(
+        None,
+        "Weight decay of the optimiser; auto is the method's, or torch's.",
+        minimum=0,
+        maximum=1,
+        added=True,
+    )
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
     batch_size: int | None = setting(
@@ -79,6 +87,13 @@ class TrainingConfig(StepConfig):
         "Features of the U-Net's first level; auto is the method's, 32 or 16.",
         minimum=2,
         maximum=256,
+    )
+    width: int | None = setting(
+        None,
+        "transunet: numbers of a token, a multiple of 12; auto is the source's, or 768.",
+        minimum=12,
+        maximum=3072,
+        added=True,
     )
     folds: int = setting(
         5,
@@ -122,6 +137,26 @@ class FinetuneConfig(TrainingConfig):
     iterations: int = setting(5000, "Training iterations.", minimum=1)
     seed: int = setting(0, "Random seed.", minimum=0)
     labelled: int | None = setting(None, _LABELLED, minimum=1)
+    transfer: str = setting(
+        AUTO,
+        "What is taken from the source: all that fits, its encoder, or only the transformer's "
+        "layers; auto is the method's, mostly all.",
+        choices=(AUTO, "all", ENCODER, TRANSFORMER),
+        added=True,
+    )
+    freeze: str = setting(
+        AUTO,
+        "What of the source is not trained; auto is the method's, mostly none.",
+        choices=(AUTO, NONE, ENCODER, TRANSFORMER),
+        added=True,
+    )
+    batch_norm: str = setting(
+        AUTO,
+        "Statistics of batch norms that are frozen: still, as all that is frozen, or moving, as "
+        "published for MoCo; auto is the method's.",
+        choices=(AUTO, "still", "moving"),
+        added=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ VERSIONS: dict[str, int] = {
     "network unet2d": 1,
     "network unet3d": 1,
     "network unet3d_anisotropic": 1,
+    "network unet_resnet50": 1,
+    "network transunet": 1,
     "network sam": 1,
     "feeding": 1,
     "patches": 1,
@@ -66,8 +68,9 @@ _PARTS: dict[str, tuple[str, ...]] = {
 _registered: dict[str, str] = {}
 # Metadata of a field that changes no result: a sentence that says where the others come from.
 PROSE = {"identity": False}
-# Metadata of a field that came later: where it is None, all is as it was before there was any.
-UNLESS_NONE = {"identity": "unless None"}
+# Metadata of a field that did not exist once: where it is None the identity says nothing of it, so
+# that runs of before are still the same.
+SINCE = {"identity": "where given"}
 
 
 def register_version(part: str, version: str) -> None:
@@ -111,9 +114,7 @@ def collect_versions(step: str, parts: Iterable[str] = ()) -> dict[str, str]:
 
 
 def without_prose(value: Any) -> Any:
-    """A value whose dataclasses are dicts of their fields, but for those marked as PROSE.
-
-    Those marked as UNLESS_NONE are left out where they are None.
+    """A value whose dataclasses are dicts of their fields, but for PROSE, and SINCE that is None.
 
     Examples:
         >>> @dataclasses.dataclass
@@ -127,19 +128,14 @@ def without_prose(value: Any) -> Any:
         return {
             field.name: without_prose(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if _counts(field, getattr(value, field.name))
+            if (said := field.metadata.get("identity", True))
+            and (said is True or getattr(value, field.name) is not None)
         }
     if isinstance(value, Mapping):
         return {name: without_prose(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [without_prose(each) for each in value]
     return value
-
-
-def _counts(field: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field of a dataclass is part of an identity."""
-    said = field.metadata.get("identity", True)
-    return value is not None if said == UNLESS_NONE["identity"] else bool(said)
 
 
 @functools.cache

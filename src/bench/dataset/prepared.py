@@ -147,6 +147,11 @@ class PreparedDataset:
             found.setdefault(str(entry["region"]), []).append((int(entry["number"]), name))
         return {region: tuple(name for _, name in sorted(names)) for region, names in found.items()}
 
+    def annotated(self, split: str) -> tuple[str, ...]:
+        """The structures that are annotated in a split."""
+        summaries = self.manifest["structures"]
+        return tuple(name for name in self.structures if split in summaries[name]["instances"])
+
     def instances(self, split: str, structure: str) -> int:
         """Returns how many instances of a structure a split has."""
         return int(self.count("instances", split, structure))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from bench.core.files import write_json
 
 
 @dataclass(frozen=True, eq=False)
 class KeptLevels:
-    """Foreground levels of a volume's blocks: of each, the planes from the first to the last.
+    """Levels of a volume's blocks, or else: of each, the planes from the first to the last.
 
     How many planes a block has is written after them: a process that was killed between the two
     leaves planes that are predicted again, never some that are taken for finished.
@@ -22,16 +23,20 @@ class KeptLevels:
         folder: Where they are; it is made.
         shape: Shape of the volume (z, y, x).
         blocks: Rows and columns of each block; together they are a plane.
+        dtype: Of its values.
     """
 
     folder: Path
     shape: tuple[int, int, int]
     blocks: Sequence[tuple[slice, slice]]
+    dtype: DTypeLike = np.uint8
 
     @classmethod
-    def of_planes(cls, folder: Path, shape: tuple[int, int, int]) -> "KeptLevels":
+    def of_planes(
+        cls, folder: Path, shape: tuple[int, int, int], dtype: DTypeLike = np.uint8
+    ) -> "KeptLevels":
         """Those of whole planes."""
-        return cls(folder, shape, [(slice(0, shape[1]), slice(0, shape[2]))])
+        return cls(folder, shape, [(slice(0, shape[1]), slice(0, shape[2]))], dtype)
 
     def count(self, number: int) -> int:
         """How many planes of a block are finished."""
@@ -41,7 +46,7 @@ class KeptLevels:
         return int(json.loads(path.read_text(encoding="utf-8"))["planes"])
 
     def append(self, number: int, levels: np.ndarray) -> None:
-        """Writes the next planes (z, y, x) uint8 of a block."""
+        """Writes the next planes (z, y, x) of a block."""
         self.folder.mkdir(parents=True, exist_ok=True)
         before = self.count(number)
         with self._file(number).open("ab") as file:
@@ -55,12 +60,12 @@ class KeptLevels:
     def planes(self, first: int = 0) -> Iterator[np.ndarray]:
         """Yields the planes (y, x) from one on, in order of z; all blocks must be finished."""
         for z in range(first, self.shape[0]):
-            plane = np.empty(self.shape[1:], np.uint8)
+            plane = np.empty(self.shape[1:], self.dtype)
             for number, block in enumerate(self.blocks):
                 part = plane[block]
-                place = z * part.size
+                place = z * part.nbytes
                 part[...] = np.fromfile(
-                    self._file(number), np.uint8, part.size, offset=place
+                    self._file(number), self.dtype, part.size, offset=place
                 ).reshape(part.shape)
             yield plane
 
@@ -68,7 +73,7 @@ class KeptLevels:
         """The levels (z, y, x) of whole planes, read from the file where they are used."""
         path = self._file(0)
         # Written to, it would be a copy; the file stays as it is.
-        mapped: np.ndarray = np.memmap(path, np.uint8, "c", shape=self.shape)
+        mapped: np.ndarray = np.memmap(path, self.dtype, "c", shape=self.shape)
         return mapped.view(np.ndarray)
 
     def _file(self, number: int) -> Path:

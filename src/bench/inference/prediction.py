@@ -12,15 +12,25 @@ import torch
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError, unknown_name
 from bench.inference.device import Compute
-from bench.inference.feeding import EnlargedSection, Rows, enlarges, resize_bands, resize_section
+from bench.inference.feeding import (
+    EnlargedSection,
+    Moments,
+    Rows,
+    enlarges,
+    resize_bands,
+    resize_section,
+)
 from bench.inference.tiles import Pixels, predict_sections
 from bench.methods import NORMALISATIONS
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.networks import find_function, find_network
+from bench.words import FIXED
 
 log = logging.getLogger(__name__)
 # Pixel sizes closer than this, relatively, count as the same.
 SAME_SCALE = 0.01
+# White of 8 bits, of which fixed means and deviations are shares.
+_BRIGHTEST = 255
 
 
 def predict_all_at_model_scale(
@@ -59,6 +69,7 @@ def predict_all_at_model_scale(
         halo_px=info.halo_px,
         compute=compute,
         classes=bool(info.classes),
+        moments=fixed_moments(info),
     ):
         shape = shapes.popleft()
         yield np.stack([map_back(channel, shape) for channel in probability])
@@ -68,13 +79,35 @@ def feed_section(raw: np.ndarray, info: ModelInfo, pixel_size_nm: float | None) 
     """A section (y, x) at the pixel size that the model was trained at.
 
     Enlarged, it is computed where it is read: at 1.35 nm a montage of 5 nm has 14 times the pixels.
+
+    Raises:
+        BenchError: If the model's normalisation is fixed, and the section is not of 8 bits.
     """
+    if info.normalisation == FIXED:
+        check_depth(raw.dtype.name)
     shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
     if shape == raw.shape:
         return raw
     return (
         EnlargedSection.of(raw, shape) if enlarges(raw.shape, shape) else resize_section(raw, shape)
     )
+
+
+def fixed_moments(info: ModelInfo) -> Moments | None:
+    """Mean and deviation of all sections, where a model has them; None of each section's own."""
+    if info.normalisation != FIXED or info.grey_scale is None:
+        return None
+    mean, deviation = info.grey_scale
+    return Moments(_BRIGHTEST * mean, _BRIGHTEST * deviation)
+
+
+def check_depth(depth: str) -> None:
+    """Raises BenchError where sections of a depth, such as ``uint16``, have no fixed scale."""
+    if depth != "uint8":
+        raise BenchError(
+            f"normalisation=fixed is of grey values of 8 bits, received sections of {depth}: train "
+            "with normalisation=section"
+        )
 
 
 def map_back(probability: Rows, shape: tuple[int, ...]) -> np.ndarray:
@@ -159,10 +192,11 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> Predictor:
         BenchError: If the model has no channel of the structure, or wants its sections normalised
             in a way that is not known here.
     """
+    # Before the weights: what was pretrained may have those of an encoder only.
+    foreground = foreground_channel(load_info(path), structure)
     network, info = load_checkpoint(path)
     check_normalisation(info)
     network.to(compute.device)
-    foreground = foreground_channel(info, structure)
     boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
 
     def predict(
@@ -202,5 +236,5 @@ def foreground_channel(info: ModelInfo, structure: str) -> int:
     wanted = "" if info.classes else "'foreground' or "
     raise BenchError(
         f"the model must have a channel {wanted}{structure!r}, it has "
-        f"{', '.join(info.outputs)}: choose another source"
+        f"{', '.join(info.outputs) or 'none'}: choose another source"
     )

@@ -16,6 +16,7 @@ from bench.inference.prediction import (
     SectionPrediction,
     check_normalisation,
     feed_section,
+    fixed_moments,
     foreground_channel,
     map_back,
     model_shape,
@@ -115,7 +116,8 @@ class TiledModel:
         """Predicts the tiles that are left; several processes may do batches of their own."""
         store = self.open_store(raw.shape, pixel_size_nm, folder)
         fed = feed_section(raw, self.info, pixel_size_nm)
-        section = TiledSection(fed, self.info.tile_px, self.info.halo_px, store.moments_of(fed))
+        moments = fixed_moments(self.info) or store.moments_of(fed)
+        section = TiledSection(fed, self.info.tile_px, self.info.halo_px, moments)
         tiles = section.batches(self.batch_size)
         left = store.unfinished(tiles, batches)
         advance(sum(map(len, tiles[batches])) - sum(len(batch) for _, batch in left))

@@ -104,6 +104,7 @@ def predict_sections(
     compute: Compute,
     batch_size: int | None = None,
     classes: bool = False,
+    moments: Moments | None = None,
 ) -> Iterator[np.ndarray]:
     """Applies a network to sections one after the other, tile by tile.
 
@@ -119,13 +120,17 @@ def predict_sections(
         batch_size: Tiles at a time: memory, not the result, depends on it; fitting the device
             if not given.
         classes: Whether a pixel is of one channel: a softmax in place of a sigmoid each.
+        moments: By which all sections are normalised; None: each by its own.
 
     Yields:
         Probabilities (channels, y, x) of every section as uint8, in order: p is round(255 p).
     """
     network.eval()
     size = batch_size or fit_batch(compute, tile_px + 2 * halo_px)
-    tiles = itertools.chain.from_iterable(_cut_tiles(raw, tile_px, halo_px) for raw in sections)
+    tiles = itertools.chain.from_iterable(
+        _cut_tiles(TiledSection(raw, tile_px, halo_px, moments or Moments.of(raw)))
+        for raw in sections
+    )
 
     def batches() -> Iterator[tuple[list[_Tile], np.ndarray]]:
         while batch := list(itertools.islice(tiles, size)):
@@ -172,9 +177,8 @@ class _Tile:
     last: bool
 
 
-def _cut_tiles(raw: Pixels, tile_px: int, halo_px: int) -> Iterator[_Tile]:
-    section = TiledSection(raw, tile_px, halo_px, Moments.of(raw))
-    canvas = _Canvas(raw.shape)
+def _cut_tiles(section: TiledSection) -> Iterator[_Tile]:
+    canvas = _Canvas(section.raw.shape)
     corners = section.corners()
     for corner in corners:
         yield _Tile(section.read([corner])[0], canvas, corner, corner == corners[-1])

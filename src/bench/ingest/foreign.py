@@ -33,7 +33,6 @@ class _ForeignFormat:
 
 
 _ENDINGS = {
-    (".nii", ".nii.gz"): _ForeignFormat("NIfTI", f"read it with nibabel, and {_IN_PYTHON}"),
     (".nrrd", ".nhdr", ".mha", ".mhd"): _ForeignFormat("NRRD or MetaImage", _IN_FIJI),
     (".czi",): _ForeignFormat("Zeiss CZI", _IN_FIJI),
     (".nd2",): _ForeignFormat("Nikon ND2", _IN_FIJI),
@@ -100,7 +99,7 @@ def refuse_foreign(path: Path) -> None:
     """Raises BenchError if a file or folder has a known format that is not read."""
     if found := find_foreign(path):
         raise BenchError(
-            f"{path} must be of a format that is read (PNG, TIFF, JPEG, MRC, HDF5, Zarr, or "
+            f"{path} must be of a format that is read (PNG, TIFF, JPEG, MRC, NIfTI, HDF5, Zarr, or "
             f"annotation), received {found.name}: {found.remedy}"
         )
 

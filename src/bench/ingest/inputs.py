@@ -12,6 +12,7 @@ from bench.ingest.layouts.folders import read_folder
 from bench.ingest.layouts.layout import has_layout, is_ignored, is_nnunet, is_segmented
 from bench.ingest.layouts.nnunet import read_nnunet
 from bench.ingest.layouts.projects import is_project, read_project_tree
+from bench.ingest.layouts.public import is_public, read_public
 from bench.ingest.layouts.segmented import read_segmented
 from bench.ingest.sources import SourceTree
 
@@ -19,13 +20,15 @@ from bench.ingest.sources import SourceTree
 def read_input(config: PrepareConfig) -> SourceTree:
     """Lists the annotated sections of an input; reads what is drawn, but no pixels.
 
-    An input is, in this order: a TrakEM2 project; an output of segment; a folder tree of images
-    and masks; a folder with a single project; a folder of images with annotation beside them; or
-    one such image.
+    An input is, in this order: the name of a public data set; a TrakEM2 project; an output of
+    segment; a folder tree of images and masks; a folder with a single project; a folder of images
+    with annotation beside them; or one such image.
 
     Raises:
         BenchError: If the input is none of them, or something in it does not fit.
     """
+    if is_public(config.input):
+        return read_public(config)
     path = Path(config.input)
     try:
         _refuse_foreign_input(path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ class SourceTree:
         found: What the annotation holds, a line each, whether it is taken or not.
         base: What the sections are added to; None if they are a dataset of their own.
         volumes: Whether the sections are planes of volumes.
+        published: Name, title, citation and licence of a public data set; empty of the user's own.
     """
 
     given: Path
@@ -142,6 +143,7 @@ class SourceTree:
     found: tuple[str, ...] = ()
     base: DatasetBase | None = None
     volumes: bool = False
+    published: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe_notes(images: Iterable[SourceImage], *, sizes: bool) -> list[str]:

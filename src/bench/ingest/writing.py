@@ -274,10 +274,14 @@ def _build_manifest(
 ) -> dict[str, Any]:
     """Returns the manifest of a dataset; holds no path outside of it and no time."""
     structures = {name: summarise_structure(counts.get(name, [])) for name in tree.structures}
-    came_from = {}
+    came_from: dict[str, Any] = {}
+    # Terms stay with what was published when something is added to it.
+    before = tree.base.dataset.manifest.get("published") if tree.base else None
+    if published := dict(tree.published) or before:
+        came_from["published"] = published
     if tree.base:
         entries = order_entries(entries, tree.base)
-        came_from = {"additions": describe_additions(tree.base, tree.sections)}
+        came_from["additions"] = describe_additions(tree.base, tree.sections)
     labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
     warnings = [*tree.warnings, *check_foreground(structures)]
     for name, summary in structures.items():

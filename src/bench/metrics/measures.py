@@ -7,12 +7,28 @@ from typing import Any
 
 import numpy as np
 
+from bench.metrics.classes import count_confusion, mean_class_iou
 from bench.metrics.curves import ScoreHistogram, histogram_scores
 from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
 from bench.metrics.matched import MatchedOverlap, find_matched_overlap
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMaps:
+    """The class of every pixel, as it is annotated and predicted.
+
+    Attributes:
+        truth: Classes (y, x) or (z, y, x), 0 is background.
+        prediction: The most probable ones.
+        number: How many there are, background included.
+    """
+
+    truth: np.ndarray
+    prediction: np.ndarray
+    number: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +44,7 @@ class ScoredSection:
         mask: Boolean, what reached the threshold before spheres were found in it; None where no
             spheres were.
         balls: The spheres that were found; None where none were fitted.
+        classes: All classes of a model that has several; None of others.
     """
 
     truth: np.ndarray
@@ -37,6 +54,7 @@ class ScoredSection:
     voxel_size_nm: Sequence[float] | None = None
     mask: np.ndarray | None = None
     balls: Balls | None = None
+    classes: ClassMaps | None = None
 
 
 Measure = Callable[[ScoredSection], Any]
@@ -94,6 +112,23 @@ def measure_distances_nm(section: ScoredSection) -> tuple[Distances, ...]:
 def measure_matched_overlap(section: ScoredSection) -> tuple[MatchedOverlap, ...]:
     """Overlap of the truth with the predicted instances that touch it, of each unit."""
     return (find_matched_overlap(truth=section.truth, prediction=section.prediction),)
+
+
+def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:
+    """Pixels of every pair of true and predicted class, of each unit whose model has classes."""
+    maps = section.classes
+    if maps is None:
+        return ()
+    table = count_confusion(truth=maps.truth, prediction=maps.prediction, classes=maps.number)
+    return (table,)
+
+
+def mean_iou(tables: Sequence[np.ndarray]) -> float:
+    """Mean IoU of all classes but the background, of all units; NaN where none has classes."""
+    if not tables:
+        return math.nan
+    total = np.sum(tables, axis=0)
+    return mean_class_iou(total, ignored=None, averaged=range(1, len(total)))
 
 
 def dice_of_masks(counts: Sequence[PixelCounts]) -> float:

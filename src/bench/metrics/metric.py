@@ -42,6 +42,7 @@ class Metric:
             where no method has it.
         short: The label over a column of a terminal, with line breaks; by default the label, a
             word a line.
+        classes: Whether it is asked of models of classes only, of all their structures together.
 
     Raises:
         BenchError: If the range is empty, or a search may choose by a metric without bounds.
@@ -64,6 +65,7 @@ class Metric:
     volumes: bool = False
     about: str = ""
     requested: bool = False
+    classes: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high or (self.search and not math.isfinite(self.span)):
@@ -75,7 +77,7 @@ class Metric:
     @property
     def rare(self) -> bool:
         """Whether a table has a column of it only where a row has it."""
-        return self.volumes or self.requested
+        return self.volumes or self.requested or self.classes
 
     @property
     def heading(self) -> str:

@@ -38,6 +38,8 @@ from bench.metrics.measures import (
     Measure,
     ScoredSection,
     dice_of_masks,
+    mean_iou,
+    measure_classes,
     measure_distances_nm,
     measure_distances_px,
     measure_histogram,
@@ -229,6 +231,14 @@ METRICS: dict[str, Metric] = {
         basis="pixels",
         requested=True,
     ),
+    "mean_iou": Metric(
+        "Mean IoU",
+        "IoU of each structure of a model of classes, of the most probable class, and their mean.",
+        mean_iou,
+        measure=measure_classes,
+        basis="pixels",
+        classes=True,
+    ),
 }
 
 
@@ -271,7 +281,7 @@ def searchable_metrics() -> tuple[str, ...]:
 
 
 def scored_metrics(
-    structure: str, *, volumes: bool, requested: Iterable[str] = ()
+    structure: str, *, volumes: bool, requested: Iterable[str] = (), classes: bool = False
 ) -> tuple[str, ...]:
     """Names of the metrics that are asked of a structure, in sections or in whole volumes.
 
@@ -282,6 +292,7 @@ def scored_metrics(
         structure: Its name.
         volumes: Whether whole volumes are scored.
         requested: Names of the metrics that the user asks for besides.
+        classes: Whether the model has classes, all of which are annotated.
     """
     asked = set(requested)
     return tuple(
@@ -290,6 +301,7 @@ def scored_metrics(
         if row.about in structure
         and (volumes or not row.volumes)
         and (name in asked or not row.requested)
+        and (classes or not row.classes)
     )
 
 
@@ -318,8 +330,8 @@ def requested_metrics(patterns: str, structure: str, *, volumes: bool) -> tuple[
 
 
 def usual_metrics() -> tuple[str, ...]:
-    """Names of all metrics but those that are scored on request."""
-    return tuple(name for name, row in METRICS.items() if not row.requested)
+    """Names of all metrics but those that are scored on request, or of classes."""
+    return tuple(n for n, row in METRICS.items() if not (row.requested or row.classes))
 
 
 def table_columns(shown: Iterable[Container[str]] | None = None) -> dict[str, Metric]:

@@ -22,8 +22,8 @@ _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
 # Planes that a published 3D model sees at either end of its window, at least.
 _HALO_PLANES = 8
-# Left out of the description of a network of sections, which thus says what it always did.
-_OF_VOLUMES = ("tile_planes", "halo_planes", "input_section_nm")
+# Left out of the description of a network that has none, which thus says what it always did.
+_OF_SOME = ("tile_planes", "halo_planes", "input_section_nm", "grey_scale")
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +45,8 @@ class ModelInfo:
         tile_planes: Planes of that tile along z, of a network of volumes; None of sections.
         halo_planes: Width of the halo along z.
         input_section_nm: Distance of the planes that it was trained at; None if not known.
+        grey_scale: Mean and deviation by which 8-bit sections are shifted and scaled, as shares of
+            255, where ``normalisation`` is fixed; None otherwise.
         training: Facts for the reader: method, dataset, iteration, validation score.
         inference: Settings with which its output becomes instances, where the model has its own:
             those of the watershed, or of SAM's mask generation; ``smoothing_px``, the deviation of
@@ -64,6 +66,7 @@ class ModelInfo:
     tile_planes: int | None = None
     halo_planes: int | None = None
     input_section_nm: float | None = None
+    grey_scale: tuple[float, float] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -126,7 +129,7 @@ def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> No
     write_whole(path, lambda temporary: save_file(weights, temporary))
     head = {"format": _FORMAT, "version": _VERSION, "weights_sha256": file_sha256(path)}
     described = dataclasses.asdict(info)
-    for name in _OF_VOLUMES:
+    for name in _OF_SOME:
         if described[name] is None:
             del described[name]
     write_json(path.with_suffix(".json"), head | described)
@@ -148,7 +151,10 @@ def load_info(path: Path) -> ModelInfo:
     content = _read_description(description)
     try:
         weights_sha256 = content.pop("weights_sha256")
-        info = ModelInfo(**{**content, "outputs": tuple(content["outputs"])})
+        for name in ("outputs", "grey_scale"):
+            if name in content:
+                content[name] = tuple(content[name])
+        info = ModelInfo(**content)
     except (KeyError, TypeError) as error:
         raise BenchError(
             f"{description} must say all about the model and no more, received a file that does "
@@ -232,23 +238,38 @@ class _Transfer:
     reinitialised: tuple[str, ...]
 
 
-def transfer_weights(network: torch.nn.Module, source: dict[str, torch.Tensor]) -> _Transfer:
+def transfer_weights(
+    network: torch.nn.Module, source: dict[str, torch.Tensor], part: tuple[str, ...] = ()
+) -> _Transfer:
     """Copies every tensor of the same name and shape into the network, in place.
 
     A source with another number of outputs differs in ``out_conv.weight`` and ``out_conv.bias``
     only, so 44 of a U-Net's 46 tensors are kept, as in the paper.
 
+    Args:
+        network: The network.
+        source: Tensors by name.
+        part: How the names of those begin that are copied, all of which the source must have;
+            empty copies what fits.
+
     Raises:
-        BenchError: If fewer than half of the tensors fit: the source is another network.
+        BenchError: If fewer than half of the tensors fit, or not all of a part: the source is
+            another network.
     """
     target = network.state_dict()
+    wanted = {name: t for name, t in target.items() if name.startswith(part or "")}
     fitting = {
         name: source[name]
-        for name, tensor in target.items()
+        for name, tensor in wanted.items()
         if name in source and source[name].shape == tensor.shape
     }
+    if part and len(fitting) < len(wanted):
+        raise BenchError(
+            f"the source must have all that is transferred, {len(fitting)} of {len(wanted)} "
+            f"tensors ({', '.join(part)}) fit: choose another source, or another part"
+        )
     result = _Transfer(len(fitting), len(target), tuple(sorted(set(target) - set(fitting))))
-    if 2 * result.transferred < result.total:
+    if not part and 2 * result.transferred < result.total:
         raise BenchError(
             f"the source must be the same network, only {result.transferred} of {result.total} "
             "tensors fit: choose another source, or set features to the source's"

@@ -3,11 +3,11 @@
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import OUTSIDE, BenchError, unknown_name
-from bench.words import OurNetworks
+from bench.words import ENCODER, TRANSFORMER, OurNetworks
 
 # Tile and halo, px.
 Geometry = tuple[int, int]
@@ -23,6 +23,8 @@ _HALO_SHARE = 8
 _TILED = "bench.inference.prediction:open_tiled"
 # Of what takes volumes: bench.inference.volumes applies it, and sections are refused.
 _OF_VOLUMES = "bench.inference.volumes:refuse_sections"
+# Numbers of a token of TransUNet, and among how many heads they are shared.
+_PUBLISHED_WIDTH, _HEADS = 768, 12
 # Pooling of the anisotropic U-Net: planes that lie ten pixels apart are joined late.
 _ANISOTROPIC = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 
@@ -71,6 +73,8 @@ class Network:
             structure to a Predictor. What _TILED opens is applied tile by tile and resumes there.
         finds_instances: Whether its predictions are instances: those have no mean over symmetries.
         packages: Distributions that must be installed to apply it, beside what every network needs.
+        parts: How the names of the tensors begin that transfer and freeze mean by ``encoder`` and
+            by ``transformer``; a network of neither has none.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Network:
     opened_by: Callable[..., Any] | str = _TILED
     finds_instances: bool = False
     packages: tuple[str, ...] = ()
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def tiled(self) -> bool:
@@ -192,6 +197,17 @@ def _anisotropic_arguments(config: Any) -> dict[str, Any]:
     return {"in_channels": 1, "features": config.features, "scale_factors": factors}
 
 
+def _transunet_arguments(config: Any) -> dict[str, Any]:
+    """The published width, or the one that is typed."""
+    width = _PUBLISHED_WIDTH if config.width is None else config.width
+    if width % _HEADS:
+        raise BenchError(
+            f"width must be a multiple of {_HEADS}, the heads of a transunet, received {width}: "
+            f"{_PUBLISHED_WIDTH} is published, 192 is a quarter of its tokens' numbers"
+        )
+    return {"width": width}
+
+
 def _pooled_sides(arguments: dict[str, Any]) -> int:
     """By how much a 3D U-Net reduces a section's sides; both by the same in all of SynapseNet's."""
     factors = arguments["scale_factors"]
@@ -207,7 +223,8 @@ NETWORKS: dict[str, Network] = {
             build="bench.models.unet2d:build_unet2d",
             arguments=_unet2d_arguments,
             multiple=lambda arguments: 2 ** int(arguments["depth"]),
-            steps=("finetune", "domain_adapt"),
+            steps=("finetune", "domain_adapt", "pretrain"),
+            parts={ENCODER: ("encoder.", "base.")},
         ),
         # A stopgap for published models, which are applied as they are.
         Network(
@@ -259,6 +276,28 @@ NETWORKS: dict[str, Network] = {
             geometries=((256, 32),),
             steps=("finetune",),
             opened_by=_OF_VOLUMES,
+        ),
+        Network(
+            OurNetworks.UNET_RESNET50,
+            build="bench.models.retina.unet_resnet50:build_unet_resnet50",
+            multiple=32,
+            steps=("finetune", "pretrain"),
+            packages=("segmentation_models_pytorch",),
+            parts={ENCODER: ("encoder.",)},
+        ),
+        # Windows of 224 px, which it was published with, are those that its positions are for.
+        Network(
+            OurNetworks.TRANSUNET,
+            build="bench.models.retina.transunet:build_transunet",
+            arguments=_transunet_arguments,
+            multiple=16,
+            patch_px=224,
+            geometries=((160, 32), (112, 56)),
+            steps=("finetune", "pretrain"),
+            parts={
+                ENCODER: ("transformer.",),
+                TRANSFORMER: ("transformer.encoder.",),
+            },
         ),
         # It resizes every window itself. Its shape is that of its source.
         Network(

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core.files import write_json
 from bench.core.hashing import file_sha256, json_sha256
-from bench.core.version import PROSE, UNLESS_NONE, without_prose
+from bench.core.version import PROSE, SINCE, without_prose
 from bench.errors import BenchError
 from bench.inference.blends import MEAN, Blend
 from bench.inference.symmetries import IDENTITY
@@ -28,7 +28,7 @@ _VERSION = 2
 # What version 1, which only searches wrote, did not say.
 _SINCE_2 = ("segmentation", "origin")
 # What only a recipe of volumes says, and only one whose vesicles are circles.
-_VOLUME, _CIRCLES = "volume", "circles"
+_VOLUME, _PLANES, _CIRCLES = "volume", "planes", "circles"
 _UNSAID = (_VOLUME, _CIRCLES)
 RECIPE_FILE = "recipe.json"
 # The way of segmentation of a model that is applied as we do; another applies it by its package.
@@ -66,10 +66,13 @@ class VolumeSettings:
     Attributes:
         section_nm: Distance of the planes of its dataset, which the smallest size is of.
         spheres: How vesicles become spheres; None leaves the components of the mask.
+        planes: The rule by which models of sections are applied along z, y and x and made one
+            (``mean``, ``published``); None applies them along z.
     """
 
     section_nm: float
     spheres: SphereSettings | None = None
+    planes: str | None = dataclasses.field(default=None, metadata=SINCE)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Recipe:
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
     origin: str = dataclasses.field(default="", metadata=PROSE)
     volume: VolumeSettings | None = None
-    circles: SphereSettings | None = dataclasses.field(default=None, metadata=UNLESS_NONE)
+    circles: SphereSettings | None = dataclasses.field(default=None, metadata=SINCE)
 
     @property
     def spheres(self) -> SphereSettings | None:
@@ -159,6 +162,8 @@ class Recipe:
     def describe(self) -> str:
         """The recipe in one line."""
         parts = [str(self.blend)]
+        if self.volume and self.volume.planes:
+            parts.append(f"planes along z, y and x ({self.volume.planes})")
         if self.circles:
             found = f"circles ({', '.join(self.circles.stages)})"
             smallest = f"minimum radius {self.circles.min_radius_nm:g} nm"
@@ -204,8 +209,14 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 
 
 def _without_unsaid(said: dict[str, Any]) -> dict[str, Any]:
-    """A recipe says nothing of volumes or circles that it has none of, as before there were any."""
-    return {name: value for name, value in said.items() if name not in _UNSAID or value is not None}
+    """A recipe of sections says nothing of volumes, one of planes along z nothing of others.
+
+    Nor does one without circles of these. So it was before there were any.
+    """
+    left = {name: value for name, value in said.items() if name not in _UNSAID or value is not None}
+    if (volume := left.get(_VOLUME)) is not None:
+        left[_VOLUME] = {k: v for k, v in volume.items() if k != _PLANES or v is not None}
+    return left
 
 
 def read_recipe(path: Path) -> Recipe:

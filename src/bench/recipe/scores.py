@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 
 from bench.metrics.curves import ScoreHistogram
-from bench.metrics.measures import Measure, ScoredSection, measure_histogram, measure_vesicles
+from bench.metrics.measures import (
+    ClassMaps,
+    Measure,
+    ScoredSection,
+    measure_classes,
+    measure_histogram,
+    measure_vesicles,
+)
 from bench.metrics.table import METRICS, finish_scores, measure_section, usual_metrics
 from bench.postprocess.instances import Instances
 from bench.recipe.volumes import VolumeInstances
@@ -47,6 +54,7 @@ class SplitResult:
         truth: np.ndarray,
         probability: np.ndarray,
         instances: Instances,
+        classes: ClassMaps | None = None,
     ) -> None:
         """Scores a section, or a volume, and adds it.
 
@@ -55,6 +63,7 @@ class SplitResult:
             truth: Instance labels (y, x) or (z, y, x).
             probability: uint8 alike, round(255 p), before post-processing.
             instances: The prediction after post-processing, with its spheres where they were found.
+            classes: All classes of a model that has several.
         """
         spheres = instances if isinstance(instances, VolumeInstances) else None
         section = ScoredSection(
@@ -65,6 +74,7 @@ class SplitResult:
             self.voxel_size_nm,
             spheres.mask if spheres else None,
             spheres.balls if spheres else None,
+            classes,
         )
         measured = measure_section(section, self.metrics)
         self.sections[name] = finish_scores(measured, self._of_segmentations())
@@ -101,6 +111,11 @@ class SplitResult:
             return {}
         pairs = zip(self.sections, matchings, strict=True)
         return {name: matching.describe() for name, matching in pairs}
+
+    def confusion(self) -> np.ndarray | None:
+        """Pixels of every pair of true and predicted class; None without classes."""
+        tables = self.totals.get(measure_classes, ())
+        return np.sum(tables, axis=0) if tables else None
 
     def removed_fraction(self) -> float:
         """Share of predicted foreground that post-processing removed."""

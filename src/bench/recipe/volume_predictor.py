@@ -17,11 +17,30 @@ from bench.inference.volume_feed import Shape3d
 from bench.inference.volumes import check_volume, predict_volume_as_seen
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.networks import find_network
+from bench.recipe.orthoplanes import Orthoplanes, check_orthoplanes
 from bench.recipe.predictor import Pass, RecipePredictor
 
 # Takes how many planes more are done.
 _Advance = Callable[[int], None]
 _FOREGROUND, _BOUNDARY = "foreground", "boundary"
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """The maps of a whole volume, on disk."""
+
+    foreground: KeptLevels
+    boundary: KeptLevels | None = None
+
+    def plane(self, z: int) -> SectionPrediction:
+        """The maps (y, x) of a plane."""
+        boundary = None if self.boundary is None else next(self.boundary.planes(z))
+        return SectionPrediction(next(self.foreground.planes(z)), boundary)
+
+    def open(self) -> SectionPrediction:
+        """The maps (z, y, x), read where they are used."""
+        boundary = None if self.boundary is None else self.boundary.open()
+        return SectionPrediction(self.foreground.open(), boundary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +62,26 @@ class VolumePredictor:
         """Numbers of the models that take volumes."""
         return tuple(n for n, info in enumerate(self.sections.infos) if takes_volumes(info))
 
+    @cached_property
+    def of_planes(self) -> tuple[int, ...]:
+        """Numbers of the models of sections that are applied along all three axes."""
+        volume = self.sections.recipe.volume
+        if volume is None or volume.planes is None:
+            return ()
+        return tuple(n for n in range(len(self.sections.infos)) if n not in self.of_volumes)
+
     def check(self, shape: Shape3d, voxel_size_nm: tuple[float, float, float]) -> None:
         """Raises BenchError where a volume cannot be predicted."""
+        augmentations = self.sections.recipe.augmentations
+        for number in self.of_planes:
+            check_orthoplanes(self.sections.infos[number], voxel_size_nm, augmentations)
         for number in self.of_volumes:
             check_volume(self.sections.infos[number], shape, self._fed_nm(voxel_size_nm))
 
     def count_steps(self, shape: Shape3d) -> int:
         """How many planes are predicted of a volume."""
-        return shape[0] * (len(self._passes_of_volumes) + self._plane_by_plane)
+        planes = shape[0] * (len(self._passes_of_volumes) + self._plane_by_plane)
+        return planes + sum(shape) * len(self.of_planes)
 
     @property
     def _passes_of_volumes(self) -> list[Pass]:
@@ -60,7 +91,7 @@ class VolumePredictor:
     @property
     def _plane_by_plane(self) -> bool:
         """Whether maps are predicted, or made one, plane by plane."""
-        return len(self.sections.passes) > 1 or not self.of_volumes
+        return len(self.sections.passes) > 1 or not (self.of_volumes or self.of_planes)
 
     def predict(
         self,
@@ -82,25 +113,31 @@ class VolumePredictor:
         Returns:
             The maps (z, y, x), which are read from the folder where they are used.
         """
-        found = {
-            each: self._predict_volume(
-                each, read_planes, shape, voxel_size_nm, folder / _folder_of(each), advance
+        found: dict[Pass, _Whole] = {
+            each: _Whole(
+                self._predict_volume(
+                    each, read_planes, shape, voxel_size_nm, folder / _folder_of(each), advance
+                )
             )
             for each in self._passes_of_volumes
         }
+        for number in self.of_planes:
+            found[Pass(number, IDENTITY)] = self._predict_planes(
+                number, read_planes, shape, voxel_size_nm, folder / f"model{number}", advance
+            )
         if not self._plane_by_plane:
             (only,) = found.values()
-            return SectionPrediction(only.open())
+            return only.open()
         foreground, boundary = (
             KeptLevels.of_planes(folder / name, shape) for name in (_FOREGROUND, _BOUNDARY)
         )
         advance(foreground.count(0))
         for z in range(foreground.count(0), shape[0]):
             tiles = folder / "tiles" / str(z)
-            for each, levels in found.items():
+            for each, whole in found.items():
                 maps = self.sections.maps_of(tiles, each)
                 if not has_maps(maps):
-                    store_maps(maps, SectionPrediction(next(levels.planes(z))))
+                    store_maps(maps, whole.plane(z))
             raw = read_planes(z, z + 1)[0]
             plane = self.sections.predict(raw, voxel_size_nm[-1], tiles, lambda more: None)
             # The foreground comes last, and says that a plane is finished.
@@ -109,8 +146,39 @@ class VolumePredictor:
             foreground.append(0, plane.foreground[None])
             shutil.rmtree(tiles, ignore_errors=True)
             advance(1)
-        whole = boundary.count(0) == shape[0]
-        return SectionPrediction(foreground.open(), boundary.open() if whole else None)
+        return _Whole(foreground, boundary if boundary.count(0) == shape[0] else None).open()
+
+    def _predict_planes(
+        self,
+        number: int,
+        read_planes: Callable[[int, int], np.ndarray],
+        shape: Shape3d,
+        voxel_size_nm: tuple[float, float, float],
+        folder: Path,
+        advance: _Advance,
+    ) -> "_Whole":
+        """Predicts a volume by one of the models of sections, along z, y and x."""
+        recipe = self.sections.recipe
+        assert recipe.volume is not None
+        assert recipe.volume.planes is not None
+        foreground, boundary = (
+            KeptLevels.of_planes(folder / name, shape) for name in (_FOREGROUND, _BOUNDARY)
+        )
+        if foreground.count(0) == shape[0]:
+            advance(sum(shape))
+            return _Whole(foreground, boundary if boundary.count(0) else None)
+        model = Orthoplanes(
+            self.weights[number], self.compute, recipe.structure, recipe.volume.planes
+        )
+        size_nm = self.sections.fed_nm(voxel_size_nm[-1])
+        for start, planes in model.predict(read_planes, shape, size_nm, folder / "along", advance):
+            edges = [plane.boundary for plane in planes if plane.boundary is not None]
+            # Joined again after a kill, planes that are kept come once more.
+            for kept, levels in ((boundary, edges), (foreground, [p.foreground for p in planes])):
+                if levels and kept.count(0) < start + len(levels):
+                    kept.append(0, np.stack(levels[kept.count(0) - start :]))
+        shutil.rmtree(folder / "along", ignore_errors=True)
+        return _Whole(foreground, boundary if boundary.count(0) else None)
 
     def _predict_volume(
         self,

@@ -102,7 +102,7 @@ def resolve_adaptation(config: DomainAdaptConfig, store: Store) -> _Task:
     config = with_defaults(config, method)
     compute = choose_compute(config.device, config.precision)
     dataset.instances("val", structure.name)
-    name = source_of(structure.name, config.source, dataset.structures)
+    name = source_of(structure.name, config.source, dataset.structures, method.name)
     source = resolve_source(store, name, trust=config.trust_checkpoint)
     if source.info is None or source.network != network.name:
         kind = f"a {source.network}" if source.info else "without weights"

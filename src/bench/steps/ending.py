@@ -52,7 +52,7 @@ def _end_training(config: Any, run_id: str) -> None:
 
 
 def _end_evaluation(config: EvaluateConfig, run_id: str) -> None:
-    _say_scores(open_store(), run_id)
+    say_scores(open_store(), run_id)
     sections = read_manifest(Path(config.dataset))["sections"]
     if config.split == "test":
         say_next("compare", {"dataset": config.dataset}, "put it beside other methods")
@@ -146,7 +146,8 @@ def _say_kept(store: Store, run_id: str, path: str) -> None:
     say_picture(here or f"artifact {path} of run {run_id}, in the MLflow UI")
 
 
-def _say_scores(store: Store, run_id: str) -> None:
+def say_scores(store: Store, run_id: str) -> None:
+    """Says the scores of an evaluation, and where a picture of them is."""
     run = get_run(store, run_id)
     found, scores = read_run(run), dict[str, Any]()
     if found.scores:

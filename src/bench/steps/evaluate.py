@@ -5,7 +5,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from bench.config.scoring import EvaluateConfig
+from bench.config.settings import XY
 from bench.core.progress import say_while
 from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
@@ -13,6 +16,7 @@ from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
+from bench.metrics.measures import ClassMaps
 from bench.metrics.table import requested_metrics
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
@@ -24,12 +28,15 @@ from bench.postprocess.segmentation import (
     settings_from_annotations,
 )
 from bench.postprocess.spheres.settings import SphereSettings, circle_settings
+from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES, check_orthoplanes
 from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import SplitResult, threshold_level
 from bench.recipe.sections import need_pixel_size
 from bench.recipe.volumes import StageReport
+from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
+    log_confusion,
     log_pictures,
     log_recipe,
     log_scores,
@@ -45,6 +52,7 @@ from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.training.targets import make_classes
 from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
@@ -56,6 +64,11 @@ _CIRCLES = "Circles are found in the mask, by its shape."
 _VESICLE = "vesicle"
 # Radius from which on what a section cuts of a vesicle becomes a circle.
 _SMALLEST_PROFILE_NM = 6.0
+# What a reader of a table must know.
+_ALONG_ALL = {
+    MEAN_OF_PLANES: "mean of planes along z, y and x (planes=orthogonal)",
+    PUBLISHED_PLANES: "planes along z, y and x, floored and added up as published",
+}
 # A prediction that loses more than this share to post-processing is reported.
 _REPORTED_LOSS = 0.5
 
@@ -75,9 +88,13 @@ def evaluate(config: EvaluateConfig, store: Store | None = None, parent: str | N
     with scratch_folder() as folder:
         # Of classes, the first structure's predictions hold those of all.
         earlier: Path | None = None
-        for each in each_structure(config, store):
+        *others, last = each_structure(config, store)
+        for each in others:
             run_id, found = _evaluate_structure(each, store, parent, Path(folder), earlier)
             earlier = earlier or found
+            # Those of the last are said where the command ends.
+            say_scores(store, run_id)
+        run_id, _ = _evaluate_structure(last, store, parent, Path(folder), earlier)
     return run_id
 
 
@@ -113,6 +130,8 @@ def _evaluate_structure(
             }
         )
         run.keep_warnings(task.subject.warnings)
+        if task.recipe.volume and task.recipe.volume.planes:
+            run.keep_warnings([_ALONG_ALL[task.recipe.volume.planes]])
         warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
         predictions = folder / "predictions.h5"
         predict_split(task, run, predictions, earlier)
@@ -120,6 +139,7 @@ def _evaluate_structure(
             result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
         log_scores(run, result, config.split, task.recipe.level)
+        log_confusion(run, result, task.info.outputs)
         _report_removal(task, run, result)
         describe_data(run, task.units, task.structure.name, task.subject.cell)
         with say_while("drawing pictures"):
@@ -158,6 +178,7 @@ def _choose_volume(
 ) -> VolumeSettings | None:
     """What is done with volumes; None where sections are scored."""
     size_nm = units[0].voxel_size_nm
+    planes = _choose_planes(config, size_nm, info)
     if size_nm is None:
         return None
     ours = find_network(info.architecture).dims == 3 and _VESICLE in structure.name
@@ -166,7 +187,27 @@ def _choose_volume(
     if protocol == "data" and config.protocol == "paper":
         protocol = "paper"
     spheres = None if protocol == NONE else SphereSettings(protocol=protocol)
-    return VolumeSettings(size_nm[0], spheres)
+    return VolumeSettings(size_nm[0], spheres, planes)
+
+
+def _choose_planes(
+    config: EvaluateConfig, size_nm: tuple[float, ...] | None, info: ModelInfo
+) -> str | None:
+    """The rule by which planes along all axes are made one; None where they are along z."""
+    if config.planes == XY:
+        return None
+    if size_nm is None:
+        raise BenchError(
+            "planes along z, y and x are of volumes, received planes=orthogonal for sections: "
+            "leave planes=xy, or prepare stacks with the distance of their planes"
+        )
+    check_orthoplanes(info, size_nm, find_augmentations(config.augmentations))
+    if config.segmentation != OWN:
+        raise BenchError(
+            "planes along z, y and x are predicted our own way, received segmentation="
+            f"{config.segmentation}: use segmentation=own, or planes=xy"
+        )
+    return PUBLISHED_PLANES if config.protocol == "paper" else MEAN_OF_PLANES
 
 
 def _choose_circles(config: EvaluateConfig, dataset: PreparedDataset) -> SphereSettings | None:
@@ -345,9 +386,25 @@ def _score_split(task: EvaluationTask, run: Run, predictions: Path) -> SplitResu
         truth = unit.read_labels(task.structure.name)
         prediction, instances = _segment_stored(task, predictions, unit, spheres.measure(truth))
         spheres.add(unit, instances)
-        result.add(unit.name, truth=truth, probability=prediction.foreground, instances=instances)
+        result.add(
+            unit.name,
+            truth=truth,
+            probability=prediction.foreground,
+            instances=instances,
+            classes=_read_classes(task, predictions, unit),
+        )
     spheres.log(run, task.config.split)
     return result
+
+
+def _read_classes(task: EvaluationTask, predictions: Path, unit: Unit) -> ClassMaps | None:
+    """The classes of a unit, where all are annotated that the model has."""
+    names = task.scored_classes
+    if not names:
+        return None
+    truth = make_classes(np.stack([unit.read_labels(name) for name in names]))
+    found = unit.read_classes(predictions, task.recipe.augmentations)
+    return ClassMaps(truth, found, 1 + len(names))
 
 
 def _report_removal(task: EvaluationTask, run: Run, result: SplitResult) -> None:

@@ -305,7 +305,12 @@ def _make_recipe(task: _Task, result: SearchResult) -> Recipe:
 
 def _volume_of(task: _Task, winner: Candidate) -> VolumeSettings | None:
     of_member = task.members[0].recipe.volume
-    return of_member and VolumeSettings(of_member.section_nm, winner.spheres)
+    if of_member is None:
+        return None
+    # Those that have sections as planes agree; networks of volumes have none.
+    volumes = [member.recipe.volume for member in task.members]
+    planes = next((each.planes for each in volumes if each and each.planes), None)
+    return VolumeSettings(of_member.section_nm, winner.spheres, planes)
 
 
 def _log_split(

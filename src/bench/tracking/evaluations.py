@@ -164,6 +164,11 @@ def trained_run_of(store: Store, evaluation_id: str) -> str:
     return str(tags.get("bench.trained_run", "")).removesuffix("none")
 
 
+def structure_of(store: Store, evaluation_id: str) -> str:
+    """The structure that an evaluation scored."""
+    return str(store.client.get_run(evaluation_id).data.tags.get("bench.structure", ""))
+
+
 def metric_history(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
     """Step and value of a metric, by step; empty if the run never logged it or is gone."""
     try:

@@ -22,6 +22,10 @@ class _BatchSettings(Protocol):
     def patch_px(self) -> int:
         """Edge of a patch."""
 
+    @property
+    def seed(self) -> int:
+        """What they are drawn by."""
+
 
 class Feed(Protocol):
     """Batches that are functions of the iteration alone."""

@@ -163,6 +163,7 @@ class LoopSettings:
         plateau_factor: Factor on the rate after ``plateau_patience`` epochs without gain.
         plateau_patience: See above.
         optimiser: Row of _OPTIMISERS.
+        weight_decay: Its weight decay; None is torch's own default of the optimiser.
     """
 
     iterations: int
@@ -173,6 +174,7 @@ class LoopSettings:
     plateau_factor: float
     plateau_patience: int
     optimiser: str
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ def make_trainee(
             layout = fast_layout(axes) if axes > 3 else torch.contiguous_format
             module.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = _OPTIMISERS[settings.optimiser](learned, lr=settings.lr)
+    decay = {} if settings.weight_decay is None else {"weight_decay": settings.weight_decay}
+    optimizer = _OPTIMISERS[settings.optimiser](learned, lr=settings.lr, **decay)
     plateau = None
     if settings.schedule == "plateau":
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(

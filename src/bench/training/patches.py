@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bench.inference.feeding import normalise_section
+from bench.inference.feeding import Moments, normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
 from bench.training.targets import pack_target, unpack_target
 
@@ -54,6 +54,7 @@ class PatchFeed:
         settings: PatchSettings,
         device: torch.device,
         outputs: tuple[str, ...] = ("foreground",),
+        moments: Moments | None = None,
     ) -> None:
         """Loads the sections.
 
@@ -63,6 +64,7 @@ class PatchFeed:
             settings: How to draw.
             device: Where augmentation runs and batches end up.
             outputs: What the network predicts, the channels of the target: see ``pack_target``.
+            moments: By which all sections are normalised; None: each by its own.
 
         Raises:
             BenchError: If an output is unknown.
@@ -71,7 +73,8 @@ class PatchFeed:
         self.window_px = window_edge(settings.patch_px, settings.augmentation)
         pad = self.window_px // 2
         self.shapes = [raw.shape for raw, _ in sections]
-        self.images = [_mirror(normalise_section(raw), pad) for raw, _ in sections]
+        normalise = moments.apply if moments else normalise_section
+        self.images = [_mirror(normalise(raw), pad) for raw, _ in sections]
         self.outputs = outputs
         self.targets = [_mirror(pack_target(labels, outputs), pad) for _, labels in sections]
         planes = [labels if labels.ndim == 3 else labels[None] for _, labels in sections]

@@ -255,6 +255,16 @@ def test_every_structure_may_have_a_source_of_its_own():
         source_of("vesicles", "vesicles=a,ribon=b", known)
 
 
+def test_every_method_may_have_a_source_of_its_own():
+    given = "retina=retina:a.pt, unet_resnet50_moco=moco:b.pt, mito=c.pt"
+    assert source_of("vesicles", given, method="retina") == "retina:a.pt"
+    assert source_of("mitochondria", given, ("vesicles",), "unet_resnet50_moco") == "moco:b.pt"
+    assert source_of("mitochondria", given, ("vesicles",), "finetuned") == "c.pt"
+    assert source_of("vesicles", given, ("vesicles",), "finetuned") == "auto"
+    with pytest.raises(BenchError, match="unknown structure 'retine'"):
+        source_of("vesicles", "retine=a", ("vesicles",), "retina")
+
+
 def test_a_file_with_an_equals_sign_is_no_structure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lr=3.pt").touch()

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.ingest.images import hdf5, images, mrc, zarr_arrays
 from bench.ingest.images.headers import ImageHeader
+from bench.ingest.images.nifti.sections import NIFTI_SUFFIXES, read_nifti_header, read_nifti_plane
 from bench.ingest.sources import SourceImage
 
 
@@ -28,12 +29,14 @@ _PLAIN = _ImageFormat(
 )
 _PLAIN_SUFFIXES = (".png", ".tif", ".tiff", *images.JPEG_SUFFIXES)
 _MRC = _ImageFormat(mrc.read_header, mrc.read_plane)
+_NIFTI = _ImageFormat(read_nifti_header, read_nifti_plane)
 _HDF5 = _ImageFormat(hdf5.read_header, hdf5.read_plane)
 _ZARR = _ImageFormat(zarr_arrays.read_header, zarr_arrays.read_plane)
 
 _IMAGE_FORMATS: dict[str, _ImageFormat] = {
     **dict.fromkeys(_PLAIN_SUFFIXES, _PLAIN),
     **dict.fromkeys(MRC_SUFFIXES, _MRC),
+    **dict.fromkeys(NIFTI_SUFFIXES, _NIFTI),
     ".h5": _HDF5,
     ".hdf": _HDF5,
     ".hdf5": _HDF5,
@@ -43,13 +46,20 @@ _IMAGE_FORMATS: dict[str, _ImageFormat] = {
 
 def is_image(path: Path) -> bool:
     """Whether a path looks like an image: a file, or a folder for Zarr."""
-    suffix = path.suffix.lower()
-    return suffix in _IMAGE_FORMATS and path.is_dir() == (suffix == ".zarr")
+    ending = _ending_of(path)
+    return ending in _IMAGE_FORMATS and path.is_dir() == (ending == ".zarr")
+
+
+def _ending_of(path: Path) -> str:
+    """The ending of a name in lower case, by which its format is known."""
+    endings = (ending for ending in NIFTI_SUFFIXES if path.name.lower().endswith(ending))
+    return next(endings, path.suffix.lower())
 
 
 def stem_of(path: Path) -> str:
-    """The name of an image without its ending; that of ``a.ome.tif`` and ``a.ome.zarr`` is a."""
-    return path.stem.removesuffix(".ome")
+    """The name of an image without its ending: a of ``a.ome.tif``, ``a.ome.zarr``, ``a.nii.gz``."""
+    ending = _ending_of(path)
+    return path.name[: len(path.name) - len(ending)].removesuffix(".ome")
 
 
 def read_header(path: Path, key: str = "") -> ImageHeader:
@@ -58,7 +68,7 @@ def read_header(path: Path, key: str = "") -> ImageHeader:
     Raises:
         BenchError: If it cannot be read.
     """
-    return _IMAGE_FORMATS[path.suffix.lower()].read_header(path, key)
+    return _IMAGE_FORMATS[_ending_of(path)].read_header(path, key)
 
 
 def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
@@ -67,7 +77,7 @@ def read_plane(path: Path, page: int = 0, key: str = "") -> np.ndarray:
     Raises:
         BenchError: If it cannot be read.
     """
-    return _IMAGE_FORMATS[path.suffix.lower()].read_plane(path, page, key)
+    return _IMAGE_FORMATS[_ending_of(path)].read_plane(path, page, key)
 
 
 def list_pages(root: Path, path: Path, key: str = "", *, labels: bool = False) -> list[SourceImage]:

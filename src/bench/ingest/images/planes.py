@@ -105,7 +105,7 @@ def _find_files(path: Path) -> list[Path]:
         ) from error
     state = "a file of another kind" if path.exists() else describe_absence(path)
     raise BenchError(
-        f"input must be an image (PNG, TIFF, JPEG, MRC, HDF5, Zarr) or a folder of images, "
+        f"input must be an image (PNG, TIFF, JPEG, MRC, NIfTI, HDF5, Zarr) or a folder of images, "
         f"received {path}, {state}: correct the path, or convert the file"
     )
 

@@ -195,8 +195,8 @@ def list_images(
             kind = f" ({foreign.name})" if foreign else ""
             remedy = foreign.remedy if foreign else "convert it without loss, or move it away"
             raise BenchError(
-                f"{folder} must hold {what} of known formats (PNG, TIFF, JPEG, MRC, HDF5, Zarr) "
-                f"only, received {path.name}{kind}: {remedy}"
+                f"{folder} must hold {what} of known formats (PNG, TIFF, JPEG, MRC, NIfTI, HDF5, "
+                f"Zarr) only, received {path.name}{kind}: {remedy}"
             )
         stem = stem_of(path)
         other = seen.setdefault(same_form(stem), path)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
-from bench.config.settings import StepConfig, parse_settings
+from bench.config.settings import XY, StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.methods import METHODS, RANDOM, Method, find_method
 from bench.models.networks import find_network
@@ -56,7 +56,12 @@ class GridCell:
 
     @classmethod
     def named(
-        cls, method: str, structure: str, seed: int, labelled: int | None, classes: Sequence[str]
+        cls,
+        method: str,
+        structure: str,
+        seed: int,
+        labelled: int | None,
+        classes: Sequence[str] = (),
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)
@@ -132,6 +137,7 @@ def evaluation_configs(
         "protocol": config.protocol,
         "augmentations": NONE if as_it_is else config.augmentations,
         "metrics": config.metrics,
+        "planes": XY if as_it_is else config.planes,
         "device": config.device,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,

@@ -20,10 +20,10 @@ from bench.models.networks import find_network
 from bench.models.sam_weights import PUBLISHED, fetch_published
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
 from bench.steps.evaluate import identify_evaluation, resolve_task
-from bench.steps.finetune import identify_finetune, resolve_finetune
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, ModelConfig, evaluation_configs, model_config
 from bench.steps.microsam import identify_microsam, resolve_microsam
+from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import resolve_source, source_of
 from bench.tracking.opening import finished_run
 from bench.tracking.store import Store
@@ -86,12 +86,12 @@ def _source_of_cell(cell: GridCell, config: BenchmarkConfig) -> tuple[bool, str]
     """Whether the first weights of a cell are a SAM's, and their name; auto is the default."""
     first = cell.adaptation or cell
     if not first.method.step:
-        given = source_of(cell.structure.name, config.source)
+        given = source_of(cell.structure.name, config.source, method=first.method.name)
         if given == AUTO:
             given = source_as_it_is(first.method, cell.structure.name, config.protocol)
         return False, given
     settings = model_config(first, config)
-    given = source_of(cell.structure.name, settings.source)
+    given = source_of(cell.structure.name, settings.source, method=first.method.name)
     if isinstance(settings, MicrosamConfig):
         return True, DEFAULT_SAM if given == AUTO else given
     if isinstance(settings, DomainAdaptConfig):
@@ -210,7 +210,8 @@ def _check_model(cell: GridCell, config: BenchmarkConfig, store: Store, checked:
 
 def _named_source(cell: GridCell, given: str) -> str:
     """A source of an adaptation as a training takes it: by its name."""
-    name = source_of(cell.structure.name, given)
+    method = cell.adaptation.method.name if cell.adaptation else ""
+    name = source_of(cell.structure.name, given, method=method)
     return choose_method(AUTO, source=name, loss=AUTO)[1]
 
 

@@ -21,9 +21,9 @@ from bench.inference.tiles import fit_batch, start_tiles
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
-from bench.steps.finetune import patch_settings
 from bench.steps.microsam import sam_loop_settings, start_sam
 from bench.steps.training.data import TrainingData, loop_settings
+from bench.steps.training.finetune_task import patch_settings
 from bench.steps.training.volumes import (
     VolumeTrainingData,
     make_volume_feed,

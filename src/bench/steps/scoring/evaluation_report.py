@@ -17,6 +17,7 @@ from bench.core.pixels import shrink_factor
 from bench.dataset.checks import instance_areas
 from bench.ingest.inspection.masks import is_network
 from bench.methods import METHODS
+from bench.metrics.classes import class_ious
 from bench.metrics.curves import LEVELS, precision_recall
 from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
@@ -118,6 +119,22 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
     highest = LEVELS - 1
     figure = precision_recall_figure(thresholds / highest, precision, recall, level / highest)
     run.log_figure(figure, "precision_recall.png")
+
+
+def log_confusion(run: Run, result: SplitResult, outputs: Sequence[str]) -> None:
+    """Logs the pixels of every pair of classes, and the IoU of each; nothing without classes.
+
+    Args:
+        run: The run that made them.
+        result: The scores.
+        outputs: Names of the classes, the background first.
+    """
+    confusion = result.confusion()
+    if confusion is None:
+        return
+    table = pd.DataFrame(confusion, index=list(outputs), columns=list(outputs))
+    table["iou"] = class_ious(confusion, ignored=None)
+    run.log_text(table.to_csv(index_label="annotated, by what was predicted (px)"), "classes.csv")
 
 
 def log_recipe(run: Run, recipe: Recipe, result: SplitResult, split: str, folder: Path) -> None:

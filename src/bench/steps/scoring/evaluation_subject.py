@@ -117,7 +117,7 @@ def _find_source(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
             f"and structure={config.structure}: give structure and source, and no run_id"
         )
     structure = find_structure(config.structure, dataset.structures).name
-    given = source_of(structure, config.source, dataset.structures)
+    given = source_of(structure, config.source, dataset.structures, method.name)
     if given == AUTO:
         given = source_as_it_is(method, structure, config.protocol)
         log.info("source of %s: %s, as none is given", structure, given)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.scoring import OptimizeConfig
+from bench.config.settings import XY
 from bench.dataset.prepared import VOLUMES, PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction_file import list_stored
 from bench.methods import find_method
+from bench.models.networks import find_network
 from bench.recipe.recipe import OWN, Recipe, RecipeMember
 from bench.report.variants import variant_name
 from bench.search.candidates import Candidate
@@ -39,7 +41,9 @@ class _Applied:
         """What tells its model from others, as it was applied."""
         recipe = self.recipe
         sha256 = recipe.members[0].weights_sha256
-        return self.evaluation.method, sha256, str(recipe.rescale), recipe.segmentation
+        planes = recipe.volume.planes if recipe.volume else None
+        applied = (str(recipe.rescale), recipe.segmentation, str(planes))
+        return self.evaluation.method, sha256, *applied
 
     @property
     def richness(self) -> tuple[int, bool, bool]:
@@ -103,7 +107,9 @@ def find_members(
         return [
             each
             for each in _read_all(found, store)
-            if each.recipe.segmentation == OWN and (each.recipe.volume is not None) == of_volumes
+            if each.recipe.segmentation == OWN
+            and (each.recipe.volume is not None) == of_volumes
+            and _has_planes(each, config.planes)
         ]
 
     validations = of_split("val")
@@ -119,6 +125,7 @@ def find_members(
             "optimize=true"
         )
     _check_rescale(chosen)
+    _check_planes(chosen)
     tests = of_split("test")
     return [
         Member(name, each.evaluation, each.recipe, find_test(each, tests))
@@ -210,6 +217,27 @@ def _check_rescale(chosen: Mapping[str, _Applied]) -> None:
         raise BenchError(
             f"the models of a search are all rescaled or none is, received {listed}: name runs "
             "that agree, or evaluate again"
+        )
+
+
+def _has_planes(each: _Applied, wanted: str) -> bool:
+    """Whether an evaluation is of the planes that a search is of; networks of volumes always."""
+    planes = each.recipe.volume.planes if each.recipe.volume else None
+    return wanted == AUTO or _sees_volumes(each) or (planes is None) == (wanted == XY)
+
+
+def _sees_volumes(each: _Applied) -> bool:
+    return find_network(find_method(each.evaluation.method).network).dims == 3
+
+
+def _check_planes(chosen: Mapping[str, _Applied]) -> None:
+    of_sections = {name: each for name, each in chosen.items() if not _sees_volumes(each)}
+    planes = {n: e.recipe.volume.planes for n, e in of_sections.items() if e.recipe.volume}
+    if len(set(planes.values())) > 1:
+        listed = ", ".join(f"{name}: {rule or XY}" for name, rule in planes.items())
+        raise BenchError(
+            "the models of sections of a search all see volumes along z, or all along z, y and x, "
+            f"received {listed}: add planes=xy or planes=orthogonal, or evaluate again"
         )
 
 

@@ -23,15 +23,18 @@ from bench.inference.prediction import (
     open_predictor,
 )
 from bench.inference.prediction_file import PredictionWriter, copy_predictions, write_predictions
+from bench.inference.symmetries import IDENTITY
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.inference.volumes import predict_volume_as_seen
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
 from bench.models.networks import find_network
+from bench.recipe.orthoplanes import Orthoplanes
 from bench.recipe.recipe import Recipe
 from bench.steps.scoring.evaluation_subject import Subject
 from bench.steps.scoring.units import Unit, list_units
 from bench.structures import Structure
+from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
 from bench.words import AUTO
 
@@ -69,7 +72,15 @@ class EvaluationTask:
         """
         name, volumes = self.structure.name, self.recipe.volume is not None
         requested = requested_metrics(self.config.metrics, name, volumes=volumes)
-        return scored_metrics(name, volumes=volumes, requested=requested)
+        return scored_metrics(
+            name, volumes=volumes, requested=requested, classes=bool(self.scored_classes)
+        )
+
+    @property
+    def scored_classes(self) -> tuple[str, ...]:
+        """The structures that are scored together: those of a model of classes, all annotated."""
+        classes = self.info.classes
+        return classes if set(classes) <= set(self.dataset.annotated(self.config.split)) else ()
 
 
 def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None) -> None:
@@ -102,6 +113,8 @@ def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | No
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
         if find_network(task.info.architecture).dims == 3:
             pixels = _predict_volumes(task, compute, file, advance)
+        elif task.recipe.volume and task.recipe.volume.planes:
+            pixels = _predict_orthoplanes(task, compute, file, advance)
         else:
             pixels = _predict_sections(task, compute, file, advance)
     seconds = time.monotonic() - started
@@ -168,6 +181,34 @@ def _predict_volumes(
             voxel_size_nm=volume.voxel_size_nm if task.recipe.rescale else None,
             write_planes=write,
         )
+    return sum(prod(volume.shape) for volume in volumes)
+
+
+def _predict_orthoplanes(
+    task: EvaluationTask, compute: Compute, file: PredictionWriter, advance: _Advance
+) -> int:
+    """Predicts a split volume by volume, along z, y and x; returns its voxels."""
+    assert task.recipe.volume is not None
+    assert task.recipe.volume.planes is not None
+    rule = task.recipe.volume.planes
+    model = Orthoplanes(task.subject.weights, compute, task.structure.name, rule, keep_classes=True)
+    volumes = [unit.volume for unit in task.units if unit.volume]
+    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
+    total, done = sum(sum(volume.shape) for volume in volumes), 0
+    for volume in volumes:
+
+        def report(more: int, name: str = volume.name) -> None:
+            nonlocal done
+            done += more
+            advance(done, total, name)
+
+        # What is kept on disk may be larger than memory.
+        with scratch_folder() as folder:
+            for start, planes in model.predict(
+                plane_reader(task.dataset, volume), volume.shape, fed_nm, Path(folder), report
+            ):
+                for name, plane in zip(volume.sections[start:], planes, strict=False):
+                    file.write(name, IDENTITY, plane)
     return sum(prod(volume.shape) for volume in volumes)
 
 

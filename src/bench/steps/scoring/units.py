@@ -9,7 +9,7 @@ import numpy as np
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import Volume, find_volumes
 from bench.inference.prediction import SectionPrediction
-from bench.inference.prediction_file import read_mean, read_prediction
+from bench.inference.prediction_file import read_classes, read_mean, read_prediction
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import Recipe
 from bench.recipe.sections import segment_by_recipe
@@ -56,6 +56,10 @@ class Unit:
     def read_mean(self, file: Path, augmentations: Sequence[str]) -> SectionPrediction:
         """Reads the mean of its stored maps over augmentations."""
         return self._join([read_mean(file, name, augmentations) for name in self.sections])
+
+    def read_classes(self, file: Path, augmentations: Sequence[str]) -> np.ndarray:
+        """Reads the most probable class of every pixel, (y, x) or (z, y, x), by its stored maps."""
+        return self._stack(lambda name: read_classes(file, name, augmentations))
 
     def _stack(self, read: Callable[[str], np.ndarray]) -> np.ndarray:
         if self.volume is None:

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.running import SegmentConfig
+from bench.config.settings import ORTHOGONAL, XY
 from bench.errors import BenchError, unknown_name
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.ingest.images.planes import Plane
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.spheres.settings import SphereSettings
-from bench.recipe.recipe import Recipe
+from bench.recipe.orthoplanes import MEAN_OF_PLANES
+from bench.recipe.recipe import Recipe, VolumeSettings
 from bench.recipe.scores import threshold_level
 from bench.recipe.volume_predictor import takes_volumes
 from bench.report.variants import combination_name
@@ -172,7 +174,13 @@ def _set_by_user(
         changes["level"] = threshold_level(config.threshold)
     spheres, volume = _set_spheres(subject.recipe.spheres, config), subject.recipe.volume
     if volume is not None:
-        changes["volume"] = dataclasses.replace(volume, spheres=spheres)
+        planes = _set_planes(subject, volume, config)
+        changes["volume"] = dataclasses.replace(planes, spheres=spheres)
+    elif config.planes == ORTHOGONAL:
+        raise BenchError(
+            f"planes along z, y and x are of volumes, {subject.model} is of sections: evaluate it "
+            "on a dataset of volumes with scored=auto, or leave planes=auto"
+        )
     else:
         changes["circles"] = spheres
     if config.rescale is not None:
@@ -181,7 +189,7 @@ def _set_by_user(
         changes["watershed"] = None
     if config.augmentations != AUTO:
         changes["augmentations"] = _find_symmetries(subject, config.augmentations)
-    names = ("threshold", "rescale", "separation", "augmentations")
+    names = ("threshold", "rescale", "separation", "augmentations", "planes")
     given = [*sizes, *(name for name in names if getattr(config, name) not in (None, AUTO))]
     said = f"{subject.origin} Set by the user: {', '.join(given)}." if given else subject.origin
     return dataclasses.replace(
@@ -237,3 +245,19 @@ def check_circles(planes: Sequence[Plane], subject: SegmentSubject) -> None:
             f"circles have sizes in nm, the pixel size of {unknown[0]} is not known: give "
             "pixel_size_nm, or add separation=components"
         )
+
+
+def _set_planes(
+    subject: SegmentSubject, volume: VolumeSettings, config: SegmentConfig
+) -> VolumeSettings:
+    """Along which axes models of sections see volumes."""
+    if config.planes == AUTO or (config.planes == ORTHOGONAL and volume.planes):
+        return volume
+    if config.planes == XY:
+        return dataclasses.replace(volume, planes=None)
+    if all(takes_volumes(info) for info in subject.infos):
+        raise BenchError(
+            f"planes along z, y and x are for networks of sections, {subject.model} has none: "
+            "leave planes=auto"
+        )
+    return dataclasses.replace(volume, planes=MEAN_OF_PLANES)

@@ -21,6 +21,7 @@ from bench.metrics.membrane import find_inverted, membrane_contrast
 from bench.models.checkpoint import ModelInfo
 from bench.postprocess.spheres.rows import list_rows
 from bench.postprocess.spheres.settings import edge_of_cubes
+from bench.recipe.orthoplanes import check_orthoplanes
 from bench.recipe.predictor import grey_values_of
 from bench.recipe.recipe import VolumeSettings
 from bench.recipe.volume_predictor import VolumePredictor, takes_volumes
@@ -64,6 +65,9 @@ def choose_volumes_of_input(
     volumes = tuple(join_planes(planes, config.section_nm))
     for volume in volumes:
         _check(volume, recipe.volume)
+        for info in subject.infos if recipe.volume.planes else ():
+            if not takes_volumes(info):
+                check_orthoplanes(info, volume.voxel_size_nm, recipe.augmentations)
     return volumes
 
 
@@ -202,4 +206,5 @@ def describe_volumes(
         "volumes": [volume.name for volume in volumes],
         "voxel_size_nm": [list(volume.voxel_size_nm) for volume in volumes],
         "spheres": vars(settings.spheres) if settings.spheres else NONE,
+        **({"planes": settings.planes} if settings.planes else {}),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.core.files import write_whole
 from bench.metrics.table import HEADLINE
 from bench.report.figures.curves import Curve, TrainingCurves, training_figure
-from bench.tracking.evaluations import metric_history, trained_run_of
+from bench.tracking.evaluations import metric_history, structure_of, trained_run_of
 from bench.tracking.queries import ELAPSED
 from bench.tracking.store import Store
 
@@ -20,7 +20,10 @@ def read_training(store: Store, run_id: str) -> tuple[Curve, Curve]:
     if not trained:
         missing = Curve(missing="not trained, the source was scored as it is")
         return missing, missing
-    history = metric_history(store, trained, f"val/{HEADLINE}")
+    # A training of several structures has a curve of each beside that of their mean.
+    own = f"val/{HEADLINE}_{structure_of(store, run_id)}"
+    history = metric_history(store, trained, own)
+    history = history or metric_history(store, trained, f"val/{HEADLINE}")
     if not history:
         missing = Curve(missing="the training run has no validation Dice in the store")
         return missing, missing

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.table import HEADLINE
 from bench.report.figures.overlays import draw_classes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.report import (
@@ -39,14 +40,16 @@ class ClassTrainingReport(TrainingReport):
             self.predictions[name] = probability.argmax(axis=0).astype(np.uint8)
             for structure, truth, found in zip(counts, labels, probability[1:], strict=True):
                 counts[structure] += count_pixels(truth=truth, prediction=found >= HALF)
-        self.scores = {f"val/dice_{name}": dice_score(count) for name, count in counts.items()}
+        self.scores = {
+            f"val/{HEADLINE}_{name}": dice_score(count) for name, count in counts.items()
+        }
         return statistics.fmean(self.scores.values())
 
-    def on_epoch(self, iteration: int, score: float, best: bool) -> None:
-        """As of one structure, with the scores of each."""
+    def log_score(self, iteration: int, score: float) -> None:
+        """Logs the score of a validation once, with those of each structure."""
         if iteration > self.validated:
             self.series.append((iteration, dict(self.scores)))
-        super().on_epoch(iteration, score, best)
+        super().log_score(iteration, score)
 
     def log_overlays(self, iteration: int) -> None:
         """Logs annotation and prediction side by side, in the colours of the classes."""

@@ -188,8 +188,8 @@ def warn_of_overlaps(run: Run, weights: ClassWeights) -> None:
         run.add_warning(
             f"{pixels} px of the training sections are annotated as {kept} and as {lost} "
             f"({100 * share:.2g} % of its pixels): a pixel is of one class, these are {kept}, the "
-            f"first named, while scores are of the whole annotation. To change that, give "
-            f"structures={lost},{kept}"
+            f"first named, while scores are of the whole annotation. To change that, name {lost} "
+            f"before {kept} in structures"
         )
 
 

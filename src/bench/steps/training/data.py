@@ -34,7 +34,10 @@ _MEASURED_SECTIONS = 8
 # A patch should show this many instances side by side.
 _INSTANCES_IN_A_PATCH = 2
 # Settings that are a method's own where the user leaves them open.
-_OF_THE_METHOD = ("loss", "optimiser", "lr", "schedule", "normalisation", "features")
+_OF_THE_METHOD = (
+    *("loss", "optimiser", "lr", "schedule", "weight_decay", "normalisation", "features"),
+    *("transfer", "freeze", "batch_norm"),
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,7 @@ def loop_settings(config: FinetuneConfig | DomainAdaptConfig) -> LoopSettings:
         plateau_factor=config.plateau_factor,
         plateau_patience=config.plateau_patience,
         optimiser=config.optimiser,
+        weight_decay=getattr(config, "weight_decay", None),
     )
 
 

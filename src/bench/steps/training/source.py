@@ -15,6 +15,7 @@ from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
 from bench.models.checkpoint import ModelInfo, load_info, load_volume_checkpoint, load_weights
 from bench.models.cryovesnet import convert_cryovesnet
 from bench.models.foreign import convert_foreign, convert_once
+from bench.models.retina.weights import PUBLISHED_FILES, convert_published
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
@@ -32,8 +33,8 @@ _RUNS_PREFIX = "runs:/"
 # Before the name of a published 3D model that sees the planes of volumes, and none repeated.
 _VOLUMES_PREFIX = "volumes:"
 _FORMS = (
-    "random, synapsenet:NAME, cryovesnet:FILE, runs:/ID, models:/NAME@champion, or a checkpoint "
-    "file or folder that exists"
+    "random, synapsenet:NAME, cryovesnet:FILE, moco:FILE, retina:FILE, runs:/ID, "
+    "models:/NAME@champion, or a checkpoint file or folder that exists"
 )
 
 
@@ -70,11 +71,11 @@ def resolve_source(store: Store, name: str, *, trust: bool = False, network: str
 
     Args:
         store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
-        name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``runs:/ID``,
-            ``runs:/ID/checkpoint/iteration_000100.safetensors``, ``models:/NAME@ALIAS``, the path
-            of a checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
-            default source. ``volumes:`` before the name of a published 3D model makes it one of
-            volumes.
+        name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``moco:FILE``,
+            ``retina:FILE``, ``runs:/ID``, ``runs:/ID/checkpoint/iteration_000100.safetensors``,
+            ``models:/NAME@ALIAS``, the path of a checkpoint of ours, or of a file or folder of
+            torch_em or synapse_net; auto is the default source. ``volumes:`` before the name of a
+            published 3D model makes it one of volumes.
         trust: Whether a foreign file may run code of its own while it is read.
         network: Row of NETWORKS that it is for: a published 3D model sees volumes where that does.
 
@@ -107,6 +108,8 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if name.startswith(_CRYOVESNET_PREFIX):
         file = Path(name.removeprefix(_CRYOVESNET_PREFIX))
         return convert_cryovesnet(file, folder=_converted_folder())
+    if name.startswith(tuple(row.scheme for row in PUBLISHED_FILES)):
+        return convert_published(name, folder=_converted_folder())
     path = Path(name)
     if not path.exists():
         raise BenchError(
@@ -187,14 +190,18 @@ def _converted_folder() -> Path:
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
 
-def source_of(structure: str, given: str, known: Collection[str] | None = None) -> str:
-    """The part of a source that is meant for a structure.
+def source_of(
+    structure: str, given: str, known: Collection[str] | None = None, method: str = ""
+) -> str:
+    """The part of a source that is meant for a structure, or for a method.
 
     Args:
         structure: Name of the structure.
         given: One source for all, or ``ribbon=FILE,mitochondria=synapsenet:mitochondria``;
-            structures that it leaves out take the default.
+            structures that it leaves out take the default. Names of methods come first, as in
+            ``retina=retina:FILE,unet_resnet50_moco=moco:FILE``.
         known: The structures of the dataset, beside those of STRUCTURES; None allows all names.
+        method: Name of the method, where it is known.
 
     Raises:
         BenchError: If it names an unknown structure.
@@ -203,7 +210,14 @@ def source_of(structure: str, given: str, known: Collection[str] | None = None) 
     if Path(given).exists() or not all(sign and is_structure_name(name) for name, sign, _ in parts):
         return given
     allowed = None if known is None else {*STRUCTURES, *known}
-    found = {find_structure(name, allowed).name: source.strip() for name, _, source in parts}
+    sources = {name.strip(): source.strip() for name, _, source in parts}
+    if method in sources:
+        return sources[method]
+    found = {
+        find_structure(name, allowed).name: source
+        for name, source in sources.items()
+        if name not in METHODS
+    }
     return found.get(structure, AUTO)
 
 

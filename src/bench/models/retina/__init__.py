@@ -1,0 +1,1 @@
+"""What the RETINA paper compares: its two networks, and the weights that are published."""
