@@ -25,7 +25,11 @@ from bench.steps.training.data import with_defaults
 
 FILE = "weights/best.safetensors"
 TRAINED = names_of("finetune")
-NEED_A_FILE = ("cryovesnet_finetuned", "unet_resnet50_moco", "retina")
+OF_RETINA = ("unet_resnet50", "unet_resnet50_moco", "transunet", "retina")
+NEED_A_FILE = (
+    "cryovesnet_finetuned",
+    *(f"{name}{kind}" for name in ("unet_resnet50_moco", "retina") for kind in ("", "_classes")),
+)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,15 @@ def test_method_and_source_follow_from_what_is_given(name, source, loss, expecte
     method, chosen = choose_method(name, source=source, loss=loss)
     assert (method.name, chosen) == expected
     assert loss in ("auto", method.loss)
+
+
+@pytest.mark.parametrize("name", OF_RETINA)
+def test_a_row_of_classes_differs_from_its_own_in_nothing_else(name):
+    of_classes, row = METHODS[f"{name}_classes"], METHODS[name]
+    assert of_classes.of_classes
+    assert of_classes.loss == "ce_dice"
+    own = {"name": row.name, "label": row.label, "loss": row.loss, "outputs": row.outputs}
+    assert replace(of_classes, **own, foreground_weight=row.foreground_weight) == row
 
 
 @pytest.mark.parametrize("name", ["finetuned", "finetuned_dice", "da_finetuned"])

@@ -1,6 +1,6 @@
 """The strategies that are compared, as one literal table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.errors import OUTSIDE, BenchError, unknown_name
 from bench.words import AUTO, BACKGROUND, ENCODER, FIXED, NONE, TRANSFORMER, OurNetworks
@@ -167,6 +167,28 @@ METHODS: dict[str, Method] = {
     )
 }
 # fmt: on
+
+
+def _with_classes(row: Method) -> Method:
+    """The same strategy with classes in place of a foreground, and their loss."""
+    return replace(
+        row,
+        name=f"{row.name}_classes",
+        label=f"{row.label}, classes",
+        loss=CLASS_LOSS,
+        outputs=CLASSES,
+        foreground_weight=None,
+    )
+
+
+# RETINA is compared on data sets with classes, too.
+METHODS |= {
+    row.name: row
+    for row in (
+        _with_classes(METHODS[name])
+        for name in ("unet_resnet50", "unet_resnet50_moco", "transunet", "retina")
+    )
+}
 
 FIRST_RELEASE = tuple(row.name for row in METHODS.values() if row.first_release)
 

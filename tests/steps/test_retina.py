@@ -190,3 +190,21 @@ def test_what_was_pretrained_is_not_applied_as_it_is(pipeline, files, store, sou
     )
     with pytest.raises(BenchError, match=r"must .*(segment|have a channel)"):
         evaluate(config, store)
+
+
+def test_retina_learns_several_structures_as_classes(base, files, store):
+    config = replace(
+        base, method="retina_classes", structures="all", source=f"retina:{files / 'retina.pt'}"
+    )
+    run_id = finetune(config, store)
+    info = load_info(last(store, run_id))
+    assert info.outputs == ("background", "mitochondria", "vesicles")
+    found = load_weights(last(store, run_id))
+    assert found["segmentation_head.0.weight"].shape[0] == 3
+    source = torch.load(files / "retina.pt", weights_only=True)
+    frozen = [name for name in found if name.startswith("transformer.encoder")]
+    assert frozen
+    assert all(torch.equal(found[name], source[name]) for name in frozen)
+    evaluated = evaluate(EvaluateConfig(dataset=base.dataset, run_id=run_id, device="cpu"), store)
+    tags = store.client.get_run(evaluated).data.tags
+    assert tags["bench.structure"] == "vesicles"
