@@ -152,7 +152,10 @@ def test_a_network_of_one_size(laboratory, pipeline, store, monkeypatch):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("no_such", "unknown network 'no_such': choose one of sam, two_layers, unet2d, unet3d, "),
+        (
+            "no_such",
+            "unknown network 'no_such': choose one of sam, transunet, two_layers, unet2d, ",
+        ),
         (
             "sam",
             "finetune trains the networks unet2d, .*two_layers, .*sam, which is trained",
