@@ -16,7 +16,10 @@ from bench.methods import (
     Method,
     choose_method,
     find_method,
+    find_stage,
+    find_start,
     names_of,
+    random_row_of,
     source_as_it_is,
 )
 from bench.models.networks import NETWORKS
@@ -61,6 +64,9 @@ NEED_A_FILE = (
         # The step looks for the adapted model.
         ("da_finetuned", "auto", "auto", ("da_finetuned", "auto")),
         ("da_finetuned", "runs:/abc", "auto", ("da_finetuned", "runs:/abc")),
+        # The same, of a pretraining.
+        ("montage_pretrained", "auto", "auto", ("montage_pretrained", "auto")),
+        ("montage_pretrained", FILE, "auto", ("montage_pretrained", FILE)),
     ],
 )
 def test_method_and_source_follow_from_what_is_given(name, source, loss, expected):
@@ -78,7 +84,9 @@ def test_a_row_of_classes_differs_from_its_own_in_nothing_else(name):
     assert replace(of_classes, **own, foreground_weight=row.foreground_weight) == row
 
 
-@pytest.mark.parametrize("name", ["finetuned", "finetuned_dice", "da_finetuned"])
+@pytest.mark.parametrize(
+    "name", ["finetuned", "finetuned_dice", "da_finetuned", "montage_pretrained"]
+)
 @pytest.mark.parametrize("loss", ["auto", *LOSSES])
 def test_a_pretrained_method_needs_a_source(name, loss):
     with pytest.raises(BenchError, match=f"{name} starts from a trained model.*give source=syn"):
@@ -98,6 +106,29 @@ def test_a_method_from_scratch_takes_no_source(name, source, loss):
 def test_a_named_method_stays_what_it_is_whatever_the_loss(name, loss):
     source = FILE if name in NEED_A_FILE else "auto"
     assert choose_method(name, source=source, loss=loss)[0] is METHODS[name]
+
+
+def test_a_method_starts_from_a_row_a_pretraining_or_nothing():
+    assert find_start(METHODS["scratch"]) is None
+    assert find_start(METHODS["finetuned"]) is None
+    assert find_start(METHODS["da_finetuned"]) is METHODS["domain_adapted"]
+    stage = find_start(METHODS["montage_pretrained"])
+    assert (stage.name, stage.step, stage.network) == ("pretrained_unet2d", "pretrain", "unet2d")
+    assert stage.name not in METHODS
+    assert find_stage(stage.name) == stage
+    assert find_stage("scratch") is METHODS["scratch"]
+    with pytest.raises(BenchError, match="unknown method 'scrach'"):
+        find_stage("scrach")
+
+
+def test_before_a_pretraining_is_made_random_weights_stand_in():
+    assert random_row_of(METHODS["montage_pretrained"]) is METHODS["scratch"]
+    assert (
+        random_row_of(replace(METHODS["montage_pretrained"], loss="dice"))
+        is METHODS["scratch_dice"]
+    )
+    with pytest.raises(BenchError, match="odd needs a row of the network odd_net that starts from"):
+        random_row_of(Method("odd", "Odd", "odd_net", "finetune", "pretrain", "dice"))
 
 
 def test_a_method_of_cryovesnet_needs_its_file():
@@ -163,7 +194,7 @@ def test_rows_hold_together():
     for method in METHODS.values():
         assert bool(method.loss) == (method.step == "finetune")
         assert method.loss in ("", *LOSSES)
-        assert method.start in ("random", "source", *METHODS)
+        assert method.start in ("random", "source", "pretrain", *METHODS)
         assert not method.step or method.step in NETWORKS[method.network].steps
         assert bool(method.mode) == (method.step == "microsam")
         assert method.optimiser in OPTIMISERS

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, replace
 
 from bench.errors import OUTSIDE, BenchError, unknown_name
-from bench.words import AUTO, BACKGROUND, ENCODER, FIXED, NONE, TRANSFORMER, OurNetworks
+from bench.words import (
+    AUTO,
+    BACKGROUND,
+    ENCODER,
+    FIXED,
+    NONE,
+    RECONSTRUCTION,
+    TRANSFORMER,
+    OurNetworks,
+)
 
 # Losses of the supervised stage.
 # Of a method whose outputs are classes, and of no other.
@@ -16,6 +25,8 @@ SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
 NORMALISATIONS = ("section", "volume", FIXED)
 RANDOM = "random"
 _SOURCE = "source"
+# A model of the step pretrain, of the method's network and the dataset's own images.
+PRETRAIN = "pretrain"
 # What a method starts from where the user does not say: the paper's choice for every structure,
 # and the only published model of sections. All others are 3D, of which a user names one.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
@@ -28,6 +39,9 @@ _SOURCES_AS_THEY_ARE = {
 }
 DEFAULT_SAM = "vit_b_em_organelles"
 _DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM: DEFAULT_SAM}
+
+# How the names of pretrainings begin.
+_PRETRAINED = "pretrained_"
 
 _FOREGROUND = ("foreground",)
 _WITH_BOUNDARY = ("foreground", "boundary")
@@ -55,7 +69,8 @@ class Method:
         network: Row of NETWORKS, of this suite or a laboratory's own.
         step: The entry point that makes its model; empty where the source is the model.
         start: What it starts from: ``random``, ``source`` (weights of its network that the user
-            names, else those of _DEFAULTS), or the row whose model it takes.
+            names, else those of _DEFAULTS), ``pretrain`` (its network as the step pretrain makes
+            it of the dataset's images), or the row whose model it takes.
         loss: The loss of its supervised stage; empty without one.
         outputs: The channels that it learns; CLASSES stands for one of each structure.
         optimiser: Of OPTIMISERS.
@@ -132,6 +147,11 @@ METHODS: dict[str, Method] = {
                mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
+        Method("montage_pretrained", "Pretrained on own images", _UNET, "finetune", PRETRAIN,
+               "focal_dice"),
+        Method("montage_pretrained_transunet", "TransUNet, pretrained on own images", _TRANSUNET,
+               "finetune", PRETRAIN, "bce_dice", optimiser="sgd", lr=3e-3, schedule="polynomial",
+               weight_decay=1e-4),
         Method("finetuned_classes", "Fine-tuned, classes", _UNET, "finetune", _SOURCE, CLASS_LOSS,
                CLASSES),
         Method("scratch_classes", "From scratch, classes", _UNET, "finetune", RANDOM, CLASS_LOSS,
@@ -204,6 +224,52 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
+def pretraining_of(network: str) -> Method:
+    """What the step pretrain makes of a network: no row of a table, but what rows start from."""
+    return Method(
+        f"{_PRETRAINED}{network}",
+        f"{network}, pretrained",
+        network,
+        PRETRAIN,
+        RANDOM,
+        outputs=RECONSTRUCTION,
+    )
+
+
+def find_start(method: Method) -> Method | None:
+    """What makes the model that a method's training starts from; None without one."""
+    if method.start == PRETRAIN:
+        return pretraining_of(method.network)
+    return METHODS.get(method.start)
+
+
+def random_row_of(method: Method) -> Method:
+    """The row of a method's network that starts from random weights.
+
+    Raises:
+        BenchError: If there is none.
+    """
+    rows = [row for row in METHODS.values() if (row.step, row.start) == ("finetune", RANDOM)]
+    alike = [row for row in rows if (row.network, row.outputs) == (method.network, method.outputs)]
+    if not alike:
+        raise BenchError(
+            f"method {method.name} needs a row of the network {method.network} that starts from "
+            "random weights beside it, there is none: add one"
+        )
+    return next((row for row in alike if row.loss == method.loss), alike[0])
+
+
+def find_stage(name: str) -> Method:
+    """The row of a name, or the pretraining of that name.
+
+    Raises:
+        BenchError: If there is no such row.
+    """
+    if name not in METHODS and name.startswith(_PRETRAINED):
+        return pretraining_of(name.removeprefix(_PRETRAINED))
+    return find_method(name)
+
+
 def find_method_of(step: str, name: str) -> Method:
     """Returns the row of a name, whose model a step makes.
 
@@ -258,7 +324,7 @@ def choose_method(
     classes = classes or loss == CLASS_LOSS
     method = _find_row(source, loss, classes) if name == AUTO else find_method_of("finetune", name)
     _check_source(method, source)
-    if source != AUTO or method.start in METHODS:
+    if source != AUTO or find_start(method):
         return method, source
     if method.start == RANDOM:
         return method, RANDOM

@@ -45,6 +45,8 @@ class OurNetworks(StrEnum):
     SAM = auto()
 
 
+# The outputs of a network that was pretrained: it gives images back and segments nothing.
+RECONSTRUCTION = ("reconstruction",)
 # The first output of a model of classes; those of its structures follow.
 BACKGROUND = "background"
 # What of a network can be taken from a source, or frozen, by itself.

@@ -125,6 +125,22 @@ def augmentation(_):
     return results
 
 
+def views(_):
+    from bench.training.views import draw_placements, place_views, spoil_views, view_window_edge
+
+    rng = np.random.default_rng(0)
+    matrices = draw_placements(3, 64, rng)
+    edge = view_window_edge(64)
+    field = np.stack([make_field(seed, (edge, edge)) for seed in range(3)])
+    windows = torch.from_numpy(field)[:, None].float()
+    whole = place_views(windows, matrices, 64)
+    return {
+        "matrices": matrices,
+        "whole": whole.numpy(),
+        "spoiled": spoil_views(whole, rng).numpy(),
+    }
+
+
 def spheres(_):
     from sphere_scenes import blur_probability, draw_scene
 
@@ -584,6 +600,7 @@ PARTS: dict[str, Callable] = {
     "patches": patches,
     "volume patches": volume_patches,
     "augmentation": augmentation,
+    "views": views,
     "losses": losses,
     "classes": classes,
     "spheres": spheres,

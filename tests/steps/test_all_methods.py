@@ -43,6 +43,7 @@ def grid(pipeline, make_store, tiny, tmp_path_factory):
         source=f"mito={folder / 'source.pt'}",
         split="val",
         domain_adapt="iterations=2,epoch_iterations=2,batch_size=1,patch_px=32",
+        pretrain="iterations=2,epoch_iterations=2,batch_size=1,patch_px=32",
         microsam=f"source={folder / 'sam.pt'},iterations=2,epoch_iterations=2,patch_px=64,"
         "sub_iterations=1,objects_per_batch=2,points_per_side=2,tile_px=64,halo_px=0",
     )
@@ -91,6 +92,15 @@ def test_an_adaptation_is_made_once_and_serves_all_that_start_from_it(grid):
     for run in tuned:
         if run.data.tags["bench.step"] == "finetune":
             assert float(run.data.tags["bench.source.tensors_transferred"]) == 44
+
+
+def test_a_pretraining_is_made_once_for_each_seed_and_is_no_row(grid):
+    first, _, table, _ = grid
+    pretrained = [run for run in first if run.data.tags["bench.step"] == "pretrain"]
+    named = {(run.data.tags["bench.method"], run.data.tags["bench.seed"]) for run in pretrained}
+    assert len(named) == len(pretrained)
+    assert {("pretrained_unet2d", "0"), ("pretrained_unet2d", "1")} <= named
+    assert not any(name.startswith("pretrained") for name in table)
 
 
 def test_the_same_again_makes_nothing_but_the_table(grid):

@@ -14,6 +14,7 @@ import tifffile
 import torch
 
 from bench.config.data import ExportConfig
+from bench.config.pretraining import PretrainConfig
 from bench.config.running import SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import DomainAdaptConfig, MicrosamConfig
@@ -27,6 +28,7 @@ from bench.steps.evaluate import evaluate
 from bench.steps.export import export
 from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
+from bench.steps.pretrain import pretrain
 from bench.steps.promote import promote
 from bench.steps.segment import segment
 from bench.steps.training.choices import pick_geometry
@@ -128,6 +130,22 @@ def test_finetune(pipeline, same_as_stored):
     }
     curves |= read(pipeline.store, pipeline.trained, *settings)
     same_as_stored("finetune", curves | chosen)
+
+
+def test_pretrain(own_store, pipeline, same_as_stored):
+    config = PretrainConfig(
+        dataset=str(pipeline.dataset),
+        iterations=2,
+        batch_size=2,
+        patch_px=32,
+        features=4,
+        device="cpu",
+        precision="fp32",
+    )
+    run_id = pretrain(config, own_store)
+    curves = {name: curve(own_store, run_id, name) for name in ("train/loss", "train/lr")}
+    names = ("val/mean_mse", "val/view_mse", "images", "images_held_out", "normalisation")
+    same_as_stored("pretrain", curves | read(own_store, run_id, *names))
 
 
 def test_domain_adapt(own_store, pipeline, source, same_as_stored):

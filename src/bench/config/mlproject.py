@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.data import CorrectConfig, ExportConfig, PhantomConfig, PrepareConfig
+from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.settings import StepConfig
@@ -21,6 +22,7 @@ from bench.words import AUTO
 ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "phantom": PhantomConfig,
     "prepare": PrepareConfig,
+    "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
     "microsam": MicrosamConfig,
     "domain_adapt": DomainAdaptConfig,

@@ -74,6 +74,12 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
     domain_adapt: str = setting(
         "none", "Settings of domain_adapt for its stages: iterations=1000,confidence=auto."
     )
+    # The trainings that start from what it makes say which it was, by the hash of its weights.
+    pretrain: str = setting(
+        NONE,
+        "Settings of pretrain for its stages: iterations=1000,batch_size=8; or input=A,B;lr=...",
+        identity=False,
+    )
     microsam: str = setting(
         "none", "Settings of microsam for its stages: source=FILE,iterations=500."
     )

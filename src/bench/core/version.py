@@ -14,6 +14,7 @@ from bench.errors import BenchError
 VERSIONS: dict[str, int] = {
     # Steps: what each does by itself.
     "prepare": 1,
+    "pretrain": 1,
     "finetune": 1,
     "domain_adapt": 1,
     "microsam": 1,
@@ -33,6 +34,7 @@ VERSIONS: dict[str, int] = {
     "patches": 1,
     "volume patches": 1,
     "augmentation": 1,
+    "views": 1,
     "losses": 1,
     "classes": 1,
     "training loop": 1,
@@ -52,6 +54,7 @@ VERSIONS: dict[str, int] = {
 }
 # What a step or part is made of. A run adds what only it uses: its network, say (Identity.parts).
 _PARTS: dict[str, tuple[str, ...]] = {
+    "pretrain": ("views", "training loop"),
     "finetune": ("feeding", "patches", "augmentation", "losses", "training loop", "tiles", "dice"),
     "domain_adapt": ("feeding", "mean teacher", "training loop", "tiles", "dice"),
     "microsam": ("feeding", "dice"),

@@ -16,7 +16,7 @@ from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.models.networks import find_function, find_network
 from bench.models.unet3d_torch_em import pool_planes
-from bench.words import BACKGROUND, OurNetworks
+from bench.words import BACKGROUND, RECONSTRUCTION, OurNetworks
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
@@ -117,6 +117,31 @@ def check_network(network: torch.nn.Module, name: str, channels: int, edge: int)
             f"{'sections' if row.dims == 2 else 'volumes'} {given}, it {found}: correct it, or "
             "state in its row what multiple or size its inputs must have"
         )
+
+
+def check_segments(info: ModelInfo, name: str) -> None:
+    """Raises BenchError where a model was only pretrained: it has nothing to segment with.
+
+    Args:
+        info: What the model is.
+        name: What it is called, for the message.
+    """
+    if info.outputs == RECONSTRUCTION:
+        raise BenchError(
+            f"a model must segment, {name} was pretrained and gives images back: run finetune with "
+            "it as source, and take what that makes"
+        )
+
+
+def head_tensors(info: ModelInfo) -> set[str]:
+    """The names of the tensors that make a model's outputs: those whose shape follows from them."""
+    with torch.device("meta"):
+        one, two = (
+            build_model(info.architecture, {**info.arguments, "out_channels": number})
+            for number in (1, 2)
+        )
+    others = two.state_dict()
+    return {name for name, t in one.state_dict().items() if t.shape != others[name].shape}
 
 
 def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> None:

@@ -15,7 +15,7 @@ from bench.inference.device import Compute, choose_compute
 from bench.inference.prediction import SAME_SCALE, foreground_channel
 from bench.ingest.images.planes import UnlabelledImage, hash_unlabelled, read_unlabelled
 from bench.methods import METHODS, Method, find_method_of, names_of
-from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
+from bench.models.checkpoint import ModelInfo, build_model, check_segments, save_checkpoint
 from bench.models.networks import find_trainable
 from bench.steps.training.data import (
     TrainingData,
@@ -104,6 +104,8 @@ def resolve_adaptation(config: DomainAdaptConfig, store: Store) -> _Task:
     dataset.instances("val", structure.name)
     name = source_of(structure.name, config.source, dataset.structures, method.name)
     source = resolve_source(store, name, trust=config.trust_checkpoint)
+    if source.info:
+        check_segments(source.info, f"source {source.name}")
     if source.info is None or source.network != network.name:
         kind = f"a {source.network}" if source.info else "without weights"
         raise BenchError(

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.settings import typed_settings
 from bench.core.commands import shown_path, write_command
 from bench.dataset.prepared import read_manifest
 from bench.export.sphere_table import SPHERES_FILE
+from bench.methods import METHODS, PRETRAIN
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts
 from bench.report.tables import bootstrap_interval
@@ -49,6 +51,16 @@ def _end_training(config: Any, run_id: str) -> None:
     say_artifact(open_store(), run_id, _IMAGES)
     settings = {"dataset": config.dataset, "run_id": run_id}
     say_next("evaluate", settings, "score the model on the validation sections")
+
+
+def _end_pretraining(config: PretrainConfig, run_id: str) -> None:
+    say_artifact(open_store(), run_id, _IMAGES)
+    rows = (
+        row for row in METHODS.values() if (row.start, row.network) == (PRETRAIN, config.network)
+    )
+    for row in rows:
+        settings = {"method": row.name, "source": f"runs:/{run_id}"}
+        say_next("finetune", settings, "train it on annotations")
 
 
 def _end_evaluation(config: EvaluateConfig, run_id: str) -> None:
@@ -94,6 +106,7 @@ def _end_benchmark(config: BenchmarkConfig, run_id: str) -> None:
 
 _ENDINGS: dict[str, Callable[[Any, str], None]] = {
     "finetune": _end_training,
+    "pretrain": _end_pretraining,
     "domain_adapt": _end_training,
     "microsam": _end_training,
     "evaluate": _end_evaluation,

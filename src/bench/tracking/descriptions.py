@@ -42,6 +42,13 @@ RUNS = {
         "images `val/*` show the same sections as training goes on. Test sections are never "
         "seen here. `geometry.csv`: how tile and halo were chosen."
     ),
+    "pretrain": (
+        "A network trained to give back images without labels from views that are spoiled, to be "
+        "fine-tuned (`source=runs:/ID`). `val/mse` is the error on images that are held out, in "
+        "squared deviations; the tags `bench.val.mean_mse` and `bench.val.view_mse` are those of "
+        "each patch's mean, and of the view as it is. `val/reconstruction` shows image, view and "
+        "reconstruction."
+    ),
     "domain_adapt": (
         "A mean teacher trained on unlabelled images from a source model. `train/accepted` is "
         "the share of pixels whose pseudo-label counts: near 0, nothing is learned. `best/dice` "

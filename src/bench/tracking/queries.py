@@ -21,6 +21,8 @@ from bench.words import NONE
 
 # Steps whose runs end with a checkpoint.
 TRAINING_STEPS = ("finetune", "domain_adapt", "microsam")
+# The step whose runs end with one that gives images back: a source, and no row of a table.
+PRETRAINING_STEP = "pretrain"
 # In place of a structure: every one of a model of classes.
 ALL_CLASSES = "all"
 # What a method costs, by the metric or tag that has it.
@@ -116,7 +118,7 @@ class FoundRun:
 def read_run(run: MlflowRun) -> FoundRun:
     """Reads a run's tags."""
     tags = run.data.tags
-    digest = tags["bench.dataset"]
+    digest = tags.get("bench.dataset", "")
     # Runs of earlier versions have them as metrics.
     known: dict[str, Any] = {**run.data.metrics, **tags}
     known |= {key: tags[fact_tag(key)] for key in _COSTS.values() if fact_tag(key) in tags}
@@ -128,7 +130,8 @@ def read_run(run: MlflowRun) -> FoundRun:
         reason=tags.get("bench.reason", ""),
         cell=Cell(
             tags["bench.method"],
-            tags["bench.structure"],
+            # A pretraining has none.
+            tags.get("bench.structure", ""),
             digest,
             int(tags["bench.seed"]),
             int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
@@ -210,6 +213,11 @@ def get_trained(store: Store, run_id: str) -> FoundRun:
     Raises:
         BenchError: If the run does not exist, is not finished, or trained nothing.
     """
+    if step_of(store, run_id) == PRETRAINING_STEP:
+        raise BenchError(
+            f"the run must have trained a model that segments, {run_id} pretrained one that gives "
+            f"images back: run finetune with source=runs:/{run_id}, and give the id of that run"
+        )
     return read_run(get_finished(store, run_id, TRAINING_STEPS, "have trained a model"))
 
 

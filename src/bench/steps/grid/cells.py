@@ -8,24 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.settings import XY, StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
-from bench.methods import METHODS, RANDOM, Method, find_method
+from bench.methods import PRETRAIN, RANDOM, Method, find_stage, find_start
 from bench.models.networks import find_network
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
+from bench.steps.pretrain import pretrain
 from bench.structures import Structure, find_structure, join_structures
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
 _Config = TypeVar("_Config", bound=StepConfig)
-ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig
+ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig | PretrainConfig
+# What a pretraining shares with the training that starts from it, beside the network itself.
+_OF_NETWORKS = ("features", "width")
+# A pretraining is of no structure: those of all structures are one cell.
+_IMAGES = Structure("images")
 # Settings that every stage shares with the benchmark, whatever else it is given.
 _SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
 # Settings of networks of sections: in a grid beside them, those of volumes have their own.
@@ -65,7 +71,7 @@ class GridCell:
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)
-        return cls(find_method(method), found, seed, labelled, tuple(classes))
+        return cls(find_stage(method), found, seed, labelled, tuple(classes))
 
     @property
     def trained(self) -> "GridCell":
@@ -77,9 +83,11 @@ class GridCell:
     @property
     def adaptation(self) -> "GridCell | None":
         """The cell whose model this one's training starts from; None without one."""
-        if self.method.start not in METHODS:
+        stage = find_start(self.method)
+        if stage is None:
             return None
-        return dataclasses.replace(self, method=METHODS[self.method.start], labelled=None)
+        structure = _IMAGES if stage.step == PRETRAIN else self.structure
+        return dataclasses.replace(self, method=stage, structure=structure, labelled=None)
 
     def __str__(self) -> str:
         """As people say it."""
@@ -166,6 +174,8 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         return domain_adapt(settings, store, parent)
     if isinstance(settings, MicrosamConfig):
         return microsam(settings, store, parent)
+    if isinstance(settings, PretrainConfig):
+        return pretrain(settings, store, parent)
     return finetune(settings, store, parent)
 
 
@@ -181,6 +191,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         BenchError: If the settings of a stage are none of its step's.
     """
     method = cell.method
+    if method.step == PRETRAIN:
+        return _pretrain_config(cell, config)
     own: dict[str, Any] = {
         "method": method.name,
         "structure": cell.structure.name,
@@ -210,6 +222,14 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     else:
         own["class_weights"] = AUTO
     return FinetuneConfig(**shared | own | {"labelled": cell.labelled})
+
+
+def _pretrain_config(cell: GridCell, config: BenchmarkConfig) -> PretrainConfig:
+    """The settings of a pretraining: the network is that of the trainings that start from it."""
+    own: dict[str, Any] = {"network": cell.method.network, "seed": cell.seed}
+    own |= {name: v for name in _OF_NETWORKS if (v := getattr(config, name)) is not None}
+    typed = parse_settings(PretrainConfig, config.pretrain)
+    return _stage_config(PretrainConfig, config, typed | own)
 
 
 def _stage_config(

@@ -1,10 +1,12 @@
 """Everything that cells need, looked at once before the first of them runs."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, MicrosamConfig
 from bench.errors import BenchError, MissingFileError
@@ -12,8 +14,10 @@ from bench.methods import (
     DEFAULT_SAM,
     DEFAULT_SOURCE,
     METHODS,
+    PRETRAIN,
     RANDOM,
     choose_method,
+    random_row_of,
     source_as_it_is,
 )
 from bench.models.networks import find_network
@@ -23,6 +27,7 @@ from bench.steps.evaluate import identify_evaluation, resolve_task
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, ModelConfig, evaluation_configs, model_config
 from bench.steps.microsam import identify_microsam, resolve_microsam
+from bench.steps.pretrain import identify_pretraining, resolve_pretraining
 from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import resolve_source, source_of
 from bench.tracking.opening import finished_run
@@ -91,6 +96,8 @@ def _source_of_cell(cell: GridCell, config: BenchmarkConfig) -> tuple[bool, str]
             given = source_as_it_is(first.method, cell.structure.name, config.protocol)
         return False, given
     settings = model_config(first, config)
+    if isinstance(settings, PretrainConfig):
+        return False, RANDOM
     given = source_of(cell.structure.name, settings.source, method=first.method.name)
     if isinstance(settings, MicrosamConfig):
         return True, DEFAULT_SAM if given == AUTO else given
@@ -196,22 +203,27 @@ def _check_model(cell: GridCell, config: BenchmarkConfig, store: Store, checked:
     cell = cell.trained
     if cell in checked.tasks:
         return checked.models.get(cell, "")
-    source, adapted = None, ""
+    source, adapted, resolved = None, "", cell
     if cell.adaptation:
         adapted = _check_model(cell.adaptation, config, store, checked)
-        # The adapted model will be like its own source.
-        own = model_config(cell.adaptation, config).source
-        source = f"runs:/{adapted}" if adapted else _named_source(cell, own)
-    checked.tasks[cell], run_id = _resolve_model(model_config(cell, config, source), store)
+        source = f"runs:/{adapted}" if adapted else None
+        if not adapted and cell.method.start == PRETRAIN:
+            # Nothing has its weights yet: random ones of the same network stand in for them.
+            resolved = dataclasses.replace(cell, method=random_row_of(cell.method))
+        elif not adapted:
+            # The adapted model will be like its own source.
+            source = _named_source(cell, model_config(cell.adaptation, config))
+    checked.tasks[cell], run_id = _resolve_model(model_config(resolved, config, source), store)
     if run_id and (adapted or not cell.adaptation):
         checked.models[cell] = run_id
     return checked.models.get(cell, "")
 
 
-def _named_source(cell: GridCell, given: str) -> str:
-    """A source of an adaptation as a training takes it: by its name."""
+def _named_source(cell: GridCell, adaptation: ModelConfig) -> str:
+    """The source of an adaptation as a training takes it: by its name."""
+    assert not isinstance(adaptation, PretrainConfig)
     method = cell.adaptation.method.name if cell.adaptation else ""
-    name = source_of(cell.structure.name, given, method=method)
+    name = source_of(cell.structure.name, adaptation.source, method=method)
     return choose_method(AUTO, source=name, loss=AUTO)[1]
 
 
@@ -223,5 +235,8 @@ def _resolve_model(settings: ModelConfig, store: Store) -> tuple[Any, str]:
     if isinstance(settings, MicrosamConfig):
         sam = resolve_microsam(settings, store)
         return sam, finished_run(store, identify_microsam(sam))
+    if isinstance(settings, PretrainConfig):
+        pretraining = resolve_pretraining(settings)
+        return pretraining, finished_run(store, identify_pretraining(pretraining))
     task = resolve_finetune(settings, store)
     return task, finished_run(store, identify_finetune(task))

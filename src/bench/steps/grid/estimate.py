@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.dataset.prepared import PreparedDataset
@@ -88,6 +89,8 @@ class Workload:
 
     def _training_s(self, cell: GridCell, speed: Speed, checked: Checked) -> float:
         settings = with_defaults(model_config(cell, self.config), cell.method)
+        if isinstance(settings, PretrainConfig):
+            return settings.iterations * _iteration_s(settings, speed)
         if isinstance(settings, MicrosamConfig):
             windows_s = _SAM_WINDOWS * speed.tile_s
             if settings.mode != "finetune":
@@ -130,7 +133,9 @@ def _channels(cell: GridCell) -> int:
     return 2 + len(cell.classes) if cell.classes else len(cell.method.outputs)
 
 
-def _iteration_s(settings: FinetuneConfig | DomainAdaptConfig, speed: Speed) -> float:
+def _iteration_s(
+    settings: FinetuneConfig | DomainAdaptConfig | PretrainConfig, speed: Speed
+) -> float:
     """Seconds of an iteration, by its pixels."""
     network = speed.network()
     patch_px = settings.patch_px or network.fit_patch(None, speed.info.arguments)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.config.pretraining import PretrainConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.inference.device import Compute
 from bench.inference.prediction import model_shape
@@ -22,6 +23,7 @@ from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
 from bench.steps.microsam import sam_loop_settings, start_sam
+from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
 from bench.steps.training.finetune_task import patch_settings
 from bench.steps.training.volumes import (
@@ -126,7 +128,7 @@ def measure_training(task: Any, calls: int) -> Speed:
     """
     log.info("timing an iteration of %s on this device ...", task.method.network)
     with torch.random.fork_rng(devices=[]):
-        if isinstance(task.config, FinetuneConfig | DomainAdaptConfig):
+        if isinstance(task.config, FinetuneConfig | DomainAdaptConfig | PretrainConfig):
             return _measure_tiled_training(task, calls)
         return _measure_sam(task, calls)
 
@@ -157,6 +159,8 @@ def _measure_tiled_training(task: Any, calls: int) -> Speed:
 def _feed_of_one(task: Any) -> Feed:
     """Patches as a training draws them, of its first section or volume."""
     config, info, device = task.config, task.info, task.compute.device
+    if isinstance(config, PretrainConfig):
+        return make_view_feeds(task)[0]
     if isinstance(config, FinetuneConfig):
         if isinstance(task.data, VolumeTrainingData):
             volumes = replace(task.data, volumes=task.data.volumes[:1])

@@ -10,6 +10,7 @@ from bench.core.hashing import file_sha256
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import Method, find_method, source_as_it_is
+from bench.models.checkpoint import check_segments
 from bench.models.networks import find_network
 from bench.recipe.recipe import RecipeMember
 from bench.steps.scoring.recipes import choose_class
@@ -127,6 +128,8 @@ def _find_source(config: EvaluateConfig, dataset: PreparedDataset, store: Store)
             f"method {config.method} evaluates a trained model, received source={given}: "
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"
         )
+    assert source.info is not None
+    check_segments(source.info, f"source {source.name}")
     _check_network(method, source)
     cell = Cell(config.method, structure, dataset.content_hash, seed=0)
     return Subject(cell, "", source.name, source.path, source.sha256)

@@ -8,7 +8,7 @@ from typing import Any
 from bench.config.scoring import CompareConfig
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
-from bench.methods import METHODS
+from bench.methods import METHODS, find_start
 from bench.models.networks import find_network
 from bench.report.data_facts import DataFacts
 from bench.report.tables import ScoreRecord
@@ -161,8 +161,8 @@ def _list_stages(training: FoundRun, trainings: Mapping[str, FoundRun]) -> list[
     """The trainings that made a model, the last one first.
 
     A model that a training started from is a stage of its own where the method starts from
-    another row's, or where it went on from a model of the same row. Any other source that a user
-    names is given, as published weights are.
+    another row's or from a pretraining, or where it went on from a model of the same row. Any
+    other source that a user names is given, as published weights are.
     """
     stages = [training]
     while True:
@@ -170,7 +170,7 @@ def _list_stages(training: FoundRun, trainings: Mapping[str, FoundRun]) -> list[
         method, source = METHODS.get(last.cell.method), trainings.get(last.source_run)
         if source is None or source in stages:
             return stages
-        starts_from_row = method is not None and method.start in METHODS
+        starts_from_row = method is not None and find_start(method) is not None
         if not (starts_from_row or source.cell.method == last.cell.method):
             return stages
         stages.append(source)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from bench.config.pretraining import PretrainConfig
 from bench.config.settings import StepConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
@@ -169,7 +170,7 @@ def with_defaults(config: _Config, method: Method) -> _Config:
     return dataclasses.replace(config, **{name: getattr(method, name) for name in left_open})
 
 
-def loop_settings(config: FinetuneConfig | DomainAdaptConfig) -> LoopSettings:
+def loop_settings(config: FinetuneConfig | DomainAdaptConfig | PretrainConfig) -> LoopSettings:
     """Resolves the settings of the loop that may still be ``auto`` (see ``with_defaults``)."""
     assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))

@@ -11,18 +11,32 @@ import torch
 from bench.core.files import describe_absence
 from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
-from bench.methods import DEFAULT_SOURCE, METHODS, RANDOM
-from bench.models.checkpoint import ModelInfo, load_info, load_volume_checkpoint, load_weights
+from bench.methods import DEFAULT_SOURCE, METHODS, PRETRAIN, RANDOM, Method, find_start
+from bench.models.checkpoint import (
+    ModelInfo,
+    head_tensors,
+    load_info,
+    load_volume_checkpoint,
+    load_weights,
+)
 from bench.models.cryovesnet import convert_cryovesnet
 from bench.models.foreign import convert_foreign, convert_once
 from bench.models.retina.weights import PUBLISHED_FILES, convert_published
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
-from bench.tracking.queries import fetch_artifact, find_trained, get_trained, run_of, run_path
+from bench.tracking.pretrained import find_pretrained, get_with_weights
+from bench.tracking.queries import (
+    fetch_artifact,
+    find_trained,
+    get_trained,
+    run_of,
+    run_path,
+)
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
+from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
-from bench.words import AUTO, OurNetworks
+from bench.words import AUTO, RECONSTRUCTION, OurNetworks
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +76,12 @@ class Source:
         return self.info.architecture if self.info else ""
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Its tensors by name; none for random weights."""
-        return load_weights(self.path) if self.path else {}
+        """Its tensors by name; none for random weights, and no output that gives images back."""
+        weights = load_weights(self.path) if self.path else {}
+        if self.info and self.info.outputs == RECONSTRUCTION:
+            for name in head_tensors(self.info):
+                del weights[name]
+        return weights
 
 
 def resolve_source(store: Store, name: str, *, trust: bool = False, network: str = "") -> Source:
@@ -91,14 +109,16 @@ def resolve_source(store: Store, name: str, *, trust: bool = False, network: str
         return resolve_source(store, f"{_VOLUMES_PREFIX}{name}", trust=trust)
     if of_sections:
         log.info("%s is a 3D model: a section is repeated along z to fill its depth", name)
-    made_by = get_trained(store, run_of(name)) if name.startswith(_RUNS_PREFIX) else None
-    warnings = made_by.warnings if made_by else ()
+    warnings: tuple[str, ...] = ()
+    if name.startswith(_RUNS_PREFIX):
+        warnings = read_warnings(get_with_weights(store, run_of(name)))
     return Source(name, file_sha256(path), load_info(path), path, warnings)
 
 
 def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if name.startswith(_RUNS_PREFIX):
-        return named_checkpoint(fetch_checkpoint(store, run_of(name)), name)
+        best = _fetch_best(store, get_with_weights(store, run_of(name)).info.run_id)
+        return named_checkpoint(best, name)
     if name.startswith(SCHEME):
         return _locate_registered(store, name)
     if name.startswith(_VOLUMES_PREFIX):
@@ -222,8 +242,11 @@ def source_of(
 
 
 def find_adapted(store: Store, method: str, *, structure: str, dataset: str, seed: int) -> str:
-    """The newest run of the row that a method starts from, as ``runs:/ID``."""
-    start = METHODS[method].start
+    """The newest run of what a method starts from, as ``runs:/ID``."""
+    row = METHODS[method]
+    start = row.start
+    if start == PRETRAIN:
+        return _find_pretrained(store, row, dataset, seed)
     try:
         found = find_trained(store, method=start, structure=structure, dataset=dataset, seed=seed)
     except BenchError as error:
@@ -235,11 +258,26 @@ def find_adapted(store: Store, method: str, *, structure: str, dataset: str, see
     return f"runs:/{found.id}"
 
 
+def _find_pretrained(store: Store, method: Method, dataset: str, seed: int) -> str:
+    stage = find_start(method)
+    assert stage is not None
+    found = find_pretrained(store, method=stage.name, dataset=dataset, seed=seed)
+    if not found:
+        raise BenchError(
+            f"method {method.name} starts from a {method.network} that was pretrained on the "
+            f"dataset (seed {seed}), the store has none: run pretrain with network="
+            f"{method.network}, the same dataset and seed first, or give source=runs:/ID"
+        )
+    return f"{_RUNS_PREFIX}{found}"
+
+
 def fetch_checkpoint(store: Store, run_id: str) -> Path:
     """Returns the local path of a trained run's best weights, with their JSON file beside."""
-    run_id = get_trained(store, run_id).id
-    folder = fetch_artifact(store, run_id, "checkpoint")
-    return folder / Path(_BEST).name
+    return _fetch_best(store, get_trained(store, run_id).id)
+
+
+def _fetch_best(store: Store, run_id: str) -> Path:
+    return fetch_artifact(store, run_id, "checkpoint") / Path(_BEST).name
 
 
 def named_checkpoint(best: Path, name: str) -> Path:
