@@ -87,14 +87,18 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         PrepareConfig: {
             *("input", "output", "overwrite", "roots", "check", "min_gap_nm", "add_to"),
         },
-        # How many folds there are is said by the arguments of the network that has them.
-        FinetuneConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint", "folds"},
+        # How many folds there are is said by the arguments of the network that has them, which
+        # structures by the run's structure, and snapshots where there are any.
+        FinetuneConfig: {
+            *("dataset", "checkpoint_iterations", "trust_checkpoint", "folds"),
+            *("snapshots", "structures"),
+        },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
         CorrectConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},
         SegmentConfig: {"cluster", "cluster_profile", "input", "output", "workers"},
-        OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output"},
+        OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output", "planes"},
         DomainAdaptConfig: {
             *("dataset", "unlabelled", "checkpoint_iterations"),
             *("trust_checkpoint", "warn_empty_iterations"),
@@ -109,11 +113,14 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "cluster",
             "cluster_profile",
             "dataset",
+            "metrics",
             "output",
             "plan",
+            "planes",
             "preset",
             "pretrain",
             "resume",
+            "snapshots",
             "stale_min",
             "trust_checkpoint",
             "workers",

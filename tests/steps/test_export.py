@@ -30,8 +30,9 @@ from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import RECIPE_FILE, read_recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
 from bench.recipe.sections import segment_by_recipe
-from bench.steps.evaluate import evaluate, resolve_task
+from bench.steps.evaluate import evaluate
 from bench.steps.export import export
+from bench.steps.scoring.evaluation_task import resolve_evaluation
 from bench.steps.scoring.recipes import find_model
 from bench.steps.serving.export_subject import number_instances
 from bench.tracking.queries import fetch_artifact, read_settings
@@ -189,7 +190,7 @@ def test_touching_instances_are_separated_as_the_evaluation_did(
     )  # fmt: skip
     run_id = evaluate(config, pipeline.store)
     export_as(format="tiff", run_id=run_id)
-    task = resolve_task(config, pipeline.store)
+    task = resolve_evaluation(config, pipeline.store)
     assert task.recipe.watershed == rule
     predictions = fetch_artifact(pipeline.store, run_id, "predictions.h5")
     for name in task.dataset.sections("val"):

@@ -14,9 +14,9 @@ from bench.errors import BenchError
 from bench.inference.prediction_file import read_mean
 from bench.inference.symmetries import SYMMETRIES
 from bench.recipe.recipe import RECIPE_FILE, read_recipe
-from bench.steps.evaluate import resolve_task
 from bench.steps.export import export
 from bench.steps.optimize import optimize
+from bench.steps.scoring.evaluation_task import resolve_evaluation
 from bench.steps.scoring.recipes import find_model, read_evaluated
 from bench.steps.segment import segment
 from bench.steps.serving.subject import find_segment_subject
@@ -62,7 +62,7 @@ def test_an_evaluation_writes_what_it_did_and_its_scores(pipeline, split):
 def test_the_way_of_a_package_is_in_the_recipe(pipeline):
     config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained)
     ways = [
-        resolve_task(replace(config, segmentation=way), pipeline.store).recipe
+        resolve_evaluation(replace(config, segmentation=way), pipeline.store).recipe
         for way in ("own", "synapse_net")
     ]
     assert ways[1] == replace(ways[0], segmentation="synapse_net")

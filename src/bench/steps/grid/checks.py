@@ -23,11 +23,11 @@ from bench.methods import (
 from bench.models.networks import find_network
 from bench.models.sam_weights import PUBLISHED, fetch_published
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
-from bench.steps.evaluate import identify_evaluation, resolve_task
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, ModelConfig, evaluation_configs, model_config
 from bench.steps.microsam import identify_microsam, resolve_microsam
 from bench.steps.pretrain import identify_pretraining, resolve_pretraining
+from bench.steps.scoring.evaluation_task import identify_evaluation, resolve_evaluation
 from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
 from bench.steps.training.source import resolve_source, source_of
 from bench.tracking.opening import finished_run
@@ -191,7 +191,7 @@ def _check_cell(cell: GridCell, config: BenchmarkConfig, store: Store, checked: 
     for split, settings in evaluation_configs(cell, config, model).items():
         if cell.method.step and not model:
             continue
-        task = resolve_task(settings, store)
+        task = resolve_evaluation(settings, store)
         if not cell.method.step:
             checked.unadapted[cell] = task
         if run_id := finished_run(store, identify_evaluation(task)):

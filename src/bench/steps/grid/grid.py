@@ -1,16 +1,17 @@
 """The cells of a benchmark: methods x structures x numbers of labelled sections x seeds."""
 
 import itertools
+from collections.abc import Iterable, Sequence
 
 from bench.config.running import BenchmarkConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.methods import FIRST_RELEASE, find_method
+from bench.methods import FIRST_RELEASE, Method, find_method
 from bench.models.networks import find_trainable
 from bench.postprocess.segmentation import paper_settings
 from bench.steps.grid.cells import GridCell
 from bench.steps.training.source import source_of
-from bench.structures import find_structures, split_names
+from bench.structures import Structure, find_structures, split_names
 from bench.words import AUTO
 
 _ALL = "all"
@@ -33,12 +34,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
     for method in methods:
         if method.step:
             find_trainable(method.network, method.step)
-    structures = find_structures(config.structures, dataset.structures)
-    for structure in structures:
-        dataset.instances(config.split, structure.name)
-        source_of(structure.name, config.source, dataset.structures)
-        if config.protocol == "paper":
-            paper_settings(structure)
+    structures = _find_scored(config, dataset)
     seeds = split_names("0" if config.seeds == AUTO else config.seeds)
     labelled = split_names(config.labelled)
     if not (methods and seeds and all(seed.isdecimal() for seed in seeds)):
@@ -53,12 +49,7 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
         )
     numbers = [None if number == _ALL else int(number) for number in labelled]
     together = tuple(structure.name for structure in structures)
-    for method in methods:
-        if method.of_classes and len(together) < 2:
-            raise BenchError(
-                f"method {method.name} learns two structures or more in one model, received "
-                f"structures={config.structures}: name more, or leave the method out"
-            )
+    _check_classes(methods, together, config)
     grid = [
         GridCell(
             method,
@@ -72,3 +63,26 @@ def make_grid(config: BenchmarkConfig, dataset: PreparedDataset) -> list[GridCel
         )
     ]
     return list(dict.fromkeys(grid))
+
+
+def _find_scored(config: BenchmarkConfig, dataset: PreparedDataset) -> tuple[Structure, ...]:
+    """The structures of a config, each in the split that is scored, and in the paper if asked."""
+    structures = find_structures(config.structures, dataset.structures)
+    for structure in structures:
+        dataset.instances(config.split, structure.name)
+        source_of(structure.name, config.source, dataset.structures)
+        if config.protocol == "paper":
+            paper_settings(structure)
+    return structures
+
+
+def _check_classes(
+    methods: Iterable[Method], structures: Sequence[str], config: BenchmarkConfig
+) -> None:
+    """Raises BenchError where a method of classes has one structure to learn."""
+    for method in methods:
+        if method.of_classes and len(structures) < 2:
+            raise BenchError(
+                f"method {method.name} learns two structures or more in one model, received "
+                f"structures={config.structures}: name more, or leave the method out"
+            )

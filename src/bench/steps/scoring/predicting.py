@@ -2,16 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from bench.config.scoring import EvaluateConfig
 from bench.core.progress import show_progress
-from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
@@ -26,61 +23,16 @@ from bench.inference.prediction_file import PredictionWriter, copy_predictions, 
 from bench.inference.symmetries import IDENTITY
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.inference.volumes import predict_volume_as_seen
-from bench.metrics.table import requested_metrics, scored_metrics
-from bench.models.checkpoint import ModelInfo, load_checkpoint, load_weights
+from bench.models.checkpoint import load_checkpoint, load_weights
 from bench.models.networks import find_network
 from bench.recipe.orthoplanes import Orthoplanes
-from bench.recipe.recipe import Recipe
-from bench.steps.scoring.evaluation_subject import Subject
-from bench.steps.scoring.units import Unit, list_units
-from bench.structures import Structure
+from bench.steps.scoring.evaluation_task import EvaluationTask
+from bench.steps.scoring.units import list_units
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
 from bench.words import AUTO
 
 _Advance = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class EvaluationTask:
-    """What is evaluated, on what, and how.
-
-    Attributes:
-        config: The settings.
-        dataset: The dataset.
-        subject: The model.
-        info: What its checkpoint says.
-        structure: What it segments.
-        recipe: How its output becomes instances.
-        units: The sections or volumes that are scored.
-    """
-
-    config: EvaluateConfig
-    dataset: PreparedDataset
-    subject: Subject
-    info: ModelInfo
-    structure: Structure
-    recipe: Recipe
-    units: list[Unit]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of what is scored.
-
-        Raises:
-            BenchError: If the settings name a metric that is not there.
-        """
-        name, volumes = self.structure.name, self.recipe.volume is not None
-        requested = requested_metrics(self.config.metrics, name, volumes=volumes)
-        return scored_metrics(
-            name, volumes=volumes, requested=requested, classes=bool(self.scored_classes)
-        )
-
-    @property
-    def scored_classes(self) -> tuple[str, ...]:
-        """The structures that are scored together: those of a model of classes, all annotated."""
-        classes = self.info.classes
-        return classes if set(classes) <= set(self.dataset.annotated(self.config.split)) else ()
 
 
 def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None) -> None:

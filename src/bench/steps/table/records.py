@@ -45,14 +45,7 @@ def collect_records(
         and evaluation.augmentations == _wanted_augmentations(evaluation.cell, config)
         and evaluation.cell not in failures
     ]
-    reasons: dict[Cell, str] = {}
-    for training in trainings:
-        # A model of classes has a score of each of its structures.
-        for structure in split_structures(training.cell.structure):
-            if training.cell.dataset.startswith(digest):
-                cell = replace(training.cell, structure=structure)
-                reasons.setdefault(cell, _why_no_score(training, config))
-    reasons |= failures
+    reasons = {**_find_reasons(trainings, config, digest), **failures}
     for evaluation in chosen:
         reasons.pop(evaluation.cell, None)
     stages = find_stages(store, experiment, chosen, trainings)
@@ -74,6 +67,20 @@ def collect_records(
             for combination, scores in _read_scores(store, combinations)
         ),
     ]
+
+
+def _find_reasons(
+    trainings: Iterable[FoundRun], config: CompareConfig, digest: str
+) -> dict[Cell, str]:
+    """Of every cell that was trained, why it has no score, should it have none."""
+    reasons: dict[Cell, str] = {}
+    for training in trainings:
+        # A model of classes has a score of each of its structures.
+        for structure in split_structures(training.cell.structure):
+            if training.cell.dataset.startswith(digest):
+                cell = replace(training.cell, structure=structure)
+                reasons.setdefault(cell, _why_no_score(training, config))
+    return reasons
 
 
 def find_stages(
