@@ -10,6 +10,7 @@ REQUIREMENTS = (
     "requirements-dev.txt",
     "requirements-uv.txt",
     "requirements-bench.txt",
+    "requirements-nnunet.txt",
 )
 
 

@@ -71,7 +71,8 @@ class Method:
         start: What it starts from: ``random``, ``source`` (weights of its network that the user
             names, else those of _DEFAULTS), ``pretrain`` (its network as the step pretrain makes
             it of the dataset's images), or the row whose model it takes.
-        loss: The loss of its supervised stage; empty without one.
+        loss: The loss of its supervised stage; empty without one, or where whoever trains its
+            network has its own.
         outputs: The channels that it learns; CLASSES stands for one of each structure.
         optimiser: Of OPTIMISERS.
         lr: Learning rate, the highest where the schedule changes it.
@@ -168,6 +169,7 @@ METHODS: dict[str, Method] = {
         Method("retina", "RETINA", _TRANSUNET, "finetune", _SOURCE, "bce_dice",
                optimiser="sgd", lr=3e-3, schedule="polynomial", weight_decay=1e-4,
                transfer=ENCODER, freeze=TRANSFORMER, normalisation=FIXED),
+        Method("nnunet", "nnU-Net", OurNetworks.NNUNET, "finetune", RANDOM),
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,

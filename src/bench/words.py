@@ -42,6 +42,7 @@ class OurNetworks(StrEnum):
     UNET3D_ANISOTROPIC = auto()
     UNET_RESNET50 = auto()
     TRANSUNET = auto()
+    NNUNET = auto()
     SAM = auto()
 
 

@@ -30,7 +30,7 @@ def test_rows_hold_together():
         == list(OurNetworks)
         == [
             *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic"),
-            *("unet_resnet50", "transunet", "sam"),
+            *("unet_resnet50", "transunet", "nnunet", "sam"),
         ]
     )
     for name, row in NETWORKS.items():
@@ -60,7 +60,7 @@ def test_arguments_of_a_config_build_the_network():
 
 def test_unknown_names_are_answered_with_those_known():
     with pytest.raises(
-        BenchError, match="unknown network 'unet': choose one of sam, transunet, un"
+        BenchError, match="unknown network 'unet': choose one of nnunet, sam, transunet, un"
     ):
         find_network("unet")
     with pytest.raises(BenchError, match="unknown network 'unet': choose one of"):

@@ -13,13 +13,14 @@ from bench.models.networks import NETWORKS
 from bench.models.sam import write_tiny_sam
 from bench.steps.benchmark import benchmark
 
-# But for those of one size, which is not tiny (tests/steps/test_retina.py), and those of classes,
-# which take two structures (tests/steps/test_classes.py).
+# But for those of one size, which is not tiny (tests/steps/test_retina.py), those of classes, which
+# take two structures (tests/steps/test_classes.py), and nnU-Net, which CI does not have
+# (tests/steps/test_nnunet.py).
 OF_SECTIONS = {
     name: row
     for name, row in METHODS.items()
     if NETWORKS[row.network].dims == 2
-    and row.network not in ("unet_resnet50", "transunet")
+    and row.network not in ("unet_resnet50", "transunet", "nnunet")
     and not row.of_classes
 }
 

@@ -154,7 +154,7 @@ def test_a_network_of_one_size(laboratory, pipeline, store, monkeypatch):
     [
         (
             "no_such",
-            "unknown network 'no_such': choose one of sam, transunet, two_layers, unet2d, ",
+            "unknown network 'no_such': choose one of nnunet, sam, transunet, two_layers, ",
         ),
         (
             "sam",

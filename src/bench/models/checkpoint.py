@@ -15,6 +15,7 @@ from bench.core.files import write_json, write_whole
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.models.networks import find_function, find_network
+from bench.models.outside.packages import check_packages
 from bench.models.unet3d_torch_em import pool_planes
 from bench.words import BACKGROUND, RECONSTRUCTION, OurNetworks
 
@@ -78,10 +79,12 @@ def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module
     """Builds the network of a row of NETWORKS, with random weights.
 
     Raises:
-        BenchError: If the row's function takes other arguments, or refuses these.
+        BenchError: If a package is missing, or the row's function refuses the arguments.
     """
+    row = find_network(architecture)
+    check_packages(row)
     try:
-        network: torch.nn.Module = find_function(find_network(architecture).build)(**arguments)
+        network: torch.nn.Module = find_function(row.build)(**arguments)
     except (TypeError, ValueError) as error:
         raise BenchError(
             f"network {architecture} must be built of the arguments {arguments}, its function says "

@@ -69,10 +69,16 @@ class Network:
         geometries: Tiles and halos of which one is chosen on validation, the cheapest first;
             empty for those of GEOMETRIES that fit.
         steps: The entry points that can train it, or make a model of it.
+        trained_by: Trains it in place of the loop of finetune: see bench.steps.training.outside;
+            None for that loop.
+        settings: Settings of finetune that ``trained_by`` follows, beside those that say on what it
+            trains. Others are refused where they are typed.
         opened_by: Reads a checkpoint for prediction: from its path, a Compute and the name of the
             structure to a Predictor. What _TILED opens is applied tile by tile and resumes there.
         finds_instances: Whether its predictions are instances: those have no mean over symmetries.
-        packages: Distributions that must be installed to apply it, beside what every network needs.
+        packages: Distributions that must be installed to train or apply it, beside what every
+            network needs.
+        installed_by: The command that installs them, where they are not installed with the suite.
         parts: How the names of the tensors begin that transfer and freeze mean by ``encoder`` and
             by ``transformer``; a network of neither has none.
     """
@@ -91,9 +97,12 @@ class Network:
     size_px: int | None = None
     geometries: tuple[Geometry, ...] = ()
     steps: tuple[str, ...] = ()
+    trained_by: Callable[..., Any] | str | None = None
+    settings: tuple[str, ...] = ()
     opened_by: Callable[..., Any] | str = _TILED
     finds_instances: bool = False
     packages: tuple[str, ...] = ()
+    installed_by: str = ""
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @property
@@ -298,6 +307,17 @@ NETWORKS: dict[str, Network] = {
                 ENCODER: ("transformer.",),
                 TRANSFORMER: ("transformer.encoder.",),
             },
+        ),
+        # Its shape is what nnU-Net plans for a data set; it has windows and a loop of its own.
+        Network(
+            OurNetworks.NNUNET,
+            build="bench.models.outside.nnunet:build_nnunet",
+            steps=("finetune",),
+            trained_by="bench.steps.training.nnunet:train_by_plans",
+            settings=("iterations", "epoch_iterations", "snapshots", "device"),
+            opened_by="bench.inference.outside.nnunet:open_nnunet",
+            packages=("nnunetv2",),
+            installed_by="pip install --no-deps -r requirements-nnunet.txt",
         ),
         # It resizes every window itself. Its shape is that of its source.
         Network(

@@ -11,7 +11,7 @@ from bench.config.training import FinetuneConfig
 from bench.core.progress import show_progress
 from bench.inference.prediction import fixed_moments
 from bench.models.checkpoint import save_checkpoint
-from bench.models.networks import Geometry, find_network
+from bench.models.networks import Geometry, find_function, find_network
 from bench.steps.training.choices import Validation, choose_inference
 from bench.steps.training.class_report import ClassTrainingReport
 from bench.steps.training.classes import warn_of_overlaps
@@ -86,15 +86,25 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
             patches = volume_patches(task)
             run.set_tags({"bench.augmentation": str(patches.augmentation)})
             warn_of_small_volumes(run, task.data, task.info, patches.shape)
-        if task.config.loss != task.method.loss:
+        if task.method.loss not in ("", task.config.loss):
             run.add_warning(
                 f"trained with loss={task.config.loss}, method {task.method.name} stands for "
                 f"{task.method.loss}: what tables call it is not what it is"
             )
         task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
-        progress = _train_task(task, run)
+        progress = _train(task, run)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
+
+
+def _train(task: FinetuneTask, run: Run) -> Progress:
+    trained_by = find_network(task.info.architecture).trained_by
+    if trained_by is None:
+        return _train_task(task, run)
+    progress: Progress = find_function(trained_by)(
+        config=task.config, info=task.info, data=task.data, compute=task.compute, run=run
+    )
+    return progress
 
 
 def _train_task(task: FinetuneTask, run: Run) -> Progress:

@@ -21,6 +21,7 @@ from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.pretrain import pretrain
+from bench.steps.training.outside import ignored_settings
 from bench.structures import Structure, find_structure, join_structures
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.store import Store
@@ -214,6 +215,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     left_out = {"labelled", "structures"}
     if find_network(method.network).dims == 3:
         left_out |= set(_OF_SECTIONS)
+    # What others of the grid follow; by itself, finetune refuses it.
+    left_out |= ignored_settings(find_network(method.network))
     shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     # What weighs foreground is of one structure, and the other way round.

@@ -1,7 +1,6 @@
 """Everything that cells need, looked at once before the first of them runs."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from bench.methods import (
     source_as_it_is,
 )
 from bench.models.networks import find_network
+from bench.models.outside.packages import check_packages, has_packages
 from bench.models.sam_weights import PUBLISHED, fetch_published
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
 from bench.steps.grid.causes import describe_causes
@@ -151,8 +151,9 @@ def describe_missing(
         )
     left = dict.fromkeys(cell.method.name for cell in cells if cell not in missing)
     # Of sections: whoever has volumes names the methods.
-    rows = {name: row for name, row in METHODS.items() if find_network(row.network).dims == 2}
-    without = [n for n, row in rows.items() if row.start == RANDOM and not row.of_classes]
+    networks = {name: find_network(row.network) for name, row in METHODS.items()}
+    rows = [name for name, row in networks.items() if row.dims == 2 and has_packages(row)]
+    without = [n for n in rows if METHODS[n].start == RANDOM and not METHODS[n].of_classes]
     names = ",".join(left) or ",".join(without)
     return "; ".join(parts), names
 
@@ -181,12 +182,7 @@ def check_cells(cells: Sequence[GridCell], config: BenchmarkConfig, store: Store
 
 
 def _check_cell(cell: GridCell, config: BenchmarkConfig, store: Store, checked: Checked) -> None:
-    for package in find_network(cell.method.network).packages:
-        if importlib.util.find_spec(package) is None:
-            raise BenchError(
-                f"method {cell.method.name} needs the package {package}, which is not installed: "
-                "install it, or choose other methods"
-            )
+    check_packages(find_network(cell.method.network))
     model = _check_model(cell, config, store, checked) if cell.method.step else ""
     for split, settings in evaluation_configs(cell, config, model).items():
         if cell.method.step and not model:

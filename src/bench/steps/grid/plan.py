@@ -12,6 +12,7 @@ from bench.core.names import first_names
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import choose_compute
+from bench.models.networks import find_network
 from bench.steps.grid.cells import GridCell
 from bench.steps.grid.checks import Checked, Sources, check_cells, describe_missing
 from bench.steps.grid.estimate import Workload
@@ -73,6 +74,7 @@ def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) ->
     lines = [_count_line(grid, checked)]
     if speeds:
         lines.append(_time_line(seconds, speeds, config))
+        lines += _unknown_lines(grid, checked)
         lines.append(_disk_line(grid.disk_bytes(speeds, checked), store))
     if seconds > LONG_S:
         # From the beginning, but with the sources that are known.
@@ -134,12 +136,14 @@ def _measure(grid: Workload, checked: Checked) -> dict[str, Speed]:
     unfinished.sort(key=lambda cell: not cell.method.learns)
     for cell in unfinished:
         name = cell.method.network
-        if name not in speeds:
+        if name not in speeds and find_network(name).trained_by is None:
             iterations = getattr(checked.tasks[cell].config, "iterations", 1)
             speeds[name] = measure_training(checked.tasks[cell], len(unfinished) * iterations)
     for cell, split in grid.evaluations():
         name = cell.method.network
         if name in speeds or (cell, split) in checked.evaluations:
+            continue
+        if find_network(name).trained_by:
             continue
         task = checked.unadapted.get(cell) or checked.tasks.get(cell.trained)
         if task is not None and hasattr(task, "info"):
@@ -179,6 +183,13 @@ def _time_line(seconds: float, speeds: dict[str, Speed], config: BenchmarkConfig
         f"about {format_time(seconds)} on {compute.device} in {compute.precision}{aside} "
         f"(measured now: {measured})"
     )
+
+
+def _unknown_lines(grid: Workload, checked: Checked) -> list[str]:
+    """Says which trainings have no time, as their network is planned when they begin."""
+    left = [cell.method for cell in grid.trainings() if cell not in checked.models]
+    names = dict.fromkeys(row.name for row in left if find_network(row.network).trained_by)
+    return [f"beside that time: {', '.join(names)}, not known before it trains"] if names else []
 
 
 def _disk_line(needed: float, store: Store) -> str:

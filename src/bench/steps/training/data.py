@@ -167,7 +167,9 @@ def with_defaults(config: _Config, method: Method) -> _Config:
         BenchError: If the method's row has a setting of a name that there is not.
     """
     left_open = [name for name in _OF_THE_METHOD if getattr(config, name, "") in (None, AUTO)]
-    return dataclasses.replace(config, **{name: getattr(method, name) for name in left_open})
+    own = {name: getattr(method, name) for name in left_open}
+    # A method without a loss has that of whoever trains its network.
+    return dataclasses.replace(config, **{n: value for n, value in own.items() if value != ""})
 
 
 def loop_settings(config: FinetuneConfig | DomainAdaptConfig | PretrainConfig) -> LoopSettings:

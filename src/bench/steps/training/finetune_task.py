@@ -9,6 +9,7 @@ from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, check_network
 from bench.models.networks import Geometry, Network, find_network, find_trainable
+from bench.models.outside.packages import check_packages, package_versions
 from bench.steps.training.classes import (
     ClassWeights,
     check_class_settings,
@@ -22,6 +23,7 @@ from bench.steps.training.data import (
     loop_settings,
     with_defaults,
 )
+from bench.steps.training.outside import check_settings, followed_settings
 from bench.steps.training.snapshots import identify_snapshots, kept_iterations
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
 from bench.steps.training.transfer import (
@@ -91,6 +93,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
         config.method, source=given, loss=config.loss, classes=config.structures != AUTO
     )
     network = find_trainable(method.network, "finetune")
+    check_settings(config, network)
     typed, config = config, with_defaults(config, method)
     _check_settings(config, method, network, given)
     compute = choose_compute(config.device, config.precision)
@@ -114,7 +117,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
     )
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, source, data, arguments, geometry)
-    if network.name not in set(OurNetworks):
+    if network.name not in set(OurNetworks) and network.trained_by is None:
         _try_network(config, info)
     weight, origin = _weigh_foreground(config, method, structure, data)
     classes = ClassWeights()
@@ -131,6 +134,7 @@ def _check_settings(config: FinetuneConfig, method: Method, network: Network, so
     A source may take other sizes, and names of structures in it are compared once the dataset says
     which there are.
     """
+    check_packages(network)
     check_class_settings(config, method)
     _fit_sizes(config, network, network.arguments(config))
     kept_iterations(config)
@@ -219,7 +223,9 @@ def _describe_model(
 
 def identify_finetune(task: FinetuneTask) -> Identity:
     """What the run of a task is."""
+    network = find_network(task.info.architecture)
     settings = transfer_identity(task.config.identity(resolved_settings(task)))
+    settings = followed_settings(settings, network)
     settings |= identify_snapshots(task.config)
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
@@ -228,10 +234,12 @@ def identify_finetune(task: FinetuneTask) -> Identity:
     separated = "boundary" in task.method.outputs
     of_volumes = isinstance(task.data, VolumeTrainingData)
     # Of the only network that has any, so that the others' runs stay what they are.
-    folds = {name: task.info.arguments[name] for name in ("folds",) if name in task.info.arguments}
+    own = {name: task.info.arguments[name] for name in ("folds",) if name in task.info.arguments}
+    # Another program's numbers are those of its version.
+    own |= package_versions(network) if network.trained_by else {}
     return Identity(
         step="finetune",
-        settings=settings | {"outputs": task.info.outputs} | folds,
+        settings=settings | {"outputs": task.info.outputs} | own,
         inputs={"source": task.source.sha256},
         method=task.method.name,
         structure=task.structure.name,
@@ -266,7 +274,7 @@ def resolved_settings(task: FinetuneTask) -> dict[str, object]:
     }
     if isinstance(task.data, VolumeTrainingData):
         settings |= describe_patches(task.info, volume_patches(task), mask_threshold(task))
-    return settings
+    return followed_settings(settings, find_network(task.info.architecture))
 
 
 def _weigh_foreground(

@@ -1,0 +1,1 @@
+"""Models that another program predicts with."""

@@ -1,0 +1,1 @@
+"""What other programs bring: the packages that they need, and networks that they build."""

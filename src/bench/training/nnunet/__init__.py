@@ -1,0 +1,1 @@
+"""nnU-Net as a training: its folders and plans, and its trainer on a budget."""
