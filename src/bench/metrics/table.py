@@ -186,22 +186,22 @@ METRICS: dict[str, Metric] = {
     ),
     "false_distance_px": _distance_px(
         "MFD",
-        "Mean false distance: mean of the largest distances, of prediction to truth and back.",
+        "Mean of the largest distances to truth and back to prediction, mean of images with both.",
         mean_over_units(false_distance_hausdorff),
     ),
     "false_distance_nm": _distance_nm(
         "MFD",
-        "Mean false distance: mean of the largest distances, of prediction to truth and back.",
+        "Mean of the largest distances to truth and back to prediction, mean of images with both.",
         mean_over_units(false_distance_hausdorff),
     ),
     "false_distance_mean_px": _distance_px(
         "MFD (mean)",
-        "Mean false distance by mean distances, of prediction to truth and back.",
+        "Mean of the mean distances to truth and back to prediction, mean of images with both.",
         mean_over_units(false_distance_mean),
     ),
     "false_distance_mean_nm": _distance_nm(
         "MFD (mean)",
-        "Mean false distance by mean distances, of prediction to truth and back.",
+        "Mean of the mean distances to truth and back to prediction, mean of images with both.",
         mean_over_units(false_distance_mean),
     ),
     "cremi_score": _distance_nm(
@@ -209,12 +209,12 @@ METRICS: dict[str, Metric] = {
     ),
     "cremi_adgt": _distance_nm(
         "ADGT",
-        "Mean distance of predicted voxels to the truth.",
+        "Mean distance of predicted voxels to the truth, mean of images with both.",
         mean_over_units(mean_distance_of_prediction),
     ),
     "cremi_adf": _distance_nm(
         "ADF",
-        "Mean distance of voxels of the truth to the prediction.",
+        "Mean distance of voxels of the truth to the prediction, mean of images with both.",
         mean_over_units(mean_distance_of_truth),
     ),
     "cremi_fp": _far_voxels(
