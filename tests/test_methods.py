@@ -6,6 +6,7 @@ from bench import methods
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.errors import BenchError
 from bench.methods import (
+    CLASSES,
     DEFAULT_SOURCE,
     FIRST_RELEASE,
     LOSSES,
@@ -79,7 +80,7 @@ def test_method_and_source_follow_from_what_is_given(name, source, loss, expecte
 @pytest.mark.parametrize("name", OF_RETINA)
 def test_a_row_of_classes_differs_from_its_own_in_nothing_else(name):
     of_classes, row = METHODS[f"{name}_classes"], METHODS[name]
-    assert of_classes.of_classes
+    assert of_classes.outputs == CLASSES
     assert of_classes.loss == "ce_dice"
     own = {"name": row.name, "label": row.label, "loss": row.loss, "outputs": row.outputs}
     assert replace(of_classes, **own, foreground_weight=row.foreground_weight) == row
