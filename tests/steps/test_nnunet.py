@@ -4,6 +4,7 @@ CI does not have nnunetv2, which is 300 MB with what it needs: install it as req
 says, and these tests run.
 """
 
+import csv
 import importlib.metadata
 import json
 
@@ -23,6 +24,7 @@ from bench.methods import METHODS
 from bench.models.checkpoint import build_model
 from bench.models.networks import NETWORKS
 from bench.models.outside.packages import has_packages
+from bench.steps.benchmark import benchmark
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.grid.cells import GridCell, model_config
@@ -159,6 +161,33 @@ def test_from_its_run_to_new_images(trained, store, dataset, tmp_path):
     )
     labels = tifffile.imread(tmp_path / "segmented" / "mitochondria" / "new.tif")
     assert labels.shape == (100, 90)
+
+
+@NEEDS_NNUNET
+def test_a_grid_takes_the_finished_run_and_has_its_row(trained, store, dataset, tmp_path):
+    settings = {name: value for name, value in BUDGET.items() if name != "method"}
+    benchmark(
+        BenchmarkConfig(
+            **settings,
+            dataset=dataset,
+            output=str(tmp_path),
+            structures="mito",
+            methods="nnunet",
+            seeds="0",
+            split="val",
+            # Of other methods.
+            lr=1e-3,
+            patch_px=32,
+        )
+    )
+    trainings = store.client.search_runs(
+        [store.experiment_id], "tags.`bench.step` = 'finetune' and tags.`bench.method` = 'nnunet'"
+    )
+    assert [run.info.run_id for run in trainings] == [trained[1]]
+    with (tmp_path / "benchmark.csv").open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["method"] == "nnunet")
+    assert row["reason"] == ""
+    assert 0 <= float(row["dice"]) <= 1
 
 
 def test_without_the_package_a_line_says_how_to_get_it(dataset, make_store, tmp_path, monkeypatch):

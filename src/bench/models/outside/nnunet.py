@@ -6,6 +6,7 @@ from here, bench.inference.outside.nnunet and bench.training.nnunet.
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +97,19 @@ def build_nnunet(
 
 @contextlib.contextmanager
 def silence_nnunet() -> Iterator[None]:
-    """Keeps what nnU-Net prints from the terminal: its log file and our curves say it, too."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """Keeps what nnU-Net says from the terminal: the plans and our curves say it, too.
+
+    It prints, and setuptools, by which it copies files, says each to the root logger, which nothing
+    of ours does.
+    """
+    root = logging.getLogger()
+    root.addFilter(_is_warning)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(_is_warning)
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
