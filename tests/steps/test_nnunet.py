@@ -212,7 +212,8 @@ def test_without_the_package_a_line_says_how_to_get_it(dataset, make_store, tmp_
 def test_settings_that_it_chooses_itself_are_refused(dataset, store):
     before = store.client.search_runs([store.experiment_id])
     with pytest.raises(
-        BenchError, match=r"network nnunet chooses .* received lr, patch_px: leave them out"
+        BenchError,
+        match=r"nnunet has a training of its own, .* received lr, patch_px: leave them out",
     ):
         finetune(FinetuneConfig(dataset=dataset, **BUDGET, lr=1e-3, patch_px=64))
     with pytest.raises(BenchError, match="starts from random weights, received source"):

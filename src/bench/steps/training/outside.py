@@ -17,8 +17,9 @@ from bench.errors import BenchError
 from bench.models.networks import Network
 from bench.training.loop import LoopSettings
 
-# What a training is of, whoever does it.
-_ALWAYS = ("dataset", "structure", "method", "source", "trust_checkpoint", "seed", "labelled")
+# What a training is of, whoever does it; and of how much of it.
+_OF = ("dataset", "structure", "method", "source", "trust_checkpoint")
+_HOW_MUCH = ("labelled", "seed")
 _OURS = {
     field.name for kind in (FinetuneConfig, LoopSettings) for field in dataclasses.fields(kind)
 }
@@ -35,9 +36,9 @@ def check_settings(config: FinetuneConfig, network: Network) -> None:
     ignored = [name for name in typed_settings(config) if not _is_followed(name, network)]
     if ignored:
         raise BenchError(
-            f"the network {network.name} chooses its own training, beside {_ALWAYS[-2]}, "
-            f"{_ALWAYS[-1]}, {', '.join(network.settings)}, received {', '.join(ignored)}: leave "
-            f"{'it' if len(ignored) == 1 else 'them'} out"
+            f"the network {network.name} has a training of its own, which follows "
+            f"{', '.join((*_HOW_MUCH, *network.settings))} and no other setting, received "
+            f"{', '.join(ignored)}: leave {'it' if len(ignored) == 1 else 'them'} out"
         )
 
 
@@ -56,4 +57,4 @@ def followed_settings(settings: Mapping[str, Any], network: Network) -> dict[str
 
 
 def _is_followed(name: str, network: Network) -> bool:
-    return network.trained_by is None or name in (*_ALWAYS, *network.settings)
+    return network.trained_by is None or name in (*_OF, *_HOW_MUCH, *network.settings)
