@@ -39,9 +39,9 @@ def record_tiles(monkeypatch):
     batches = []
     original = tiles.start_tiles
 
-    def record(network, batch, *others):
+    def record(network, batch, *others, **named):
         batches.append([pixels.copy() for pixels in batch])
-        return original(network, batch, *others)
+        return original(network, batch, *others, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", record)
     return batches

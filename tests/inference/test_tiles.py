@@ -161,9 +161,12 @@ def test_batches_in_flight_as_on_a_gpu_come_out_in_order(monkeypatch, in_flight)
     expected = [predict(Local(), raw) for raw in sections]
     monkeypatch.setitem(tiles.IN_FLIGHT, "cpu", in_flight)
     started, original = [], tiles.start_tiles
-    monkeypatch.setattr(
-        tiles, "start_tiles", lambda *given: started.append(given) or original(*given)
-    )
+
+    def start(*given, **named):
+        started.append(given)
+        return original(*given, **named)
+
+    monkeypatch.setattr(tiles, "start_tiles", start)
     found = predict_sections(Local(), iter(sections), tile_px=32, halo_px=16, compute=CPU)
     for each, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(each, wanted)

@@ -96,11 +96,11 @@ def test_a_killed_prediction_goes_on(two_models, tmp_path, monkeypatch, batches)
     predictor, calls, steps = RecipePredictor.open(recipe, two_models, CPU), [], []
     start_tiles = tiles.start_tiles
 
-    def predict(network, tiles, halo_px, compute):
+    def predict(network, tiles, *others, **named):
         if len(calls) == batches and not steps:
             raise KilledError
         calls.append(len(tiles))
-        return start_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, *others, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", predict)
     with pytest.raises(KilledError):

@@ -151,9 +151,9 @@ def test_the_same_command_goes_on_here_and_there(
     assert kept < finished <= TILES
     start_tiles = tiles.start_tiles
 
-    def counting(network, given, halo_px, compute):
+    def counting(network, given, *others, **named):
         fed.append(len(given))
-        return start_tiles(network, given, halo_px, compute)
+        return start_tiles(network, given, *others, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", counting)
     segment(config(pipeline, image, folder / "out"))

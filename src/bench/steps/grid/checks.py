@@ -20,7 +20,7 @@ from bench.methods import (
     source_as_it_is,
 )
 from bench.models.networks import find_network
-from bench.models.outside.packages import check_packages, has_packages
+from bench.models.outside.packages import check_packages
 from bench.models.sam_weights import PUBLISHED, fetch_published
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
 from bench.steps.grid.causes import describe_causes
@@ -32,7 +32,7 @@ from bench.steps.training.finetune_task import identify_finetune, resolve_finetu
 from bench.steps.training.source import resolve_source, source_of
 from bench.tracking.opening import finished_run
 from bench.tracking.store import Store
-from bench.words import AUTO
+from bench.words import AUTO, OurNetworks
 
 
 @dataclass
@@ -150,10 +150,9 @@ def describe_missing(
             f"(put {put})"
         )
     left = dict.fromkeys(cell.method.name for cell in cells if cell not in missing)
-    # Of sections: whoever has volumes names the methods.
-    networks = {name: find_network(row.network) for name, row in METHODS.items()}
-    rows = [name for name, row in networks.items() if row.dims == 2 and has_packages(row)]
-    without = [n for n in rows if METHODS[n].start == RANDOM and not METHODS[n].of_classes]
+    # Of our U-Net: whoever has volumes, or means other networks, names the methods.
+    unets = [row for row in METHODS.values() if row.network == OurNetworks.UNET2D]
+    without = [row.name for row in unets if row.start == RANDOM and not row.of_classes]
     names = ",".join(left) or ",".join(without)
     return "; ".join(parts), names
 
