@@ -23,7 +23,7 @@ def test_every_version_is_of_a_step_or_a_part_of_one():
     parts = {part for made_of in version._PARTS.values() for part in made_of}
     # What runs add by themselves.
     added = {part for part in VERSIONS if part.startswith("network ")}
-    added |= {"sam training", "volume patches", "phantom tomogram", "spheres"}
+    added |= {"sam training", "volume patches", "phantom tomogram", "spheres", "classes"}
     assert VERSIONS.keys() <= steps | parts | added
     assert parts <= VERSIONS.keys()
 

@@ -19,7 +19,7 @@ ONE_LINE_ERRORS = [
     (("evaluate", "--augmentations", "8"), "unknown augmentations '8': choose one of all, none, p"),
     (("compare", "--protocol", "mine"), "unknown protocol 'mine': choose one of data, paper"),
     (("finetune", "--structure", "a/b"), "a structure's name must be a letter and up to"),
-    (("finetune", "--method", "transunet"), "unknown method 'transunet': choose one of cryo"),
+    (("finetune", "--method", "segformer"), "unknown method 'segformer': choose one of anis"),
     (("finetune", "--loss", "hinge"), "unknown loss 'hinge'"),
     (("finetune", "--method=finetuned", "--source=random"), "starts from a trained model"),
     (("finetune", "--method", "unadapted"), "received method=unadapted: run evaluate with it"),

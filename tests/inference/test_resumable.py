@@ -64,9 +64,9 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
     expected = open_predictor(model, CPU, "vesicles")[0](raw, 5.0)
     calls = []
 
-    def count(network, tiles, halo_px, compute):
+    def count(network, tiles, *others, **named):
         calls.append(tiles)
-        return start_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, *others, **named)
 
     def die(store, first, batch, probability):
         if len(calls) > batches:
@@ -95,9 +95,9 @@ def test_batches_predicted_apart_are_the_whole(model, tmp_path, monkeypatch):
     expected = open_predictor(model, CPU, "vesicles")[0](raw, 5.0)
     start_tiles = tiles.start_tiles
 
-    def count(network, given, halo_px, compute):
+    def count(network, given, *others, **named):
         calls.append(len(given))
-        return start_tiles(network, given, halo_px, compute)
+        return start_tiles(network, given, *others, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", count)
     for batches, done in ((slice(3, 6), 12), (slice(4, 8), 18), (slice(0, 2), 26)):

@@ -165,7 +165,7 @@ def test_evaluate_leaves_scores_predictions_and_pictures(run_of, files_of, artif
     } <= files
     content = json.loads(artifact("on_val", "scores.json").read_text())
     assert content["split"] == "val"
-    scored = {name for name, row in METRICS.items() if not row.volumes}
+    scored = {name for name, row in METRICS.items() if not row.rare}
     assert set(content["pooled"]) == scored
     assert set(content["sections"]) == names
     run = run_of("on_val")
@@ -209,7 +209,7 @@ def test_scores_follow_from_the_stored_predictions(pipeline, artifact):
 
 def test_compare_writes_the_table(pipeline, files_of, artifact):
     names = {f"benchmark.{end}" for end in ("md", "csv", "tex", "png", "html")}
-    names |= {"benchmark.json", "comparisons.csv", "comparisons.md"}
+    names |= {"benchmark.json", "comparisons.csv", "comparisons.md", "training_curves.png"}
     assert {path.name for path in pipeline.output.iterdir()} == names
     assert files_of("compared") == names | {"config.json"}
     (row,) = csv.DictReader((pipeline.output / "benchmark.csv").open())

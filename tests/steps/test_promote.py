@@ -542,9 +542,9 @@ def test_a_killed_segmentation_by_the_champion_ends_with_the_same_bytes(
     fed = []
     start_tiles = tiles.start_tiles
 
-    def count(network, tiles, halo_px, compute):
+    def count(network, tiles, *others, **named):
         fed.append(len(tiles))
-        return start_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, *others, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", count)
     segment(SegmentConfig(output=str(out), **given))

@@ -177,9 +177,9 @@ def count_batches(monkeypatch):
     fed = []
     start_tiles = tiles.start_tiles
 
-    def counting(network, tiles, halo_px, compute):
+    def counting(network, tiles, *others, **named):
         fed.append(len(tiles))
-        return start_tiles(network, tiles, halo_px, compute)
+        return start_tiles(network, tiles, *others, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", counting)
     return fed

@@ -112,7 +112,8 @@ def test_an_adaptation_that_others_start_from_counts_once(config, sources, secon
 def test_every_network_is_timed_once_by_its_real_step(config, sources, store, caplog):
     ours = [row for row in METHODS.values() if row.network in ("unet2d", "sam")]
     names = [row.name for row in ours if not row.of_classes]
-    grid = replace(config, methods=",".join(names), iterations=2, epoch_iterations=2, **sources)
+    small = {"iterations": 2, "epoch_iterations": 2, "pretrain": "patch_px=32"}
+    grid = replace(config, methods=",".join(names), **small, **sources)
     with caplog.at_level(logging.INFO):
         found = make_plan(grid, PreparedDataset.open(grid.dataset), store)
     assert caplog.text.count("timing an iteration") == 2

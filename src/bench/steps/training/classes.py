@@ -15,7 +15,7 @@ from bench.steps.training.data import TrainingData
 from bench.structures import Structure, find_structures, join_structures, split_names
 from bench.tracking.runs import Run
 from bench.training.targets import make_classes
-from bench.words import AUTO, BACKGROUND
+from bench.words import AUTO, BACKGROUND, NONE
 
 # As of the weight of foreground in a loss of one structure.
 _LARGEST_WEIGHT = 20.0
@@ -194,9 +194,9 @@ def warn_of_overlaps(run: Run, weights: ClassWeights) -> None:
 
 
 def resolved_class_settings(weights: ClassWeights, structure: str) -> dict[str, object]:
-    """What a run resolves of classes; nothing without any."""
+    """What a run resolves of classes; ``none`` of a model without any."""
     if not weights.values:
-        return {}
+        return {"structures": NONE, "class_weights": NONE}
     return {
         "structures": structure,
         "class_weights": str(weights),

@@ -227,6 +227,8 @@ def identify_finetune(task: FinetuneTask) -> Identity:
     settings = transfer_identity(task.config.identity(resolved_settings(task)))
     settings = followed_settings(settings, network)
     settings |= identify_snapshots(task.config)
+    if not task.method.of_classes:
+        del settings["class_weights"]
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
         del settings[elsewhere]
