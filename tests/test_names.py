@@ -24,7 +24,6 @@ EVERYWHERE = {"log"}
 
 USED_BY_OTHERS = {
     "bench.ingest.annotations.annotations.ANNOTATION_FORMATS": "docs/extending.md adds a row",
-    "bench.methods.CLASSES": "a plugin's row of a method of classes",
     "bench.tracking.champion_model.ChampionModel": "MLflow runs the file",
 }
 SHARED_NAMES = {

@@ -113,7 +113,7 @@ def test_six_seeds_against_six_are_shown_with_their_exact_p():
     assert test.effect == 1
     text = to_markdown(pairs, [])
     assert "Mann-Whitney" in text
-    (line,) = (line for line in text.splitlines() if line.startswith("| ") and "retina" in line)
+    (line,) = (line for line in text.splitlines() if line.startswith("| ") and "RETINA" in line)
     assert "0.00216" in line
 
 

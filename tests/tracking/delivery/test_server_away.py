@@ -41,6 +41,8 @@ SETTINGS = {
 # Long enough for a server to be away and back.
 ITERATIONS = 800
 TIMED = {
+    "work/elapsed_s",
+    "bench.train.seconds_per_iteration",
     "work/images_per_second",
     "work/data_wait_fraction",
     "bench.train_seconds",
