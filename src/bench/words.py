@@ -55,6 +55,8 @@ ENCODER, TRANSFORMER = "encoder", "transformer"
 
 # Sections are shifted and scaled by numbers that weights were published with.
 FIXED = "fixed"
+# Mean and standard deviation of CEM500K, of grey values from 0 to 1: what RETINA pretrained with.
+CEM500K_MOMENTS = (0.57287007, 0.12740536)
 
 # What an export writes into a file that must state a distance of sections, where none is known;
 # it is read back as unknown.

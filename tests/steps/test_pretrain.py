@@ -32,7 +32,7 @@ from bench.steps.segment import segment
 from bench.steps.training.source import resolve_source
 from bench.tracking.queries import fetch_artifact, read_settings
 from bench.training import loop
-from bench.training.views import CEM500K_MOMENTS
+from bench.words import CEM500K_MOMENTS
 
 SHORT = {
     "iterations": 24,
@@ -93,6 +93,10 @@ def test_a_run_shows_what_it_did_and_ends_with_its_models(own, made, dataset):
     assert settings["normalisation"] == "section"
     losses = [value for _, value in curve(own, made, "train/loss")]
     assert len(losses) == 24
+    # How long it took is no curve of what it learned.
+    assert {name for name in run.data.metrics if name.startswith("train/")} == {
+        *("train/loss", "train/lr"),
+    }
     errors = dict(curve(own, made, "val/mse"))
     assert list(errors) == [8, 16, 24]
     assert errors[24] < errors[8]

@@ -6,7 +6,6 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from bench.training.views import (
-    CEM500K_MOMENTS,
     average_squares,
     draw_holes,
     draw_placements,
@@ -14,6 +13,7 @@ from bench.training.views import (
     spoil_views,
     view_window_edge,
 )
+from bench.words import CEM500K_MOMENTS
 
 PATCH = 32
 BLACK = -CEM500K_MOMENTS[0] / CEM500K_MOMENTS[1]

@@ -37,8 +37,7 @@ from bench.training.reconstruction import (
     measure_moments,
     squared_error,
 )
-from bench.training.views import CEM500K_MOMENTS
-from bench.words import AUTO, FIXED, NONE, RECONSTRUCTION, OurNetworks
+from bench.words import AUTO, CEM500K_MOMENTS, FIXED, NONE, RECONSTRUCTION, OurNetworks
 
 log = logging.getLogger(__name__)
 

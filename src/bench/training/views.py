@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-# Mean and standard deviation of CEM500K, of grey values from 0 to 1.
-CEM500K_MOMENTS = (0.57287007, 0.12740536)
+from bench.words import CEM500K_MOMENTS
+
 _WHITE = 255.0
 # Each is done to a patch or not, independently.
 _SHARE = 0.5

@@ -19,10 +19,8 @@ from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.foreign import convert_once
 from bench.models.networks import find_network
 from bench.models.pickles import read_inert
-from bench.words import FIXED, OurNetworks
+from bench.words import CEM500K_MOMENTS, FIXED, OurNetworks
 
-# Mean and deviation of CEM500K, by which RETINA's pretraining scaled its sections.
-_CEM500K = (0.57287007, 0.12740536)
 _QUERY, _HEAD = "module.encoder_q.", "fc."
 _ON_MANY_GPUS = "module."
 _POSITIONS = "transformer.embeddings.position_embeddings"
@@ -195,7 +193,7 @@ def _read_retina(path: Path, content: Any) -> tuple[torch.nn.Module, ModelInfo]:
         outputs = ("reconstruction",) if pretrained else ("foreground",)
     network = build_model(OurNetworks.TRANSUNET, arguments)
     network.load_state_dict(_check(_RETINA, path, weights, network.state_dict()))
-    return network, _describe(OurNetworks.TRANSUNET, arguments, outputs, _CEM500K)
+    return network, _describe(OurNetworks.TRANSUNET, arguments, outputs, CEM500K_MOMENTS)
 
 
 _MOCO = _Published(

@@ -1,74 +1,41 @@
 """What a pretraining shows while it runs: curves, reconstructions, the best checkpoint."""
 
-import dataclasses
-import time
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from bench.inference.device import Compute
-from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.reconstruction import draw_reconstructions
-from bench.tracking.runs import Run
+from bench.steps.training.curve_report import CurveReport
 from bench.training.loop import Reports
 from bench.training.objectives import fast_layout
 from bench.training.reconstruction import HeldOutViews, squared_error
 
-# Patches in a picture, and seconds between flushes.
+# Patches in a picture.
 _SHOWN_PATCHES = 5
-_FLUSH_S = 5.0
-# Numbers of an iteration that say how fast it was: their charts come last.
-_SPEED = ("images_per_second", "data_wait_fraction")
 
 
-class PretrainReport:
+class PretrainReport(CurveReport):
     """Callbacks of the training loop that keep the MLflow run of a pretraining informed."""
 
-    def __init__(
-        self,
-        *,
-        run: Run,
-        views: HeldOutViews,
-        info: ModelInfo,
-        compute: Compute,
-        advance: Callable[[int, str], None],
-    ) -> None:
+    scored = "mse"
+
+    def __init__(self, *, views: HeldOutViews, **others: Any) -> None:
         """Starts a report.
 
         Args:
-            run: The run that is informed.
             views: Views of images that are not trained on; the same at every validation.
-            info: What the model is.
-            compute: Where it runs.
-            advance: Called with the iterations done and a remark for the progress bar.
+            others: As for ``CurveReport``.
         """
-        self.run, self.views, self.info, self.compute = run, views, info, compute
-        self.best, self.advance = run.work / "best.safetensors", advance
-        self.network: torch.nn.Module | None = None
+        super().__init__(**others)
+        self.views = views
         self.shown: np.ndarray | None = None
-        self.series: list[tuple[int, dict[str, float]]] = []
-        self.flushed, self.remark = time.monotonic(), ""
-        # A resumed run repeats the iterations after its last state; they are in the curves.
-        self.logged = run.last_step("train/loss") if run.state == "resumed" else 0
-        self.validated = run.last_step("val/mse") if run.state == "resumed" else 0
-        run.log_facts({"val/mean_mse": views.mean_mse, "val/view_mse": views.view_mse})
+        self.run.log_facts({"val/mean_mse": views.mean_mse, "val/view_mse": views.view_mse})
 
     def callbacks(self) -> Reports:
         """What the loop calls."""
         return Reports(self.on_iteration, self.validate, self.on_epoch, self.on_saving)
-
-    def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
-        """Collects the numbers of an iteration for the curves."""
-        if iteration > self.logged:
-            curves = {
-                f"{'work' if name in _SPEED else 'train'}/{name}": value
-                for name, value in numbers.items()
-            }
-            self.series.append((iteration, curves))
-        self.advance(iteration, f"loss {numbers['loss']:.3f} {self.remark}")
-        if time.monotonic() - self.flushed > _FLUSH_S:
-            self.flush()
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> float:
@@ -107,18 +74,3 @@ class PretrainReport:
         assert self.shown is not None
         view, whole = (pair[:_SHOWN_PATCHES, 0].numpy() for pair in self.views.pairs[0])
         return draw_reconstructions(whole, view, self.shown)
-
-    def on_saving(self, iteration: int) -> None:
-        """Sends the curves before the state that follows them is saved."""
-        self.flush()
-
-    def describe(self, iteration: int, mse: float | None) -> ModelInfo:
-        """What the model is, with the iteration and its error on held-out images."""
-        training = {**self.info.training, "iteration": iteration, "val_mse": mse}
-        return dataclasses.replace(self.info, training=training)
-
-    def flush(self) -> None:
-        """Sends what was collected."""
-        self.run.log_series(list(self.series))
-        self.series.clear()
-        self.flushed = time.monotonic()

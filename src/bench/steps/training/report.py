@@ -1,35 +1,28 @@
 """What a training or adaptation shows while it runs: curves, overlays, the best checkpoint."""
 
-import dataclasses
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.metrics.table import HEADLINE
-from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.overlays import draw_overlay
 from bench.report.figures.scale_bar import draw_scale_bar
+from bench.steps.training.curve_report import CurveReport
 from bench.steps.training.snapshots import snapshot_name
 from bench.tracking.queries import ELAPSED, SPEED
-from bench.tracking.runs import Run
 from bench.training.loop import Reports
 from bench.training.mean_teacher import MeanTeacher
 from bench.training.unlabelled import UnlabelledFeed
 
 # The probability, as stored, from which a pixel counts as foreground while training.
 HALF = 128
-# Overlays: sections shown, the edge of the piece of each (px), seconds between flushes.
+# Overlays: sections shown, and the edge of the piece of each (px).
 SHOWN_SECTIONS = 3
 _SHOWN_PX = 512
-_FLUSH_S = 5.0
-# Numbers of an iteration that say how fast it was, not what it learned: their charts come last.
-_SPEED = ("images_per_second", "data_wait_fraction")
 # Patches in the picture of the pseudo-labels.
 _SHOWN_PATCHES = 4
 _REMEDY = (
@@ -38,43 +31,29 @@ _REMEDY = (
 )
 
 
-class TrainingReport:
+class TrainingReport(CurveReport):
     """Callbacks of the training loop that keep an MLflow run informed."""
+
+    scored = HEADLINE
 
     def __init__(
         self,
         *,
-        run: Run,
         sections: dict[str, tuple[np.ndarray, np.ndarray]],
         pixel_size_nm: float | None,
-        info: ModelInfo,
-        compute: Compute,
-        advance: Callable[[int, str], None],
+        **others: Any,
     ) -> None:
         """Starts a report.
 
         Args:
-            run: The run that is informed.
             sections: Raw and labels (y, x) of the validation sections, by name.
             pixel_size_nm: Pixel size of these sections; None if not known.
-            info: What the model is.
-            compute: Where it runs.
-            advance: Called with the iterations done and a remark for the progress bar.
+            others: As for ``CurveReport``.
         """
-        self.run, self.sections, self.pixel_size_nm = run, sections, pixel_size_nm
-        self.info, self.compute = info, compute
-        self.best, self.advance = run.work / "best.safetensors", advance
-        self.network: torch.nn.Module | None = None
+        super().__init__(**others)
+        self.sections, self.pixel_size_nm = sections, pixel_size_nm
         self.predictions: dict[str, np.ndarray] = {}
-        self.series: list[tuple[int, dict[str, float]]] = []
-        self.flushed = time.monotonic()
-        # A resumed run repeats the iterations after its last state; they are in the curves.
-        self.logged = run.last_step("train/loss") if run.state == "resumed" else 0
-        self.validated = run.last_step("val/dice") if run.state == "resumed" else 0
-        self.remark = ""
-        # Of this session, and of all.
-        self.iterations, self.seconds, self.elapsed_s = 0, 0.0, 0.0
-        if run.state == "new":
+        if self.run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
             self.log_overlays(0)
 
@@ -83,20 +62,6 @@ class TrainingReport:
         return Reports(
             self.on_iteration, self.validate, self.on_epoch, self.on_saving, self.on_snapshot
         )
-
-    def on_iteration(self, iteration: int, numbers: dict[str, float]) -> None:
-        """Collects the numbers of an iteration for the curves."""
-        self.iterations, self.seconds = self.iterations + 1, self.seconds + numbers.pop("seconds")
-        self.elapsed_s = numbers.pop("elapsed_s")
-        if iteration > self.logged:
-            curves = {
-                f"{'work' if name in _SPEED else 'train'}/{name}": value
-                for name, value in numbers.items()
-            }
-            self.series.append((iteration, curves))
-        self.advance(iteration, f"loss {numbers['loss']:.3f} {self.remark}")
-        if time.monotonic() - self.flushed > _FLUSH_S:
-            self.flush()
 
     def validate(self, network: torch.nn.Module) -> float:
         """Predicts the validation sections; returns Dice over all their pixels."""
@@ -158,21 +123,6 @@ class TrainingReport:
             overlay = draw_overlay(raw[view], truth=labels[view], prediction=prediction[view])
             shown = draw_scale_bar(overlay, self.pixel_size_nm)
             self.run.log_image(shown, key=f"val/{name}", step=iteration)
-
-    def on_saving(self, iteration: int) -> None:
-        """Sends the curves before the state that follows them is saved."""
-        self.flush()
-
-    def describe(self, iteration: int, score: float | None) -> ModelInfo:
-        """What the model is, with the iteration and its score."""
-        training = {**self.info.training, "iteration": iteration, "val_dice": score}
-        return dataclasses.replace(self.info, training=training)
-
-    def flush(self) -> None:
-        """Sends what was collected."""
-        self.run.log_series(list(self.series))
-        self.series.clear()
-        self.flushed = time.monotonic()
 
 
 def window_of_interest(labels: np.ndarray) -> tuple[slice, slice]:
