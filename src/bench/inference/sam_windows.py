@@ -6,7 +6,7 @@ its bounding box, and the parts of an instance that neighbouring windows see are
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from skimage.measure import label
@@ -77,6 +77,10 @@ class Mask:
         height, width = self.box.shape
         flat = np.unpackbits(self.bits, count=height * width)
         return flat.reshape(height, width).astype(bool)
+
+    def move(self, dy: int, dx: int) -> "Mask":
+        """The same mask so many px further down and to the right."""
+        return replace(self, box=_shift(self.box, Box(-dy, -dx, 0, 0)))
 
     def cut(self, box: Box) -> np.ndarray:
         """Its pixels in another box, which reaches beyond its own."""
