@@ -22,6 +22,8 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 # Tiny networks on a busy machine: with several threads they mostly wait for each other. Read by
 # torch when it is imported, here and in child processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The embeddings of tests are not kept in the cache of whoever runs them.
+os.environ["BENCH_EMBEDDINGS_GB"] = "0"
 
 PROJECT = Path(__file__).parents[1]
 # Nothing answers here: a test that opens a store without asking for one fails, instead of

@@ -142,6 +142,7 @@ def test_steps_reach_the_store_through_tracking_only(path):
 
 # Beside those in models: micro_sam also finds masks and trains, synapse_net is a whole inference.
 ADAPTERS = {
+    "sam_embeddings.py",
     "sam_masks.py",
     "sam_training.py",
     "sam_patches.py",

@@ -7,10 +7,10 @@ import torch
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
+from bench.inference.sam_embeddings import KeptEncoder, embed_window
 from bench.inference.sam_masks import (
     MaskSettings,
     choose_segmentation,
-    embed_window,
     find_by_decoder,
     find_by_points,
     make_generator,
@@ -85,7 +85,7 @@ def test_ais_on_one_window_is_micro_sams(tiny, raw):
     network, _ = tiny
     settings = replace(ALL, segmentation="ais", min_area_px=0)
     with torch.inference_mode():
-        ours, _ = segment_section(network, raw, settings, tile_px=200, halo_px=0)
+        ours, _ = segment_section(KeptEncoder(network, None), raw, settings, tile_px=200, halo_px=0)
         predictor = SamPredictor(network.sam)
         segmenter = InstanceSegmentationWithDecoder(predictor, network.instance_decoder)
         segmenter.initialize(raw, embed_window(predictor, stretch_contrast(raw)))
@@ -102,9 +102,13 @@ def test_amg_thresholds_and_scores_are_those_of_the_masks(tiny, raw):
     assert make_generator(network, ALL, 4096)._points_per_batch == 1
     with torch.inference_mode():
         section = raw[:64, :64]
-        labels, scores = segment_section(network, section, ALL, tile_px=64, halo_px=0)
+        labels, scores = segment_section(
+            KeptEncoder(network, None), section, ALL, tile_px=64, halo_px=0
+        )
         strict = replace(ALL, pred_iou_thresh=1.0)
-        nothing, none = segment_section(network, section, strict, tile_px=64, halo_px=0)
+        nothing, none = segment_section(
+            KeptEncoder(network, None), section, strict, tile_px=64, halo_px=0
+        )
     assert labels.any()
     assert not nothing.any()
     assert not none.any()
@@ -116,7 +120,7 @@ def test_nothing_is_lost_if_masks_cover_the_whole_image(tiny):
     network, _ = tiny
     blank = np.zeros((64, 64), np.uint8)
     with torch.inference_mode():
-        labels, _ = segment_section(network, blank, ALL, tile_px=64, halo_px=0)
+        labels, _ = segment_section(KeptEncoder(network, None), blank, ALL, tile_px=64, halo_px=0)
     masks = np.bincount(labels.ravel())
     assert masks[1:].max() == labels[labels > 0].size or masks.size > 2
 

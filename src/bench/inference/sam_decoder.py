@@ -38,7 +38,8 @@ class _Head:
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Projects tokens (n, features) that are the same for all prompts: (heads, width, n)."""
-        return self.image @ tokens.T + self.image_bias[..., None]
+        projected: torch.Tensor = self.image @ tokens.T + self.image_bias[..., None]
+        return projected
 
     def logits(
         self, tokens: torch.Tensor, image: torch.Tensor, position: torch.Tensor
@@ -57,20 +58,23 @@ class _Head:
         folded = (scaled @ self.image).flatten(1, 2)
         of_position = (scaled @ position).flatten(1, 2)
         found = torch.baddbmm(of_position, folded, image.transpose(1, 2))
-        return found.unflatten(1, (self.heads, -1))
+        return found.view(len(tokens), self.heads, -1, found.shape[-1])
 
 
 def _split(tokens: torch.Tensor, heads: int) -> torch.Tensor:
     """(prompts, tokens, features) by head: (prompts, heads, tokens, width)."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _look_at_shared(attention: Any, queries: torch.Tensor, keys: Any, values: Any) -> torch.Tensor:
+def _look_at_shared(
+    attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
     """Attention of tokens to an image that is the same for all prompts, projected beforehand."""
     asked = _split(attention.q_proj(queries), attention.num_heads)
     weights = torch.softmax(asked @ keys / math.sqrt(asked.shape[-1]), dim=-1)
     found = weights @ values.transpose(-1, -2)
-    return attention.out_proj(found.transpose(1, 2).flatten(2))
+    told: torch.Tensor = attention.out_proj(found.transpose(1, 2).flatten(2))
+    return told
 
 
 def _look_at(
@@ -82,7 +86,8 @@ def _look_at(
     weights = torch.softmax(key.logits(asked, image, position), dim=-1)
     seen = (weights.flatten(1, 2) @ image).unflatten(1, (attention.num_heads, -1))
     found = seen @ value.image.transpose(-1, -2) + value.image_bias[:, None]
-    return attention.out_proj(found.transpose(1, 2).flatten(2))
+    told: torch.Tensor = attention.out_proj(found.transpose(1, 2).flatten(2))
+    return told
 
 
 def _answer(
@@ -92,9 +97,9 @@ def _answer(
     heads = attention.num_heads
     out = attention.out_proj.weight.view(-1, heads, values.shape[-1] // heads)
     told = (_split(values, heads) @ out.permute(1, 2, 0)).flatten(1, 2)
-    return torch.baddbmm(image, weights.flatten(1, 2).transpose(1, 2), told) + (
-        attention.out_proj.bias
-    )
+    # The weights of each head add up to 1.
+    told = told + attention.out_proj.bias / heads
+    return torch.baddbmm(image, weights.flatten(1, 2).transpose(1, 2), told)
 
 
 class PromptDecoder:
@@ -201,7 +206,7 @@ class PromptDecoder:
             functional.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps)
         )
         pixels = act(_double(pixels.flatten(1, 2), second)).flatten(1, 2)
-        logits = (pixels @ wanted[..., None]).view(-1, *self.grid, 2, 2, 2, 2)
+        logits: torch.Tensor = (pixels @ wanted[..., None]).view(-1, *self.grid, 2, 2, 2, 2)
         height, width = self.grid
         return logits.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * height, 4 * width)
 
@@ -211,4 +216,4 @@ def _double(pixels: torch.Tensor, layer: torch.nn.ConvTranspose2d) -> torch.Tens
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
     assert layer.bias is not None
     doubled = functional.linear(pixels, weight, layer.bias.repeat(4))
-    return doubled.unflatten(-1, (4, -1))
+    return doubled.view(*pixels.shape[:2], 4, -1)

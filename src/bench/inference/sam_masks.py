@@ -17,8 +17,10 @@ from bench.core.memory import explain_out_of_memory
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.device import Compute
+from bench.inference.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
+from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.sam import SamNetwork
@@ -84,15 +86,23 @@ def open_sam(path: Path, compute: Compute, structure: str) -> Predictor:
     network, info = load_checkpoint(path)
     network.to(compute.device)
     assert isinstance(network, SamNetwork)
-    return make_predictor(network, info)
+    return make_predictor(network, info, open_embeddings())
 
 
-def make_predictor(network: SamNetwork, info: ModelInfo) -> Predictor:
+def make_predictor(
+    network: SamNetwork, info: ModelInfo, store: EmbeddingStore | None = None
+) -> Predictor:
     """Makes a network that is on its device something that segments sections.
 
     It computes in fp32: SAM's masks are thresholded logits of which the last bits decide.
+
+    Args:
+        network: The network; with a store, its image encoder must not be trained meanwhile.
+        info: What the model is.
+        store: Where embeddings are kept; None keeps none.
     """
     settings = MaskSettings(**info.inference)
+    encoder = KeptEncoder(network, store)
 
     def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
         shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
@@ -101,7 +111,7 @@ def make_predictor(network: SamNetwork, info: ModelInfo) -> Predictor:
         network.eval()
         with torch.inference_mode(), explain_out_of_memory("a window of SAM", remedy):
             instances, scores = segment_section(
-                network, fed, settings, tile_px=info.tile_px, halo_px=info.halo_px
+                encoder, fed, settings, tile_px=info.tile_px, halo_px=info.halo_px
             )
         if shape != raw.shape:
             instances = resize_labels(instances, raw.shape)
@@ -112,12 +122,12 @@ def make_predictor(network: SamNetwork, info: ModelInfo) -> Predictor:
 
 
 def segment_section(
-    network: SamNetwork, raw: np.ndarray, settings: MaskSettings, *, tile_px: int, halo_px: int
+    encoder: KeptEncoder, raw: np.ndarray, settings: MaskSettings, *, tile_px: int, halo_px: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the instances of a section, window by window.
+    """Finds the instances of a section, window by window: one embedding is in memory at a time.
 
     Args:
-        network: The network, on its device.
+        encoder: The network, on its device, and what is kept of it.
         raw: Section (y, x) of any bit depth.
         settings: How masks become instances.
         tile_px: Edge of a window without halo. SAM resizes every window to its own size, so
@@ -130,11 +140,11 @@ def segment_section(
     """
     image = stretch_contrast(raw)
     windows = place_windows(image.shape, tile_px=tile_px, halo_px=halo_px)
-    generator = make_generator(network, settings, max(windows[0].shape))
+    generator = make_generator(encoder.network, settings, max(windows[0].shape))
     foreground = np.zeros(image.shape if settings.segmentation == _AIS else (0, 0), dtype=np.uint8)
     masks = []
     for window in windows:
-        embedding = embed_window(generator._predictor, image[window.slices])
+        embedding = encoder.embed(image[window.slices])
         if settings.segmentation == _AIS:
             found, probability = find_by_decoder(generator, embedding, window, settings)
             foreground[window.slices] = probability
@@ -173,20 +183,6 @@ def make_generator(network: SamNetwork, settings: MaskSettings, edge_px: int) ->
         points_per_side=settings.points_per_side,
         points_per_batch=min(max(points, 1), _MOST_POINTS),
     )
-
-
-def embed_window(predictor: Any, window: np.ndarray) -> dict[str, Any]:
-    """Embeds a window (y, x) uint8 in the form that micro_sam takes.
-
-    micro_sam's own function stretches the contrast of every window by its darkest and brightest
-    pixel; in training it does not. Here both see the section's contrast.
-    """
-    predictor.set_image(np.repeat(window[..., None], 3, axis=2))
-    return {
-        "features": predictor.get_image_embedding(),
-        "input_size": predictor.input_size,
-        "original_size": predictor.original_size,
-    }
 
 
 def find_by_points(
