@@ -194,3 +194,26 @@ def test_ais_without_a_decoder_fails_the_run(store, base, folder):
         microsam(config, store)
     (run,) = store.client.search_runs([store.experiment_id])
     assert run.info.status == "FAILED"
+
+
+def test_patches_used_again_are_embedded_once(store, base, monkeypatch, tmp_path):
+    """With embeddings kept the same model comes out as without, and it says what does not fit."""
+    config = replace(base, mode="finetune", patches=3, iterations=6, epoch_iterations=6)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = {}
+    for space in ("0", "1"):
+        monkeypatch.setenv("BENCH_EMBEDDINGS_GB", space)
+        run_id = microsam(config, store)
+        weights[space] = load_file(checkpoint(store, run_id) / "last.safetensors")
+        warnings = store.client.get_run(run_id).data.tags["bench.warning"]
+        assert ("cannot all be kept" in warnings) == (space == "0")
+        store.client.delete_run(run_id)
+    assert all(torch.equal(tensor, weights["1"][key]) for key, tensor in weights["0"].items())
+    kept = list((tmp_path / "cache" / "synapse-bench" / "embeddings").iterdir())
+    # Three patches, and the windows of validation.
+    assert len(kept) > 3
+
+
+def test_runs_of_before_there_were_patches_are_the_same(base):
+    assert "patches" not in base.identity()
+    assert replace(base, patches=3).identity()["patches"] == 3

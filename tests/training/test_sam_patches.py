@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.training.sam_training import InstancePatchFeed, InstancePatchSettings, label_parts
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings, label_parts
 
 
 def settings(**changes):
@@ -96,3 +96,17 @@ def test_a_section_that_is_all_one_instance():
     full = np.ones((64, 64), np.uint8)
     with pytest.raises(BenchError, match="must hold an instance and background"):
         InstancePatchFeed([(full, full)], settings()).batch(0)
+
+
+def test_a_fixed_number_of_patches_is_used_in_rounds(sparse):
+    feed = InstancePatchFeed([sparse], settings(patches=6))
+    rounds = []
+    for start in (0, 3):
+        drawn = [feed.batch(iteration)[0] for iteration in range(start, start + 3)]
+        rounds.append([patch.numpy().tobytes() for patch in torch.cat(drawn)])
+    assert len(set(rounds[0])) == 6
+    # All of them in every round, in another order.
+    assert set(rounds[0]) == set(rounds[1])
+    assert rounds[0] != rounds[1]
+    again = InstancePatchFeed([sparse], settings(patches=6)).batch(4)
+    assert all(torch.equal(a, b) for a, b in zip(feed.batch(4), again, strict=True))

@@ -6,11 +6,11 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
+from bench.inference.embedding_store import EmbeddingStore
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
 from bench.training.sam_training import (
-    InstancePatchFeed,
-    InstancePatchSettings,
     SamTrainingSettings,
     interactive,
     make_trainer,
@@ -37,13 +37,15 @@ def section():
     return raw // (1 + labels), labels
 
 
-def make(files, section, features, *, freeze="image_encoder", lora_rank=0, compute=CPU):
+def make(
+    files, section, features, *, freeze="image_encoder", lora_rank=0, compute=CPU, size=1, **kept
+):
     network, _ = load_sam(files(features))
     torch.manual_seed(0)
     prepare_network(network, freeze=freeze, lora_rank=lora_rank)
-    patches = InstancePatchSettings(64, 1, features > 0, seed=0)
+    patches = InstancePatchSettings(64, size, features > 0, 0, kept.get("patches"))
     feed = InstancePatchFeed([section], patches)
-    return network, interactive(network, feed, SMALL, compute)
+    return network, interactive(network, feed, SMALL, compute, kept.get("store"))
 
 
 @pytest.mark.parametrize("features", [0, 8])
@@ -138,3 +140,54 @@ def test_bf16_gives_a_finite_loss(files, section):
     loss.backward()
     assert torch.isfinite(loss)
     assert "objects_per_batch (now 2)" in objective.remedy
+
+
+def count_calls(network):
+    calls = []
+    network.sam.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.mark.parametrize("features", [0, 8])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_frozen_encoder_is_asked_once_and_the_loss_is_micro_sams(files, section, features, size):
+    """micro_sam computes embeddings for its masks and again for its decoder."""
+    network, objective = make(files, section, features, size=size)
+    calls = count_calls(network)
+    losses = [objective.compute(iteration)[0].item() for iteration in range(2)]
+    assert len(calls) == 2 * size
+    trained, theirs = make(files, section, features, size=size, freeze="none")
+    calls = count_calls(trained)
+    expected = [theirs.compute(iteration)[0].item() for iteration in range(2)]
+    assert len(calls) == (4 if features else 2)
+    # Of a batch micro_sam embeds all patches at once, which rounds otherwise.
+    assert losses == (expected if size == 1 else pytest.approx(expected, rel=1e-4))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stored_embeddings_change_no_bit(files, section, tmp_path, precision):
+    compute = Compute(torch.device("cpu"), precision)
+    store = EmbeddingStore(tmp_path, 10**9)
+    losses = {}
+    for name, kept in (("plain", None), ("filling", store), ("filled", store)):
+        network, objective = make(files, section, 8, compute=compute, size=2, patches=3, store=kept)
+        calls = count_calls(network)
+        optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-3)
+        losses[name] = []
+        for iteration in range(4):
+            optimizer.zero_grad()
+            loss, _ = objective.compute(iteration)
+            loss.backward()
+            optimizer.step()
+            losses[name].append(loss.item())
+        losses[f"{name} calls"] = len(calls)
+    assert losses["plain"] == losses["filling"] == losses["filled"]
+    assert [losses[f"{n} calls"] for n in ("plain", "filling", "filled")] == [8, 3, 0]
+
+
+def test_what_is_trained_or_drawn_anew_is_not_stored(files, section, tmp_path):
+    store = EmbeddingStore(tmp_path / "kept", 10**9)
+    for changes in ({"patches": None}, {"patches": 2, "freeze": "none"}, {"lora_rank": 2}):
+        _, objective = make(files, section, 0, store=store, **changes)
+        objective.compute(0)
+    assert not store.folder.exists()

@@ -256,6 +256,13 @@ class MicrosamConfig(StepConfig):
         "image_encoder",
         "finetune: parts not trained, of image_encoder, prompt_encoder, mask_decoder; or none.",
     )
+    patches: int | None = setting(
+        None,
+        "finetune: patches drawn at the start and used again and again: with a frozen image "
+        "encoder each is embedded once (docs/sam.md); auto draws new ones at every iteration.",
+        minimum=1,
+        added=True,
+    )
     lora_rank: int = setting(
         0, "finetune: rank of LoRA updates of the image encoder, 0 is none.", minimum=0, maximum=256
     )

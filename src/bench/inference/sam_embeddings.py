@@ -101,6 +101,12 @@ class KeptEncoder:
         )
 
 
+def embedding_bytes(network: SamNetwork) -> int:
+    """Bytes of an embedding in fp32, whatever the image."""
+    channels, height, width = network.sam.prompt_encoder.get_dense_pe().shape[1:]
+    return int(torch.float32.itemsize * channels * height * width)
+
+
 def hash_encoder(network: SamNetwork) -> str:
     """SHA-256 of all tensors of the image encoder, and of what images are normalised by."""
     sam = network.sam

@@ -11,6 +11,8 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
+from bench.inference.embedding_store import EmbeddingStore, open_embeddings
+from bench.inference.sam_embeddings import embedding_bytes
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
 from bench.methods import Method, find_method, find_method_of, names_of
 from bench.models.checkpoint import ModelInfo, save_checkpoint
@@ -34,10 +36,10 @@ from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.loop import LoopSettings, Progress, make_trainee, train
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
 from bench.training.sam_training import (
-    InstancePatchFeed,
-    InstancePatchSettings,
     SamTrainingSettings,
+    encoder_is_frozen,
     interactive,
     prepare_network,
 )
@@ -50,6 +52,7 @@ _FINETUNE = "finetune"
 _TRAINING_SETTINGS = (
     *("iterations", "optimiser", "lr", "schedule", "batch_size", "patch_px", "precision"),
     *("epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
+    "patches",
 )
 # micro_sam's schedule.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.9, 3
@@ -237,6 +240,7 @@ def _make_report(task: _Task, run: Run, info: ModelInfo, advance: Any) -> SamRep
         info=info,
         compute=task.compute,
         advance=advance,
+        trained=task.config.mode == _FINETUNE,
     )
 
 
@@ -276,8 +280,11 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
             batch_size=config.batch_size,
             distances=network.unetr is not None,
             seed=config.seed,
+            patches=config.patches,
         ),
     )
+    store = open_embeddings()
+    _warn_of_space(run, network, config, store)
     sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = _make_report(
@@ -285,7 +292,7 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
         )
         progress = train(
             trainee,
-            interactive(network, feed, sam_settings, task.compute),
+            interactive(network, feed, sam_settings, task.compute, store),
             settings,
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
@@ -304,6 +311,21 @@ def _warn_of_toy(run: Run, info: ModelInfo) -> None:
             f"this SAM has {blocks} transformer block(s), the smallest of micro-SAM that can be "
             f"used here {_PUBLISHED_BLOCKS}: its scores show that it runs, not what micro-SAM can "
             "do"
+        )
+
+
+def _warn_of_space(
+    run: Run, network: SamNetwork, config: MicrosamConfig, store: EmbeddingStore | None
+) -> None:
+    """Warns where patches are used again, but their embeddings cannot be."""
+    if config.patches is None or not encoder_is_frozen(network):
+        return
+    needed_bytes = config.patches * embedding_bytes(network)
+    if store is None or needed_bytes > store.limit_bytes:
+        run.add_warning(
+            f"embeddings of {config.patches} patches take {needed_bytes / 1e9:.2f} GB, which "
+            "cannot all be kept, and are computed again and again: raise BENCH_EMBEDDINGS_GB, or "
+            "lower patches"
         )
 
 

@@ -1,151 +1,25 @@
-"""Training of micro_sam: its patches, and its objective in our resumable loop."""
+"""Training of micro_sam: its objective in our resumable loop."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from skimage.measure import label
 
-from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.device import Compute
+from bench.inference.embedding_store import EmbeddingStore
+from bench.inference.sam_embeddings import RESIZED_FLOAT, KeptEncoder
 from bench.models.sam import SamNetwork, add_lora
 from bench.training.objectives import Objective
-from bench.training.patches import clip_centre, instance_centres
+from bench.training.sam_patches import InstancePatchFeed
 
-# Parts of an instance smaller than this, cut off by the patch's border, are no instances: as in
-# micro_sam's loaders.
-_MIN_PART_PX = 25
-_MOST_ATTEMPTS = 100
 _NOTHING = "none"
 _PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 # As micro_sam trains: how far boxes are distorted, and how often a mask is a prompt.
 _BOX_DISTORTION, _MASK_PROBABILITY = 0.025, 0.5
-
-
-@dataclass(frozen=True)
-class InstancePatchSettings:
-    """How patches are drawn.
-
-    Attributes:
-        patch_px: Edge of a patch.
-        batch_size: Patches in a batch.
-        distances: Whether targets of micro_sam's decoder are made too.
-        seed: Every batch is a function of this seed and the iteration.
-    """
-
-    patch_px: int
-    batch_size: int
-    distances: bool
-    seed: int
-
-
-class InstancePatchFeed:
-    """Batches of patches, each with at least one instance, from sections held in memory.
-
-    Does what micro_sam's MinInstanceSampler is for, without drawing in vain where instances are
-    sparse: an instance is drawn, each equally likely, and the patch is placed around one of its
-    pixels. It is turned by quarters and mirrored at random. A batch depends on the seed and the
-    iteration alone.
-    """
-
-    def __init__(
-        self, sections: Sequence[tuple[np.ndarray, np.ndarray]], settings: InstancePatchSettings
-    ) -> None:
-        """Loads the sections.
-
-        Args:
-            sections: Raw (y, x) of any bit depth and instance labels (y, x) of every section.
-                One that is smaller than the patch gets a black margin without instances.
-            settings: How to draw.
-
-        Raises:
-            BenchError: If there is no instance.
-        """
-        self.settings = settings
-        self.images = [_pad_to(stretch_contrast(raw), settings.patch_px) for raw, _ in sections]
-        self.labels = [_pad_to(labels, settings.patch_px) for _, labels in sections]
-        self.centres = [
-            (index, centres)
-            for index, labels in enumerate(self.labels)
-            for centres in instance_centres(labels)
-        ]
-        if not self.centres:
-            raise BenchError(
-                f"SAM is trained on instances, received {len(sections)} sections without any: "
-                "annotate some, or choose another structure"
-            )
-
-    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draws the batch of an iteration.
-
-        Returns:
-            Images (batch, 3, y, x) float32 from 0 to 255, and targets (batch, channels, y, x)
-            float32: ids 1, 2 .. and, with ``distances``, foreground and the two distances.
-        """
-        rng = np.random.default_rng((self.settings.seed, iteration))
-        patches = [self.draw(rng) for _ in range(self.settings.batch_size)]
-        images = np.stack([np.repeat(image[None], 3, axis=0) for image, _ in patches])
-        targets = np.stack([self.make_target(labels) for _, labels in patches])
-        return torch.from_numpy(images.astype(np.float32)), torch.from_numpy(targets)
-
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draws a patch with instances and background: image (y, x) uint8, ids (y, x) int32."""
-        patch = self.settings.patch_px
-        for _ in range(_MOST_ATTEMPTS):
-            section, centres = self.centres[rng.integers(len(self.centres))]
-            y, x = centres[rng.integers(len(centres))] + rng.integers(-patch // 3, patch // 3, 2)
-            height, width = self.images[section].shape
-            y0 = clip_centre(int(y), height, patch) - patch // 2
-            x0 = clip_centre(int(x), width, patch) - patch // 2
-            window = np.s_[y0 : y0 + patch, x0 : x0 + patch]
-            labels = label_parts(self.labels[section][window])
-            if labels.any() and not labels.all():
-                turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-                image = _turn(self.images[section][window], turns, mirrored)
-                return image, _turn(labels, turns, mirrored)
-        raise BenchError(
-            f"a patch of {patch} px must hold an instance and background, {_MOST_ATTEMPTS} places "
-            "do not: change patch_px"
-        )
-
-    def make_target(self, labels: np.ndarray) -> np.ndarray:
-        """The channels that a patch is compared with."""
-        if not self.settings.distances:
-            return labels[None].astype(np.float32)
-        from torch_em.transform.label import PerObjectDistanceTransform
-
-        transform = PerObjectDistanceTransform(instances=True)
-        return np.asarray(transform(labels), dtype=np.float32)
-
-
-def label_parts(labels: np.ndarray) -> np.ndarray:
-    """Ids 1, 2 .. (int32) of the 4-connected parts of instances, without the smallest parts.
-
-    Where all are small, all are kept.
-    """
-    parts = label(labels, background=0, connectivity=1)
-    areas = np.bincount(parts.reshape(-1))
-    kept = areas >= _MIN_PART_PX
-    kept[0] = False
-    if not kept.any():
-        return np.asarray(parts, dtype=np.int32)
-    ids = np.where(kept, np.cumsum(kept), 0)
-    return np.asarray(ids[parts], dtype=np.int32)
-
-
-def _pad_to(section: np.ndarray, edge_px: int) -> np.ndarray:
-    """Adds zeros below and to the right of a section (y, x) that is smaller than an edge."""
-    widths = [(0, max(0, edge_px - side)) for side in section.shape]
-    return np.pad(section, widths)
-
-
-def _turn(patch: np.ndarray, quarters: int, mirrored: bool) -> np.ndarray:
-    turned = np.rot90(patch, quarters)
-    return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
 
 
 @dataclass(frozen=True)
@@ -228,18 +102,38 @@ def make_trainer(network: SamNetwork, settings: SamTrainingSettings, compute: Co
     )
 
 
+def encoder_is_frozen(network: SamNetwork) -> bool:
+    """Whether nothing of the image encoder is trained: what it makes of an image stays the same."""
+    return not any(p.requires_grad for p in network.sam.image_encoder.parameters())
+
+
 def interactive(
-    network: SamNetwork, feed: InstancePatchFeed, settings: SamTrainingSettings, compute: Compute
+    network: SamNetwork,
+    feed: InstancePatchFeed,
+    settings: SamTrainingSettings,
+    compute: Compute,
+    store: EmbeddingStore | None = None,
 ) -> Objective:
     """The loss of micro_sam's interactive training, and of its decoder where there is one.
 
     micro_sam takes a step of the optimiser for each of both; here it is one step for their sum.
-    With a frozen image encoder they share no parameters, and that is the same.
+    With a frozen image encoder they share no parameters, and that is the same. Then they also
+    share the embeddings, which micro_sam computes for each: the same to the last bit, but for
+    batches of several patches, whose embeddings are computed one by one.
 
     Prompts are drawn from the global random states of Python, numpy and torch, which are
     therefore set anew by seed and iteration: a resumed run draws the same.
+
+    Args:
+        network: The network, with what is not trained frozen.
+        feed: Its patches.
+        settings: How it is prompted.
+        compute: Device and precision.
+        store: Where embeddings of a fixed number of patches are kept, if the encoder is frozen.
     """
     trainer = make_trainer(network, settings, compute)
+    frozen = encoder_is_frozen(network)
+    kept = KeptEncoder(network, store if feed.settings.patches else None)
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
         images, targets = feed.batch(iteration)
@@ -247,10 +141,14 @@ def interactive(
         # Even iterations prompt with a point, odd ones with a box.
         trainer._iteration = iteration
         with compute.autocast():
+            features = None
+            if frozen:
+                features = _embed_patches(trainer.model, kept, images, compute.precision)
+                trainer.model.image_embeddings_oft = partial(_hand_out, features, trainer.model)
             loss, mask, iou, _, _ = trainer._interactive_train_iteration(images, targets[:, :1])
             numbers = {"mask_loss": float(mask.detach()), "iou_loss": float(iou.detach())}
             if network.unetr is not None:
-                instance = trainer._instance_iteration(images, targets[:, 1:])
+                instance = _decoder_loss(network, trainer, features, images, targets[:, 1:])
                 numbers["decoder_loss"] = float(instance.detach())
                 loss = loss + instance
         return loss, numbers
@@ -261,6 +159,55 @@ def interactive(
         "image_encoder"
     )
     return Objective(compute_loss, feed.settings.batch_size, remedy)
+
+
+def _embed_patches(
+    model: Any, kept: KeptEncoder, images: torch.Tensor, precision: str
+) -> torch.Tensor:
+    """Embeddings (batch, channels, y, x) of patches (batch, 3, y, x) from 0 to 255, one by one."""
+
+    def embed(image: torch.Tensor) -> torch.Tensor:
+        fed, _ = model.preprocess(image[None].to(model.sam.device))
+        return torch.as_tensor(model.sam.image_encoder(fed))
+
+    with torch.no_grad():
+        features = [
+            kept.find(
+                image[0].numpy().astype(np.uint8), RESIZED_FLOAT, precision, partial(embed, image)
+            )
+            for image in images
+        ]
+    return torch.cat(features)
+
+
+def _hand_out(features: torch.Tensor, model: Any, inputs: Any) -> tuple[torch.Tensor, Any]:
+    """What micro_sam's model answers if it is asked for embeddings, and the sizes fed."""
+    for each in inputs:
+        each["input_size"] = _fed_size(model, each["image"])
+    return features, inputs
+
+
+def _fed_size(model: Any, image: torch.Tensor) -> tuple[int, int]:
+    """Height and width to which an image (..., y, x) is resized."""
+    height, width = model.transform.get_preprocess_shape(
+        *image.shape[-2:], model.transform.target_length
+    )
+    return height, width
+
+
+def _decoder_loss(
+    network: SamNetwork,
+    trainer: Any,
+    features: torch.Tensor | None,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+) -> torch.Tensor:
+    """The loss of micro_sam's decoder, from embeddings where there are some."""
+    if features is None:
+        return torch.as_tensor(trainer._instance_iteration(images, targets))
+    fed = _fed_size(trainer.model, images)
+    found = network.instance_decoder(features, fed, tuple(images.shape[-2:]))
+    return torch.as_tensor(trainer.instance_loss(found, targets.to(trainer.device)))
 
 
 def _seed_everything(seed: int, iteration: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from bench.config.training import MicrosamConfig
 from bench.core.hashing import file_sha256, json_sha256
 from bench.errors import BenchError
+from bench.inference.embedding_store import open_embeddings
 from bench.inference.sam_masks import make_predictor
 from bench.methods import DEFAULT_SAM
 from bench.metrics.table import HEADLINE
@@ -28,6 +29,7 @@ from bench.steps.training.source import fetch_checkpoint, named_checkpoint
 from bench.structures import Structure
 from bench.tracking.queries import run_of
 from bench.tracking.store import Store
+from bench.training.sam_training import encoder_is_frozen
 from bench.words import AUTO
 
 _SUFFIXES = (".pt", ".pth")
@@ -104,22 +106,28 @@ class SamReport(TrainingReport):
     """Callbacks of the training loop that score the instances SAM finds by itself."""
 
     def __init__(
-        self, *, plain: Callable[[torch.nn.Module], torch.nn.Module], **arguments: Any
+        self,
+        *,
+        plain: Callable[[torch.nn.Module], torch.nn.Module],
+        trained: bool,
+        **arguments: Any,
     ) -> None:
         """Starts a report.
 
         Args:
             plain: Makes of the trained network the one that is saved.
+            trained: Whether what is not frozen changes between two validations.
             arguments: Those of TrainingReport; ``sections`` are windows, see choose_windows.
         """
-        self.plain = plain
+        self.plain, self.trained = plain, trained
         self.scores: dict[str, float] = {}
         super().__init__(**arguments)
 
     def validate(self, network: torch.nn.Module) -> float:
         """Segments the windows; returns Dice over all their pixels."""
         assert isinstance(network, SamNetwork)
-        predict = make_predictor(network, self.info)
+        keeps = encoder_is_frozen(network) or not self.trained
+        predict = make_predictor(network, self.info, open_embeddings() if keeps else None)
         result = SplitResult((HEADLINE, _OF_INSTANCES))
         for name, (raw, labels) in self.sections.items():
             prediction = predict(raw, self.pixel_size_nm)
