@@ -25,6 +25,8 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "augment_predictions": (),
     "training_feed": (),
     "training_step": (),
+    "sam_training": (),
+    "prompt_masks": (),
     "prepare_montages": (),
     "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
     "help_pages": (),

@@ -180,6 +180,33 @@ def test_tensors_of_another_network(tiny):
         load_sam(weights)
 
 
+def test_mobile_sam_is_named(tiny):
+    weights = read_torch_file(tiny, trust=False)
+    weights["sam.image_encoder.patch_embed.seq.0.c.weight"] = torch.zeros(32, 3, 3, 3)
+    with pytest.raises(BenchError, match=r"received ViT-T, which needs the package MobileSAM"):
+        load_sam(weights)
+
+
+@pytest.mark.parametrize("layout", ["segment_anything", "micro_sam"])
+def test_a_file_of_vit_b_in_the_published_layouts(tmp_path, layout):
+    """All tensors of ViT-B with its own shapes; one value each, as they are not computed with."""
+    with torch.device("meta"):
+        shapes = sam_model_registry["vit_b"]().state_dict()
+    state = {name: torch.zeros(1).expand(tensor.shape) for name, tensor in shapes.items()}
+    content = state
+    if layout == "micro_sam":
+        content = {"model_state": {f"sam.{name}": tensor for name, tensor in state.items()}}
+    torch.save(content, tmp_path / "vit_b.pt")
+    weights = read_torch_file(tmp_path / "vit_b.pt", trust=False)
+    assert {name: tensor.shape for name, tensor in weights.items()} == {
+        f"sam.{name}": tensor.shape for name, tensor in shapes.items()
+    }
+    # A tensor of ViT-L's in between: one line says so.
+    weights["sam.image_encoder.blocks.3.norm1.weight"] = torch.zeros(1024)
+    with pytest.raises(BenchError, match=r"received others \(size mismatch .*1024"):
+        load_sam(weights)
+
+
 def test_the_table_says_what_micro_sam_says(monkeypatch, tmp_path):
     from micro_sam.util import models
 

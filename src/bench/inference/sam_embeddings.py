@@ -114,7 +114,8 @@ def hash_encoder(network: SamNetwork) -> str:
     tensors = sam.image_encoder.state_dict() | {"mean": sam.pixel_mean, "std": sam.pixel_std}
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        # The numbers in their order, whatever the layout in memory.
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
     # The shapes of attention windows are in no tensor.
     windows = [getattr(block, "window_size", None) for block in sam.image_encoder.blocks]
     digest.update(repr(windows).encode())

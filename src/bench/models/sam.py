@@ -16,6 +16,8 @@ from bench.errors import BenchError
 
 SAM, DECODER = "sam.", "instance_decoder."
 _ENCODER = f"{SAM}image_encoder."
+# What only MobileSAM's image encoder has.
+_TINY_VIT = f"{_ENCODER}patch_embed.seq.0.c.weight"
 # What Segment Anything fixes for its networks of all sizes.
 _NECK_CHANNELS, _PROMPT_LAYERS, _PROMPT_MLP, _PROMPT_HEADS, _MASK_CHANNELS = 256, 2, 2048, 8, 16
 _PIXEL_MEAN, _PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -219,6 +221,11 @@ def load_sam(weights: Mapping[str, torch.Tensor]) -> tuple[SamNetwork, dict[str,
     Raises:
         BenchError: If they are not those of a SAM, or of another kind than the published ones.
     """
+    if _TINY_VIT in weights:
+        raise BenchError(
+            "a SAM must have an image encoder ViT-B, ViT-L or ViT-H, received ViT-T, which needs "
+            "the package MobileSAM: it is not on the package index, choose a vit_b model"
+        )
     try:
         arguments = derive_arguments(weights)
         network = build_sam(**arguments)

@@ -147,7 +147,7 @@ def identify_microsam(task: _Task) -> Identity:
     elsewhere = ("method", "structure", "seed", "source", "labelled")
     trained = task.config.mode == _FINETUNE
     for name in elsewhere if trained else (*elsewhere, *_TRAINING_SETTINGS):
-        del settings[name]
+        settings.pop(name, None)
     return Identity(
         step="microsam",
         settings=settings,

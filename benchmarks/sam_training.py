@@ -1,0 +1,201 @@
+"""A step of SAM's training with a frozen image encoder: ours beside micro_sam's own trainer.
+
+The same network, settings and kind of patches; ours uses a fixed number of patches whose
+embeddings are stored, micro_sam's trainer embeds every patch, and again for its decoder. Feed,
+validation and files are timed on neither side. Agreement: both are trained for as many iterations
+(micro_sam on new patches each time), and their loss on the same patches, which none of both saw.
+
+    PYTHONPATH=src python benchmarks/sam_training.py [--sizes tiny,vit_b]
+"""
+
+import argparse
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from measuring import Line, report, time_in_turns
+from training_sections import make_section
+
+from bench.inference.device import choose_compute
+from bench.inference.embedding_store import EmbeddingStore
+from bench.models.sam import build_sam
+from bench.training.loop import LoopSettings, make_trainee, train_batch
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
+from bench.training.sam_training import (
+    SamTrainingSettings,
+    interactive,
+    make_trainer,
+    prepare_network,
+)
+
+# Edge of the model, blocks, those of global attention, edge of a patch.
+SIZES = {"tiny": (256, 1, [0], 256), "vit_b": (1024, 12, [2, 5, 8, 11], 512)}
+PROMPTED = SamTrainingSettings(sub_iterations=8, objects_per_batch=25)
+LR, PATCHES = 1e-4, 16
+# Of the comparison of losses, at the small size.
+COMPARED, UNSEEN = 40, 6
+
+
+def make_network(size: str):
+    """A SAM of random weights with micro_sam's decoder; its image encoder is frozen."""
+    image_px, depth, blocks, _ = SIZES[size]
+    torch.manual_seed(0)
+    network = build_sam(
+        image_px=image_px,
+        patch_px=16,
+        depth=depth,
+        embed_dim=768,
+        heads=12,
+        mlp_dim=3072 if depth > 1 else 768,
+        window=14,
+        global_blocks=blocks,
+        masks=3,
+        decoder_features=64,
+        transposed=False,
+    )
+    prepare_network(network, freeze="image_encoder", lora_rank=0)
+    return network
+
+
+def make_feed(size: str, seed: int, patches: int | None) -> InstancePatchFeed:
+    """Patches of synthetic sections; those of another seed are other sections."""
+    sections = [make_section(100 * seed + number, (768, 768)) for number in range(2)]
+    return InstancePatchFeed(
+        sections, InstancePatchSettings(SIZES[size][3], 1, True, seed, patches)
+    )
+
+
+class Ours:
+    """Our steps, with stored embeddings."""
+
+    def __init__(self, size: str, folder: str) -> None:
+        self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
+        self.settings = LoopSettings(10**6, 10**6, 10**6, LR, "plateau", 0.5, 5, "adamw")
+        self.trainee = make_trainee(self.network, self.settings, self.compute)
+        self.feed = Ready(make_feed(size, 0, PATCHES))
+        store = EmbeddingStore(Path(folder), 10**10)
+        self.objective = interactive(self.network, self.feed, PROMPTED, self.compute, store)
+        self.iteration = 0
+
+    def step(self) -> None:
+        """Trains on the next batch."""
+        train_batch(self.trainee, self.objective, self.settings, self.iteration)
+        self.iteration += 1
+
+
+class Ready:
+    """A feed whose batches are drawn before they are asked for."""
+
+    def __init__(self, feed: InstancePatchFeed) -> None:
+        self.settings = feed.settings
+        self.drawn = [feed.batch(number) for number in range(PATCHES)]
+
+    def batch(self, iteration: int):
+        """The batch of an iteration."""
+        return self.drawn[iteration % len(self.drawn)]
+
+
+class Peer:
+    """The steps of micro_sam's JointSamTrainer, by its own code for an epoch."""
+
+    def __init__(self, size: str, batches) -> None:
+        self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
+        self.trainer = make_trainer(self.network, PROMPTED, self.compute)
+        self.trainer._iteration, self.trainer.max_iteration = 0, 10**9
+        self.trainer.logger = None
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.trainer.optimizer = torch.optim.AdamW(parameters, lr=LR)
+        self.batches = batches
+
+    def step(self) -> None:
+        """Trains on the next batch: an epoch of one."""
+        self.trainer.train_loader = [next(self.batches)]
+        with contextlib.redirect_stdout(None):
+            self.trainer._train_epoch_impl(self, self.compute.autocast, self.learn)
+
+    def learn(self, loss: torch.Tensor) -> None:
+        """As torch_em's trainer does."""
+        loss.backward()
+        self.trainer.optimizer.step()
+
+    def update(self, _: int) -> None:
+        """Shows no progress."""
+
+
+def draw_without_end(feed: InstancePatchFeed):
+    """New batches for ever."""
+    iteration = 0
+    while True:
+        yield feed.batch(iteration)
+        iteration += 1
+
+
+def measure_loss(network, feed: InstancePatchFeed) -> float:
+    """Mean loss on patches that were not trained on, in fp32."""
+    objective = interactive(network, feed, PROMPTED, choose_compute("cpu", "fp32"))
+    with torch.no_grad():
+        return sum(objective.compute(i)[0].item() for i in range(UNSEEN)) / UNSEEN
+
+
+def compare_losses(folder: str) -> str:
+    """Trains both at the small size, and tells what they reached."""
+    unseen = make_feed("tiny", 7, None)
+    ours, peer = Ours("tiny", folder), Peer("tiny", draw_without_end(make_feed("tiny", 0, None)))
+    before = measure_loss(ours.network, unseen)
+    for _ in range(COMPARED):
+        ours.step()
+        peer.step()
+    found, wanted = (measure_loss(side.network, unseen) for side in (ours, peer))
+    return (
+        f"loss on {UNSEEN} unseen patches after {COMPARED} iterations of tiny, ours on "
+        f"{PATCHES} patches/peer on {COMPARED}: {found:.3f}/{wanted:.3f} (before {before:.3f})"
+    )
+
+
+def measure(size: str, agreement: str, repeats: int, folder: str) -> Line:
+    """Times a step of both, and what storing the embeddings takes once."""
+    ours = Ours(size, folder)
+    peer = Peer(size, iter(ours.feed.drawn * 100))
+    started = time.perf_counter()
+    for _ in range(2):
+        ours.step()
+    # An odd iteration prompts with boxes, an even one with points: both are in a turn.
+    ways = {
+        "ours": lambda: [ours.step() for _ in "ab"],
+        "peer": lambda: [peer.step() for _ in "ab"],
+    }
+    ours.feed.drawn = ours.feed.drawn[:2]
+    first = (time.perf_counter() - started) / 2
+    seconds, _ = time_in_turns(ways, repeats=repeats, warm_up=size == "tiny")
+    image_px, depth, _, patch_px = SIZES[size]
+    objects = int(ours.feed.drawn[0][1][:, 0].max())
+    return Line(
+        path="SAM training, frozen encoder",
+        size=f"{patch_px} px, {objects} instances, SAM of {image_px} px and {depth} blocks",
+        ours_s=seconds["ours"] / 2,
+        peer="micro_sam JointSamTrainer",
+        peer_s=seconds["peer"] / 2,
+        goal=3.0 if size != "tiny" else None,
+        agreement=agreement,
+        limit=f"first use of a patch, with its embedding: {first:.3g} s; {ours.compute.precision}",
+    )
+
+
+def main() -> None:
+    """Measures the sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="tiny,vit_b")
+    parser.add_argument("--repeats", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        agreement = compare_losses(folder)
+        lines = [
+            measure(size, agreement, options.repeats, folder) for size in options.sizes.split(",")
+        ]
+    report(__file__, lines)
+
+
+if __name__ == "__main__":
+    main()
