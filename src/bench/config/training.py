@@ -15,6 +15,11 @@ _PATCH = (
     "network takes."
 )
 _RESCALE = "Resample to the source's pixel size where both are known; false feeds as it is."
+# Also of pretrain.
+MINUTES = (
+    "Minutes for the training, in place of iterations: their number and the learning rate follow "
+    "from the speed here; validations and the choice of the tile are within."
+)
 _LABELLED = "Annotated training sections used, drawn by the seed; auto uses all."
 _LR = "Learning rate; auto is the method's, mostly 1e-4."
 _EPOCH = "Iterations between validations; auto is a twentieth, 50 to 250."
@@ -102,6 +107,7 @@ class TrainingConfig(StepConfig):
         maximum=20,
         identity=False,
     )
+    minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
     epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     # Of the identity of a training where there are any (steps/training/snapshots.py).
     snapshots: str = setting(
@@ -237,6 +243,9 @@ class MicrosamConfig(StepConfig):
     halo_px: int = setting(64, "Half of the overlap of two windows in px.", minimum=0)
     labelled: int | None = setting(None, _LABELLED, minimum=1)
     iterations: int = setting(2500, "finetune: training iterations.", minimum=1)
+    minutes: float | None = setting(
+        None, f"finetune: {MINUTES[0].lower()}{MINUTES[1:]}", minimum=0.05, added=True
+    )
     optimiser: str = setting(AUTO, "finetune: auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(
         None, "finetune: learning rate; auto is the method's, 1e-5.", minimum=1e-8, maximum=1
@@ -316,6 +325,7 @@ class DomainAdaptConfig(StepConfig):
         0.3, "Largest change of the student's grey values, log gamma.", minimum=0, maximum=3
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
+    minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))

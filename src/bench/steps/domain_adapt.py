@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import time
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from bench.steps.training.data import (
     warn_of_scales,
     with_defaults,
 )
+from bench.steps.training.minutes import describe_loop, plan_loop
 from bench.steps.training.report import AdaptationReport
 from bench.steps.training.source import Source, resolve_source, source_of
 from bench.structures import Structure, find_structure
@@ -80,6 +82,7 @@ def domain_adapt(
     Raises:
         BenchError: If the settings, the dataset, the images or the source do not fit together.
     """
+    begun = time.monotonic()
     store = store or open_store()
     task = resolve_adaptation(config, store)
     run = open_run(store, identify_adaptation(task), parent=parent)
@@ -88,7 +91,7 @@ def domain_adapt(
     with run:
         describe_run(run, task.dataset, config, _resolved_settings(task), "adaptation")
         task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
-        progress = _adapt(task, run)
+        progress = _adapt(task, run, begun)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
 
@@ -166,7 +169,7 @@ def identify_adaptation(task: _Task) -> Identity:
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
     return dataclasses.asdict(task.config) | {
-        **vars(loop_settings(task.config)),
+        **describe_loop(task.config, loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "confidence": AUTO if task.config.confidence is None else task.config.confidence,
@@ -179,7 +182,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     }
 
 
-def _adapt(task: _Task, run: Run) -> Progress:
+def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     settings = loop_settings(task.config)
     torch.manual_seed(task.config.seed)
     feed = _make_feed(task, run)
@@ -203,19 +206,32 @@ def _adapt(task: _Task, run: Run) -> Progress:
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=task.info,
             compute=task.compute,
-            advance=lambda done, remark: advance(done, settings.iterations, remark),
+            advance=lambda done, remark: advance(done, max(done, settings.iterations), remark),
         )
         state = run.work / "state.safetensors"
         if not state.exists():
             _score_source(report, trainee, state)
+        settings, budget = plan_loop(
+            *(run, task.config, settings, trainee),
+            lambda tried: self_training(_copy_pair(pair, tried), feed, task.compute),
+            begun=begun,
+            own_lr=task.method.lr,
+        )
         progress = train(
             trainee,
             self_training(pair, batches, task.compute),
             settings,
             state_file=state,
             reports=report.callbacks(),
+            budget=budget,
         )
     return _log_models(task, run, report, progress)
+
+
+def _copy_pair(pair: MeanTeacher, tried: Trainee) -> MeanTeacher:
+    """A pair whose training can be timed and thrown away."""
+    assert tried.teacher is not None
+    return dataclasses.replace(pair, student=tried.network, teacher=tried.teacher)
 
 
 def _make_feed(task: _Task, run: Run) -> UnlabelledFeed:

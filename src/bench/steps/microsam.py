@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from typing import Any
+import time
+from typing import Any, cast
 
 import torch
 
@@ -29,6 +30,7 @@ from bench.steps.training.data import (
     warn_of_scales,
     with_defaults,
 )
+from bench.steps.training.minutes import describe_loop, first_rate, plan_loop
 from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
 from bench.steps.training.source import source_of
 from bench.structures import Structure, find_structure
@@ -51,7 +53,7 @@ _FINETUNE = "finetune"
 # What a run without training does not depend on.
 _TRAINING_SETTINGS = (
     *("iterations", "optimiser", "lr", "schedule", "batch_size", "patch_px", "precision"),
-    *("epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
+    *("minutes", "epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
     "patches",
 )
 # micro_sam's schedule.
@@ -83,6 +85,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     Raises:
         BenchError: If the settings, the dataset or the source do not fit together.
     """
+    begun = time.monotonic()
     store = store or open_store()
     task = resolve_microsam(config, store)
     run = open_run(store, identify_microsam(task), parent=parent)
@@ -97,8 +100,10 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
-        make = _train_network if config.mode == _FINETUNE else _preview_network
-        progress = make(task, run, network, info)
+        if config.mode == _FINETUNE:
+            progress = _train_network(task, run, network, info, begun)
+        else:
+            progress = _preview_network(task, run, network, info)
         found_by = info.inference["segmentation"]
         what = f"{task.method.name} {task.structure.name} by {found_by}"
         conclude_run(run, what, progress, task.compute)
@@ -142,7 +147,7 @@ def _choose_method(config: MicrosamConfig) -> Method:
 
 def identify_microsam(task: _Task) -> Identity:
     """The identity of the run; without training, its settings are no part of it."""
-    settings = task.config.identity(vars(sam_loop_settings(task.config)))
+    settings = task.config.identity(describe_loop(task.config, sam_loop_settings(task.config)))
     # Said beside the settings, or by the hash of the source.
     elsewhere = ("method", "structure", "seed", "source", "labelled")
     trained = task.config.mode == _FINETUNE
@@ -198,7 +203,7 @@ def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     settings: dict[str, object] = dataclasses.asdict(task.config)
     if task.config.mode == _FINETUNE:
-        settings |= vars(sam_loop_settings(task.config))
+        settings |= describe_loop(task.config, sam_loop_settings(task.config))
     else:
         settings = {n: v for n, v in settings.items() if n not in _TRAINING_SETTINGS}
     return settings | {
@@ -217,13 +222,12 @@ def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
 
 def sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
     """Resolves the settings of the loop that may still be ``auto``."""
-    assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
         iterations=config.iterations,
         epoch_iterations=epoch,
         checkpoint_iterations=config.checkpoint_iterations or min(_CHECKPOINT_ITERATIONS, epoch),
-        lr=config.lr,
+        lr=first_rate(config),
         schedule=config.schedule,
         plateau_factor=_PLATEAU_FACTOR,
         plateau_patience=_PLATEAU_PATIENCE,
@@ -267,7 +271,9 @@ def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo
     return Progress(best_score=score)
 
 
-def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+def _train_network(
+    task: _Task, run: Run, network: SamNetwork, info: ModelInfo, begun: float
+) -> Progress:
     config, settings = task.config, sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
@@ -288,7 +294,16 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
     sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = _make_report(
-            task, run, info, lambda done, remark: advance(done, settings.iterations, remark)
+            *(task, run, info),
+            lambda done, remark: advance(done, max(done, settings.iterations), remark),
+        )
+        settings, budget = plan_loop(
+            *(run, config, settings, trainee),
+            lambda tried: interactive(
+                cast(SamNetwork, tried.network), feed, sam_settings, task.compute
+            ),
+            begun=begun,
+            own_lr=task.method.lr,
         )
         progress = train(
             trainee,
@@ -296,6 +311,7 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
             settings,
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
+            budget=budget,
         )
     _warn_of_nothing(run, report)
     last = run.work / "last.safetensors"

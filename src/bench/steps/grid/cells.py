@@ -13,6 +13,7 @@ from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.settings import XY, StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
+from bench.errors import BenchError
 from bench.methods import PRETRAIN, RANDOM, Method, find_stage, find_start
 from bench.models.networks import find_network
 from bench.steps.domain_adapt import domain_adapt
@@ -216,7 +217,13 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     if find_network(method.network).dims == 3:
         left_out |= set(_OF_SECTIONS)
     # What others of the grid follow; by itself, finetune refuses it.
-    left_out |= ignored_settings(find_network(method.network))
+    ignored = ignored_settings(find_network(method.network))
+    if config.minutes is not None and "minutes" in ignored:
+        raise BenchError(
+            f"{method.name} counts its iterations, received minutes={config.minutes:g}: leave it "
+            "out of methods, and train it by a command of its own"
+        )
+    left_out |= ignored | ({"iterations"} if config.minutes is not None else set())
     shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     # What weighs foreground is of one structure, and the other way round.
@@ -240,6 +247,9 @@ def _stage_config(
 ) -> _Config:
     names = {field.name for field in dataclasses.fields(config_type)}
     shared = {name: getattr(config, name) for name in _SHARED if name in names}
+    # A stage whose iterations are typed has these; and what is not trained has no minutes.
+    if "iterations" not in own and own.get("mode") != "zero_shot":
+        shared["minutes"] = config.minutes
     return config_type(**shared | own)
 
 

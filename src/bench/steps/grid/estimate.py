@@ -89,6 +89,8 @@ class Workload:
 
     def _training_s(self, cell: GridCell, speed: Speed, checked: Checked) -> float:
         settings = with_defaults(model_config(cell, self.config), cell.method)
+        if settings.minutes is not None:
+            return 60 * settings.minutes
         if isinstance(settings, PretrainConfig):
             return settings.iterations * _iteration_s(settings, speed)
         if isinstance(settings, MicrosamConfig):

@@ -1,10 +1,7 @@
 """How fast a network is on this device: a training step and a prediction tile, timed."""
 
-import itertools
 import logging
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,6 +23,7 @@ from bench.steps.microsam import sam_loop_settings, start_sam
 from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
 from bench.steps.training.finetune_task import patch_settings
+from bench.steps.training.speed import time_calls, time_steps
 from bench.steps.training.volumes import (
     VolumeTrainingData,
     make_volume_feed,
@@ -33,8 +31,8 @@ from bench.steps.training.volumes import (
 )
 from bench.training.ahead import Feed
 from bench.training.augment import Augmentation
-from bench.training.loop import LoopSettings, make_trainee, train_batch
-from bench.training.objectives import Objective, make_loss, supervised
+from bench.training.loop import make_trainee
+from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.sam_training import (
     InstancePatchFeed,
@@ -46,11 +44,6 @@ from bench.training.sam_training import (
 
 log = logging.getLogger(__name__)
 
-# Seconds of timing, at least one call, after the first, which is slower; and what the first must
-# take at most if there is to be a second.
-_SECONDS, _LONGEST_FIRST_S = 2.0, 15.0
-# A minute that many calls would not fill need not be known better.
-_SHORT_S = 60.0
 # Prompts along a window's side while automatic segmentation is timed; their number counts squared.
 _POINTS = 8
 _TRIED = Augmentation(rotate=True, flip=True, elastic_px=4.0, noise=0.1)
@@ -149,7 +142,7 @@ def _measure_tiled_training(task: Any, calls: int) -> Speed:
     feed = _feed_of_one(task)
     patches = feed.settings
     loss = make_loss("focal_dice", gamma=2.0, foreground_weight=1.0)
-    iteration_s = _time_steps(trainee, supervised(network, feed, loss, compute), settings, calls)
+    iteration_s = time_steps(trainee, supervised(network, feed, loss, compute), settings, calls)
     tile_s = _time_tile(network, info, compute, calls)
     return Speed(
         compute, info, iteration_s, patches.batch_size, patches.patch_px, tile_s, _size(network)
@@ -191,22 +184,10 @@ def _measure_sam(task: Any, calls: int) -> Speed:
     feed = InstancePatchFeed(task.data.train(), patches)
     prompts = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     objective = interactive(network, feed, prompts, compute)
-    iteration_s = _time_steps(trainee, objective, settings, calls)
+    iteration_s = time_steps(trainee, objective, settings, calls)
     return Speed(
         compute, info, iteration_s, config.batch_size, config.patch_px, tile_s, _size(network)
     )
-
-
-def _time_steps(trainee: Any, objective: Objective, settings: LoopSettings, calls: int) -> float:
-    iteration = itertools.count()
-    device = next(trainee.network.parameters()).device
-
-    def step() -> None:
-        train_batch(trainee, objective, replace(settings, schedule="plateau"), next(iteration))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return time_calls(step, calls)
 
 
 def _time_tile(network: torch.nn.Module, info: ModelInfo, compute: Compute, calls: int) -> float:
@@ -255,26 +236,3 @@ def _time_window(network: Any, info: ModelInfo, task: Any, calls: int) -> float:
 
 def _size(network: torch.nn.Module) -> int:
     return sum(part.numel() for part in network.parameters())
-
-
-def time_calls(call: Callable[[], object], calls: int) -> float:
-    """Seconds of one of many calls, of which as few are made as tell it.
-
-    Args:
-        call: What is timed.
-        calls: How often it will be called.
-
-    Returns:
-        The mean after the first call, which also allocates and chooses kernels; the first where it
-        takes longer than _LONGEST_FIRST_S, or all of them less than _SHORT_S.
-    """
-    started = time.monotonic()
-    call()
-    first = time.monotonic() - started
-    if first > _LONGEST_FIRST_S or first * calls < _SHORT_S:
-        return first
-    started, done = time.monotonic(), 0
-    while time.monotonic() - started < _SECONDS:
-        call()
-        done += 1
-    return (time.monotonic() - started) / done

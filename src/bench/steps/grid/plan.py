@@ -18,6 +18,7 @@ from bench.steps.grid.checks import Checked, Sources, check_cells, describe_miss
 from bench.steps.grid.estimate import Workload
 from bench.steps.grid.grid import NOT_NAMED, make_grid
 from bench.steps.grid.measure import Speed, measure_prediction, measure_training
+from bench.steps.training.minutes import check_minutes
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
@@ -58,6 +59,7 @@ def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) ->
         BenchError: If a cell cannot run, except by weights that are not there and that no method
             named by the user starts from.
     """
+    check_minutes(typed)
     device = _device_kind(typed)
     config = with_preset(typed, device)
     cells = make_grid(config, dataset)

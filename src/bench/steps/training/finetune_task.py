@@ -23,6 +23,7 @@ from bench.steps.training.data import (
     loop_settings,
     with_defaults,
 )
+from bench.steps.training.minutes import describe_loop
 from bench.steps.training.outside import check_settings, followed_settings
 from bench.steps.training.snapshots import identify_snapshots, kept_iterations
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
@@ -260,7 +261,7 @@ def identify_finetune(task: FinetuneTask) -> Identity:
 def resolved_settings(task: FinetuneTask) -> dict[str, object]:
     """All settings of a task by name, with what was found for those that were ``auto``."""
     settings = dataclasses.asdict(task.config) | {
-        **vars(loop_settings(task.config)),
+        **describe_loop(task.config, loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
