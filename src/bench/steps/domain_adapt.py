@@ -190,8 +190,7 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     measure_network(run, trainee.network, task.compute)
     assert trainee.teacher is not None
     labeller = _make_labeller(task, trainee.teacher, feed, run)
-    channel = foreground_channel(task.info, task.structure.name)
-    pair = MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
+    pair = _pair_networks(task, trainee, labeller)
     data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
@@ -213,7 +212,7 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
             _score_source(report, trainee, state)
         settings, budget = plan_loop(
             *(run, task.config, settings, trainee),
-            lambda tried: self_training(_copy_pair(pair, tried), feed, task.compute),
+            lambda tried: self_training(_pair_networks(task, tried, labeller), feed, task.compute),
             begun=begun,
             own_lr=task.method.lr,
         )
@@ -228,10 +227,10 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     return _log_models(task, run, report, progress)
 
 
-def _copy_pair(pair: MeanTeacher, tried: Trainee) -> MeanTeacher:
-    """A pair whose training can be timed and thrown away."""
-    assert tried.teacher is not None
-    return dataclasses.replace(pair, student=tried.network, teacher=tried.teacher)
+def _pair_networks(task: _Task, trainee: Trainee, labeller: PseudoLabeller) -> MeanTeacher:
+    assert trainee.teacher is not None
+    channel = foreground_channel(task.info, task.structure.name)
+    return MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
 
 
 def _make_feed(task: _Task, run: Run) -> UnlabelledFeed:

@@ -149,12 +149,24 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
         )
     if progress.timing and not progress.timing.closes:
         geometries = geometries[:1]
+    _keep_models(task, run, report, network, progress.iteration, geometries)
+    return progress
+
+
+def _keep_models(
+    task: FinetuneTask,
+    run: Run,
+    report: TrainingReport,
+    network: torch.nn.Module,
+    iterations: int,
+    geometries: tuple[Geometry, ...],
+) -> None:
+    """Chooses how the best model is applied, and keeps it beside the last one."""
     tile_px, halo_px = _choose_inference(task, run, report, geometries)
-    info = report.describe(progress.iteration, None)
+    info = report.describe(iterations, None)
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
-    log_checkpoints(run, ("best", "last", *finish_snapshots(run.work, config)))
-    return progress
+    log_checkpoints(run, ("best", "last", *finish_snapshots(run.work, task.config)))
 
 
 def _make_feed(task: FinetuneTask) -> Feed:

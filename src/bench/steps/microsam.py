@@ -279,16 +279,7 @@ def _train_network(
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
     trainee = make_trainee(network, settings, task.compute)
-    feed = InstancePatchFeed(
-        task.data.train(),
-        InstancePatchSettings(
-            patch_px=config.patch_px,
-            batch_size=config.batch_size,
-            distances=network.unetr is not None,
-            seed=config.seed,
-            patches=config.patches,
-        ),
-    )
+    feed = InstancePatchFeed(task.data.train(), instance_patches(config, network))
     store = open_embeddings()
     _warn_of_space(run, network, config, store)
     sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
@@ -318,6 +309,17 @@ def _train_network(
     save_checkpoint(last, _merge_network(network, info), report.describe(progress.iteration, None))
     log_checkpoints(run, ("best", "last"))
     return progress
+
+
+def instance_patches(config: MicrosamConfig, network: SamNetwork) -> InstancePatchSettings:
+    """How the patches of a training are drawn."""
+    return InstancePatchSettings(
+        patch_px=config.patch_px,
+        batch_size=config.batch_size,
+        distances=network.unetr is not None,
+        seed=config.seed,
+        patches=config.patches,
+    )
 
 
 def _warn_of_toy(run: Run, info: ModelInfo) -> None:

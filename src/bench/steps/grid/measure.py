@@ -19,11 +19,10 @@ from bench.inference.tiles import fit_batch, start_tiles
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
-from bench.steps.microsam import sam_loop_settings, start_sam
+from bench.steps.microsam import instance_patches, sam_loop_settings, start_sam
 from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
 from bench.steps.training.finetune_task import patch_settings
-from bench.steps.training.speed import time_calls, time_steps
 from bench.steps.training.volumes import (
     VolumeTrainingData,
     make_volume_feed,
@@ -36,11 +35,11 @@ from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
 from bench.training.sam_training import (
     InstancePatchFeed,
-    InstancePatchSettings,
     SamTrainingSettings,
     interactive,
     prepare_network,
 )
+from bench.training.speed import time_calls, time_steps
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +178,7 @@ def _measure_sam(task: Any, calls: int) -> Speed:
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
     settings = sam_loop_settings(config)
     trainee = make_trainee(network, settings, compute)
-    distances = network.unetr is not None
-    patches = InstancePatchSettings(config.patch_px, config.batch_size, distances, config.seed)
-    feed = InstancePatchFeed(task.data.train(), patches)
+    feed = InstancePatchFeed(task.data.train(), instance_patches(config, network))
     prompts = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     objective = interactive(network, feed, prompts, compute)
     iteration_s = time_steps(trainee, objective, settings, calls)

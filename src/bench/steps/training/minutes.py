@@ -17,11 +17,11 @@ import torch
 
 from bench.core.files import write_whole
 from bench.errors import BenchError
-from bench.steps.training.speed import time_steps
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Trainee
 from bench.training.objectives import Objective
 from bench.training.pace import TimeBudget
+from bench.training.speed import time_steps
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _Config = Any
 
 
 @dataclass(frozen=True)
-class MinutesPlan:
+class _MinutesPlan:
     """What was measured when a training of so many minutes began, and what follows from it.
 
     Attributes:
@@ -141,7 +141,7 @@ def plan_loop(
         return settings, None
     file = run.work / _PLAN
     if file.exists():
-        plan = MinutesPlan(**json.loads(file.read_text()))
+        plan = _MinutesPlan(**json.loads(file.read_text()))
     else:
         plan = _measure_plan(config, settings, trainee, objective, begun, own_lr)
         text = json.dumps(dataclasses.asdict(plan), indent=1)
@@ -167,7 +167,7 @@ def _measure_plan(
     objective: Callable[[Trainee], Objective],
     begun: float,
     own_lr: float,
-) -> MinutesPlan:
+) -> _MinutesPlan:
     log.info("timing an iteration on this device ...")
     tried = copy.deepcopy(trainee)
     with torch.random.fork_rng(devices=[]):
@@ -181,7 +181,7 @@ def _measure_plan(
             "more minutes, or a smaller batch_size or patch_px"
         )
     lr = choose_rate(settings.optimiser, iterations, own_lr) if config.lr is None else config.lr
-    return MinutesPlan(seconds, iteration_s, iterations, lr)
+    return _MinutesPlan(seconds, iteration_s, iterations, lr)
 
 
 def choose_rate(optimiser: str, iterations: int, own_lr: float) -> float:
