@@ -33,8 +33,8 @@ from bench.training.augment import Augmentation
 from bench.training.loop import make_trainee
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
+from bench.training.sam_patches import InstancePatchFeed
 from bench.training.sam_training import (
-    InstancePatchFeed,
     SamTrainingSettings,
     interactive,
     prepare_network,
