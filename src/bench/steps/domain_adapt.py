@@ -188,9 +188,8 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     feed = _make_feed(task, run)
     trainee = _make_networks(task, settings, feed)
     measure_network(run, trainee.network, task.compute)
-    assert trainee.teacher is not None
-    labeller = _make_labeller(task, trainee.teacher, feed, run)
-    pair = _pair_networks(task, trainee, labeller)
+    labeller = _make_labeller(task, trainee, feed, run)
+    pair = _pair(task, trainee, labeller)
     data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
@@ -208,11 +207,10 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
             advance=lambda done, remark: advance(done, max(done, settings.iterations), remark),
         )
         state = run.work / "state.safetensors"
-        if not state.exists():
-            _score_source(report, trainee, state)
+        _score_source(report, trainee, state)
         settings, budget = plan_loop(
             *(run, task.config, settings, trainee),
-            lambda tried: self_training(_pair_networks(task, tried, labeller), feed, task.compute),
+            lambda tried: self_training(_pair(task, tried, labeller), feed, task.compute),
             begun=begun,
             own_lr=task.method.lr,
         )
@@ -227,7 +225,7 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     return _log_models(task, run, report, progress)
 
 
-def _pair_networks(task: _Task, trainee: Trainee, labeller: PseudoLabeller) -> MeanTeacher:
+def _pair(task: _Task, trainee: Trainee, labeller: PseudoLabeller) -> MeanTeacher:
     assert trainee.teacher is not None
     channel = foreground_channel(task.info, task.structure.name)
     return MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
@@ -300,9 +298,7 @@ def _centre_outputs(network: torch.nn.Module, task: _Task, feed: UnlabelledFeed)
     shift_outputs(network, centres)
 
 
-def _make_labeller(
-    task: _Task, teacher: torch.nn.Module, feed: UnlabelledFeed, run: Run
-) -> PseudoLabeller:
+def _make_labeller(task: _Task, trainee: Trainee, feed: UnlabelledFeed, run: Run) -> PseudoLabeller:
     """Makes what accepts pseudo-labels, and logs its thresholds.
 
     A resumed run chooses the same thresholds again: the teacher still has the source's weights.
@@ -312,7 +308,8 @@ def _make_labeller(
         run.log_facts({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
         labeller: PseudoLabeller = make_pseudo_labeller(confidence)
         return labeller
-    thresholds = choose_thresholds(teacher, feed, task.compute)
+    assert trainee.teacher is not None
+    thresholds = choose_thresholds(trainee.teacher, feed, task.compute)
     chosen = thresholds[foreground_channel(task.info, task.structure.name)]
     log.info(
         "confidence=auto: foreground from %.3f, background to %.3f", chosen.upper, chosen.lower
@@ -323,7 +320,9 @@ def _make_labeller(
 
 
 def _score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> None:
-    """Validates the source: the first candidate, and the first point of the curves."""
+    """Validates the source, once: the first candidate, and the first point of the curves."""
+    if state.exists():
+        return
     score = report.validate(trainee.network)
     report.on_epoch(0, score, True)
     report.run.log_metrics({"source/dice": score})
