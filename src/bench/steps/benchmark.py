@@ -18,6 +18,7 @@ from bench.steps.compare import compare
 from bench.steps.ending import say_next
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
+from bench.steps.grid.grid import check_external
 from bench.steps.grid.plan import Plan, make_plan
 from bench.steps.training.data import describe_run
 from bench.tracking.opening import name_adopted, open_run
@@ -49,6 +50,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     of_volumes = bool(find_volumes(dataset, config.split))
     for structure in dataset.structures:
         requested_metrics(config.metrics, structure, volumes=of_volumes)
+    check_external(config, dataset)
     check_output(Path(config.output))
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     plan = make_plan(dataclasses.replace(config, cluster=cluster), dataset, store)
@@ -84,6 +86,7 @@ def _run_plan(plan: Plan, dataset: PreparedDataset, store: Store) -> str:
             reasons = {
                 Cell(cell.method.name, cell.structure.name, digest, cell.seed, cell.labelled): why
                 for cell, why in failures.items()
+                if not cell.external
             }
             compare(table, store, run.id, reasons, lambda found: run.log_metrics(found.scores()))
         if failures:
@@ -118,6 +121,8 @@ def _run_cells(
         number = len(evaluations) + len(failures) + 1
         log.info("cell %d of %d: %s", number, len(cells), cell)
         try:
+            if cell.own in failures:
+                raise BenchError(failures[cell.own])
             evaluations[cell] = evaluate_cell(cell, config, store, run.id)
         except BusyError:
             raise
@@ -143,7 +148,7 @@ def _search_all(
     """
     by_structure: dict[str, list[str]] = {}
     for cell, found in evaluations.items():
-        if cell.labelled is None:
+        if cell.labelled is None and not cell.external:
             by_structure.setdefault(cell.structure.name, []).append(found["val"])
 
     def attempt(structure: str) -> None:

@@ -44,11 +44,14 @@ _EARLIER_SCORES_TAG = "bench.scores"
 DATA_TAG = "mlflow.bench.data"
 # The source of a training or evaluation.
 SOURCE_TAG = "bench.source"
+# Of an evaluation on other data than its model was trained on: what it was trained on, and what it
+# was scored on, each as a dataset's name and content hash.
+TRAINED_ON_TAG, SCORED_ON_TAG = "bench.trained_on", "bench.scored_on"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, DATA_TAG, SOURCE_TAG),
+    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, DATA_TAG, SOURCE_TAG, TRAINED_ON_TAG),
     *(*_COSTS.values(), *map(fact_tag, _COSTS.values())),
 )
 RUN_METRICS = tuple(_COSTS.values())
@@ -98,6 +101,8 @@ class FoundRun:
         artifacts: Where its artifacts are.
         scores: Of an evaluation, its scores as a text; empty where they are in a file only.
         data: Of an evaluation, what it says of its data as a text; empty in earlier versions.
+        trained_on: Of an evaluation on other data than its model's, that data's name and content
+            hash; empty otherwise.
     """
 
     id: str
@@ -113,6 +118,7 @@ class FoundRun:
     artifacts: str = ""
     scores: str = ""
     data: str = ""
+    trained_on: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -146,6 +152,7 @@ def read_run(run: MlflowRun) -> FoundRun:
         artifacts=run.info.artifact_uri,
         scores=tags.get(SCORES_TAG) or tags.get(_EARLIER_SCORES_TAG, ""),
         data=tags.get(DATA_TAG, ""),
+        trained_on=tags.get(TRAINED_ON_TAG, ""),
     )
 
 

@@ -142,6 +142,7 @@ class Identity:
         seed = "" if self.seed is None else f"s{self.seed}"
         labelled = "" if self.labelled is None else f"{self.labelled} labelled"
         what = self.settings.get("split", "") if self.step == "evaluate" else self.step
+        what += " of other data" if "trained_on" in self.settings else ""
         parts = (self.structure, self.method, labelled, seed, what or self.step)
         return " ".join(part for part in parts if part)
 

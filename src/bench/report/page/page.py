@@ -7,7 +7,9 @@ from pathlib import Path
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.data_facts import merge_facts
+from bench.report.external import ExternalRow
 from bench.report.page.elements import Markup, element, join
+from bench.report.page.external_section import external_section
 from bench.report.page.figures_section import (
     PRECISION_RECALL,
     TRAINING,
@@ -55,6 +57,7 @@ def benchmark_page(
     shown: Sequence[Shown],
     comparisons: Sequence[Comparison],
     ranks: Sequence[MeanRank],
+    external: Sequence[ExternalRow] = (),
 ) -> str:
     """Writes the page.
 
@@ -65,6 +68,7 @@ def benchmark_page(
         shown: Pictures and curves of every scored row.
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
+        external: Scores on other data than methods were trained on.
     """
     failures, rows = describe_failures(rows), scored_rows(rows)
     places = [rows.index(one.row) for one in shown]
@@ -82,6 +86,7 @@ def benchmark_page(
             table,
             _below_table([*rows, *published], failures),
         ],
+        "Other data": [external_section(external)] if external else [],
         "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
         "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)],
         "Comparisons": [comparisons_section(comparisons, ranks)],
@@ -92,8 +97,9 @@ def benchmark_page(
         "Training": [_caption(TRAINING, units), _grid(training_figures(shown, rows))],
         "Pictures": [_caption(PICTURES, units), colour_key(), pictures_section(shown, places)],
     }
-    if not learning:
-        del sections["Learning curve"]
+    for title, there in {"Learning curve": learning, "Other data": external}.items():
+        if not there:
+            del sections[title]
     named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)

@@ -53,6 +53,7 @@ class GridCell:
         seed: The seed.
         labelled: Annotated sections.
         classes: The structures that its one model learns, of a method of classes.
+        external: Folder of the other data that its model is scored on; empty for its own data.
     """
 
     method: Method
@@ -60,6 +61,7 @@ class GridCell:
     seed: int
     labelled: int | None = None
     classes: tuple[str, ...] = ()
+    external: str = ""
 
     @classmethod
     def named(
@@ -69,17 +71,23 @@ class GridCell:
         seed: int,
         labelled: int | None,
         classes: Sequence[str] = (),
+        external: str = "",
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)
-        return cls(find_stage(method), found, seed, labelled, tuple(classes))
+        return cls(find_stage(method), found, seed, labelled, tuple(classes), external)
 
     @property
     def trained(self) -> "GridCell":
-        """The cell in whose name the model is trained: the cells of its classes share it."""
+        """The cell in whose name the model is trained: those of its classes and data share it."""
         if not self.classes:
-            return self
-        return dataclasses.replace(self, structure=find_structure(self.classes[0]))
+            return self.own
+        return dataclasses.replace(self.own, structure=find_structure(self.classes[0]))
+
+    @property
+    def own(self) -> "GridCell":
+        """The cell of the same model on its own data."""
+        return dataclasses.replace(self, external="")
 
     @property
     def adaptation(self) -> "GridCell | None":
@@ -88,11 +96,12 @@ class GridCell:
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        return dataclasses.replace(self, method=stage, structure=structure, labelled=None)
+        return dataclasses.replace(self.own, method=stage, structure=structure, labelled=None)
 
     def __str__(self) -> str:
         """As people say it."""
-        return self._describe(self.structure.name)
+        where = f" on {self.external}" if self.external else ""
+        return self._describe(self.structure.name) + where
 
     def describe_training(self) -> str:
         """The training of its model, as people say it."""
@@ -142,7 +151,7 @@ def evaluation_configs(
     # Neither has a mean over symmetries: of volumes they would move the axis of the beam.
     as_it_is = network.finds_instances or network.dims == 3
     settings: dict[str, Any] = {
-        "dataset": config.dataset,
+        "dataset": cell.external or config.dataset,
         "protocol": config.protocol,
         "augmentations": NONE if as_it_is else config.augmentations,
         "metrics": config.metrics,
@@ -161,7 +170,9 @@ def evaluation_configs(
             "structure": cell.structure.name,
             "source": config.source,
         }
-    splits = (config.split, "val") if config.optimize else (config.split,)
+    # A search never sees other data.
+    searched = config.optimize and not cell.external
+    splits = (config.split, "val") if searched else (config.split,)
     return {split: EvaluateConfig(**settings, split=split) for split in dict.fromkeys(splits)}
 
 

@@ -25,6 +25,7 @@ from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import threshold_level
 from bench.recipe.sections import need_pixel_size
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
+from bench.steps.scoring.external import Origin, choose_units, describe_resampling, find_origin
 from bench.steps.scoring.recipes import find_watershed
 from bench.steps.scoring.units import Unit, list_units
 from bench.steps.training.data import TrainingData
@@ -53,6 +54,7 @@ class EvaluationTask:
         structure: What it segments.
         recipe: How its output becomes instances.
         units: The sections or volumes that are scored.
+        origin: What the model brings from its own data; None where this is it.
     """
 
     config: EvaluateConfig
@@ -62,6 +64,7 @@ class EvaluationTask:
     structure: Structure
     recipe: Recipe
     units: list[Unit]
+    origin: Origin | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -95,6 +98,12 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
     _check_augmentations(config, subject, info)
+    if origin := find_origin(config, dataset, subject, store):
+        units = choose_units(config, dataset, origin)
+        requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
+        return EvaluationTask(
+            config, dataset, subject, info, structure, origin.recipe, units, origin
+        )
     units = list_units(dataset, config.split, by_section=config.scored == "sections")
     # A name that is no metric's is told before anything is read.
     requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
@@ -266,6 +275,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
             "metrics": list(task.metrics),
             **({"volume": without_prose(task.recipe.volume)} if task.recipe.volume else {}),
             **({"circles": task.recipe.circles} if task.recipe.circles else {}),
+            **(_identify_origin(task.origin) if task.origin else {}),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
         method=task.subject.cell.method,
@@ -282,6 +292,18 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
     )
 
 
+def _identify_origin(origin: Origin) -> dict[str, object]:
+    """What the result depends on besides, where a model is applied to other data than its own."""
+    return {
+        "trained_on": origin.dataset.rpartition("@")[2],
+        "recipe_level": origin.recipe.level,
+        "recipe_pixel_size_nm": origin.recipe.pixel_size_nm,
+        "recipe_rescale": origin.recipe.rescale,
+        "recipe_segmentation": origin.recipe.segmentation,
+        "recipe_watershed": origin.recipe.watershed,
+    }
+
+
 def resolved_evaluation(task: EvaluationTask) -> dict[str, object]:
     """All settings of a task by name, with what was found for those that were ``auto``."""
     return dataclasses.asdict(task.config) | {
@@ -295,6 +317,20 @@ def resolved_evaluation(task: EvaluationTask) -> dict[str, object]:
         "postprocess_origin": task.recipe.origin,
         "watershed": task.recipe.watershed.origin if task.recipe.watershed else "none",
         # Which opening and smallest area are of.
-        "dataset_pixel_size_nm": task.dataset.pixel_size_nm,
+        "dataset_pixel_size_nm": task.recipe.pixel_size_nm,
         "weights_sha256": task.subject.sha256,
+        **(_resolve_origin(task, task.origin) if task.origin else {}),
+    }
+
+
+def _resolve_origin(task: EvaluationTask, origin: Origin) -> dict[str, object]:
+    """The settings that the model's own data decided, and what was done to the other's."""
+    recipe = origin.recipe
+    return {
+        "trained_on": origin.dataset,
+        "recipe_of": origin.evaluation,
+        "threshold": recipe.threshold,
+        "rescale": recipe.rescale,
+        "segmentation": recipe.segmentation,
+        "resampling": describe_resampling(task.dataset, task.info, recipe),
     }
