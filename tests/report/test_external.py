@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from bench.report.external import TrainedElsewhere, external_rows, measure_change
-from bench.report.external_formats import print_external, to_csv, to_json, to_latex, to_markdown
-from bench.report.page.external_section import external_section
+from bench.report.external_formats import (
+    external_to_csv,
+    external_to_json,
+    external_to_latex,
+    external_to_markdown,
+    print_external,
+)
+from bench.report.page.score_table import external_section
 from bench.report.statistics import difference_interval
 from bench.report.tables import ScoreRecord
 
@@ -102,19 +108,19 @@ def test_a_block_begins_with_what_was_trained_there(rows):
 def test_every_format_has_the_block(rows, capsys):
     from rich.console import Console
 
-    text = to_markdown(rows)
+    text = external_to_markdown(rows)
     assert "### b\\|c@22" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| itself", "| a@11", "| c@33"]
     assert "| 0.850 | -0.400 |" in lines[4]
     assert "\\[1\\] as it is" in text
-    assert "c@33 & " in to_latex(rows)
-    table = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    assert "c@33 & " in external_to_latex(rows)
+    table = list(csv.DictReader(io.StringIO(external_to_csv(rows))))
     assert [line["trained_on"] for line in table] == ["b|c@22", "a@11", "c@33"]
     assert float(table[2]["change"]) == pytest.approx(-0.4)
     assert table[1]["change"] == ""
-    assert to_json(rows)[2]["change"]["difference"] == pytest.approx(-0.4)
-    page = external_section(rows)
+    assert external_to_json(rows)[2]["change"]["difference"] == pytest.approx(-0.4)
+    page = "".join(external_section(rows))
     assert page.count("<tr>") == 4
     assert "-0.400" in page
     print_external(rows, Console(width=80))
@@ -126,6 +132,6 @@ def test_every_format_has_the_block(rows, capsys):
 def test_without_rows_nothing_is_written(capsys):
     from rich.console import Console
 
-    assert to_markdown([]) == to_latex([]) == ""
+    assert external_to_markdown([]) == external_to_latex([]) == ""
     print_external([], Console())
     assert capsys.readouterr().out == ""

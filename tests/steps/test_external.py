@@ -192,7 +192,11 @@ def test_a_search_never_sees_other_data(ran, in_store):
     [
         ({"without": "mitochondria", "pixel_size_nm": 9.0}, {}, "unknown structure of this data"),
         ({}, {}, r"must have a pixel size where the model's own has one \(5 nm\), received"),
-        ({"turned": 0, "pixel_size_nm": 9.0}, {}, "must be unseen, section s[0-2] of .* is s[0-2]"),
+        (
+            {"turned": 0, "pixel_size_nm": 9.0},
+            {},
+            "must be unseen, section test-s3 of .* is val-s3 of",
+        ),
         (None, {"external": "nowhere"}, "nowhere must be a prepared dataset, received no such"),
         (None, {"external": "{dataset}"}, "external must be other data than the dataset, each"),
     ],

@@ -19,7 +19,7 @@ from bench.structures import order_structures
 
 
 @dataclass(frozen=True)
-class Change:
+class _Change:
     """How a method scores on other data, less how it scores on its own.
 
     Attributes:
@@ -54,7 +54,7 @@ class ExternalRow:
     row: TableRow
     trained_on: str
     own_scores: Mapping[str, float] = field(default_factory=dict)
-    change: Change | None = None
+    change: _Change | None = None
 
     @property
     def at_home(self) -> bool:
@@ -114,7 +114,7 @@ def _tabulate(records: Sequence[ScoreRecord], metric: str) -> list[TableRow]:
 
 def measure_change(
     own: Sequence[ScoreRecord], other: Sequence[ScoreRecord], metric: str
-) -> Change | None:
+) -> _Change | None:
     """Compares a method on other data with itself on its own; None without a common seed.
 
     Args:
@@ -131,7 +131,7 @@ def measure_change(
     if not (here and there):
         return None
     span = METRICS[metric].span
-    return Change(
+    return _Change(
         float(np.mean(there) - np.mean(here)),
         difference_interval(there, here, limits=(-span, span)),
         len(here),

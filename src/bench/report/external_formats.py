@@ -28,19 +28,19 @@ from bench.report.table_formats import (
 from bench.structures import title_of
 from bench.words import of_units
 
-TITLE = "Scored on other data"
+_TITLE = "Scored on other data"
 # Columns of names.
 NAMES = 3
 _AT_HOME = "itself"
 
 
-def blocks(rows: Sequence[ExternalRow]) -> Iterator[tuple[str, list[ExternalRow]]]:
+def external_blocks(rows: Sequence[ExternalRow]) -> Iterator[tuple[str, list[ExternalRow]]]:
     """Yields what was scored on, shortened, and the rows of it."""
     for dataset, group in groupby(rows, key=lambda external: external.row.dataset):
         yield shorten_dataset(dataset), list(group)
 
 
-def headers(rows: Sequence[ExternalRow]) -> list[str]:
+def external_headers(rows: Sequence[ExternalRow]) -> list[str]:
     """Headers of the columns of a block; the first three are names."""
     metric = _metric_of(rows)
     scores = [column.heading for column in _columns(rows).values()]
@@ -48,18 +48,18 @@ def headers(rows: Sequence[ExternalRow]) -> list[str]:
     return ["Trained on", "Method", "Structure", *scores, "95 % interval", *changes, "Seeds"]
 
 
-def cells(rows: Sequence[ExternalRow]) -> list[list[str]]:
+def external_cells(rows: Sequence[ExternalRow]) -> list[list[str]]:
     """The cells of a block, not escaped, as many as headers."""
-    columns, notes = _columns(rows), numbered(rows)
+    columns, notes = _columns(rows), external_notes(rows)
     return [_write_row(external, columns, notes) for external in rows]
 
 
-def numbered(rows: Sequence[ExternalRow]) -> dict[str, int]:
+def external_notes(rows: Sequence[ExternalRow]) -> dict[str, int]:
     """Numbers the notes of a block."""
     return number_notes([external.row for external in rows])
 
 
-def caption(rows: Sequence[ExternalRow]) -> str:
+def external_caption(rows: Sequence[ExternalRow]) -> str:
     """What the columns of all blocks mean."""
     label = _metric_of(rows).label
     text = (
@@ -73,32 +73,32 @@ def caption(rows: Sequence[ExternalRow]) -> str:
     return of_units(text, {external.row.data.unit for external in rows})
 
 
-def to_markdown(rows: Sequence[ExternalRow]) -> str:
+def external_to_markdown(rows: Sequence[ExternalRow]) -> str:
     """Writes a table per dataset; empty text without rows."""
     if not rows:
         return ""
-    parts = [f"## {TITLE}"]
-    for dataset, members in blocks(rows):
-        lines = [[escape_markdown(cell) for cell in line] for line in cells(members)]
+    parts = [f"## {_TITLE}"]
+    for dataset, members in external_blocks(rows):
+        lines = [[escape_markdown(cell) for cell in line] for line in external_cells(members)]
         parts.append(f"### {escape_markdown(dataset)}")
-        parts.append(markdown_table(headers(members), lines, names=NAMES))
-        parts += [escape_markdown(f"[{n}] {note}") for note, n in numbered(members).items()]
-    return "\n\n".join([*parts, escape_markdown(caption(rows))]) + "\n"
+        parts.append(markdown_table(external_headers(members), lines, names=NAMES))
+        parts += [escape_markdown(f"[{n}] {note}") for note, n in external_notes(members).items()]
+    return "\n\n".join([*parts, escape_markdown(external_caption(rows))]) + "\n"
 
 
-def to_latex(rows: Sequence[ExternalRow]) -> str:
+def external_to_latex(rows: Sequence[ExternalRow]) -> str:
     """Writes a table per dataset with booktabs; empty text without rows."""
     parts = []
-    for dataset, members in blocks(rows):
-        titles, lines = headers(members), cells(members)
+    for dataset, members in external_blocks(rows):
+        titles, lines = external_headers(members), external_cells(members)
         below = [
             rf"\par\small [{number}] {escape_latex(note)}"
-            for note, number in numbered(members).items()
+            for note, number in external_notes(members).items()
         ]
         parts += [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape_latex(f'{TITLE}: {dataset}. {caption(members)}')}}}",
+            rf"\caption{{{escape_latex(f'{_TITLE}: {dataset}. {external_caption(members)}')}}}",
             rf"\begin{{tabular}}{{{'l' * NAMES}{'r' * (len(titles) - NAMES)}}}",
             r"\toprule",
             " & ".join(map(escape_latex, titles)) + r" \\",
@@ -113,7 +113,7 @@ def to_latex(rows: Sequence[ExternalRow]) -> str:
     return "\n".join(parts)
 
 
-def to_csv(rows: Sequence[ExternalRow]) -> str:
+def external_to_csv(rows: Sequence[ExternalRow]) -> str:
     """Writes all rows as CSV, at full precision; empty where something is not known."""
     metrics = sorted({metric for external in rows for metric in external.row.scores})
     of_interval = rows[0].row.metric if rows else HEADLINE
@@ -146,7 +146,7 @@ def to_csv(rows: Sequence[ExternalRow]) -> str:
     return text.getvalue()
 
 
-def to_json(rows: Sequence[ExternalRow]) -> list[dict[str, Any]]:
+def external_to_json(rows: Sequence[ExternalRow]) -> list[dict[str, Any]]:
     """Collects the rows as plain values."""
     return [
         {
@@ -171,8 +171,8 @@ def to_json(rows: Sequence[ExternalRow]) -> list[dict[str, Any]]:
 
 def print_external(rows: Sequence[ExternalRow], console: Console) -> None:
     """Prints a narrow table per dataset, if there is any: score, change and its interval."""
-    for dataset, members in blocks(rows):
-        console.print(Text(f"\n{TITLE}: {dataset}", style="bold"))
+    for dataset, members in external_blocks(rows):
+        console.print(Text(f"\n{_TITLE}: {dataset}", style="bold"))
         metric = _metric_of(members)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
         table.add_column("Trained on", overflow="fold")
@@ -190,7 +190,7 @@ def print_external(rows: Sequence[ExternalRow], console: Console) -> None:
             )
         console.print(table)
     if rows:
-        console.print(Text(caption(rows), style="dim"))
+        console.print(Text(external_caption(rows), style="dim"))
 
 
 def _metric_of(rows: Sequence[ExternalRow]) -> Metric:

@@ -10,6 +10,7 @@ from bench.config.scoring import CompareConfig
 from bench.config.settings import typed_settings
 from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.metrics.table import requested_metrics
@@ -50,6 +51,7 @@ def benchmark(config: BenchmarkConfig) -> str:
     of_volumes = bool(find_volumes(dataset, config.split))
     for structure in dataset.structures:
         requested_metrics(config.metrics, structure, volumes=of_volumes)
+    check_annotated(dataset)
     check_external(config, dataset)
     check_output(Path(config.output))
     cluster = choose_cluster(config.cluster, config.workers, config.device)
@@ -86,7 +88,8 @@ def _run_plan(plan: Plan, dataset: PreparedDataset, store: Store) -> str:
             reasons = {
                 Cell(cell.method.name, cell.structure.name, digest, cell.seed, cell.labelled): why
                 for cell, why in failures.items()
-                if not cell.external
+                # That of a training with pseudo-masks is told by its own run.
+                if not (cell.external or cell.pseudo)
             }
             compare(table, store, run.id, reasons, lambda found: run.log_metrics(found.scores()))
         if failures:

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
 from bench.tracking.queries import TRAINED_ON_TAG, get_finished, search, step_of
+from bench.tracking.runs import PSEUDO_TAG
 from bench.tracking.store import Store
 
 _EVALUATION_STEP = "evaluate"
@@ -31,6 +32,7 @@ class Evaluation:
         trained_run: The run that made the model; empty where a source was scored as it is.
         trained_on: Name and content hash of what the model was trained on, where that is other
             data; empty otherwise.
+        pseudo: Which pseudo-masks the model learned from besides; empty for none.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Evaluation:
     protocol: str
     trained_run: str
     trained_on: str = ""
+    pseudo: str = ""
 
 
 def get_evaluation(store: Store, run_id: str) -> Evaluation:
@@ -132,6 +135,7 @@ def _read_evaluation(run: MlflowRun) -> Evaluation:
         protocol=tags.get("bench.protocol", ""),
         trained_run="" if trained == "none" else trained,
         trained_on=tags.get(TRAINED_ON_TAG, ""),
+        pseudo=tags.get(PSEUDO_TAG, ""),
     )
 
 

@@ -22,6 +22,7 @@ from bench.tracking.queries import (
     search,
     search_pages,
 )
+from bench.tracking.runs import PSEUDO_TAG
 from bench.tracking.store import Store
 
 # Ids in one question: a database takes 999 values at least.
@@ -31,7 +32,7 @@ IDS_PER_SEARCH = 200
 # The tags by which cells, and scores of a cell that stand for themselves, are told apart.
 _KEY_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
-    *("bench.augmentations", TRAINED_ON_TAG),
+    *("bench.augmentations", TRAINED_ON_TAG, PSEUDO_TAG),
 )
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from bench.core.names import run_of
 from bench.errors import BenchError
 from bench.methods import METHODS, Method
 from bench.structures import split_structures
-from bench.tracking.runs import SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
+from bench.tracking.runs import PSEUDO_TAG, SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
@@ -51,7 +52,8 @@ TRAINED_ON_TAG, SCORED_ON_TAG = "bench.trained_on", "bench.scored_on"
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
-    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, DATA_TAG, SOURCE_TAG, TRAINED_ON_TAG),
+    *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, DATA_TAG, SOURCE_TAG),
+    *(TRAINED_ON_TAG, PSEUDO_TAG),
     *(*_COSTS.values(), *map(fact_tag, _COSTS.values())),
 )
 RUN_METRICS = tuple(_COSTS.values())
@@ -59,7 +61,6 @@ RUN_METRICS = tuple(_COSTS.values())
 _EARLIER = "cfg."
 RUN_PARAMS = (f"{_EARLIER}source",)
 PAGE = 1000
-_RUNS = "runs:/"
 # Artifacts copied from a server at once.
 _COPIES_AT_ONCE = 8
 
@@ -74,6 +75,7 @@ class Cell:
         dataset: Content hash of the prepared dataset.
         seed: Random seed.
         labelled: Annotated training sections used; None for all.
+        pseudo: Which pseudo-masks the model learned from besides; empty for none.
     """
 
     method: str
@@ -81,6 +83,7 @@ class Cell:
     dataset: str
     seed: int
     labelled: int | None = None
+    pseudo: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def read_run(run: MlflowRun) -> FoundRun:
             digest,
             int(tags["bench.seed"]),
             int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
+            tags.get(PSEUDO_TAG, ""),
         ),
         dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
         warnings=read_warnings(run),
@@ -154,16 +158,6 @@ def read_run(run: MlflowRun) -> FoundRun:
         data=tags.get(DATA_TAG, ""),
         trained_on=tags.get(TRAINED_ON_TAG, ""),
     )
-
-
-def run_of(source: str) -> str:
-    """The run in ``runs:/ID`` or ``runs:/ID/checkpoint``; empty for any other source."""
-    return source.removeprefix(_RUNS).partition("/")[0] if source.startswith(_RUNS) else ""
-
-
-def run_path(source: str) -> str:
-    """What follows the run in ``runs:/ID/checkpoint``; empty if nothing does."""
-    return source.removeprefix(_RUNS).partition("/")[2] if source.startswith(_RUNS) else ""
 
 
 def get_run(store: Store, run_id: str) -> MlflowRun:

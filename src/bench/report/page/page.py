@@ -9,7 +9,6 @@ from bench.report.comparisons import Comparison, MeanRank
 from bench.report.data_facts import merge_facts
 from bench.report.external import ExternalRow
 from bench.report.page.elements import Markup, element, join
-from bench.report.page.external_section import external_section
 from bench.report.page.figures_section import (
     PRECISION_RECALL,
     TRAINING,
@@ -27,7 +26,7 @@ from bench.report.page.pictures_section import (
     pictures_section,
 )
 from bench.report.page.records import Setting, Shown
-from bench.report.page.score_table import comparisons_section, score_table
+from bench.report.page.score_table import comparisons_section, external_section, score_table
 from bench.report.page.verdict_section import verdict_section
 from bench.report.table_formats import (
     MEANING,
@@ -77,8 +76,7 @@ def benchmark_page(
     anchors = {number: anchor_of(place) for number, place in enumerate(places)}
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
     metric, units = METRICS[rows[0].metric], units_of(rows)
-    learning = list(learning_figures(rows))
-    sections: dict[str, list[Iterable[str]]] = {
+    sections: dict[str, Sequence[Iterable[str]]] = {
         "Verdict": [element("div", verdict_section(verdicts, shown, anchors), class_="verdicts")],
         "Scores": [
             _summary(setting, rows),
@@ -86,9 +84,9 @@ def benchmark_page(
             table,
             _below_table([*rows, *published], failures),
         ],
-        "Other data": [external_section(external)] if external else [],
+        "Other data": external_section(external),
         "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
-        "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)],
+        "Learning curve": _learning_curve(rows),
         "Comparisons": [comparisons_section(comparisons, ranks)],
         "Precision and recall": [
             _caption(PRECISION_RECALL),
@@ -97,21 +95,25 @@ def benchmark_page(
         "Training": [_caption(TRAINING, units), _grid(training_figures(shown, rows))],
         "Pictures": [_caption(PICTURES, units), colour_key(), pictures_section(shown, places)],
     }
-    for title, there in {"Learning curve": learning, "Other data": external}.items():
-        if not there:
-            del sections[title]
     named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)
         for title, anchor in named.items()
     ]
-    links = [element("a", title, href=f"#{anchor}") for title, anchor in named.items()]
+    links = (element("a", title, href=f"#{anchor}") for title, anchor in named.items())
     return _whole(
         _title_of(rows),
         element("header", element("h1", _title_of(rows))),
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
+
+
+def _learning_curve(rows: Sequence[TableRow]) -> list[Markup]:
+    """The charts of scores by labelled sections; nothing where all have as many."""
+    figures = list(learning_figures(rows))
+    text = learning_caption(METRICS[rows[0].metric])
+    return [_caption(text, units_of(rows)), _grid(figures)] if figures else []
 
 
 def _below_table(rows: Sequence[TableRow], failures: Sequence[str]) -> Markup:

@@ -54,6 +54,7 @@ class GridCell:
         labelled: Annotated sections.
         classes: The structures that its one model learns, of a method of classes.
         external: Folder of the other data that its model is scored on; empty for its own data.
+        pseudo: The pseudo-masks that its model learns from besides; empty for none.
     """
 
     method: Method
@@ -62,6 +63,7 @@ class GridCell:
     labelled: int | None = None
     classes: tuple[str, ...] = ()
     external: str = ""
+    pseudo: str = ""
 
     @classmethod
     def named(
@@ -72,10 +74,12 @@ class GridCell:
         labelled: int | None,
         classes: Sequence[str] = (),
         external: str = "",
+        pseudo: str = "",
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)
-        return cls(find_stage(method), found, seed, labelled, tuple(classes), external)
+        stage = find_stage(method)
+        return cls(stage, found, seed, labelled, tuple(classes), external, pseudo)
 
     @property
     def trained(self) -> "GridCell":
@@ -96,7 +100,8 @@ class GridCell:
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        return dataclasses.replace(self.own, method=stage, structure=structure, labelled=None)
+        plain = dataclasses.replace(self.own, labelled=None, pseudo="")
+        return dataclasses.replace(plain, method=stage, structure=structure)
 
     def __str__(self) -> str:
         """As people say it."""
@@ -109,7 +114,8 @@ class GridCell:
 
     def _describe(self, structure: str) -> str:
         few = "" if self.labelled is None else f" labelled {self.labelled}"
-        return f"{self.method.name} {structure}{few} seed {self.seed}"
+        pseudo = " with pseudo-masks" if self.pseudo else ""
+        return f"{self.method.name} {structure}{few}{pseudo} seed {self.seed}"
 
 
 def evaluate_cell(
@@ -228,6 +234,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         left_out |= set(_OF_SECTIONS)
     # What others of the grid follow; by itself, finetune refuses it.
     left_out |= ignored_settings(find_network(method.network))
+    # By themselves, finetune refuses these, too.
+    left_out |= set() if cell.pseudo else {"pseudo", "pseudo_weight", "pseudo_fraction"}
     shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     # What weighs foreground is of one structure, and the other way round.

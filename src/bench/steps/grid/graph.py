@@ -100,7 +100,7 @@ def grid_tasks(
 def _described(kind: str, cell: GridCell) -> dict[str, Any]:
     names = {"method": cell.method.name, "structure": cell.structure.name}
     numbers = {"seed": cell.seed, "labelled": cell.labelled}
-    others = {"classes": cell.classes, "external": cell.external}
+    others = {"classes": cell.classes, "external": cell.external, "pseudo": cell.pseudo}
     return {"kind": kind, "cell": names | numbers | others}
 
 

@@ -7,6 +7,7 @@ from bench.config.scoring import EvaluateConfig
 from bench.config.settings import XY
 from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
@@ -25,7 +26,12 @@ from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import threshold_level
 from bench.recipe.sections import need_pixel_size
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
-from bench.steps.scoring.external import Origin, choose_units, describe_resampling, find_origin
+from bench.steps.scoring.external import (
+    HomeRecipe,
+    choose_units,
+    describe_resampling,
+    find_home_recipe,
+)
 from bench.steps.scoring.recipes import find_watershed
 from bench.steps.scoring.units import Unit, list_units
 from bench.steps.training.data import TrainingData
@@ -64,7 +70,7 @@ class EvaluationTask:
     structure: Structure
     recipe: Recipe
     units: list[Unit]
-    origin: Origin | None = None
+    origin: HomeRecipe | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -93,12 +99,13 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
         BenchError: If there is no such model, or it does not fit the dataset or the settings.
     """
     dataset = PreparedDataset.open(config.dataset)
+    check_annotated(dataset)
     subject = find_subject(config, dataset, store)
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
     _check_augmentations(config, subject, info)
-    if origin := find_origin(config, dataset, subject, store):
+    if origin := find_home_recipe(config, dataset, subject, store):
         units = choose_units(config, dataset, origin)
         requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
         return EvaluationTask(
@@ -283,6 +290,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
         dataset=task.dataset.content_hash,
         seed=task.subject.cell.seed,
         labelled=task.subject.cell.labelled,
+        pseudo=task.subject.cell.pseudo or None,
         parts=(
             f"network {task.info.architecture}",
             *(f"metric {name}" for name in task.metrics),
@@ -292,7 +300,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
     )
 
 
-def _identify_origin(origin: Origin) -> dict[str, object]:
+def _identify_origin(origin: HomeRecipe) -> dict[str, object]:
     """What the result depends on besides, where a model is applied to other data than its own."""
     return {
         "trained_on": origin.dataset.rpartition("@")[2],
@@ -323,7 +331,7 @@ def resolved_evaluation(task: EvaluationTask) -> dict[str, object]:
     }
 
 
-def _resolve_origin(task: EvaluationTask, origin: Origin) -> dict[str, object]:
+def _resolve_origin(task: EvaluationTask, origin: HomeRecipe) -> dict[str, object]:
     """The settings that the model's own data decided, and what was done to the other's."""
     recipe = origin.recipe
     return {

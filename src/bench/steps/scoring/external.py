@@ -5,13 +5,12 @@ instances are those of the model's evaluation on its own data, lengths in nm.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from bench.config.scoring import EvaluateConfig
 from bench.config.settings import typed_settings
-from bench.dataset.prepared import SPLITS, PreparedDataset, hash_pixels
+from bench.dataset.prepared import SPLITS, PreparedDataset
+from bench.dataset.shared_sections import find_shared_section
 from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo
 from bench.recipe.recipe import Recipe
@@ -31,7 +30,7 @@ _OF_THE_RECIPE = (
 
 
 @dataclass(frozen=True)
-class Origin:
+class HomeRecipe:
     """What a model brings to data that it was not trained on.
 
     Attributes:
@@ -45,9 +44,9 @@ class Origin:
     recipe: Recipe
 
 
-def find_origin(
+def find_home_recipe(
     config: EvaluateConfig, dataset: PreparedDataset, subject: Subject, store: Store
-) -> Origin | None:
+) -> HomeRecipe | None:
     """Finds what a model brings along; None where the data is its own, or it is a source.
 
     Raises:
@@ -65,7 +64,7 @@ def find_origin(
         check_unseen(found, dataset, config.split)
     name = used.name if used else "dataset"
     recipe = dataclasses.replace(recipe, members=(subject.member,), validation={}, test={})
-    return Origin(f"{name}@{subject.cell.dataset}", own.id, recipe)
+    return HomeRecipe(f"{name}@{subject.cell.dataset}", own.id, recipe)
 
 
 def _find_own_evaluation(config: EvaluateConfig, subject: Subject, store: Store) -> Evaluation:
@@ -110,31 +109,18 @@ def check_pixel_size(dataset: PreparedDataset, own_nm: float | None) -> None:
 def check_unseen(own: PreparedDataset, other: PreparedDataset, split: str) -> None:
     """Raises BenchError where a section that is to be scored is one that the model has seen.
 
-    Sections from source files of the same content are compared by their pixels.
-
     Args:
         own: The model's own data, whose test sections it has not seen, and whose validation
             sections are seen no more than in a score on validation.
         other: The other data.
         split: The split of it that is scored.
     """
-    seen = [e for e in own.entries if e["split"] in SPLITS[: SPLITS.index(split)]]
-    scored = [other.find(name) for name in other.sections(split)]
-    shared = {_source_of(entry) for entry in seen} & {_source_of(entry) for entry in scored}
-    known = {
-        hash_pixels(own.read_raw(e["name"])): e["name"] for e in seen if _source_of(e) in shared
-    }
-    for name in (entry["name"] for entry in scored if _source_of(entry) in shared):
-        if same := known.get(hash_pixels(other.read_raw(name))):
-            raise BenchError(
-                f"other data must be unseen, section {name} of {other.root} is {same} of "
-                f"{own.root}, which the model has seen: score other sections"
-            )
-
-
-def _source_of(entry: Mapping[str, Any]) -> str:
-    """What the file of a section's image was, by its content."""
-    return str(entry["datasets"]["raw"]["source_sha256"])
+    shared = find_shared_section(own, SPLITS[: SPLITS.index(split)], other, (split,))
+    if shared:
+        raise BenchError(
+            f"other data must be unseen, section {shared[1]} of {other.root} is {shared[0]} of "
+            f"{own.root}, which the model has seen: score other sections"
+        )
 
 
 def _open_own(used: UsedDataset | None, subject: Subject) -> PreparedDataset | None:
@@ -146,7 +132,9 @@ def _open_own(used: UsedDataset | None, subject: Subject) -> PreparedDataset | N
     return own if own and own.content_hash == subject.cell.dataset else None
 
 
-def choose_units(config: EvaluateConfig, dataset: PreparedDataset, origin: Origin) -> list[Unit]:
+def choose_units(
+    config: EvaluateConfig, dataset: PreparedDataset, origin: HomeRecipe
+) -> list[Unit]:
     """What of other data is scored as one: volumes where the model's own were, else sections.
 
     Raises:

@@ -143,7 +143,7 @@ def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Appl
 
 
 def _name_of(evaluation: Evaluation) -> str:
-    variant = variant_name(evaluation.method, evaluation.labelled)
+    variant = variant_name(evaluation.method, evaluation.labelled, evaluation.pseudo)
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
 

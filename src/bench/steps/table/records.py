@@ -190,7 +190,7 @@ def _reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreR
 def _identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
     """What a record says of its cell; fewer labelled sections make a row of their own."""
     return {
-        "method": variant_name(cell.method, cell.labelled),
+        "method": variant_name(cell.method, cell.labelled, cell.pseudo),
         "structure": cell.structure,
         "dataset": labels[cell.dataset],
         "seed": cell.seed,

@@ -99,13 +99,13 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
         "benchmark.md": "\n".join(filter(None, _markdown_parts(findings))),
         "benchmark.csv": to_csv(rows),
         "benchmark.tex": "\n".join(
-            filter(None, [to_latex(rows), external_formats.to_latex(findings.external)])
+            filter(None, [to_latex(rows), external_formats.external_to_latex(findings.external)])
         ),
         "comparisons.md": comparison_formats.to_markdown(comparisons, findings.ranks),
         "comparisons.csv": comparison_formats.to_csv(comparisons),
     }
     if findings.external:
-        texts["external.csv"] = external_formats.to_csv(findings.external)
+        texts["external.csv"] = external_formats.external_to_csv(findings.external)
     for name, text in texts.items():
         write_text(output / name, text)
     whole = output / "benchmark.json"
@@ -113,7 +113,7 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
     if findings.gains:
         content["gains"] = [asdict(gain) | {"text": gain.describe()} for gain in findings.gains]
     if findings.external:
-        content["external"] = external_formats.to_json(findings.external)
+        content["external"] = external_formats.external_to_json(findings.external)
     write_json(whole, content)
     return [*(output / name for name in texts), whole, *_draw_charts(findings.rows, output)]
 
@@ -122,7 +122,7 @@ def _markdown_parts(findings: Findings) -> list[str]:
     rows = findings.all_rows
     return [
         to_markdown(rows),
-        external_formats.to_markdown(findings.external),
+        external_formats.external_to_markdown(findings.external),
         gains_to_markdown(findings.gains),
         cost_table(rows),
     ]
