@@ -91,7 +91,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         # structures by the run's structure, and snapshots where there are any.
         FinetuneConfig: {
             *("dataset", "checkpoint_iterations", "trust_checkpoint", "folds"),
-            *("snapshots", "structures"),
+            *("snapshots", "structures", "pseudo"),
         },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
@@ -109,6 +109,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
             "checkpoint_iterations",
+            "external",
             "folds",
             "cluster",
             "cluster_profile",
@@ -119,6 +120,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "planes",
             "preset",
             "pretrain",
+            "pseudo",
             "resume",
             "snapshots",
             "stale_min",

@@ -108,6 +108,26 @@ class TrainingConfig(StepConfig):
         identity=False,
     )
     minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
+    # Of the identity by its content (steps/training/pseudo.py).
+    pseudo: str = setting(
+        NONE,
+        "Pseudo-masks to learn from besides: the run of step pseudo, or a folder; or none.",
+        identity=False,
+    )
+    pseudo_weight: float = setting(
+        0.5,
+        "pseudo: as how many annotated pixels one of theirs counts in the loss.",
+        minimum=0,
+        maximum=1,
+        added=True,
+    )
+    pseudo_fraction: float = setting(
+        0.5,
+        "pseudo: share of the patches of a batch that is theirs, at least one of either.",
+        minimum=0,
+        maximum=1,
+        added=True,
+    )
     epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     # Of the identity of a training where there are any (steps/training/snapshots.py).
     snapshots: str = setting(

@@ -37,6 +37,7 @@ from bench.steps.training.finetune_task import (
     volume_patches,
 )
 from bench.steps.training.minutes import plan_loop
+from bench.steps.training.pseudo import describe_gain, without_pseudo
 from bench.steps.training.report import TrainingReport
 from bench.steps.training.snapshots import finish_snapshots, kept_iterations
 from bench.steps.training.transfer import start_network
@@ -52,7 +53,7 @@ from bench.tracking.store import Store, open_store
 from bench.training.ahead import Feed, draw_ahead
 from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
-from bench.training.patches import PatchFeed
+from bench.training.patches import MixedFeed, PatchFeed, divide_batch
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,11 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
         progress = _train(task, run, begun)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
+        if task.pseudo:
+            same = dataclasses.replace(task, config=without_pseudo(task.config), pseudo=None)
+            plain = identify_finetune(same)
+            gain = describe_gain(task.pseudo, config, progress.best_score, plain, store)
+            run.add_warning(gain)
     return run.id
 
 
@@ -122,6 +128,7 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
         gamma=config.focal_gamma,
         foreground_weight=task.foreground_weight,
         class_weights=task.class_weights.values,
+        weighted=task.pseudo is not None,
     )
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
@@ -175,7 +182,15 @@ def _make_feed(task: FinetuneTask) -> Feed:
         return make_volume_feed(task.data, task.info, volume_patches(task), device)
     moments = fixed_moments(task.info)
     patches = patch_settings(task.config)
-    return PatchFeed(task.data.train(), patches, device, task.info.outputs, moments)
+    outputs = task.info.outputs
+    if task.pseudo is None:
+        return PatchFeed(task.data.train(), patches, device, outputs, moments)
+    own, others = divide_batch(patches, task.config.pseudo_fraction)
+    return MixedFeed(
+        PatchFeed(task.data.train(), own, device, outputs, moments),
+        PatchFeed(task.pseudo.train(), others, device, outputs, moments, task.pseudo.unsure()),
+        task.config.pseudo_weight,
+    )
 
 
 def _make_report(

@@ -54,6 +54,8 @@ class GridCell:
         seed: The seed.
         labelled: Annotated sections.
         classes: The structures that its one model learns, of a method of classes.
+        external: Folder of the other data that its model is scored on; empty for its own data.
+        pseudo: The pseudo-masks that its model learns from besides; empty for none.
     """
 
     method: Method
@@ -61,6 +63,8 @@ class GridCell:
     seed: int
     labelled: int | None = None
     classes: tuple[str, ...] = ()
+    external: str = ""
+    pseudo: str = ""
 
     @classmethod
     def named(
@@ -70,17 +74,25 @@ class GridCell:
         seed: int,
         labelled: int | None,
         classes: Sequence[str] = (),
+        external: str = "",
+        pseudo: str = "",
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)
-        return cls(find_stage(method), found, seed, labelled, tuple(classes))
+        stage = find_stage(method)
+        return cls(stage, found, seed, labelled, tuple(classes), external, pseudo)
 
     @property
     def trained(self) -> "GridCell":
-        """The cell in whose name the model is trained: the cells of its classes share it."""
+        """The cell in whose name the model is trained: those of its classes and data share it."""
         if not self.classes:
-            return self
-        return dataclasses.replace(self, structure=find_structure(self.classes[0]))
+            return self.own
+        return dataclasses.replace(self.own, structure=find_structure(self.classes[0]))
+
+    @property
+    def own(self) -> "GridCell":
+        """The cell of the same model on its own data."""
+        return dataclasses.replace(self, external="")
 
     @property
     def adaptation(self) -> "GridCell | None":
@@ -89,11 +101,13 @@ class GridCell:
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        return dataclasses.replace(self, method=stage, structure=structure, labelled=None)
+        plain = dataclasses.replace(self.own, labelled=None, pseudo="")
+        return dataclasses.replace(plain, method=stage, structure=structure)
 
     def __str__(self) -> str:
         """As people say it."""
-        return self._describe(self.structure.name)
+        where = f" on {self.external}" if self.external else ""
+        return self._describe(self.structure.name) + where
 
     def describe_training(self) -> str:
         """The training of its model, as people say it."""
@@ -101,7 +115,8 @@ class GridCell:
 
     def _describe(self, structure: str) -> str:
         few = "" if self.labelled is None else f" labelled {self.labelled}"
-        return f"{self.method.name} {structure}{few} seed {self.seed}"
+        pseudo = " with pseudo-masks" if self.pseudo else ""
+        return f"{self.method.name} {structure}{few}{pseudo} seed {self.seed}"
 
 
 def evaluate_cell(
@@ -143,7 +158,7 @@ def evaluation_configs(
     # Neither has a mean over symmetries: of volumes they would move the axis of the beam.
     as_it_is = network.finds_instances or network.dims == 3
     settings: dict[str, Any] = {
-        "dataset": config.dataset,
+        "dataset": cell.external or config.dataset,
         "protocol": config.protocol,
         "augmentations": NONE if as_it_is else config.augmentations,
         "metrics": config.metrics,
@@ -162,7 +177,9 @@ def evaluation_configs(
             "structure": cell.structure.name,
             "source": config.source,
         }
-    splits = (config.split, "val") if config.optimize else (config.split,)
+    # A search never sees other data.
+    searched = config.optimize and not cell.external
+    splits = (config.split, "val") if searched else (config.split,)
     return {split: EvaluateConfig(**settings, split=split) for split in dict.fromkeys(splits)}
 
 
@@ -224,6 +241,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
             "out of methods, and train it by a command of its own"
         )
     left_out |= ignored | ({"iterations"} if config.minutes is not None else set())
+    # By themselves, finetune refuses these, too.
+    left_out |= set() if cell.pseudo else {"pseudo", "pseudo_weight", "pseudo_fraction"}
     shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     # What weighs foreground is of one structure, and the other way round.

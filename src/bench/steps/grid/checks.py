@@ -186,6 +186,9 @@ def _check_cell(cell: GridCell, config: BenchmarkConfig, store: Store, checked: 
     for split, settings in evaluation_configs(cell, config, model).items():
         if cell.method.step and not model:
             continue
+        # Other data follows the recipe of the model's own.
+        if cell.external and (cell.own, split) not in checked.evaluations:
+            continue
         task = resolve_evaluation(settings, store)
         if not cell.method.step:
             checked.unadapted[cell] = task

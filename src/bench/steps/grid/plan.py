@@ -161,6 +161,7 @@ def _count_line(grid: Workload, checked: Checked) -> str:
         "structure": len({cell.structure.name for cell in cells}),
         "seed": len({cell.seed for cell in cells}),
         "number of sections": len({cell.labelled for cell in cells}),
+        "dataset": len({cell.external for cell in cells}),
     }
     grid_of = " x ".join(_count(what, count) for what, count in counts.items() if count > 1)
     done = len(checked.models), len(checked.evaluations)

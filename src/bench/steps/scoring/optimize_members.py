@@ -143,7 +143,7 @@ def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Appl
 
 
 def _name_of(evaluation: Evaluation) -> str:
-    variant = variant_name(evaluation.method, evaluation.labelled)
+    variant = variant_name(evaluation.method, evaluation.labelled, evaluation.pseudo)
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
 
@@ -202,6 +202,12 @@ def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) 
         raise BenchError(
             f"a search is of one structure, received run {named.id} of {named.structure} with "
             f"structure={structure}: leave it out, or search {named.structure}"
+        )
+    if named.trained_on:
+        raise BenchError(
+            f"a search is over models of its own data, run {named.id} scored one that was trained "
+            f"on {named.trained_on.partition('@')[0]}: leave it out, or evaluate that model as a "
+            f"source (method=unadapted source=runs:/{named.trained_run})"
         )
     if named.dataset != dataset.content_hash:
         raise BenchError(

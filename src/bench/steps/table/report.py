@@ -14,8 +14,9 @@ from bench.config.scoring import CompareConfig
 from bench.core.files import write_json, write_text, write_whole
 from bench.errors import BenchError
 from bench.metrics.table import HEADLINE
-from bench.report import comparison_formats
+from bench.report import comparison_formats, external_formats
 from bench.report.comparisons import Comparison, MeanRank
+from bench.report.external import ExternalRow
 from bench.report.figures.charts import has_curve, learning_curve, score_chart
 from bench.report.figures.crops import PANELS
 from bench.report.figures.curves import Curve
@@ -57,6 +58,7 @@ class Findings:
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
         gains: What sections brought that were added to a dataset.
+        external: What models score on other data than they were trained on.
     """
 
     rows: Sequence[TableRow]
@@ -65,6 +67,7 @@ class Findings:
     comparisons: Sequence[Comparison]
     ranks: Sequence[MeanRank]
     gains: Sequence[Gain] = ()
+    external: Sequence[ExternalRow] = ()
 
     @property
     def all_rows(self) -> list[TableRow]:
@@ -86,28 +89,43 @@ def print_findings(findings: Findings, console: Console) -> None:
     print_table(findings.all_rows, console)
     comparison_formats.print_comparisons(findings.comparisons, console)
     print_gains(findings.gains, console)
+    external_formats.print_external(findings.external, console)
 
 
 def write_findings(findings: Findings, output: Path) -> list[Path]:
     """Writes everything into a folder; returns the files."""
     rows, comparisons = findings.all_rows, findings.comparisons
     texts = {
-        "benchmark.md": "\n".join(
-            filter(None, [to_markdown(rows), gains_to_markdown(findings.gains), cost_table(rows)])
-        ),
+        "benchmark.md": "\n".join(filter(None, _markdown_parts(findings))),
         "benchmark.csv": to_csv(rows),
-        "benchmark.tex": to_latex(rows),
+        "benchmark.tex": "\n".join(
+            filter(None, [to_latex(rows), external_formats.external_to_latex(findings.external)])
+        ),
         "comparisons.md": comparison_formats.to_markdown(comparisons, findings.ranks),
         "comparisons.csv": comparison_formats.to_csv(comparisons),
     }
+    if findings.external:
+        texts["external.csv"] = external_formats.external_to_csv(findings.external)
     for name, text in texts.items():
         write_text(output / name, text)
     whole = output / "benchmark.json"
     content = to_json(rows, findings.records, comparisons, findings.ranks)
     if findings.gains:
         content["gains"] = [asdict(gain) | {"text": gain.describe()} for gain in findings.gains]
+    if findings.external:
+        content["external"] = external_formats.external_to_json(findings.external)
     write_json(whole, content)
     return [*(output / name for name in texts), whole, *_draw_charts(findings.rows, output)]
+
+
+def _markdown_parts(findings: Findings) -> list[str]:
+    rows = findings.all_rows
+    return [
+        to_markdown(rows),
+        external_formats.external_to_markdown(findings.external),
+        gains_to_markdown(findings.gains),
+        cost_table(rows),
+    ]
 
 
 def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
@@ -162,7 +180,13 @@ def write_page(
         tuple(dict.fromkeys((days[0], days[-1]))),
     )
     page = benchmark_page(
-        setting, findings.rows, findings.published, shown, findings.comparisons, findings.ranks
+        setting,
+        findings.rows,
+        findings.published,
+        shown,
+        findings.comparisons,
+        findings.ranks,
+        findings.external,
     )
     path = Path(config.output) / PAGE_FILE
     write_text(path, page)

@@ -11,6 +11,7 @@ import torch
 
 from bench.config.training import MicrosamConfig
 from bench.core.hashing import file_sha256, json_sha256
+from bench.core.names import run_of
 from bench.errors import BenchError
 from bench.inference.embedding_store import open_embeddings
 from bench.inference.sam_masks import make_predictor
@@ -27,7 +28,6 @@ from bench.steps.training.data import TrainingData
 from bench.steps.training.report import HALF, TrainingReport, window_of_interest
 from bench.steps.training.source import fetch_checkpoint, named_checkpoint
 from bench.structures import Structure
-from bench.tracking.queries import run_of
 from bench.tracking.store import Store
 from bench.training.sam_training import encoder_is_frozen
 from bench.words import AUTO
