@@ -36,6 +36,7 @@ OF_VESICLES = [
 ON_REQUEST = [
     *("false_distance_px", "false_distance_nm", "false_distance_mean_px", "false_distance_mean_nm"),
     *("cremi_score", "cremi_adgt", "cremi_adf", "cremi_fp", "cremi_fn", "matched_iou"),
+    *("object_consistency_error", "object_error_truth", "object_error_prediction", "object_iou"),
 ]
 ROW = Metric("Sum", "Pixels.", float, measure=measure_pixels, basis="pixels")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.metrics.classes import count_confusion, mean_class_iou
+from bench.metrics.consistency import ObjectConsistency, find_object_consistency
 from bench.metrics.curves import ScoreHistogram, histogram_scores
 from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
@@ -112,6 +113,11 @@ def measure_distances_nm(section: ScoredSection) -> tuple[Distances, ...]:
 def measure_matched_overlap(section: ScoredSection) -> tuple[MatchedOverlap, ...]:
     """Overlap of the truth with the predicted instances that touch it, of each unit."""
     return (find_matched_overlap(truth=section.truth, prediction=section.prediction),)
+
+
+def measure_consistency(section: ScoredSection) -> ObjectConsistency:
+    """Errors of the objects of truth and prediction, each against those of the other."""
+    return find_object_consistency(truth=section.truth, prediction=section.prediction)
 
 
 def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:

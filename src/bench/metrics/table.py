@@ -16,6 +16,12 @@ from functools import partial
 from typing import Any
 
 from bench.errors import BenchError, unknown_name
+from bench.metrics.consistency import (
+    error_of_prediction,
+    error_of_truth,
+    mean_object_iou,
+    object_consistency_error,
+)
 from bench.metrics.curves import average_precision
 from bench.metrics.distances import (
     count_far_predicted,
@@ -40,6 +46,7 @@ from bench.metrics.measures import (
     dice_of_masks,
     mean_iou,
     measure_classes,
+    measure_consistency,
     measure_distances_nm,
     measure_distances_px,
     measure_histogram,
@@ -77,6 +84,7 @@ _distance = partial(
 )
 _distance_px = partial(_distance, measure=measure_distances_px, unit="px")
 _distance_nm = partial(_distance, measure=measure_distances_nm, unit="nm")
+_of_objects = partial(Metric, measure=measure_consistency, basis="instances", requested=True)
 _far_voxels = partial(_distance, measure=measure_distances_nm, unit="voxels", decimals=0)
 
 # A new metric is one row here, its functions, and a test.
@@ -230,6 +238,30 @@ METRICS: dict[str, Metric] = {
         measure=measure_matched_overlap,
         basis="pixels",
         requested=True,
+    ),
+    "object_consistency_error": _of_objects(
+        "OCE",
+        "The smaller of both object-level consistency errors, as published: see OCE (truth).",
+        object_consistency_error,
+        direction="lower",
+    ),
+    "object_error_truth": _of_objects(
+        "OCE (truth)",
+        "Area of the truth's objects that no predicted object of the same shape covers, as a "
+        "share: what is missed costs.",
+        error_of_truth,
+        direction="lower",
+    ),
+    "object_error_prediction": _of_objects(
+        "OCE (prediction)",
+        "The same of the predicted objects: what is not there costs.",
+        error_of_prediction,
+        direction="lower",
+    ),
+    "object_iou": _of_objects(
+        "Object IoU",
+        "IoU of each object of the truth with the most alike predicted one, mean over objects.",
+        mean_object_iou,
     ),
     "mean_iou": Metric(
         "Mean IoU",
