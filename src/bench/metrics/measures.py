@@ -14,6 +14,7 @@ from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
 from bench.metrics.matched import MatchedOverlap, find_matched_overlap
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.prompted import PromptedIous
 from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
 
 
@@ -46,6 +47,7 @@ class ScoredSection:
             spheres were.
         balls: The spheres that were found; None where none were fitted.
         classes: All classes of a model that has several; None of others.
+        prompted: IoU of the masks of objects that were prompted; None of a model that is not.
     """
 
     truth: np.ndarray
@@ -56,6 +58,7 @@ class ScoredSection:
     mask: np.ndarray | None = None
     balls: Balls | None = None
     classes: ClassMaps | None = None
+    prompted: PromptedIous | None = None
 
 
 Measure = Callable[[ScoredSection], Any]
@@ -127,6 +130,11 @@ def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:
         return ()
     table = count_confusion(truth=maps.truth, prediction=maps.prediction, classes=maps.number)
     return (table,)
+
+
+def measure_prompted(section: ScoredSection) -> tuple[PromptedIous, ...]:
+    """IoU of prompted masks, of each unit whose objects were prompted."""
+    return () if section.prompted is None else (section.prompted,)
 
 
 def mean_iou(tables: Sequence[np.ndarray]) -> float:

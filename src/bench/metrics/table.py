@@ -54,11 +54,13 @@ from bench.metrics.measures import (
     measure_matched_overlap,
     measure_matching,
     measure_pixels,
+    measure_prompted,
     measure_vesicles,
     pool_vesicles,
 )
 from bench.metrics.metric import Metric
 from bench.metrics.overlap import dice_score, iou_score, precision_score, recall_score
+from bench.metrics.prompted import GOOD_IOUS, PROMPTS, mean_prompted_iou, share_above
 from bench.metrics.vesicles import (
     centre_error_nm,
     diameter_error,
@@ -85,6 +87,7 @@ _distance = partial(
 _distance_px = partial(_distance, measure=measure_distances_px, unit="px")
 _distance_nm = partial(_distance, measure=measure_distances_nm, unit="nm")
 _of_objects = partial(Metric, measure=measure_consistency, basis="instances", requested=True)
+_of_prompts = partial(Metric, measure=measure_prompted, basis="instances", prompted=True)
 _far_voxels = partial(_distance, measure=measure_distances_nm, unit="voxels", decimals=0)
 
 # A new metric is one row here, its functions, and a test.
@@ -273,6 +276,27 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
+# Of each kind of prompt one column, and beside it the objects whose masks are good.
+METRICS |= {
+    f"{kind}_iou": _of_prompts(
+        f"{label} IoU",
+        "IoU of each object's mask with the object that its prompt was made from, mean over "
+        "objects.",
+        partial(mean_prompted_iou, kind),
+    )
+    for kind, label in PROMPTS.items()
+}
+METRICS |= {
+    f"{kind}_above_{written}": _of_prompts(
+        f"{label} IoU > {limit:g}",
+        f"Share of objects whose mask has an IoU above {limit:g} with its own object.",
+        partial(share_above, kind, limit),
+        column=False,
+    )
+    for kind, label in PROMPTS.items()
+    for written, limit in GOOD_IOUS.items()
+}
+
 
 def find_metric(name: str) -> Metric:
     """Returns the metric of a name.
@@ -313,7 +337,12 @@ def searchable_metrics() -> tuple[str, ...]:
 
 
 def scored_metrics(
-    structure: str, *, volumes: bool, requested: Iterable[str] = (), classes: bool = False
+    structure: str,
+    *,
+    volumes: bool,
+    requested: Iterable[str] = (),
+    classes: bool = False,
+    prompted: bool = False,
 ) -> tuple[str, ...]:
     """Names of the metrics that are asked of a structure, in sections or in whole volumes.
 
@@ -325,6 +354,7 @@ def scored_metrics(
         volumes: Whether whole volumes are scored.
         requested: Names of the metrics that the user asks for besides.
         classes: Whether the model has classes, all of which are annotated.
+        prompted: Whether the model is prompted by the annotation.
     """
     asked = set(requested)
     return tuple(
@@ -334,6 +364,7 @@ def scored_metrics(
         and (volumes or not row.volumes)
         and (name in asked or not row.requested)
         and (classes or not row.classes)
+        and (prompted or not row.prompted)
     )
 
 
@@ -362,8 +393,9 @@ def requested_metrics(patterns: str, structure: str, *, volumes: bool) -> tuple[
 
 
 def usual_metrics() -> tuple[str, ...]:
-    """Names of all metrics but those that are scored on request, or of classes."""
-    return tuple(n for n, row in METRICS.items() if not (row.requested or row.classes))
+    """Names of all metrics but those of classes, of prompts, and what is scored on request."""
+    left_out = {n for n, row in METRICS.items() if row.requested or row.classes or row.prompted}
+    return tuple(name for name in METRICS if name not in left_out)
 
 
 def table_columns(shown: Iterable[Container[str]] | None = None) -> dict[str, Metric]:

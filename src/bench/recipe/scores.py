@@ -15,6 +15,7 @@ from bench.metrics.measures import (
     measure_histogram,
     measure_vesicles,
 )
+from bench.metrics.prompted import PromptedIous
 from bench.metrics.table import METRICS, finish_scores, measure_section, usual_metrics
 from bench.postprocess.instances import Instances
 from bench.recipe.volumes import VolumeInstances
@@ -55,6 +56,7 @@ class SplitResult:
         probability: np.ndarray,
         instances: Instances,
         classes: ClassMaps | None = None,
+        prompted: PromptedIous | None = None,
     ) -> None:
         """Scores a section, or a volume, and adds it.
 
@@ -64,6 +66,7 @@ class SplitResult:
             probability: uint8 alike, round(255 p), before post-processing.
             instances: The prediction after post-processing, with its spheres where they were found.
             classes: All classes of a model that has several.
+            prompted: IoU of the masks of a model that is prompted by the annotation.
         """
         spheres = instances if isinstance(instances, VolumeInstances) else None
         section = ScoredSection(
@@ -75,6 +78,7 @@ class SplitResult:
             spheres.mask if spheres else None,
             spheres.balls if spheres else None,
             classes,
+            prompted,
         )
         measured = measure_section(section, self.metrics)
         self.sections[name] = finish_scores(measured, self._of_segmentations())

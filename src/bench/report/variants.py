@@ -35,6 +35,12 @@ def variant_label(name: str) -> str:
     return f"{label}, {labelled} labelled {unit}{'s' * (labelled != '1')}" if labelled else label
 
 
+def is_oracle(name: str) -> bool:
+    """Whether a method or variant reads the truth: it is shown, and compared with none."""
+    method = METHODS.get(name.partition(":")[0])
+    return method is not None and method.oracle
+
+
 def variant_order(name: str) -> tuple[int, str, int]:
     """Sort key of the rows of the table: as in METHODS, other names after them."""
     method, _, labelled = name.partition(":")

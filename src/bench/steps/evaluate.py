@@ -18,6 +18,7 @@ from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
+    log_curve,
     log_pictures,
     log_recipe,
     log_scores,
@@ -30,6 +31,7 @@ from bench.steps.scoring.evaluation_task import (
     resolved_evaluation,
 )
 from bench.steps.scoring.predicting import predict_split
+from bench.steps.scoring.prompted import evaluate_prompts
 from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, segment_unit
 from bench.steps.training.data import describe_run, warn_of_scales
@@ -111,12 +113,16 @@ def _evaluate_structure(
         if task.recipe.volume and task.recipe.volume.planes:
             run.keep_warnings([_ALONG_ALL[task.recipe.volume.planes]])
         warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
+        if task.prompts:
+            evaluate_prompts(task, task.prompts, run, folder)
+            return run.id, None
         predictions = folder / "predictions.h5"
         predict_split(task, run, predictions, earlier)
         with say_while("scoring"):
             result = _score_split(task, run, predictions)
         # First, as the page that compares runs opens on what was logged first.
-        log_scores(run, result, config.split, task.recipe.level)
+        log_scores(run, result, config.split)
+        log_curve(run, result, task.recipe.level)
         log_confusion(run, result, task.info.outputs)
         _report_removal(task, run, result)
         describe_data(run, task.units, task.structure.name, task.subject.cell)

@@ -8,6 +8,7 @@ from bench.config.running import SegmentConfig
 from bench.config.scoring import PromoteConfig
 from bench.core.version import code_version
 from bench.errors import BenchError
+from bench.methods import refuse_oracle
 from bench.metrics.table import HEADLINE, find_metric
 from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
@@ -158,6 +159,8 @@ def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
             f"run {found.run_id} searched {found.recipe.structure}, received structure="
             f"{structure}: give structure={found.recipe.structure}, or another run"
         )
+    for member in found.recipe.members:
+        refuse_oracle(member.method, "be a champion")
     hashes = found.recipe.hashes()
     dataset = found.recipe.dataset
     used = find_used_dataset(store, found.run_id)

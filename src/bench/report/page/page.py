@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.data_facts import merge_facts
-from bench.report.page.elements import Markup, element, join
+from bench.report.page.elements import Markup, element, join, plain_table
 from bench.report.page.figures_section import (
     PRECISION_RECALL,
     TRAINING,
@@ -27,6 +27,11 @@ from bench.report.page.pictures_section import (
 from bench.report.page.records import Setting, Shown
 from bench.report.page.score_table import comparisons_section, score_table
 from bench.report.page.verdict_section import verdict_section
+from bench.report.prompts import CAPTION as PROMPT_CAPTION
+from bench.report.prompts import HEADERS as PROMPT_HEADERS
+from bench.report.prompts import NAMES as PROMPT_NAMES
+from bench.report.prompts import TITLE as PROMPTS_TITLE
+from bench.report.prompts import find_prompt_scores
 from bench.report.table_formats import (
     MEANING,
     captions,
@@ -82,6 +87,7 @@ def benchmark_page(
             table,
             _below_table([*rows, *published], failures),
         ],
+        PROMPTS_TITLE: _prompts(rows),
         "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
         "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)],
         "Comparisons": [comparisons_section(comparisons, ranks)],
@@ -94,7 +100,11 @@ def benchmark_page(
     }
     if not learning:
         del sections["Learning curve"]
-    named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
+    named = {
+        title: re.sub("[^a-z]+", "-", title.lower()).strip("-")
+        for title, parts in sections.items()
+        if parts
+    }
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)
         for title, anchor in named.items()
@@ -106,6 +116,15 @@ def benchmark_page(
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
+
+
+def _prompts(rows: Sequence[TableRow]) -> list[Iterable[str]]:
+    """The table of prompts and its caption; nothing without a row that has any."""
+    scores = find_prompt_scores(rows)
+    if not scores:
+        return []
+    table = plain_table(PROMPT_HEADERS, (score.cells() for score in scores), names=PROMPT_NAMES)
+    return [table, _caption(PROMPT_CAPTION)]
 
 
 def _below_table(rows: Sequence[TableRow], failures: Sequence[str]) -> Markup:

@@ -88,7 +88,8 @@ class GridCell:
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        return dataclasses.replace(self, method=stage, structure=structure, labelled=None)
+        labelled = self.labelled if stage.learns else None
+        return dataclasses.replace(self, method=stage, structure=structure, labelled=labelled)
 
     def __str__(self) -> str:
         """As people say it."""
@@ -208,6 +209,9 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
+        if cell.adaptation:
+            # What it starts from has the source that is typed.
+            own["source"] = source or AUTO
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()

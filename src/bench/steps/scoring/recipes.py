@@ -8,6 +8,7 @@ from typing import Any
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
+from bench.methods import refuse_oracle
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import OWN, RECIPE_FILE, Recipe, RecipeMember, check_weights, read_recipe
@@ -43,8 +44,10 @@ def read_evaluated(evaluation: Evaluation, store: Store) -> Recipe:
     """How an evaluation made instances.
 
     Raises:
-        BenchError: If its recipe is broken, or it has none and its parameters do not say it.
+        BenchError: If its method reads the truth, its recipe is broken, or it has none and its
+            parameters do not say it.
     """
+    refuse_oracle(evaluation.method, "segment, export or search")
     path = find_artifact(store, evaluation.id, RECIPE_FILE)
     return read_recipe(path) if path else _read_parameters(evaluation, store)
 
@@ -173,6 +176,7 @@ def find_model(run_id: str, store: Store, structure: str = AUTO) -> _EvaluatedMo
     if is_evaluation(store, run_id):
         return _find_evaluated(get_evaluation(store, run_id), store)
     trained = get_trained(store, run_id)
+    refuse_oracle(trained.cell.method, "segment")
     cell = replace(trained.cell, structure=choose_class(trained, structure))
     evaluation = find_evaluation_of(store, trained.id, cell.structure)
     if evaluation is not None:
