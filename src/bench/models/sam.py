@@ -237,6 +237,7 @@ def write_tiny_sam(
     seed: int = 0,
     *,
     image_px: int = 256,
+    patch_px: int = 16,
     decoder_features: int = 16,
     transposed: bool = False,
 ) -> None:
@@ -250,7 +251,7 @@ def write_tiny_sam(
         torch.manual_seed(seed)
         network = build_sam(
             image_px=image_px,
-            patch_px=16,
+            patch_px=patch_px,
             depth=1,
             embed_dim=768,
             heads=12,

@@ -82,6 +82,11 @@ class GridCell:
         return dataclasses.replace(self, structure=find_structure(self.classes[0]))
 
     @property
+    def searched(self) -> bool:
+        """Whether a search has its model: it saw all annotations, and does not read the truth."""
+        return self.labelled is None and not self.method.oracle
+
+    @property
     def adaptation(self) -> "GridCell | None":
         """The cell whose model this one's training starts from; None without one."""
         stage = find_start(self.method)
@@ -162,7 +167,8 @@ def evaluation_configs(
             "structure": cell.structure.name,
             "source": config.source,
         }
-    splits = (config.split, "val") if config.optimize else (config.split,)
+    search = config.optimize and not cell.method.oracle
+    splits = (config.split, "val") if search else (config.split,)
     return {split: EvaluateConfig(**settings, split=split) for split in dict.fromkeys(splits)}
 
 
