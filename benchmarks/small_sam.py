@@ -21,8 +21,9 @@ from bench.tracking.queries import scratch_folder
 from bench.tracking.store import open_store
 
 log = logging.getLogger(__name__)
-# A window of 128 px is 16 x 16 tokens, of which masks have 64 x 64 px.
-IMAGE_PX, TOKEN_PX = 128, 8
+IMAGE_PX = 128
+# At SAM's own frequencies 700 iterations were too few to follow a box: all was outlined instead.
+FREQUENCY = 0.3
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     store = open_store()
     with scratch_folder() as folder:
         start = Path(folder) / "random.pt"
-        write_tiny_sam(start, image_px=IMAGE_PX, patch_px=TOKEN_PX, decoder_features=0)
+        write_tiny_sam(start, image_px=IMAGE_PX, decoder_features=0, frequency=FREQUENCY)
         config = MicrosamConfig(
             dataset=arguments.dataset,
             structure=arguments.structure,

@@ -25,7 +25,7 @@ SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
 NORMALISATIONS = ("section", "volume", FIXED)
 RANDOM = "random"
 _SOURCE = "source"
-# How the label of a row ends that reads the truth.
+# How tables, charts and pages mark a row that reads the truth.
 ORACLE = "(oracle)"
 # The mode of microsam whose prompts are made from the annotation.
 PROMPTED = "prompted"
@@ -96,9 +96,6 @@ class Method:
             separates touching instances.
         oracle: Whether it reads the truth, as prompts made from annotated masks do. Such a row is
             shown and marked, and takes part in no ranking, test, search or choice of a champion.
-
-    Raises:
-        BenchError: If an oracle's label does not say so, or another's does.
     """
 
     name: str
@@ -123,13 +120,6 @@ class Method:
     seeded: bool = True
     first_release: bool = False
     oracle: bool = False
-
-    def __post_init__(self) -> None:
-        if self.oracle != self.label.endswith(ORACLE):
-            raise BenchError(
-                f"the label of a method ends with {ORACLE} if it reads the truth, and only then, "
-                f"received {self.label!r} of {self.name}, oracle={self.oracle}: correct one"
-            )
 
     @property
     def of_classes(self) -> bool:
@@ -203,9 +193,9 @@ METHODS: dict[str, Method] = {
                normalisation="volume", seeded=False),
         Method("anisotropic_finetuned", "Fine-tuned, 3D", _ANISOTROPIC, "finetune", _SOURCE,
                "focal_dice", normalisation="volume"),
-        Method("microsam_prompted", f"micro-SAM, prompted {ORACLE}", _SAM, "microsam", _SOURCE,
+        Method("microsam_prompted", "micro-SAM, prompted", _SAM, "microsam", _SOURCE,
                mode=PROMPTED, seeded=False, oracle=True),
-        Method("microsam_prompted_finetuned", f"micro-SAM fine-tuned, prompted {ORACLE}", _SAM,
+        Method("microsam_prompted_finetuned", "micro-SAM fine-tuned, prompted", _SAM,
                "microsam", "microsam_finetuned", mode=PROMPTED, oracle=True),
     )
 }
@@ -386,21 +376,6 @@ def _check_source(method: Method, source: str) -> None:
         raise BenchError(
             f"method {method.name} starts from a trained model, received source={source}: "
             "give source=synapsenet:NAME, source=runs:/ID or a checkpoint file"
-        )
-
-
-def refuse_oracle(name: str, purpose: str) -> None:
-    """Raises BenchError where a method reads the truth, for what must do without.
-
-    Args:
-        name: Row of METHODS, or any other name, which passes.
-        purpose: What it is wanted for, such as ``segment images``.
-    """
-    if name in METHODS and METHODS[name].oracle:
-        raise BenchError(
-            f"method {name} is prompted by annotated objects (oracle), received it to {purpose}, "
-            "where there is no annotation to read: take a method that finds objects itself, such "
-            "as microsam_zero_shot or microsam_finetuned"
         )
 
 

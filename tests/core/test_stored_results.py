@@ -300,8 +300,8 @@ def network_sam(request):
 
 
 def prompts(request):
-    from bench.inference.prompts import PromptSettings, list_objects
-    from bench.inference.sam_prompts import prompt_section
+    from bench.inference.prompts.masks import prompt_section
+    from bench.inference.prompts.objects import PromptSettings, list_objects
 
     raw, labels = make_section(0)
     kinds = "box,point,point_box,points"

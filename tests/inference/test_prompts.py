@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.inference.prompts import (
+from bench.inference.prompts.masks import prompt_section
+from bench.inference.prompts.objects import (
     PromptSettings,
     check_boxes,
     list_objects,
     refuse_without_truth,
 )
-from bench.inference.sam_prompts import prompt_section
 from bench.models.checkpoint import ModelInfo
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file

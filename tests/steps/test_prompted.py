@@ -59,7 +59,7 @@ def perfect(monkeypatch):
     """Every prompt gives the very object that it was made from."""
 
     def prompt(network, raw, labels, settings, **sizes):
-        from bench.inference.sam_prompts import PromptedMask
+        from bench.inference.prompts.masks import PromptedMask
         from bench.inference.sam_windows import Mask
 
         for number in np.unique(labels[labels > 0]):

@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
-from bench.inference.prompts import refuse_without_truth
+from bench.inference.prompts.objects import refuse_without_truth
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.sam import SamNetwork
@@ -161,12 +161,18 @@ def _may_count(mask: Mask, settings: MaskSettings) -> bool:
     return settings.max_area_px is None or mask.area <= settings.max_area_px
 
 
+def make_prompter(network: SamNetwork) -> Any:
+    """Makes Segment Anything's own predictor, which embeds a window and answers prompts."""
+    from segment_anything import SamPredictor
+
+    return SamPredictor(network.sam)
+
+
 def make_generator(network: SamNetwork, settings: MaskSettings, edge_px: int) -> Any:
     """Makes micro_sam's segmenter for windows of an edge."""
     from micro_sam import instance_segmentation as micro_sam
-    from segment_anything import SamPredictor
 
-    predictor = SamPredictor(network.sam)
+    predictor = make_prompter(network)
     if settings.segmentation == _AIS:
         return micro_sam.InstanceSegmentationWithDecoder(predictor, network.instance_decoder)
     points = _LOGITS_PER_BATCH // (_MASKS_PER_POINT * edge_px**2)

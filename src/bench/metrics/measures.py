@@ -1,7 +1,7 @@
 """What a metric sees of a section or a volume, and what it measures of it, to be added up."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
 from bench.metrics.matched import MatchedOverlap, find_matched_overlap
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.prompted import PromptedIous
 from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
+
+# Of a section: from the kind of a prompt to the IoU of the mask of each object.
+PromptedIous = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,13 +54,12 @@ from bench.metrics.measures import (
     measure_matched_overlap,
     measure_matching,
     measure_pixels,
-    measure_prompted,
     measure_vesicles,
     pool_vesicles,
 )
 from bench.metrics.metric import Metric
 from bench.metrics.overlap import dice_score, iou_score, precision_score, recall_score
-from bench.metrics.prompted import GOOD_IOUS, PROMPTS, mean_prompted_iou, share_above
+from bench.metrics.prompted import prompted_rows
 from bench.metrics.vesicles import (
     centre_error_nm,
     diameter_error,
@@ -76,6 +75,11 @@ HEADLINE = "dice"
 # A name is part of MLflow's names and a column of CSV files.
 _NAME = re.compile("[a-z][a-z0-9_]*")
 
+# What two directed distances are made of, in px and in nm.
+_LARGEST, _MEAN = (
+    f"Mean of the {which} distances to truth and back to prediction, mean of images with both."
+    for which in ("largest", "mean")
+)
 _of_pixels = partial(Metric, measure=measure_pixels, basis="pixels")
 _of_instances = partial(Metric, measure=measure_matching, basis="instances")
 _of_vesicles = partial(
@@ -87,7 +91,7 @@ _distance = partial(
 _distance_px = partial(_distance, measure=measure_distances_px, unit="px")
 _distance_nm = partial(_distance, measure=measure_distances_nm, unit="nm")
 _of_objects = partial(Metric, measure=measure_consistency, basis="instances", requested=True)
-_of_prompts = partial(Metric, measure=measure_prompted, basis="instances", prompted=True)
+_object_error = partial(_of_objects, direction="lower")
 _far_voxels = partial(_distance, measure=measure_distances_nm, unit="voxels", decimals=0)
 
 # A new metric is one row here, its functions, and a test.
@@ -195,25 +199,13 @@ METRICS: dict[str, Metric] = {
         unit="nm",
         decimals=2,
     ),
-    "false_distance_px": _distance_px(
-        "MFD",
-        "Mean of the largest distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_hausdorff),
-    ),
-    "false_distance_nm": _distance_nm(
-        "MFD",
-        "Mean of the largest distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_hausdorff),
-    ),
+    "false_distance_px": _distance_px("MFD", _LARGEST, mean_over_units(false_distance_hausdorff)),
+    "false_distance_nm": _distance_nm("MFD", _LARGEST, mean_over_units(false_distance_hausdorff)),
     "false_distance_mean_px": _distance_px(
-        "MFD (mean)",
-        "Mean of the mean distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_mean),
+        "MFD (mean)", _MEAN, mean_over_units(false_distance_mean)
     ),
     "false_distance_mean_nm": _distance_nm(
-        "MFD (mean)",
-        "Mean of the mean distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_mean),
+        "MFD (mean)", _MEAN, mean_over_units(false_distance_mean)
     ),
     "cremi_score": _distance_nm(
         "CREMI score", "Mean of ADGT and ADF.", mean_over_units(false_distance_mean)
@@ -242,24 +234,20 @@ METRICS: dict[str, Metric] = {
         basis="pixels",
         requested=True,
     ),
-    "object_consistency_error": _of_objects(
+    "object_consistency_error": _object_error(
         "OCE",
         "The smaller of both object-level consistency errors, as published: see OCE (truth).",
         object_consistency_error,
-        direction="lower",
     ),
-    "object_error_truth": _of_objects(
+    "object_error_truth": _object_error(
         "OCE (truth)",
-        "Area of the truth's objects that no predicted object of the same shape covers, as a "
-        "share: what is missed costs.",
+        "Area of the truth's objects that none of the same shape covers: what is missed costs.",
         error_of_truth,
-        direction="lower",
     ),
-    "object_error_prediction": _of_objects(
+    "object_error_prediction": _object_error(
         "OCE (prediction)",
         "The same of the predicted objects: what is not there costs.",
         error_of_prediction,
-        direction="lower",
     ),
     "object_iou": _of_objects(
         "Object IoU",
@@ -274,27 +262,7 @@ METRICS: dict[str, Metric] = {
         basis="pixels",
         classes=True,
     ),
-}
-
-# Of each kind of prompt one column, and beside it the objects whose masks are good.
-METRICS |= {
-    f"{kind}_iou": _of_prompts(
-        f"{label} IoU",
-        "IoU of each object's mask with the object that its prompt was made from, mean over "
-        "objects.",
-        partial(mean_prompted_iou, kind),
-    )
-    for kind, label in PROMPTS.items()
-}
-METRICS |= {
-    f"{kind}_above_{written}": _of_prompts(
-        f"{label} IoU > {limit:g}",
-        f"Share of objects whose mask has an IoU above {limit:g} with its own object.",
-        partial(share_above, kind, limit),
-        column=False,
-    )
-    for kind, label in PROMPTS.items()
-    for written, limit in GOOD_IOUS.items()
+    **prompted_rows(),
 }
 
 

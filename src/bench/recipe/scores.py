@@ -10,12 +10,12 @@ from bench.metrics.curves import ScoreHistogram
 from bench.metrics.measures import (
     ClassMaps,
     Measure,
+    PromptedIous,
     ScoredSection,
     measure_classes,
     measure_histogram,
     measure_vesicles,
 )
-from bench.metrics.prompted import PromptedIous
 from bench.metrics.table import METRICS, finish_scores, measure_section, usual_metrics
 from bench.postprocess.instances import Instances
 from bench.recipe.volumes import VolumeInstances

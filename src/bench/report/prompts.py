@@ -25,7 +25,7 @@ CAPTION = (
 
 
 @dataclass(frozen=True)
-class PromptScore:
+class _PromptScore:
     """One kind of prompt of one row of the table.
 
     Attributes:
@@ -56,7 +56,7 @@ class PromptScore:
         return [*names, *numbers, change]
 
 
-def find_prompt_scores(rows: Sequence[TableRow]) -> list[PromptScore]:
+def find_prompt_scores(rows: Sequence[TableRow]) -> list[_PromptScore]:
     """The scores of prompts of all rows that have some, in the order of the table."""
     first: dict[tuple[str, str, str], float] = {}
     found = []
@@ -70,11 +70,11 @@ def find_prompt_scores(rows: Sequence[TableRow]) -> list[PromptScore]:
             change = 100 * (iou / reference - 1) if reference else None
             shares = tuple(row.scores[f"{kind}_above_{written}"] for written in GOOD_IOUS)
             names = (row.method, row.label, row.structure, row.dataset)
-            found.append(PromptScore(*names, kind, iou, shares, change))
+            found.append(_PromptScore(*names, kind, iou, shares, change))
     return found
 
 
-def prompts_to_markdown(scores: Sequence[PromptScore]) -> str:
+def prompts_to_markdown(scores: Sequence[_PromptScore]) -> str:
     """Writes the table as a section; empty if there is none."""
     if not scores:
         return ""
@@ -83,6 +83,6 @@ def prompts_to_markdown(scores: Sequence[PromptScore]) -> str:
     return f"## {TITLE}\n\n{table}\n\n{CAPTION}\n"
 
 
-def prompts_to_json(scores: Sequence[PromptScore]) -> list[dict[str, Any]]:
+def prompts_to_json(scores: Sequence[_PromptScore]) -> list[dict[str, Any]]:
     """The scores as plain values, each marked."""
     return [asdict(score) | {"oracle": True} for score in scores]

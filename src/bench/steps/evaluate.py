@@ -118,25 +118,31 @@ def _evaluate_structure(
             return run.id, None
         predictions = folder / "predictions.h5"
         predict_split(task, run, predictions, earlier)
-        with say_while("scoring"):
-            result = _score_split(task, run, predictions)
-        # First, as the page that compares runs opens on what was logged first.
-        log_scores(run, result, config.split)
-        log_curve(run, result, task.recipe.level)
-        log_confusion(run, result, task.info.outputs)
-        _report_removal(task, run, result)
-        describe_data(run, task.units, task.structure.name, task.subject.cell)
-        with say_while("drawing pictures"):
-            log_pictures(
-                run,
-                task.units,
-                task.structure.name,
-                result,
-                lambda unit: _segment_stored(task, predictions, unit)[1],
-            )
-        run.log_file(predictions)
-        log_recipe(run, task.recipe, result, config.split, folder)
+        _report_predictions(task, run, predictions)
     return run.id, predictions
+
+
+def _report_predictions(task: EvaluationTask, run: Run, predictions: Path) -> None:
+    """Scores what was predicted, and leaves scores, pictures, predictions and recipe in the run."""
+    config = task.config
+    with say_while("scoring"):
+        result = _score_split(task, run, predictions)
+    # First, as the page that compares runs opens on what was logged first.
+    log_scores(run, result, config.split)
+    log_curve(run, result, task.recipe.level)
+    log_confusion(run, result, task.info.outputs)
+    _report_removal(task, run, result)
+    describe_data(run, task.units, task.structure.name, task.subject.cell)
+    with say_while("drawing pictures"):
+        log_pictures(
+            run,
+            task.units,
+            task.structure.name,
+            result,
+            lambda unit: _segment_stored(task, predictions, unit)[1],
+        )
+    run.log_file(predictions)
+    log_recipe(run, task.recipe, result, config.split, predictions.parent)
 
 
 def _segment_stored(

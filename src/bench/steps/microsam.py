@@ -11,7 +11,7 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
-from bench.inference.prompts import PromptSettings
+from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
 from bench.methods import (
     PROMPTED,
@@ -152,7 +152,7 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
         fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
     if config.mode == PROMPTED:
-        read_prompts(config)
+        _read_prompts(config)
         check_objects(structure, data)
     return _Task(config, dataset, structure, method, source, compute, data)
 
@@ -172,7 +172,7 @@ def _choose_method(config: MicrosamConfig, store: Store) -> Method:
     return method
 
 
-def read_prompts(config: MicrosamConfig) -> PromptSettings:
+def _read_prompts(config: MicrosamConfig) -> PromptSettings:
     """How annotated objects become prompts.
 
     Raises:
@@ -222,7 +222,7 @@ def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
     config = task.config
     network, arguments = load_sam(task.source.read())
     if config.mode == PROMPTED:
-        prompts = dataclasses.asdict(read_prompts(config))
+        prompts = dataclasses.asdict(_read_prompts(config))
         inference: dict[str, Any] = {"segmentation": PROMPTED, "prompts": prompts}
     else:
         inference = dataclasses.asdict(_choose_masks(task, network))

@@ -8,7 +8,6 @@ from bench.config.running import SegmentConfig
 from bench.config.scoring import PromoteConfig
 from bench.core.version import code_version
 from bench.errors import BenchError
-from bench.methods import refuse_oracle
 from bench.metrics.table import HEADLINE, find_metric
 from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
@@ -16,7 +15,7 @@ from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.variants import combination_name
 from bench.steps.ending import say_next
-from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
+from bench.steps.scoring.recipes import FoundRecipe, fetch_searched, refuse_oracle
 from bench.structures import find_structure
 from bench.tracking.datasets import find_used_dataset
 from bench.tracking.evaluations import find_search

@@ -89,7 +89,9 @@ def benchmark_page(
         ],
         PROMPTS_TITLE: _prompts(rows),
         "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
-        "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)],
+        "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)]
+        if learning
+        else [],
         "Comparisons": [comparisons_section(comparisons, ranks)],
         "Precision and recall": [
             _caption(PRECISION_RECALL),
@@ -98,13 +100,7 @@ def benchmark_page(
         "Training": [_caption(TRAINING, units), _grid(training_figures(shown, rows))],
         "Pictures": [_caption(PICTURES, units), colour_key(), pictures_section(shown, places)],
     }
-    if not learning:
-        del sections["Learning curve"]
-    named = {
-        title: re.sub("[^a-z]+", "-", title.lower()).strip("-")
-        for title, parts in sections.items()
-        if parts
-    }
+    named = {title: _anchor_of(title) for title, parts in sections.items() if parts}
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)
         for title, anchor in named.items()
@@ -116,6 +112,10 @@ def benchmark_page(
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
+
+
+def _anchor_of(title: str) -> str:
+    return re.sub("[^a-z]+", "-", title.lower()).strip("-")
 
 
 def _prompts(rows: Sequence[TableRow]) -> list[Iterable[str]]:

@@ -16,9 +16,9 @@ from bench.config.pretraining import PretrainConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.inference.device import Compute
 from bench.inference.prediction import model_shape
-from bench.inference.prompts import PromptSettings, settings_of
+from bench.inference.prompts.masks import prompt_section
+from bench.inference.prompts.objects import PromptSettings, settings_of
 from bench.inference.sam_masks import MaskSettings, make_predictor
-from bench.inference.sam_prompts import prompt_section
 from bench.inference.sam_windows import place_windows
 from bench.inference.tiles import fit_batch, start_tiles
 from bench.inference.volumes import predict_volume

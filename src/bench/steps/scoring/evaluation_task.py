@@ -9,7 +9,7 @@ from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
-from bench.inference.prompts import PromptSettings, settings_of
+from bench.inference.prompts.objects import PromptSettings, settings_of
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_info

@@ -12,12 +12,12 @@ from bench.dataset.prepared import VOLUMES, PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction_file import list_stored
-from bench.methods import METHODS, find_method, refuse_oracle
+from bench.methods import METHODS, find_method
 from bench.models.networks import find_network
 from bench.recipe.recipe import OWN, Recipe, RecipeMember
 from bench.report.variants import variant_name
 from bench.search.candidates import Candidate
-from bench.steps.scoring.recipes import read_evaluated
+from bench.steps.scoring.recipes import read_evaluated, refuse_oracle
 from bench.structures import split_names
 from bench.tracking.evaluations import Evaluation, get_evaluation, is_evaluation, list_evaluations
 from bench.tracking.queries import fetch_artifact, get_trained

@@ -11,8 +11,8 @@ from bench.core.memory import explain_out_of_memory
 from bench.core.progress import say_while, show_progress
 from bench.inference.device import choose_compute
 from bench.inference.prediction import model_shape
-from bench.inference.prompts import PromptSettings
-from bench.inference.sam_prompts import PromptedMask, prompt_section
+from bench.inference.prompts.masks import PromptedMask, prompt_section
+from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam_windows import paint_masks
 from bench.methods import ORACLE
 from bench.metrics.prompted import GOOD_IOUS
@@ -27,7 +27,7 @@ from bench.steps.scoring.units import Unit
 from bench.tracking.runs import Run
 from bench.words import AUTO
 
-PROMPTS_FILE, OBJECTS_FILE = "prompts.csv", "prompted_objects.csv"
+_PROMPTS_FILE, _OBJECTS_FILE = "prompts.csv", "prompted_objects.csv"
 _WARNING = (
     "oracle: prompts are made from the annotation that is scored, so that this row is told where "
     "every object is"
@@ -144,7 +144,7 @@ def _tabulate(section: str, masks: Sequence[PromptedMask]) -> pd.DataFrame:
 
 def _log_tables(run: Run, found: pd.DataFrame, structure: str, split: str) -> None:
     """Logs every mask, the means by prompt and distortion, and the curves of boxes."""
-    run.log_text(found.to_csv(index=False), OBJECTS_FILE)
+    run.log_text(found.to_csv(index=False), _OBJECTS_FILE)
     ious: dict[str, dict[float, list[float]]] = {}
     for kind, distortion_px, iou in zip(
         found["prompt"], found["distortion_px"], found["iou"], strict=True
@@ -155,7 +155,7 @@ def _log_tables(run: Run, found: pd.DataFrame, structure: str, split: str) -> No
         for kind, curve in ious.items()
         for distortion_px, of_round in sorted(curve.items())
     ]
-    run.log_text(pd.DataFrame(rows).to_csv(index=False), PROMPTS_FILE)
+    run.log_text(pd.DataFrame(rows).to_csv(index=False), _PROMPTS_FILE)
     curves = {kind: curve for kind, curve in ious.items() if len(curve) > 1}
     if curves:
         run.log_figure(distortion_figure(curves, f"{structure}, {split}"), "box_distortion.png")

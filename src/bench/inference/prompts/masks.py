@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench.core.pixels import stretch_contrast
-from bench.inference.prompts import (
+from bench.inference.prompts.objects import (
     PromptedObject,
     PromptSettings,
     boxes_of,
@@ -18,7 +18,7 @@ from bench.inference.prompts import (
     list_objects,
     makes_boxes,
 )
-from bench.inference.sam_masks import embed_window
+from bench.inference.sam_masks import embed_window, make_prompter
 from bench.inference.sam_windows import Box, Mask, place_windows
 from bench.models.sam import SamNetwork
 
@@ -79,9 +79,7 @@ def prompt_section(
     Yields:
         The mask of each object by each prompt; those of the first are to be painted.
     """
-    from segment_anything import SamPredictor
-
-    image, predictor = stretch_contrast(raw), SamPredictor(network.sam)
+    image, predictor = stretch_contrast(raw), make_prompter(network)
     windows = place_windows(raw.shape, tile_px=tile_px, halo_px=halo_px)
     placed: dict[Box, list[PromptedObject]] = defaultdict(list)
     for each in list_objects(labels, settings, section):

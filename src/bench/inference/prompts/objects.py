@@ -21,8 +21,8 @@ from bench.words import AUTO
 # With a single point SAM proposes several masks, of which it expects the best; see its paper.
 _AMBIGUOUS = ("point",)
 _WITH_BOX, _WITH_POINTS = ("box", "point_box"), ("point", "point_box", "points")
-# What `prompts` and `multimask` may be beside the kinds.
-ALWAYS, NEVER = "always", "never"
+# Of the settings of multimask.
+_ALWAYS = "always"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PromptSettings:
 
     def has_multimask(self, kind: str) -> bool:
         """Whether SAM proposes several masks for a kind of prompt."""
-        return kind in _AMBIGUOUS if self.multimask == AUTO else self.multimask == ALWAYS
+        return kind in _AMBIGUOUS if self.multimask == AUTO else self.multimask == _ALWAYS
 
 
 def settings_of(info: ModelInfo) -> PromptSettings | None:
