@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.config.settings import TRUST, StepConfig, setting
-from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, SCHEDULES
+from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, PROMPTED, SCHEDULES
 from bench.words import AUTO, ENCODER, NONE, TRANSFORMER
 
 _SCHEDULE = (
@@ -211,8 +211,9 @@ class MicrosamConfig(StepConfig):
     structure: str = setting("mitochondria", "Structure to segment; aliases such as mito work.")
     mode: str = setting(
         "zero_shot",
-        "zero_shot segments with the source as it is; finetune trains it first.",
-        choices=("zero_shot", "finetune"),
+        "zero_shot segments with the source as it is; finetune trains it first; prompted prompts "
+        "it by annotated objects, which is an oracle.",
+        choices=("zero_shot", "finetune", PROMPTED),
     )
     method: str = setting(AUTO, "Row of METHODS; auto finds it from mode.")
     source: str = setting(
@@ -261,6 +262,25 @@ class MicrosamConfig(StepConfig):
         384, "Window that SAM sees at once, without halo, in px.", minimum=16, maximum=8192
     )
     halo_px: int = setting(64, "Half of the overlap of two windows in px.", minimum=0)
+    prompts: str = setting(
+        "box,point,point_box,points",
+        "prompted: kinds of prompts, comma-separated; masks of the first are its segmentation.",
+        added=True,
+    )
+    box_distortions_px: str = setting(
+        "0,1,2,4,8",
+        "prompted: by how much the edges of boxes are moved at most, comma-separated.",
+        added=True,
+    )
+    prompt_points: int = setting(
+        3, "prompted: points of the kind points, all inside.", minimum=1, maximum=100, added=True
+    )
+    multimask: str = setting(
+        AUTO,
+        "prompted: whether SAM proposes several masks of a prompt; auto does of a single point.",
+        choices=(AUTO, "always", "never"),
+        added=True,
+    )
     labelled: int | None = setting(None, _LABELLED, minimum=1)
     iterations: int = setting(2500, "finetune: training iterations.", minimum=1)
     minutes: float | None = setting(

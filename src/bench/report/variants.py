@@ -1,6 +1,6 @@
 """What the rows of the benchmark table are called, and their order."""
 
-from bench.methods import METHODS
+from bench.methods import METHODS, ORACLE
 from bench.metrics.table import METRICS
 from bench.models.networks import find_network
 from bench.words import SECTION_UNIT, VOLUME_UNIT
@@ -32,7 +32,10 @@ def combination_name(metric: str) -> str:
 
 
 def variant_label(name: str) -> str:
-    """How the benchmark table calls a method or variant; other names stay as they are."""
+    """How the benchmark table calls a method or variant; other names stay as they are.
+
+    One that reads the truth is marked, whatever its row says.
+    """
     metric = METRICS.get(name.removeprefix(_COMBINATION))
     if name.startswith(_COMBINATION) and metric is not None:
         return f"Best combination by {metric.label}"
@@ -42,8 +45,16 @@ def variant_label(name: str) -> str:
         return name
     label = METHODS[method].label
     label += f", with {pseudo.partition('-')[0]} pseudo-masks" if pseudo else ""
+    if METHODS[method].oracle:
+        label = f"{label} {ORACLE}"
     unit = VOLUME_UNIT if find_network(METHODS[method].network).dims == 3 else SECTION_UNIT
     return f"{label}, {labelled} labelled {unit}{'s' * (labelled != '1')}" if labelled else label
+
+
+def is_oracle(name: str) -> bool:
+    """Whether a method or variant reads the truth: it is shown, and compared with none."""
+    method = METHODS.get(name.partition(":")[0])
+    return method is not None and method.oracle
 
 
 def variant_order(name: str) -> tuple[int, str, int]:

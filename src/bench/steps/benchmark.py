@@ -151,7 +151,7 @@ def _search_all(
     """
     by_structure: dict[str, list[str]] = {}
     for cell, found in evaluations.items():
-        if cell.labelled is None and not cell.external:
+        if cell.searched:
             by_structure.setdefault(cell.structure.name, []).append(found["val"])
 
     def attempt(structure: str) -> None:

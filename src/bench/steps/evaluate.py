@@ -18,6 +18,7 @@ from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
+    log_curve,
     log_pictures,
     log_recipe,
     log_scores,
@@ -31,6 +32,7 @@ from bench.steps.scoring.evaluation_task import (
 )
 from bench.steps.scoring.external import HomeRecipe, describe_resampling
 from bench.steps.scoring.predicting import predict_split
+from bench.steps.scoring.prompted import evaluate_prompts
 from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, segment_unit
 from bench.steps.training.data import describe_run, warn_of_scales
@@ -101,27 +103,38 @@ def _evaluate_structure(
     with run:
         describe_run(run, task.dataset, config, resolved_evaluation(task), config.split)
         _describe_task(run, task)
+        if task.prompts:
+            evaluate_prompts(task, task.prompts, run, folder)
+            return run.id, None
         predictions = folder / "predictions.h5"
         predict_split(task, run, predictions, earlier)
-        with say_while("scoring"):
-            result = _score_split(task, run, predictions)
-        # First, as the page that compares runs opens on what was logged first.
-        log_scores(run, result, config.split, task.recipe.level)
-        log_confusion(run, result, task.info.outputs)
-        _report_removal(task, run, result)
-        describe_data(run, task.units, task.structure.name, task.subject.cell)
-        with say_while("drawing pictures"):
-            log_pictures(
-                run,
-                task.units,
-                task.structure.name,
-                result,
-                lambda unit: _segment_stored(task, predictions, unit)[1],
-            )
-        run.log_file(predictions)
-        # The scores of other data are none that the recipe was chosen by.
-        log_recipe(run, task.recipe, result, "" if task.origin else config.split, folder)
+        _report_predictions(task, run, predictions)
     return run.id, predictions
+
+
+def _report_predictions(task: EvaluationTask, run: Run, predictions: Path) -> None:
+    """Scores what was predicted, and leaves scores, pictures, predictions and recipe in the run."""
+    config = task.config
+    with say_while("scoring"):
+        result = _score_split(task, run, predictions)
+    # First, as the page that compares runs opens on what was logged first.
+    log_scores(run, result, config.split)
+    log_curve(run, result, task.recipe.level)
+    log_confusion(run, result, task.info.outputs)
+    _report_removal(task, run, result)
+    describe_data(run, task.units, task.structure.name, task.subject.cell)
+    with say_while("drawing pictures"):
+        log_pictures(
+            run,
+            task.units,
+            task.structure.name,
+            result,
+            lambda unit: _segment_stored(task, predictions, unit)[1],
+        )
+    run.log_file(predictions)
+    # The scores of other data are none that the recipe was chosen by.
+    split = "" if task.origin else config.split
+    log_recipe(run, task.recipe, result, split, predictions.parent)
 
 
 def _describe_task(run: Run, task: EvaluationTask) -> None:

@@ -1,4 +1,4 @@
-"""Segment a structure with Segment Anything: as it is, or trained on the annotated sections."""
+"""Segment a structure with Segment Anything: as it is, trained on the sections, or prompted."""
 
 import dataclasses
 import logging
@@ -8,14 +8,23 @@ from typing import Any, cast
 import torch
 
 from bench.config.training import MicrosamConfig
+from bench.core.names import run_of
 from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.embedding_store import EmbeddingStore, open_embeddings
+from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam_embeddings import embedding_bytes
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
-from bench.methods import Method, find_method, find_method_of, names_of
+from bench.methods import (
+    PROMPTED,
+    Method,
+    find_method,
+    find_method_of,
+    find_start,
+    names_of,
+)
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
@@ -31,10 +40,18 @@ from bench.steps.training.data import (
     with_defaults,
 )
 from bench.steps.training.minutes import describe_loop, first_rate, plan_loop
-from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
-from bench.steps.training.source import source_of
+from bench.steps.training.sam import (
+    SamReport,
+    SamSource,
+    check_objects,
+    choose_areas,
+    choose_windows,
+    resolve_sam,
+)
+from bench.steps.training.source import find_adapted, source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
+from bench.tracking.queries import get_trained
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.loop import LoopSettings, Progress, make_trainee, train
@@ -56,6 +73,13 @@ _TRAINING_SETTINGS = (
     *("minutes", "epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
     "patches",
 )
+# Of automatic segmentation, which prompts are not.
+_AUTOMATIC_SETTINGS = (
+    *("segmentation", "points_per_side", "pred_iou_thresh", "stability_score_thresh"),
+    *("box_nms_thresh", "center_distance_threshold", "boundary_distance_threshold"),
+    *("foreground_threshold", "size_filter", "min_area_px", "max_area_px"),
+)
+_PROMPT_SETTINGS = ("prompts", "box_distortions_px", "prompt_points", "multimask")
 # micro_sam's schedule.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.9, 3
 _CHECKPOINT_ITERATIONS = 25
@@ -100,6 +124,9 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
+        if config.mode == PROMPTED:
+            _keep_network(task, run, network, info)
+            return run.id
         if config.mode == _FINETUNE:
             progress = _train_network(task, run, network, info, begun)
         else:
@@ -114,7 +141,7 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
-    method = _choose_method(config)
+    method = _choose_method(config, store)
     find_trainable(method.network, "microsam")
     config = with_defaults(config, method)
     precision = config.precision if config.mode == _FINETUNE else "fp32"
@@ -122,6 +149,9 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
     given = source_of(structure.name, config.source, dataset.structures)
+    if given == AUTO and find_start(method):
+        where = {"structure": structure.name, "dataset": dataset.content_hash}
+        given = find_adapted(store, method.name, **where, seed=config.seed)
     source = resolve_sam(store, given, trust=config.trust_checkpoint)
     data = TrainingData.choose(
         dataset,
@@ -130,12 +160,18 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
         seed=config.seed,
         fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
+    if config.mode == PROMPTED:
+        _read_prompts(config)
+        check_objects(structure, data)
     return _Task(config, dataset, structure, method, source, compute, data)
 
 
-def _choose_method(config: MicrosamConfig) -> Method:
+def _choose_method(config: MicrosamConfig, store: Store) -> Method:
     if config.method == AUTO:
-        return next(m for m in map(find_method, names_of("microsam")) if m.mode == config.mode)
+        rows = [m for m in map(find_method, names_of("microsam")) if m.mode == config.mode]
+        trained = run_of(config.source)
+        start = get_trained(store, trained).cell.method if trained else ""
+        return next((row for row in rows if row.start == start), rows[0])
     method = find_method_of("microsam", config.method)
     if method.mode != config.mode:
         raise BenchError(
@@ -145,13 +181,37 @@ def _choose_method(config: MicrosamConfig) -> Method:
     return method
 
 
+def _read_prompts(config: MicrosamConfig) -> PromptSettings:
+    """How annotated objects become prompts.
+
+    Raises:
+        BenchError: If a setting of prompts cannot be meant.
+    """
+    return PromptSettings.read(
+        config.prompts,
+        config.box_distortions_px,
+        points=config.prompt_points,
+        multimask=config.multimask,
+        seed=config.seed,
+    )
+
+
+def _unused_settings(mode: str) -> tuple[str, ...]:
+    """The settings that a mode does not depend on."""
+    if mode == _FINETUNE:
+        return _PROMPT_SETTINGS
+    others = _AUTOMATIC_SETTINGS if mode == PROMPTED else _PROMPT_SETTINGS
+    return (*_TRAINING_SETTINGS, *others)
+
+
 def identify_microsam(task: _Task) -> Identity:
-    """The identity of the run; without training, its settings are no part of it."""
+    """The identity of the run; settings that its mode does not use are no part of it."""
     settings = task.config.identity(describe_loop(task.config, sam_loop_settings(task.config)))
     # Said beside the settings, or by the hash of the source.
     elsewhere = ("method", "structure", "seed", "source", "labelled")
     trained = task.config.mode == _FINETUNE
-    for name in elsewhere if trained else (*elsewhere, *_TRAINING_SETTINGS):
+    for name in (*elsewhere, *_unused_settings(task.config.mode)):
+        # A setting of prompts is not said where it is its default.
         settings.pop(name, None)
     return Identity(
         step="microsam",
@@ -170,8 +230,31 @@ def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
     """Builds the network with the source's weights, and says what the model will be."""
     config = task.config
     network, arguments = load_sam(task.source.read())
+    if config.mode == PROMPTED:
+        prompts = dataclasses.asdict(_read_prompts(config))
+        inference: dict[str, Any] = {"segmentation": PROMPTED, "prompts": prompts}
+    else:
+        inference = dataclasses.asdict(_choose_masks(task, network))
+    info = ModelInfo(
+        architecture=task.method.network,
+        arguments=arguments,
+        outputs=("foreground",),
+        structure=task.structure.name,
+        input_pixel_size_nm=task.data.fed_nm,
+        normalisation="8 bit between the section's 0.5 and 99.5 percentiles",
+        tile_px=config.tile_px,
+        halo_px=config.halo_px,
+        training={"method": task.method.name, "dataset": task.dataset.content_hash},
+        inference=inference,
+    )
+    return network, info
+
+
+def _choose_masks(task: _Task, network: SamNetwork) -> MaskSettings:
+    """How masks of automatic segmentation become instances."""
+    config = task.config
     low, high = choose_areas(config, task.structure, task.data)
-    settings = MaskSettings(
+    return MaskSettings(
         segmentation=choose_segmentation(
             config.segmentation, decoder=network.instance_decoder is not None
         ),
@@ -185,29 +268,16 @@ def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
         min_area_px=low,
         max_area_px=high,
     )
-    info = ModelInfo(
-        architecture=task.method.network,
-        arguments=arguments,
-        outputs=("foreground",),
-        structure=task.structure.name,
-        input_pixel_size_nm=task.data.fed_nm,
-        normalisation="8 bit between the section's 0.5 and 99.5 percentiles",
-        tile_px=config.tile_px,
-        halo_px=config.halo_px,
-        training={"method": task.method.name, "dataset": task.dataset.content_hash},
-        inference=dataclasses.asdict(settings),
-    )
-    return network, info
 
 
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     settings: dict[str, object] = dataclasses.asdict(task.config)
     if task.config.mode == _FINETUNE:
         settings |= describe_loop(task.config, sam_loop_settings(task.config))
-    else:
-        settings = {n: v for n, v in settings.items() if n not in _TRAINING_SETTINGS}
+    unused = _unused_settings(task.config.mode)
+    settings = {name: value for name, value in settings.items() if name not in unused}
     return settings | {
-        **info.inference,
+        **({} if task.config.mode == PROMPTED else info.inference),
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
@@ -257,6 +327,14 @@ def _merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module
     copy = build_sam(**info.arguments)
     copy.load_state_dict(merged)
     return copy
+
+
+def _keep_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> None:
+    """Keeps the source with its prompts: what it comes to is known when it is evaluated."""
+    weights = run.work / "best.safetensors"
+    save_checkpoint(weights, network, info)
+    log_checkpoints(run, ("best",))
+    log.info("%s %s: kept with its prompts, run %s", task.method.name, task.structure.name, run.id)
 
 
 def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:

@@ -8,7 +8,7 @@ from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.data_facts import merge_facts
 from bench.report.external import ExternalRow
-from bench.report.page.elements import Markup, element, join
+from bench.report.page.elements import Markup, element, join, plain_table
 from bench.report.page.figures_section import (
     PRECISION_RECALL,
     TRAINING,
@@ -28,6 +28,11 @@ from bench.report.page.pictures_section import (
 from bench.report.page.records import Setting, Shown
 from bench.report.page.score_table import comparisons_section, external_section, score_table
 from bench.report.page.verdict_section import verdict_section
+from bench.report.prompts import CAPTION as PROMPT_CAPTION
+from bench.report.prompts import HEADERS as PROMPT_HEADERS
+from bench.report.prompts import NAMES as PROMPT_NAMES
+from bench.report.prompts import TITLE as PROMPTS_TITLE
+from bench.report.prompts import find_prompt_scores
 from bench.report.table_formats import (
     MEANING,
     captions,
@@ -85,6 +90,7 @@ def benchmark_page(
             _below_table([*rows, *published], failures),
         ],
         "Other data": external_section(external),
+        PROMPTS_TITLE: _prompts(rows),
         "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
         "Learning curve": _learning_curve(rows),
         "Comparisons": [comparisons_section(comparisons, ranks)],
@@ -95,7 +101,7 @@ def benchmark_page(
         "Training": [_caption(TRAINING, units), _grid(training_figures(shown, rows))],
         "Pictures": [_caption(PICTURES, units), colour_key(), pictures_section(shown, places)],
     }
-    named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
+    named = {title: _anchor_of(title) for title, parts in sections.items() if parts}
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)
         for title, anchor in named.items()
@@ -114,6 +120,19 @@ def _learning_curve(rows: Sequence[TableRow]) -> list[Markup]:
     figures = list(learning_figures(rows))
     text = learning_caption(METRICS[rows[0].metric])
     return [_caption(text, units_of(rows)), _grid(figures)] if figures else []
+
+
+def _anchor_of(title: str) -> str:
+    return re.sub("[^a-z]+", "-", title.lower()).strip("-")
+
+
+def _prompts(rows: Sequence[TableRow]) -> list[Iterable[str]]:
+    """The table of prompts and its caption; nothing without a row that has any."""
+    scores = find_prompt_scores(rows)
+    if not scores:
+        return []
+    table = plain_table(PROMPT_HEADERS, (score.cells() for score in scores), names=PROMPT_NAMES)
+    return [table, _caption(PROMPT_CAPTION)]
 
 
 def _below_table(rows: Sequence[TableRow], failures: Sequence[str]) -> Markup:

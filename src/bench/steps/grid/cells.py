@@ -95,13 +95,19 @@ class GridCell:
         return dataclasses.replace(self, external="")
 
     @property
+    def searched(self) -> bool:
+        """Whether a search has its model: of all annotations and its own data, and no oracle."""
+        return self.labelled is None and not self.external and not self.method.oracle
+
+    @property
     def adaptation(self) -> "GridCell | None":
         """The cell whose model this one's training starts from; None without one."""
         stage = find_start(self.method)
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        plain = dataclasses.replace(self.own, labelled=None, pseudo="")
+        labelled = self.labelled if stage.learns else None
+        plain = dataclasses.replace(self.own, labelled=labelled, pseudo="")
         return dataclasses.replace(plain, method=stage, structure=structure)
 
     def __str__(self) -> str:
@@ -177,8 +183,8 @@ def evaluation_configs(
             "structure": cell.structure.name,
             "source": config.source,
         }
-    # A search never sees other data.
-    searched = config.optimize and not cell.external
+    # A search never sees other data, nor what reads the truth.
+    searched = config.optimize and not cell.external and not cell.method.oracle
     splits = (config.split, "val") if searched else (config.split,)
     return {split: EvaluateConfig(**settings, split=split) for split in dict.fromkeys(splits)}
 
@@ -226,6 +232,9 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= parse_settings(MicrosamConfig, config.microsam)
+        if cell.adaptation:
+            # What it starts from has the source that is typed.
+            own["source"] = source or AUTO
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()

@@ -222,6 +222,8 @@ def _named_source(cell: GridCell, adaptation: ModelConfig) -> str:
     assert not isinstance(adaptation, PretrainConfig)
     method = cell.adaptation.method.name if cell.adaptation else ""
     name = source_of(cell.structure.name, adaptation.source, method=method)
+    if isinstance(adaptation, MicrosamConfig):
+        return DEFAULT_SAM if name == AUTO else name
     return choose_method(AUTO, source=name, loss=AUTO)[1]
 
 

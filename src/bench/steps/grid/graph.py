@@ -90,8 +90,8 @@ def grid_tasks(
         add(_evaluation_name(cell), (*add_model(cell), *first), **_described("evaluate", cell))
     if config.optimize:
         for structure in dict.fromkeys(cell.structure.name for cell in cells):
-            found = [c for c in cells if c.structure.name == structure and c.labelled is None]
-            names = tuple(_evaluation_name(cell) for cell in found if not cell.external)
+            found = [c for c in cells if c.structure.name == structure and c.searched]
+            names = tuple(_evaluation_name(cell) for cell in found)
             if names:
                 add(f"optimize {structure}", (), names, kind="search", structure=structure)
     return list(tasks.values())

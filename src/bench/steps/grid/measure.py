@@ -13,6 +13,9 @@ from bench.config.pretraining import PretrainConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.inference.device import Compute
 from bench.inference.prediction import model_shape
+from bench.inference.prompts.masks import prompt_objects
+from bench.inference.prompts.objects import PromptSettings, settings_of
+from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_masks import MaskSettings, make_predictor
 from bench.inference.sam_windows import place_windows
 from bench.inference.tiles import fit_batch, start_tiles
@@ -219,6 +222,8 @@ def _predict_noise(network: torch.nn.Module, info: ModelInfo, compute: Compute) 
 
 def _time_window(network: Any, info: ModelInfo, task: Any, calls: int) -> float:
     """Seconds of a window; of many points few are tried, as each takes as long."""
+    if prompts := settings_of(info):
+        return _time_prompts(network, info, prompts, task, calls)
     settings = MaskSettings(**info.inference)
     points = settings.points_per_side if settings.segmentation == "amg" else 0
     tried = replace(
@@ -229,6 +234,24 @@ def _time_window(network: Any, info: ModelInfo, task: Any, calls: int) -> float:
     predict = make_predictor(network, tried)
     seconds = time_calls(lambda: predict(raw[:edge, :edge], None), calls)
     return seconds * max(1.0, (points / _POINTS) ** 2)
+
+
+def _time_prompts(
+    network: Any, info: ModelInfo, prompts: PromptSettings, task: Any, calls: int
+) -> float:
+    """Seconds of a window whose objects are prompted."""
+    name = task.dataset.sections("val")[0]
+    labels = task.dataset.read_labels(name, task.structure.name)
+    edge = info.tile_px + 2 * info.halo_px
+    y, x = np.argwhere(labels)[0] if labels.any() else (0, 0)
+    window = np.s_[y : y + edge, x : x + edge]
+    raw, labels = task.dataset.read_raw(name)[window], labels[window]
+    sizes = {"tile_px": info.tile_px, "halo_px": info.halo_px}
+    encoder = KeptEncoder(network, None)
+    with torch.inference_mode():
+        return time_calls(
+            lambda: list(prompt_objects(encoder, raw, labels, prompts, **sizes, section=0)), calls
+        )
 
 
 def _size(network: torch.nn.Module) -> int:

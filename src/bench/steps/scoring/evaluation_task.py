@@ -10,6 +10,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
+from bench.inference.prompts.objects import PromptSettings, settings_of
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_info
@@ -82,8 +83,17 @@ class EvaluationTask:
         name, volumes = self.structure.name, self.recipe.volume is not None
         requested = requested_metrics(self.config.metrics, name, volumes=volumes)
         return scored_metrics(
-            name, volumes=volumes, requested=requested, classes=bool(self.scored_classes)
+            name,
+            volumes=volumes,
+            requested=requested,
+            classes=bool(self.scored_classes),
+            prompted=self.prompts is not None,
         )
+
+    @property
+    def prompts(self) -> PromptSettings | None:
+        """How the model is prompted by the annotation; None where it finds objects itself."""
+        return settings_of(self.info)
 
     @property
     def scored_classes(self) -> tuple[str, ...]:
@@ -112,6 +122,8 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
             config, dataset, subject, info, structure, origin.recipe, units, origin
         )
     units = list_units(dataset, config.split, by_section=config.scored == "sections")
+    if settings_of(info):
+        _check_prompted(dataset, config.split, structure.name, units)
     # A name that is no metric's is told before anything is read.
     requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
     volume = _choose_volume(config, units, structure, info)
@@ -183,6 +195,22 @@ def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelIn
             "augmentations are averaged as probabilities, received augmentations="
             f"{config.augmentations} for {subject.cell.method} with segmentation="
             f"{config.segmentation}, which finds instances itself: use augmentations=none"
+        )
+
+
+def _check_prompted(
+    dataset: PreparedDataset, split: str, structure: str, units: list[Unit]
+) -> None:
+    """Raises BenchError where a split has nothing that a model can be prompted with."""
+    if units[0].volume is not None:
+        raise BenchError(
+            "objects are prompted in sections, received volumes: add scored=sections, which scores "
+            "their planes one by one"
+        )
+    if dataset.instances(split, structure) == 0:
+        raise BenchError(
+            f"prompts are made of annotated objects, the split {split} has none of {structure}: "
+            "choose another split, or annotate some"
         )
 
 
@@ -296,6 +324,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
             *(f"metric {name}" for name in task.metrics),
             *(("classes",) if task.info.classes else ()),
             *(("spheres",) if task.recipe.spheres else ()),
+            *(("prompts",) if task.prompts else ()),
         ),
     )
 

@@ -25,6 +25,7 @@ from bench.report.gains import Gain, gains_to_markdown, print_gains
 from bench.report.page.page import benchmark_page
 from bench.report.page.pictures_section import encode_webp, panel_budget
 from bench.report.page.records import Panel, Picture, Setting, Shown
+from bench.report.prompts import find_prompt_scores, prompts_to_json, prompts_to_markdown
 from bench.report.table_formats import cost_table, print_table, to_csv, to_latex, to_markdown
 from bench.report.table_json import to_json
 from bench.report.tables import ScoreRecord, TableRow
@@ -77,7 +78,7 @@ class Findings:
     def scores(self) -> dict[str, float]:
         """The scores of our rows by names such as ``mitochondria/dice finetuned``."""
         return {
-            f"{row.structure}/{metric} {row.method}": row.scores[metric]
+            f"{row.structure}/{metric} {row.method}{' oracle' * row.oracle}": row.scores[metric]
             for row in self.rows
             for metric in _OF_A_ROW
             if metric in row.scores
@@ -95,6 +96,7 @@ def print_findings(findings: Findings, console: Console) -> None:
 def write_findings(findings: Findings, output: Path) -> list[Path]:
     """Writes everything into a folder; returns the files."""
     rows, comparisons = findings.all_rows, findings.comparisons
+    prompts = find_prompt_scores(rows)
     texts = {
         "benchmark.md": "\n".join(filter(None, _markdown_parts(findings))),
         "benchmark.csv": to_csv(rows),
@@ -110,6 +112,8 @@ def write_findings(findings: Findings, output: Path) -> list[Path]:
         write_text(output / name, text)
     whole = output / "benchmark.json"
     content = to_json(rows, findings.records, comparisons, findings.ranks)
+    if prompts:
+        content["prompts"] = prompts_to_json(prompts)
     if findings.gains:
         content["gains"] = [asdict(gain) | {"text": gain.describe()} for gain in findings.gains]
     if findings.external:
@@ -122,6 +126,7 @@ def _markdown_parts(findings: Findings) -> list[str]:
     rows = findings.all_rows
     return [
         to_markdown(rows),
+        prompts_to_markdown(find_prompt_scores(rows)),
         external_formats.external_to_markdown(findings.external),
         gains_to_markdown(findings.gains),
         cost_table(rows),
@@ -166,7 +171,7 @@ def write_page(
             record.seed,
             record.run_id,
             [_read_picture(store, record, name, role, budget) for name, role in roles.items()],
-            read_precision_recall(store, record.run_id),
+            _no_curve() if row.oracle else read_precision_recall(store, record.run_id),
             trainings[row.method, row.structure, row.dataset],
         )
         for (row, record), roles in zip(runs, sections, strict=True)
@@ -226,6 +231,10 @@ def _read_picture(
         log.warning("warning: run %s has no readable %s: %s", record.run_id, name, error)
         missing = f"run {record.run_id} has no readable {name} (moved or cleaned?)"
         return Picture(section, role, scores, missing=missing)
+
+
+def _no_curve() -> Curve:
+    return Curve(missing="masks of prompts have no threshold (oracle)")
 
 
 def read_precision_recall(store: Store, run_id: str) -> Curve:
