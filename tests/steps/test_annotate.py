@@ -53,10 +53,7 @@ def person(monkeypatch):
     def open_sam_window(*arguments):
         doings.pop(0)(*arguments)
 
-    window = SimpleNamespace(open_sam_window=open_sam_window, ClickableSection=SimpleNamespace)
-    window.ClickableSection = lambda *fields: SimpleNamespace(
-        **dict(zip(("name", "image", "labels", "embeddings"), fields, strict=True))
-    )
+    window = SimpleNamespace(open_sam_window=open_sam_window)
     monkeypatch.setitem(sys.modules, "bench.correction.sam_window", window)
     monkeypatch.setattr("bench.steps.annotate.check_display", lambda *_: None)
     return doings

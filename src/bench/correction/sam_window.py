@@ -1,37 +1,20 @@
 """micro_sam's annotator with a network and embeddings of ours, section after section."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import napari
 import numpy as np
 from magicgui.widgets import PushButton
 
+from bench.inference.sam_tiles import ClickableSection
 from bench.models.sam import SamNetwork
 
 # micro_sam names networks by the sizes it knows; only the defaults of its sliders depend on it.
 _MODEL_TYPE = "vit_b"
 
 
-@dataclass(frozen=True, eq=False)
-class ClickableSection:
-    """A section to annotate.
-
-    Attributes:
-        name: Its name.
-        image: As the network sees it (y, x) uint8.
-        labels: What is annotated of it already (y, x); None for nothing.
-        embeddings: In the form that micro_sam takes.
-    """
-
-    name: str
-    image: np.ndarray
-    labels: np.ndarray | None
-    embeddings: dict[str, Any]
-
-
-class SamWindow:
+class _SamWindow:
     """micro_sam's 2D annotator, and a button that saves a section and goes to the next.
 
     Attributes:
@@ -110,6 +93,6 @@ def open_sam_window(
     read: Callable[[str], ClickableSection],
     save: Callable[[str, np.ndarray], None],
 ) -> None:
-    """Opens the window (see SamWindow), and returns when it is closed."""
-    SamWindow(network, names, read, save)
+    """Opens the window (see _SamWindow), and returns when it is closed."""
+    _SamWindow(network, names, read, save)
     napari.run()

@@ -1,5 +1,6 @@
 """Embeddings of a section in the form that micro_sam's own tools take, by tile."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,23 @@ import numpy as np
 import zarr
 
 from bench.inference.sam_embeddings import KeptEncoder
+
+
+@dataclass(frozen=True, eq=False)
+class ClickableSection:
+    """A section to annotate.
+
+    Attributes:
+        name: Its name.
+        image: As the network sees it (y, x) uint8.
+        labels: What is annotated of it already (y, x); None for nothing.
+        embeddings: In the form that micro_sam takes.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray | None
+    embeddings: dict[str, Any]
 
 
 def embed_for_micro_sam(

@@ -23,9 +23,10 @@ from bench.inference.embedding_store import open_embeddings
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
 from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_tiles import embed_for_micro_sam
+from bench.inference.sam_tiles import ClickableSection, embed_for_micro_sam
 from bench.ingest.images.planes import list_planes
-from bench.models.sam import load_sam
+from bench.models.checkpoint import ModelInfo
+from bench.models.sam import SamNetwork, load_sam
 from bench.steps.ending import say_next
 from bench.steps.serving.files import OUTPUT_TAG
 from bench.steps.training.sam import SamSource, resolve_sam
@@ -56,14 +57,13 @@ def annotate_sections(config: AnnotateConfig, store: Store | None = None) -> str
         BenchError: If there is no such model or section, or all are annotated.
     """
     # Here, as it is Qt that takes long to load.
-    from bench.correction.sam_window import ClickableSection, open_sam_window
+    from bench.correction.sam_window import open_sam_window
 
     store = store or open_store()
     output = Path(config.output)
     check_output(output)
-    source = resolve_sam(
-        store, AUTO if config.run_id == AUTO else f"runs:/{config.run_id}", trust=False
-    )
+    named = AUTO if config.run_id == AUTO else f"runs:/{config.run_id}"
+    source = resolve_sam(store, named, trust=False)
     structure = _choose_structure(config, source)
     sections = _find_sections(config, structure)
     names = [name for name in sections if not (output / structure / f"{name}.tif").exists()]
@@ -74,45 +74,81 @@ def annotate_sections(config: AnnotateConfig, store: Store | None = None) -> str
         )
     network, _ = load_sam(source.read())
     network.to(choose_compute(config.device, "fp32").device).eval()
-    encoder = KeptEncoder(network, open_embeddings())
-    info, saved = source.info, list[str]()
-    tile_px, halo_px = (
-        (info.tile_px, info.halo_px) if info else (MicrosamConfig.tile_px, MicrosamConfig.halo_px)
-    )
-
-    def read(name: str) -> ClickableSection:
-        section = sections[name]
-        raw = section.read()
-        shape = model_shape(
-            raw.shape, info.input_pixel_size_nm if info else None, section.pixel_size_nm
-        )
-        image = stretch_contrast(raw if shape == raw.shape else resize_section(raw, shape))
-        labels = section.read_labels() if section.read_labels else None
-        if labels is not None:
-            labels = resize_labels(labels.astype(np.int32), shape).astype(np.uint32)
-        folder = Path(scratch) / name
-        embeddings = embed_for_micro_sam(encoder, image, folder, tile_px=tile_px, halo_px=halo_px)
-        return ClickableSection(name, image, labels, embeddings)
-
-    def save(name: str, labels: np.ndarray) -> None:
-        section = sections[name]
-        raw = section.read()
-        ids = resize_labels(labels.astype(np.int32), raw.shape).astype(np.uint32)
-        # The ids last: they say that the section is annotated.
-        for kind, pixels in (("raw", viewable(raw)), (structure, as_label_type(ids))):
-            path = output / kind / f"{name}.tif"
-            write_tiff(path, pixels, pixel_size_nm=section.pixel_size_nm)
-        saved.append(name)
-        log.info("%s: %d objects, saved in %s", name, len(np.unique(ids[ids > 0])), output)
-
     log.info("%d sections are opened; N saves one and goes to the next", len(names))
     with tempfile.TemporaryDirectory() as scratch, shows_itself():
-        open_sam_window(network, names, read, save)
-    if not saved:
+        work = _Work(sections, source.info, network, structure, output, Path(scratch))
+        open_sam_window(network, names, work.read, work.save)
+    if not work.saved:
         name_adopted("annotate")
         log.info("nothing was saved: %s was not written", output)
         return ""
-    return _record(config, store, source, structure, saved)
+    return _record(config, store, source, structure, work.saved)
+
+
+class _Work:
+    """What the window reads and saves.
+
+    Attributes:
+        saved: Names of the sections that were saved.
+    """
+
+    def __init__(
+        self,
+        sections: dict[str, _Section],
+        info: ModelInfo | None,
+        network: SamNetwork,
+        structure: str,
+        output: Path,
+        scratch: Path,
+    ) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            sections: All sections by name.
+            info: What the model is; None of a published one.
+            network: The network, on its device.
+            structure: The structure that is annotated.
+            output: Where annotation is saved.
+            scratch: A folder for embeddings by tile, as long as the window is open.
+        """
+        self._sections, self._structure = sections, structure
+        self._output, self._scratch = output, scratch
+        self._encoder = KeptEncoder(network, open_embeddings())
+        self._model_nm = info.input_pixel_size_nm if info else None
+        given = info or MicrosamConfig
+        self._tile_px, self._halo_px = given.tile_px, given.halo_px
+        self.saved: list[str] = []
+
+    def read(self, name: str) -> ClickableSection:
+        """A section as the model sees it, embedded."""
+        section = self._sections[name]
+        raw = section.read()
+        shape = model_shape(raw.shape, self._model_nm, section.pixel_size_nm)
+        image = stretch_contrast(raw if shape == raw.shape else resize_section(raw, shape))
+        labels = section.read_labels() if section.read_labels else None
+        if labels is not None:
+            labels = resize_labels(labels, shape).astype(np.uint32)
+        embeddings = embed_for_micro_sam(
+            self._encoder,
+            image,
+            self._scratch / name,
+            tile_px=self._tile_px,
+            halo_px=self._halo_px,
+        )
+        return ClickableSection(name, image, labels, embeddings)
+
+    def save(self, name: str, labels: np.ndarray) -> None:
+        """Saves the ids (y, x) of a section beside its image, at the image's own pixel size."""
+        section = self._sections[name]
+        raw = section.read()
+        ids = as_label_type(resize_labels(labels, raw.shape))
+        # The ids last: they say that the section is annotated.
+        for kind, pixels in (("raw", viewable(raw)), (self._structure, ids)):
+            path = self._output / kind / f"{name}.tif"
+            write_tiff(path, pixels, pixel_size_nm=section.pixel_size_nm)
+        self.saved.append(name)
+        objects = np.unique(ids[ids > 0]).size
+        log.info("%s: %d objects, saved in %s", name, objects, self._output)
 
 
 def _choose_structure(config: AnnotateConfig, source: SamSource) -> str:
