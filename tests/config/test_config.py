@@ -7,6 +7,7 @@ import pytest
 
 from bench.config import data, pretraining, running, scoring, training
 from bench.config.data import (
+    AnnotateConfig,
     CorrectConfig,
     ExportConfig,
     LabelsConfig,
@@ -96,6 +97,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
         CorrectConfig: {"dataset", "input", "output"},
+        AnnotateConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},
         SegmentConfig: {"cluster", "cluster_profile", "input", "output", "workers"},
         OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output", "planes"},

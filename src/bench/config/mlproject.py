@@ -5,7 +5,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from bench.config.data import CorrectConfig, ExportConfig, PhantomConfig, PrepareConfig
+from bench.config.data import (
+    AnnotateConfig,
+    CorrectConfig,
+    ExportConfig,
+    PhantomConfig,
+    PrepareConfig,
+)
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -33,6 +39,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "export": ExportConfig,
     "segment": SegmentConfig,
     "correct": CorrectConfig,
+    "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
 }
