@@ -328,13 +328,13 @@ def prompts(request):
 
 
 def sam_masks(request):
+    from bench.inference.sam_embeddings import embed_window as embed
     from bench.inference.sam_masks import (
         MaskSettings,
         find_by_decoder,
         make_generator,
         segment_section,
     )
-    from bench.inference.sam_masks import embed_window as embed
     from bench.inference.sam_windows import Mask, join_masks, paint_masks, place_windows
 
     labels = make_section(0)[1]
