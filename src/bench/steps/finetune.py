@@ -52,7 +52,7 @@ from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.ahead import Feed, draw_ahead
 from bench.training.loop import Progress, make_trainee, train
-from bench.training.objectives import make_loss, supervised
+from bench.training.objectives import Loss, make_loss, supervised
 from bench.training.patches import MixedFeed, PatchFeed, divide_batch
 
 log = logging.getLogger(__name__)
@@ -123,13 +123,7 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
     measure_network(run, network, task.compute)
     trainee = make_trainee(network, settings, task.compute)
     feed = _make_feed(task)
-    loss = make_loss(
-        config.loss,
-        gamma=config.focal_gamma,
-        foreground_weight=task.foreground_weight,
-        class_weights=task.class_weights.values,
-        weighted=task.pseudo is not None,
-    )
+    loss = _make_loss(task)
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
         draw_ahead(feed, task.compute.device) as batches,
@@ -174,6 +168,16 @@ def _keep_models(
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
     log_checkpoints(run, ("best", "last", *finish_snapshots(run.work, task.config)))
+
+
+def _make_loss(task: FinetuneTask) -> Loss:
+    return make_loss(
+        task.config.loss,
+        gamma=task.config.focal_gamma,
+        foreground_weight=task.foreground_weight,
+        class_weights=task.class_weights.values,
+        weighted=task.pseudo is not None,
+    )
 
 
 def _make_feed(task: FinetuneTask) -> Feed:

@@ -11,7 +11,7 @@ from bench.inference.device import Compute
 from bench.methods import CLASS_LOSS
 from bench.training.ahead import Feed, wait_for_batch
 
-_Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _PixelLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 # Weight of a boundary pixel in the focal term, 1 as background's: few as they are, the boundary's
 # own Dice keeps them from being ignored, and what threshold separates best is chosen on validation.
@@ -125,7 +125,7 @@ def make_loss(
     foreground_weight: float,
     class_weights: Sequence[float] = (),
     weighted: bool = False,
-) -> _Loss:
+) -> Loss:
     """Returns the loss of a name, one of LOSSES.
 
     ``focal_dice`` is the sum of both; ``weighted_bce`` is cross-entropy in which foreground has
@@ -186,7 +186,7 @@ def _seed_dropout(seed: int, iteration: int) -> None:
     torch.manual_seed(seed * _SEEDS_APART + iteration)
 
 
-def supervised(network: torch.nn.Module, feed: Feed, loss: _Loss, compute: Compute) -> Objective:
+def supervised(network: torch.nn.Module, feed: Feed, loss: Loss, compute: Compute) -> Objective:
     """The loss of a network's logits on patches with targets."""
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:

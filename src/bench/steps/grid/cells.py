@@ -37,6 +37,8 @@ _IMAGES = Structure("images")
 # Settings that every stage shares with the benchmark, whatever else it is given.
 _SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
 # Settings of networks of sections: in a grid beside them, those of volumes have their own.
+# Of the cells that learn from pseudo-masks.
+_OF_PSEUDO_MASKS = ("pseudo", "pseudo_weight", "pseudo_fraction")
 _OF_SECTIONS = ("patch_px", "batch_size", "tile_px", "halo_px")
 log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -238,21 +240,7 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
-    # That of the benchmark is of all cells.
-    left_out = {"labelled", "structures"}
-    if find_network(method.network).dims == 3:
-        left_out |= set(_OF_SECTIONS)
-    # What others of the grid follow; by itself, finetune refuses it.
-    ignored = ignored_settings(find_network(method.network))
-    if config.minutes is not None and "minutes" in ignored:
-        raise BenchError(
-            f"{method.name} counts its iterations, received minutes={config.minutes:g}: leave it "
-            "out of methods, and train it by a command of its own"
-        )
-    left_out |= ignored | ({"iterations"} if config.minutes is not None else set())
-    # By themselves, finetune refuses these, too.
-    left_out |= set() if cell.pseudo else {"pseudo", "pseudo_weight", "pseudo_fraction"}
-    shared = {name: getattr(config, name) for name in names - left_out}
+    shared = {name: getattr(config, name) for name in names - _left_out(cell, config)}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     # What weighs foreground is of one structure, and the other way round.
     if cell.classes:
@@ -260,6 +248,28 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     else:
         own["class_weights"] = AUTO
     return FinetuneConfig(**shared | own | {"labelled": cell.labelled})
+
+
+def _left_out(cell: GridCell, config: BenchmarkConfig) -> set[str]:
+    """The settings of the benchmark that are none of a fine-tuning of its grid.
+
+    Raises:
+        BenchError: If its method cannot be given minutes.
+    """
+    network = find_network(cell.method.network)
+    # That of the benchmark is of all cells.
+    left_out = {"labelled", "structures"}
+    if network.dims == 3:
+        left_out |= set(_OF_SECTIONS)
+    # What others of the grid follow; by itself, finetune refuses it.
+    ignored = ignored_settings(network)
+    if config.minutes is not None and "minutes" in ignored:
+        raise BenchError(
+            f"{cell.method.name} counts its iterations, received minutes={config.minutes:g}: leave "
+            "it out of methods, and train it by a command of its own"
+        )
+    left_out |= ignored | ({"iterations"} if config.minutes is not None else set())
+    return left_out | (set() if cell.pseudo else set(_OF_PSEUDO_MASKS))
 
 
 def _pretrain_config(cell: GridCell, config: BenchmarkConfig) -> PretrainConfig:
