@@ -68,7 +68,10 @@ def _end_evaluation(config: EvaluateConfig, run_id: str) -> None:
     say_scores(open_store(), run_id)
     sections = read_manifest(Path(config.dataset))["sections"]
     if config.split == "test":
-        say_next("compare", {"dataset": config.dataset}, "put it beside other methods")
+        # Of other data, the table to look at is that of the model's own.
+        other = read_run(get_run(open_store(), run_id)).trained_on
+        settings = {} if other else {"dataset": config.dataset}
+        say_next("compare", settings, "put it beside other methods")
     elif any(entry["split"] == "test" for entry in sections):
         settings = {**typed_settings(config), "dataset": config.dataset, "split": "test"}
         say_next("evaluate", settings, "score it on sections that chose nothing")

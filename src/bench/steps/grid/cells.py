@@ -36,9 +36,9 @@ _OF_NETWORKS = ("features", "width")
 _IMAGES = Structure("images")
 # Settings that every stage shares with the benchmark, whatever else it is given.
 _SHARED = ("dataset", "device", "precision", "rescale", "trust_checkpoint")
-# Settings of networks of sections: in a grid beside them, those of volumes have their own.
 # Of the cells that learn from pseudo-masks.
 _OF_PSEUDO_MASKS = ("pseudo", "pseudo_weight", "pseudo_fraction")
+# Settings of networks of sections: in a grid beside them, those of volumes have their own.
 _OF_SECTIONS = ("patch_px", "batch_size", "tile_px", "halo_px")
 log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
