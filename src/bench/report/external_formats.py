@@ -30,7 +30,7 @@ from bench.words import of_units
 
 _TITLE = "Scored on other data"
 # Columns of names.
-NAMES = 3
+EXTERNAL_NAMES = 3
 _AT_HOME = "itself"
 
 
@@ -81,7 +81,7 @@ def external_to_markdown(rows: Sequence[ExternalRow]) -> str:
     for dataset, members in external_blocks(rows):
         lines = [[escape_markdown(cell) for cell in line] for line in external_cells(members)]
         parts.append(f"### {escape_markdown(dataset)}")
-        parts.append(markdown_table(external_headers(members), lines, names=NAMES))
+        parts.append(markdown_table(external_headers(members), lines, names=EXTERNAL_NAMES))
         parts += [escape_markdown(f"[{n}] {note}") for note, n in external_notes(members).items()]
     return "\n\n".join([*parts, escape_markdown(external_caption(rows))]) + "\n"
 
@@ -99,7 +99,7 @@ def external_to_latex(rows: Sequence[ExternalRow]) -> str:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{escape_latex(f'{_TITLE}: {dataset}. {external_caption(members)}')}}}",
-            rf"\begin{{tabular}}{{{'l' * NAMES}{'r' * (len(titles) - NAMES)}}}",
+            rf"\begin{{tabular}}{{{'l' * EXTERNAL_NAMES}{'r' * (len(titles) - EXTERNAL_NAMES)}}}",
             r"\toprule",
             " & ".join(map(escape_latex, titles)) + r" \\",
             r"\midrule",

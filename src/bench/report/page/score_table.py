@@ -165,7 +165,7 @@ def external_section(rows: Sequence[ExternalRow]) -> list[Markup]:
         table = plain_table(
             external_formats.external_headers(members),
             external_formats.external_cells(members),
-            names=external_formats.NAMES,
+            names=external_formats.EXTERNAL_NAMES,
         )
         notes = external_formats.external_notes(members)
         below = [element("li", note, value=number) for note, number in notes.items()]
