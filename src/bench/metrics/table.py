@@ -74,8 +74,6 @@ from bench.words import NONE
 HEADLINE = "dice"
 # A name is part of MLflow's names and a column of CSV files.
 _NAME = re.compile("[a-z][a-z0-9_]*")
-
-# What two directed distances are made of, in px and in nm.
 _LARGEST, _MEAN = (
     f"Mean of the {which} distances to truth and back to prediction, mean of images with both."
     for which in ("largest", "mean")

@@ -15,7 +15,7 @@ HEADERS = (
     *(f"IoU > {limit:g}" for limit in GOOD_IOUS.values()),
     "Change (%)",
 )
-NAMES = 3
+TEXT_COLUMNS = 3
 CAPTION = (
     "Mean IoU of an object's mask with the object that its prompt was made from, and the share of "
     "objects whose mask has more than that, with boxes as they are annotated; mean over seeds. "
@@ -79,7 +79,7 @@ def prompts_to_markdown(scores: Sequence[_PromptScore]) -> str:
     if not scores:
         return ""
     lines = [[escape_markdown(cell) for cell in score.cells()] for score in scores]
-    table = markdown_table(HEADERS, lines, names=NAMES)
+    table = markdown_table(HEADERS, lines, names=TEXT_COLUMNS)
     return f"## {TITLE}\n\n{table}\n\n{CAPTION}\n"
 
 

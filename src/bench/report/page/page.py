@@ -30,9 +30,8 @@ from bench.report.page.score_table import comparisons_section, external_section,
 from bench.report.page.verdict_section import verdict_section
 from bench.report.prompts import CAPTION as PROMPT_CAPTION
 from bench.report.prompts import HEADERS as PROMPT_HEADERS
-from bench.report.prompts import NAMES as PROMPT_NAMES
+from bench.report.prompts import TEXT_COLUMNS, find_prompt_scores
 from bench.report.prompts import TITLE as PROMPTS_TITLE
-from bench.report.prompts import find_prompt_scores
 from bench.report.table_formats import (
     MEANING,
     captions,
@@ -131,7 +130,7 @@ def _prompts(rows: Sequence[TableRow]) -> list[Iterable[str]]:
     scores = find_prompt_scores(rows)
     if not scores:
         return []
-    table = plain_table(PROMPT_HEADERS, (score.cells() for score in scores), names=PROMPT_NAMES)
+    table = plain_table(PROMPT_HEADERS, (score.cells() for score in scores), names=TEXT_COLUMNS)
     return [table, _caption(PROMPT_CAPTION)]
 
 
