@@ -19,7 +19,7 @@ from measuring import Line, report, time_in_turns
 from training_sections import make_section
 
 from bench.inference.device import choose_compute
-from bench.inference.embedding_store import EmbeddingStore
+from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.models.sam import build_sam
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings

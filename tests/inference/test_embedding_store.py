@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.inference import embedding_store
-from bench.inference.embedding_store import EmbeddingStore, open_embeddings
+from bench.inference.sam import embedding_store
+from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.sam_embeddings import RESIZED_FLOAT, KeptEncoder, hash_encoder
 from bench.inference.sam_masks import MaskSettings, segment_section
 from bench.models.sam import load_sam, write_tiny_sam
@@ -23,7 +23,7 @@ AMG = MaskSettings("amg", 3, 0.0, 0.0, 0.7, 0.5, 0.5, 0.5, 20, None)
 WRITER = """
 import sys, torch
 from pathlib import Path
-from bench.inference.embedding_store import EmbeddingStore
+from bench.inference.sam.embedding_store import EmbeddingStore
 store = EmbeddingStore(Path(sys.argv[1]), 10**6)
 print("ready", flush=True)
 for index in range(int(sys.argv[2])):

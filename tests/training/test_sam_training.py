@@ -6,7 +6,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.embedding_store import EmbeddingStore
+from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
 from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings

@@ -7,7 +7,7 @@ import napari
 import numpy as np
 from magicgui.widgets import PushButton
 
-from bench.inference.sam_tiles import ClickableSection
+from bench.inference.sam.tiles import ClickableSection
 from bench.models.sam import SamNetwork
 
 # micro_sam names networks by the sizes it knows; only the defaults of its sliders depend on it.

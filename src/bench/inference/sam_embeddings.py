@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bench.core.hashing import json_sha256
-from bench.inference.embedding_store import EmbeddingStore
+from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.models.sam import SamNetwork
 
 # How an image becomes the encoder's input: inference resizes 8 bits, training resizes floats.

@@ -17,10 +17,10 @@ from bench.core.memory import explain_out_of_memory
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
 from bench.inference.prompts.objects import refuse_without_truth
+from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info

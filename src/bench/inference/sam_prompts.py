@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
-from bench.inference.sam_decoder import PromptDecoder
+from bench.inference.sam.decoder import PromptDecoder
 from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_windows import Box, Mask, place_windows
 from bench.models.sam import SamNetwork

@@ -13,8 +13,8 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
-from bench.inference.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.prompts.objects import PromptSettings
+from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.sam_embeddings import embedding_bytes
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
 from bench.methods import (

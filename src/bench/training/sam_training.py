@@ -10,7 +10,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.embedding_store import EmbeddingStore
+from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.inference.sam_embeddings import RESIZED_FLOAT, KeptEncoder
 from bench.models.sam import SamNetwork, add_lora
 from bench.training.objectives import Objective

@@ -10,10 +10,10 @@ import torch
 from bench.core.memory import explain_out_of_memory
 from bench.core.progress import say_while, show_progress
 from bench.inference.device import choose_compute
-from bench.inference.embedding_store import open_embeddings
 from bench.inference.prediction import model_shape
 from bench.inference.prompts.masks import PromptedMask, prompt_objects
 from bench.inference.prompts.objects import PromptSettings
+from bench.inference.sam.embedding_store import open_embeddings
 from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_windows import paint_masks
 from bench.methods import ORACLE

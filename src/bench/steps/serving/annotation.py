@@ -19,11 +19,11 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.export.label_images import as_label_type, viewable, write_tiff
 from bench.inference.device import choose_compute
-from bench.inference.embedding_store import open_embeddings
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
+from bench.inference.sam.embedding_store import open_embeddings
+from bench.inference.sam.tiles import ClickableSection, embed_for_micro_sam
 from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_tiles import ClickableSection, embed_for_micro_sam
 from bench.ingest.images.planes import list_planes
 from bench.models.checkpoint import ModelInfo
 from bench.models.sam import SamNetwork, load_sam

@@ -14,7 +14,7 @@ from bench.core.hashing import file_sha256, json_sha256
 from bench.core.names import run_of
 from bench.dataset.checks import instance_areas
 from bench.errors import BenchError
-from bench.inference.embedding_store import open_embeddings
+from bench.inference.sam.embedding_store import open_embeddings
 from bench.inference.sam_masks import make_predictor
 from bench.ingest.inspection.masks import is_network
 from bench.methods import DEFAULT_SAM

@@ -1,0 +1,1 @@
+"""What SAM is applied with: embeddings that are kept, the decoder of many prompts, tiles."""
