@@ -179,8 +179,8 @@ def test_no_file_is_longer_than_a_chapter():
 def test_no_room_is_crowded():
     bench = SOURCE / "bench"
     rooms = {path.parent for path in MODULES.values()} - {bench}
-    assert {room.name for room in rooms if len([*room.glob("*.py")]) > 18} == set()
+    assert {room.name for room in rooms if len([*room.glob("*.py")]) > 20} == set()
     assert len([*bench.glob("*.py")]) <= 5
     # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
     # systems of other papers.
-    assert len(MODULES) <= 420
+    assert len(MODULES) <= 460

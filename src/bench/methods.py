@@ -27,6 +27,8 @@ RANDOM = "random"
 _SOURCE = "source"
 # A model of the step pretrain, of the method's network and the dataset's own images.
 PRETRAIN = "pretrain"
+# A model of the step detect, of the method's structure.
+DETECT = "detect"
 # What a method starts from where the user does not say: the paper's choice for every structure,
 # and the only published model of sections. All others are 3D, of which a user names one.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
@@ -40,8 +42,8 @@ _SOURCES_AS_THEY_ARE = {
 DEFAULT_SAM = "vit_b_em_organelles"
 _DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM: DEFAULT_SAM}
 
-# How the names of pretrainings begin.
-_PRETRAINED = "pretrained_"
+# How the names of pretrainings and of detectors begin.
+_PRETRAINED, _DETECTED = "pretrained_", "boxes_"
 
 _FOREGROUND = ("foreground",)
 _WITH_BOUNDARY = ("foreground", "boundary")
@@ -236,6 +238,11 @@ def pretraining_of(network: str) -> Method:
         RANDOM,
         outputs=RECONSTRUCTION,
     )
+
+
+def detection_of(network: str) -> Method:
+    """What the step detect makes of a network: no row of a table, but what prompts a SAM."""
+    return Method(f"{_DETECTED}{network}", f"{network}, boxes", network, DETECT, RANDOM)
 
 
 def find_start(method: Method) -> Method | None:

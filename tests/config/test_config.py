@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import pytest
 
-from bench.config import data, pretraining, running, scoring, training
+from bench.config import data, detection, pretraining, running, scoring, training
 from bench.config.data import (
     CorrectConfig,
     ExportConfig,
@@ -13,6 +13,7 @@ from bench.config.data import (
     PhantomConfig,
     PrepareConfig,
 )
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -28,7 +29,7 @@ from bench.errors import BenchError
 
 CONFIGS = [
     value
-    for module in (data, training, pretraining, scoring, running)
+    for module in (data, training, pretraining, detection, scoring, running)
     for value in vars(module).values()
     if isinstance(value, type)
     and issubclass(value, StepConfig)
@@ -105,6 +106,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         },
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PretrainConfig: {"dataset", "input", "checkpoint_iterations"},
+        DetectConfig: {"dataset", "checkpoint_iterations"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.data import CorrectConfig, ExportConfig, PhantomConfig, PrepareConfig
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -24,6 +25,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
+    "detect": DetectConfig,
     "microsam": MicrosamConfig,
     "domain_adapt": DomainAdaptConfig,
     "evaluate": EvaluateConfig,

@@ -23,6 +23,8 @@ _HALO_SHARE = 8
 _TILED = "bench.inference.prediction:open_tiled"
 # Of what takes volumes: bench.inference.volumes applies it, and sections are refused.
 _OF_VOLUMES = "bench.inference.volumes:refuse_sections"
+# Of what finds boxes: bench.inference.detection applies it, and it segments nothing by itself.
+_OF_BOXES = "bench.inference.detection.opening:refuse_boxes"
 # Numbers of a token of TransUNet, and among how many heads they are shared.
 _PUBLISHED_WIDTH, _HEADS = 768, 12
 # Pooling of the anisotropic U-Net: planes that lie ten pixels apart are joined late.
@@ -327,6 +329,24 @@ NETWORKS: dict[str, Network] = {
             opened_by="bench.inference.sam_masks:open_sam",
             finds_instances=True,
             packages=("micro_sam",),
+        ),
+        # It finds boxes, and learns on a CPU in minutes; the other is torchvision's by its shape.
+        Network(
+            OurNetworks.FCOS_SMALL,
+            build="bench.models.detection.fcos:build_fcos_small",
+            arguments=lambda config: {"features": config.features},
+            multiple=32,
+            batch_size=4,
+            steps=("detect",),
+            opened_by=_OF_BOXES,
+        ),
+        Network(
+            OurNetworks.FCOS_RESNET50,
+            build="bench.models.detection.fcos:build_fcos_resnet50",
+            multiple=32,
+            batch_size=4,
+            steps=("detect",),
+            opened_by=_OF_BOXES,
         ),
     )
 }
