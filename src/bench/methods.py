@@ -72,7 +72,8 @@ class Method:
         step: The entry point that makes its model; empty where the source is the model.
         start: What it starts from: ``random``, ``source`` (weights of its network that the user
             names, else those of _DEFAULTS), ``pretrain`` (its network as the step pretrain makes
-            it of the dataset's images), or the row whose model it takes.
+            it of the dataset's images), ``detect`` (a detector of the structure), or the row
+            whose model it takes.
         loss: The loss of its supervised stage; empty without one, or where whoever trains its
             network has its own.
         outputs: The channels that it learns; CLASSES stands for one of each structure.
@@ -148,6 +149,8 @@ METHODS: dict[str, Method] = {
                mode="zero_shot", seeded=False, first_release=True),
         Method("microsam_finetuned", "micro-SAM fine-tuned", _SAM, "microsam", _SOURCE,
                mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
+        Method("detector_sam", "Detector + micro-SAM", OurNetworks.DETECTOR_SAM, "microsam",
+               DETECT, mode="detector"),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
         Method("montage_pretrained", "Pretrained on own images", _UNET, "finetune", PRETRAIN,
@@ -246,9 +249,11 @@ def detection_of(network: str) -> Method:
 
 
 def find_start(method: Method) -> Method | None:
-    """What makes the model that a method's training starts from; None without one."""
+    """What makes the model that a method starts from, or is prompted by; None without one."""
     if method.start == PRETRAIN:
         return pretraining_of(method.network)
+    if method.start == DETECT:
+        return detection_of(OurNetworks.FCOS_SMALL)
     return METHODS.get(method.start)
 
 
@@ -269,13 +274,15 @@ def random_row_of(method: Method) -> Method:
 
 
 def find_stage(name: str) -> Method:
-    """The row of a name, or the pretraining of that name.
+    """The row of a name, or the pretraining or detector of that name.
 
     Raises:
         BenchError: If there is no such row.
     """
     if name not in METHODS and name.startswith(_PRETRAINED):
         return pretraining_of(name.removeprefix(_PRETRAINED))
+    if name not in METHODS and name.startswith(_DETECTED):
+        return detection_of(name.removeprefix(_DETECTED))
     return find_method(name)
 
 

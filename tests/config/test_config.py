@@ -13,7 +13,7 @@ from bench.config.data import (
     PhantomConfig,
     PrepareConfig,
 )
-from bench.config.detection import DetectConfig
+from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -107,6 +107,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PretrainConfig: {"dataset", "input", "checkpoint_iterations"},
         DetectConfig: {"dataset", "checkpoint_iterations"},
+        PseudoConfig: {"dataset", "output", "run_id"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
@@ -115,6 +116,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "cluster",
             "cluster_profile",
             "dataset",
+            "detect",
             "metrics",
             "output",
             "plan",

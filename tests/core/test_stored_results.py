@@ -622,7 +622,7 @@ def boxes(_):
     joined = join_boxes(
         windows, [Detections(b.astype(np.float32), np.ones(len(b), np.float32)) for b in seen]
     )
-    kept = keep_best(found, 0.3, 0.5)
+    kept = found.take(keep_best(found, 0.3, 0.5))
     return {"losses": losses, "boxes": kept.boxes[:3], "joined": joined.boxes.round(1)}
 
 

@@ -64,3 +64,21 @@ class DetectConfig(StepConfig):
     )
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
     seed: int = setting(0, "Random seed.", minimum=0)
+
+
+@dataclass(frozen=True)
+class PseudoConfig(StepConfig):
+    """Settings of pseudo."""
+
+    run_id: str = setting(
+        AUTO,
+        "Run of microsam with mode=detector, whose model makes the masks.",
+        identity=False,
+    )
+    dataset: str = setting(
+        "data/prepared",
+        "Prepared dataset whose images without labels are segmented: its montages.",
+        identity=False,
+    )
+    output: str = setting("data/pseudo", "Folder to write.", identity=False)
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

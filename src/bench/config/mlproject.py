@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.data import CorrectConfig, ExportConfig, PhantomConfig, PrepareConfig
-from bench.config.detection import DetectConfig
+from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -27,6 +27,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "finetune": FinetuneConfig,
     "detect": DetectConfig,
     "microsam": MicrosamConfig,
+    "pseudo": PseudoConfig,
     "domain_adapt": DomainAdaptConfig,
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,

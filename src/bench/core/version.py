@@ -19,6 +19,7 @@ VERSIONS: dict[str, int] = {
     "domain_adapt": 1,
     "microsam": 1,
     "detect": 1,
+    "pseudo": 1,
     "evaluate": 1,
     "optimize": 1,
     "promote": 2,
@@ -68,6 +69,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "network unet3d_folds": ("network unet3d",),
     "network unet3d_anisotropic": ("volumes",),
     "network sam": ("sam masks",),
+    "network detector_sam": ("network sam", "boxes"),
     "sam training": ("training loop",),
 }
 # Of rows that were added from outside, by the names that runs use for them.

@@ -330,6 +330,15 @@ NETWORKS: dict[str, Network] = {
             finds_instances=True,
             packages=("micro_sam",),
         ),
+        # A detector whose boxes prompt a SAM: one file has both.
+        Network(
+            OurNetworks.DETECTOR_SAM,
+            build="bench.models.detection.detector_sam:build_detector_sam",
+            steps=("microsam",),
+            opened_by="bench.inference.detection.prompted:open_detector_sam",
+            finds_instances=True,
+            packages=("micro_sam",),
+        ),
         # It finds boxes, and learns on a CPU in minutes; the other is torchvision's by its shape.
         Network(
             OurNetworks.FCOS_SMALL,

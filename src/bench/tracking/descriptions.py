@@ -64,6 +64,11 @@ RUNS = {
         "`val/box_ap` the mean over 0.5 to 0.95, by which the kept checkpoint is chosen. Images "
         "`val/*` show true boxes and those found."
     ),
+    "pseudo": (
+        "Pseudo-masks of images without labels, where detector and SAM were sure: `pseudo/kept` "
+        "of `pseudo/found`; `objects.csv` has every object with its scores. Pictures: blue is "
+        "kept, red is left out of trainings. The dataset is in the folder that `config.json` names."
+    ),
     "evaluate": (
         "A model's scores on one split, `val/*` or `test/*`, pooled over sections; each "
         "section's are in `sections.csv`. `overlays/` shows what was found (the colours are "

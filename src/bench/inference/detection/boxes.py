@@ -65,11 +65,13 @@ def _detect_window(
     return found.take(np.flatnonzero((placed[:, 2:] > placed[:, :2]).all(axis=1)))
 
 
-def keep_best(found: Detections, score: float, iou: float) -> Detections:
-    """Boxes of a score, of which the best of those is kept that overlap more than an IoU."""
-    found = found.take(found.scores >= score)
-    kept = nms(torch.from_numpy(found.boxes), torch.from_numpy(found.scores), iou)
-    return found.take(kept.numpy())
+def keep_best(found: Detections, score: float, iou: float) -> np.ndarray:
+    """Numbers of the boxes of a score, of those that overlap more than an IoU the best."""
+    numbers = np.flatnonzero(found.scores >= score)
+    left = found.take(numbers)
+    kept = nms(torch.from_numpy(left.boxes), torch.from_numpy(left.scores), iou)
+    chosen: np.ndarray = numbers[kept.numpy()]
+    return chosen
 
 
 def join_boxes(windows: Sequence[Box], found: Sequence[Detections]) -> Detections:
@@ -93,7 +95,7 @@ def join_boxes(windows: Sequence[Box], found: Sequence[Detections]) -> Detection
     joint = [_unite_boxes(windows, boxes[order][g], numbers[order][g]) for g in groups]
     best = np.array([scores[order][group[0]] for group in groups], np.float32)
     united = Detections(np.array(joint, np.float32).reshape(-1, 4), best)
-    return keep_best(united, 0.0, _CANDIDATE_NMS)
+    return united.take(keep_best(united, 0.0, _CANDIDATE_NMS))
 
 
 def _group_same(windows: Sequence[Box], boxes: np.ndarray, numbers: np.ndarray) -> list[list[int]]:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.settings import XY, StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
-from bench.methods import PRETRAIN, RANDOM, Method, find_stage, find_start
+from bench.methods import DETECT, PRETRAIN, RANDOM, Method, find_stage, find_start
 from bench.models.networks import find_network
+from bench.steps.detect import detect
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
@@ -28,7 +30,7 @@ from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
 _Config = TypeVar("_Config", bound=StepConfig)
-ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig | PretrainConfig
+ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig | PretrainConfig | DetectConfig
 # What a pretraining shares with the training that starts from it, beside the network itself.
 _OF_NETWORKS = ("features", "width")
 # A pretraining is of no structure: those of all structures are one cell.
@@ -83,12 +85,14 @@ class GridCell:
 
     @property
     def adaptation(self) -> "GridCell | None":
-        """The cell whose model this one's training starts from; None without one."""
+        """The cell whose model this one's starts from or is prompted by; None without one."""
         stage = find_start(self.method)
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        return dataclasses.replace(self, method=stage, structure=structure, labelled=None)
+        # A detector learns from the same annotation as what it prompts.
+        labelled = self.labelled if stage.step == DETECT else None
+        return dataclasses.replace(self, method=stage, structure=structure, labelled=labelled)
 
     def __str__(self) -> str:
         """As people say it."""
@@ -177,6 +181,8 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         return microsam(settings, store, parent)
     if isinstance(settings, PretrainConfig):
         return pretrain(settings, store, parent)
+    if isinstance(settings, DetectConfig):
+        return detect(settings, store, parent)
     return finetune(settings, store, parent)
 
 
@@ -186,7 +192,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     Args:
         cell: The cell.
         config: The settings of the benchmark.
-        source: The adapted model that the cell starts from; None for what the settings say.
+        source: The model that the cell starts from, or the detector that prompts it; None for what
+            the settings say.
 
     Raises:
         BenchError: If the settings of a stage are none of its step's.
@@ -194,6 +201,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     method = cell.method
     if method.step == PRETRAIN:
         return _pretrain_config(cell, config)
+    if method.step == DETECT:
+        return _detect_config(cell, config)
     own: dict[str, Any] = {
         "method": method.name,
         "structure": cell.structure.name,
@@ -207,6 +216,7 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     if method.step == "microsam":
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
+        own |= {"detector": source} if source else {}
         own |= parse_settings(MicrosamConfig, config.microsam)
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
@@ -233,6 +243,18 @@ def _pretrain_config(cell: GridCell, config: BenchmarkConfig) -> PretrainConfig:
     own |= {name: v for name in _OF_NETWORKS if (v := getattr(config, name)) is not None}
     typed = parse_settings(PretrainConfig, config.pretrain)
     return _stage_config(PretrainConfig, config, typed | own)
+
+
+def _detect_config(cell: GridCell, config: BenchmarkConfig) -> DetectConfig:
+    """The settings of a detector that prompts the models of a cell."""
+    own: dict[str, Any] = {
+        "structure": cell.structure.name,
+        "seed": cell.seed,
+        "labelled": cell.labelled,
+        "device": config.device,
+        "dataset": config.dataset,
+    }
+    return DetectConfig(**own | parse_settings(DetectConfig, config.detect))
 
 
 def _stage_config(
