@@ -107,7 +107,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PretrainConfig: {"dataset", "input", "checkpoint_iterations"},
         DetectConfig: {"dataset", "checkpoint_iterations"},
-        PseudoConfig: {"dataset", "output", "run_id"},
+        PseudoConfig: {"dataset", "input", "output", "run_id"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {

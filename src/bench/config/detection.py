@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import StepConfig, setting
+from bench.config.settings import PIXEL_SIZE, RAW_KEY, StepConfig, setting
 from bench.methods import OPTIMISERS, SCHEDULES
-from bench.words import AUTO, OurNetworks
+from bench.words import AUTO, NONE, OurNetworks
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,15 @@ class PseudoConfig(StepConfig):
         "Run of microsam with mode=detector, whose model makes the masks.",
         identity=False,
     )
-    dataset: str = setting(
-        "data/prepared",
-        "Prepared dataset whose images without labels are segmented: its montages.",
+    input: str = setting(
+        NONE,
+        "Folder or file of images without labels; none takes those of the dataset, its montages.",
         identity=False,
+    )
+    raw_key: str = setting(AUTO, RAW_KEY)
+    pixel_size_nm: float | None = setting(None, f"input: {PIXEL_SIZE}", minimum=0.01, maximum=1000)
+    dataset: str = setting(
+        "data/prepared", "Prepared dataset whose montages are segmented.", identity=False
     )
     output: str = setting("data/pseudo", "Folder to write.", identity=False)
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

@@ -59,7 +59,7 @@ def write_pseudo_section(
 
     Args:
         folder: The dataset's folder, in which ``sections`` is there.
-        entry: The entry of the image, as the dataset has it that it comes from.
+        entry: What a manifest says of the image: name, shape, region, number, its raw's source.
         arrays: ``raw``, ``labels`` (ids) and ``ignore`` (0 or 1), all (y, x).
         structure: What was found.
         pixel_size_nm: Edge of a pixel; None where it is not known.
@@ -73,7 +73,7 @@ def write_pseudo_section(
     datasets: dict[str, dict[str, Any]] = {
         key: {"dtype": str(pixels.dtype)} for key, pixels in stored.items()
     }
-    datasets["raw"] = {**entry["datasets"]["raw"]}
+    datasets["raw"] = {**entry["datasets"]["raw"], **datasets["raw"]}
     datasets[f"labels/{structure}"]["mask"] = "ids"
     described = {
         **{key: entry[key] for key in ("name", "shape", "region", "number")},
@@ -90,7 +90,7 @@ def write_pseudo_section(
 def make_pseudo_manifest(
     folder: Path,
     entries: Sequence[dict[str, Any]],
-    base: PreparedDataset,
+    pixel_size_nm: float | None,
     origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The manifest of sections with pseudo-masks.
@@ -98,19 +98,19 @@ def make_pseudo_manifest(
     Args:
         folder: The dataset's folder, whose sections are written.
         entries: Their entries.
-        base: The dataset that the images come from.
+        pixel_size_nm: Edge of their pixels; None where it is not known.
         origin: Which model made the masks, how sure it was, how many were kept of how many.
     """
     structure = str(origin["structure"])
     manifest: dict[str, Any] = {
         "kind": KIND,
         "schema": SCHEMA,
-        "content_hash": hash_dataset([e["content_hash"] for e in entries], base.pixel_size_nm),
-        "pixel_size_nm": base.pixel_size_nm,
+        "content_hash": hash_dataset([e["content_hash"] for e in entries], pixel_size_nm),
+        "pixel_size_nm": pixel_size_nm,
         "splits_rule": PSEUDO,
         "instances_rule": _INSTANCES_RULE,
         "suspicious_rule": SUSPICIOUS_RULE,
-        "section_nm": base.manifest.get("section_nm"),
+        "section_nm": None,
         "sections": list(entries),
         "unlabelled": [],
         "structures": {structure: {}},

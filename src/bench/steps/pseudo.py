@@ -12,12 +12,11 @@ import pandas as pd
 from bench.config.detection import PseudoConfig
 from bench.core.files import write_json
 from bench.core.folders import publish, unfinished_folder
-from bench.core.hashing import file_sha256, json_sha256
+from bench.core.hashing import file_sha256
 from bench.core.progress import show_progress
 from bench.dataset.prepared import MANIFEST, PreparedDataset
 from bench.dataset.pseudo import (
     OBJECTS_FILE,
-    check_not_pseudo,
     make_pseudo_manifest,
     write_pseudo_section,
 )
@@ -27,8 +26,8 @@ from bench.inference.device import Compute, choose_compute
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.detection.detector_sam import DetectorSam
 from bench.report.figures.overlays import draw_overlay
+from bench.steps.detection.pseudo_images import PseudoImages, list_pseudo_images
 from bench.steps.detection.sure_objects import find_sure_objects
-from bench.steps.training.data import describe_run
 from bench.steps.training.report import SHOWN_SECTIONS, window_of_interest
 from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.opening import open_run
@@ -45,12 +44,16 @@ _SECTIONS = "sections"
 @dataclasses.dataclass(frozen=True)
 class _Task:
     config: PseudoConfig
-    dataset: PreparedDataset
-    names: tuple[str, ...]
+    images: PseudoImages
     weights: Path
     digest: str
     info: ModelInfo
     compute: Compute
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the images are called."""
+        return tuple(self.images.entries)
 
     @property
     def output(self) -> Path:
@@ -94,7 +97,7 @@ def pseudo(config: PseudoConfig, store: Store | None = None, parent: str | None 
                 f"output must be free, received {task.output}, which exists and is left alone: "
                 "choose another output, or remove it yourself"
             )
-        describe_run(run, task.dataset, config, _resolved_settings(task), "segmented")
+        run.log_settings(_resolved_settings(task), config)
         _write_masks(task, run, identity.fingerprint())
     return run.id
 
@@ -112,24 +115,16 @@ def _resolve(config: PseudoConfig, store: Store) -> _Task:
             f"pseudo-masks are made by a detector that prompts a SAM, run {config.run_id} made a "
             f"{info.architecture}: give a run of microsam with mode=detector"
         )
-    dataset = PreparedDataset.open(config.dataset)
-    check_not_pseudo(dataset, "making pseudo-masks")
-    names = dataset.unlabelled()
-    if not names:
-        raise BenchError(
-            f"pseudo-masks are of images without labels, {dataset.root} has none: prepare it with "
-            "montages, or give another dataset"
-        )
+    images = list_pseudo_images(config)
     compute = choose_compute(config.device, "fp32")
-    return _Task(config, dataset, names, weights, file_sha256(weights), info, compute)
+    return _Task(config, images, weights, file_sha256(weights), info, compute)
 
 
 def _identify(task: _Task) -> Identity:
-    hashes = [task.dataset.find(name)["content_hash"] for name in task.names]
     return Identity(
         step="pseudo",
         settings=task.config.identity(),
-        inputs={"weights": task.digest, "images": json_sha256(hashes)},
+        inputs={"weights": task.digest, "images": task.images.sha256},
         method=str(task.info.training["method"]),
         structure=task.info.structure,
         dataset=str(task.info.training["dataset"]),
@@ -193,17 +188,15 @@ def _segment_image(
     task: _Task, network: DetectorSam, name: str, content: Path, parts: Path
 ) -> None:
     """Writes the file of an image, then the note by which a later run knows that it is there."""
-    raw = task.dataset.read_raw(name)
-    labels, ignore, rows = find_sure_objects(
-        network, task.info, raw, task.dataset.pixel_size_nm, task.compute
-    )
+    raw, size_nm = task.images.read(name), task.images.pixel_size_nm
+    labels, ignore, rows = find_sure_objects(network, task.info, raw, size_nm, task.compute)
     arrays = {"raw": raw, "labels": labels, "ignore": ignore}
     entry = write_pseudo_section(
         content,
-        task.dataset.find(name),
+        task.images.entries[name],
         arrays,
         task.info.structure,
-        task.dataset.pixel_size_nm,
+        size_nm,
     )
     note = {"entry": entry, "objects": [{"section": name, **row} for row in rows]}
     write_json(parts / f"{name}.json", note)
@@ -239,7 +232,7 @@ def _finish(
         "found": len(objects),
         "kept": kept,
     }
-    manifest = make_pseudo_manifest(content, entries, task.dataset, origin)
+    manifest = make_pseudo_manifest(content, entries, task.images.pixel_size_nm, origin)
     pd.DataFrame(objects).to_csv(content / OBJECTS_FILE, index=False)
     write_json(content / MANIFEST, manifest)
     return manifest
