@@ -6,7 +6,7 @@ import pytest
 from bench.errors import BenchError
 from bench.metrics.detection import boxes_of
 from bench.training.augment import Augmentation
-from bench.training.box_patches import BoxPatchFeed, drop_slivers, turn_patch
+from bench.training.box_patches import BoxPatchFeed, drop_slivers, turn_patch, zoom_patch
 from bench.training.patches import PatchSettings
 
 
@@ -41,8 +41,9 @@ def test_boxes_turn_as_the_patch_does(quarters, mirrored):
     assert [x0, y0, x1, y1] == box
 
 
-def test_boxes_lie_around_what_is_seen():
-    feed = BoxPatchFeed([make_section()], settings())
+@pytest.mark.parametrize("zoom", [1.0, 1.5])
+def test_boxes_lie_around_what_is_seen(zoom):
+    feed = BoxPatchFeed([make_section()], settings(), zoom)
     seen = 0
     for iteration in range(10):
         images, boxes = feed.batch(iteration)
@@ -66,6 +67,16 @@ def test_a_batch_is_a_function_of_seed_and_iteration():
     assert all((a == b).all() for a, b in zip(our_boxes, their_boxes, strict=True))
     different, _ = BoxPatchFeed([make_section()], settings(seed=1)).batch(3)
     assert (ours != different).any()
+
+
+def test_a_zoomed_patch_keeps_its_boxes():
+    image, labels = make_section(shape=(64, 64), count=1)
+    for edge in (32, 64, 96):
+        zoomed, ids = zoom_patch(image.astype(np.float32), labels, edge)
+        assert zoomed.shape == ids.shape == (edge, edge)
+        expected = boxes_of(labels)[0] * edge / 64
+        assert np.abs(boxes_of(ids)[0] - expected).max() <= 1
+        assert np.abs(boxes_of(zoomed > 127)[0] - expected).max() <= 1
 
 
 def test_slivers_are_no_objects():

@@ -40,6 +40,9 @@ class DetectConfig(StepConfig):
     )
     rotate: bool = setting(True, "Augment by quarter turns.")
     flip: bool = setting(True, "Augment by flips.")
+    zoom: float = setting(
+        1.4, "Augment by zooms of up to this factor; 1 is none.", minimum=1, maximum=4
+    )
     noise: float = setting(
         0.1, "Largest Gaussian noise, in standard deviations of the image.", minimum=0, maximum=2
     )

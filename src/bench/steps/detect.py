@@ -67,7 +67,7 @@ def detect(config: DetectConfig, store: Store | None = None, parent: str | None 
 def _train_detector(task: DetectTask, run: Run, network: Detector, info: ModelInfo) -> Progress:
     settings = loop_settings(task.config)
     trainee = make_trainee(network, settings, task.compute)
-    feed = BoxPatchFeed(task.data.train(), box_patch_settings(task.config))
+    feed = BoxPatchFeed(task.data.train(), box_patch_settings(task.config), task.config.zoom)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = DetectReport(
             run=run,

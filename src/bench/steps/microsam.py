@@ -99,18 +99,21 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         return run.id
     with run:
         torch.manual_seed(config.seed)
-        network, info = start_sam(task)
+        network: SamNetwork | DetectorSam
+        network, info = sam, _ = start_sam(task)
         info = note_grey_values(info, task.dataset)
         if task.detector:
-            network, info = join_detector(network, info, task.detector, task.source.digest)
-            info = _choose_thresholds(task, run, network, info)
+            network, info = joint, _ = join_detector(sam, info, task.detector, task.source.digest)
+            info = _choose_thresholds(task, run, joint, info)
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
-        make = _train_network if config.mode == _FINETUNE else _preview_network
-        progress = make(task, run, network, info)
+        if config.mode == _FINETUNE:
+            progress = _train_network(task, run, sam, info)
+        else:
+            progress = _preview_network(task, run, network, info)
         found_by = info.inference.get("segmentation", "the boxes of a detector")
         what = f"{task.method.name} {task.structure.name} by {found_by}"
         conclude_run(run, what, progress, task.compute)

@@ -7,7 +7,7 @@ import torch
 
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.inference.feeding import normalise_section
+from bench.inference.feeding import Places, interpolate, normalise_section
 from bench.metrics.detection import boxes_of, check_boxes
 from bench.models.detection.fcos import Detector
 from bench.training.objectives import Objective
@@ -24,12 +24,15 @@ class BoxPatchFeed:
     """Batches of patches and the boxes of what they show, from sections held in memory.
 
     A share of the patches is placed around an instance, each equally likely, the others anywhere.
-    Patches are turned by quarters and mirrored together with their labels, and boxes are those of
-    the turned labels. A batch depends on the seed and the iteration alone.
+    Patches are zoomed, turned by quarters and mirrored together with their labels, and boxes are
+    those of what came of the labels. A batch depends on the seed and the iteration alone.
     """
 
     def __init__(
-        self, sections: Sequence[tuple[np.ndarray, np.ndarray]], settings: PatchSettings
+        self,
+        sections: Sequence[tuple[np.ndarray, np.ndarray]],
+        settings: PatchSettings,
+        zoom: float = 1.0,
     ) -> None:
         """Loads the sections.
 
@@ -38,12 +41,13 @@ class BoxPatchFeed:
                 that is smaller than a patch is mirrored beyond its border, without objects there.
             settings: How to draw; of the augmentation rotations are by 90 degrees, and nothing is
                 deformed.
+            zoom: By how much a patch is enlarged or shrunk at most; 1 leaves it.
 
         Raises:
             BenchError: If there is no instance.
         """
-        self.settings = settings
-        edge = settings.patch_px
+        self.settings, self.zoom = settings, zoom
+        edge = self._edge(1 / zoom)
         self.images = [_fill(normalise_section(raw), edge, "symmetric") for raw, _ in sections]
         self.labels = [_fill(labels, edge, "constant") for _, labels in sections]
         self.areas = [np.bincount(labels.reshape(-1)) for labels in self.labels]
@@ -70,24 +74,31 @@ class BoxPatchFeed:
         return torch.from_numpy(images), [torch.from_numpy(boxes) for _, boxes in drawn]
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        patch, augmentation = self.settings.patch_px, self.settings.augmentation
+        augmentation = self.settings.augmentation
         section, y, x = self._draw_place(rng)
-        height, width = self.images[section].shape
+        edge = self._edge(float(np.exp(rng.uniform(-1, 1) * np.log(self.zoom))))
         y0, x0 = (
-            clip_centre(at, side, patch) - patch // 2 for at, side in ((y, height), (x, width))
+            clip_centre(at, side, edge) - edge // 2
+            for at, side in zip((y, x), self.images[section].shape, strict=True)
         )
-        window = np.s_[y0 : y0 + patch, x0 : x0 + patch]
-        labels = drop_slivers(self.labels[section][window], self.areas[section])
+        window = np.s_[y0 : y0 + edge, x0 : x0 + edge]
+        image, labels = zoom_patch(
+            self.images[section][window],
+            drop_slivers(self.labels[section][window], self.areas[section]),
+            self.settings.patch_px,
+        )
         quarters = int(rng.integers(4)) if augmentation.rotate else 0
         mirrored = bool(rng.integers(2)) and augmentation.flip
-        image, labels = (
-            turn_patch(each, quarters, mirrored) for each in (self.images[section][window], labels)
-        )
+        image, labels = (turn_patch(each, quarters, mirrored) for each in (image, labels))
         gain, shift = np.exp(rng.normal(0, _CONTRAST)), rng.normal(0, _BRIGHTNESS)
         noise = rng.uniform(0, augmentation.noise) * rng.normal(size=image.shape)
         boxes = boxes_of(labels)
         check_boxes(boxes)
         return gain * image + shift + noise, boxes
+
+    def _edge(self, factor: float) -> int:
+        """Edge of what becomes a patch when it is enlarged by a factor, even."""
+        return 2 * round(self.settings.patch_px / factor / 2)
 
     def _draw_place(self, rng: np.random.Generator) -> tuple[int, int, int]:
         patch = self.settings.patch_px
@@ -104,6 +115,19 @@ def _fill(section: np.ndarray, edge_px: int, mode: str) -> np.ndarray:
     """Adds to a section (y, x) below and to the right what it is smaller than an edge."""
     widths = [(0, max(0, edge_px - side)) for side in section.shape]
     return np.pad(section, widths, mode=mode)  # type: ignore[call-overload, no-any-return]
+
+
+def zoom_patch(
+    image: np.ndarray, labels: np.ndarray, edge_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image (y, x) by bilinear interpolation and its labels by the nearest, at another edge."""
+    if image.shape == (edge_px, edge_px):
+        return image, labels
+    places = [Places.of(side, edge_px) for side in image.shape]
+    rows, columns = (
+        ((np.arange(edge_px) + 0.5) * side / edge_px).astype(int) for side in image.shape
+    )
+    return interpolate(image, *places), labels[np.ix_(rows, columns)]
 
 
 def turn_patch(patch: np.ndarray, quarters: int, mirrored: bool) -> np.ndarray:

@@ -7,8 +7,9 @@ import torch
 from bench.inference.detection.boxes import detect_boxes, join_boxes, keep_best
 from bench.inference.device import Compute
 from bench.inference.sam_windows import place_windows
-from bench.metrics.detection import Detections, match_boxes
+from bench.metrics.detection import Detections, check_boxes, match_boxes
 from bench.models.checkpoint import ModelInfo
+from bench.models.detection.fcos import build_fcos_small
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -52,6 +53,20 @@ def test_neighbours_stay_two():
     assert sorted(found.boxes[:, 0]) == [50, 90]
 
 
+def test_boxes_that_contradict_each_other_still_have_an_area():
+    rng = np.random.default_rng(0)
+    windows = place_windows((120, 150), tile_px=48, halo_px=8)
+    for _ in range(30):
+        found = []
+        for window in windows:
+            corners = rng.uniform([window.x0, window.y0], [window.x1 - 9, window.y1 - 9], (9, 2))
+            boxes = np.concatenate([corners, corners + rng.uniform(1, 60, (9, 2))], 1)
+            ends = np.array([window.x0, window.y0, window.x1, window.y1])
+            boxes = boxes.clip(np.tile(ends[:2], 2), np.tile(ends[2:], 2)).astype(np.float32)
+            found.append(Detections(boxes, rng.random(9).astype(np.float32)))
+        check_boxes(join_boxes(windows, found).boxes)
+
+
 def test_nothing_anywhere_is_nothing():
     windows = place_windows((100, 200), tile_px=64, halo_px=20)
     assert len(join_boxes(windows, [Detections.none()] * len(windows))) == 0
@@ -87,6 +102,20 @@ def test_boxes_of_a_section_are_in_its_own_pixels(size_nm):
     truth = np.array([[100.0, 40, 130, 60], [200, 150, 220, 170]])
     assert len(found) == 2
     assert sorted(match_boxes(found, truth, 0.8)) == [0, 1]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_window_is_seen_at_its_own_size(training):
+    """torchvision's transform would make it 800 px wide."""
+    network = build_fcos_small(features=8).train(training)
+    shapes = []
+    network.backbone.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
+    image = torch.zeros(1, 1, 96, 64)
+    if training:
+        network.measure(image, [torch.tensor([[4.0, 4, 20, 30]])])
+    else:
+        network.find(image)
+    assert shapes == [(1, 1, 96, 64)]
 
 
 def test_a_section_without_objects_has_no_boxes():

@@ -142,4 +142,6 @@ def _unite_boxes(windows: Sequence[Box], boxes: np.ndarray, numbers: np.ndarray)
         outermost = boxes[:, side].min() if side < 2 else boxes[:, side].max()
         saw = np.flatnonzero(seen[:, side])
         sides.append(float(boxes[saw[0], side] if saw.size else outermost))
-    return sides
+    # Windows that contradict each other: the best is taken at its word.
+    crossed = sides[2] <= sides[0] or sides[3] <= sides[1]
+    return [float(side) for side in boxes[0]] if crossed else sides

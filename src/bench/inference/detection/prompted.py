@@ -18,6 +18,7 @@ from bench.inference.sam_windows import Mask, paint_masks
 from bench.metrics.detection import Detections
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.detection.detector_sam import DetectorSam
+from bench.models.detection.fcos import Detector
 
 # An instance that was kept counts as foreground at the threshold of 0.5, whatever its score.
 _LEAST_SCORE = 0.5
@@ -102,6 +103,7 @@ def find_candidates(
     """
     settings = PromptedSettings(**info.inference)
     detector = replace(info, **settings.detector)
+    assert isinstance(network.detector, Detector)
     found = detect_boxes(network.detector, detector, raw, pixel_size_nm, compute)
     found = found.take(keep_best(found, score, nms_iou)[:_MOST_CANDIDATES])
     shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)

@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.fcos import FCOS, FCOSHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 # Of a window: more than torchvision's 100, as a window may show several hundred vesicles.
@@ -16,6 +18,8 @@ _MOST_BOXES = 500
 _LEAST_SCORE, _CANDIDATE_NMS = 0.05, 0.6
 # Strides of the small network's levels.
 _SMALL_STRIDES = (8, 16, 32)
+# How far the sides of a box are from its middle at first, in strides.
+_START_DISTANCE = 2.0
 # Its head has fewer convolutions than the published four.
 _SMALL_CONVS = 2
 # Channels are normalised in groups of so many.
@@ -23,6 +27,14 @@ _GROUP = 8
 # torchvision's head normalises in 32 groups.
 _PYRAMID_CHANNELS = 64
 _RESNET_CHANNELS = 256
+
+
+class _AsItIs(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """Batches images and leaves them as they are."""
+
+    def resize(self, image: torch.Tensor, target: Any = None) -> tuple[torch.Tensor, Any]:
+        """Resizes nothing, neither in training nor later: an image is at its pixel size."""
+        return image, target
 
 
 class Detector(FCOS):  # type: ignore[misc]
@@ -36,24 +48,25 @@ class Detector(FCOS):  # type: ignore[misc]
     """
 
     def __init__(
-        self, backbone: nn.Module, *, channels: int, strides: Sequence[int], head: nn.Module
+        self, backbone: nn.Module, *, channels: int, strides: Sequence[int], head: FCOSHead
     ) -> None:
         """Takes a backbone that gives one map per stride."""
         sizes = tuple((stride,) for stride in strides)
         super().__init__(
             backbone,
             num_classes=1,
-            image_mean=[0.0] * channels,
-            image_std=[1.0] * channels,
             anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
             head=head,
             score_thresh=_LEAST_SCORE,
             nms_thresh=_CANDIDATE_NMS,
             detections_per_img=_MOST_BOXES,
             topk_candidates=2 * _MOST_BOXES,
-            _skip_resize=True,
         )
+        self.transform = _AsItIs(1, 1, [0.0] * channels, [1.0] * channels)
         self.channels = channels
+        # torchvision starts at a distance of 0, below which its ReLU has no gradient: half of the
+        # places would not learn at all for a while.
+        nn.init.constant_(head.regression_head.bbox_reg.bias, _START_DISTANCE)
 
     def measure(
         self, images: torch.Tensor, boxes: Sequence[torch.Tensor]

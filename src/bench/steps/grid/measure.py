@@ -187,7 +187,7 @@ def _measure_detector(task: DetectTask, calls: int) -> Speed:
     settings = loop_settings(config)
     trainee = make_trainee(network, settings, compute)
     first = replace(task.data, names=task.data.names[:1])
-    feed = BoxPatchFeed(first.train(), box_patch_settings(config))
+    feed = BoxPatchFeed(first.train(), box_patch_settings(config), config.zoom)
     iteration_s = _time_steps(trainee, detecting(network, feed, compute), settings, calls)
     return Speed(
         compute, info, iteration_s, config.batch_size, config.patch_px, 0.0, _size(network)
