@@ -101,11 +101,20 @@ def written(own, base, made, folder, tiny_tree):
     return pseudo(config, own), config
 
 
+@pytest.fixture
+def opened(own, monkeypatch):
+    """The store, as commands open it by themselves."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", own.experiment_id)
+    return own
+
+
 def checkpoint(store, run_id):
     return Path(store.client.get_run(run_id).info.artifact_uri) / "checkpoint"
 
 
-def test_it_is_a_model_like_any_other(own, base, made, detector, tmp_path, tiny_tree):
+def test_it_is_a_model_like_any_other(opened, base, made, detector, tmp_path, tiny_tree):
+    own = opened
     run = own.client.get_run(made)
     assert run.data.tags["bench.method"] == "detector_sam"
     assert {"val/dice", "val/instance_f1", "best/dice"} <= run.data.metrics.keys()
@@ -138,7 +147,7 @@ def test_it_is_a_model_like_any_other(own, base, made, detector, tmp_path, tiny_
     assert any((tmp_path / "segmented").rglob("*.tif*"))
 
 
-def test_a_benchmark_trains_the_detector_and_has_both_rows(own, base, folder):
+def test_a_benchmark_trains_the_detector_and_has_both_rows(opened, base, folder):
     config = BenchmarkConfig(
         dataset=base.dataset,
         methods="detector_sam,microsam_zero_shot",
@@ -149,8 +158,8 @@ def test_a_benchmark_trains_the_detector_and_has_both_rows(own, base, folder):
         optimize=False,
         device="cpu",
     )
-    run_id = benchmark(config, own)
-    metrics = own.client.get_run(run_id).data.metrics
+    run_id = benchmark(config)
+    metrics = opened.client.get_run(run_id).data.metrics
     assert metrics["work/cells_failed"] == 0
     text = (folder / "results" / "benchmark.md").read_text()
     assert "Detector + micro-SAM" in text
