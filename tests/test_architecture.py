@@ -144,7 +144,6 @@ def test_steps_reach_the_store_through_tracking_only(path):
 ADAPTERS = {
     "sam_embeddings.py",
     "sam_masks.py",
-    "box_prompts.py",
     "sam_training.py",
     "sam_patches.py",
     "mean_teacher.py",

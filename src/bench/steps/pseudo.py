@@ -21,7 +21,7 @@ from bench.dataset.pseudo import (
     write_pseudo_section,
 )
 from bench.errors import BenchError
-from bench.inference.detection.prompted import PromptedSettings
+from bench.inference.detection.prompted import PromptedModel, PromptedSettings
 from bench.inference.device import Compute, choose_compute
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.detection.detector_sam import DetectorSam
@@ -154,7 +154,7 @@ def _write_masks(task: _Task, run: Run, fingerprint: str) -> None:
     """Segments image after image into a hidden folder, which takes its name when all are there."""
     network, _ = load_checkpoint(task.weights)
     assert isinstance(network, DetectorSam)
-    network.to(task.compute.device).eval()
+    model = PromptedModel.of(network.to(task.compute.device), task.info, task.compute)
     with (
         unfinished_folder(task.output, fingerprint) as folder,
         show_progress(f"pseudo {task.info.structure}") as advance,
@@ -164,7 +164,7 @@ def _write_masks(task: _Task, run: Run, fingerprint: str) -> None:
         parts.mkdir(exist_ok=True)
         for done, name in enumerate(task.names, start=1):
             if not (parts / f"{name}.json").is_file():
-                _segment_image(task, network, name, content, parts)
+                _segment_image(task, model, name, content, parts)
             advance(done, len(task.names), name)
         saved = [json.loads((parts / f"{name}.json").read_text()) for name in task.names]
         objects = [row for part in saved for row in part["objects"]]
@@ -185,11 +185,11 @@ def _write_masks(task: _Task, run: Run, fingerprint: str) -> None:
 
 
 def _segment_image(
-    task: _Task, network: DetectorSam, name: str, content: Path, parts: Path
+    task: _Task, model: PromptedModel, name: str, content: Path, parts: Path
 ) -> None:
     """Writes the file of an image, then the note by which a later run knows that it is there."""
     raw, size_nm = task.images.read(name), task.images.pixel_size_nm
-    labels, ignore, rows = find_sure_objects(network, task.info, raw, size_nm, task.compute)
+    labels, ignore, rows = find_sure_objects(model, raw, size_nm)
     arrays = {"raw": raw, "labels": labels, "ignore": ignore}
     entry = write_pseudo_section(
         content,

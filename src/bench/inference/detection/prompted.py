@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench.core.memory import explain_out_of_memory
-from bench.inference.detection.box_prompts import prompt_boxes
 from bench.inference.detection.boxes import detect_boxes, keep_best
 from bench.inference.device import Compute
+from bench.inference.embedding_store import open_embeddings
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
+from bench.inference.sam_embeddings import KeptEncoder
+from bench.inference.sam_prompts import Prompts, prompt_section
 from bench.inference.sam_windows import Mask, paint_masks
-from bench.metrics.detection import Detections
+from bench.metrics.detection import Detections, check_boxes
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.detection.detector_sam import DetectorSam
 from bench.models.detection.fcos import Detector
@@ -70,7 +71,8 @@ class Candidates:
     @property
     def expected(self) -> np.ndarray:
         """The IoU that SAM expects of each mask; 0 of one without pixels."""
-        return np.array([mask.score if mask.area else 0.0 for mask in self.masks])
+        scores = np.array([mask.score if mask.area else 0.0 for mask in self.masks])
+        return np.asarray(scores.clip(0, 1))
 
     def choose(self, score: float, nms_iou: float, iou: float) -> "Candidates":
         """Those that count."""
@@ -80,12 +82,42 @@ class Candidates:
         return Candidates(self.found.take(kept), [self.masks[n] for n in kept], self.shape)
 
 
+@dataclass(frozen=True, eq=False)
+class PromptedModel:
+    """A detector and the SAM that it prompts, on their device.
+
+    Attributes:
+        detector: What finds boxes.
+        boxes: What it is: it has a tile, halo and pixel size of its own.
+        encoder: The SAM, with the embeddings that are kept of it. It computes in fp32.
+        info: What both are together.
+        compute: Device, and the precision of the detector.
+    """
+
+    detector: Detector
+    boxes: ModelInfo
+    encoder: KeptEncoder
+    info: ModelInfo
+    compute: Compute
+
+    @classmethod
+    def of(cls, network: DetectorSam, info: ModelInfo, compute: Compute) -> "PromptedModel":
+        """Takes both, on their device."""
+        assert isinstance(network.detector, Detector)
+        boxes = replace(info, **PromptedSettings(**info.inference).detector)
+        encoder = KeptEncoder(network.eval().prompted, open_embeddings())
+        return cls(network.detector, boxes, encoder, info, compute)
+
+    @property
+    def settings(self) -> PromptedSettings:
+        """How boxes become instances."""
+        return PromptedSettings(**self.info.inference)
+
+
 def find_candidates(
-    network: DetectorSam,
-    info: ModelInfo,
+    model: PromptedModel,
     raw: np.ndarray,
     pixel_size_nm: float | None,
-    compute: Compute,
     *,
     score: float,
     nms_iou: float,
@@ -93,28 +125,26 @@ def find_candidates(
     """Finds the boxes of a section that have a score, and prompts SAM with them.
 
     Args:
-        network: Both networks, on their device. SAM computes in fp32.
-        info: What they are.
+        model: Both networks.
         raw: Section (y, x) of any bit depth.
         pixel_size_nm: Its pixel size; None feeds it as it is.
-        compute: Device, and the precision of the detector.
         score: Least score of a box.
         nms_iou: Of boxes that overlap more the best is kept.
     """
-    settings = PromptedSettings(**info.inference)
-    detector = replace(info, **settings.detector)
-    assert isinstance(network.detector, Detector)
-    found = detect_boxes(network.detector, detector, raw, pixel_size_nm, compute)
+    info = model.info
+    found = detect_boxes(model.detector, model.boxes, raw, pixel_size_nm, model.compute)
     found = found.take(keep_best(found, score, nms_iou)[:_MOST_CANDIDATES])
+    check_boxes(found.boxes)
     shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
     fed = raw if shape == raw.shape else resize_section(raw, shape)
     rows, columns = (after / before for before, after in zip(raw.shape, shape, strict=True))
     found = found.scale(rows, columns)
-    network.eval()
     remedy = f"lower tile_px (now {info.tile_px}) or use device=cpu"
-    with torch.inference_mode(), explain_out_of_memory("a window of SAM", remedy):
-        masks = prompt_boxes(
-            network.prompted, fed, found.boxes, tile_px=info.tile_px, halo_px=info.halo_px
+    with explain_out_of_memory("a window of SAM", remedy):
+        masks = prompt_section(
+            *(model.encoder, fed, Prompts(boxes=found.boxes)),
+            tile_px=info.tile_px,
+            halo_px=info.halo_px,
         )
     return Candidates(found, masks, shape)
 
@@ -135,11 +165,12 @@ def paint_candidates(
 
 def make_prompted_predictor(network: DetectorSam, info: ModelInfo, compute: Compute) -> Predictor:
     """Makes both networks, on their device, something that segments sections."""
-    settings = PromptedSettings(**info.inference)
+    model = PromptedModel.of(network, info, compute)
+    settings = model.settings
 
     def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
         candidates = find_candidates(
-            *(network, info, raw, pixel_size_nm, compute),
+            *(model, raw, pixel_size_nm),
             score=settings.score_thresh,
             nms_iou=settings.nms_thresh,
         )

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.inference.detection.opening import check_detector
 from bench.inference.detection.prompted import (
     Candidates,
+    PromptedModel,
     PromptedSettings,
     find_candidates,
     paint_candidates,
@@ -169,17 +170,17 @@ def choose_thresholds(
     Returns:
         What the model is with the thresholds, and a row for each that was tried.
     """
+    model = PromptedModel.of(network, info, compute)
     found = {
         name: find_candidates(
-            *(network, info, raw, pixel_size_nm, compute),
+            *(model, raw, pixel_size_nm),
             score=min(_SCORES),
             nms_iou=max(_NMS_IOUS),
         )
         for name, (raw, _) in sections.items()
     }
     truths = {name: _at_shape(labels, found[name].shape) for name, (_, labels) in sections.items()}
-    settings = PromptedSettings(**info.inference)
-    rows = []
+    settings, rows = model.settings, []
     for score, nms_iou, iou in itertools.product(_SCORES, _NMS_IOUS, _EXPECTED_IOUS):
         tried = dataclasses.replace(
             settings, score_thresh=score, nms_thresh=nms_iou, iou_thresh=iou

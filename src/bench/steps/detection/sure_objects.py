@@ -4,19 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.inference.detection.prompted import Candidates, PromptedSettings, find_candidates
-from bench.inference.device import Compute
+from bench.inference.detection.prompted import (
+    Candidates,
+    PromptedModel,
+    PromptedSettings,
+    find_candidates,
+)
 from bench.inference.feeding import resize_labels
-from bench.models.checkpoint import ModelInfo
-from bench.models.detection.detector_sam import DetectorSam
 
 
 def find_sure_objects(
-    network: DetectorSam,
-    info: ModelInfo,
-    raw: np.ndarray,
-    pixel_size_nm: float | None,
-    compute: Compute,
+    model: PromptedModel, raw: np.ndarray, pixel_size_nm: float | None
 ) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
     """Finds the objects of an image and parts those that are sure from all others.
 
@@ -25,9 +23,9 @@ def find_sure_objects(
         one; and a row for each object found: its id (0 of those that are not sure), box, area,
         score, the IoU expected, whether it is kept.
     """
-    settings = PromptedSettings(**info.inference)
+    settings = model.settings
     candidates = find_candidates(
-        *(network, info, raw, pixel_size_nm, compute),
+        *(model, raw, pixel_size_nm),
         score=min(settings.score_thresh, settings.sure_score_thresh),
         nms_iou=settings.nms_thresh,
     )
@@ -77,7 +75,7 @@ def _describe(candidates: Candidates, kept: np.ndarray, labels: np.ndarray) -> l
                 **{"x0": x0, "y0": y0, "x1": x1, "y1": y1},
                 "area_px": int(areas[number + 1] if kept[number] else mask.area),
                 "score": round(float(found.scores[number]), 4),
-                "predicted_iou": round(float(mask.score), 4),
+                "predicted_iou": round(float(candidates.expected[number]), 4),
                 "kept": bool(kept[number]),
             }
         )
