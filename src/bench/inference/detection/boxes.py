@@ -1,5 +1,6 @@
 """A detector applied to a section of any size: window by window, every object one box."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ from bench.models.detection.fcos import Detector
 
 # Boxes of two windows are of the same object if they agree so well where both windows see.
 _SAME_IOU = 0.5
+# A whole box takes the place of those that were cut off if its score is such a share of theirs.
+_SURE_ENOUGH = 0.5
 # A side so close to the border of a window is where the window ends, not the object.
 _BORDER_PX = 8.0
 # Of boxes in a section that overlap more, the best is kept: what is a candidate at most.
@@ -77,8 +80,10 @@ def keep_best(found: Detections, score: float, iou: float) -> np.ndarray:
 def join_boxes(windows: Sequence[Box], found: Sequence[Detections]) -> Detections:
     """Makes one box of those that overlapping windows found of the same object.
 
-    A window does not see how far an object reaches that crosses its border. So each side of the
-    joint box is that of the best box whose window saw it, and where none did, the outermost.
+    A window does not see how far an object reaches that crosses its border. Where another window
+    saw the whole object, its box stands. Otherwise the boxes that were cut off and agree where
+    both windows see become one, of which each side is that of the best box whose window saw it,
+    and where none did, the outermost.
 
     Args:
         windows: The windows of a section, which they cover.
@@ -91,16 +96,40 @@ def join_boxes(windows: Sequence[Box], found: Sequence[Detections]) -> Detection
     boxes = np.concatenate([each.boxes for each in found])
     scores = np.concatenate([each.scores for each in found])
     order = np.argsort(-scores, kind="stable")
-    groups = _group_same(windows, boxes[order], numbers[order])
-    joint = [_unite_boxes(windows, boxes[order][g], numbers[order][g]) for g in groups]
-    best = np.array([scores[order][group[0]] for group in groups], np.float32)
-    united = Detections(np.array(joint, np.float32).reshape(-1, 4), best)
+    boxes, scores, numbers = boxes[order], scores[order], numbers[order]
+    seen = _sides_seen(windows, boxes, numbers)
+    whole, groups = seen.all(axis=1), _group_cut(windows, boxes, scores, numbers, seen)
+    joint = [_unite_boxes(boxes[group], seen[group]) for group in groups]
+    best = [scores[group[0]] for group in groups]
+    united = Detections(
+        np.concatenate([boxes[whole], np.array(joint, np.float32).reshape(-1, 4)]),
+        np.concatenate([scores[whole], np.array(best, np.float32)]),
+    )
     return united.take(keep_best(united, 0.0, _CANDIDATE_NMS))
 
 
-def _group_same(windows: Sequence[Box], boxes: np.ndarray, numbers: np.ndarray) -> list[list[int]]:
-    """Groups of boxes, by number, that are of the same object; each begins with its best."""
-    parent = list(range(len(boxes)))
+def _sides_seen(windows: Sequence[Box], boxes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Whether the window of each box saw its sides (n, 4): not those at the window's border."""
+    height, width = max(w.y1 for w in windows), max(w.x1 for w in windows)
+    ends = np.array([[w.x0, w.y0, w.x1, w.y1] for w in windows])[numbers]
+    at_end = ends == np.array([0, 0, width, height])
+    seen: np.ndarray = at_end | (np.abs(boxes - ends) > _BORDER_PX)
+    return seen
+
+
+def _group_cut(
+    windows: Sequence[Box],
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    numbers: np.ndarray,
+    seen: np.ndarray,
+) -> list[list[int]]:
+    """Groups of boxes that were cut off, by number, each of one object and its best first.
+
+    Left out are those of which another window saw the whole.
+    """
+    whole, parent = seen.all(axis=1), list(range(len(boxes)))
+    replaced = np.zeros(len(boxes), bool)
 
     def find(index: int) -> int:
         while parent[index] != index:
@@ -108,19 +137,23 @@ def _group_same(windows: Sequence[Box], boxes: np.ndarray, numbers: np.ndarray) 
             index = parent[index]
         return index
 
-    for first in range(len(windows)):
-        for second in range(first + 1, len(windows)):
-            shared = windows[first].overlap(windows[second])
-            if shared.is_empty():
-                continue
-            ours, theirs = (np.flatnonzero(numbers == each) for each in (first, second))
-            ious = box_ious(_cut(boxes[ours], shared), _cut(boxes[theirs], shared))
-            for i, j in np.argwhere(ious >= _SAME_IOU):
-                one, other = sorted((find(int(ours[i])), find(int(theirs[j]))))
-                parent[other] = one
+    for first, second in itertools.permutations(range(len(windows)), 2):
+        shared = windows[first].overlap(windows[second])
+        if shared.is_empty():
+            continue
+        mine = np.flatnonzero((numbers == first) & ~whole)
+        theirs = np.flatnonzero(numbers == second)
+        ious = box_ious(_cut(boxes[mine], shared), _cut(boxes[theirs], shared))
+        for i, j in np.argwhere(ious >= _SAME_IOU):
+            one, other = int(mine[i]), int(theirs[j])
+            if not whole[other]:
+                low, high = sorted((find(one), find(other)))
+                parent[high] = low
+            elif scores[other] >= _SURE_ENOUGH * scores[one]:
+                replaced[one] = True
     groups: dict[int, list[int]] = {}
-    for index in range(len(boxes)):
-        groups.setdefault(find(index), []).append(index)
+    for index in np.flatnonzero(~whole & ~replaced):
+        groups.setdefault(find(int(index)), []).append(int(index))
     return list(groups.values())
 
 
@@ -131,12 +164,8 @@ def _cut(boxes: np.ndarray, window: Box) -> np.ndarray:
     return cut
 
 
-def _unite_boxes(windows: Sequence[Box], boxes: np.ndarray, numbers: np.ndarray) -> list[float]:
+def _unite_boxes(boxes: np.ndarray, seen: np.ndarray) -> list[float]:
     """The joint box of those of one object, the best first."""
-    height, width = max(w.y1 for w in windows), max(w.x1 for w in windows)
-    ends = np.array([[w.x0, w.y0, w.x1, w.y1] for w in (windows[n] for n in numbers)])
-    whole = ends == np.array([0, 0, width, height])
-    seen = whole | (np.abs(boxes - ends) > _BORDER_PX)
     sides = []
     for side in range(4):
         outermost = boxes[:, side].min() if side < 2 else boxes[:, side].max()

@@ -39,13 +39,8 @@ from bench.training.box_patches import BoxPatchFeed, detecting
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.objectives import Objective, make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
-from bench.training.sam_training import (
-    InstancePatchFeed,
-    InstancePatchSettings,
-    SamTrainingSettings,
-    interactive,
-    prepare_network,
-)
+from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
+from bench.training.sam_training import SamTrainingSettings, interactive, prepare_network
 
 log = logging.getLogger(__name__)
 
