@@ -72,8 +72,7 @@ class Method:
         step: The entry point that makes its model; empty where the source is the model.
         start: What it starts from: ``random``, ``source`` (weights of its network that the user
             names, else those of _DEFAULTS), ``pretrain`` (its network as the step pretrain makes
-            it of the dataset's images), ``detect`` (a detector of the structure), or the row
-            whose model it takes.
+            it of the dataset's images), ``detect`` (its detector), or the row whose model it takes.
         loss: The loss of its supervised stage; empty without one, or where whoever trains its
             network has its own.
         outputs: The channels that it learns; CLASSES stands for one of each structure.
@@ -279,10 +278,9 @@ def find_stage(name: str) -> Method:
     Raises:
         BenchError: If there is no such row.
     """
-    if name not in METHODS and name.startswith(_PRETRAINED):
-        return pretraining_of(name.removeprefix(_PRETRAINED))
-    if name not in METHODS and name.startswith(_DETECTED):
-        return detection_of(name.removeprefix(_DETECTED))
+    for prefix, stage in ((_PRETRAINED, pretraining_of), (_DETECTED, detection_of)):
+        if name not in METHODS and name.startswith(prefix):
+            return stage(name.removeprefix(prefix))
     return find_method(name)
 
 

@@ -626,8 +626,27 @@ def boxes(_):
     return {"losses": losses, "boxes": kept.boxes[:3], "joined": joined.boxes.round(1)}
 
 
+def pseudo(_):
+    """Which objects are sure, of scores that agree with the truth more or less."""
+    from bench.inference.detection.prompted import Candidates, PromptedSettings
+    from bench.inference.sam_windows import Mask
+    from bench.metrics.detection import Detections
+    from bench.steps.detection.detector_sam import choose_sure
+    from bench.steps.detection.sure_objects import are_sure
+
+    rng = np.random.default_rng(0)
+    scores, expected = rng.random((2, 60)).astype(np.float32)
+    right = scores + expected + rng.normal(0, 0.2, 60) > 1
+    chosen = choose_sure(scores, expected, right, 0.9)
+    masks = [Mask.pack(np.ones((3, 1 + n % 9), bool), 0, 0, float(expected[n])) for n in range(60)]
+    found = Candidates(Detections(np.zeros((60, 4), np.float32), scores), masks, (9, 9))
+    settings = PromptedSettings({}, 0.1, 0.5, 0.0, **chosen, min_area_px=6, max_area_px=20)
+    return {"chosen": chosen, "sure": np.flatnonzero(are_sure(found, settings))}
+
+
 PARTS: dict[str, Callable] = {
     "boxes": boxes,
+    "pseudo": pseudo,
     "feeding": feeding,
     "patches": patches,
     "volume patches": volume_patches,

@@ -10,12 +10,12 @@ from bench.errors import BenchError
 from bench.metrics.detection import (
     BOX_IOUS,
     Detections,
-    average_precision,
     box_ious,
+    box_precision,
     boxes_of,
     check_boxes,
     match_boxes,
-    mean_average_precision,
+    mean_box_precision,
 )
 
 
@@ -73,25 +73,25 @@ def test_average_precision_is_that_of_pycocotools(seed):
     pairs = [section(rng, truths=int(rng.integers(0, 12)), found=14) for _ in range(5)]
     mean, half, three_quarters = coco_precisions(pairs)
     assert 0.1 < half < 1
-    assert average_precision(pairs, 0.5) == pytest.approx(half, abs=1e-9)
-    assert average_precision(pairs, 0.75) == pytest.approx(three_quarters, abs=1e-9)
-    assert mean_average_precision(pairs) == pytest.approx(mean, abs=1e-9)
+    assert box_precision(pairs, 0.5) == pytest.approx(half, abs=1e-9)
+    assert box_precision(pairs, 0.75) == pytest.approx(three_quarters, abs=1e-9)
+    assert mean_box_precision(pairs) == pytest.approx(mean, abs=1e-9)
 
 
 def test_average_precision_by_hand():
     truth = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], float)
     found = Detections(np.array([truth[0], [50, 0, 60, 10], truth[1]]), np.array([0.9, 0.8, 0.7]))
     # Precision 1 to a recall of 0.5 (51 of 101 points), then 2 of 3.
-    assert average_precision([(found, truth)], 0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert box_precision([(found, truth)], 0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
 def test_empty_sides():
     one = Detections(np.array([[0, 0, 5, 5]], np.float32), np.array([0.9], np.float32))
     nothing = np.zeros((0, 4), np.float32)
-    assert average_precision([(Detections.none(), nothing)], 0.5) == 1
-    assert average_precision([(one, nothing)], 0.5) == 0
-    assert average_precision([(Detections.none(), one.boxes)], 0.5) == 0
-    assert average_precision([], 0.5) == 1
+    assert box_precision([(Detections.none(), nothing)], 0.5) == 1
+    assert box_precision([(one, nothing)], 0.5) == 0
+    assert box_precision([(Detections.none(), one.boxes)], 0.5) == 0
+    assert box_precision([], 0.5) == 1
     assert BOX_IOUS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 

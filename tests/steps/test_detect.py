@@ -16,7 +16,7 @@ from bench.inference.detection.boxes import detect_boxes
 from bench.inference.device import Compute
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
-from bench.metrics.detection import average_precision, boxes_of
+from bench.metrics.detection import box_precision, boxes_of
 from bench.models.checkpoint import load_checkpoint, load_info
 from bench.models.detection.fcos import build_fcos_resnet50
 from bench.steps.detect import detect
@@ -186,7 +186,7 @@ def test_it_learns_to_find_bright_squares():
     # Of sections that it has not seen.
     found = [detect_boxes(network, info, raw, None, CPU) for raw, _ in sections[8:]]
     truth = [boxes_of(labels) for _, labels in sections[8:]]
-    assert average_precision(list(zip(found, truth, strict=True)), 0.5) > 0.8
+    assert box_precision(list(zip(found, truth, strict=True)), 0.5) > 0.8
 
 
 def test_a_model_says_what_it_scored(store, base):

@@ -18,6 +18,7 @@ from bench.dataset.pseudo import is_pseudo
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
+from bench.inference.sam_windows import Mask
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import load_info
@@ -25,6 +26,7 @@ from bench.models.sam import write_tiny_sam
 from bench.steps import pseudo as pseudo_step
 from bench.steps.benchmark import benchmark
 from bench.steps.detect import detect
+from bench.steps.detection.detector_sam import are_right, choose_sure
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
@@ -164,6 +166,28 @@ def test_a_benchmark_trains_the_detector_and_has_both_rows(opened, base, folder)
     text = (folder / "results" / "benchmark.md").read_text()
     assert "Detector + micro-SAM" in text
     assert "micro-SAM zero-shot" in text
+
+
+def test_a_mask_is_right_once():
+    truth = np.zeros((20, 20), int)
+    truth[2:8, 2:8], truth[10:18, 10:18] = 1, 2
+    places = [(2, 2, 6, 6), (3, 2, 6, 6), (10, 10, 8, 3), (10, 10, 8, 5)]
+    masks = [Mask.pack(np.ones((h, w), bool), y, x, 0.9) for y, x, h, w in places]
+    # The second is the first object again, the third less than half of the other one.
+    assert are_right(masks, truth).tolist() == [True, False, False, True]
+
+
+def test_the_most_objects_of_the_precision_are_sure():
+    scores, expected = np.array([0.9, 0.8, 0.6, 0.5]), np.array([0.9, 0.9, 0.5, 0.9])
+    right = np.array([True, True, False, True])
+    chosen = choose_sure(scores, expected, right, 1.0)
+    kept = (scores >= chosen["sure_score_thresh"]) & (expected >= chosen["sure_iou_thresh"])
+    assert kept.tolist() == [True, True, False, True]
+    assert chosen["sure_precision"] == 1
+    assert choose_sure(scores, expected, right, 0.7)["sure_precision"] == 0.75
+    # Where no thresholds are enough, the best there are.
+    assert choose_sure(scores, expected, ~right, 0.9)["sure_precision"] < 0.9
+    assert choose_sure(scores[:0], expected[:0], right[:0], 0.9)["sure_score_thresh"] == 1
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def match_boxes(found: Detections, truth: np.ndarray, iou: float) -> np.ndarray:
     return matches
 
 
-def average_precision(sections: Iterable[tuple[Detections, np.ndarray]], iou: float) -> float:
+def box_precision(sections: Iterable[tuple[Detections, np.ndarray]], iou: float) -> float:
     """Average precision of the boxes found in several sections, by COCO's definition.
 
     All boxes are ranked by their score. At each of 101 recalls from 0 to 1 the precision is the
@@ -122,6 +122,6 @@ def average_precision(sections: Iterable[tuple[Detections, np.ndarray]], iou: fl
     return float(np.mean([best[place] if place < best.size else 0.0 for place in places]))
 
 
-def mean_average_precision(sections: Sequence[tuple[Detections, np.ndarray]]) -> float:
+def mean_box_precision(sections: Sequence[tuple[Detections, np.ndarray]]) -> float:
     """The mean of the average precisions at the IoUs of BOX_IOUS."""
-    return float(np.mean([average_precision(sections, iou) for iou in BOX_IOUS]))
+    return float(np.mean([box_precision(sections, iou) for iou in BOX_IOUS]))

@@ -23,8 +23,6 @@ _HALO_SHARE = 8
 _TILED = "bench.inference.prediction:open_tiled"
 # Of what takes volumes: bench.inference.volumes applies it, and sections are refused.
 _OF_VOLUMES = "bench.inference.volumes:refuse_sections"
-# Of what finds boxes: bench.inference.detection applies it, and it segments nothing by itself.
-_OF_BOXES = "bench.inference.detection.opening:refuse_boxes"
 # Numbers of a token of TransUNet, and among how many heads they are shared.
 _PUBLISHED_WIDTH, _HEADS = 768, 12
 # Pooling of the anisotropic U-Net: planes that lie ten pixels apart are joined late.
@@ -194,6 +192,10 @@ def _unet2d_arguments(config: Any) -> dict[str, Any]:
     return {"in_channels": 1, "depth": 4, "features": config.features}
 
 
+def _small_arguments(config: Any) -> dict[str, Any]:
+    return {"features": config.features}
+
+
 def _unet3d_arguments(config: Any) -> dict[str, Any]:
     """The depth of CryoVesNet's U-Net."""
     return {"in_channels": 1, "depth": 2, "features": config.features}
@@ -225,6 +227,7 @@ def _pooled_sides(arguments: dict[str, Any]) -> int:
     return math.lcm(math.prod(f[1] for f in factors), math.prod(f[2] for f in factors))
 
 
+_DETECTORS = {OurNetworks.FCOS_SMALL: _small_arguments, OurNetworks.FCOS_RESNET50: _no_arguments}
 # A new network is one row, and one file that builds it.
 NETWORKS: dict[str, Network] = {
     row.name: row
@@ -339,23 +342,14 @@ NETWORKS: dict[str, Network] = {
             finds_instances=True,
             packages=("micro_sam",),
         ),
-        # It finds boxes, and learns on a CPU in minutes; the other is torchvision's by its shape.
-        Network(
-            OurNetworks.FCOS_SMALL,
-            build="bench.models.detection.fcos:build_fcos_small",
-            arguments=lambda config: {"features": config.features},
-            multiple=32,
-            batch_size=4,
-            steps=("detect",),
-            opened_by=_OF_BOXES,
-        ),
-        Network(
-            OurNetworks.FCOS_RESNET50,
-            build="bench.models.detection.fcos:build_fcos_resnet50",
-            multiple=32,
-            batch_size=4,
-            steps=("detect",),
-            opened_by=_OF_BOXES,
+        # They find boxes: one learns on a CPU in minutes, the other is torchvision's by its shape.
+        *(
+            Network(
+                *(name, f"bench.models.detection.fcos:build_{name}", arguments, 32),
+                steps=("detect",),
+                opened_by="bench.inference.detection.opening:refuse_boxes",
+            )
+            for name, arguments in _DETECTORS.items()
         ),
     )
 }

@@ -22,7 +22,7 @@ from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
 from bench.steps.detection.detector_sam import (
     DetectorSource,
-    choose_thresholds,
+    choose_box_thresholds,
     find_detector,
     join_detector,
 )
@@ -218,7 +218,7 @@ def _choose_thresholds(task: _Task, run: Run, network: DetectorSam, info: ModelI
     network.to(task.compute.device)
     sections = choose_windows(task.data.validation())
     precision = task.config.sure_precision
-    info, rows = choose_thresholds(
+    info, rows = choose_box_thresholds(
         network, info, sections, task.dataset.pixel_size_nm, task.compute, precision
     )
     run.log_text(pd.DataFrame(rows).to_csv(index=False), "thresholds.csv")

@@ -8,9 +8,9 @@ import torch
 from bench.inference.detection.boxes import detect_boxes
 from bench.metrics.detection import (
     Detections,
-    average_precision,
+    box_precision,
     boxes_of,
-    mean_average_precision,
+    mean_box_precision,
 )
 from bench.models.checkpoint import save_checkpoint
 from bench.models.detection.fcos import Detector
@@ -64,8 +64,8 @@ class DetectReport(CurveReport):
             for name, (raw, _) in self.sections.items()
         }
         pairs = [(self.found[name], self.truth[name]) for name in self.sections]
-        self.at_half = average_precision(pairs, 0.5)
-        return mean_average_precision(pairs)
+        self.at_half = box_precision(pairs, 0.5)
+        return mean_box_precision(pairs)
 
     def on_epoch(self, iteration: int, score: float, best: bool) -> None:
         """Keeps the best checkpoint; logs the scores and boxes of the same few sections."""

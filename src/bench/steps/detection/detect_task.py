@@ -25,7 +25,7 @@ from bench.tracking.store import Store
 from bench.training.augment import Augmentation
 from bench.training.patches import PatchSettings
 
-BOXES = ("boxes",)
+_BOXES = ("boxes",)
 _TORCH_FILES = (".pt", ".pth")
 
 
@@ -81,7 +81,7 @@ def resolve_detection(config: DetectConfig, store: Store) -> DetectTask:
     info = ModelInfo(
         architecture=network.name,
         arguments=arguments,
-        outputs=BOXES,
+        outputs=_BOXES,
         structure=structure.name,
         input_pixel_size_nm=fed_nm,
         normalisation="section",

@@ -149,7 +149,7 @@ def join_detector(
     return DetectorSam(boxes, network), joint
 
 
-def choose_thresholds(
+def choose_box_thresholds(
     network: DetectorSam,
     info: ModelInfo,
     sections: _Sections,
