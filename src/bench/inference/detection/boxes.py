@@ -128,7 +128,7 @@ def _group_cut(
 
     Left out are those of which another window saw the whole.
     """
-    whole, parent = seen.all(axis=1), list(range(len(boxes)))
+    whole, parent = np.asarray(seen.all(axis=1)), list(range(len(boxes)))
     replaced = np.zeros(len(boxes), bool)
 
     def find(index: int) -> int:
