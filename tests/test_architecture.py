@@ -145,6 +145,7 @@ ADAPTERS = {
     "sam_embeddings.py",
     "sam_masks.py",
     "sam_training.py",
+    "sam_window.py",
     "sam_patches.py",
     "mean_teacher.py",
     "self_training.py",

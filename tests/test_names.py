@@ -183,5 +183,5 @@ def test_no_room_is_crowded():
     assert {room.name for room in rooms if len([*room.glob("*.py")]) > 22} == set()
     assert len([*bench.glob("*.py")]) <= 5
     # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
-    # systems of other papers.
+    # systems of other papers, other data and pseudo-masks.
     assert len(MODULES) <= 460

@@ -25,6 +25,10 @@ SCHEDULES = ("plateau", "cosine", "polynomial", "onecycle")
 NORMALISATIONS = ("section", "volume", FIXED)
 RANDOM = "random"
 _SOURCE = "source"
+# How tables, charts and pages mark a row that reads the truth.
+ORACLE = "(oracle)"
+# The mode of microsam whose prompts are made from the annotation.
+PROMPTED = "prompted"
 # A model of the step pretrain, of the method's network and the dataset's own images.
 PRETRAIN = "pretrain"
 # A model of the step detect, of the method's structure.
@@ -92,6 +96,8 @@ class Method:
         seeded: Whether its result depends on a seed.
         first_release: Whether ``methods=all`` has it: the rows of the paper's table, and ours that
             separates touching instances.
+        oracle: Whether it reads the truth, as prompts made from annotated masks do. Such a row is
+            shown and marked, and takes part in no ranking, test, search or choice of a champion.
     """
 
     name: str
@@ -115,6 +121,7 @@ class Method:
     mode: str = ""
     seeded: bool = True
     first_release: bool = False
+    oracle: bool = False
 
     @property
     def of_classes(self) -> bool:
@@ -190,6 +197,10 @@ METHODS: dict[str, Method] = {
                normalisation="volume", seeded=False),
         Method("anisotropic_finetuned", "Fine-tuned, 3D", _ANISOTROPIC, "finetune", _SOURCE,
                "focal_dice", normalisation="volume"),
+        Method("microsam_prompted", "micro-SAM, prompted", _SAM, "microsam", _SOURCE,
+               mode=PROMPTED, seeded=False, oracle=True),
+        Method("microsam_prompted_finetuned", "micro-SAM fine-tuned, prompted", _SAM,
+               "microsam", "microsam_finetuned", mode=PROMPTED, oracle=True),
     )
 }
 # fmt: on

@@ -7,6 +7,7 @@ import pytest
 
 from bench.config import data, detection, pretraining, running, scoring, training
 from bench.config.data import (
+    AnnotateConfig,
     CorrectConfig,
     ExportConfig,
     LabelsConfig,
@@ -92,11 +93,12 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         # structures by the run's structure, and snapshots where there are any.
         FinetuneConfig: {
             *("dataset", "checkpoint_iterations", "trust_checkpoint", "folds"),
-            *("snapshots", "structures"),
+            *("snapshots", "structures", "pseudo"),
         },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
         CorrectConfig: {"dataset", "input", "output"},
+        AnnotateConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},
         SegmentConfig: {"cluster", "cluster_profile", "input", "output", "workers"},
         OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output", "planes"},
@@ -112,6 +114,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
             "checkpoint_iterations",
+            "external",
             "folds",
             "cluster",
             "cluster_profile",
@@ -123,6 +126,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "planes",
             "preset",
             "pretrain",
+            "pseudo",
             "resume",
             "snapshots",
             "stale_min",

@@ -299,14 +299,42 @@ def network_sam(request):
     }
 
 
+def prompts(request):
+    from bench.inference.prompts.masks import prompt_objects
+    from bench.inference.prompts.objects import PromptSettings, list_objects
+    from bench.inference.sam_embeddings import KeptEncoder
+
+    raw, labels = make_section(0)
+    kinds = "box,point,point_box,points"
+    settings = PromptSettings.read(kinds, "0,3", points=3, multimask="auto", seed=1)
+    objects = list_objects(labels, settings, section=2)
+    network, _ = make_sam(request)
+    with torch.inference_mode():
+        masks = list(
+            prompt_objects(
+                KeptEncoder(network.eval(), None),
+                raw,
+                labels,
+                settings,
+                **{"tile_px": 32, "halo_px": 8, "section": 2},
+            )
+        )
+    return {
+        "boxes": np.stack([each.distorted_box(3, labels.shape) for each in objects]),
+        "points": np.stack([each.points for each in objects]),
+        "rounds": [f"{each.object_id} {each.kind} {each.distortion_px:g}" for each in masks],
+        "ious": np.array([each.iou for each in masks]),
+    }
+
+
 def sam_masks(request):
+    from bench.inference.sam_embeddings import embed_window as embed
     from bench.inference.sam_masks import (
         MaskSettings,
         find_by_decoder,
         make_generator,
         segment_section,
     )
-    from bench.inference.sam_masks import embed_window as embed
     from bench.inference.sam_windows import Mask, join_masks, paint_masks, place_windows
 
     labels = make_section(0)[1]
@@ -659,6 +687,7 @@ PARTS: dict[str, Callable] = {
     "mean teacher": mean_teacher,
     "network sam": network_sam,
     "sam masks": sam_masks,
+    "prompts": prompts,
     "sam training": sam_training,
     "network unet2d": network_unet2d,
     "network unet_resnet50": network_from("unet_resnet50", {}),

@@ -24,6 +24,7 @@ def test_every_version_is_of_a_step_or_a_part_of_one():
     # What runs add by themselves.
     added = {part for part in VERSIONS if part.startswith("network ")}
     added |= {"sam training", "volume patches", "phantom tomogram", "spheres", "classes"}
+    added |= {"prompts"}
     assert VERSIONS.keys() <= steps | parts | added
     assert parts <= VERSIONS.keys()
 

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,30 @@ def test_results_with_and_without_are_the_same_bits(tmp_path, network, raw, segm
     # Four windows, embedded by the first two and found by the third.
     assert (first, second, third) == (4, 8, 8)
     assert len(list((tmp_path / "kept").iterdir())) == 4
+
+
+@pytest.mark.parametrize("segmentation", ["amg", "ais"])
+def test_embeddings_of_a_large_section_are_not_all_in_memory(tmp_path, network, segmentation):
+    """The one that is decoded, and the one before it, which micro_sam's generator still holds."""
+    raw = np.random.default_rng(0).normal(1000, 300, (90, 90)).astype(np.float32)
+    settings = replace(AMG, segmentation=segmentation, points_per_side=1)
+    encoder = KeptEncoder(network, EmbeddingStore(tmp_path, 10**9))
+    made: list[weakref.ref] = []
+    most = 0
+    original = encoder.embed
+
+    def embed(window):
+        nonlocal most
+        most = max(most, sum(each() is not None for each in made))
+        found = original(window)
+        made.append(weakref.ref(found["features"]))
+        return found
+
+    encoder.embed = embed
+    with torch.inference_mode():
+        segment_section(encoder, raw, settings, tile_px=24, halo_px=4)
+    assert len(made) == 16
+    assert most <= 2
 
 
 def test_what_shares_an_encoder_shares_embeddings(tmp_path, network, file):

@@ -36,7 +36,9 @@ OF_VESICLES = [
 ON_REQUEST = [
     *("false_distance_px", "false_distance_nm", "false_distance_mean_px", "false_distance_mean_nm"),
     *("cremi_score", "cremi_adgt", "cremi_adf", "cremi_fp", "cremi_fn", "matched_iou"),
+    *("object_consistency_error", "object_error_truth", "object_error_prediction", "object_iou"),
 ]
+OF_PROMPTS = ["box_iou", "point_iou", "point_box_iou", "points_iou"]
 ROW = Metric("Sum", "Pixels.", float, measure=measure_pixels, basis="pixels")
 
 
@@ -64,15 +66,20 @@ def make_volume(seed):
     levels = np.where(prediction, 200, rng.integers(0, 100, truth.shape)).astype(np.uint8)
     classes = ClassMaps(truth, prediction, 3)
     edges = (2.0, 2.0, 2.0)
-    return ScoredSection(truth, prediction, levels, None, edges, prediction > 0, None, classes)
+    prompted = dict.fromkeys(("box", "point", "point_box", "points"), (0.3, 0.6, 0.8))
+    mask = prediction > 0
+    return ScoredSection(truth, prediction, levels, None, edges, mask, None, classes, prompted)
 
 
 def test_order_of_columns_and_scores_is_that_of_all_versions():
     assert list(table_columns([])) == list(table_columns([{"dice": 1.0}])) == COLUMNS
-    assert list(table_columns()) == [*COLUMNS, "mask_dice", *OF_VESICLES, *ON_REQUEST, "mean_iou"]
+    rare = ["mask_dice", *OF_VESICLES, *ON_REQUEST, "mean_iou", *OF_PROMPTS]
+    assert list(table_columns()) == [*COLUMNS, *rare]
     assert list(searchable_metrics()) == SEARCHED
     assert list(usual_metrics()) == [*OF_SECTIONS, "mask_dice", *OF_VESICLES]
-    assert list(METRICS) == [*usual_metrics(), *ON_REQUEST, "mean_iou"]
+    of_prompts = scored_metrics("vesicles", volumes=False, prompted=True)[len(OF_SECTIONS) :]
+    assert of_prompts[: len(OF_PROMPTS)] == tuple(OF_PROMPTS)
+    assert list(METRICS) == [*usual_metrics(), *ON_REQUEST, "mean_iou", *of_prompts]
 
 
 def test_a_metric_of_volumes_is_a_column_where_a_method_has_it():
@@ -93,6 +100,17 @@ def test_models_of_classes_are_asked_for_their_mean_iou():
     assert scored_metrics("vesicles", volumes=False, classes=True) == (*usual, "mean_iou")
     with pytest.raises(BenchError, match="unknown metric of vesicles 'mean_iou'"):
         requested_metrics("mean_iou", "vesicles", volumes=False)
+
+
+def test_masks_of_prompts_are_scored_over_all_objects_of_all_sections():
+    nothing = np.zeros((2, 2), np.int32)
+    names = ["box_iou", "box_above_050", "box_above_075", "point_iou"]
+    found = ()
+    for prompted in ({"box": (0.5, 0.9)}, {}, {"box": (0.7,)}, None):
+        section = ScoredSection(nothing, nothing, nothing, prompted=prompted)
+        found += measure_section(section, names)[METRICS["box_iou"].measure]
+    scores = finish_scores({METRICS["box_iou"].measure: found}, names)
+    assert scores == pytest.approx({"box_iou": 0.7, "box_above_050": 2 / 3, "box_above_075": 1 / 3})
 
 
 def test_mean_iou_is_that_of_the_structures_over_all_sections():

@@ -58,7 +58,7 @@ def person(monkeypatch):
 
     window = SimpleNamespace(open_window=open_window)
     monkeypatch.setitem(sys.modules, "bench.correction.window", window)
-    monkeypatch.setattr("bench.steps.correct._check_display", lambda: None)
+    monkeypatch.setattr("bench.steps.correct.check_display", lambda *_: None)
     return doings
 
 

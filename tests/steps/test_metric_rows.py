@@ -226,12 +226,15 @@ def test_metrics_on_request_are_a_run_of_their_own_and_columns(
     given |= {"method": "unadapted", "source": str(weights), "split": "test"}
     store = make_store(tmp_path / "store")
     plain = evaluate(EvaluateConfig(**given), store)
-    asked = evaluate(EvaluateConfig(**given, metrics="false_distance_*,matched_iou"), store)
+    asked = evaluate(
+        EvaluateConfig(**given, metrics="false_distance_*,matched_iou,object_*"), store
+    )
     assert asked != plain
     assert evaluate(EvaluateConfig(**given, metrics="none"), store) == plain
     before, after = scores_of(store, plain), scores_of(store, asked)
     new = {name.removeprefix("test/") for name in after.keys() - before.keys()}
-    assert new == {name for name in METRICS if name.startswith("false_")} | {"matched_iou"}
+    wanted = {name for name in METRICS if name.startswith(("false_", "object_"))}
+    assert new == wanted | {"matched_iou"}
     assert before.items() <= after.items()
     # Cubes of 5 nm.
     assert after["test/false_distance_nm"] == pytest.approx(5 * after["test/false_distance_px"])
@@ -241,6 +244,7 @@ def test_metrics_on_request_are_a_run_of_their_own_and_columns(
         text = (out / name).read_text()
         assert "MFD (mean) (nm)" in text, name
         assert "Matched IoU" in text, name
+        assert "OCE (truth)" in text, name
         assert "CREMI" not in text, name
     (row,) = read_csv(out / "benchmark.csv")
     assert float(row["matched_iou"]) == after["test/matched_iou"]

@@ -170,3 +170,27 @@ class CorrectConfig(LabelsConfig):
     output: str = setting(
         "data/corrected", "New folder for the annotation, which prepare reads.", identity=False
     )
+
+
+@dataclass(frozen=True)
+class AnnotateConfig(StepConfig):
+    """Settings of annotate."""
+
+    run_id: str = setting(
+        AUTO, "Run of microsam whose model answers clicks; auto: the published vit_b_em_organelles."
+    )
+    structure: str = setting(AUTO, "Structure that is annotated; auto is the model's.")
+    input: str = setting(
+        NONE, "Images, or a folder of them; none: the sections of dataset.", identity=False
+    )
+    dataset: str = setting("data/prepared", "Prepared dataset.", identity=False)
+    split: str = setting(
+        "train", "Split of the dataset; its annotation is shown.", choices=("train", "val", "test")
+    )
+    pixel_size_nm: float | None = setting(None, PIXEL_SIZE, minimum=0.01)
+    output: str = setting(
+        "data/annotated",
+        "Folder for the annotation, which prepare reads; sections that are in it are left out.",
+        identity=False,
+    )
+    device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")

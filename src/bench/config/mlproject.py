@@ -5,7 +5,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from bench.config.data import CorrectConfig, ExportConfig, PhantomConfig, PrepareConfig
+from bench.config.data import (
+    AnnotateConfig,
+    CorrectConfig,
+    ExportConfig,
+    PhantomConfig,
+    PrepareConfig,
+)
 from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
@@ -36,6 +42,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "export": ExportConfig,
     "segment": SegmentConfig,
     "correct": CorrectConfig,
+    "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
 }

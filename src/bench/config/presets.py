@@ -32,7 +32,7 @@ class _Preset:
     methods: tuple[str, ...]
     from_scratch: tuple[str, ...]
     seeds: str
-    iterations: int
+    iterations: int | None
     patch_px: int | None = None
     tile_px: int | None = None
     lr: float | None = None
@@ -104,6 +104,9 @@ def with_preset(config: BenchmarkConfig, device: str) -> BenchmarkConfig:
         device: Kind of the device: ``cpu`` or ``cuda``.
     """
     preset = _find(config, device)
+    if config.minutes is not None:
+        # They say how much is trained, and the rate follows from that.
+        preset = replace(preset, iterations=None, lr=None, domain_adapt=NONE, microsam=NONE)
     tile_is_open = config.tile_px is None and config.halo_px is None
     return replace(
         config,

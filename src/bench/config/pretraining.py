@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bench.config.settings import RAW_KEY, StepConfig, setting
+from bench.config.training import MINUTES
 from bench.methods import OPTIMISERS, SCHEDULES
 from bench.words import AUTO, NONE, OurNetworks
 
@@ -44,6 +45,7 @@ class PretrainConfig(StepConfig):
         choices=(AUTO, "section", "data", "cem500k"),
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
+    minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
     batch_size: int = setting(16, "Patches in a batch.", minimum=1)
     patch_px: int | None = setting(
         None, "Edge of a patch in px; auto is 224, or what the network takes.", minimum=16

@@ -105,6 +105,13 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         choices=(XY, ORTHOGONAL),
         identity=False,
     )
+    # An evaluation's identity has what it is of.
+    external: str = setting(
+        NONE,
+        "Other prepared datasets, comma-separated, that every trained model is scored on besides, "
+        "as it is; or none.",
+        identity=False,
+    )
     optimize: bool = setting(
         True, "Search the best combination of every structure at the end, on validation."
     )

@@ -24,7 +24,7 @@ RAW_KEY = "Raw array of an HDF5 or Zarr volume, with channel as KEY:CHANNEL; aut
 PIXEL_SIZE = "Pixel size in nm; auto reads it from the files where they say it."
 REQUESTED = (
     "Metrics scored besides the usual ones, comma-separated: false_distance_*, cremi_*, "
-    "matched_iou; or none."
+    "matched_iou, object_*; or none."
 )
 # Along which axes models of sections are applied to volumes.
 XY, ORTHOGONAL = "xy", "orthogonal"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.config.settings import TRUST, StepConfig, setting
-from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, SCHEDULES
+from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, PROMPTED, SCHEDULES
 from bench.words import AUTO, ENCODER, NONE, TRANSFORMER
 
 _SCHEDULE = (
@@ -15,6 +15,11 @@ _PATCH = (
     "network takes."
 )
 _RESCALE = "Resample to the source's pixel size where both are known; false feeds as it is."
+# Also of pretrain.
+MINUTES = (
+    "Minutes for the training, in place of iterations: their number and the learning rate follow "
+    "from the speed here; validations and the choice of the tile are within."
+)
 _LABELLED = "Annotated training sections used, drawn by the seed; auto uses all."
 _LR = "Learning rate; auto is the method's, mostly 1e-4."
 _EPOCH = "Iterations between validations; auto is a twentieth, 50 to 250."
@@ -102,6 +107,27 @@ class TrainingConfig(StepConfig):
         maximum=20,
         identity=False,
     )
+    minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
+    # Of the identity by its content (steps/training/pseudo.py).
+    pseudo: str = setting(
+        NONE,
+        "Pseudo-masks to learn from besides: the run of step pseudo, or a folder; or none.",
+        identity=False,
+    )
+    pseudo_weight: float = setting(
+        0.5,
+        "pseudo: as how many annotated pixels one of theirs counts in the loss.",
+        minimum=0,
+        maximum=1,
+        added=True,
+    )
+    pseudo_fraction: float = setting(
+        0.5,
+        "pseudo: share of the patches of a batch that is theirs, at least one of either.",
+        minimum=0,
+        maximum=1,
+        added=True,
+    )
     epoch_iterations: int | None = setting(None, _EPOCH, minimum=1)
     # Of the identity of a training where there are any (steps/training/snapshots.py).
     snapshots: str = setting(
@@ -186,8 +212,8 @@ class MicrosamConfig(StepConfig):
     mode: str = setting(
         "zero_shot",
         "zero_shot segments with the source as it is; finetune trains it first; detector prompts "
-        "it with the boxes of a detector.",
-        choices=("zero_shot", "finetune", "detector"),
+        "it with the boxes of a detector, prompted by annotated objects, which is an oracle.",
+        choices=("zero_shot", "finetune", "detector", PROMPTED),
     )
     method: str = setting(AUTO, "Row of METHODS; auto finds it from mode.")
     source: str = setting(
@@ -250,8 +276,30 @@ class MicrosamConfig(StepConfig):
         384, "Window that SAM sees at once, without halo, in px.", minimum=16, maximum=8192
     )
     halo_px: int = setting(64, "Half of the overlap of two windows in px.", minimum=0)
+    prompts: str = setting(
+        "box,point,point_box,points",
+        "prompted: kinds of prompts, comma-separated; masks of the first are its segmentation.",
+        added=True,
+    )
+    box_distortions_px: str = setting(
+        "0,1,2,4,8",
+        "prompted: by how much the edges of boxes are moved at most, comma-separated.",
+        added=True,
+    )
+    prompt_points: int = setting(
+        3, "prompted: points of the kind points, all inside.", minimum=1, maximum=100, added=True
+    )
+    multimask: str = setting(
+        AUTO,
+        "prompted: whether SAM proposes several masks of a prompt; auto does of a single point.",
+        choices=(AUTO, "always", "never"),
+        added=True,
+    )
     labelled: int | None = setting(None, _LABELLED, minimum=1)
     iterations: int = setting(2500, "finetune: training iterations.", minimum=1)
+    minutes: float | None = setting(
+        None, f"finetune: {MINUTES[0].lower()}{MINUTES[1:]}", minimum=0.05, added=True
+    )
     optimiser: str = setting(AUTO, "finetune: auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(
         None, "finetune: learning rate; auto is the method's, 1e-5.", minimum=1e-8, maximum=1
@@ -331,6 +379,7 @@ class DomainAdaptConfig(StepConfig):
         0.3, "Largest change of the student's grey values, log gamma.", minimum=0, maximum=3
     )
     iterations: int = setting(5000, "Training iterations.", minimum=1)
+    minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
     schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))

@@ -31,3 +31,17 @@ def same_form(name: str) -> str:
     Systems write an accent as part of its letter or as a character of its own (NFC and NFD).
     """
     return unicodedata.normalize("NFC", name)
+
+
+# A run as the source of another.
+_RUNS = "runs:/"
+
+
+def run_of(source: str) -> str:
+    """The run in ``runs:/ID`` or ``runs:/ID/checkpoint``; empty for any other source."""
+    return source.removeprefix(_RUNS).partition("/")[0] if source.startswith(_RUNS) else ""
+
+
+def run_path(source: str) -> str:
+    """What follows the run in ``runs:/ID/checkpoint``; empty if nothing does."""
+    return source.removeprefix(_RUNS).partition("/")[2] if source.startswith(_RUNS) else ""

@@ -44,6 +44,7 @@ VERSIONS: dict[str, int] = {
     "mean teacher": 1,
     "sam training": 1,
     "sam masks": 1,
+    "prompts": 1,
     "tiles": 1,
     "volumes": 1,
     "blends": 1,

@@ -39,13 +39,21 @@ def is_pseudo(dataset: PreparedDataset) -> bool:
     return bool(dataset.manifest.get(ORIGIN) == PSEUDO)
 
 
-def check_not_pseudo(dataset: PreparedDataset, purpose: str) -> None:
-    """Raises BenchError where a dataset of pseudo-masks is used for what needs truth."""
+def check_annotated(dataset: PreparedDataset) -> None:
+    """Raises BenchError where the labels of a dataset are no truth to validate or score by."""
     if is_pseudo(dataset):
         raise BenchError(
-            f"{purpose} needs labels that people made, {dataset.root} has pseudo-masks of a model: "
-            "give the annotated dataset"
+            f"models are chosen and scored by annotated sections, received the pseudo-masks "
+            f"{dataset.root}: give the annotated dataset, and these as pseudo= of a training"
         )
+
+
+def read_unsure(dataset: PreparedDataset, name: str, structure: str) -> np.ndarray:
+    """Reads where nobody is sure what a section shows, bool (y, x); nowhere if it does not say."""
+    key = f"ignore/{structure}"
+    if key not in dataset.find(name)["datasets"]:
+        return np.zeros(dataset.shape(name), dtype=bool)
+    return np.asarray(dataset.read(name, key) != 0)
 
 
 def write_pseudo_section(

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
 
-LIMIT_VARIABLE = "BENCH_EMBEDDINGS_GB"
+_LIMIT_VARIABLE = "BENCH_EMBEDDINGS_GB"
 _DEFAULT_GB = 10.0
 _BYTES_PER_GB = 10**9
 _SUFFIX = ".safetensors"
@@ -124,14 +124,14 @@ def open_embeddings() -> EmbeddingStore | None:
     """
     import pooch
 
-    given = os.environ.get(LIMIT_VARIABLE) or str(_DEFAULT_GB)
+    given = os.environ.get(_LIMIT_VARIABLE) or str(_DEFAULT_GB)
     try:
         limit_gb = float(given)
     except ValueError:
         limit_gb = math.nan
     if not (math.isfinite(limit_gb) and limit_gb >= 0):
         raise BenchError(
-            f"{LIMIT_VARIABLE} must be the space for SAM's embeddings in GB, 0 for none, received "
+            f"{_LIMIT_VARIABLE} must be the space for SAM's embeddings in GB, 0 for none, received "
             f"{given!r}: correct it, or leave it out for {_DEFAULT_GB:g}"
         )
     if not limit_gb:

@@ -17,7 +17,7 @@ from bench.inference.embedding_store import EmbeddingStore
 from bench.models.sam import SamNetwork
 
 # How an image becomes the encoder's input: inference resizes 8 bits, training resizes floats.
-RESIZED_8_BIT, RESIZED_FLOAT = "resized as 8 bits", "resized as floats"
+_RESIZED_8_BIT, RESIZED_FLOAT = "resized as 8 bits", "resized as floats"
 
 
 def embed_window(predictor: Any, window: np.ndarray) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class KeptEncoder:
             *window.shape, predictor.transform.target_length
         )
         features = self.find(
-            window, RESIZED_8_BIT, "fp32", lambda: embed_window(predictor, window)["features"]
+            window, _RESIZED_8_BIT, "fp32", lambda: embed_window(predictor, window)["features"]
         )
         return {"features": features, "input_size": scaled, "original_size": window.shape}
 

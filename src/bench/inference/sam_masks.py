@@ -20,9 +20,10 @@ from bench.inference.device import Compute
 from bench.inference.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
+from bench.inference.prompts.objects import refuse_without_truth
 from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
-from bench.models.checkpoint import ModelInfo, load_checkpoint
+from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.sam import SamNetwork
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def choose_segmentation(wanted: str, *, decoder: bool) -> str:
 
 def open_sam(path: Path, compute: Compute, structure: str) -> Predictor:
     """Reads a SAM checkpoint of ours onto a device; it was made for one structure."""
+    refuse_without_truth(load_info(path), path)
     network, info = load_checkpoint(path)
     network.to(compute.device)
     assert isinstance(network, SamNetwork)

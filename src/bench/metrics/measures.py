@@ -1,19 +1,23 @@
 """What a metric sees of a section or a volume, and what it measures of it, to be added up."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bench.metrics.classes import count_confusion, mean_class_iou
+from bench.metrics.consistency import ObjectConsistency, find_object_consistency
 from bench.metrics.curves import ScoreHistogram, histogram_scores
 from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
 from bench.metrics.matched import MatchedOverlap, find_matched_overlap
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
+
+# Of a section: from the kind of a prompt to the IoU of the mask of each object.
+PromptedIous = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ class ScoredSection:
             spheres were.
         balls: The spheres that were found; None where none were fitted.
         classes: All classes of a model that has several; None of others.
+        prompted: IoU of the masks of objects that were prompted; None of a model that is not.
     """
 
     truth: np.ndarray
@@ -55,6 +60,7 @@ class ScoredSection:
     mask: np.ndarray | None = None
     balls: Balls | None = None
     classes: ClassMaps | None = None
+    prompted: PromptedIous | None = None
 
 
 Measure = Callable[[ScoredSection], Any]
@@ -114,6 +120,11 @@ def measure_matched_overlap(section: ScoredSection) -> tuple[MatchedOverlap, ...
     return (find_matched_overlap(truth=section.truth, prediction=section.prediction),)
 
 
+def measure_consistency(section: ScoredSection) -> ObjectConsistency:
+    """Errors of the objects of truth and prediction, each against those of the other."""
+    return find_object_consistency(truth=section.truth, prediction=section.prediction)
+
+
 def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:
     """Pixels of every pair of true and predicted class, of each unit whose model has classes."""
     maps = section.classes
@@ -121,6 +132,11 @@ def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:
         return ()
     table = count_confusion(truth=maps.truth, prediction=maps.prediction, classes=maps.number)
     return (table,)
+
+
+def measure_prompted(section: ScoredSection) -> tuple[PromptedIous, ...]:
+    """IoU of prompted masks, of each unit whose objects were prompted."""
+    return () if section.prompted is None else (section.prompted,)
 
 
 def mean_iou(tables: Sequence[np.ndarray]) -> float:

@@ -43,6 +43,7 @@ class Metric:
         short: The label over a column of a terminal, with line breaks; by default the label, a
             word a line.
         classes: Whether it is asked of models of classes only, of all their structures together.
+        prompted: Whether it is asked only where prompts are made from the annotation.
 
     Raises:
         BenchError: If the range is empty, or a search may choose by a metric without bounds.
@@ -66,6 +67,7 @@ class Metric:
     about: str = ""
     requested: bool = False
     classes: bool = False
+    prompted: bool = False
 
     def __post_init__(self) -> None:
         if not self.low < self.high or (self.search and not math.isfinite(self.span)):
@@ -77,7 +79,7 @@ class Metric:
     @property
     def rare(self) -> bool:
         """Whether a table has a column of it only where a row has it."""
-        return self.volumes or self.requested or self.classes
+        return self.volumes or self.requested or self.classes or self.prompted
 
     @property
     def heading(self) -> str:

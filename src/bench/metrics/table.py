@@ -16,6 +16,12 @@ from functools import partial
 from typing import Any
 
 from bench.errors import BenchError, unknown_name
+from bench.metrics.consistency import (
+    error_of_prediction,
+    error_of_truth,
+    mean_object_iou,
+    object_consistency_error,
+)
 from bench.metrics.curves import average_precision
 from bench.metrics.distances import (
     count_far_predicted,
@@ -40,6 +46,7 @@ from bench.metrics.measures import (
     dice_of_masks,
     mean_iou,
     measure_classes,
+    measure_consistency,
     measure_distances_nm,
     measure_distances_px,
     measure_histogram,
@@ -52,6 +59,7 @@ from bench.metrics.measures import (
 )
 from bench.metrics.metric import Metric
 from bench.metrics.overlap import dice_score, iou_score, precision_score, recall_score
+from bench.metrics.prompted import prompted_rows
 from bench.metrics.vesicles import (
     centre_error_nm,
     diameter_error,
@@ -67,6 +75,11 @@ HEADLINE = "dice"
 # A name is part of MLflow's names and a column of CSV files.
 _NAME = re.compile("[a-z][a-z0-9_]*")
 
+# What two directed distances are made of, in px and in nm.
+_LARGEST, _MEAN = (
+    f"Mean of the {which} distances to truth and back to prediction, mean of images with both."
+    for which in ("largest", "mean")
+)
 _of_pixels = partial(Metric, measure=measure_pixels, basis="pixels")
 _of_instances = partial(Metric, measure=measure_matching, basis="instances")
 _of_vesicles = partial(
@@ -77,6 +90,8 @@ _distance = partial(
 )
 _distance_px = partial(_distance, measure=measure_distances_px, unit="px")
 _distance_nm = partial(_distance, measure=measure_distances_nm, unit="nm")
+_of_objects = partial(Metric, measure=measure_consistency, basis="instances", requested=True)
+_object_error = partial(_of_objects, direction="lower")
 _far_voxels = partial(_distance, measure=measure_distances_nm, unit="voxels", decimals=0)
 
 # A new metric is one row here, its functions, and a test.
@@ -184,25 +199,13 @@ METRICS: dict[str, Metric] = {
         unit="nm",
         decimals=2,
     ),
-    "false_distance_px": _distance_px(
-        "MFD",
-        "Mean of the largest distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_hausdorff),
-    ),
-    "false_distance_nm": _distance_nm(
-        "MFD",
-        "Mean of the largest distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_hausdorff),
-    ),
+    "false_distance_px": _distance_px("MFD", _LARGEST, mean_over_units(false_distance_hausdorff)),
+    "false_distance_nm": _distance_nm("MFD", _LARGEST, mean_over_units(false_distance_hausdorff)),
     "false_distance_mean_px": _distance_px(
-        "MFD (mean)",
-        "Mean of the mean distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_mean),
+        "MFD (mean)", _MEAN, mean_over_units(false_distance_mean)
     ),
     "false_distance_mean_nm": _distance_nm(
-        "MFD (mean)",
-        "Mean of the mean distances to truth and back to prediction, mean of images with both.",
-        mean_over_units(false_distance_mean),
+        "MFD (mean)", _MEAN, mean_over_units(false_distance_mean)
     ),
     "cremi_score": _distance_nm(
         "CREMI score", "Mean of ADGT and ADF.", mean_over_units(false_distance_mean)
@@ -231,6 +234,26 @@ METRICS: dict[str, Metric] = {
         basis="pixels",
         requested=True,
     ),
+    "object_consistency_error": _object_error(
+        "OCE",
+        "The smaller of both object-level consistency errors, as published: see OCE (truth).",
+        object_consistency_error,
+    ),
+    "object_error_truth": _object_error(
+        "OCE (truth)",
+        "Area of the truth's objects that none of the same shape covers: what is missed costs.",
+        error_of_truth,
+    ),
+    "object_error_prediction": _object_error(
+        "OCE (prediction)",
+        "The same of the predicted objects: what is not there costs.",
+        error_of_prediction,
+    ),
+    "object_iou": _of_objects(
+        "Object IoU",
+        "IoU of each object of the truth with the most alike predicted one, mean over objects.",
+        mean_object_iou,
+    ),
     "mean_iou": Metric(
         "Mean IoU",
         "IoU of each structure of a model of classes, of the most probable class, and their mean.",
@@ -239,6 +262,7 @@ METRICS: dict[str, Metric] = {
         basis="pixels",
         classes=True,
     ),
+    **prompted_rows(),
 }
 
 
@@ -281,7 +305,12 @@ def searchable_metrics() -> tuple[str, ...]:
 
 
 def scored_metrics(
-    structure: str, *, volumes: bool, requested: Iterable[str] = (), classes: bool = False
+    structure: str,
+    *,
+    volumes: bool,
+    requested: Iterable[str] = (),
+    classes: bool = False,
+    prompted: bool = False,
 ) -> tuple[str, ...]:
     """Names of the metrics that are asked of a structure, in sections or in whole volumes.
 
@@ -293,6 +322,7 @@ def scored_metrics(
         volumes: Whether whole volumes are scored.
         requested: Names of the metrics that the user asks for besides.
         classes: Whether the model has classes, all of which are annotated.
+        prompted: Whether the model is prompted by the annotation.
     """
     asked = set(requested)
     return tuple(
@@ -302,6 +332,7 @@ def scored_metrics(
         and (volumes or not row.volumes)
         and (name in asked or not row.requested)
         and (classes or not row.classes)
+        and (prompted or not row.prompted)
     )
 
 
@@ -330,8 +361,9 @@ def requested_metrics(patterns: str, structure: str, *, volumes: bool) -> tuple[
 
 
 def usual_metrics() -> tuple[str, ...]:
-    """Names of all metrics but those that are scored on request, or of classes."""
-    return tuple(n for n, row in METRICS.items() if not (row.requested or row.classes))
+    """Names of all metrics but those of classes, of prompts, and what is scored on request."""
+    left_out = {n for n, row in METRICS.items() if row.requested or row.classes or row.prompted}
+    return tuple(name for name in METRICS if name not in left_out)
 
 
 def table_columns(shown: Iterable[Container[str]] | None = None) -> dict[str, Metric]:

@@ -246,12 +246,14 @@ def write_tiny_sam(
     image_px: int = 256,
     decoder_features: int = 16,
     transposed: bool = False,
+    frequency: float = 1.0,
 ) -> None:
     """Writes a SAM of few and random weights as micro_sam writes what it trained.
 
     For tests and the demo. ``decoder_features=0`` leaves the decoder out, and micro_sam's own
     classes expect 64. With ``transposed`` convolutions a token of 16 px becomes pixels at once,
-    which interpolation has to learn in many more iterations.
+    which interpolation has to learn in many more iterations. With a ``frequency`` of positions
+    below SAM's it is learnt sooner where prompts are, and less exactly.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -268,6 +270,7 @@ def write_tiny_sam(
             decoder_features=decoder_features,
             transposed=transposed,
         )
+    network.sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= frequency
     write_sam_file(path, network.state_dict())
 
 

@@ -10,6 +10,7 @@ from bench.metrics.curves import ScoreHistogram
 from bench.metrics.measures import (
     ClassMaps,
     Measure,
+    PromptedIous,
     ScoredSection,
     measure_classes,
     measure_histogram,
@@ -55,6 +56,7 @@ class SplitResult:
         probability: np.ndarray,
         instances: Instances,
         classes: ClassMaps | None = None,
+        prompted: PromptedIous | None = None,
     ) -> None:
         """Scores a section, or a volume, and adds it.
 
@@ -64,6 +66,7 @@ class SplitResult:
             probability: uint8 alike, round(255 p), before post-processing.
             instances: The prediction after post-processing, with its spheres where they were found.
             classes: All classes of a model that has several.
+            prompted: IoU of the masks of a model that is prompted by the annotation.
         """
         spheres = instances if isinstance(instances, VolumeInstances) else None
         section = ScoredSection(
@@ -75,6 +78,7 @@ class SplitResult:
             spheres.mask if spheres else None,
             spheres.balls if spheres else None,
             classes,
+            prompted,
         )
         measured = measure_section(section, self.metrics)
         self.sections[name] = finish_scores(measured, self._of_segmentations())

@@ -17,6 +17,7 @@ from bench.report.tables import (
     group_records,
     section_means,
 )
+from bench.report.variants import is_oracle
 from bench.words import SECTION_UNIT
 
 
@@ -99,7 +100,8 @@ def compare_pairs(
     """Compares every pair of methods per dataset and structure, best methods first.
 
     Sections are paired by name. The sections of a pair are averaged over the seeds of each
-    method first: seeds of a section are no independent observations.
+    method first: seeds of a section are no independent observations. Methods that read the truth
+    are left out.
 
     Args:
         records: The records of a benchmark table.
@@ -110,6 +112,8 @@ def compare_pairs(
     datasets = dict.fromkeys(record.dataset for record in records)
     members: dict[tuple[str, str], dict[str, list[ScoreRecord]]] = {}
     for (method, structure, dataset), found in group_records(records).items():
+        if is_oracle(method):
+            continue
         members.setdefault((dataset, structure), {})[method] = found
     for dataset, structure in product(datasets, structures_order):
         methods = members.get((dataset, structure), {})
@@ -194,7 +198,8 @@ def mean_ranks(rows: Sequence[TableRow]) -> list[MeanRank]:
     """Ranks the methods per structure by the metric of the table, and averages the ranks.
 
     Scores that print alike tie and share their mean rank. A method that lacks a structure which
-    others have is not ranked: its mean would be of other competitions.
+    others have is not ranked: its mean would be of other competitions. Nor is one that reads the
+    truth.
 
     Returns:
         Per dataset, the best mean rank first.
@@ -203,7 +208,7 @@ def mean_ranks(rows: Sequence[TableRow]) -> list[MeanRank]:
     for dataset in dict.fromkeys(row.dataset for row in rows):
         merits: dict[str, dict[str, float]] = {}
         for row in rows:
-            if row.dataset == dataset and row.metric in row.scores:
+            if row.dataset == dataset and row.metric in row.scores and not row.oracle:
                 metric = METRICS[row.metric]
                 merit = metric.merit(round(row.scores[row.metric], metric.decimals))
                 merits.setdefault(row.method, {})[row.structure] = merit

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.methods import ORACLE
 from bench.metrics.metric import Metric
 from bench.metrics.table import HEADLINE, METRICS, table_columns
 from bench.report.tables import TableRow
@@ -33,6 +34,10 @@ MISSING = "–"
 _GAP = (
     f"{MISSING} in a row that has scores: not computed, as the metric is not defined there or was "
     "not known when the run was evaluated."
+)
+_ORACLE = (
+    f"A row marked {ORACLE} reads the annotation that it is scored on: it is told where every "
+    "object is. It is not compared with the other rows, and never the best."
 )
 _LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -100,6 +105,8 @@ def captions(rows: Sequence[TableRow]) -> list[str]:
         for column in columns.values()
         if (column.low, column.high, column.direction) != (0, 1, "higher")
     ]
+    if any(row.oracle for row in rows):
+        lines.append(_ORACLE)
     if any(row.scores and not row.published and columns.keys() - row.scores for row in rows):
         lines.append(_GAP)
     uncounted = {row.structure: row.data.uncounted for row in rows if row.data.uncounted}
@@ -154,7 +161,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     deviations = [f"{metric}_sd" for metric in metrics]
     identity = ["method", "label", "structure", "dataset"]
     support = [f"{of_interval}_low", f"{of_interval}_high", "sections", "n", "seeds", "run_ids"]
-    support += ["reason", "warnings", "published", *COST_COLUMNS]
+    support += ["reason", "warnings", "published", *COST_COLUMNS, "oracle"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*identity, *metrics, *deviations, *support])
@@ -169,6 +176,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
                 *(" ".join(map(str, row.seeds)), " ".join(row.run_ids), row.reason or ""),
                 *("; ".join(row.warnings), str(row.published).lower()),
                 *(row.costs.get(cost, "") for cost in COST_COLUMNS),
+                str(row.oracle).lower(),
             ]
         )
     return text.getvalue()

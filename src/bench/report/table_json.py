@@ -61,6 +61,7 @@ def _describe_row(row: TableRow, records: Sequence[ScoreRecord]) -> dict[str, An
     left_out = ("seeds", "run_ids", "metric")
     fields = {name: value for name, value in vars(row).items() if name not in left_out}
     return fields | {
+        "oracle": row.oracle,
         "scores": dict(row.scores),
         "deviations": dict(row.deviations),
         "best": sorted(row.best),

@@ -10,7 +10,7 @@ from scipy.special import ndtri, stdtrit
 from bench.errors import BenchError
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts, merge_facts
-from bench.report.variants import variant_label
+from bench.report.variants import is_oracle, variant_label
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class TableRow:
     published: bool = False
     metric: str = HEADLINE
     data: DataFacts = field(default_factory=DataFacts)
+
+    @property
+    def oracle(self) -> bool:
+        """Whether it reads the truth, and is therefore compared with no other row."""
+        return is_oracle(self.method)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -292,7 +297,12 @@ def mark_best(rows: Sequence[TableRow]) -> list[TableRow]:
 
 
 def _merits(row: TableRow) -> dict[str, float]:
-    """Scores of a row as they are printed, the higher the better; minus infinity for the worst."""
+    """Scores of a row as they are printed, the higher the better; minus infinity for the worst.
+
+    None of a row that reads the truth, which is no competitor.
+    """
+    if row.oracle:
+        return {}
     known = {name: METRICS[name] for name in row.scores if name in METRICS}
     printed = {name: round(row.scores[name], known[name].decimals) for name in known}
     return {

@@ -37,12 +37,14 @@ class Verdict:
 def find_verdicts(rows: Sequence[TableRow], comparisons: Sequence[Comparison]) -> list[Verdict]:
     """The verdict on every structure and dataset that has a score, in the order of the table.
 
+    Methods that read the truth have no part in it.
+
     Args:
         rows: Rows of the table.
         comparisons: Every pair of methods.
     """
     verdicts = []
-    scored = [row for row in rows if row.metric in row.scores]
+    scored = [row for row in rows if row.metric in row.scores and not row.oracle]
     datasets = dict.fromkeys(row.dataset for row in scored)
     structures = order_structures(row.structure for row in scored)
     for cell in product(datasets, structures):

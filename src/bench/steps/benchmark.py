@@ -10,6 +10,7 @@ from bench.config.scoring import CompareConfig
 from bench.config.settings import typed_settings
 from bench.core.files import check_output
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
 from bench.metrics.table import requested_metrics
@@ -18,6 +19,7 @@ from bench.steps.compare import compare
 from bench.steps.ending import say_next
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
+from bench.steps.grid.grid import check_external
 from bench.steps.grid.plan import Plan, make_plan
 from bench.steps.training.data import describe_run
 from bench.tracking.opening import name_adopted, open_run
@@ -49,6 +51,8 @@ def benchmark(config: BenchmarkConfig) -> str:
     of_volumes = bool(find_volumes(dataset, config.split))
     for structure in dataset.structures:
         requested_metrics(config.metrics, structure, volumes=of_volumes)
+    check_annotated(dataset)
+    check_external(config, dataset)
     check_output(Path(config.output))
     cluster = choose_cluster(config.cluster, config.workers, config.device)
     plan = make_plan(dataclasses.replace(config, cluster=cluster), dataset, store)
@@ -84,6 +88,8 @@ def _run_plan(plan: Plan, dataset: PreparedDataset, store: Store) -> str:
             reasons = {
                 Cell(cell.method.name, cell.structure.name, digest, cell.seed, cell.labelled): why
                 for cell, why in failures.items()
+                # That of a training with pseudo-masks is told by its own run.
+                if not (cell.external or cell.pseudo)
             }
             compare(table, store, run.id, reasons, lambda found: run.log_metrics(found.scores()))
         if failures:
@@ -118,6 +124,8 @@ def _run_cells(
         number = len(evaluations) + len(failures) + 1
         log.info("cell %d of %d: %s", number, len(cells), cell)
         try:
+            if cell.own in failures:
+                raise BenchError(failures[cell.own])
             evaluations[cell] = evaluate_cell(cell, config, store, run.id)
         except BusyError:
             raise
@@ -143,7 +151,7 @@ def _search_all(
     """
     by_structure: dict[str, list[str]] = {}
     for cell, found in evaluations.items():
-        if cell.labelled is None:
+        if cell.searched:
             by_structure.setdefault(cell.structure.name, []).append(found["val"])
 
     def attempt(structure: str) -> None:

@@ -17,6 +17,7 @@ from bench.report.comparisons import compare_pairs, mean_ranks
 from bench.report.references import read_reference
 from bench.report.tables import TableRow, benchmark_table
 from bench.report.variants import variant_order
+from bench.steps.table.external import find_external
 from bench.steps.table.gains import find_gains
 from bench.steps.table.records import collect_records
 from bench.steps.table.report import Findings, print_findings, write_findings, write_page
@@ -139,7 +140,8 @@ def find_scores(scope: Scope) -> Findings | None:
     rows = benchmark_table(records, methods, structures, metric)
     pairs = compare_pairs(records, structures, metric)
     gains = find_gains(scope.store, scope.experiment, scope.config, scope.digest)
-    return Findings(rows, scope.published, records, pairs, mean_ranks(rows), gains)
+    external = find_external(scope.store, scope.experiment, scope.config, scope.digest)
+    return Findings(rows, scope.published, records, pairs, mean_ranks(rows), gains, external)
 
 
 def _keep_findings(scope: Scope, findings: Findings, parent: str | None) -> str:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import time
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from bench.steps.training.data import (
     warn_of_scales,
     with_defaults,
 )
+from bench.steps.training.minutes import describe_loop, plan_loop
 from bench.steps.training.report import AdaptationReport
 from bench.steps.training.source import Source, resolve_source, source_of
 from bench.structures import Structure, find_structure
@@ -80,6 +82,7 @@ def domain_adapt(
     Raises:
         BenchError: If the settings, the dataset, the images or the source do not fit together.
     """
+    begun = time.monotonic()
     store = store or open_store()
     task = resolve_adaptation(config, store)
     run = open_run(store, identify_adaptation(task), parent=parent)
@@ -88,7 +91,7 @@ def domain_adapt(
     with run:
         describe_run(run, task.dataset, config, _resolved_settings(task), "adaptation")
         task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
-        progress = _adapt(task, run)
+        progress = _adapt(task, run, begun)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
     return run.id
 
@@ -166,7 +169,7 @@ def identify_adaptation(task: _Task) -> Identity:
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
     return dataclasses.asdict(task.config) | {
-        **vars(loop_settings(task.config)),
+        **describe_loop(task.config, loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "confidence": AUTO if task.config.confidence is None else task.config.confidence,
@@ -179,16 +182,14 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     }
 
 
-def _adapt(task: _Task, run: Run) -> Progress:
+def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     settings = loop_settings(task.config)
     torch.manual_seed(task.config.seed)
     feed = _make_feed(task, run)
     trainee = _make_networks(task, settings, feed)
     measure_network(run, trainee.network, task.compute)
-    assert trainee.teacher is not None
-    labeller = _make_labeller(task, trainee.teacher, feed, run)
-    channel = foreground_channel(task.info, task.structure.name)
-    pair = MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
+    labeller = _make_labeller(task, trainee, feed, run)
+    pair = _pair(task, trainee, labeller)
     data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
@@ -203,19 +204,31 @@ def _adapt(task: _Task, run: Run) -> Progress:
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=task.info,
             compute=task.compute,
-            advance=lambda done, remark: advance(done, settings.iterations, remark),
+            advance=lambda done, remark: advance(done, max(done, settings.iterations), remark),
         )
         state = run.work / "state.safetensors"
-        if not state.exists():
-            _score_source(report, trainee, state)
+        _score_source(report, trainee, state)
+        settings, budget = plan_loop(
+            *(run, task.config, settings, trainee),
+            lambda tried: self_training(_pair(task, tried, labeller), feed, task.compute),
+            begun=begun,
+            own_lr=task.method.lr,
+        )
         progress = train(
             trainee,
             self_training(pair, batches, task.compute),
             settings,
             state_file=state,
             reports=report.callbacks(),
+            budget=budget,
         )
     return _log_models(task, run, report, progress)
+
+
+def _pair(task: _Task, trainee: Trainee, labeller: PseudoLabeller) -> MeanTeacher:
+    assert trainee.teacher is not None
+    channel = foreground_channel(task.info, task.structure.name)
+    return MeanTeacher(trainee.network, trainee.teacher, labeller, task.config.ema, channel)
 
 
 def _make_feed(task: _Task, run: Run) -> UnlabelledFeed:
@@ -285,9 +298,7 @@ def _centre_outputs(network: torch.nn.Module, task: _Task, feed: UnlabelledFeed)
     shift_outputs(network, centres)
 
 
-def _make_labeller(
-    task: _Task, teacher: torch.nn.Module, feed: UnlabelledFeed, run: Run
-) -> PseudoLabeller:
+def _make_labeller(task: _Task, trainee: Trainee, feed: UnlabelledFeed, run: Run) -> PseudoLabeller:
     """Makes what accepts pseudo-labels, and logs its thresholds.
 
     A resumed run chooses the same thresholds again: the teacher still has the source's weights.
@@ -297,7 +308,8 @@ def _make_labeller(
         run.log_facts({"threshold/upper": confidence, "threshold/lower": 1 - confidence})
         labeller: PseudoLabeller = make_pseudo_labeller(confidence)
         return labeller
-    thresholds = choose_thresholds(teacher, feed, task.compute)
+    assert trainee.teacher is not None
+    thresholds = choose_thresholds(trainee.teacher, feed, task.compute)
     chosen = thresholds[foreground_channel(task.info, task.structure.name)]
     log.info(
         "confidence=auto: foreground from %.3f, background to %.3f", chosen.upper, chosen.lower
@@ -308,7 +320,9 @@ def _make_labeller(
 
 
 def _score_source(report: AdaptationReport, trainee: Trainee, state: Path) -> None:
-    """Validates the source: the first candidate, and the first point of the curves."""
+    """Validates the source, once: the first candidate, and the first point of the curves."""
+    if state.exists():
+        return
     score = report.validate(trainee.network)
     report.on_epoch(0, score, True)
     report.run.log_metrics({"source/dice": score})

@@ -15,10 +15,11 @@ from bench.config.settings import typed_settings
 from bench.core.commands import shown_path, write_command
 from bench.dataset.prepared import read_manifest
 from bench.export.sphere_table import SPHERES_FILE
-from bench.methods import METHODS, PRETRAIN
+from bench.methods import METHODS, ORACLE, PRETRAIN
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts
 from bench.report.tables import bootstrap_interval
+from bench.report.variants import is_oracle
 from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
 from bench.steps.serving.files import OVERLAYS
 from bench.steps.table.report import CHART_FILE
@@ -30,7 +31,7 @@ from bench.tracking.views import PAGE_FILE
 log = logging.getLogger(__name__)
 
 # Of a split, where it has them.
-_SHOWN = (HEADLINE, "iou", "instance_f1", "mask_dice", "vesicle_f1", "centre_error_nm")
+_SHOWN = (HEADLINE, "iou", "instance_f1", "mask_dice", "vesicle_f1", "centre_error_nm", "box_iou")
 # Where mlflow keeps the images of its sliders, and how their names hold the step.
 _IMAGES = "images"
 _STEP = re.compile(r"[+%]step[+%]([0-9]+)[+%]")
@@ -172,6 +173,9 @@ def say_scores(store: Store, run_id: str) -> None:
     """Says the scores of an evaluation, and where a picture of them is."""
     run = get_run(store, run_id)
     found, scores = read_run(run), dict[str, Any]()
+    method = found.cell.method
+    if is_oracle(method):
+        method = f"{method} {ORACLE}"
     if found.scores:
         scores = unpack_scores(found.scores)
     else:
@@ -180,7 +184,7 @@ def say_scores(store: Store, run_id: str) -> None:
     log.info(
         "%s by %s, %s %ss of %s: %s",
         found.cell.structure,
-        found.cell.method,
+        method,
         run.data.tags["bench.split"],
         unit,
         found.dataset_label,

@@ -18,6 +18,7 @@ from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
+    log_curve,
     log_pictures,
     log_recipe,
     log_scores,
@@ -29,12 +30,14 @@ from bench.steps.scoring.evaluation_task import (
     resolve_evaluation,
     resolved_evaluation,
 )
+from bench.steps.scoring.external import HomeRecipe, describe_resampling
 from bench.steps.scoring.predicting import predict_split
+from bench.steps.scoring.prompted import evaluate_prompts
 from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, segment_unit
 from bench.steps.training.data import describe_run, warn_of_scales
 from bench.tracking.opening import open_run
-from bench.tracking.queries import scratch_folder
+from bench.tracking.queries import SCORED_ON_TAG, TRAINED_ON_TAG, scratch_folder
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.targets import make_classes
@@ -99,38 +102,72 @@ def _evaluate_structure(
     folder.mkdir()
     with run:
         describe_run(run, task.dataset, config, resolved_evaluation(task), config.split)
-        run.set_tags(
-            {
-                "bench.split": config.split,
-                "bench.protocol": config.protocol,
-                "bench.augmentations": config.augmentations,
-                "bench.trained_run": task.subject.run_id or "none",
-            }
-        )
-        run.keep_warnings(task.subject.warnings)
-        if task.recipe.volume and task.recipe.volume.planes:
-            run.keep_warnings([_ALONG_ALL[task.recipe.volume.planes]])
-        warn_of_scales(run, [task.info], [task.dataset.pixel_size_nm], rescale=config.rescale)
+        _describe_task(run, task)
+        if task.prompts:
+            evaluate_prompts(task, task.prompts, run, folder)
+            return run.id, None
         predictions = folder / "predictions.h5"
         predict_split(task, run, predictions, earlier)
-        with say_while("scoring"):
-            result = _score_split(task, run, predictions)
-        # First, as the page that compares runs opens on what was logged first.
-        log_scores(run, result, config.split, task.recipe.level)
-        log_confusion(run, result, task.info.outputs)
-        _report_removal(task, run, result)
-        describe_data(run, task.units, task.structure.name, task.subject.cell)
-        with say_while("drawing pictures"):
-            log_pictures(
-                run,
-                task.units,
-                task.structure.name,
-                result,
-                lambda unit: _segment_stored(task, predictions, unit)[1],
-            )
-        run.log_file(predictions)
-        log_recipe(run, task.recipe, result, config.split, folder)
+        _report_predictions(task, run, predictions)
     return run.id, predictions
+
+
+def _report_predictions(task: EvaluationTask, run: Run, predictions: Path) -> None:
+    """Scores what was predicted, and leaves scores, pictures, predictions and recipe in the run."""
+    config = task.config
+    with say_while("scoring"):
+        result = _score_split(task, run, predictions)
+    # First, as the page that compares runs opens on what was logged first.
+    log_scores(run, result, config.split)
+    log_curve(run, result, task.recipe.level)
+    log_confusion(run, result, task.info.outputs)
+    _report_removal(task, run, result)
+    describe_data(run, task.units, task.structure.name, task.subject.cell)
+    with say_while("drawing pictures"):
+        log_pictures(
+            run,
+            task.units,
+            task.structure.name,
+            result,
+            lambda unit: _segment_stored(task, predictions, unit)[1],
+        )
+    run.log_file(predictions)
+    # The scores of other data are none that the recipe was chosen by.
+    split = "" if task.origin else config.split
+    log_recipe(run, task.recipe, result, split, predictions.parent)
+
+
+def _describe_task(run: Run, task: EvaluationTask) -> None:
+    """Says in a run what is scored and how, and what a reader of its scores must know."""
+    run.set_tags(
+        {
+            "bench.split": task.config.split,
+            "bench.protocol": task.config.protocol,
+            "bench.augmentations": task.config.augmentations,
+            "bench.trained_run": task.subject.run_id or "none",
+        }
+    )
+    if task.origin:
+        _describe_origin(run, task, task.origin)
+    run.keep_warnings(task.subject.warnings)
+    if task.recipe.volume and task.recipe.volume.planes:
+        run.keep_warnings([_ALONG_ALL[task.recipe.volume.planes]])
+    sizes = [task.dataset.pixel_size_nm]
+    warn_of_scales(run, [task.info], sizes, rescale=task.recipe.rescale)
+
+
+def _describe_origin(run: Run, task: EvaluationTask, origin: HomeRecipe) -> None:
+    """Says in a run that its model was trained on other data, and how this was fed to it."""
+    dataset = task.dataset
+    run.set_tags(
+        {
+            TRAINED_ON_TAG: origin.dataset,
+            SCORED_ON_TAG: f"{dataset.root.name}@{dataset.content_hash}",
+        }
+    )
+    fed = describe_resampling(dataset, task.info, task.recipe)
+    log.info("trained on %s, scored on %s: %s", origin.dataset, dataset.root.name, fed)
+    run.keep_warnings([fed])
 
 
 def _segment_stored(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,8 @@ from bench.steps.training.finetune_task import (
     resolved_settings,
     volume_patches,
 )
+from bench.steps.training.minutes import plan_loop
+from bench.steps.training.pseudo import describe_gain, without_pseudo
 from bench.steps.training.report import TrainingReport
 from bench.steps.training.snapshots import finish_snapshots, kept_iterations
 from bench.steps.training.transfer import start_network
@@ -50,7 +53,7 @@ from bench.tracking.store import Store, open_store
 from bench.training.ahead import Feed, draw_ahead
 from bench.training.loop import Progress, make_trainee, train
 from bench.training.objectives import make_loss, supervised
-from bench.training.patches import PatchFeed
+from bench.training.patches import MixedFeed, PatchFeed, divide_batch
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
     Raises:
         BenchError: If the settings, the dataset or the source do not fit together.
     """
+    begun = time.monotonic()
     store = store or open_store()
     task = resolve_finetune(config, store)
     log.info("%s %s starts from %s", task.method.name, task.structure.name, task.source.name)
@@ -92,22 +96,27 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
                 f"{task.method.loss}: what tables call it is not what it is"
             )
         task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
-        progress = _train(task, run)
+        progress = _train(task, run, begun)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
+        if task.pseudo:
+            same = dataclasses.replace(task, config=without_pseudo(task.config), pseudo=None)
+            plain = identify_finetune(same)
+            gain = describe_gain(task.pseudo, config, progress.best_score, plain, store)
+            run.add_warning(gain)
     return run.id
 
 
-def _train(task: FinetuneTask, run: Run) -> Progress:
+def _train(task: FinetuneTask, run: Run, begun: float) -> Progress:
     trained_by = find_network(task.info.architecture).trained_by
     if trained_by is None:
-        return _train_task(task, run)
+        return _train_task(task, run, begun)
     progress: Progress = find_function(trained_by)(
         config=task.config, info=task.info, data=task.data, compute=task.compute, run=run
     )
     return progress
 
 
-def _train_task(task: FinetuneTask, run: Run) -> Progress:
+def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
     network = start_network(config, task.info, task.source, run)
@@ -119,13 +128,22 @@ def _train_task(task: FinetuneTask, run: Run) -> Progress:
         gamma=config.focal_gamma,
         foreground_weight=task.foreground_weight,
         class_weights=task.class_weights.values,
+        weighted=task.pseudo is not None,
     )
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
         draw_ahead(feed, task.compute.device) as batches,
     ):
         report = _make_report(
-            task, run, lambda done, remark: advance(done, settings.iterations, remark)
+            task, run, lambda done, remark: advance(done, max(done, settings.iterations), remark)
+        )
+        geometries = _list_geometries(task)
+        settings, budget = plan_loop(
+            *(run, config, settings, trainee),
+            lambda tried: supervised(tried.network, feed, loss, task.compute),
+            begun=begun,
+            own_lr=task.method.lr,
+            closing=len(geometries) - 1 and len(geometries),
         )
         progress = train(
             trainee,
@@ -134,13 +152,28 @@ def _train_task(task: FinetuneTask, run: Run) -> Progress:
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
             snapshots=kept_iterations(config),
+            budget=budget,
         )
-    tile_px, halo_px = _choose_inference(task, run, report)
-    info = report.describe(progress.iteration, None)
+    if progress.timing and not progress.timing.closes:
+        geometries = geometries[:1]
+    _keep_models(task, run, report, network, progress.iteration, geometries)
+    return progress
+
+
+def _keep_models(
+    task: FinetuneTask,
+    run: Run,
+    report: TrainingReport,
+    network: torch.nn.Module,
+    iterations: int,
+    geometries: tuple[Geometry, ...],
+) -> None:
+    """Chooses how the best model is applied, and keeps it beside the last one."""
+    tile_px, halo_px = _choose_inference(task, run, report, geometries)
+    info = report.describe(iterations, None)
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
-    log_checkpoints(run, ("best", "last", *finish_snapshots(run.work, config)))
-    return progress
+    log_checkpoints(run, ("best", "last", *finish_snapshots(run.work, task.config)))
 
 
 def _make_feed(task: FinetuneTask) -> Feed:
@@ -149,7 +182,15 @@ def _make_feed(task: FinetuneTask) -> Feed:
         return make_volume_feed(task.data, task.info, volume_patches(task), device)
     moments = fixed_moments(task.info)
     patches = patch_settings(task.config)
-    return PatchFeed(task.data.train(), patches, device, task.info.outputs, moments)
+    outputs = task.info.outputs
+    if task.pseudo is None:
+        return PatchFeed(task.data.train(), patches, device, outputs, moments)
+    own, others = divide_batch(patches, task.config.pseudo_fraction)
+    return MixedFeed(
+        PatchFeed(task.data.train(), own, device, outputs, moments),
+        PatchFeed(task.pseudo.train(), others, device, outputs, moments, task.pseudo.unsure()),
+        task.config.pseudo_weight,
+    )
 
 
 def _make_report(
@@ -170,15 +211,23 @@ def _make_report(
     )
 
 
-def _choose_inference(task: FinetuneTask, run: Run, report: TrainingReport) -> Geometry:
+def _list_geometries(task: FinetuneTask) -> tuple[Geometry, ...]:
+    """Tiles and halos that validation chooses from, the cheapest first."""
+    info, config = task.info, task.config
+    of_volumes = isinstance(task.data, VolumeTrainingData)
+    if of_volumes or config.tile_px is not None or config.halo_px is not None:
+        return ((info.tile_px, info.halo_px),)
+    return find_network(info.architecture).choices(info.arguments)
+
+
+def _choose_inference(
+    task: FinetuneTask, run: Run, report: TrainingReport, geometries: tuple[Geometry, ...]
+) -> Geometry:
     """Chooses what is auto of how the best model is applied; returns its tile and halo."""
     info = task.info
     if isinstance(task.data, VolumeTrainingData):
-        # One tile by default, and no separation.
-        return info.tile_px, info.halo_px
-    geometries: tuple[Geometry, ...] = ((info.tile_px, info.halo_px),)
-    if task.config.tile_px is None and task.config.halo_px is None:
-        geometries = find_network(info.architecture).choices(info.arguments)
+        # It has no separation.
+        return geometries[0]
     validation = Validation(task.data, report.sections, task.compute, run)
     return choose_inference(
         report.best, validation, geometries, separation="boundary" in info.outputs

@@ -1,21 +1,31 @@
-"""Segment a structure with Segment Anything: as it is, or trained on the annotated sections."""
+"""Segment a structure with Segment Anything: as it is, trained on the sections, or prompted."""
 
 import dataclasses
 import logging
-from typing import Any
+import time
+from typing import Any, cast
 
 import pandas as pd
 import torch
 
 from bench.config.training import MicrosamConfig
+from bench.core.names import run_of
 from bench.core.progress import show_progress
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.embedding_store import EmbeddingStore, open_embeddings
+from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam_embeddings import embedding_bytes
 from bench.inference.sam_masks import MaskSettings, choose_segmentation
-from bench.methods import Method, find_method, find_method_of, names_of
+from bench.methods import (
+    PROMPTED,
+    Method,
+    find_method,
+    find_method_of,
+    find_start,
+    names_of,
+)
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.detection.detector_sam import DetectorSam
 from bench.models.networks import find_trainable
@@ -37,10 +47,19 @@ from bench.steps.training.data import (
     warn_of_scales,
     with_defaults,
 )
-from bench.steps.training.sam import SamReport, SamSource, choose_areas, choose_windows, resolve_sam
-from bench.steps.training.source import source_of
+from bench.steps.training.minutes import describe_loop, first_rate, plan_loop
+from bench.steps.training.sam import (
+    SamReport,
+    SamSource,
+    check_objects,
+    choose_areas,
+    choose_windows,
+    resolve_sam,
+)
+from bench.steps.training.source import find_adapted, source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
+from bench.tracking.queries import get_trained
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.loop import LoopSettings, Progress, make_trainee, train
@@ -59,9 +78,16 @@ _FINETUNE, _DETECTOR = "finetune", "detector"
 # What a run without training does not depend on.
 _TRAINING_SETTINGS = (
     *("iterations", "optimiser", "lr", "schedule", "batch_size", "patch_px", "precision"),
-    *("epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
+    *("minutes", "epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
     "patches",
 )
+# Of automatic segmentation, which prompts are not.
+_AUTOMATIC_SETTINGS = (
+    *("segmentation", "points_per_side", "pred_iou_thresh", "stability_score_thresh"),
+    *("box_nms_thresh", "center_distance_threshold", "boundary_distance_threshold"),
+    *("foreground_threshold", "size_filter", "min_area_px", "max_area_px"),
+)
+_PROMPT_SETTINGS = ("prompts", "box_distortions_px", "prompt_points", "multimask")
 # micro_sam's schedule.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.9, 3
 _CHECKPOINT_ITERATIONS = 25
@@ -92,6 +118,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     Raises:
         BenchError: If the settings, the dataset or the source do not fit together.
     """
+    begun = time.monotonic()
     store = store or open_store()
     task = resolve_microsam(config, store)
     run = open_run(store, identify_microsam(task), parent=parent)
@@ -110,8 +137,11 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
+        if config.mode == PROMPTED:
+            _keep_network(task, run, sam, info)
+            return run.id
         if config.mode == _FINETUNE:
-            progress = _train_network(task, run, sam, info)
+            progress = _train_network(task, run, sam, info, begun)
         else:
             progress = _preview_network(task, run, network, info)
         found_by = info.inference.get("segmentation", "the boxes of a detector")
@@ -124,7 +154,7 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
-    method = _choose_method(config)
+    method = _choose_method(config, store)
     find_trainable(method.network, "microsam")
     config = with_defaults(config, method)
     precision = config.precision if config.mode == _FINETUNE else "fp32"
@@ -132,6 +162,9 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
     given = source_of(structure.name, config.source, dataset.structures)
+    if given == AUTO and find_start(method):
+        where = {"structure": structure.name, "dataset": dataset.content_hash}
+        given = find_adapted(store, method.name, **where, seed=config.seed)
     source = resolve_sam(store, given, trust=config.trust_checkpoint)
     data = TrainingData.choose(
         dataset,
@@ -140,13 +173,19 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
         seed=config.seed,
         fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
+    if config.mode == PROMPTED:
+        _read_prompts(config)
+        check_objects(structure, data)
     detector = find_detector(config, structure.name, dataset, store)
     return _Task(config, dataset, structure, method, source, compute, data, detector)
 
 
-def _choose_method(config: MicrosamConfig) -> Method:
+def _choose_method(config: MicrosamConfig, store: Store) -> Method:
     if config.method == AUTO:
-        return next(m for m in map(find_method, names_of("microsam")) if m.mode == config.mode)
+        rows = [m for m in map(find_method, names_of("microsam")) if m.mode == config.mode]
+        trained = run_of(config.source)
+        start = get_trained(store, trained).cell.method if trained else ""
+        return next((row for row in rows if row.start == start), rows[0])
     method = find_method_of("microsam", config.method)
     if method.mode != config.mode:
         raise BenchError(
@@ -156,13 +195,37 @@ def _choose_method(config: MicrosamConfig) -> Method:
     return method
 
 
+def _read_prompts(config: MicrosamConfig) -> PromptSettings:
+    """How annotated objects become prompts.
+
+    Raises:
+        BenchError: If a setting of prompts cannot be meant.
+    """
+    return PromptSettings.read(
+        config.prompts,
+        config.box_distortions_px,
+        points=config.prompt_points,
+        multimask=config.multimask,
+        seed=config.seed,
+    )
+
+
+def _unused_settings(mode: str) -> tuple[str, ...]:
+    """The settings that a mode does not depend on."""
+    if mode == _FINETUNE:
+        return _PROMPT_SETTINGS
+    others = _AUTOMATIC_SETTINGS if mode == PROMPTED else _PROMPT_SETTINGS
+    return (*_TRAINING_SETTINGS, *others)
+
+
 def identify_microsam(task: _Task) -> Identity:
-    """The identity of the run; without training, its settings are no part of it."""
-    settings = task.config.identity(vars(sam_loop_settings(task.config)))
+    """The identity of the run; settings that its mode does not use are no part of it."""
+    settings = task.config.identity(describe_loop(task.config, sam_loop_settings(task.config)))
     # Said beside the settings, or by the hash of the source.
     elsewhere = ("method", "structure", "seed", "source", "labelled", "detector")
     trained, inputs = task.config.mode == _FINETUNE, {"source": task.source.digest}
-    for name in elsewhere if trained else (*elsewhere, *_TRAINING_SETTINGS):
+    for name in (*elsewhere, *_unused_settings(task.config.mode)):
+        # A setting of prompts is not said where it is its default.
         settings.pop(name, None)
     if task.detector:
         inputs["detector"] = task.detector.digest
@@ -183,8 +246,31 @@ def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
     """Builds the network with the source's weights, and says what the model will be."""
     config = task.config
     network, arguments = load_sam(task.source.read())
+    if config.mode == PROMPTED:
+        prompts = dataclasses.asdict(_read_prompts(config))
+        inference: dict[str, Any] = {"segmentation": PROMPTED, "prompts": prompts}
+    else:
+        inference = dataclasses.asdict(_choose_masks(task, network))
+    info = ModelInfo(
+        architecture=task.method.network,
+        arguments=arguments,
+        outputs=("foreground",),
+        structure=task.structure.name,
+        input_pixel_size_nm=task.data.fed_nm,
+        normalisation="8 bit between the section's 0.5 and 99.5 percentiles",
+        tile_px=config.tile_px,
+        halo_px=config.halo_px,
+        training={"method": task.method.name, "dataset": task.dataset.content_hash},
+        inference=inference,
+    )
+    return network, info
+
+
+def _choose_masks(task: _Task, network: SamNetwork) -> MaskSettings:
+    """How masks of automatic segmentation become instances."""
+    config = task.config
     low, high = choose_areas(config, task.structure, task.data)
-    settings = MaskSettings(
+    return MaskSettings(
         segmentation=choose_segmentation(
             config.segmentation, decoder=network.instance_decoder is not None
         ),
@@ -198,19 +284,6 @@ def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
         min_area_px=low,
         max_area_px=high,
     )
-    info = ModelInfo(
-        architecture=task.method.network,
-        arguments=arguments,
-        outputs=("foreground",),
-        structure=task.structure.name,
-        input_pixel_size_nm=task.data.fed_nm,
-        normalisation="8 bit between the section's 0.5 and 99.5 percentiles",
-        tile_px=config.tile_px,
-        halo_px=config.halo_px,
-        training={"method": task.method.name, "dataset": task.dataset.content_hash},
-        inference=dataclasses.asdict(settings),
-    )
-    return network, info
 
 
 def _choose_thresholds(task: _Task, run: Run, network: DetectorSam, info: ModelInfo) -> ModelInfo:
@@ -236,11 +309,11 @@ def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     if task.detector:
         settings["detector"] = task.detector.name
     if task.config.mode == _FINETUNE:
-        settings |= vars(sam_loop_settings(task.config))
-    else:
-        settings = {n: v for n, v in settings.items() if n not in _TRAINING_SETTINGS}
+        settings |= describe_loop(task.config, sam_loop_settings(task.config))
+    unused = _unused_settings(task.config.mode)
+    settings = {name: value for name, value in settings.items() if name not in unused}
     return settings | {
-        **info.inference,
+        **({} if task.config.mode == PROMPTED else info.inference),
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
@@ -255,13 +328,12 @@ def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
 
 def sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
     """Resolves the settings of the loop that may still be ``auto``."""
-    assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
     return LoopSettings(
         iterations=config.iterations,
         epoch_iterations=epoch,
         checkpoint_iterations=config.checkpoint_iterations or min(_CHECKPOINT_ITERATIONS, epoch),
-        lr=config.lr,
+        lr=first_rate(config),
         schedule=config.schedule,
         plateau_factor=_PLATEAU_FACTOR,
         plateau_patience=_PLATEAU_PATIENCE,
@@ -293,6 +365,14 @@ def _merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module
     return copy
 
 
+def _keep_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> None:
+    """Keeps the source with its prompts: what it comes to is known when it is evaluated."""
+    weights = run.work / "best.safetensors"
+    save_checkpoint(weights, network, info)
+    log_checkpoints(run, ("best",))
+    log.info("%s %s: kept with its prompts, run %s", task.method.name, task.structure.name, run.id)
+
+
 def _preview_network(
     task: _Task, run: Run, network: SamNetwork | DetectorSam, info: ModelInfo
 ) -> Progress:
@@ -307,28 +387,30 @@ def _preview_network(
     return Progress(best_score=score)
 
 
-def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+def _train_network(
+    task: _Task, run: Run, network: SamNetwork, info: ModelInfo, begun: float
+) -> Progress:
     config, settings = task.config, sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
     trainee = make_trainee(network, settings, task.compute)
-    feed = InstancePatchFeed(
-        task.data.train(),
-        InstancePatchSettings(
-            patch_px=config.patch_px,
-            batch_size=config.batch_size,
-            distances=network.unetr is not None,
-            seed=config.seed,
-            patches=config.patches,
-        ),
-    )
+    feed = InstancePatchFeed(task.data.train(), instance_patches(config, network))
     store = open_embeddings()
     _warn_of_space(run, network, config, store)
     sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = _make_report(
-            task, run, info, lambda done, remark: advance(done, settings.iterations, remark)
+            *(task, run, info),
+            lambda done, remark: advance(done, max(done, settings.iterations), remark),
+        )
+        settings, budget = plan_loop(
+            *(run, config, settings, trainee),
+            lambda tried: interactive(
+                cast(SamNetwork, tried.network), feed, sam_settings, task.compute
+            ),
+            begun=begun,
+            own_lr=task.method.lr,
         )
         progress = train(
             trainee,
@@ -336,12 +418,24 @@ def _train_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) 
             settings,
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
+            budget=budget,
         )
     _warn_of_nothing(run, report)
     last = run.work / "last.safetensors"
     save_checkpoint(last, _merge_network(network, info), report.describe(progress.iteration, None))
     log_checkpoints(run, ("best", "last"))
     return progress
+
+
+def instance_patches(config: MicrosamConfig, network: SamNetwork) -> InstancePatchSettings:
+    """How the patches of a training are drawn."""
+    return InstancePatchSettings(
+        patch_px=config.patch_px,
+        batch_size=config.batch_size,
+        distances=network.unetr is not None,
+        seed=config.seed,
+        patches=config.patches,
+    )
 
 
 def _warn_of_toy(run: Run, info: ModelInfo) -> None:

@@ -28,7 +28,12 @@ from bench.search.candidates import (
 )
 from bench.search.map_search import ENSEMBLE_MODES, MapSettings
 from bench.search.search import SearchResult, SearchSettings, search_combinations
-from bench.steps.scoring.evaluation_report import describe_data, log_pictures, log_scores
+from bench.steps.scoring.evaluation_report import (
+    describe_data,
+    log_curve,
+    log_pictures,
+    log_scores,
+)
 from bench.steps.scoring.optimize_members import Member, find_members, predictions_of
 from bench.steps.scoring.optimize_report import (
     TestScores,
@@ -319,7 +324,8 @@ def _log_split(
     units = task.units("val")
     split = "val" if evidence.sections == tuple(unit.name for unit in units) else "test"
     units = task.units(split)
-    log_scores(run, result, split, winner.level)
+    log_scores(run, result, split)
+    log_curve(run, result, winner.level)
     run.set_tags({"bench.split": split})
 
     def clean(unit: Unit) -> Instances:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from bench.steps.training.data import (
     loop_settings,
     measure_network,
 )
+from bench.steps.training.minutes import check_minutes, describe_loop, plan_loop
 from bench.steps.training.pretrain_report import PretrainReport
 from bench.structures import split_names
 from bench.tracking.opening import open_run
@@ -72,6 +74,7 @@ def pretrain(config: PretrainConfig, store: Store | None = None, parent: str | N
     Raises:
         BenchError: If the settings or the images do not fit.
     """
+    begun = time.monotonic()
     task = resolve_pretraining(config)
     log.info("%s of %s", task.method.name, "; ".join(group.kind for group in task.pool.groups))
     store = store or open_store()
@@ -88,12 +91,13 @@ def pretrain(config: PretrainConfig, store: Store | None = None, parent: str | N
                 f"{len(task.pool.left_out)} images are smaller than a patch (patch_px="
                 f"{task.config.patch_px}) and were left out: {first_names(task.pool.left_out)}"
             )
-        _train_network(task, run)
+        _train_network(task, run, begun)
     return run.id
 
 
 def resolve_pretraining(config: PretrainConfig) -> _Task:
     """Finds and checks everything that a config names; reads no pixels."""
+    check_minutes(config)
     network = _find_network(config.network)
     method = pretraining_of(network.name)
     arguments = network.arguments(config) | {"out_channels": 1}
@@ -181,7 +185,7 @@ def identify_pretraining(task: _Task) -> Identity:
 
 def _resolved_settings(task: _Task) -> dict[str, object]:
     return dataclasses.asdict(task.config) | {
-        **vars(loop_settings(task.config)),
+        **describe_loop(task.config, loop_settings(task.config)),
         "method": task.method.name,
         "images": len(task.pool),
         "images_held_out": len(task.held_out),
@@ -192,7 +196,7 @@ def _resolved_settings(task: _Task) -> dict[str, object]:
     }
 
 
-def _train_network(task: _Task, run: Run) -> None:
+def _train_network(task: _Task, run: Run, begun: float) -> None:
     config, settings = task.config, loop_settings(task.config)
     torch.manual_seed(config.seed)
     network = build_model(task.info.architecture, task.info.arguments)
@@ -211,7 +215,12 @@ def _train_network(task: _Task, run: Run) -> None:
             views=HeldOutViews.draw(held_out, -(-_HELD_OUT_PATCHES // config.batch_size)),
             info=info,
             compute=task.compute,
-            advance=lambda done, remark: advance(done, settings.iterations, remark),
+            advance=lambda done, remark: advance(done, max(done, settings.iterations), remark),
+        )
+        settings, budget = plan_loop(
+            *(run, config, settings, trainee),
+            lambda tried: supervised(tried.network, feed, squared_error, task.compute),
+            begun=begun,
         )
         progress = train(
             trainee,
@@ -219,6 +228,7 @@ def _train_network(task: _Task, run: Run) -> None:
             settings,
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
+            budget=budget,
         )
     save_checkpoint(
         run.work / "last.safetensors", network, report.describe(progress.iteration, None)

@@ -15,7 +15,7 @@ from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.variants import combination_name
 from bench.steps.ending import say_next
-from bench.steps.scoring.recipes import FoundRecipe, fetch_searched
+from bench.steps.scoring.recipes import FoundRecipe, fetch_searched, refuse_oracle
 from bench.structures import find_structure
 from bench.tracking.datasets import find_used_dataset
 from bench.tracking.evaluations import find_search
@@ -158,6 +158,8 @@ def _resolve_task(config: PromoteConfig, store: Store) -> _Task:
             f"run {found.run_id} searched {found.recipe.structure}, received structure="
             f"{structure}: give structure={found.recipe.structure}, or another run"
         )
+    for member in found.recipe.members:
+        refuse_oracle(member.method, "be a champion")
     hashes = found.recipe.hashes()
     dataset = found.recipe.dataset
     used = find_used_dataset(store, found.run_id)

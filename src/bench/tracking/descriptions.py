@@ -100,6 +100,10 @@ RUNS = {
         "objects, `changes.csv` lists them. The annotation is in the output folder that "
         "`config.json` names."
     ),
+    "annotate": (
+        "Sections annotated by hand with a SAM that answers clicks: `annotate/sections` counts "
+        "them. The annotation is in the output folder that `config.json` names."
+    ),
 }
 # Steps that keep no run of their own: of the one that `mlflow run` makes.
 MADE_BY_MLFLOW = {
@@ -112,6 +116,7 @@ MADE_BY_MLFLOW = {
     ),
     "benchmark": "A plan of a benchmark: nothing was run.",
     "correct": "Labels that were looked at by hand: nothing was saved.",
+    "annotate": "Sections that were looked at by hand: nothing was saved.",
 }
 
 

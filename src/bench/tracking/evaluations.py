@@ -1,6 +1,6 @@
 """Finished evaluations and searches: what they are of, and where they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,7 +8,8 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
-from bench.tracking.queries import get_finished, search, step_of
+from bench.tracking.queries import TRAINED_ON_TAG, get_finished, search, step_of
+from bench.tracking.runs import PSEUDO_TAG
 from bench.tracking.store import Store
 
 _EVALUATION_STEP = "evaluate"
@@ -29,6 +30,9 @@ class Evaluation:
         labelled: Annotated training sections that it used; None for all.
         protocol: How its post-processing was chosen; empty in runs of an early version.
         trained_run: The run that made the model; empty where a source was scored as it is.
+        trained_on: Name and content hash of what the model was trained on, where that is other
+            data; empty otherwise.
+        pseudo: Which pseudo-masks the model learned from besides; empty for none.
     """
 
     id: str
@@ -40,6 +44,8 @@ class Evaluation:
     labelled: int | None
     protocol: str
     trained_run: str
+    trained_on: str = ""
+    pseudo: str = ""
 
 
 def get_evaluation(store: Store, run_id: str) -> Evaluation:
@@ -51,35 +57,49 @@ def get_evaluation(store: Store, run_id: str) -> Evaluation:
     return _read_evaluation(get_finished(store, run_id, (_EVALUATION_STEP,), "hold predictions"))
 
 
-def find_evaluation_of(store: Store, trained_run: str, structure: str) -> Evaluation | None:
-    """Returns the newest finished evaluation of a trained model; None without one.
+def find_evaluation_of(
+    store: Store, trained_run: str, structure: str, **chosen: str
+) -> Evaluation | None:
+    """Returns the newest finished evaluation of a trained model on its own data; None without one.
 
     Args:
         store: The tracking store.
         trained_run: The run that made the model.
         structure: What was segmented: a model of classes is evaluated for each of its structures.
+        chosen: What else it must be of: ``protocol``, ``augmentations``.
     """
     experiment = str(store.client.get_run(trained_run).info.experiment_id)
     wanted = {
         "bench.step": _EVALUATION_STEP,
         "bench.trained_run": trained_run,
         "bench.structure": structure,
+        **{f"bench.{name}": value for name, value in chosen.items()},
     }
-    found = next(search(store, experiment, wanted, finished=True), None)
+    found = next(_search_own(store, experiment, wanted), None)
     return _read_evaluation(found) if found else None
+
+
+def _search_own(store: Store, experiment_id: str, wanted: Mapping[str, str]) -> Iterator[MlflowRun]:
+    """Yields the finished evaluations that are not of other data than their model's."""
+    for run in search(store, experiment_id, wanted, finished=True):
+        if TRAINED_ON_TAG not in run.data.tags:
+            yield run
 
 
 def list_evaluations(
     store: Store, experiment_id: str, *, structure: str, dataset: str, split: str
 ) -> Iterator[Evaluation]:
-    """Yields the finished evaluations of a structure on a split, newest first."""
+    """Yields the finished evaluations of a structure on a split, newest first.
+
+    Models that were trained on other data are not among them.
+    """
     wanted = {
         "bench.step": _EVALUATION_STEP,
         "bench.structure": structure,
         "bench.dataset": dataset,
         "bench.split": split,
     }
-    for run in search(store, experiment_id, wanted, finished=True):
+    for run in _search_own(store, experiment_id, wanted):
         yield _read_evaluation(run)
 
 
@@ -97,7 +117,7 @@ def find_test_score(store: Store, trained_run: str, structure: str, metric: str)
     experiment = str(store.client.get_run(trained_run).info.experiment_id)
     wanted = {"bench.step": _EVALUATION_STEP, "bench.trained_run": trained_run}
     wanted |= {"bench.split": "test", "bench.structure": structure}
-    found = next(search(store, experiment, wanted, finished=True), None)
+    found = next(_search_own(store, experiment, wanted), None)
     return found.data.metrics.get(f"test/{metric}") if found else None
 
 
@@ -114,6 +134,8 @@ def _read_evaluation(run: MlflowRun) -> Evaluation:
         labelled=int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
         protocol=tags.get("bench.protocol", ""),
         trained_run="" if trained == "none" else trained,
+        trained_on=tags.get(TRAINED_ON_TAG, ""),
+        pseudo=tags.get(PSEUDO_TAG, ""),
     )
 
 

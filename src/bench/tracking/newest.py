@@ -14,6 +14,7 @@ from bench.tracking.queries import (
     RUN_METRICS,
     RUN_PARAMS,
     RUN_TAGS,
+    TRAINED_ON_TAG,
     TRAINING_STEPS,
     Cell,
     FoundRun,
@@ -21,6 +22,7 @@ from bench.tracking.queries import (
     search,
     search_pages,
 )
+from bench.tracking.runs import PSEUDO_TAG
 from bench.tracking.store import Store
 
 # Ids in one question: a database takes 999 values at least.
@@ -30,7 +32,7 @@ IDS_PER_SEARCH = 200
 # The tags by which cells, and scores of a cell that stand for themselves, are told apart.
 _KEY_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
-    "bench.augmentations",
+    *("bench.augmentations", TRAINED_ON_TAG, PSEUDO_TAG),
 )
 
 
@@ -131,9 +133,22 @@ def _make_run(
 def newest_evaluations(
     store: Store, experiment_id: str, split: str, protocol: str
 ) -> list[FoundRun]:
-    """The newest finished evaluation of every cell and choice of augmentations, newest first."""
+    """The newest finished evaluation of every cell and choice of augmentations, newest first.
+
+    Models that were scored on other data than they were trained on are not among them.
+    """
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
-    return _find_newest(store, experiment_id, wanted, finished=True)
+    found = _find_newest(store, experiment_id, wanted, finished=True)
+    return [run for run in found if not run.trained_on]
+
+
+def newest_external_evaluations(
+    store: Store, experiment_id: str, split: str, protocol: str
+) -> list[FoundRun]:
+    """As ``newest_evaluations``, of models scored on other data than they were trained on."""
+    wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
+    found = _find_newest(store, experiment_id, wanted, finished=True)
+    return [run for run in found if run.trained_on]
 
 
 def newest_combinations(store: Store, experiment_id: str, split: str) -> list[FoundRun]:
@@ -169,9 +184,9 @@ def _find_newest(
 
 
 def _keep_newest(runs: Iterable[FoundRun]) -> list[FoundRun]:
-    newest: dict[tuple[Cell, str], FoundRun] = {}
+    newest: dict[tuple[Cell, str, str], FoundRun] = {}
     for run in runs:
-        newest.setdefault((run.cell, run.augmentations), run)
+        newest.setdefault((run.cell, run.augmentations, run.trained_on), run)
     return list(newest.values())
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from bench.core.names import run_of
 from bench.errors import BenchError
 from bench.methods import METHODS, Method
 from bench.structures import split_structures
-from bench.tracking.runs import SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
+from bench.tracking.runs import PSEUDO_TAG, SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
@@ -44,11 +45,15 @@ _EARLIER_SCORES_TAG = "bench.scores"
 DATA_TAG = "mlflow.bench.data"
 # The source of a training or evaluation.
 SOURCE_TAG = "bench.source"
+# Of an evaluation on other data than its model was trained on: what it was trained on, and what it
+# was scored on, each as a dataset's name and content hash.
+TRAINED_ON_TAG, SCORED_ON_TAG = "bench.trained_on", "bench.scored_on"
 # What read_run reads of a run.
 RUN_TAGS = (
     *("bench.method", "bench.structure", "bench.dataset", "bench.seed", "bench.labelled"),
     *("bench.augmentations", "bench.dataset_name", "bench.reason", "bench.trained_run"),
     *(WARNING_TAG, SCORES_TAG, _EARLIER_SCORES_TAG, DATA_TAG, SOURCE_TAG),
+    *(TRAINED_ON_TAG, PSEUDO_TAG),
     *(*_COSTS.values(), *map(fact_tag, _COSTS.values())),
 )
 RUN_METRICS = tuple(_COSTS.values())
@@ -56,7 +61,6 @@ RUN_METRICS = tuple(_COSTS.values())
 _EARLIER = "cfg."
 RUN_PARAMS = (f"{_EARLIER}source",)
 PAGE = 1000
-_RUNS = "runs:/"
 # Artifacts copied from a server at once.
 _COPIES_AT_ONCE = 8
 
@@ -71,6 +75,7 @@ class Cell:
         dataset: Content hash of the prepared dataset.
         seed: Random seed.
         labelled: Annotated training sections used; None for all.
+        pseudo: Which pseudo-masks the model learned from besides; empty for none.
     """
 
     method: str
@@ -78,6 +83,7 @@ class Cell:
     dataset: str
     seed: int
     labelled: int | None = None
+    pseudo: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class FoundRun:
         artifacts: Where its artifacts are.
         scores: Of an evaluation, its scores as a text; empty where they are in a file only.
         data: Of an evaluation, what it says of its data as a text; empty in earlier versions.
+        trained_on: Of an evaluation on other data than its model's, that data's name and content
+            hash; empty otherwise.
     """
 
     id: str
@@ -113,6 +121,7 @@ class FoundRun:
     artifacts: str = ""
     scores: str = ""
     data: str = ""
+    trained_on: str = ""
 
 
 def read_run(run: MlflowRun) -> FoundRun:
@@ -135,6 +144,7 @@ def read_run(run: MlflowRun) -> FoundRun:
             digest,
             int(tags["bench.seed"]),
             int(tags["bench.labelled"]) if "bench.labelled" in tags else None,
+            tags.get(PSEUDO_TAG, ""),
         ),
         dataset_label=f"{tags.get('bench.dataset_name', 'dataset')}@{digest[:8]}",
         warnings=read_warnings(run),
@@ -146,17 +156,8 @@ def read_run(run: MlflowRun) -> FoundRun:
         artifacts=run.info.artifact_uri,
         scores=tags.get(SCORES_TAG) or tags.get(_EARLIER_SCORES_TAG, ""),
         data=tags.get(DATA_TAG, ""),
+        trained_on=tags.get(TRAINED_ON_TAG, ""),
     )
-
-
-def run_of(source: str) -> str:
-    """The run in ``runs:/ID`` or ``runs:/ID/checkpoint``; empty for any other source."""
-    return source.removeprefix(_RUNS).partition("/")[0] if source.startswith(_RUNS) else ""
-
-
-def run_path(source: str) -> str:
-    """What follows the run in ``runs:/ID/checkpoint``; empty if nothing does."""
-    return source.removeprefix(_RUNS).partition("/")[2] if source.startswith(_RUNS) else ""
 
 
 def get_run(store: Store, run_id: str) -> MlflowRun:

@@ -22,7 +22,7 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from bench.config.settings import StepConfig, typed_settings
 from bench.core.files import write_json
 from bench.core.hashing import json_sha256
-from bench.core.version import PROSE, code_version, collect_versions, without_prose
+from bench.core.version import PROSE, SINCE, code_version, collect_versions, without_prose
 from bench.tracking.delivery.outbox import LATE_TAG, Outbox, Renderer
 from bench.tracking.delivery.spool import artifact, batch, end, inputs
 from bench.tracking.ownership.claims import Hold
@@ -46,6 +46,8 @@ _NOT_SHOWN = ("structure", "seed", "labelled", "dataset", "run_id", "cluster")
 # What a work folder holds of a run that has no state to go on with.
 _NO_STATE = ("lock", SETTINGS_FILE)
 WARNING_TAG = "bench.warning"
+# The pseudo-masks of a training: how many, and the start of their content hash.
+PSEUDO_TAG = "bench.pseudo"
 STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
 _FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
@@ -98,6 +100,7 @@ class Identity:
         dataset: Content hash of the prepared dataset.
         seed: Random seed, None where it has none.
         labelled: Annotated training sections used, None for all.
+        pseudo: Which pseudo-masks were learned from besides, None for none.
         parts: What it uses besides that has a version (core.version): ``network unet2d``.
     """
 
@@ -109,6 +112,7 @@ class Identity:
     dataset: str = ""
     seed: int | None = None
     labelled: int | None = None
+    pseudo: str | None = dataclasses.field(default=None, metadata=SINCE)
     parts: tuple[str, ...] = dataclasses.field(default=(), metadata=PROSE)
 
     def versions(self) -> dict[str, str]:
@@ -128,6 +132,7 @@ class Identity:
             "bench.dataset": self.dataset,
             "bench.seed": "" if self.seed is None else str(self.seed),
             "bench.labelled": "" if self.labelled is None else str(self.labelled),
+            PSEUDO_TAG: self.pseudo or "",
             "bench.fingerprint": self.fingerprint(),
             "bench.versions": ", ".join(f"{name} {v}" for name, v in self.versions().items()),
             "bench.code": code_version(),
@@ -141,8 +146,10 @@ class Identity:
         """
         seed = "" if self.seed is None else f"s{self.seed}"
         labelled = "" if self.labelled is None else f"{self.labelled} labelled"
+        pseudo = f"{self.pseudo.partition('-')[0]} pseudo" if self.pseudo else ""
         what = self.settings.get("split", "") if self.step == "evaluate" else self.step
-        parts = (self.structure, self.method, labelled, seed, what or self.step)
+        what += " of other data" if "trained_on" in self.settings else ""
+        parts = (self.structure, self.method, labelled, pseudo, seed, what or self.step)
         return " ".join(part for part in parts if part)
 
 

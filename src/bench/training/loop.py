@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,22 @@ from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.training.objectives import Objective, fast_layout
+from bench.training.pace import CountedPace, Pace, TimeBudget, TimedPace, Timing
 
-_Rate = Callable[[float, int, int], float]
+_Rate = Callable[[float, float, int], float]
 
 
-def cosine_rate(lr: float, iteration: int, iterations: int) -> float:
+def cosine_rate(lr: float, iteration: float, iterations: int) -> float:
     """The rate of an iteration (from 0) that falls from ``lr`` to zero along half a cosine."""
     return lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
 
 
-def polynomial_rate(lr: float, iteration: int, iterations: int) -> float:
+def polynomial_rate(lr: float, iteration: float, iterations: int) -> float:
     """The rate of an iteration (from 0) that falls from ``lr`` to zero, almost in a line."""
     return lr * math.pow(1 - iteration / iterations, _POWER)
 
 
-def one_cycle_rate(lr: float, iteration: int, iterations: int) -> float:
+def one_cycle_rate(lr: float, iteration: float, iterations: int) -> float:
     """The rate of an iteration (from 0) that rises to ``lr`` and falls to almost zero, by cosines.
 
     It is that of torch's ``OneCycleLR`` with its defaults (Smith and Topin 2017), which also
@@ -77,12 +78,14 @@ class Progress:
         best_score: Best validation score so far; -1 before the first.
         best_iteration: When it was reached.
         elapsed_s: Seconds trained so far, over all sessions.
+        timing: Of a training by the clock, how far it is.
     """
 
     iteration: int = 0
     best_score: float = -1.0
     best_iteration: int = 0
     elapsed_s: float = 0.0
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def save_state(path: Path, trainee: Trainee, progress: Progress) -> None:
         tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     numbers: dict[str, Any] = {
-        "progress": vars(progress),
+        "progress": asdict(progress),
         "param_groups": optimizer["param_groups"],
         "plateau": trainee.plateau.state_dict() if trainee.plateau else None,
         "scaler": trainee.scaler.state_dict(),
@@ -147,7 +150,8 @@ def load_state(path: Path, trainee: Trainee) -> Progress:
     if trainee.plateau:
         trainee.plateau.load_state_dict(numbers["plateau"])
     trainee.scaler.load_state_dict(numbers["scaler"])
-    return Progress(**numbers["progress"])
+    timing = numbers["progress"].pop("timing", None)
+    return Progress(**numbers["progress"], timing=timing and Timing(**timing))
 
 
 @dataclass(frozen=True)
@@ -241,31 +245,35 @@ def train(
     state_file: Path,
     reports: Reports,
     snapshots: Collection[int] = (),
+    budget: TimeBudget | None = None,
 ) -> Progress:
-    """Trains to ``settings.iterations``, from the saved state where there is one.
+    """Trains to ``settings.iterations``, or a budget's end, from the saved state if there is one.
 
     On the CPU the weights at the end do not depend on where, and how often, it was interrupted:
     the loss depends on the iteration and the state alone, and all state is in the file. Nor do
     they depend on snapshots: these are scored, but neither lower the rate nor become the best.
+    A budget's weights depend on the speed of the machine, as their number of iterations does.
 
     Raises:
         BenchError: If the loss is no longer a finite number, or the memory does not suffice.
     """
     progress = load_state(state_file, trainee) if state_file.exists() else Progress()
     started = time.monotonic() - progress.elapsed_s
-    while progress.iteration < settings.iterations:
+    pace = _make_pace(settings, budget, progress)
+    while not pace.ended(progress.iteration):
         begun = time.monotonic()
         with explain_out_of_memory("a batch in training", objective.remedy):
-            numbers = train_batch(trainee, objective, settings, progress.iteration)
+            place = pace.place(progress.iteration)
+            numbers = train_batch(trainee, objective, settings, progress.iteration, place)
         progress.iteration += 1
         seconds = time.monotonic() - begun
+        pace.advance(progress.iteration, seconds, time.monotonic() - started)
         numbers["images_per_second"] = objective.images / seconds
         numbers |= {"seconds": seconds, "elapsed_s": time.monotonic() - started}
         if "data_wait_s" in numbers:
             numbers["data_wait_fraction"] = numbers.pop("data_wait_s") / seconds
         reports.on_iteration(progress.iteration, numbers)
-        last = progress.iteration == settings.iterations
-        epoch_ends = last or progress.iteration % settings.epoch_iterations == 0
+        epoch_ends, begun = pace.validation_due(progress.iteration), time.monotonic()
         score = _finish_epoch(trainee, progress, reports) if epoch_ends else None
         if progress.iteration in snapshots:
             scored = reports.validate(trainee.network) if score is None else score
@@ -273,16 +281,42 @@ def train(
         if epoch_ends or progress.iteration % settings.checkpoint_iterations == 0:
             reports.on_saving(progress.iteration)
             progress.elapsed_s = time.monotonic() - started
+            if epoch_ends:
+                pace.note_validation(time.monotonic() - begun, progress.elapsed_s)
             save_state(state_file, trainee, progress)
     return progress
 
 
+def _make_pace(settings: LoopSettings, budget: TimeBudget | None, progress: Progress) -> Pace:
+    if budget is None:
+        return CountedPace(settings.iterations, settings.epoch_iterations)
+    pace = TimedPace(budget, settings.iterations, progress.timing)
+    progress.timing = pace.timing
+    return pace
+
+
 def train_batch(
-    trainee: Trainee, objective: Objective, settings: LoopSettings, iteration: int
+    trainee: Trainee,
+    objective: Objective,
+    settings: LoopSettings,
+    iteration: int,
+    place: float | None = None,
 ) -> dict[str, float]:
-    """Takes one step of the optimiser; returns loss, learning rate and the objective's numbers."""
+    """Takes one step of the optimiser.
+
+    Args:
+        trainee: What is trained.
+        objective: Computes the loss.
+        settings: Of the loop.
+        iteration: Iterations done, which the batch follows from.
+        place: Its place on the schedule of the learning rate, in iterations, where that is another.
+
+    Returns:
+        Loss, learning rate and the objective's numbers.
+    """
     if settings.schedule in _RATES:
-        rate = _RATES[settings.schedule](settings.lr, iteration, settings.iterations)
+        at = iteration if place is None else place
+        rate = _RATES[settings.schedule](settings.lr, at, settings.iterations)
         for group in trainee.optimizer.param_groups:
             group["lr"] = rate
     trainee.network.train()

@@ -1,5 +1,6 @@
 """Training patches, drawn so that small and rare foreground is seen."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ import torch
 
 from bench.inference.feeding import Moments, normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
-from bench.training.targets import pack_target, unpack_target
+from bench.training.targets import add_sure, pack_target, unpack_channels, unpack_target
 
 # Centres remembered for every instance: enough to see all of it, little beside the images.
 CENTRES_PER_INSTANCE = 1000
+# Between the seeds of both kinds of patches: more than anybody types.
+_SEEDS_APART = 2**40
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class PatchFeed:
         device: torch.device,
         outputs: tuple[str, ...] = ("foreground",),
         moments: Moments | None = None,
+        unsure: Sequence[np.ndarray] = (),
     ) -> None:
         """Loads the sections.
 
@@ -65,6 +69,8 @@ class PatchFeed:
             device: Where augmentation runs and batches end up.
             outputs: What the network predicts, the channels of the target: see ``pack_target``.
             moments: By which all sections are normalised; None: each by its own.
+            unsure: Where nobody is sure what a section shows, bool (y, x); of no section where
+                empty. With it targets have a channel more, 1 where a pixel is sure.
 
         Raises:
             BenchError: If an output is unknown.
@@ -76,7 +82,11 @@ class PatchFeed:
         normalise = moments.apply if moments else normalise_section
         self.images = [_mirror(normalise(raw), pad) for raw, _ in sections]
         self.outputs = outputs
-        self.targets = [_mirror(pack_target(labels, outputs), pad) for _, labels in sections]
+        targets = [pack_target(labels, outputs) for _, labels in sections]
+        self.channels = len(outputs) + bool(unsure)
+        if unsure:
+            targets = [add_sure(t, u, len(outputs)) for t, u in zip(targets, unsure, strict=True)]
+        self.targets = [_mirror(target, pad) for target in targets]
         planes = [labels if labels.ndim == 3 else labels[None] for _, labels in sections]
         drawn = [
             [
@@ -110,6 +120,8 @@ class PatchFeed:
             augmentation=settings.augmentation,
             rng=rng,
         )
+        if self.channels > len(self.outputs):
+            return image, unpack_channels(packed, self.channels)
         return image, unpack_target(packed, self.outputs)
 
     def draw_place(self, rng: np.random.Generator) -> tuple[int, int, int]:
@@ -171,3 +183,56 @@ def instance_centres(labels: np.ndarray) -> list[np.ndarray]:
 def _thin(places: np.ndarray) -> np.ndarray:
     """Every so many of them, so that CENTRES_PER_INSTANCE are left at most."""
     return places[:: -(-len(places) // CENTRES_PER_INSTANCE)]
+
+
+class MixedFeed:
+    """Batches of which a fixed number of patches is of pseudo-masks.
+
+    The last channel of a target is the weight of its pixels: 1 of annotated patches, ``weight`` of
+    pseudo-masks, 0 where nobody is sure what they show.
+
+    A batch is a function of the seed and the iteration, as those that it is made of.
+    """
+
+    def __init__(self, annotated: PatchFeed, pseudo: PatchFeed, weight: float) -> None:
+        """Joins two feeds.
+
+        Args:
+            annotated: Patches of annotated sections.
+            pseudo: Patches of pseudo-masks, whose last channel says where they are sure.
+            weight: Weight of a pixel of these.
+        """
+        self.annotated, self.pseudo, self.weight = annotated, pseudo, weight
+
+    @property
+    def settings(self) -> PatchSettings:
+        """How a batch is drawn, all patches counted."""
+        number = self.annotated.settings.batch_size + self.pseudo.settings.batch_size
+        return dataclasses.replace(self.annotated.settings, batch_size=number)
+
+    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draws the batch of an iteration.
+
+        Returns:
+            Images (batch, 1, patch_px, patch_px), the annotated first, and targets (batch,
+            channels + 1, patch_px, patch_px) with the weight of a pixel last, all float32.
+        """
+        image, target = self.annotated.batch(iteration)
+        other, found = self.pseudo.batch(iteration)
+        target = torch.cat([target, torch.ones_like(target[:, :1])], dim=1)
+        found = torch.cat([found[:, :-1], self.weight * found[:, -1:]], dim=1)
+        return torch.cat([image, other]), torch.cat([target, found])
+
+
+def divide_batch(settings: PatchSettings, fraction: float) -> tuple[PatchSettings, PatchSettings]:
+    """How the annotated patches of a batch are drawn, and those of pseudo-masks.
+
+    Args:
+        settings: How all are.
+        fraction: Share of a batch that is of pseudo-masks, rounded; of two patches or more, at
+            least one is of either.
+    """
+    of_pseudo = min(max(round(settings.batch_size * fraction), 1), settings.batch_size - 1)
+    annotated = dataclasses.replace(settings, batch_size=settings.batch_size - of_pseudo)
+    seed = settings.seed + _SEEDS_APART
+    return annotated, dataclasses.replace(settings, batch_size=of_pseudo, seed=seed)

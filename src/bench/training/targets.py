@@ -130,6 +130,18 @@ def pack_channels(target: np.ndarray) -> np.ndarray:
     return np.packbits(target, axis=0, bitorder="little")
 
 
+def add_sure(packed: np.ndarray, unsure: np.ndarray, channels: int) -> np.ndarray:
+    """Adds a channel that is 1 where a section is sure to what ``pack_channels`` made.
+
+    Args:
+        packed: uint8 (1, y, x).
+        unsure: Where nobody is sure, bool (y, x).
+        channels: How many channels there are, at most 7.
+    """
+    sure: np.ndarray = np.left_shift((~unsure[None]).astype(np.uint8), channels)
+    return np.asarray(packed | sure)
+
+
 def unpack_channels(packed: torch.Tensor, channels: int) -> torch.Tensor:
     """Makes several channels of one.
 

@@ -13,9 +13,11 @@ from bench.methods import METHODS
 from bench.models.checkpoint import ModelInfo, build_model, save_checkpoint
 from bench.models.foreign import write_synapsenet_file
 from bench.models.sam import write_tiny_sam
-from bench.steps.grid import measure, plan
-from bench.steps.grid.measure import Speed, time_calls
+from bench.steps.grid import plan
+from bench.steps.grid.measure import Speed
 from bench.steps.grid.plan import format_time, make_plan
+from bench.training import speed
+from bench.training.speed import time_calls
 
 ARGUMENTS = {"in_channels": 1, "depth": 4, "features": 4, "out_channels": 1}
 INFO = ModelInfo("unet2d", ARGUMENTS, ("foreground",), "", 5.0, "section", 32, 16)
@@ -163,6 +165,6 @@ def test_few_calls_are_timed(monkeypatch, took, calls, made, expected):
     def call():
         now[0] += left.pop(0)
 
-    monkeypatch.setattr(measure.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(speed.time, "monotonic", lambda: now[0])
     assert time_calls(call, calls) == pytest.approx(expected)
     assert len(took) - len(left) == made

@@ -103,7 +103,10 @@ def _draw_bars(
             _draw_missing(axes, position, row.reason or f"no {metric.label} score", limits)
             continue
         score = row.scores[row.metric]
-        axes.barh(position, score, height=0.7, color=looks[position].colour)
+        bar = axes.barh(position, score, height=0.7, color=looks[position].colour)
+        if row.oracle:
+            # It is told what others have to find.
+            bar.patches[0].set(alpha=0.35, hatch="xx")
         low, high = row.interval or (score, score)
         if row.interval:
             axes.errorbar(

@@ -7,7 +7,8 @@ from pathlib import Path
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison, MeanRank
 from bench.report.data_facts import merge_facts
-from bench.report.page.elements import Markup, element, join
+from bench.report.external import ExternalRow
+from bench.report.page.elements import Markup, element, join, plain_table
 from bench.report.page.figures_section import (
     PRECISION_RECALL,
     TRAINING,
@@ -25,8 +26,13 @@ from bench.report.page.pictures_section import (
     pictures_section,
 )
 from bench.report.page.records import Setting, Shown
-from bench.report.page.score_table import comparisons_section, score_table
+from bench.report.page.score_table import comparisons_section, external_section, score_table
 from bench.report.page.verdict_section import verdict_section
+from bench.report.prompts import CAPTION as PROMPT_CAPTION
+from bench.report.prompts import HEADERS as PROMPT_HEADERS
+from bench.report.prompts import NAMES as PROMPT_NAMES
+from bench.report.prompts import TITLE as PROMPTS_TITLE
+from bench.report.prompts import find_prompt_scores
 from bench.report.table_formats import (
     MEANING,
     captions,
@@ -55,6 +61,7 @@ def benchmark_page(
     shown: Sequence[Shown],
     comparisons: Sequence[Comparison],
     ranks: Sequence[MeanRank],
+    external: Sequence[ExternalRow] = (),
 ) -> str:
     """Writes the page.
 
@@ -65,6 +72,7 @@ def benchmark_page(
         shown: Pictures and curves of every scored row.
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
+        external: Scores on other data than methods were trained on.
     """
     failures, rows = describe_failures(rows), scored_rows(rows)
     places = [rows.index(one.row) for one in shown]
@@ -73,8 +81,7 @@ def benchmark_page(
     anchors = {number: anchor_of(place) for number, place in enumerate(places)}
     structures = list(dict.fromkeys(row.structure for row in [*rows, *published]))
     metric, units = METRICS[rows[0].metric], units_of(rows)
-    learning = list(learning_figures(rows))
-    sections: dict[str, list[Iterable[str]]] = {
+    sections: dict[str, Sequence[Iterable[str]]] = {
         "Verdict": [element("div", verdict_section(verdicts, shown, anchors), class_="verdicts")],
         "Scores": [
             _summary(setting, rows),
@@ -82,8 +89,10 @@ def benchmark_page(
             table,
             _below_table([*rows, *published], failures),
         ],
+        "Other data": external_section(external),
+        PROMPTS_TITLE: _prompts(rows),
         "Charts": [_caption(score_caption(metric), units), _grid(score_figures(rows))],
-        "Learning curve": [_caption(learning_caption(metric), units), _grid(learning)],
+        "Learning curve": _learning_curve(rows),
         "Comparisons": [comparisons_section(comparisons, ranks)],
         "Precision and recall": [
             _caption(PRECISION_RECALL),
@@ -92,20 +101,38 @@ def benchmark_page(
         "Training": [_caption(TRAINING, units), _grid(training_figures(shown, rows))],
         "Pictures": [_caption(PICTURES, units), colour_key(), pictures_section(shown, places)],
     }
-    if not learning:
-        del sections["Learning curve"]
-    named = {title: title.lower().replace(" ", "-") for title, parts in sections.items() if parts}
+    named = {title: _anchor_of(title) for title, parts in sections.items() if parts}
     body = [
         element("section", element("h2", title), *sections[title], id=anchor)
         for title, anchor in named.items()
     ]
-    links = [element("a", title, href=f"#{anchor}") for title, anchor in named.items()]
+    links = (element("a", title, href=f"#{anchor}") for title, anchor in named.items())
     return _whole(
         _title_of(rows),
         element("header", element("h1", _title_of(rows))),
         element("nav", links, aria_label="Sections"),
         element("main", body),
     )
+
+
+def _learning_curve(rows: Sequence[TableRow]) -> list[Markup]:
+    """The charts of scores by labelled sections; nothing where all have as many."""
+    figures = list(learning_figures(rows))
+    text = learning_caption(METRICS[rows[0].metric])
+    return [_caption(text, units_of(rows)), _grid(figures)] if figures else []
+
+
+def _anchor_of(title: str) -> str:
+    return re.sub("[^a-z]+", "-", title.lower()).strip("-")
+
+
+def _prompts(rows: Sequence[TableRow]) -> list[Iterable[str]]:
+    """The table of prompts and its caption; nothing without a row that has any."""
+    scores = find_prompt_scores(rows)
+    if not scores:
+        return []
+    table = plain_table(PROMPT_HEADERS, (score.cells() for score in scores), names=PROMPT_NAMES)
+    return [table, _caption(PROMPT_CAPTION)]
 
 
 def _below_table(rows: Sequence[TableRow], failures: Sequence[str]) -> Markup:

@@ -1,9 +1,10 @@
-"""The tables of the page: scores, sorted by a click, paired tests and mean ranks."""
+"""The tables of the page: scores, sorted by a click, paired tests, ranks, other data."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from bench.metrics.metric import Metric
+from bench.report import external_formats
 from bench.report.comparison_formats import (
     caption,
     describe_best,
@@ -11,6 +12,7 @@ from bench.report.comparison_formats import (
     pair_headers,
 )
 from bench.report.comparisons import Comparison, MeanRank
+from bench.report.external import ExternalRow
 from bench.report.page.elements import Markup, element, join, plain_table, scrolling
 from bench.report.table_formats import (
     COST_COLUMNS,
@@ -154,3 +156,22 @@ def _rank_tables(ranks: Sequence[MeanRank]) -> Markup:
         lines = [[variant_label(rank.method), f"{rank.rank:.2f}"] for rank in members]
         parts.append(plain_table(headers, lines, names=1))
     return join(element("h3", "Mean ranks over structures"), parts) if parts else Markup("")
+
+
+def external_section(rows: Sequence[ExternalRow]) -> list[Markup]:
+    """Writes a table per dataset, with its notes, and what the columns mean; nothing of none."""
+    parts: list[Markup] = []
+    for dataset, members in external_formats.external_blocks(rows):
+        table = plain_table(
+            external_formats.external_headers(members),
+            external_formats.external_cells(members),
+            names=external_formats.NAMES,
+        )
+        notes = external_formats.external_notes(members)
+        below = [element("li", note, value=number) for note, number in notes.items()]
+        parts.append(element("h3", dataset))
+        parts.append(join(table, element("ol", below, class_="notes") if below else ""))
+    if rows:
+        text = external_formats.external_caption(rows)
+        parts.append(element("p", text, class_="caption"))
+    return parts

@@ -10,7 +10,7 @@ import numpy as np
 from bench.config.detection import PseudoConfig
 from bench.core.hashing import file_sha256, json_sha256
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.pseudo import check_not_pseudo
+from bench.dataset.pseudo import check_annotated
 from bench.errors import BenchError
 from bench.ingest.images.planes import Plane, hash_planes, list_planes
 from bench.words import NONE
@@ -42,7 +42,7 @@ def list_pseudo_images(config: PseudoConfig) -> PseudoImages:
     if config.input != NONE:
         return _of_files(config)
     dataset = PreparedDataset.open(config.dataset)
-    check_not_pseudo(dataset, "making pseudo-masks")
+    check_annotated(dataset)
     names = dataset.unlabelled()
     if not names:
         raise BenchError(

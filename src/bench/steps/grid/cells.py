@@ -14,6 +14,7 @@ from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.settings import XY, StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
+from bench.errors import BenchError
 from bench.methods import DETECT, PRETRAIN, RANDOM, Method, find_stage, find_start
 from bench.models.networks import find_network
 from bench.steps.detect import detect
@@ -55,6 +56,8 @@ class GridCell:
         seed: The seed.
         labelled: Annotated sections.
         classes: The structures that its one model learns, of a method of classes.
+        external: Folder of the other data that its model is scored on; empty for its own data.
+        pseudo: The pseudo-masks that its model learns from besides; empty for none.
     """
 
     method: Method
@@ -62,6 +65,8 @@ class GridCell:
     seed: int
     labelled: int | None = None
     classes: tuple[str, ...] = ()
+    external: str = ""
+    pseudo: str = ""
 
     @classmethod
     def named(
@@ -71,17 +76,30 @@ class GridCell:
         seed: int,
         labelled: int | None,
         classes: Sequence[str] = (),
+        external: str = "",
+        pseudo: str = "",
     ) -> "GridCell":
         """A cell by the names of its parts."""
         found = find_structure(structure)
-        return cls(find_stage(method), found, seed, labelled, tuple(classes))
+        stage = find_stage(method)
+        return cls(stage, found, seed, labelled, tuple(classes), external, pseudo)
 
     @property
     def trained(self) -> "GridCell":
-        """The cell in whose name the model is trained: the cells of its classes share it."""
+        """The cell in whose name the model is trained: those of its classes and data share it."""
         if not self.classes:
-            return self
-        return dataclasses.replace(self, structure=find_structure(self.classes[0]))
+            return self.own
+        return dataclasses.replace(self.own, structure=find_structure(self.classes[0]))
+
+    @property
+    def own(self) -> "GridCell":
+        """The cell of the same model on its own data."""
+        return dataclasses.replace(self, external="")
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search has its model: of all annotations and its own data, and no oracle."""
+        return self.labelled is None and not self.external and not self.method.oracle
 
     @property
     def adaptation(self) -> "GridCell | None":
@@ -91,12 +109,15 @@ class GridCell:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
         # A detector learns from the same annotation as what it prompts.
-        labelled = self.labelled if stage.step == DETECT else None
-        return dataclasses.replace(self, method=stage, structure=structure, labelled=labelled)
+        learns = stage.learns or stage.step == DETECT
+        labelled = self.labelled if learns else None
+        plain = dataclasses.replace(self.own, labelled=labelled, pseudo="")
+        return dataclasses.replace(plain, method=stage, structure=structure)
 
     def __str__(self) -> str:
         """As people say it."""
-        return self._describe(self.structure.name)
+        where = f" on {self.external}" if self.external else ""
+        return self._describe(self.structure.name) + where
 
     def describe_training(self) -> str:
         """The training of its model, as people say it."""
@@ -104,7 +125,8 @@ class GridCell:
 
     def _describe(self, structure: str) -> str:
         few = "" if self.labelled is None else f" labelled {self.labelled}"
-        return f"{self.method.name} {structure}{few} seed {self.seed}"
+        pseudo = " with pseudo-masks" if self.pseudo else ""
+        return f"{self.method.name} {structure}{few}{pseudo} seed {self.seed}"
 
 
 def evaluate_cell(
@@ -146,7 +168,7 @@ def evaluation_configs(
     # Neither has a mean over symmetries: of volumes they would move the axis of the beam.
     as_it_is = network.finds_instances or network.dims == 3
     settings: dict[str, Any] = {
-        "dataset": config.dataset,
+        "dataset": cell.external or config.dataset,
         "protocol": config.protocol,
         "augmentations": NONE if as_it_is else config.augmentations,
         "metrics": config.metrics,
@@ -165,7 +187,9 @@ def evaluation_configs(
             "structure": cell.structure.name,
             "source": config.source,
         }
-    splits = (config.split, "val") if config.optimize else (config.split,)
+    # A search never sees other data, nor what reads the truth.
+    searched = config.optimize and not cell.external and not cell.method.oracle
+    splits = (config.split, "val") if searched else (config.split,)
     return {split: EvaluateConfig(**settings, split=split) for split in dict.fromkeys(splits)}
 
 
@@ -218,6 +242,9 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         own |= {"mode": method.mode, "labelled": cell.labelled}
         own |= {"detector": source} if source else {}
         own |= parse_settings(MicrosamConfig, config.microsam)
+        if cell.adaptation:
+            # What it starts from has the source that is typed.
+            own["source"] = source or AUTO
         return _stage_config(MicrosamConfig, config, own)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
@@ -226,7 +253,15 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     if find_network(method.network).dims == 3:
         left_out |= set(_OF_SECTIONS)
     # What others of the grid follow; by itself, finetune refuses it.
-    left_out |= ignored_settings(find_network(method.network))
+    ignored = ignored_settings(find_network(method.network))
+    if config.minutes is not None and "minutes" in ignored:
+        raise BenchError(
+            f"{method.name} counts its iterations, received minutes={config.minutes:g}: leave it "
+            "out of methods, and train it by a command of its own"
+        )
+    left_out |= ignored | ({"iterations"} if config.minutes is not None else set())
+    # By themselves, finetune refuses these, too.
+    left_out |= set() if cell.pseudo else {"pseudo", "pseudo_weight", "pseudo_fraction"}
     shared = {name: getattr(config, name) for name in names - left_out}
     own |= {"source": AUTO} if method.start == RANDOM else {}
     # What weighs foreground is of one structure, and the other way round.
@@ -262,6 +297,9 @@ def _stage_config(
 ) -> _Config:
     names = {field.name for field in dataclasses.fields(config_type)}
     shared = {name: getattr(config, name) for name in _SHARED if name in names}
+    # A stage whose iterations are typed has these; and what is not trained has no minutes.
+    if "iterations" not in own and own.get("mode") != "zero_shot":
+        shared["minutes"] = config.minutes
     return config_type(**shared | own)
 
 

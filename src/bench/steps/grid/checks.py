@@ -190,6 +190,9 @@ def _check_cell(cell: GridCell, config: BenchmarkConfig, store: Store, checked: 
     for split, settings in evaluation_configs(cell, config, model).items():
         if cell.method.step and not model:
             continue
+        # Other data follows the recipe of the model's own.
+        if cell.external and (cell.own, split) not in checked.evaluations:
+            continue
         task = resolve_evaluation(settings, store)
         if not cell.method.step:
             checked.unadapted[cell] = task
@@ -226,6 +229,8 @@ def _named_source(cell: GridCell, adaptation: ModelConfig) -> str:
     assert not isinstance(adaptation, PretrainConfig | DetectConfig)
     method = cell.adaptation.method.name if cell.adaptation else ""
     name = source_of(cell.structure.name, adaptation.source, method=method)
+    if isinstance(adaptation, MicrosamConfig):
+        return DEFAULT_SAM if name == AUTO else name
     return choose_method(AUTO, source=name, loss=AUTO)[1]
 
 

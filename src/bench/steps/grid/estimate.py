@@ -82,7 +82,7 @@ class Workload:
             if cell not in checked.models and cell.method.network in speeds
         ]
         maps = sum(
-            self._maps(cell, split) * _channels(cell) * self._pixels(split)
+            self._maps(cell, split) * _channels(cell) * self._pixels(cell, split)
             for cell, split in self.evaluations()
             if (cell, split) not in checked.evaluations
         )
@@ -90,6 +90,8 @@ class Workload:
 
     def _training_s(self, cell: GridCell, speed: Speed, checked: Checked) -> float:
         settings = with_defaults(model_config(cell, self.config), cell.method)
+        if getattr(settings, "minutes", None) is not None:
+            return 60 * settings.minutes
         if isinstance(settings, PretrainConfig | DetectConfig):
             return settings.iterations * _iteration_s(settings, speed)
         if isinstance(settings, MicrosamConfig):
@@ -107,7 +109,7 @@ class Workload:
     def _maps(self, cell: GridCell, split: str) -> int:
         """Predictions of every section in an evaluation."""
         settings = evaluation_configs(cell, self.config, "")[split]
-        volumes = find_volumes(self.dataset, split)
+        volumes = find_volumes(self._scored(cell), split)
         if find_network(cell.method.network).dims == 3 and volumes:
             size_nm = volumes[0].voxel_size_nm
             return len(find_volume_augmentations(settings.augmentations, size_nm))
@@ -115,18 +117,24 @@ class Workload:
 
     def _split_s(self, cell: GridCell, split: str, speed: Speed, checked: Checked) -> float:
         """Seconds of a prediction of a split, at the pixel size of the cell's own source."""
-        shapes = [self.dataset.shape(name) for name in self.dataset.sections(split)]
+        dataset = self._scored(cell)
+        shapes = [dataset.shape(name) for name in dataset.sections(split)]
         task = checked.unadapted.get(cell) or checked.tasks.get(cell.trained)
         info = getattr(task, "info", speed.info)
-        size_nm = self.dataset.pixel_size_nm if self.config.rescale else None
+        size_nm = dataset.pixel_size_nm if self.config.rescale else None
         planes = 1.0
         if size_nm and info.input_section_nm:
-            planes = float(self.dataset.manifest["section_nm"]) / info.input_section_nm
+            planes = float(dataset.manifest["section_nm"]) / info.input_section_nm
         tiles = speed.count_tiles(shapes, size_nm, info.input_pixel_size_nm, planes)
         return tiles * speed.tile_s
 
-    def _pixels(self, split: str) -> int:
-        return sum(y * x for y, x in map(self.dataset.shape, self.dataset.sections(split)))
+    def _pixels(self, cell: GridCell, split: str) -> int:
+        dataset = self._scored(cell)
+        return sum(y * x for y, x in map(dataset.shape, dataset.sections(split)))
+
+    def _scored(self, cell: GridCell) -> PreparedDataset:
+        """What a cell is scored on."""
+        return PreparedDataset.open(cell.external) if cell.external else self.dataset
 
 
 def _channels(cell: GridCell) -> int:

@@ -85,10 +85,12 @@ def grid_tasks(
         return (add(_model_name(cell), needs, **_described("model", cell.trained)),)
 
     for cell in cells:
-        add(_evaluation_name(cell), add_model(cell), **_described("evaluate", cell))
+        # Other data follows the recipe of the model's own.
+        first = (_evaluation_name(cell.own),) if cell.external else ()
+        add(_evaluation_name(cell), (*add_model(cell), *first), **_described("evaluate", cell))
     if config.optimize:
         for structure in dict.fromkeys(cell.structure.name for cell in cells):
-            found = [c for c in cells if c.structure.name == structure and c.labelled is None]
+            found = [c for c in cells if c.structure.name == structure and c.searched]
             names = tuple(_evaluation_name(cell) for cell in found)
             if names:
                 add(f"optimize {structure}", (), names, kind="search", structure=structure)
@@ -98,7 +100,8 @@ def grid_tasks(
 def _described(kind: str, cell: GridCell) -> dict[str, Any]:
     names = {"method": cell.method.name, "structure": cell.structure.name}
     numbers = {"seed": cell.seed, "labelled": cell.labelled}
-    return {"kind": kind, "cell": names | numbers | {"classes": cell.classes}}
+    others = {"classes": cell.classes, "external": cell.external, "pseudo": cell.pseudo}
+    return {"kind": kind, "cell": names | numbers | others}
 
 
 def _model_name(cell: GridCell) -> str:

@@ -1,10 +1,7 @@
 """How fast a network is on this device: a training step and a prediction tile, timed."""
 
-import itertools
 import logging
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +14,9 @@ from bench.config.pretraining import PretrainConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.inference.device import Compute
 from bench.inference.prediction import model_shape
+from bench.inference.prompts.masks import prompt_objects
+from bench.inference.prompts.objects import PromptSettings, settings_of
+from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_masks import MaskSettings, make_predictor
 from bench.inference.sam_windows import place_windows
 from bench.inference.tiles import fit_batch, start_tiles
@@ -24,7 +24,7 @@ from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
 from bench.steps.detection.detect_task import DetectTask, box_patch_settings, start_detector
-from bench.steps.microsam import sam_loop_settings, start_sam
+from bench.steps.microsam import instance_patches, sam_loop_settings, start_sam
 from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
 from bench.steps.training.finetune_task import patch_settings
@@ -36,19 +36,19 @@ from bench.steps.training.volumes import (
 from bench.training.ahead import Feed
 from bench.training.augment import Augmentation
 from bench.training.box_patches import BoxPatchFeed, detecting
-from bench.training.loop import LoopSettings, make_trainee, train_batch
-from bench.training.objectives import Objective, make_loss, supervised
+from bench.training.loop import make_trainee
+from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
-from bench.training.sam_training import SamTrainingSettings, interactive, prepare_network
+from bench.training.sam_patches import InstancePatchFeed
+from bench.training.sam_training import (
+    SamTrainingSettings,
+    interactive,
+    prepare_network,
+)
+from bench.training.speed import time_calls, time_steps
 
 log = logging.getLogger(__name__)
 
-# Seconds of timing, at least one call, after the first, which is slower; and what the first must
-# take at most if there is to be a second.
-_SECONDS, _LONGEST_FIRST_S = 2.0, 15.0
-# A minute that many calls would not fill need not be known better.
-_SHORT_S = 60.0
 # Prompts along a window's side while automatic segmentation is timed; their number counts squared.
 _POINTS = 8
 _TRIED = Augmentation(rotate=True, flip=True, elastic_px=4.0, noise=0.1)
@@ -149,7 +149,7 @@ def _measure_tiled_training(task: Any, calls: int) -> Speed:
     feed = _feed_of_one(task)
     patches = feed.settings
     loss = make_loss("focal_dice", gamma=2.0, foreground_weight=1.0)
-    iteration_s = _time_steps(trainee, supervised(network, feed, loss, compute), settings, calls)
+    iteration_s = time_steps(trainee, supervised(network, feed, loss, compute), settings, calls)
     tile_s = _time_tile(network, info, compute, calls)
     return Speed(
         compute, info, iteration_s, patches.batch_size, patches.patch_px, tile_s, _size(network)
@@ -183,7 +183,7 @@ def _measure_detector(task: DetectTask, calls: int) -> Speed:
     trainee = make_trainee(network, settings, compute)
     first = replace(task.data, names=task.data.names[:1])
     feed = BoxPatchFeed(first.train(), box_patch_settings(config), config.zoom)
-    iteration_s = _time_steps(trainee, detecting(network, feed, compute), settings, calls)
+    iteration_s = time_steps(trainee, detecting(network, feed, compute), settings, calls)
     return Speed(
         compute, info, iteration_s, config.batch_size, config.patch_px, 0.0, _size(network)
     )
@@ -199,27 +199,13 @@ def _measure_sam(task: Any, calls: int) -> Speed:
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
     settings = sam_loop_settings(config)
     trainee = make_trainee(network, settings, compute)
-    distances = network.unetr is not None
-    patches = InstancePatchSettings(config.patch_px, config.batch_size, distances, config.seed)
-    feed = InstancePatchFeed(task.data.train(), patches)
+    feed = InstancePatchFeed(task.data.train(), instance_patches(config, network))
     prompts = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)
     objective = interactive(network, feed, prompts, compute)
-    iteration_s = _time_steps(trainee, objective, settings, calls)
+    iteration_s = time_steps(trainee, objective, settings, calls)
     return Speed(
         compute, info, iteration_s, config.batch_size, config.patch_px, tile_s, _size(network)
     )
-
-
-def _time_steps(trainee: Any, objective: Objective, settings: LoopSettings, calls: int) -> float:
-    iteration = itertools.count()
-    device = next(trainee.network.parameters()).device
-
-    def step() -> None:
-        train_batch(trainee, objective, replace(settings, schedule="plateau"), next(iteration))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return time_calls(step, calls)
 
 
 def _time_tile(network: torch.nn.Module, info: ModelInfo, compute: Compute, calls: int) -> float:
@@ -254,6 +240,8 @@ def _predict_noise(network: torch.nn.Module, info: ModelInfo, compute: Compute) 
 
 def _time_window(network: Any, info: ModelInfo, task: Any, calls: int) -> float:
     """Seconds of a window; of many points few are tried, as each takes as long."""
+    if prompts := settings_of(info):
+        return _time_prompts(network, info, prompts, task, calls)
     settings = MaskSettings(**info.inference)
     points = settings.points_per_side if settings.segmentation == "amg" else 0
     tried = replace(
@@ -266,28 +254,23 @@ def _time_window(network: Any, info: ModelInfo, task: Any, calls: int) -> float:
     return seconds * max(1.0, (points / _POINTS) ** 2)
 
 
+def _time_prompts(
+    network: Any, info: ModelInfo, prompts: PromptSettings, task: Any, calls: int
+) -> float:
+    """Seconds of a window whose objects are prompted."""
+    name = task.dataset.sections("val")[0]
+    labels = task.dataset.read_labels(name, task.structure.name)
+    edge = info.tile_px + 2 * info.halo_px
+    y, x = np.argwhere(labels)[0] if labels.any() else (0, 0)
+    window = np.s_[y : y + edge, x : x + edge]
+    raw, labels = task.dataset.read_raw(name)[window], labels[window]
+    sizes = {"tile_px": info.tile_px, "halo_px": info.halo_px}
+    encoder = KeptEncoder(network, None)
+    with torch.inference_mode():
+        return time_calls(
+            lambda: list(prompt_objects(encoder, raw, labels, prompts, **sizes, section=0)), calls
+        )
+
+
 def _size(network: torch.nn.Module) -> int:
     return sum(part.numel() for part in network.parameters())
-
-
-def time_calls(call: Callable[[], object], calls: int) -> float:
-    """Seconds of one of many calls, of which as few are made as tell it.
-
-    Args:
-        call: What is timed.
-        calls: How often it will be called.
-
-    Returns:
-        The mean after the first call, which also allocates and chooses kernels; the first where it
-        takes longer than _LONGEST_FIRST_S, or all of them less than _SHORT_S.
-    """
-    started = time.monotonic()
-    call()
-    first = time.monotonic() - started
-    if first > _LONGEST_FIRST_S or first * calls < _SHORT_S:
-        return first
-    started, done = time.monotonic(), 0
-    while time.monotonic() - started < _SECONDS:
-        call()
-        done += 1
-    return (time.monotonic() - started) / done

@@ -18,6 +18,7 @@ from bench.steps.grid.checks import Checked, Sources, check_cells, describe_miss
 from bench.steps.grid.estimate import Workload
 from bench.steps.grid.grid import NOT_NAMED, make_grid
 from bench.steps.grid.measure import Speed, measure_prediction, measure_training
+from bench.steps.training.minutes import check_minutes
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
@@ -58,6 +59,7 @@ def make_plan(typed: BenchmarkConfig, dataset: PreparedDataset, store: Store) ->
         BenchError: If a cell cannot run, except by weights that are not there and that no method
             named by the user starts from.
     """
+    check_minutes(typed)
     device = _device_kind(typed)
     config = with_preset(typed, device)
     cells = make_grid(config, dataset)
@@ -159,6 +161,7 @@ def _count_line(grid: Workload, checked: Checked) -> str:
         "structure": len({cell.structure.name for cell in cells}),
         "seed": len({cell.seed for cell in cells}),
         "number of sections": len({cell.labelled for cell in cells}),
+        "dataset": len({cell.external for cell in cells}),
     }
     grid_of = " x ".join(_count(what, count) for what, count in counts.items() if count > 1)
     done = len(checked.models), len(checked.evaluations)

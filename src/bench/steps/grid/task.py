@@ -45,7 +45,8 @@ def _call_step(task: dict[str, Any], results: dict[str, Any], store: Store) -> A
     cell = GridCell.named(**task["cell"])
     if task["kind"] == "model":
         return make_model(cell, config, store, parent)
-    (model,) = results.values() or (None,)
+    # Of other data, the evaluation of the model's own is among them.
+    model = next((found for found in results.values() if isinstance(found, str)), None)
     return evaluate_cell(cell, config, store, parent, model)
 
 

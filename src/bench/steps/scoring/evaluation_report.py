@@ -88,14 +88,13 @@ def unpack_scores(text: str) -> dict[str, Any]:
     return {"pooled": named(content["pooled"]), "sections": sections}
 
 
-def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
+def log_scores(run: Run, result: SplitResult, split: str) -> None:
     """Logs the pooled scores as metrics, those per section as a table and as JSON.
 
     Args:
         run: The run that made them.
         result: The scores.
         split: What they are of.
-        level: The level from which a pixel counted.
     """
     pooled = result.all_scores()
     if undefined := [name for name in result.metrics if name not in pooled]:
@@ -112,6 +111,16 @@ def log_scores(run: Run, result: SplitResult, split: str, level: int) -> None:
     names = [name for name in result.metrics if any(name in s for s in result.sections.values())]
     sections = pd.DataFrame(result.sections, index=names).T
     run.log_text(sections.to_csv(index_label="section"), "sections.csv")
+
+
+def log_curve(run: Run, result: SplitResult, level: int) -> None:
+    """Logs precision and recall at every threshold, as numbers and as a chart.
+
+    Args:
+        run: The run that made them.
+        result: What was scored.
+        level: The level from which a pixel counted.
+    """
     thresholds, precision, recall = precision_recall(result.histogram)
     curve = {"level": thresholds, "precision": precision, "recall": recall}
     run.log_text(pd.DataFrame(curve).to_csv(index=False), PRECISION_RECALL_FILE)
@@ -164,6 +173,7 @@ def log_pictures(
     structure: str,
     result: SplitResult,
     clean: Callable[[Unit], Instances],
+    remark: str = "",
 ) -> None:
     """Logs overlays of the worst, the best and some sections between, and crops of the typical.
 
@@ -176,6 +186,7 @@ def log_pictures(
         structure: Its structure.
         result: The scores, by which they are chosen.
         clean: From one of them to its instances.
+        remark: What every overlay says besides.
     """
     shown = spread_sections(result.sections, _SHOWN_SECTIONS)
     typical, size = typical_sections(result.sections), units[0].dataset.pixel_size_nm
@@ -189,7 +200,7 @@ def log_pictures(
                 lay_out_planes(each, planes, unit.voxel_size_nm) for each in (raw, truth, labels)
             )
         scores = result.sections[name]
-        title = f"{structure}, {name}"
+        title = f"{structure}, {name} {remark}".strip()
         figure = overlay_figure(
             raw, truth=truth, prediction=labels, title=title, scores=scores, pixel_size_nm=size
         )

@@ -7,8 +7,10 @@ from bench.config.scoring import EvaluateConfig
 from bench.config.settings import XY
 from bench.core.version import without_prose
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
+from bench.inference.prompts.objects import PromptSettings, settings_of
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.metrics.table import requested_metrics, scored_metrics
 from bench.models.checkpoint import ModelInfo, load_info
@@ -25,6 +27,12 @@ from bench.recipe.recipe import OWN, Recipe, VolumeSettings
 from bench.recipe.scores import threshold_level
 from bench.recipe.sections import need_pixel_size
 from bench.steps.scoring.evaluation_subject import Subject, find_subject
+from bench.steps.scoring.external import (
+    HomeRecipe,
+    choose_units,
+    describe_resampling,
+    find_home_recipe,
+)
 from bench.steps.scoring.recipes import find_watershed
 from bench.steps.scoring.units import Unit, list_units
 from bench.steps.training.data import TrainingData
@@ -53,6 +61,7 @@ class EvaluationTask:
         structure: What it segments.
         recipe: How its output becomes instances.
         units: The sections or volumes that are scored.
+        origin: What the model brings from its own data; None where this is it.
     """
 
     config: EvaluateConfig
@@ -62,6 +71,7 @@ class EvaluationTask:
     structure: Structure
     recipe: Recipe
     units: list[Unit]
+    origin: HomeRecipe | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -73,8 +83,17 @@ class EvaluationTask:
         name, volumes = self.structure.name, self.recipe.volume is not None
         requested = requested_metrics(self.config.metrics, name, volumes=volumes)
         return scored_metrics(
-            name, volumes=volumes, requested=requested, classes=bool(self.scored_classes)
+            name,
+            volumes=volumes,
+            requested=requested,
+            classes=bool(self.scored_classes),
+            prompted=self.prompts is not None,
         )
+
+    @property
+    def prompts(self) -> PromptSettings | None:
+        """How the model is prompted by the annotation; None where it finds objects itself."""
+        return settings_of(self.info)
 
     @property
     def scored_classes(self) -> tuple[str, ...]:
@@ -90,12 +109,21 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
         BenchError: If there is no such model, or it does not fit the dataset or the settings.
     """
     dataset = PreparedDataset.open(config.dataset)
+    check_annotated(dataset)
     subject = find_subject(config, dataset, store)
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
     _check_augmentations(config, subject, info)
+    if origin := find_home_recipe(config, dataset, subject, store):
+        units = choose_units(config, dataset, origin)
+        requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
+        return EvaluationTask(
+            config, dataset, subject, info, structure, origin.recipe, units, origin
+        )
     units = list_units(dataset, config.split, by_section=config.scored == "sections")
+    if settings_of(info):
+        _check_prompted(dataset, config.split, structure.name, units)
     # A name that is no metric's is told before anything is read.
     requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)
     volume = _choose_volume(config, units, structure, info)
@@ -167,6 +195,22 @@ def _check_augmentations(config: EvaluateConfig, subject: Subject, info: ModelIn
             "augmentations are averaged as probabilities, received augmentations="
             f"{config.augmentations} for {subject.cell.method} with segmentation="
             f"{config.segmentation}, which finds instances itself: use augmentations=none"
+        )
+
+
+def _check_prompted(
+    dataset: PreparedDataset, split: str, structure: str, units: list[Unit]
+) -> None:
+    """Raises BenchError where a split has nothing that a model can be prompted with."""
+    if units[0].volume is not None:
+        raise BenchError(
+            "objects are prompted in sections, received volumes: add scored=sections, which scores "
+            "their planes one by one"
+        )
+    if dataset.instances(split, structure) == 0:
+        raise BenchError(
+            f"prompts are made of annotated objects, the split {split} has none of {structure}: "
+            "choose another split, or annotate some"
         )
 
 
@@ -266,6 +310,7 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
             "metrics": list(task.metrics),
             **({"volume": without_prose(task.recipe.volume)} if task.recipe.volume else {}),
             **({"circles": task.recipe.circles} if task.recipe.circles else {}),
+            **(_identify_origin(task.origin) if task.origin else {}),
         },
         inputs={"run": task.subject.run_id, "weights": task.subject.sha256},
         method=task.subject.cell.method,
@@ -273,13 +318,27 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
         dataset=task.dataset.content_hash,
         seed=task.subject.cell.seed,
         labelled=task.subject.cell.labelled,
+        pseudo=task.subject.cell.pseudo or None,
         parts=(
             f"network {task.info.architecture}",
             *(f"metric {name}" for name in task.metrics),
             *(("classes",) if task.info.classes else ()),
             *(("spheres",) if task.recipe.spheres else ()),
+            *(("prompts",) if task.prompts else ()),
         ),
     )
+
+
+def _identify_origin(origin: HomeRecipe) -> dict[str, object]:
+    """What the result depends on besides, where a model is applied to other data than its own."""
+    return {
+        "trained_on": origin.dataset.rpartition("@")[2],
+        "recipe_level": origin.recipe.level,
+        "recipe_pixel_size_nm": origin.recipe.pixel_size_nm,
+        "recipe_rescale": origin.recipe.rescale,
+        "recipe_segmentation": origin.recipe.segmentation,
+        "recipe_watershed": origin.recipe.watershed,
+    }
 
 
 def resolved_evaluation(task: EvaluationTask) -> dict[str, object]:
@@ -295,6 +354,20 @@ def resolved_evaluation(task: EvaluationTask) -> dict[str, object]:
         "postprocess_origin": task.recipe.origin,
         "watershed": task.recipe.watershed.origin if task.recipe.watershed else "none",
         # Which opening and smallest area are of.
-        "dataset_pixel_size_nm": task.dataset.pixel_size_nm,
+        "dataset_pixel_size_nm": task.recipe.pixel_size_nm,
         "weights_sha256": task.subject.sha256,
+        **(_resolve_origin(task, task.origin) if task.origin else {}),
+    }
+
+
+def _resolve_origin(task: EvaluationTask, origin: HomeRecipe) -> dict[str, object]:
+    """The settings that the model's own data decided, and what was done to the other's."""
+    recipe = origin.recipe
+    return {
+        "trained_on": origin.dataset,
+        "recipe_of": origin.evaluation,
+        "threshold": recipe.threshold,
+        "rescale": recipe.rescale,
+        "segmentation": recipe.segmentation,
+        "resampling": describe_resampling(task.dataset, task.info, recipe),
     }

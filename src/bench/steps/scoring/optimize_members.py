@@ -12,12 +12,12 @@ from bench.dataset.prepared import VOLUMES, PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction_file import list_stored
-from bench.methods import find_method
+from bench.methods import METHODS, find_method
 from bench.models.networks import find_network
 from bench.recipe.recipe import OWN, Recipe, RecipeMember
 from bench.report.variants import variant_name
 from bench.search.candidates import Candidate
-from bench.steps.scoring.recipes import read_evaluated
+from bench.steps.scoring.recipes import read_evaluated, refuse_oracle
 from bench.structures import split_names
 from bench.tracking.evaluations import Evaluation, get_evaluation, is_evaluation, list_evaluations
 from bench.tracking.queries import fetch_artifact, get_trained
@@ -106,7 +106,7 @@ def find_members(
         of_volumes = bool(dataset.manifest.get(VOLUMES))
         return [
             each
-            for each in _read_all(found, store)
+            for each in _read_all(filter(_is_honest, found), store)
             if each.recipe.segmentation == OWN
             and (each.recipe.volume is not None) == of_volumes
             and _has_planes(each, config.planes)
@@ -133,6 +133,11 @@ def find_members(
     ]
 
 
+def _is_honest(evaluation: Evaluation) -> bool:
+    """Whether a search may read it: what is told where objects are would win every one."""
+    return not (evaluation.method in METHODS and METHODS[evaluation.method].oracle)
+
+
 def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Applied]:
     """The evaluations with their recipes; one that has none that can be read is left out."""
     for evaluation in evaluations:
@@ -143,7 +148,7 @@ def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Appl
 
 
 def _name_of(evaluation: Evaluation) -> str:
-    variant = variant_name(evaluation.method, evaluation.labelled)
+    variant = variant_name(evaluation.method, evaluation.labelled, evaluation.pseudo)
     return f"{variant} seed {evaluation.seed}" if evaluation.trained_run else variant
 
 
@@ -155,6 +160,8 @@ def _choose_newest(validations: Sequence[_Applied], config: OptimizeConfig) -> d
     wanted = None
     if config.methods != "all":
         wanted = {find_method(name).name for name in split_names(config.methods)}
+        for name in wanted:
+            refuse_oracle(name, "search the best combination")
     chosen: dict[str, _Applied] = {}
     for each in validations:
         evaluation = each.evaluation
@@ -183,7 +190,9 @@ def _choose_named(
             model = _Applied(named, read_evaluated(named, store)).model
             found = [each for each in validations if each.model == model]
         else:
-            trained = get_trained(store, run_id).id
+            training = get_trained(store, run_id)
+            refuse_oracle(training.cell.method, "search the best combination")
+            trained = training.id
             found = [each for each in validations if each.evaluation.trained_run == trained]
         if not found:
             raise BenchError(
@@ -202,6 +211,12 @@ def _check_belongs(named: Evaluation, dataset: PreparedDataset, structure: str) 
         raise BenchError(
             f"a search is of one structure, received run {named.id} of {named.structure} with "
             f"structure={structure}: leave it out, or search {named.structure}"
+        )
+    if named.trained_on:
+        raise BenchError(
+            f"a search is over models of its own data, run {named.id} scored one that was trained "
+            f"on {named.trained_on.partition('@')[0]}: leave it out, or evaluate that model as a "
+            f"source (method=unadapted source=runs:/{named.trained_run})"
         )
     if named.dataset != dataset.content_hash:
         raise BenchError(

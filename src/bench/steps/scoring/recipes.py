@@ -8,6 +8,7 @@ from typing import Any
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
+from bench.methods import METHODS
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import OWN, RECIPE_FILE, Recipe, RecipeMember, check_weights, read_recipe
@@ -39,12 +40,29 @@ from bench.words import AUTO, NONE
 _THRESHOLD = 0.5
 
 
+def refuse_oracle(name: str, purpose: str) -> None:
+    """Raises BenchError where a method reads the truth, for what must do without.
+
+    Args:
+        name: Row of METHODS, or any other name, which passes.
+        purpose: What it is wanted for, such as ``segment images``.
+    """
+    if name in METHODS and METHODS[name].oracle:
+        raise BenchError(
+            f"method {name} is prompted by annotated objects (oracle), received it to {purpose}, "
+            "where there is no annotation to read: take a method that finds objects itself, such "
+            "as microsam_zero_shot or microsam_finetuned"
+        )
+
+
 def read_evaluated(evaluation: Evaluation, store: Store) -> Recipe:
     """How an evaluation made instances.
 
     Raises:
-        BenchError: If its recipe is broken, or it has none and its parameters do not say it.
+        BenchError: If its method reads the truth, its recipe is broken, or it has none and its
+            parameters do not say it.
     """
+    refuse_oracle(evaluation.method, "segment, export or search")
     path = find_artifact(store, evaluation.id, RECIPE_FILE)
     return read_recipe(path) if path else _read_parameters(evaluation, store)
 
@@ -173,6 +191,7 @@ def find_model(run_id: str, store: Store, structure: str = AUTO) -> _EvaluatedMo
     if is_evaluation(store, run_id):
         return _find_evaluated(get_evaluation(store, run_id), store)
     trained = get_trained(store, run_id)
+    refuse_oracle(trained.cell.method, "segment")
     cell = replace(trained.cell, structure=choose_class(trained, structure))
     evaluation = find_evaluation_of(store, trained.id, cell.structure)
     if evaluation is not None:

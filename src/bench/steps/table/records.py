@@ -42,7 +42,7 @@ def collect_records(
         evaluation
         for evaluation in evaluations
         if evaluation.cell.dataset.startswith(digest)
-        and evaluation.augmentations == _wanted_augmentations(evaluation.cell, config)
+        and evaluation.augmentations == wanted_augmentations(evaluation.cell, config)
         and evaluation.cell not in failures
     ]
     reasons = {**_find_reasons(trainings, config, digest), **failures}
@@ -59,12 +59,12 @@ def collect_records(
     return [
         *(_reason_record(cell, labels, reason) for cell, reason in reasons.items()),
         *(
-            _scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
-            for evaluation, scores in _read_scores(store, chosen)
+            scored_record(evaluation, labels, scores, sum_costs(evaluation, stages), config)
+            for evaluation, scores in read_scores(store, chosen)
         ),
         *(
-            _scored_record(combination, labels, scores, combination.costs, None)
-            for combination, scores in _read_scores(store, combinations)
+            scored_record(combination, labels, scores, combination.costs, None)
+            for combination, scores in read_scores(store, combinations)
         ),
     ]
 
@@ -97,7 +97,7 @@ def find_stages(
     return stages
 
 
-def _read_scores(
+def read_scores(
     store: Store, evaluations: Sequence[FoundRun]
 ) -> Iterator[tuple[FoundRun, Mapping[str, Any] | BenchError]]:
     """Yields evaluations with their scores: of the tag, else of the file; else why not."""
@@ -110,7 +110,7 @@ def _read_scores(
         yield evaluation, file if isinstance(file, BenchError) else json.loads(file.read_text())
 
 
-def _scored_record(
+def scored_record(
     evaluation: FoundRun,
     labels: Mapping[str, str],
     scores: Mapping[str, Any] | BenchError,
@@ -132,7 +132,7 @@ def _scored_record(
     )
 
 
-def _wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
+def wanted_augmentations(cell: Cell, config: CompareConfig) -> str:
     """The augmentations of the evaluation that stands for a cell; instances have none."""
     method = METHODS.get(cell.method)
     has_instances = method is not None and find_network(method.network).finds_instances
@@ -190,7 +190,7 @@ def _reason_record(cell: Cell, labels: Mapping[str, str], reason: str) -> ScoreR
 def _identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
     """What a record says of its cell; fewer labelled sections make a row of their own."""
     return {
-        "method": variant_name(cell.method, cell.labelled),
+        "method": variant_name(cell.method, cell.labelled, cell.pseudo),
         "structure": cell.structure,
         "dataset": labels[cell.dataset],
         "seed": cell.seed,
@@ -199,7 +199,7 @@ def _identify_cell(cell: Cell, labels: Mapping[str, str]) -> dict[str, Any]:
 
 def _why_no_score(training: FoundRun, config: CompareConfig) -> str:
     if training.status == "FINISHED":
-        choice = _wanted_augmentations(training.cell, config)
+        choice = wanted_augmentations(training.cell, config)
         how = config.split if choice == NONE else f"{config.split} with augmentations={choice}"
         return f"trained, not evaluated on {how}: evaluate run {training.id}"
     if training.status == "RUNNING":

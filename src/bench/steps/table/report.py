@@ -14,8 +14,9 @@ from bench.config.scoring import CompareConfig
 from bench.core.files import write_json, write_text, write_whole
 from bench.errors import BenchError
 from bench.metrics.table import HEADLINE
-from bench.report import comparison_formats
+from bench.report import comparison_formats, external_formats
 from bench.report.comparisons import Comparison, MeanRank
+from bench.report.external import ExternalRow
 from bench.report.figures.charts import has_curve, learning_curve, score_chart
 from bench.report.figures.crops import PANELS
 from bench.report.figures.curves import Curve
@@ -24,6 +25,7 @@ from bench.report.gains import Gain, gains_to_markdown, print_gains
 from bench.report.page.page import benchmark_page
 from bench.report.page.pictures_section import encode_webp, panel_budget
 from bench.report.page.records import Panel, Picture, Setting, Shown
+from bench.report.prompts import find_prompt_scores, prompts_to_json, prompts_to_markdown
 from bench.report.table_formats import cost_table, print_table, to_csv, to_latex, to_markdown
 from bench.report.table_json import to_json
 from bench.report.tables import ScoreRecord, TableRow
@@ -57,6 +59,7 @@ class Findings:
         comparisons: Every pair of methods.
         ranks: Mean ranks of the methods.
         gains: What sections brought that were added to a dataset.
+        external: What models score on other data than they were trained on.
     """
 
     rows: Sequence[TableRow]
@@ -65,6 +68,7 @@ class Findings:
     comparisons: Sequence[Comparison]
     ranks: Sequence[MeanRank]
     gains: Sequence[Gain] = ()
+    external: Sequence[ExternalRow] = ()
 
     @property
     def all_rows(self) -> list[TableRow]:
@@ -74,7 +78,7 @@ class Findings:
     def scores(self) -> dict[str, float]:
         """The scores of our rows by names such as ``mitochondria/dice finetuned``."""
         return {
-            f"{row.structure}/{metric} {row.method}": row.scores[metric]
+            f"{row.structure}/{metric} {row.method}{' oracle' * row.oracle}": row.scores[metric]
             for row in self.rows
             for metric in _OF_A_ROW
             if metric in row.scores
@@ -86,28 +90,47 @@ def print_findings(findings: Findings, console: Console) -> None:
     print_table(findings.all_rows, console)
     comparison_formats.print_comparisons(findings.comparisons, console)
     print_gains(findings.gains, console)
+    external_formats.print_external(findings.external, console)
 
 
 def write_findings(findings: Findings, output: Path) -> list[Path]:
     """Writes everything into a folder; returns the files."""
     rows, comparisons = findings.all_rows, findings.comparisons
+    prompts = find_prompt_scores(rows)
     texts = {
-        "benchmark.md": "\n".join(
-            filter(None, [to_markdown(rows), gains_to_markdown(findings.gains), cost_table(rows)])
-        ),
+        "benchmark.md": "\n".join(filter(None, _markdown_parts(findings))),
         "benchmark.csv": to_csv(rows),
-        "benchmark.tex": to_latex(rows),
+        "benchmark.tex": "\n".join(
+            filter(None, [to_latex(rows), external_formats.external_to_latex(findings.external)])
+        ),
         "comparisons.md": comparison_formats.to_markdown(comparisons, findings.ranks),
         "comparisons.csv": comparison_formats.to_csv(comparisons),
     }
+    if findings.external:
+        texts["external.csv"] = external_formats.external_to_csv(findings.external)
     for name, text in texts.items():
         write_text(output / name, text)
     whole = output / "benchmark.json"
     content = to_json(rows, findings.records, comparisons, findings.ranks)
+    if prompts:
+        content["prompts"] = prompts_to_json(prompts)
     if findings.gains:
         content["gains"] = [asdict(gain) | {"text": gain.describe()} for gain in findings.gains]
+    if findings.external:
+        content["external"] = external_formats.external_to_json(findings.external)
     write_json(whole, content)
     return [*(output / name for name in texts), whole, *_draw_charts(findings.rows, output)]
+
+
+def _markdown_parts(findings: Findings) -> list[str]:
+    rows = findings.all_rows
+    return [
+        to_markdown(rows),
+        prompts_to_markdown(find_prompt_scores(rows)),
+        external_formats.external_to_markdown(findings.external),
+        gains_to_markdown(findings.gains),
+        cost_table(rows),
+    ]
 
 
 def _draw_charts(rows: Sequence[TableRow], output: Path) -> list[Path]:
@@ -148,7 +171,7 @@ def write_page(
             record.seed,
             record.run_id,
             [_read_picture(store, record, name, role, budget) for name, role in roles.items()],
-            read_precision_recall(store, record.run_id),
+            _no_curve() if row.oracle else read_precision_recall(store, record.run_id),
             trainings[row.method, row.structure, row.dataset],
         )
         for (row, record), roles in zip(runs, sections, strict=True)
@@ -162,7 +185,13 @@ def write_page(
         tuple(dict.fromkeys((days[0], days[-1]))),
     )
     page = benchmark_page(
-        setting, findings.rows, findings.published, shown, findings.comparisons, findings.ranks
+        setting,
+        findings.rows,
+        findings.published,
+        shown,
+        findings.comparisons,
+        findings.ranks,
+        findings.external,
     )
     path = Path(config.output) / PAGE_FILE
     write_text(path, page)
@@ -202,6 +231,10 @@ def _read_picture(
         log.warning("warning: run %s has no readable %s: %s", record.run_id, name, error)
         missing = f"run {record.run_id} has no readable {name} (moved or cleaned?)"
         return Picture(section, role, scores, missing=missing)
+
+
+def _no_curve() -> Curve:
+    return Curve(missing="masks of prompts have no threshold (oracle)")
 
 
 def read_precision_recall(store: Store, run_id: str) -> Curve:

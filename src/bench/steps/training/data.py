@@ -23,6 +23,7 @@ from bench.methods import Method
 from bench.models.checkpoint import ModelInfo
 from bench.models.grey_values import GREY, GreyValues
 from bench.models.scales import find_scale_warnings
+from bench.steps.training.minutes import check_minutes, first_rate, follow_the_clock
 from bench.structures import TISSUE_SIZES, split_structures
 from bench.tracking.queries import SOURCE_TAG
 from bench.tracking.runs import Run
@@ -167,8 +168,11 @@ def with_defaults(config: _Config, method: Method) -> _Config:
     Raises:
         BenchError: If the method's row has a setting of a name that there is not.
     """
+    by_minutes = getattr(config, "minutes", None) is not None
+    check_minutes(config)
     left_open = [name for name in _OF_THE_METHOD if getattr(config, name, "") in (None, AUTO)]
     own = {name: getattr(method, name) for name in left_open}
+    own = follow_the_clock(own) if by_minutes else own
     # A method without a loss has that of whoever trains its network.
     return dataclasses.replace(config, **{n: value for n, value in own.items() if value != ""})
 
@@ -177,13 +181,12 @@ def loop_settings(
     config: FinetuneConfig | DomainAdaptConfig | PretrainConfig | DetectConfig,
 ) -> LoopSettings:
     """Resolves the settings of the loop that may still be ``auto`` (see ``with_defaults``)."""
-    assert config.lr is not None
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
     return LoopSettings(
         iterations=config.iterations,
         epoch_iterations=epoch,
         checkpoint_iterations=config.checkpoint_iterations or epoch,
-        lr=config.lr,
+        lr=first_rate(config),
         schedule=config.schedule,
         plateau_factor=config.plateau_factor,
         plateau_patience=config.plateau_patience,

@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.config.training import FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
+from bench.dataset.pseudo import check_annotated
 from bench.inference.device import Compute, choose_compute
 from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, check_network
@@ -23,7 +24,9 @@ from bench.steps.training.data import (
     loop_settings,
     with_defaults,
 )
+from bench.steps.training.minutes import describe_loop
 from bench.steps.training.outside import check_settings, followed_settings
+from bench.steps.training.pseudo import PseudoMasks, find_pseudo_masks, resolved_pseudo
 from bench.steps.training.snapshots import identify_snapshots, kept_iterations
 from bench.steps.training.source import Source, find_adapted, resolve_source, source_of
 from bench.steps.training.transfer import (
@@ -66,6 +69,7 @@ class FinetuneTask:
         foreground_weight: Weight of foreground in the loss.
         weight_origin: Where that comes from, one sentence.
         class_weights: Those of classes; empty of other methods.
+        pseudo: The pseudo-masks that are learned from besides; None without.
     """
 
     config: FinetuneConfig
@@ -79,6 +83,7 @@ class FinetuneTask:
     foreground_weight: float
     weight_origin: str
     class_weights: ClassWeights
+    pseudo: PseudoMasks | None = None
 
 
 def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
@@ -123,9 +128,9 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
     classes = ClassWeights()
     if method.of_classes and isinstance(data, TrainingData):
         classes = weigh_classes(config, data)
-    return FinetuneTask(
-        config, dataset, structure, method, source, info, compute, data, weight, origin, classes
-    )
+    pseudo = find_pseudo_masks(config, method, data, store)
+    found = (config, dataset, structure, method, source, info, compute, data, weight, origin)
+    return FinetuneTask(*found, classes, pseudo)
 
 
 def _check_settings(config: FinetuneConfig, method: Method, network: Network, source: str) -> None:
@@ -152,6 +157,7 @@ def _open_dataset(
     config: FinetuneConfig, structure: Structure, method: Method
 ) -> tuple[PreparedDataset, Structure]:
     dataset = PreparedDataset.open(config.dataset)
+    check_annotated(dataset)
     if method.of_classes:
         structure = find_classes(config, method, dataset)
     if find_network(method.network).dims == 3:
@@ -242,12 +248,14 @@ def identify_finetune(task: FinetuneTask) -> Identity:
     return Identity(
         step="finetune",
         settings=settings | {"outputs": task.info.outputs} | own,
-        inputs={"source": task.source.sha256},
+        inputs={"source": task.source.sha256}
+        | ({"pseudo": task.pseudo.digest} if task.pseudo else {}),
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
         seed=task.config.seed,
         labelled=task.config.labelled,
+        pseudo=task.pseudo.tag if task.pseudo else None,
         parts=(
             f"network {task.info.architecture}",
             *(("post-processing", "metrics") if separated else ()),
@@ -260,7 +268,7 @@ def identify_finetune(task: FinetuneTask) -> Identity:
 def resolved_settings(task: FinetuneTask) -> dict[str, object]:
     """All settings of a task by name, with what was found for those that were ``auto``."""
     settings = dataclasses.asdict(task.config) | {
-        **vars(loop_settings(task.config)),
+        **describe_loop(task.config, loop_settings(task.config)),
         "structure": task.structure.name,
         "method": task.method.name,
         "source": task.source.name,
@@ -273,6 +281,7 @@ def resolved_settings(task: FinetuneTask) -> dict[str, object]:
         "fed_pixel_size_nm": task.data.fed_nm or "unknown",
         "labelled": len(task.data.names),
         **resolved_class_settings(task.class_weights, task.structure.name),
+        **resolved_pseudo(task.pseudo),
     }
     if isinstance(task.data, VolumeTrainingData):
         settings |= describe_patches(task.info, volume_patches(task), mask_threshold(task))

@@ -11,12 +11,15 @@ import torch
 
 from bench.config.training import MicrosamConfig
 from bench.core.hashing import file_sha256, json_sha256
+from bench.core.names import run_of
+from bench.dataset.checks import instance_areas
 from bench.errors import BenchError
 from bench.inference.detection.prompted import make_prompted_predictor
 from bench.inference.device import Compute
 from bench.inference.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.prediction import Predictor
 from bench.inference.sam_masks import make_predictor
+from bench.ingest.inspection.masks import is_network
 from bench.methods import DEFAULT_SAM
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
@@ -30,7 +33,6 @@ from bench.steps.training.data import TrainingData
 from bench.steps.training.report import HALF, TrainingReport, window_of_interest
 from bench.steps.training.source import fetch_checkpoint, named_checkpoint
 from bench.structures import Structure
-from bench.tracking.queries import run_of
 from bench.tracking.store import Store
 from bench.training.sam_training import encoder_is_frozen
 from bench.words import AUTO, OurNetworks
@@ -178,6 +180,16 @@ def choose_windows(
         window = window_of_interest(labels)
         windows[name] = raw[window], labels[window]
     return windows
+
+
+def check_objects(structure: Structure, data: TrainingData) -> None:
+    """Raises BenchError where what is annotated are no objects, of which prompts are made."""
+    if is_network(np.concatenate([instance_areas(labels) for _, labels in data.train()])):
+        raise BenchError(
+            f"prompts are made of annotated objects, received {structure.name}, most of whose "
+            "foreground is in pieces far larger than the others, such as membrane: choose a "
+            "structure of instances"
+        )
 
 
 def choose_areas(

@@ -10,6 +10,7 @@ import torch
 
 from bench.core.files import describe_absence
 from bench.core.hashing import file_sha256, json_sha256
+from bench.core.names import run_of, run_path
 from bench.errors import BenchError
 from bench.methods import DEFAULT_SOURCE, METHODS, PRETRAIN, RANDOM, Method, find_start
 from bench.models.checkpoint import (
@@ -30,8 +31,6 @@ from bench.tracking.queries import (
     fetch_artifact,
     find_trained,
     get_trained,
-    run_of,
-    run_path,
 )
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.runs import read_warnings

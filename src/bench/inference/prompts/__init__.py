@@ -1,0 +1,1 @@
+"""Prompts for Segment Anything that are made from annotated objects, and their masks."""
