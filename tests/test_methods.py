@@ -197,7 +197,7 @@ def test_rows_hold_together():
         ours = NETWORKS[method.network].trained_by is None
         assert bool(method.loss) == (method.step == "finetune" and ours)
         assert method.loss in ("", *LOSSES)
-        assert method.start in ("random", "source", "pretrain", *METHODS)
+        assert method.start in ("random", "source", "pretrain", "detect", *METHODS)
         assert not method.step or method.step in NETWORKS[method.network].steps
         assert bool(method.mode) == (method.step == "microsam")
         assert method.optimiser in OPTIMISERS

@@ -48,7 +48,8 @@ SHARED_NAMES = {
     "to_csv": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_markdown": {"bench.report.comparison_formats", "bench.report.table_formats"},
 }
-LONG_FILES: set[str] = set()
+# A literal table, which has a row for every network.
+LONG_FILES = {"bench.models.networks"}
 LONG_FUNCTIONS = {
     # Loops that numba compiles are one piece.
     "bench.search.component_tree.build_component_tree",
@@ -179,8 +180,10 @@ def test_no_file_is_longer_than_a_chapter():
 def test_no_room_is_crowded():
     bench = SOURCE / "bench"
     rooms = {path.parent for path in MODULES.values()} - {bench}
-    # Steps are the fullest room: a file for each entry point.
-    assert {room.name for room in rooms if len([*room.glob("*.py")]) > 19} == set()
+    full = {room.name for room in rooms if len([*room.glob("*.py")]) > 18}
+    # A file for each entry point.
+    assert full <= {"steps"}
+    assert len([*(bench / "steps").glob("*.py")]) <= 22
     assert len([*bench.glob("*.py")]) <= 5
     # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
     # systems of other papers, other data and pseudo-masks.

@@ -31,6 +31,8 @@ ORACLE = "(oracle)"
 PROMPTED = "prompted"
 # A model of the step pretrain, of the method's network and the dataset's own images.
 PRETRAIN = "pretrain"
+# A model of the step detect, of the method's structure.
+DETECT = "detect"
 # What a method starts from where the user does not say: the paper's choice for every structure,
 # and the only published model of sections. All others are 3D, of which a user names one.
 DEFAULT_SOURCE = "synapsenet:vesicles_2d"
@@ -44,8 +46,8 @@ _SOURCES_AS_THEY_ARE = {
 DEFAULT_SAM = "vit_b_em_organelles"
 _DEFAULTS: dict[str, str] = {OurNetworks.UNET2D: DEFAULT_SOURCE, OurNetworks.SAM: DEFAULT_SAM}
 
-# How the names of pretrainings begin.
-_PRETRAINED = "pretrained_"
+# How the names of pretrainings and of detectors begin.
+_PRETRAINED, _DETECTED = "pretrained_", "boxes_"
 
 _FOREGROUND = ("foreground",)
 _WITH_BOUNDARY = ("foreground", "boundary")
@@ -74,7 +76,7 @@ class Method:
         step: The entry point that makes its model; empty where the source is the model.
         start: What it starts from: ``random``, ``source`` (weights of its network that the user
             names, else those of _DEFAULTS), ``pretrain`` (its network as the step pretrain makes
-            it of the dataset's images), or the row whose model it takes.
+            it of the dataset's images), ``detect`` (its detector), or the row whose model it takes.
         loss: The loss of its supervised stage; empty without one, or where whoever trains its
             network has its own.
         outputs: The channels that it learns; CLASSES stands for one of each structure.
@@ -153,6 +155,8 @@ METHODS: dict[str, Method] = {
                mode="zero_shot", seeded=False, first_release=True),
         Method("microsam_finetuned", "micro-SAM fine-tuned", _SAM, "microsam", _SOURCE,
                mode="finetune", optimiser="adamw", lr=1e-5, first_release=True),
+        Method("detector_sam", "Detector + micro-SAM", OurNetworks.DETECTOR_SAM, "microsam",
+               DETECT, mode="detector"),
         Method("scratch", "From scratch (focal-Dice)", _UNET, "finetune", RANDOM, "focal_dice"),
         Method("scratch_dice", "From scratch (Dice)", _UNET, "finetune", RANDOM, "dice"),
         Method("montage_pretrained", "Pretrained on own images", _UNET, "finetune", PRETRAIN,
@@ -249,10 +253,17 @@ def pretraining_of(network: str) -> Method:
     )
 
 
+def detection_of(network: str) -> Method:
+    """What the step detect makes of a network: no row of a table, but what prompts a SAM."""
+    return Method(f"{_DETECTED}{network}", f"{network}, boxes", network, DETECT, RANDOM)
+
+
 def find_start(method: Method) -> Method | None:
-    """What makes the model that a method's training starts from; None without one."""
+    """What makes the model that a method starts from, or is prompted by; None without one."""
     if method.start == PRETRAIN:
         return pretraining_of(method.network)
+    if method.start == DETECT:
+        return detection_of(OurNetworks.FCOS_SMALL)
     return METHODS.get(method.start)
 
 
@@ -273,13 +284,14 @@ def random_row_of(method: Method) -> Method:
 
 
 def find_stage(name: str) -> Method:
-    """The row of a name, or the pretraining of that name.
+    """The row of a name, or the pretraining or detector of that name.
 
     Raises:
         BenchError: If there is no such row.
     """
-    if name not in METHODS and name.startswith(_PRETRAINED):
-        return pretraining_of(name.removeprefix(_PRETRAINED))
+    for prefix, stage in ((_PRETRAINED, pretraining_of), (_DETECTED, detection_of)):
+        if name not in METHODS and name.startswith(prefix):
+            return stage(name.removeprefix(prefix))
     return find_method(name)
 
 

@@ -44,6 +44,9 @@ class OurNetworks(StrEnum):
     TRANSUNET = auto()
     NNUNET = auto()
     SAM = auto()
+    FCOS_SMALL = auto()
+    FCOS_RESNET50 = auto()
+    DETECTOR_SAM = auto()
 
 
 # The outputs of a network that was pretrained: it gives images back and segments nothing.

@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import pytest
 
-from bench.config import data, pretraining, running, scoring, training
+from bench.config import data, detection, pretraining, running, scoring, training
 from bench.config.data import (
     AnnotateConfig,
     CorrectConfig,
@@ -14,6 +14,7 @@ from bench.config.data import (
     PhantomConfig,
     PrepareConfig,
 )
+from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -29,7 +30,7 @@ from bench.errors import BenchError
 
 CONFIGS = [
     value
-    for module in (data, training, pretraining, scoring, running)
+    for module in (data, training, pretraining, detection, scoring, running)
     for value in vars(module).values()
     if isinstance(value, type)
     and issubclass(value, StepConfig)
@@ -107,6 +108,8 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         },
         MicrosamConfig: {"dataset", "checkpoint_iterations", "trust_checkpoint"},
         PretrainConfig: {"dataset", "input", "checkpoint_iterations"},
+        DetectConfig: {"dataset", "checkpoint_iterations"},
+        PseudoConfig: {"dataset", "input", "output", "run_id"},
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
@@ -116,6 +119,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "cluster",
             "cluster_profile",
             "dataset",
+            "detect",
             "metrics",
             "output",
             "plan",

@@ -618,7 +618,58 @@ def phantom_tomogram(_):
     return results | {"raw": tomogram.raw[16], "centres": tomogram.centres}
 
 
+def boxes(_):
+    """A detector of random weights, what it is trained by, and windows that are joined."""
+    from bench.inference.detection.boxes import detect_boxes, join_boxes, keep_best
+    from bench.inference.sam_windows import place_windows
+    from bench.metrics.detection import Detections, boxes_of
+    from bench.models.checkpoint import ModelInfo
+    from bench.models.detection.fcos import build_fcos_small
+    from bench.training.augment import Augmentation
+    from bench.training.box_patches import BoxPatchFeed, detecting
+    from bench.training.patches import PatchSettings
+
+    torch.manual_seed(0)
+    network = build_fcos_small(features=8)
+    settings = PatchSettings(64, 2, 0.75, Augmentation(True, True, 0.0, 0.1), seed=3)
+    objective = detecting(network, BoxPatchFeed([make_section(0)], settings), CPU)
+    losses = [float(objective.compute(iteration)[0].detach()) for iteration in (0, 1)]
+    info = ModelInfo("fcos_small", {}, ("boxes",), "vesicles", None, "section", 48, 16)
+    with torch.no_grad():
+        network.head.classification_head.cls_logits.bias.zero_()
+    found = detect_boxes(network, info, make_section(1)[0], None, CPU)
+    windows = place_windows((80, 72), tile_px=24, halo_px=8)
+    truth = boxes_of(make_section(0)[1])
+    seen = [truth.clip([w.x0, w.y0] * 2, [w.x1, w.y1] * 2) for w in windows]
+    seen = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] for boxes in seen]
+    joined = join_boxes(
+        windows, [Detections(b.astype(np.float32), np.ones(len(b), np.float32)) for b in seen]
+    )
+    kept = found.take(keep_best(found, 0.3, 0.5))
+    return {"losses": losses, "boxes": kept.boxes[:3], "joined": joined.boxes.round(1)}
+
+
+def pseudo(_):
+    """Which objects are sure, of scores that agree with the truth more or less."""
+    from bench.inference.detection.prompted import Candidates, PromptedSettings
+    from bench.inference.sam_windows import Mask
+    from bench.metrics.detection import Detections
+    from bench.steps.detection.detector_sam import choose_sure
+    from bench.steps.detection.sure_objects import are_sure
+
+    rng = np.random.default_rng(0)
+    scores, expected = rng.random((2, 60)).astype(np.float32)
+    right = scores + expected + rng.normal(0, 0.2, 60) > 1
+    chosen = choose_sure(scores, expected, right, 0.9)
+    masks = [Mask.pack(np.ones((3, 1 + n % 9), bool), 0, 0, float(expected[n])) for n in range(60)]
+    found = Candidates(Detections(np.zeros((60, 4), np.float32), scores), masks, (9, 9))
+    settings = PromptedSettings({}, 0.1, 0.5, 0.0, **chosen, min_area_px=6, max_area_px=20)
+    return {"chosen": chosen, "sure": np.flatnonzero(are_sure(found, settings))}
+
+
 PARTS: dict[str, Callable] = {
+    "boxes": boxes,
+    "pseudo": pseudo,
     "feeding": feeding,
     "patches": patches,
     "volume patches": volume_patches,

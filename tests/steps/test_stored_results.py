@@ -14,6 +14,7 @@ import tifffile
 import torch
 
 from bench.config.data import ExportConfig
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -23,6 +24,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.models.checkpoint import load_checkpoint, save_checkpoint
 from bench.models.networks import GEOMETRIES
 from bench.models.sam import write_tiny_sam
+from bench.steps.detect import detect
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.export import export
@@ -188,6 +190,23 @@ def test_microsam(own_store, pipeline, same_as_stored, tmp_path):
     curves = {name: curve(own_store, run_id, name) for name in names}
     settings = ("min_area_px", "max_area_px", "segmentation", "epoch_iterations")
     same_as_stored("microsam", curves | read(own_store, run_id, *settings))
+
+
+def test_detect(own_store, pipeline, same_as_stored):
+    config = DetectConfig(
+        dataset=str(pipeline.dataset),
+        features=8,
+        patch_px=64,
+        batch_size=2,
+        tile_px=48,
+        halo_px=8,
+        iterations=2,
+        device="cpu",
+    )
+    run_id = detect(config, own_store)
+    names = ("train/loss", "train/classification_loss", "train/lr")
+    curves = {name: curve(own_store, run_id, name) for name in names}
+    same_as_stored("detect", curves | read(own_store, run_id, "epoch_iterations"))
 
 
 def test_evaluate(own_store, evaluated_source, same_as_stored):

@@ -12,6 +12,7 @@ from bench.config.data import (
     PhantomConfig,
     PrepareConfig,
 )
+from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -30,7 +31,9 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
     "finetune": FinetuneConfig,
+    "detect": DetectConfig,
     "microsam": MicrosamConfig,
+    "pseudo": PseudoConfig,
     "domain_adapt": DomainAdaptConfig,
     "evaluate": EvaluateConfig,
     "compare": CompareConfig,

@@ -80,6 +80,11 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         "Settings of pretrain for its stages: iterations=1000,batch_size=8; or input=A,B;lr=...",
         identity=False,
     )
+    detect: str = setting(
+        NONE,
+        "Settings of detect for the detectors of its stages: iterations=3000,lr=1e-3.",
+        identity=False,
+    )
     microsam: str = setting(
         "none", "Settings of microsam for its stages: source=FILE,iterations=500."
     )

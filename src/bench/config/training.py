@@ -211,13 +211,27 @@ class MicrosamConfig(StepConfig):
     structure: str = setting("mitochondria", "Structure to segment; aliases such as mito work.")
     mode: str = setting(
         "zero_shot",
-        "zero_shot segments with the source as it is; finetune trains it first; prompted prompts "
-        "it by annotated objects, which is an oracle.",
-        choices=("zero_shot", "finetune", PROMPTED),
+        "zero_shot segments with the source as it is; finetune trains it first; detector prompts "
+        "it with the boxes of a detector, prompted by annotated objects, which is an oracle.",
+        choices=("zero_shot", "finetune", "detector", PROMPTED),
     )
     method: str = setting(AUTO, "Row of METHODS; auto finds it from mode.")
     source: str = setting(
         AUTO, "Name of a micro_sam model (auto: vit_b_em_organelles), runs:/ID, or a SAM file."
+    )
+    detector: str = setting(
+        AUTO,
+        "mode=detector: runs:/ID of a detect run, or its checkpoint; auto is the newest of the "
+        "dataset, structure and seed.",
+        added=True,
+    )
+    sure_precision: float = setting(
+        0.9,
+        "mode=detector: share of objects that must be right on validation where the model is sure, "
+        "as pseudo-masks are.",
+        minimum=0,
+        maximum=1,
+        added=True,
     )
     trust_checkpoint: bool = setting(False, TRUST, identity=False)
     rescale: bool = setting(True, _RESCALE)

@@ -18,6 +18,8 @@ VERSIONS: dict[str, int] = {
     "finetune": 1,
     "domain_adapt": 1,
     "microsam": 1,
+    "detect": 1,
+    "pseudo": 1,
     "evaluate": 1,
     "optimize": 1,
     "promote": 2,
@@ -30,6 +32,7 @@ VERSIONS: dict[str, int] = {
     "network unet_resnet50": 1,
     "network transunet": 1,
     "network sam": 1,
+    "boxes": 1,
     "feeding": 1,
     "patches": 1,
     "volume patches": 1,
@@ -59,6 +62,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "finetune": ("feeding", "patches", "augmentation", "losses", "training loop", "tiles", "dice"),
     "domain_adapt": ("feeding", "mean teacher", "training loop", "tiles", "dice"),
     "microsam": ("feeding", "dice"),
+    "detect": ("feeding", "boxes", "training loop"),
     "evaluate": ("feeding", "tiles", "blends", "post-processing", "dice", "metrics"),
     "optimize": ("blends", "post-processing", "dice", "metrics", "search"),
     "segment": ("feeding", "tiles", "blends", "post-processing"),
@@ -66,6 +70,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "network unet3d_folds": ("network unet3d",),
     "network unet3d_anisotropic": ("volumes",),
     "network sam": ("sam masks",),
+    "network detector_sam": ("network sam", "boxes"),
     "sam training": ("training loop",),
 }
 # Of rows that were added from outside, by the names that runs use for them.

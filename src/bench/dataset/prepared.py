@@ -28,6 +28,9 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 # What the manifest of a dataset has whose sections are planes of volumes.
 VOLUMES = "volumes"
+# By what the manifest says, under that key, that a model made the labels: see dataset/pseudo.py.
+ORIGIN, PSEUDO = "origin", "pseudo"
+_LABELS = "labels/"
 _REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
 
 
@@ -85,6 +88,11 @@ class PreparedDataset:
         """
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
+        if split != "train" and self.manifest.get(ORIGIN) == PSEUDO:
+            raise BenchError(
+                f"pseudo-masks are trained on, and nothing is chosen or scored by them, received "
+                f"split {split} of {self.root}: give the annotated dataset"
+            )
         entries = self.manifest["sections"]
         names = tuple(entry["name"] for entry in entries if entry["split"] == split)
         if not names:
@@ -122,7 +130,7 @@ class PreparedDataset:
             BenchError: If the section is unknown or the structure not annotated in it.
         """
         keys = self.find(name)["datasets"]
-        annotated = [key.removeprefix("labels/") for key in keys if key != "raw"]
+        annotated = [key.removeprefix(_LABELS) for key in keys if key.startswith(_LABELS)]
         if structure not in annotated:
             raise BenchError(
                 f"section {name} must be annotated for {structure!r}, received masks of "

@@ -192,6 +192,10 @@ def _unet2d_arguments(config: Any) -> dict[str, Any]:
     return {"in_channels": 1, "depth": 4, "features": config.features}
 
 
+def _small_arguments(config: Any) -> dict[str, Any]:
+    return {"features": config.features}
+
+
 def _unet3d_arguments(config: Any) -> dict[str, Any]:
     """The depth of CryoVesNet's U-Net."""
     return {"in_channels": 1, "depth": 2, "features": config.features}
@@ -223,6 +227,7 @@ def _pooled_sides(arguments: dict[str, Any]) -> int:
     return math.lcm(math.prod(f[1] for f in factors), math.prod(f[2] for f in factors))
 
 
+_DETECTORS = {OurNetworks.FCOS_SMALL: _small_arguments, OurNetworks.FCOS_RESNET50: _no_arguments}
 # A new network is one row, and one file that builds it.
 NETWORKS: dict[str, Network] = {
     row.name: row
@@ -327,6 +332,24 @@ NETWORKS: dict[str, Network] = {
             opened_by="bench.inference.sam_masks:open_sam",
             finds_instances=True,
             packages=("micro_sam",),
+        ),
+        # A detector whose boxes prompt a SAM: one file has both.
+        Network(
+            OurNetworks.DETECTOR_SAM,
+            build="bench.models.detection.detector_sam:build_detector_sam",
+            steps=("microsam",),
+            opened_by="bench.inference.detection.prompted:open_detector_sam",
+            finds_instances=True,
+            packages=("micro_sam",),
+        ),
+        # They find boxes: one learns on a CPU in minutes, the other is torchvision's by its shape.
+        *(
+            Network(
+                *(name, f"bench.models.detection.fcos:build_{name}", arguments, 32),
+                steps=("detect",),
+                opened_by="bench.inference.detection.opening:refuse_boxes",
+            )
+            for name, arguments in _DETECTORS.items()
         ),
     )
 }

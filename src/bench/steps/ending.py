@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
@@ -64,6 +65,13 @@ def _end_pretraining(config: PretrainConfig, run_id: str) -> None:
         say_next("finetune", settings, "train it on annotations")
 
 
+def _end_detection(config: DetectConfig, run_id: str) -> None:
+    say_artifact(open_store(), run_id, _IMAGES)
+    settings = {"dataset": config.dataset, "structure": config.structure, "mode": "detector"}
+    purpose = "let the boxes prompt a SAM, whose masks are instances"
+    say_next("microsam", {**settings, "detector": f"runs:/{run_id}"}, purpose)
+
+
 def _end_evaluation(config: EvaluateConfig, run_id: str) -> None:
     say_scores(open_store(), run_id)
     sections = read_manifest(Path(config.dataset))["sections"]
@@ -111,6 +119,7 @@ def _end_benchmark(config: BenchmarkConfig, run_id: str) -> None:
 _ENDINGS: dict[str, Callable[[Any, str], None]] = {
     "finetune": _end_training,
     "pretrain": _end_pretraining,
+    "detect": _end_detection,
     "domain_adapt": _end_training,
     "microsam": _end_training,
     "evaluate": _end_evaluation,

@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Any, cast
 
+import pandas as pd
 import torch
 
 from bench.config.training import MicrosamConfig
@@ -26,8 +27,15 @@ from bench.methods import (
     names_of,
 )
 from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.models.detection.detector_sam import DetectorSam
 from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
+from bench.steps.detection.detector_sam import (
+    DetectorSource,
+    choose_box_thresholds,
+    find_detector,
+    join_detector,
+)
 from bench.steps.training.data import (
     TrainingData,
     conclude_run,
@@ -66,7 +74,7 @@ from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 
-_FINETUNE = "finetune"
+_FINETUNE, _DETECTOR = "finetune", "detector"
 # What a run without training does not depend on.
 _TRAINING_SETTINGS = (
     *("iterations", "optimiser", "lr", "schedule", "batch_size", "patch_px", "precision"),
@@ -96,6 +104,7 @@ class _Task:
     source: SamSource
     compute: Compute
     data: TrainingData
+    detector: DetectorSource | None
 
 
 def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -117,21 +126,25 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         return run.id
     with run:
         torch.manual_seed(config.seed)
-        network, info = start_sam(task)
+        network: SamNetwork | DetectorSam
+        network, info = sam, _ = start_sam(task)
         info = note_grey_values(info, task.dataset)
+        if task.detector:
+            network, info = joint, _ = join_detector(sam, info, task.detector, task.source.digest)
+            info = _choose_thresholds(task, run, joint, info)
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
         if config.mode == PROMPTED:
-            _keep_network(task, run, network, info)
+            _keep_network(task, run, sam, info)
             return run.id
         if config.mode == _FINETUNE:
-            progress = _train_network(task, run, network, info, begun)
+            progress = _train_network(task, run, sam, info, begun)
         else:
             progress = _preview_network(task, run, network, info)
-        found_by = info.inference["segmentation"]
+        found_by = info.inference.get("segmentation", "the boxes of a detector")
         what = f"{task.method.name} {task.structure.name} by {found_by}"
         conclude_run(run, what, progress, task.compute)
     return run.id
@@ -163,7 +176,8 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     if config.mode == PROMPTED:
         _read_prompts(config)
         check_objects(structure, data)
-    return _Task(config, dataset, structure, method, source, compute, data)
+    detector = find_detector(config, structure.name, dataset, store)
+    return _Task(config, dataset, structure, method, source, compute, data, detector)
 
 
 def _choose_method(config: MicrosamConfig, store: Store) -> Method:
@@ -208,15 +222,17 @@ def identify_microsam(task: _Task) -> Identity:
     """The identity of the run; settings that its mode does not use are no part of it."""
     settings = task.config.identity(describe_loop(task.config, sam_loop_settings(task.config)))
     # Said beside the settings, or by the hash of the source.
-    elsewhere = ("method", "structure", "seed", "source", "labelled")
-    trained = task.config.mode == _FINETUNE
+    elsewhere = ("method", "structure", "seed", "source", "labelled", "detector")
+    trained, inputs = task.config.mode == _FINETUNE, {"source": task.source.digest}
     for name in (*elsewhere, *_unused_settings(task.config.mode)):
         # A setting of prompts is not said where it is its default.
         settings.pop(name, None)
+    if task.detector:
+        inputs["detector"] = task.detector.digest
     return Identity(
         step="microsam",
         settings=settings,
-        inputs={"source": task.source.digest},
+        inputs=inputs,
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
@@ -270,8 +286,28 @@ def _choose_masks(task: _Task, network: SamNetwork) -> MaskSettings:
     )
 
 
+def _choose_thresholds(task: _Task, run: Run, network: DetectorSam, info: ModelInfo) -> ModelInfo:
+    """Chooses which boxes and masks count, and says in the run what was tried."""
+    network.to(task.compute.device)
+    sections = choose_windows(task.data.validation())
+    precision = task.config.sure_precision
+    info, rows = choose_box_thresholds(
+        network, info, sections, task.dataset.pixel_size_nm, task.compute, precision
+    )
+    run.log_text(pd.DataFrame(rows).to_csv(index=False), "thresholds.csv")
+    sure = info.inference["sure_precision"]
+    if sure < precision:
+        run.add_warning(
+            f"no threshold makes {100 * precision:.0f} % of the objects right on validation, the "
+            f"best {100 * sure:.0f} %: pseudo-masks of this model have as many errors"
+        )
+    return info
+
+
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
     settings: dict[str, object] = dataclasses.asdict(task.config)
+    if task.detector:
+        settings["detector"] = task.detector.name
     if task.config.mode == _FINETUNE:
         settings |= describe_loop(task.config, sam_loop_settings(task.config))
     unused = _unused_settings(task.config.mode)
@@ -337,7 +373,9 @@ def _keep_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -
     log.info("%s %s: kept with its prompts, run %s", task.method.name, task.structure.name, run.id)
 
 
-def _preview_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> Progress:
+def _preview_network(
+    task: _Task, run: Run, network: SamNetwork | DetectorSam, info: ModelInfo
+) -> Progress:
     network.to(task.compute.device)
     report = _make_report(task, run, info, advance=lambda *_: None)
     score = report.validate(network)
@@ -401,7 +439,7 @@ def instance_patches(config: MicrosamConfig, network: SamNetwork) -> InstancePat
 
 
 def _warn_of_toy(run: Run, info: ModelInfo) -> None:
-    blocks = int(info.arguments["depth"])
+    blocks = int(info.arguments.get("sam", info.arguments)["depth"])
     if blocks < _PUBLISHED_BLOCKS:
         run.add_warning(
             f"this SAM has {blocks} transformer block(s), the smallest of micro-SAM that can be "
@@ -430,7 +468,9 @@ def _warn_of_nothing(run: Run, report: SamReport) -> None:
         return
     inference = report.info.inference
     lower = "pred_iou_thresh and stability_score_thresh"
-    if inference["segmentation"] == "ais":
+    if "segmentation" not in inference:
+        lower = "lr of the detector or train it longer"
+    elif inference["segmentation"] == "ais":
         lower = "foreground_threshold, or raise the two distance thresholds"
     run.add_warning(
         f"no instance of {inference['min_area_px']} to {inference['max_area_px'] or 'any'} px was "

@@ -58,6 +58,17 @@ RUNS = {
         "A micro-SAM model, as it is or fine-tuned. `best/dice` is validation Dice of the kept "
         "checkpoint; where masks are chosen on validation the settings are in `config.json`."
     ),
+    "detect": (
+        "A detector trained on the boxes of annotated instances, which prompt a SAM "
+        "(`microsam -P mode=detector`). `val/box_ap50` is the average precision at IoU 0.5, "
+        "`val/box_ap` the mean over 0.5 to 0.95, by which the kept checkpoint is chosen. Images "
+        "`val/*` show true boxes and those found."
+    ),
+    "pseudo": (
+        "Pseudo-masks of images without labels, where detector and SAM were sure: `pseudo/kept` "
+        "of `pseudo/found`; `objects.csv` has every object with its scores. Pictures: blue is "
+        "kept, red is left out of trainings. The dataset is in the folder that `config.json` names."
+    ),
     "evaluate": (
         "A model's scores on one split, `val/*` or `test/*`, pooled over sections; each "
         "section's are in `sections.csv`. `overlays/` shows what was found (the colours are "

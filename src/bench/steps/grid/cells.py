@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.settings import XY, StepConfig, parse_settings
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.errors import BenchError
-from bench.methods import PRETRAIN, RANDOM, Method, find_stage, find_start
+from bench.methods import DETECT, PRETRAIN, RANDOM, Method, find_stage, find_start
 from bench.models.networks import find_network
+from bench.steps.detect import detect
 from bench.steps.domain_adapt import domain_adapt
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
@@ -29,7 +31,7 @@ from bench.tracking.store import Store
 from bench.words import AUTO, NONE
 
 _Config = TypeVar("_Config", bound=StepConfig)
-ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig | PretrainConfig
+ModelConfig = DomainAdaptConfig | MicrosamConfig | FinetuneConfig | PretrainConfig | DetectConfig
 # What a pretraining shares with the training that starts from it, beside the network itself.
 _OF_NETWORKS = ("features", "width")
 # A pretraining is of no structure: those of all structures are one cell.
@@ -103,12 +105,14 @@ class GridCell:
 
     @property
     def adaptation(self) -> "GridCell | None":
-        """The cell whose model this one's training starts from; None without one."""
+        """The cell whose model this one's starts from or is prompted by; None without one."""
         stage = find_start(self.method)
         if stage is None:
             return None
         structure = _IMAGES if stage.step == PRETRAIN else self.structure
-        labelled = self.labelled if stage.learns else None
+        # A detector learns from the same annotation as what it prompts.
+        learns = stage.learns or stage.step == DETECT
+        labelled = self.labelled if learns else None
         plain = dataclasses.replace(self.own, labelled=labelled, pseudo="")
         return dataclasses.replace(plain, method=stage, structure=structure)
 
@@ -203,6 +207,8 @@ def make_model(cell: GridCell, config: BenchmarkConfig, store: Store, parent: st
         return microsam(settings, store, parent)
     if isinstance(settings, PretrainConfig):
         return pretrain(settings, store, parent)
+    if isinstance(settings, DetectConfig):
+        return detect(settings, store, parent)
     return finetune(settings, store, parent)
 
 
@@ -212,7 +218,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     Args:
         cell: The cell.
         config: The settings of the benchmark.
-        source: The adapted model that the cell starts from; None for what the settings say.
+        source: The model that the cell starts from, or the detector that prompts it; None for what
+            the settings say.
 
     Raises:
         BenchError: If the settings of a stage are none of its step's.
@@ -220,6 +227,8 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     method = cell.method
     if method.step == PRETRAIN:
         return _pretrain_config(cell, config)
+    if method.step == DETECT:
+        return _detect_config(cell, config)
     own: dict[str, Any] = {
         "method": method.name,
         "structure": cell.structure.name,
@@ -233,6 +242,7 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     if method.step == "microsam":
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
+        own |= {"detector": source} if source else {}
         own |= parse_settings(MicrosamConfig, config.microsam)
         if cell.adaptation:
             # What it starts from has the source that is typed.
@@ -278,6 +288,18 @@ def _pretrain_config(cell: GridCell, config: BenchmarkConfig) -> PretrainConfig:
     own |= {name: v for name in _OF_NETWORKS if (v := getattr(config, name)) is not None}
     typed = parse_settings(PretrainConfig, config.pretrain)
     return _stage_config(PretrainConfig, config, typed | own)
+
+
+def _detect_config(cell: GridCell, config: BenchmarkConfig) -> DetectConfig:
+    """The settings of a detector that prompts the models of a cell."""
+    own: dict[str, Any] = {
+        "structure": cell.structure.name,
+        "seed": cell.seed,
+        "labelled": cell.labelled,
+        "device": config.device,
+        "dataset": config.dataset,
+    }
+    return DetectConfig(**own | parse_settings(DetectConfig, config.detect))
 
 
 def _stage_config(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, MicrosamConfig
@@ -12,6 +13,7 @@ from bench.errors import BenchError, MissingFileError
 from bench.methods import (
     DEFAULT_SAM,
     DEFAULT_SOURCE,
+    DETECT,
     METHODS,
     PRETRAIN,
     RANDOM,
@@ -22,6 +24,7 @@ from bench.methods import (
 from bench.models.networks import find_network
 from bench.models.outside.packages import check_packages
 from bench.models.sam_weights import PUBLISHED, fetch_published
+from bench.steps.detection.detect_task import identify_detection, resolve_detection
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, ModelConfig, evaluation_configs, model_config
@@ -89,14 +92,15 @@ class Sources:
 
 def _source_of_cell(cell: GridCell, config: BenchmarkConfig) -> tuple[bool, str]:
     """Whether the first weights of a cell are a SAM's, and their name; auto is the default."""
-    first = cell.adaptation or cell
+    # What a detector prompts has published weights, not the detector.
+    first = cell if cell.method.start == DETECT else cell.adaptation or cell
     if not first.method.step:
         given = source_of(cell.structure.name, config.source, method=first.method.name)
         if given == AUTO:
             given = source_as_it_is(first.method, cell.structure.name, config.protocol)
         return False, given
     settings = model_config(first, config)
-    if isinstance(settings, PretrainConfig):
+    if isinstance(settings, PretrainConfig | DetectConfig):
         return False, RANDOM
     given = source_of(cell.structure.name, settings.source, method=first.method.name)
     if isinstance(settings, MicrosamConfig):
@@ -205,7 +209,10 @@ def _check_model(cell: GridCell, config: BenchmarkConfig, store: Store, checked:
     if cell.adaptation:
         adapted = _check_model(cell.adaptation, config, store, checked)
         source = f"runs:/{adapted}" if adapted else None
-        if not adapted and cell.method.start == PRETRAIN:
+        if not adapted and cell.method.start == DETECT:
+            # Until there is a detector, the same SAM without one stands in for both.
+            resolved = dataclasses.replace(cell, method=METHODS["microsam_zero_shot"])
+        elif not adapted and cell.method.start == PRETRAIN:
             # Nothing has its weights yet: random ones of the same network stand in for them.
             resolved = dataclasses.replace(cell, method=random_row_of(cell.method))
         elif not adapted:
@@ -219,7 +226,7 @@ def _check_model(cell: GridCell, config: BenchmarkConfig, store: Store, checked:
 
 def _named_source(cell: GridCell, adaptation: ModelConfig) -> str:
     """The source of an adaptation as a training takes it: by its name."""
-    assert not isinstance(adaptation, PretrainConfig)
+    assert not isinstance(adaptation, PretrainConfig | DetectConfig)
     method = cell.adaptation.method.name if cell.adaptation else ""
     name = source_of(cell.structure.name, adaptation.source, method=method)
     if isinstance(adaptation, MicrosamConfig):
@@ -235,6 +242,9 @@ def _resolve_model(settings: ModelConfig, store: Store) -> tuple[Any, str]:
     if isinstance(settings, MicrosamConfig):
         sam = resolve_microsam(settings, store)
         return sam, finished_run(store, identify_microsam(sam))
+    if isinstance(settings, DetectConfig):
+        detection = resolve_detection(settings, store)
+        return detection, finished_run(store, identify_detection(detection))
     if isinstance(settings, PretrainConfig):
         pretraining = resolve_pretraining(settings)
         return pretraining, finished_run(store, identify_pretraining(pretraining))

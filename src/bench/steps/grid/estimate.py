@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
@@ -89,9 +90,9 @@ class Workload:
 
     def _training_s(self, cell: GridCell, speed: Speed, checked: Checked) -> float:
         settings = with_defaults(model_config(cell, self.config), cell.method)
-        if settings.minutes is not None:
+        if getattr(settings, "minutes", None) is not None:
             return 60 * settings.minutes
-        if isinstance(settings, PretrainConfig):
+        if isinstance(settings, PretrainConfig | DetectConfig):
             return settings.iterations * _iteration_s(settings, speed)
         if isinstance(settings, MicrosamConfig):
             windows_s = _SAM_WINDOWS * speed.tile_s
@@ -142,7 +143,7 @@ def _channels(cell: GridCell) -> int:
 
 
 def _iteration_s(
-    settings: FinetuneConfig | DomainAdaptConfig | PretrainConfig, speed: Speed
+    settings: FinetuneConfig | DomainAdaptConfig | PretrainConfig | DetectConfig, speed: Speed
 ) -> float:
     """Seconds of an iteration, by its pixels."""
     network = speed.network()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.inference.device import Compute
@@ -22,6 +23,7 @@ from bench.inference.tiles import fit_batch, start_tiles
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
+from bench.steps.detection.detect_task import DetectTask, box_patch_settings, start_detector
 from bench.steps.microsam import instance_patches, sam_loop_settings, start_sam
 from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
@@ -33,6 +35,7 @@ from bench.steps.training.volumes import (
 )
 from bench.training.ahead import Feed
 from bench.training.augment import Augmentation
+from bench.training.box_patches import BoxPatchFeed, detecting
 from bench.training.loop import make_trainee
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
@@ -125,6 +128,8 @@ def measure_training(task: Any, calls: int) -> Speed:
     with torch.random.fork_rng(devices=[]):
         if isinstance(task.config, FinetuneConfig | DomainAdaptConfig | PretrainConfig):
             return _measure_tiled_training(task, calls)
+        if isinstance(task.config, DetectConfig):
+            return _measure_detector(task, calls)
         return _measure_sam(task, calls)
 
 
@@ -169,6 +174,19 @@ def _feed_of_one(task: Any) -> Feed:
     data = TrainingData(task.dataset, task.structure.name, names, info.input_pixel_size_nm)
     # Targets of any channels take the same time.
     return PatchFeed(data.train(), patches, device, ("foreground",) * len(info.outputs))
+
+
+def _measure_detector(task: DetectTask, calls: int) -> Speed:
+    config, info, compute = task.config, task.info, task.compute
+    network, _ = start_detector(task)
+    settings = loop_settings(config)
+    trainee = make_trainee(network, settings, compute)
+    first = replace(task.data, names=task.data.names[:1])
+    feed = BoxPatchFeed(first.train(), box_patch_settings(config), config.zoom)
+    iteration_s = time_steps(trainee, detecting(network, feed, compute), settings, calls)
+    return Speed(
+        compute, info, iteration_s, config.batch_size, config.patch_px, 0.0, _size(network)
+    )
 
 
 def _measure_sam(task: Any, calls: int) -> Speed:

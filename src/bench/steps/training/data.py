@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.settings import StepConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
@@ -176,7 +177,9 @@ def with_defaults(config: _Config, method: Method) -> _Config:
     return dataclasses.replace(config, **{n: value for n, value in own.items() if value != ""})
 
 
-def loop_settings(config: FinetuneConfig | DomainAdaptConfig | PretrainConfig) -> LoopSettings:
+def loop_settings(
+    config: FinetuneConfig | DomainAdaptConfig | PretrainConfig | DetectConfig,
+) -> LoopSettings:
     """Resolves the settings of the loop that may still be ``auto`` (see ``with_defaults``)."""
     epoch = config.epoch_iterations or min(250, max(50, config.iterations // 20))
     return LoopSettings(

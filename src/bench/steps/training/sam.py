@@ -14,13 +14,16 @@ from bench.core.hashing import file_sha256, json_sha256
 from bench.core.names import run_of
 from bench.dataset.checks import instance_areas
 from bench.errors import BenchError
-from bench.inference.sam.embedding_store import open_embeddings
+from bench.inference.detection.prompted import make_prompted_predictor
+from bench.inference.device import Compute
+from bench.inference.prediction import Predictor
+from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.sam_masks import make_predictor
 from bench.ingest.inspection.masks import is_network
 from bench.methods import DEFAULT_SAM
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, load_info, load_weights
-from bench.models.networks import find_network
+from bench.models.detection.detector_sam import DetectorSam
 from bench.models.sam import SamNetwork
 from bench.models.sam_weights import PUBLISHED, read_published, read_torch_file
 from bench.postprocess.instances import Instances
@@ -32,7 +35,7 @@ from bench.steps.training.source import fetch_checkpoint, named_checkpoint
 from bench.structures import Structure
 from bench.tracking.store import Store
 from bench.training.sam_training import encoder_is_frozen
-from bench.words import AUTO
+from bench.words import AUTO, OurNetworks
 
 _SUFFIXES = (".pt", ".pth")
 # Automatic segmentation by a grid of points takes minutes a window without a GPU.
@@ -96,7 +99,7 @@ def resolve_sam(store: Store, name: str, *, trust: bool) -> SamSource:
 
 def _our_checkpoint(name: str, path: Path) -> SamSource:
     info = load_info(path)
-    if "microsam" not in find_network(info.architecture).steps:
+    if info.architecture != OurNetworks.SAM:
         raise BenchError(
             f"microsam starts from a SAM, source {name} is a {info.architecture}: choose a run of "
             "microsam, a micro_sam model or a SAM file"
@@ -127,9 +130,10 @@ class SamReport(TrainingReport):
 
     def validate(self, network: torch.nn.Module) -> float:
         """Segments the windows; returns Dice over all their pixels."""
-        assert isinstance(network, SamNetwork)
-        keeps = encoder_is_frozen(network) or not self.trained
-        predict = make_predictor(network, self.info, open_embeddings() if keeps else None)
+        frozen = not isinstance(network, SamNetwork) or encoder_is_frozen(network)
+        keeps = frozen or not self.trained
+        kept = open_embeddings() if keeps else None
+        predict = _open_predictor(network, self.info, self.compute, kept)
         result = SplitResult((HEADLINE, _OF_INSTANCES))
         for name, (raw, labels) in self.sections.items():
             prediction = predict(raw, self.pixel_size_nm)
@@ -155,6 +159,15 @@ class SamReport(TrainingReport):
     def found_nothing(self) -> bool:
         """Whether the last validation found no instance at all."""
         return not any(prediction.any() for prediction in self.predictions.values())
+
+
+def _open_predictor(
+    network: torch.nn.Module, info: ModelInfo, compute: Compute, store: EmbeddingStore | None
+) -> Predictor:
+    if isinstance(network, DetectorSam):
+        return make_prompted_predictor(network, info, compute)
+    assert isinstance(network, SamNetwork)
+    return make_predictor(network, info, store)
 
 
 def choose_windows(

@@ -116,7 +116,7 @@ def resolve_source(store: Store, name: str, *, trust: bool = False, network: str
 
 def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if name.startswith(_RUNS_PREFIX):
-        best = _fetch_best(store, get_with_weights(store, run_of(name)).info.run_id)
+        best = fetch_weights_of(store, get_with_weights(store, run_of(name)).info.run_id)
         return named_checkpoint(best, name)
     if name.startswith(SCHEME):
         return _locate_registered(store, name)
@@ -272,10 +272,11 @@ def _find_pretrained(store: Store, method: Method, dataset: str, seed: int) -> s
 
 def fetch_checkpoint(store: Store, run_id: str) -> Path:
     """Returns the local path of a trained run's best weights, with their JSON file beside."""
-    return _fetch_best(store, get_trained(store, run_id).id)
+    return fetch_weights_of(store, get_trained(store, run_id).id)
 
 
-def _fetch_best(store: Store, run_id: str) -> Path:
+def fetch_weights_of(store: Store, run_id: str) -> Path:
+    """Returns the local path of the best weights of a run that is known to have some."""
     return fetch_artifact(store, run_id, "checkpoint") / Path(_BEST).name
 
 

@@ -1,0 +1,1 @@
+"""Boxes found in sections, and masks of them."""

@@ -1,0 +1,1 @@
+"""Helpers of detect and of what follows from its boxes."""
