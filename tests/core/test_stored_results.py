@@ -328,6 +328,7 @@ def prompts(request):
 
 
 def sam_masks(request):
+    from bench.inference.sam_embeddings import KeptEncoder
     from bench.inference.sam_embeddings import embed_window as embed
     from bench.inference.sam_masks import (
         MaskSettings,
@@ -358,7 +359,7 @@ def sam_masks(request):
         # Every pixel is foreground and near to a centre: an instance in each window, joined.
         anything = MaskSettings("ais", 2, 0.0, 0.0, 0.7, 1.0, 1.0, 0.0, 1, None)
         found, certainty = segment_section(
-            network, make_section(0)[0], anything, tile_px=32, halo_px=8
+            KeptEncoder(network, None), make_section(0)[0], anything, tile_px=32, halo_px=8
         )
     return {
         "found": np.bincount(found.ravel()).tolist(),
