@@ -371,13 +371,8 @@ def sam_masks(request):
 
 
 def sam_training(request):
-    from bench.training.sam_training import (
-        InstancePatchFeed,
-        InstancePatchSettings,
-        SamTrainingSettings,
-        interactive,
-        prepare_network,
-    )
+    from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
+    from bench.training.sam_training import SamTrainingSettings, interactive, prepare_network
 
     network, _ = make_sam(request)
     prepare_network(network, freeze="image_encoder", lora_rank=0)
