@@ -5,7 +5,6 @@ import logging
 import time
 from typing import Any, cast
 
-import pandas as pd
 import torch
 
 from bench.config.training import MicrosamConfig
@@ -32,7 +31,7 @@ from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
 from bench.steps.detection.detector_sam import (
     DetectorSource,
-    choose_box_thresholds,
+    choose_on_validation,
     find_detector,
     join_detector,
 )
@@ -131,7 +130,12 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         info = note_grey_values(info, task.dataset)
         if task.detector:
             network, info = joint, _ = join_detector(sam, info, task.detector, task.source.digest)
-            info = _choose_thresholds(task, run, joint, info)
+            joint.to(task.compute.device)
+            sections, size_nm = choose_windows(task.data.validation()), task.dataset.pixel_size_nm
+            precision = config.sure_precision
+            info = choose_on_validation(
+                run, joint, info, sections, size_nm, task.compute, precision
+            )
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
@@ -284,24 +288,6 @@ def _choose_masks(task: _Task, network: SamNetwork) -> MaskSettings:
         min_area_px=low,
         max_area_px=high,
     )
-
-
-def _choose_thresholds(task: _Task, run: Run, network: DetectorSam, info: ModelInfo) -> ModelInfo:
-    """Chooses which boxes and masks count, and says in the run what was tried."""
-    network.to(task.compute.device)
-    sections = choose_windows(task.data.validation())
-    precision = task.config.sure_precision
-    info, rows = choose_box_thresholds(
-        network, info, sections, task.dataset.pixel_size_nm, task.compute, precision
-    )
-    run.log_text(pd.DataFrame(rows).to_csv(index=False), "thresholds.csv")
-    sure = info.inference["sure_precision"]
-    if sure < precision:
-        run.add_warning(
-            f"no threshold makes {100 * precision:.0f} % of the objects right on validation, the "
-            f"best {100 * sure:.0f} %: pseudo-masks of this model have as many errors"
-        )
-    return info
 
 
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
