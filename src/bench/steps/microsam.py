@@ -125,17 +125,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         return run.id
     with run:
         torch.manual_seed(config.seed)
-        network: SamNetwork | DetectorSam
-        network, info = sam, _ = start_sam(task)
-        info = note_grey_values(info, task.dataset)
-        if task.detector:
-            network, info = joint, _ = join_detector(sam, info, task.detector, task.source.digest)
-            joint.to(task.compute.device)
-            sections, size_nm = choose_windows(task.data.validation()), task.dataset.pixel_size_nm
-            precision = config.sure_precision
-            info = choose_on_validation(
-                run, joint, info, sections, size_nm, task.compute, precision
-            )
+        sam, network, info = _start_network(task, run)
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
@@ -154,6 +144,23 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
+def _start_network(task: _Task, run: Run) -> tuple[SamNetwork, SamNetwork | DetectorSam, ModelInfo]:
+    """The SAM, the network that segments (itself, or a detector before it), and what that is."""
+    sam, info = start_sam(task)
+    info = note_grey_values(info, task.dataset)
+    if task.detector is None:
+        return sam, sam, info
+    network, info = join_detector(sam, info, task.detector, task.source.digest)
+    network.to(task.compute.device)
+    info = choose_on_validation(
+        *(run, network, info, choose_windows(task.data.validation())),
+        pixel_size_nm=task.dataset.pixel_size_nm,
+        compute=task.compute,
+        precision=task.config.sure_precision,
+    )
+    return sam, network, info
+
+
 def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
@@ -166,7 +173,8 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
     given = source_of(structure.name, config.source, dataset.structures)
-    if given == AUTO and find_start(method):
+    # A detector is no source: it comes before the SAM.
+    if given == AUTO and find_start(method) and config.mode != _DETECTOR:
         where = {"structure": structure.name, "dataset": dataset.content_hash}
         given = find_adapted(store, method.name, **where, seed=config.seed)
     source = resolve_sam(store, given, trust=config.trust_checkpoint)

@@ -240,9 +240,10 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
     if method.step == "microsam":
         del own["source"]
         own |= {"mode": method.mode, "labelled": cell.labelled}
-        own |= {"detector": source} if source else {}
         own |= parse_settings(MicrosamConfig, config.microsam)
-        if cell.adaptation:
+        if method.start == DETECT:
+            own |= {"detector": source} if source else {}
+        elif cell.adaptation:
             # What it starts from has the source that is typed.
             own["source"] = source or AUTO
         return _stage_config(MicrosamConfig, config, own)
