@@ -623,7 +623,7 @@ def boxes(_):
     """A detector of random weights, what it is trained by, and windows that are joined."""
     from bench.inference.detection.boxes import detect_boxes, join_boxes, keep_best
     from bench.inference.sam_windows import place_windows
-    from bench.metrics.detection import Detections, boxes_of
+    from bench.metrics.detection import Detections, label_boxes
     from bench.models.checkpoint import ModelInfo
     from bench.models.detection.fcos import build_fcos_small
     from bench.training.augment import Augmentation
@@ -640,7 +640,7 @@ def boxes(_):
         network.head.classification_head.cls_logits.bias.zero_()
     found = detect_boxes(network, info, make_section(1)[0], None, CPU)
     windows = place_windows((80, 72), tile_px=24, halo_px=8)
-    truth = boxes_of(make_section(0)[1])
+    truth = label_boxes(make_section(0)[1])
     seen = [truth.clip([w.x0, w.y0] * 2, [w.x1, w.y1] * 2) for w in windows]
     seen = [boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] for boxes in seen]
     joined = join_boxes(

@@ -12,8 +12,8 @@ from bench.metrics.detection import (
     Detections,
     box_ious,
     box_precision,
-    boxes_of,
-    check_boxes,
+    check_areas,
+    label_boxes,
     match_boxes,
     mean_box_precision,
 )
@@ -99,8 +99,8 @@ def test_boxes_of_labels_are_at_the_corners_of_pixels():
     labels = np.zeros((6, 8), np.uint16)
     labels[2, 3] = 7
     labels[0:2, 5:8] = 2
-    assert boxes_of(labels).tolist() == [[5, 0, 8, 2], [3, 2, 4, 3]]
-    assert boxes_of(np.zeros((4, 4), np.uint8)).shape == (0, 4)
+    assert label_boxes(labels).tolist() == [[5, 0, 8, 2], [3, 2, 4, 3]]
+    assert label_boxes(np.zeros((4, 4), np.uint8)).shape == (0, 4)
 
 
 def test_a_truth_is_found_once():
@@ -113,6 +113,6 @@ def test_a_truth_is_found_once():
 @pytest.mark.parametrize("box", [[3, 3, 3, 9], [3, 9, 8, 9], [5, 0, 4, 9], [0, 0, np.nan, 9]])
 def test_boxes_of_no_area_are_refused(box):
     with pytest.raises(BenchError, match=r"a box must have an area .*received .* leave them out"):
-        check_boxes(np.array([[0, 0, 4, 4], box], float))
-    check_boxes(np.array([[0, 0, 1, 1]], float))
-    check_boxes(np.zeros((0, 4)))
+        check_areas(np.array([[0, 0, 4, 4], box], float))
+    check_areas(np.array([[0, 0, 1, 1]], float))
+    check_areas(np.zeros((0, 4)))

@@ -16,7 +16,7 @@ from bench.inference.detection.boxes import detect_boxes
 from bench.inference.device import Compute
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
-from bench.metrics.detection import box_precision, boxes_of
+from bench.metrics.detection import box_precision, label_boxes
 from bench.models.checkpoint import load_checkpoint, load_info
 from bench.models.detection.fcos import build_fcos_resnet50
 from bench.steps.detect import detect
@@ -185,7 +185,7 @@ def test_it_learns_to_find_bright_squares():
     info = ModelInfo("fcos_small", {}, ("boxes",), "", None, "section", 64, 32)
     # Of sections that it has not seen.
     found = [detect_boxes(network, info, raw, None, CPU) for raw, _ in sections[8:]]
-    truth = [boxes_of(labels) for _, labels in sections[8:]]
+    truth = [label_boxes(labels) for _, labels in sections[8:]]
     assert box_precision(list(zip(found, truth, strict=True)), 0.5) > 0.8
 
 

@@ -252,7 +252,7 @@ def test_pseudo_masks_are_neither_validation_nor_test(own, written, tiny_tree):
     for split in ("val", "test"):
         with pytest.raises(BenchError, match=rf"nothing is chosen or scored by them.*{split}"):
             dataset.sections(split)
-    with pytest.raises(BenchError, match=r"pseudo-masks are trained on"):
+    with pytest.raises(BenchError, match=r"received the pseudo-masks .*pseudo"):
         finetune(FinetuneConfig(dataset=config.output, source="random", device="cpu"), own)
 
 

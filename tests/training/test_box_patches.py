@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.metrics.detection import boxes_of
+from bench.metrics.detection import label_boxes
 from bench.training.augment import Augmentation
 from bench.training.box_patches import BoxPatchFeed, drop_slivers, turn_patch, zoom_patch
 from bench.training.patches import PatchSettings
@@ -31,7 +31,7 @@ def settings(**changed):
 def test_boxes_turn_as_the_patch_does(quarters, mirrored):
     labels = np.zeros((40, 40), np.uint8)
     labels[3:9, 20:33] = 1
-    (x0, y0, x1, y1) = boxes_of(turn_patch(labels, quarters, mirrored))[0]
+    (x0, y0, x1, y1) = label_boxes(turn_patch(labels, quarters, mirrored))[0]
     # By hand: a quarter turn takes (x, y) to (y, 40 - x).
     box = [20, 3, 33, 9]
     for _ in range(quarters):
@@ -74,9 +74,9 @@ def test_a_zoomed_patch_keeps_its_boxes():
     for edge in (32, 64, 96):
         zoomed, ids = zoom_patch(image.astype(np.float32), labels, edge)
         assert zoomed.shape == ids.shape == (edge, edge)
-        expected = boxes_of(labels)[0] * edge / 64
-        assert np.abs(boxes_of(ids)[0] - expected).max() <= 1
-        assert np.abs(boxes_of(zoomed > 127)[0] - expected).max() <= 1
+        expected = label_boxes(labels)[0] * edge / 64
+        assert np.abs(label_boxes(ids)[0] - expected).max() <= 1
+        assert np.abs(label_boxes(zoomed > 127)[0] - expected).max() <= 1
 
 
 def test_slivers_are_no_objects():

@@ -48,14 +48,14 @@ class Detections:
         return Detections(self.boxes * factors, self.scores)
 
 
-def boxes_of(labels: np.ndarray) -> np.ndarray:
+def label_boxes(labels: np.ndarray) -> np.ndarray:
     """The bounding boxes (n, 4) float32 of instances (y, x), in the order of their ids."""
     places = [place for place in find_objects(labels.astype(np.int32)) if place is not None]
     boxes = [(x.start, y.start, x.stop, y.stop) for y, x in places]
     return np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def check_boxes(boxes: np.ndarray) -> None:
+def check_areas(boxes: np.ndarray) -> None:
     """Raises BenchError if a box (n, 4) has no area, or is not of finite numbers."""
     wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
     if wrong.any():

@@ -5,7 +5,6 @@ import logging
 import time
 from typing import Any, cast
 
-import pandas as pd
 import torch
 
 from bench.config.training import MicrosamConfig
@@ -32,7 +31,7 @@ from bench.models.networks import find_trainable
 from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
 from bench.steps.detection.detector_sam import (
     DetectorSource,
-    choose_box_thresholds,
+    choose_on_validation,
     find_detector,
     join_detector,
 )
@@ -126,12 +125,7 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         return run.id
     with run:
         torch.manual_seed(config.seed)
-        network: SamNetwork | DetectorSam
-        network, info = sam, _ = start_sam(task)
-        info = note_grey_values(info, task.dataset)
-        if task.detector:
-            network, info = joint, _ = join_detector(sam, info, task.detector, task.source.digest)
-            info = _choose_thresholds(task, run, joint, info)
+        sam, network, info = _start_network(task, run)
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
         _warn_of_toy(run, info)
@@ -150,6 +144,23 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
+def _start_network(task: _Task, run: Run) -> tuple[SamNetwork, SamNetwork | DetectorSam, ModelInfo]:
+    """The SAM, the network that segments (itself, or a detector before it), and what that is."""
+    sam, info = start_sam(task)
+    info = note_grey_values(info, task.dataset)
+    if task.detector is None:
+        return sam, sam, info
+    network, info = join_detector(sam, info, task.detector, task.source.digest)
+    network.to(task.compute.device)
+    info = choose_on_validation(
+        *(run, network, info, choose_windows(task.data.validation())),
+        pixel_size_nm=task.dataset.pixel_size_nm,
+        compute=task.compute,
+        precision=task.config.sure_precision,
+    )
+    return sam, network, info
+
+
 def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     """Finds and checks everything that a config names."""
     dataset = PreparedDataset.open(config.dataset)
@@ -162,7 +173,8 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
     for split in ("train", "val"):
         dataset.instances(split, structure.name)
     given = source_of(structure.name, config.source, dataset.structures)
-    if given == AUTO and find_start(method):
+    # A detector is no source: it comes before the SAM.
+    if given == AUTO and find_start(method) and config.mode != _DETECTOR:
         where = {"structure": structure.name, "dataset": dataset.content_hash}
         given = find_adapted(store, method.name, **where, seed=config.seed)
     source = resolve_sam(store, given, trust=config.trust_checkpoint)
@@ -284,24 +296,6 @@ def _choose_masks(task: _Task, network: SamNetwork) -> MaskSettings:
         min_area_px=low,
         max_area_px=high,
     )
-
-
-def _choose_thresholds(task: _Task, run: Run, network: DetectorSam, info: ModelInfo) -> ModelInfo:
-    """Chooses which boxes and masks count, and says in the run what was tried."""
-    network.to(task.compute.device)
-    sections = choose_windows(task.data.validation())
-    precision = task.config.sure_precision
-    info, rows = choose_box_thresholds(
-        network, info, sections, task.dataset.pixel_size_nm, task.compute, precision
-    )
-    run.log_text(pd.DataFrame(rows).to_csv(index=False), "thresholds.csv")
-    sure = info.inference["sure_precision"]
-    if sure < precision:
-        run.add_warning(
-            f"no threshold makes {100 * precision:.0f} % of the objects right on validation, the "
-            f"best {100 * sure:.0f} %: pseudo-masks of this model have as many errors"
-        )
-    return info
 
 
 def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:

@@ -8,7 +8,7 @@ import torch
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.feeding import Places, interpolate, normalise_section
-from bench.metrics.detection import boxes_of, check_boxes
+from bench.metrics.detection import check_areas, label_boxes
 from bench.models.detection.fcos import Detector
 from bench.training.objectives import Objective
 from bench.training.patches import PatchSettings, clip_centre, instance_centres
@@ -92,8 +92,8 @@ class BoxPatchFeed:
         image, labels = (turn_patch(each, quarters, mirrored) for each in (image, labels))
         gain, shift = np.exp(rng.normal(0, _CONTRAST)), rng.normal(0, _BRIGHTNESS)
         noise = rng.uniform(0, augmentation.noise) * rng.normal(size=image.shape)
-        boxes = boxes_of(labels)
-        check_boxes(boxes)
+        boxes = label_boxes(labels)
+        check_areas(boxes)
         return gain * image + shift + noise, boxes
 
     def _edge(self, factor: float) -> int:

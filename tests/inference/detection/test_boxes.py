@@ -7,7 +7,7 @@ import torch
 from bench.inference.detection.boxes import detect_boxes, join_boxes, keep_best
 from bench.inference.device import Compute
 from bench.inference.sam_windows import place_windows
-from bench.metrics.detection import Detections, check_boxes, match_boxes
+from bench.metrics.detection import Detections, check_areas, match_boxes
 from bench.models.checkpoint import ModelInfo
 from bench.models.detection.fcos import build_fcos_small
 
@@ -64,7 +64,7 @@ def test_boxes_that_contradict_each_other_still_have_an_area():
             ends = np.array([window.x0, window.y0, window.x1, window.y1])
             boxes = boxes.clip(np.tile(ends[:2], 2), np.tile(ends[2:], 2)).astype(np.float32)
             found.append(Detections(boxes, rng.random(9).astype(np.float32)))
-        check_boxes(join_boxes(windows, found).boxes)
+        check_areas(join_boxes(windows, found).boxes)
 
 
 def test_nothing_anywhere_is_nothing():
@@ -86,9 +86,9 @@ class BrightSquares(torch.nn.Module):
     def find(self, images):
         from scipy.ndimage import label
 
-        from bench.metrics.detection import boxes_of
+        from bench.metrics.detection import label_boxes
 
-        boxes = boxes_of(label(images[0, 0].numpy() > 2)[0])
+        boxes = label_boxes(label(images[0, 0].numpy() > 2)[0])
         return [(torch.from_numpy(boxes), torch.full((len(boxes),), 0.9))]
 
 

@@ -16,7 +16,7 @@ from bench.inference.sam.embedding_store import open_embeddings
 from bench.inference.sam_embeddings import KeptEncoder
 from bench.inference.sam_prompts import Prompts, prompt_section
 from bench.inference.sam_windows import Mask, paint_masks
-from bench.metrics.detection import Detections, check_boxes
+from bench.metrics.detection import Detections, check_areas
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.detection.detector_sam import DetectorSam
 from bench.models.detection.fcos import Detector
@@ -134,7 +134,7 @@ def find_candidates(
     info = model.info
     found = detect_boxes(model.detector, model.boxes, raw, pixel_size_nm, model.compute)
     found = found.take(keep_best(found, score, nms_iou)[:_MOST_CANDIDATES])
-    check_boxes(found.boxes)
+    check_areas(found.boxes)
     shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
     fed = raw if shape == raw.shape else resize_section(raw, shape)
     rows, columns = (after / before for before, after in zip(raw.shape, shape, strict=True))

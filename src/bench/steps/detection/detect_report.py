@@ -9,7 +9,7 @@ from bench.inference.detection.boxes import detect_boxes
 from bench.metrics.detection import (
     Detections,
     box_precision,
-    boxes_of,
+    label_boxes,
     mean_box_precision,
 )
 from bench.models.checkpoint import save_checkpoint
@@ -46,7 +46,7 @@ class DetectReport(CurveReport):
         """
         super().__init__(**others)
         self.sections, self.pixel_size_nm = sections, pixel_size_nm
-        self.truth = {name: boxes_of(labels) for name, (_, labels) in sections.items()}
+        self.truth = {name: label_boxes(labels) for name, (_, labels) in sections.items()}
         self.found: dict[str, Detections] = {}
         # Average precision at an IoU of 0.5 of the last validation, and of the best model.
         self.at_half, self.best_at_half = 0.0, 0.0

@@ -7,6 +7,7 @@ import torch
 
 from bench.config.detection import DetectConfig
 from bench.core.hashing import file_sha256
+from bench.core.names import run_of
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.detection.opening import check_detector, read_torch_weights
@@ -19,7 +20,6 @@ from bench.steps.training.data import TrainingData, fed_pixel_size, loop_setting
 from bench.steps.training.source import fetch_weights_of
 from bench.structures import Structure, find_structure
 from bench.tracking.detectors import get_detection
-from bench.tracking.queries import run_of
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
 from bench.training.augment import Augmentation

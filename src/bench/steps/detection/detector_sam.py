@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.config.training import MicrosamConfig
 from bench.core.hashing import file_sha256
+from bench.core.names import run_of
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.detection.opening import check_detector
@@ -31,7 +33,7 @@ from bench.postprocess.instances import Instances
 from bench.recipe.scores import SplitResult
 from bench.steps.training.source import fetch_weights_of
 from bench.tracking.detectors import find_detection, get_detection
-from bench.tracking.queries import run_of
+from bench.tracking.runs import Run
 from bench.tracking.store import Store
 from bench.words import AUTO, OurNetworks
 
@@ -149,7 +151,31 @@ def join_detector(
     return DetectorSam(boxes, network), joint
 
 
-def choose_box_thresholds(
+def choose_on_validation(
+    run: Run,
+    network: DetectorSam,
+    info: ModelInfo,
+    sections: _Sections,
+    pixel_size_nm: float | None,
+    compute: Compute,
+    precision: float,
+) -> ModelInfo:
+    """Chooses which boxes and masks count, and says in a run what was tried.
+
+    Args and result are those of ``_choose_box_thresholds``, but for its rows.
+    """
+    info, rows = _choose_box_thresholds(network, info, sections, pixel_size_nm, compute, precision)
+    run.log_text(pd.DataFrame(rows).to_csv(index=False), "thresholds.csv")
+    sure = info.inference["sure_precision"]
+    if sure < precision:
+        run.add_warning(
+            f"no threshold makes {100 * precision:.0f} % of the objects right on validation, the "
+            f"best {100 * sure:.0f} %: pseudo-masks of this model have as many errors"
+        )
+    return info
+
+
+def _choose_box_thresholds(
     network: DetectorSam,
     info: ModelInfo,
     sections: _Sections,

@@ -240,14 +240,7 @@ def model_config(cell: GridCell, config: BenchmarkConfig, source: str | None = N
         own |= parse_settings(DomainAdaptConfig, config.domain_adapt)
         return _stage_config(DomainAdaptConfig, config, own)
     if method.step == "microsam":
-        del own["source"]
-        own |= {"mode": method.mode, "labelled": cell.labelled}
-        own |= {"detector": source} if source else {}
-        own |= parse_settings(MicrosamConfig, config.microsam)
-        if cell.adaptation:
-            # What it starts from has the source that is typed.
-            own["source"] = source or AUTO
-        return _stage_config(MicrosamConfig, config, own)
+        return _microsam_config(cell, config, own, source)
     # What the settings of fine-tuning and the benchmark have in common is the cell's.
     names = {field.name for field in dataclasses.fields(FinetuneConfig)} & vars(config).keys()
     shared = {name: getattr(config, name) for name in names - _left_out(cell, config)}
@@ -288,6 +281,21 @@ def _pretrain_config(cell: GridCell, config: BenchmarkConfig) -> PretrainConfig:
     own |= {name: v for name in _OF_NETWORKS if (v := getattr(config, name)) is not None}
     typed = parse_settings(PretrainConfig, config.pretrain)
     return _stage_config(PretrainConfig, config, typed | own)
+
+
+def _microsam_config(
+    cell: GridCell, config: BenchmarkConfig, own: dict[str, Any], source: str | None
+) -> MicrosamConfig:
+    """The settings of a SAM, whose source the grid's is not: it starts from another network."""
+    own = {name: value for name, value in own.items() if name != "source"}
+    own |= {"mode": cell.method.mode, "labelled": cell.labelled}
+    own |= parse_settings(MicrosamConfig, config.microsam)
+    if cell.method.start == DETECT:
+        own |= {"detector": source} if source else {}
+    elif cell.adaptation:
+        # What it starts from has the source that is typed.
+        own["source"] = source or AUTO
+    return _stage_config(MicrosamConfig, config, own)
 
 
 def _detect_config(cell: GridCell, config: BenchmarkConfig) -> DetectConfig:
