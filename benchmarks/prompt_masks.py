@@ -16,8 +16,8 @@ from measuring import Line, report, time_in_turns
 from micro_sam.inference import batched_inference
 from segment_anything import SamPredictor
 
-from bench.inference.sam_embeddings import embed_window
-from bench.inference.sam_prompts import Prompts, paint_prompted, prompt_window
+from bench.inference.sam.embeddings import embed_window
+from bench.inference.sam.prompts import Prompts, paint_prompted, prompt_window
 from bench.models.sam import build_sam
 
 EDGE, COMPARED = 1024, 24

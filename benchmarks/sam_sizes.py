@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from segment_anything import sam_model_registry
 
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_prompts import Prompts, prompt_window
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.prompts import Prompts, prompt_window
 from bench.models.sam import load_sam
 from bench.models.sam_weights import read_torch_file
 

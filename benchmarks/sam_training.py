@@ -22,13 +22,13 @@ from bench.inference.device import choose_compute
 from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.models.sam import build_sam
 from bench.training.loop import LoopSettings, make_trainee, train_batch
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
-from bench.training.sam_training import (
+from bench.training.sam.interactive import (
     SamTrainingSettings,
     interactive,
     make_trainer,
     prepare_network,
 )
+from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
 # Edge of the model, blocks, those of global attention, edge of a patch.
 SIZES = {"tiny": (256, 1, [0], 256), "vit_b": (1024, 12, [2, 5, 8, 11], 512)}

@@ -26,7 +26,7 @@ from bench.steps.microsam import microsam
 from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.queries import scratch_folder
 from bench.tracking.store import open_store
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
+from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
 log = logging.getLogger(__name__)
 IMAGE_PX = 128

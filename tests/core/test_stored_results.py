@@ -302,7 +302,7 @@ def network_sam(request):
 def prompts(request):
     from bench.inference.prompts.masks import prompt_objects
     from bench.inference.prompts.objects import PromptSettings, list_objects
-    from bench.inference.sam_embeddings import KeptEncoder
+    from bench.inference.sam.embeddings import KeptEncoder
 
     raw, labels = make_section(0)
     kinds = "box,point,point_box,points"
@@ -328,15 +328,15 @@ def prompts(request):
 
 
 def sam_masks(request):
-    from bench.inference.sam_embeddings import KeptEncoder
-    from bench.inference.sam_embeddings import embed_window as embed
-    from bench.inference.sam_masks import (
+    from bench.inference.sam.embeddings import KeptEncoder
+    from bench.inference.sam.embeddings import embed_window as embed
+    from bench.inference.sam.masks import (
         MaskSettings,
         find_by_decoder,
         make_generator,
         segment_section,
     )
-    from bench.inference.sam_windows import Mask, join_masks, paint_masks, place_windows
+    from bench.inference.sam.windows import Mask, join_masks, paint_masks, place_windows
 
     labels = make_section(0)[1]
     windows = place_windows(labels.shape, tile_px=32, halo_px=8)
@@ -372,8 +372,8 @@ def sam_masks(request):
 
 
 def sam_training(request):
-    from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
-    from bench.training.sam_training import SamTrainingSettings, interactive, prepare_network
+    from bench.training.sam.interactive import SamTrainingSettings, interactive, prepare_network
+    from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
     network, _ = make_sam(request)
     prepare_network(network, freeze="image_encoder", lora_rank=0)
@@ -622,7 +622,7 @@ def phantom_tomogram(_):
 def boxes(_):
     """A detector of random weights, what it is trained by, and windows that are joined."""
     from bench.inference.detection.boxes import detect_boxes, join_boxes, keep_best
-    from bench.inference.sam_windows import place_windows
+    from bench.inference.sam.windows import place_windows
     from bench.metrics.detection import Detections, label_boxes
     from bench.models.checkpoint import ModelInfo
     from bench.models.detection.fcos import build_fcos_small
@@ -653,7 +653,7 @@ def boxes(_):
 def pseudo(_):
     """Which objects are sure, of scores that agree with the truth more or less."""
     from bench.inference.detection.prompted import Candidates, PromptedSettings
-    from bench.inference.sam_windows import Mask
+    from bench.inference.sam.windows import Mask
     from bench.metrics.detection import Detections
     from bench.steps.detection.detector_sam import choose_sure
     from bench.steps.detection.sure_objects import are_sure

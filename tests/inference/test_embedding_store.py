@@ -13,8 +13,8 @@ import torch
 from bench.errors import BenchError
 from bench.inference.sam import embedding_store
 from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
-from bench.inference.sam_embeddings import RESIZED_FLOAT, KeptEncoder, hash_encoder
-from bench.inference.sam_masks import MaskSettings, segment_section
+from bench.inference.sam.embeddings import RESIZED_FLOAT, KeptEncoder, hash_encoder
+from bench.inference.sam.masks import MaskSettings, segment_section
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
 

@@ -10,7 +10,7 @@ from bench.inference.prompts.objects import (
     list_objects,
     refuse_without_truth,
 )
-from bench.inference.sam_embeddings import KeptEncoder
+from bench.inference.sam.embeddings import KeptEncoder
 from bench.models.checkpoint import ModelInfo
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file

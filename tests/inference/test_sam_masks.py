@@ -7,8 +7,8 @@ import torch
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
-from bench.inference.sam_embeddings import KeptEncoder, embed_window
-from bench.inference.sam_masks import (
+from bench.inference.sam.embeddings import KeptEncoder, embed_window
+from bench.inference.sam.masks import (
     MaskSettings,
     choose_segmentation,
     find_by_decoder,
@@ -17,7 +17,7 @@ from bench.inference.sam_masks import (
     make_predictor,
     segment_section,
 )
-from bench.inference.sam_windows import Box
+from bench.inference.sam.windows import Box
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.sam import build_sam, derive_arguments, load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file

@@ -4,8 +4,8 @@ from segment_anything import SamPredictor
 
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
-from bench.inference.sam_embeddings import KeptEncoder, embed_window
-from bench.inference.sam_prompts import Prompts, paint_prompted, prompt_section, prompt_window
+from bench.inference.sam.embeddings import KeptEncoder, embed_window
+from bench.inference.sam.prompts import Prompts, paint_prompted, prompt_section, prompt_window
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
 

@@ -6,8 +6,8 @@ from micro_sam.inference import batched_tiled_inference
 from micro_sam.util import precompute_image_embeddings
 from segment_anything import SamPredictor
 
+from bench.inference.sam.embeddings import KeptEncoder
 from bench.inference.sam.tiles import embed_for_micro_sam
-from bench.inference.sam_embeddings import KeptEncoder
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
+from bench.inference.sam.windows import Box, Mask, join_masks, paint_masks, place_windows
 
 
 @pytest.mark.parametrize("shape", [(50, 40), (64, 64), (65, 130), (300, 211)])

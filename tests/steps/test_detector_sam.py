@@ -18,7 +18,7 @@ from bench.dataset.pseudo import is_pseudo
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
-from bench.inference.sam_windows import Mask
+from bench.inference.sam.windows import Mask
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import load_info

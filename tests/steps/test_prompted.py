@@ -60,7 +60,7 @@ def perfect(monkeypatch):
 
     def prompt(encoder, raw, labels, settings, **sizes):
         from bench.inference.prompts.masks import PromptedMask
-        from bench.inference.sam_windows import Mask
+        from bench.inference.sam.windows import Mask
 
         for number in np.unique(labels[labels > 0]):
             mask = labels == number

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings, label_parts
+from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings, label_parts
 
 
 def settings(**changes):

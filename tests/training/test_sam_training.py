@@ -9,13 +9,13 @@ from bench.inference.device import Compute
 from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
-from bench.training.sam_training import (
+from bench.training.sam.interactive import (
     SamTrainingSettings,
     interactive,
     make_trainer,
     prepare_network,
 )
+from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
 CPU = Compute(torch.device("cpu"), "fp32")
 SMALL = SamTrainingSettings(sub_iterations=2, objects_per_batch=2)

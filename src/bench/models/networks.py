@@ -329,7 +329,7 @@ NETWORKS: dict[str, Network] = {
             OurNetworks.SAM,
             build="bench.models.sam:build_sam",
             steps=("microsam",),
-            opened_by="bench.inference.sam_masks:open_sam",
+            opened_by="bench.inference.sam.masks:open_sam",
             finds_instances=True,
             packages=("micro_sam",),
         ),

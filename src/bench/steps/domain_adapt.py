@@ -31,7 +31,7 @@ from bench.steps.training.data import (
     with_defaults,
 )
 from bench.steps.training.minutes import describe_loop, plan_loop
-from bench.steps.training.report import AdaptationReport
+from bench.steps.training.reports.sections import AdaptationReport
 from bench.steps.training.source import Source, resolve_source, source_of
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run

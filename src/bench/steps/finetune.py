@@ -14,7 +14,6 @@ from bench.inference.prediction import fixed_moments
 from bench.models.checkpoint import save_checkpoint
 from bench.models.networks import Geometry, find_function, find_network
 from bench.steps.training.choices import Validation, choose_inference
-from bench.steps.training.class_report import ClassTrainingReport
 from bench.steps.training.classes import warn_of_overlaps
 from bench.steps.training.data import (
     TrainingData,
@@ -38,10 +37,11 @@ from bench.steps.training.finetune_task import (
 )
 from bench.steps.training.minutes import plan_loop
 from bench.steps.training.pseudo import describe_gain, without_pseudo
-from bench.steps.training.report import TrainingReport
+from bench.steps.training.reports.classes import ClassTrainingReport
+from bench.steps.training.reports.sections import TrainingReport
+from bench.steps.training.reports.volumes import VolumeTrainingReport
 from bench.steps.training.snapshots import finish_snapshots, kept_iterations
 from bench.steps.training.transfer import start_network
-from bench.steps.training.volume_report import VolumeTrainingReport
 from bench.steps.training.volumes import (
     VolumeTrainingData,
     make_volume_feed,

@@ -15,8 +15,8 @@ from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
 from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
-from bench.inference.sam_embeddings import embedding_bytes
-from bench.inference.sam_masks import MaskSettings, choose_segmentation
+from bench.inference.sam.embeddings import embedding_bytes
+from bench.inference.sam.masks import MaskSettings, choose_segmentation
 from bench.methods import (
     PROMPTED,
     Method,
@@ -62,13 +62,13 @@ from bench.tracking.queries import get_trained
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.training.loop import LoopSettings, Progress, make_trainee, train
-from bench.training.sam_patches import InstancePatchFeed, InstancePatchSettings
-from bench.training.sam_training import (
+from bench.training.sam.interactive import (
     SamTrainingSettings,
     encoder_is_frozen,
     interactive,
     prepare_network,
 )
+from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from bench.steps.training.data import (
     measure_network,
 )
 from bench.steps.training.minutes import check_minutes, describe_loop, plan_loop
-from bench.steps.training.pretrain_report import PretrainReport
+from bench.steps.training.reports.pretraining import PretrainReport
 from bench.structures import split_names
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run

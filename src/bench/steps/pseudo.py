@@ -28,7 +28,7 @@ from bench.models.detection.detector_sam import DetectorSam
 from bench.report.figures.overlays import draw_overlay
 from bench.steps.detection.pseudo_images import PseudoImages, list_pseudo_images
 from bench.steps.detection.sure_objects import find_sure_objects
-from bench.steps.training.report import SHOWN_SECTIONS, window_of_interest
+from bench.steps.training.reports.sections import SHOWN_SECTIONS, window_of_interest
 from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.opening import open_run
 from bench.tracking.pseudo import PSEUDO_CONTENT_TAG, PSEUDO_FOLDER_TAG, written_pseudo

@@ -6,7 +6,7 @@ import torch
 
 from bench.inference.detection.boxes import detect_boxes, join_boxes, keep_best
 from bench.inference.device import Compute
-from bench.inference.sam_windows import place_windows
+from bench.inference.sam.windows import place_windows
 from bench.metrics.detection import Detections, check_areas, match_boxes
 from bench.models.checkpoint import ModelInfo
 from bench.models.detection.fcos import build_fcos_small

@@ -11,7 +11,7 @@ from bench.core.memory import explain_out_of_memory
 from bench.inference.device import Compute
 from bench.inference.feeding import normalise_section, resize_section
 from bench.inference.prediction import model_shape
-from bench.inference.sam_windows import Box, place_windows
+from bench.inference.sam.windows import Box, place_windows
 from bench.metrics.detection import Detections, box_ious
 from bench.models.checkpoint import ModelInfo
 from bench.models.detection.fcos import Detector

@@ -13,9 +13,9 @@ from bench.inference.device import Compute
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
 from bench.inference.sam.embedding_store import open_embeddings
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_prompts import Prompts, prompt_section
-from bench.inference.sam_windows import Mask, paint_masks
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.prompts import Prompts, prompt_section
+from bench.inference.sam.windows import Mask, paint_masks
 from bench.metrics.detection import Detections, check_areas
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.detection.detector_sam import DetectorSam

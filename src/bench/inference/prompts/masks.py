@@ -16,9 +16,9 @@ from bench.inference.prompts.objects import (
     list_objects,
     makes_boxes,
 )
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_prompts import Prompts, prompt_window
-from bench.inference.sam_windows import Box, Mask, place_windows
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.prompts import Prompts, prompt_window
+from bench.inference.sam.windows import Box, Mask, place_windows
 
 # Of the longest side of an object that has a window of its own.
 _ROOM = 1.25

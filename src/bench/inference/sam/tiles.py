@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from bench.inference.sam_embeddings import KeptEncoder
+from bench.inference.sam.embeddings import KeptEncoder
 
 
 @dataclass(frozen=True, eq=False)

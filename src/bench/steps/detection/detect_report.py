@@ -16,8 +16,8 @@ from bench.models.checkpoint import save_checkpoint
 from bench.models.detection.fcos import Detector
 from bench.report.figures.boxes import draw_boxes
 from bench.report.figures.scale_bar import draw_scale_bar
-from bench.steps.training.curve_report import CurveReport
-from bench.steps.training.report import SHOWN_SECTIONS
+from bench.steps.training.reports.curves import CurveReport
+from bench.steps.training.reports.sections import SHOWN_SECTIONS
 from bench.training.loop import Reports
 
 # Boxes of a lower score are not drawn.

@@ -16,9 +16,9 @@ from bench.inference.device import Compute
 from bench.inference.prediction import model_shape
 from bench.inference.prompts.masks import prompt_objects
 from bench.inference.prompts.objects import PromptSettings, settings_of
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_masks import MaskSettings, make_predictor
-from bench.inference.sam_windows import place_windows
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.masks import MaskSettings, make_predictor
+from bench.inference.sam.windows import place_windows
 from bench.inference.tiles import fit_batch, start_tiles
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
@@ -39,12 +39,12 @@ from bench.training.box_patches import BoxPatchFeed, detecting
 from bench.training.loop import make_trainee
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
-from bench.training.sam_patches import InstancePatchFeed
-from bench.training.sam_training import (
+from bench.training.sam.interactive import (
     SamTrainingSettings,
     interactive,
     prepare_network,
 )
+from bench.training.sam.patches import InstancePatchFeed
 from bench.training.speed import time_calls, time_steps
 
 log = logging.getLogger(__name__)

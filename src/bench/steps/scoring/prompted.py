@@ -14,8 +14,8 @@ from bench.inference.prediction import model_shape
 from bench.inference.prompts.masks import PromptedMask, prompt_objects
 from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam.embedding_store import open_embeddings
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_windows import paint_masks
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.windows import paint_masks
 from bench.methods import ORACLE
 from bench.metrics.prompted import GOOD_IOUS
 from bench.models.checkpoint import ModelInfo, load_checkpoint

@@ -22,8 +22,8 @@ from bench.inference.device import choose_compute
 from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import model_shape
 from bench.inference.sam.embedding_store import open_embeddings
+from bench.inference.sam.embeddings import KeptEncoder
 from bench.inference.sam.tiles import ClickableSection, embed_for_micro_sam
-from bench.inference.sam_embeddings import KeptEncoder
 from bench.ingest.images.planes import list_planes
 from bench.models.checkpoint import ModelInfo
 from bench.models.sam import SamNetwork, load_sam

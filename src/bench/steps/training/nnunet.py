@@ -21,7 +21,7 @@ from bench.steps.training.data import (
     loop_settings,
     measure_network,
 )
-from bench.steps.training.report import TrainingReport
+from bench.steps.training.reports.sections import TrainingReport
 from bench.steps.training.snapshots import finish_snapshots, kept_iterations
 from bench.tracking.runs import Run
 from bench.training.loop import Progress, Reports

@@ -18,7 +18,7 @@ from bench.inference.detection.prompted import make_prompted_predictor
 from bench.inference.device import Compute
 from bench.inference.prediction import Predictor
 from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
-from bench.inference.sam_masks import make_predictor
+from bench.inference.sam.masks import make_predictor
 from bench.ingest.inspection.masks import is_network
 from bench.methods import DEFAULT_SAM
 from bench.metrics.table import HEADLINE
@@ -30,11 +30,11 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.segmentation import measure_areas, paper_settings, settings_from_annotations
 from bench.recipe.scores import SplitResult
 from bench.steps.training.data import TrainingData
-from bench.steps.training.report import HALF, TrainingReport, window_of_interest
+from bench.steps.training.reports.sections import HALF, TrainingReport, window_of_interest
 from bench.steps.training.source import fetch_checkpoint, named_checkpoint
 from bench.structures import Structure
 from bench.tracking.store import Store
-from bench.training.sam_training import encoder_is_frozen
+from bench.training.sam.interactive import encoder_is_frozen
 from bench.words import AUTO, OurNetworks
 
 _SUFFIXES = (".pt", ".pth")

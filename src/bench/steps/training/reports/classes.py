@@ -9,7 +9,7 @@ from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.metrics.table import HEADLINE
 from bench.report.figures.overlays import draw_classes
 from bench.report.figures.scale_bar import draw_scale_bar
-from bench.steps.training.report import (
+from bench.steps.training.reports.sections import (
     HALF,
     SHOWN_SECTIONS,
     TrainingReport,

@@ -11,7 +11,7 @@ from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.overlays import draw_overlay
 from bench.report.figures.scale_bar import draw_scale_bar
-from bench.steps.training.curve_report import CurveReport
+from bench.steps.training.reports.curves import CurveReport
 from bench.steps.training.snapshots import snapshot_name
 from bench.tracking.queries import ELAPSED, SPEED
 from bench.training.loop import Reports

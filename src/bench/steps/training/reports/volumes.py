@@ -14,7 +14,7 @@ from bench.recipe.scores import threshold_level
 from bench.report.figures.overlays import draw_overlay
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
-from bench.steps.training.report import TrainingReport
+from bench.steps.training.reports.sections import TrainingReport
 from bench.steps.training.volumes import known_voxel_size
 
 # Volumes shown, and the edge in px of the piece of each, around most of the structure.

@@ -7,7 +7,7 @@ import torch
 
 from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.reconstruction import draw_reconstructions
-from bench.steps.training.curve_report import CurveReport
+from bench.steps.training.reports.curves import CurveReport
 from bench.training.loop import Reports
 from bench.training.objectives import fast_layout
 from bench.training.reconstruction import HeldOutViews, squared_error

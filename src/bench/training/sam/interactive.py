@@ -11,10 +11,10 @@ import torch
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.sam.embedding_store import EmbeddingStore
-from bench.inference.sam_embeddings import RESIZED_FLOAT, KeptEncoder
+from bench.inference.sam.embeddings import RESIZED_FLOAT, KeptEncoder
 from bench.models.sam import SamNetwork, add_lora
 from bench.training.objectives import Objective
-from bench.training.sam_patches import InstancePatchFeed
+from bench.training.sam.patches import InstancePatchFeed
 
 _NOTHING = "none"
 _PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")

@@ -21,8 +21,8 @@ from bench.inference.feeding import resize_labels, resize_section
 from bench.inference.prediction import Predictor, SectionPrediction, model_shape, predict_one_by_one
 from bench.inference.prompts.objects import refuse_without_truth
 from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_windows import Box, Mask, join_masks, paint_masks, place_windows
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.windows import Box, Mask, join_masks, paint_masks, place_windows
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.sam import SamNetwork
 

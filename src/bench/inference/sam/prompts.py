@@ -16,8 +16,8 @@ from torch.nn import functional
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.sam.decoder import PromptDecoder
-from bench.inference.sam_embeddings import KeptEncoder
-from bench.inference.sam_windows import Box, Mask, place_windows
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.windows import Box, Mask, place_windows
 from bench.models.sam import SamNetwork
 
 # Prompts decoded at once, 30 MB each at SAM's size: what a CPU's cache holds is computed faster.

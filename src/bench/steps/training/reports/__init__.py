@@ -1,0 +1,1 @@
+"""What trainings tell their runs while they run."""
