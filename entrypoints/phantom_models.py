@@ -2,7 +2,7 @@
 
 from cli import run_step
 
-from bench.config.training import PhantomModelsConfig
+from bench.config.data import PhantomModelsConfig
 
 
 def main(config: PhantomModelsConfig) -> None:

@@ -48,8 +48,8 @@ SHARED_NAMES = {
     "to_csv": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_markdown": {"bench.report.comparison_formats", "bench.report.table_formats"},
 }
-# A literal table, which has a row for every network.
-LONG_FILES = {"bench.models.networks"}
+# Literal tables, which have a row for every method and network.
+LONG_FILES = {"bench.methods", "bench.models.networks"}
 LONG_FUNCTIONS = {
     # Loops that numba compiles are one piece.
     "bench.search.component_tree.build_component_tree",

@@ -12,6 +12,7 @@ from bench.config.data import (
     ExportConfig,
     LabelsConfig,
     PhantomConfig,
+    PhantomModelsConfig,
     PrepareConfig,
 )
 from bench.config.detection import DetectConfig, PseudoConfig
@@ -23,7 +24,6 @@ from bench.config.training import (
     DomainAdaptConfig,
     FinetuneConfig,
     MicrosamConfig,
-    PhantomModelsConfig,
     TrainingConfig,
 )
 from bench.errors import BenchError

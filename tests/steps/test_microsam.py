@@ -17,7 +17,8 @@ from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.models.sam import write_tiny_sam
 from bench.steps.evaluate import evaluate
-from bench.steps.microsam import microsam, resolve_microsam
+from bench.steps.microsam import microsam
+from bench.steps.training.microsam_task import resolve_microsam
 from bench.tracking.queries import read_settings
 from bench.training import loop
 

@@ -1,6 +1,6 @@
 import torch
 
-from bench.config.training import PhantomModelsConfig
+from bench.config.data import PhantomModelsConfig
 from bench.models.foreign import read_foreign
 from bench.steps.phantom_models import phantom_models
 from bench.steps.training.sam import resolve_sam

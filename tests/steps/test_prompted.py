@@ -22,10 +22,11 @@ from bench.models.sam_weights import read_torch_file
 from bench.steps.benchmark import benchmark
 from bench.steps.compare import compare
 from bench.steps.evaluate import evaluate
-from bench.steps.microsam import microsam, resolve_microsam
+from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.scoring import prompted
 from bench.steps.segment import segment
+from bench.steps.training.microsam_task import resolve_microsam
 from bench.tracking.queries import fetch_artifact, read_settings
 
 ORACLES = ("microsam_prompted", "microsam_prompted_finetuned")

@@ -194,3 +194,21 @@ class AnnotateConfig(StepConfig):
         identity=False,
     )
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
+
+
+@dataclass(frozen=True)
+class PhantomModelsConfig(StepConfig):
+    """Settings of the small source models of demo and tests."""
+
+    dataset: str = setting("data/prepared", "Prepared dataset to train on.", identity=False)
+    output: str = setting("data/phantom_models", "Folder to write.", identity=False)
+    iterations: int = setting(100, "Training iterations of a U-Net.", minimum=1)
+    lr: float = setting(2e-3, "Learning rate, falling to zero.", minimum=1e-8, maximum=1)
+    features: int = setting(16, "Features of the U-Net's first level.", minimum=2, maximum=256)
+    patch_px: int = setting(128, "Edge of a patch in px, a multiple of 16.", minimum=32)
+    batch_size: int = setting(8, "Patches in a batch.", minimum=1)
+    tile_px: int = setting(384, "Tile the network is applied to, without halo, in px.", minimum=16)
+    halo_px: int = setting(64, "Halo around a tile in px.", minimum=0)
+    sam_iterations: int = setting(100, "Training iterations of a SAM.", minimum=1)
+    sam_lr: float = setting(2e-3, "Learning rate of a SAM.", minimum=1e-8, maximum=1)
+    seed: int = setting(0, "Random seed.", minimum=0)

@@ -10,6 +10,7 @@ from bench.config.data import (
     CorrectConfig,
     ExportConfig,
     PhantomConfig,
+    PhantomModelsConfig,
     PrepareConfig,
 )
 from bench.config.detection import DetectConfig, PseudoConfig
@@ -21,7 +22,6 @@ from bench.config.training import (
     DomainAdaptConfig,
     FinetuneConfig,
     MicrosamConfig,
-    PhantomModelsConfig,
 )
 from bench.words import AUTO
 

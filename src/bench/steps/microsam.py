@@ -1,6 +1,5 @@
 """Segment a structure with Segment Anything: as it is, trained on the sections, or prompted."""
 
-import dataclasses
 import logging
 import time
 from typing import Any, cast
@@ -8,102 +7,58 @@ from typing import Any, cast
 import torch
 
 from bench.config.training import MicrosamConfig
-from bench.core.names import run_of
 from bench.core.progress import show_progress
-from bench.dataset.prepared import PreparedDataset
-from bench.errors import BenchError
-from bench.inference.device import Compute, choose_compute
-from bench.inference.prompts.objects import PromptSettings
 from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.sam.embeddings import embedding_bytes
-from bench.inference.sam.masks import MaskSettings, choose_segmentation
 from bench.methods import (
     PROMPTED,
-    Method,
-    find_method,
-    find_method_of,
-    find_start,
-    names_of,
 )
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.detection.detector_sam import DetectorSam
-from bench.models.networks import find_trainable
-from bench.models.sam import SamNetwork, build_sam, load_sam, merge_lora
+from bench.models.sam import SamNetwork, build_sam, merge_lora
 from bench.steps.detection.detector_sam import (
-    DetectorSource,
     choose_on_validation,
-    find_detector,
     join_detector,
 )
 from bench.steps.training.data import (
-    TrainingData,
     conclude_run,
     describe_run,
-    fed_pixel_size,
     log_checkpoints,
     measure_network,
     note_grey_values,
     warn_of_scales,
-    with_defaults,
 )
-from bench.steps.training.minutes import describe_loop, first_rate, plan_loop
+from bench.steps.training.microsam_task import (
+    FINETUNE,
+    MicrosamTask,
+    identify_microsam,
+    instance_patches,
+    resolve_microsam,
+    resolved_microsam,
+    sam_loop_settings,
+    start_sam,
+)
+from bench.steps.training.minutes import plan_loop
 from bench.steps.training.sam import (
     SamReport,
-    SamSource,
-    check_objects,
-    choose_areas,
     choose_windows,
-    resolve_sam,
 )
-from bench.steps.training.source import find_adapted, source_of
-from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
-from bench.tracking.queries import get_trained
-from bench.tracking.runs import Identity, Run
+from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
-from bench.training.loop import LoopSettings, Progress, make_trainee, train
+from bench.training.loop import Progress, make_trainee, train
 from bench.training.sam.interactive import (
     SamTrainingSettings,
     encoder_is_frozen,
     interactive,
     prepare_network,
 )
-from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
-from bench.words import AUTO
+from bench.training.sam.patches import InstancePatchFeed
 
 log = logging.getLogger(__name__)
 
-_FINETUNE, _DETECTOR = "finetune", "detector"
-# What a run without training does not depend on.
-_TRAINING_SETTINGS = (
-    *("iterations", "optimiser", "lr", "schedule", "batch_size", "patch_px", "precision"),
-    *("minutes", "epoch_iterations", "sub_iterations", "objects_per_batch", "freeze", "lora_rank"),
-    "patches",
-)
-# Of automatic segmentation, which prompts are not.
-_AUTOMATIC_SETTINGS = (
-    *("segmentation", "points_per_side", "pred_iou_thresh", "stability_score_thresh"),
-    *("box_nms_thresh", "center_distance_threshold", "boundary_distance_threshold"),
-    *("foreground_threshold", "size_filter", "min_area_px", "max_area_px"),
-)
-_PROMPT_SETTINGS = ("prompts", "box_distortions_px", "prompt_points", "multimask")
-# micro_sam's schedule.
-_PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.9, 3
-_CHECKPOINT_ITERATIONS = 25
 # Of the image encoder of vit_b.
 _PUBLISHED_BLOCKS = 12
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    config: MicrosamConfig
-    dataset: PreparedDataset
-    structure: Structure
-    method: Method
-    source: SamSource
-    compute: Compute
-    data: TrainingData
-    detector: DetectorSource | None
 
 
 def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -127,14 +82,14 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
         torch.manual_seed(config.seed)
         sam, network, info = _start_network(task, run)
         measure_network(run, network, task.compute)
-        describe_run(run, task.dataset, config, _resolved_settings(task, info), "training")
+        describe_run(run, task.dataset, config, resolved_microsam(task, info), "training")
         _warn_of_toy(run, info)
         size_nm = task.dataset.pixel_size_nm
         warn_of_scales(run, [task.source.info], [size_nm], rescale=config.rescale)
         if config.mode == PROMPTED:
             _keep_network(task, run, sam, info)
             return run.id
-        if config.mode == _FINETUNE:
+        if config.mode == FINETUNE:
             progress = _train_network(task, run, sam, info, begun)
         else:
             progress = _preview_network(task, run, network, info)
@@ -144,7 +99,9 @@ def microsam(config: MicrosamConfig, store: Store | None = None, parent: str | N
     return run.id
 
 
-def _start_network(task: _Task, run: Run) -> tuple[SamNetwork, SamNetwork | DetectorSam, ModelInfo]:
+def _start_network(
+    task: MicrosamTask, run: Run
+) -> tuple[SamNetwork, SamNetwork | DetectorSam, ModelInfo]:
     """The SAM, the network that segments (itself, or a detector before it), and what that is."""
     sam, info = start_sam(task)
     info = note_grey_values(info, task.dataset)
@@ -161,181 +118,7 @@ def _start_network(task: _Task, run: Run) -> tuple[SamNetwork, SamNetwork | Dete
     return sam, network, info
 
 
-def resolve_microsam(config: MicrosamConfig, store: Store) -> _Task:
-    """Finds and checks everything that a config names."""
-    dataset = PreparedDataset.open(config.dataset)
-    structure = find_structure(config.structure, dataset.structures)
-    method = _choose_method(config, store)
-    find_trainable(method.network, "microsam")
-    config = with_defaults(config, method)
-    precision = config.precision if config.mode == _FINETUNE else "fp32"
-    compute = choose_compute(config.device, precision)
-    for split in ("train", "val"):
-        dataset.instances(split, structure.name)
-    given = source_of(structure.name, config.source, dataset.structures)
-    # A detector is no source: it comes before the SAM.
-    if given == AUTO and find_start(method) and config.mode != _DETECTOR:
-        where = {"structure": structure.name, "dataset": dataset.content_hash}
-        given = find_adapted(store, method.name, **where, seed=config.seed)
-    source = resolve_sam(store, given, trust=config.trust_checkpoint)
-    data = TrainingData.choose(
-        dataset,
-        structure.name,
-        labelled=config.labelled,
-        seed=config.seed,
-        fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
-    )
-    if config.mode == PROMPTED:
-        _read_prompts(config)
-        check_objects(structure, data)
-    detector = find_detector(config, structure.name, dataset, store)
-    return _Task(config, dataset, structure, method, source, compute, data, detector)
-
-
-def _choose_method(config: MicrosamConfig, store: Store) -> Method:
-    if config.method == AUTO:
-        rows = [m for m in map(find_method, names_of("microsam")) if m.mode == config.mode]
-        trained = run_of(config.source)
-        start = get_trained(store, trained).cell.method if trained else ""
-        return next((row for row in rows if row.start == start), rows[0])
-    method = find_method_of("microsam", config.method)
-    if method.mode != config.mode:
-        raise BenchError(
-            f"method {method.name} is made with mode={method.mode}, received mode={config.mode}: "
-            "change the mode, or leave the method out"
-        )
-    return method
-
-
-def _read_prompts(config: MicrosamConfig) -> PromptSettings:
-    """How annotated objects become prompts.
-
-    Raises:
-        BenchError: If a setting of prompts cannot be meant.
-    """
-    return PromptSettings.read(
-        config.prompts,
-        config.box_distortions_px,
-        points=config.prompt_points,
-        multimask=config.multimask,
-        seed=config.seed,
-    )
-
-
-def _unused_settings(mode: str) -> tuple[str, ...]:
-    """The settings that a mode does not depend on."""
-    if mode == _FINETUNE:
-        return _PROMPT_SETTINGS
-    others = _AUTOMATIC_SETTINGS if mode == PROMPTED else _PROMPT_SETTINGS
-    return (*_TRAINING_SETTINGS, *others)
-
-
-def identify_microsam(task: _Task) -> Identity:
-    """The identity of the run; settings that its mode does not use are no part of it."""
-    settings = task.config.identity(describe_loop(task.config, sam_loop_settings(task.config)))
-    # Said beside the settings, or by the hash of the source.
-    elsewhere = ("method", "structure", "seed", "source", "labelled", "detector")
-    trained, inputs = task.config.mode == _FINETUNE, {"source": task.source.digest}
-    for name in (*elsewhere, *_unused_settings(task.config.mode)):
-        # A setting of prompts is not said where it is its default.
-        settings.pop(name, None)
-    if task.detector:
-        inputs["detector"] = task.detector.digest
-    return Identity(
-        step="microsam",
-        settings=settings,
-        inputs=inputs,
-        method=task.method.name,
-        structure=task.structure.name,
-        dataset=task.dataset.content_hash,
-        seed=task.config.seed,
-        labelled=task.config.labelled,
-        parts=(f"network {task.method.network}", *(("sam training",) if trained else ())),
-    )
-
-
-def start_sam(task: _Task) -> tuple[SamNetwork, ModelInfo]:
-    """Builds the network with the source's weights, and says what the model will be."""
-    config = task.config
-    network, arguments = load_sam(task.source.read())
-    if config.mode == PROMPTED:
-        prompts = dataclasses.asdict(_read_prompts(config))
-        inference: dict[str, Any] = {"segmentation": PROMPTED, "prompts": prompts}
-    else:
-        inference = dataclasses.asdict(_choose_masks(task, network))
-    info = ModelInfo(
-        architecture=task.method.network,
-        arguments=arguments,
-        outputs=("foreground",),
-        structure=task.structure.name,
-        input_pixel_size_nm=task.data.fed_nm,
-        normalisation="8 bit between the section's 0.5 and 99.5 percentiles",
-        tile_px=config.tile_px,
-        halo_px=config.halo_px,
-        training={"method": task.method.name, "dataset": task.dataset.content_hash},
-        inference=inference,
-    )
-    return network, info
-
-
-def _choose_masks(task: _Task, network: SamNetwork) -> MaskSettings:
-    """How masks of automatic segmentation become instances."""
-    config = task.config
-    low, high = choose_areas(config, task.structure, task.data)
-    return MaskSettings(
-        segmentation=choose_segmentation(
-            config.segmentation, decoder=network.instance_decoder is not None
-        ),
-        points_per_side=config.points_per_side,
-        pred_iou_thresh=config.pred_iou_thresh,
-        stability_score_thresh=config.stability_score_thresh,
-        box_nms_thresh=config.box_nms_thresh,
-        center_distance_threshold=config.center_distance_threshold,
-        boundary_distance_threshold=config.boundary_distance_threshold,
-        foreground_threshold=config.foreground_threshold,
-        min_area_px=low,
-        max_area_px=high,
-    )
-
-
-def _resolved_settings(task: _Task, info: ModelInfo) -> dict[str, object]:
-    settings: dict[str, object] = dataclasses.asdict(task.config)
-    if task.detector:
-        settings["detector"] = task.detector.name
-    if task.config.mode == _FINETUNE:
-        settings |= describe_loop(task.config, sam_loop_settings(task.config))
-    unused = _unused_settings(task.config.mode)
-    settings = {name: value for name, value in settings.items() if name not in unused}
-    return settings | {
-        **({} if task.config.mode == PROMPTED else info.inference),
-        "structure": task.structure.name,
-        "method": task.method.name,
-        "source": task.source.name,
-        "source_sha256": task.source.digest,
-        "device": str(task.compute.device),
-        "precision": task.compute.precision,
-        "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
-        "fed_pixel_size_nm": task.data.fed_nm or "unknown",
-        "labelled": len(task.data.names),
-    }
-
-
-def sam_loop_settings(config: MicrosamConfig) -> LoopSettings:
-    """Resolves the settings of the loop that may still be ``auto``."""
-    epoch = config.epoch_iterations or min(250, max(50, config.iterations // 10))
-    return LoopSettings(
-        iterations=config.iterations,
-        epoch_iterations=epoch,
-        checkpoint_iterations=config.checkpoint_iterations or min(_CHECKPOINT_ITERATIONS, epoch),
-        lr=first_rate(config),
-        schedule=config.schedule,
-        plateau_factor=_PLATEAU_FACTOR,
-        plateau_patience=_PLATEAU_PATIENCE,
-        optimiser=config.optimiser,
-    )
-
-
-def _make_report(task: _Task, run: Run, info: ModelInfo, advance: Any) -> SamReport:
+def _make_report(task: MicrosamTask, run: Run, info: ModelInfo, advance: Any) -> SamReport:
     return SamReport(
         plain=lambda network: _merge_network(network, info),
         run=run,
@@ -344,7 +127,7 @@ def _make_report(task: _Task, run: Run, info: ModelInfo, advance: Any) -> SamRep
         info=info,
         compute=task.compute,
         advance=advance,
-        trained=task.config.mode == _FINETUNE,
+        trained=task.config.mode == FINETUNE,
     )
 
 
@@ -359,7 +142,7 @@ def _merge_network(network: torch.nn.Module, info: ModelInfo) -> torch.nn.Module
     return copy
 
 
-def _keep_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -> None:
+def _keep_network(task: MicrosamTask, run: Run, network: SamNetwork, info: ModelInfo) -> None:
     """Keeps the source with its prompts: what it comes to is known when it is evaluated."""
     weights = run.work / "best.safetensors"
     save_checkpoint(weights, network, info)
@@ -368,7 +151,7 @@ def _keep_network(task: _Task, run: Run, network: SamNetwork, info: ModelInfo) -
 
 
 def _preview_network(
-    task: _Task, run: Run, network: SamNetwork | DetectorSam, info: ModelInfo
+    task: MicrosamTask, run: Run, network: SamNetwork | DetectorSam, info: ModelInfo
 ) -> Progress:
     network.to(task.compute.device)
     report = _make_report(task, run, info, advance=lambda *_: None)
@@ -382,7 +165,7 @@ def _preview_network(
 
 
 def _train_network(
-    task: _Task, run: Run, network: SamNetwork, info: ModelInfo, begun: float
+    task: MicrosamTask, run: Run, network: SamNetwork, info: ModelInfo, begun: float
 ) -> Progress:
     config, settings = task.config, sam_loop_settings(task.config)
     if config.lora_rank and "image_encoder" in config.freeze:
@@ -419,17 +202,6 @@ def _train_network(
     save_checkpoint(last, _merge_network(network, info), report.describe(progress.iteration, None))
     log_checkpoints(run, ("best", "last"))
     return progress
-
-
-def instance_patches(config: MicrosamConfig, network: SamNetwork) -> InstancePatchSettings:
-    """How the patches of a training are drawn."""
-    return InstancePatchSettings(
-        patch_px=config.patch_px,
-        batch_size=config.batch_size,
-        distances=network.unetr is not None,
-        seed=config.seed,
-        patches=config.patches,
-    )
 
 
 def _warn_of_toy(run: Run, info: ModelInfo) -> None:

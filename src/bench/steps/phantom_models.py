@@ -5,7 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from bench.config.training import FinetuneConfig, MicrosamConfig, PhantomModelsConfig
+from bench.config.data import PhantomModelsConfig
+from bench.config.training import FinetuneConfig, MicrosamConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.models.checkpoint import load_info, load_weights
 from bench.models.foreign import write_synapsenet_file

@@ -28,10 +28,10 @@ from bench.steps.detection.detect_task import identify_detection, resolve_detect
 from bench.steps.domain_adapt import identify_adaptation, resolve_adaptation
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, ModelConfig, evaluation_configs, model_config
-from bench.steps.microsam import identify_microsam, resolve_microsam
 from bench.steps.pretrain import identify_pretraining, resolve_pretraining
 from bench.steps.scoring.evaluation_task import identify_evaluation, resolve_evaluation
 from bench.steps.training.finetune_task import identify_finetune, resolve_finetune
+from bench.steps.training.microsam_task import identify_microsam, resolve_microsam
 from bench.steps.training.source import resolve_source, source_of
 from bench.tracking.opening import finished_run
 from bench.tracking.store import Store

@@ -14,8 +14,8 @@ from bench.models.networks import Network, find_network
 from bench.steps.grid.cells import GridCell, evaluation_configs, model_config
 from bench.steps.grid.checks import Checked
 from bench.steps.grid.measure import Speed
-from bench.steps.microsam import sam_loop_settings
 from bench.steps.training.data import loop_settings, with_defaults
+from bench.steps.training.microsam_task import sam_loop_settings
 from bench.training.loop import LoopSettings
 
 # A mean teacher's own forward pass, beside the three that a step of its student takes.

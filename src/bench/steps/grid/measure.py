@@ -24,10 +24,14 @@ from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
 from bench.steps.detection.detect_task import DetectTask, box_patch_settings, start_detector
-from bench.steps.microsam import instance_patches, sam_loop_settings, start_sam
 from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
 from bench.steps.training.finetune_task import patch_settings
+from bench.steps.training.microsam_task import (
+    instance_patches,
+    sam_loop_settings,
+    start_sam,
+)
 from bench.steps.training.volumes import (
     VolumeTrainingData,
     make_volume_feed,
