@@ -124,7 +124,8 @@ def save_state(path: Path, trainee: Trainee, progress: Progress) -> None:
         tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     numbers: dict[str, Any] = {
-        "progress": asdict(progress),
+        # Without a budget there is no timing, and the state is as it always was.
+        "progress": {name: v for name, v in asdict(progress).items() if v is not None},
         "param_groups": optimizer["param_groups"],
         "plateau": trainee.plateau.state_dict() if trainee.plateau else None,
         "scaler": trainee.scaler.state_dict(),
