@@ -44,9 +44,9 @@ class OurNetworks(StrEnum):
     TRANSUNET = auto()
     NNUNET = auto()
     SAM = auto()
+    DETECTOR_SAM = auto()
     FCOS_SMALL = auto()
     FCOS_RESNET50 = auto()
-    DETECTOR_SAM = auto()
 
 
 # The outputs of a network that was pretrained: it gives images back and segments nothing.

@@ -42,7 +42,7 @@ def test_an_unknown_name_is_one_line(synapse_bench):
     done = synapse_bench("finetun", "-P", "structure=mito")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: the first word must be one of benchmark, compare,")
+    assert line.startswith("error: the first word must be one of annotate, benchmark, compare,")
     assert "received 'finetun'" in line
 
 

@@ -31,6 +31,7 @@ def test_rows_hold_together():
         == [
             *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic"),
             *("unet_resnet50", "transunet", "nnunet", "sam"),
+            *("detector_sam", "fcos_small", "fcos_resnet50"),
         ]
     )
     for name, row in NETWORKS.items():
@@ -60,7 +61,7 @@ def test_arguments_of_a_config_build_the_network():
 
 def test_unknown_names_are_answered_with_those_known():
     with pytest.raises(
-        BenchError, match="unknown network 'unet': choose one of nnunet, sam, transunet, un"
+        BenchError, match="unknown network 'unet': choose one of detector_sam, fcos_"
     ):
         find_network("unet")
     with pytest.raises(BenchError, match="unknown network 'unet': choose one of"):

@@ -154,7 +154,7 @@ def test_a_network_of_one_size(laboratory, pipeline, store, monkeypatch):
     [
         (
             "no_such",
-            "unknown network 'no_such': choose one of nnunet, sam, transunet, two_layers, ",
+            "unknown network 'no_such': choose one of detector_sam, fcos_resnet50, fcos_small, ",
         ),
         (
             "sam",

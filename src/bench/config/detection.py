@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bench.config.settings import PIXEL_SIZE, RAW_KEY, StepConfig, setting
+from bench.config.training import MINUTES
 from bench.methods import OPTIMISERS, SCHEDULES
 from bench.words import AUTO, NONE, OurNetworks
 
@@ -33,6 +34,7 @@ class DetectConfig(StepConfig):
         None, "Annotated training sections used, drawn by the seed; auto uses all.", minimum=1
     )
     iterations: int = setting(1500, "Training iterations.", minimum=1)
+    minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
     batch_size: int = setting(4, "Patches in a batch.", minimum=1)
     patch_px: int = setting(256, "Edge of a patch in px, a multiple of 32.", minimum=32)
     foreground_fraction: float = setting(

@@ -1,6 +1,8 @@
 """Train a detector on the boxes of the annotated instances."""
 
 import logging
+import time
+from typing import cast
 
 import torch
 
@@ -24,6 +26,7 @@ from bench.steps.training.data import (
     measure_network,
     note_grey_values,
 )
+from bench.steps.training.minutes import plan_loop
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
@@ -47,6 +50,7 @@ def detect(config: DetectConfig, store: Store | None = None, parent: str | None 
     Raises:
         BenchError: If the settings, the dataset or the source do not fit together.
     """
+    begun = time.monotonic()
     store = store or open_store()
     task = resolve_detection(config, store)
     run = open_run(store, identify_detection(task), parent=parent)
@@ -59,12 +63,14 @@ def detect(config: DetectConfig, store: Store | None = None, parent: str | None 
         info = note_grey_values(task.info, task.dataset)
         measure_network(run, network, task.compute)
         describe_run(run, task.dataset, config, resolved_detection(task), "training")
-        progress = _train_detector(task, run, network, info)
+        progress = _train_detector(task, run, network, info, begun)
         _conclude(task, run, progress)
     return run.id
 
 
-def _train_detector(task: DetectTask, run: Run, network: Detector, info: ModelInfo) -> Progress:
+def _train_detector(
+    task: DetectTask, run: Run, network: Detector, info: ModelInfo, begun: float
+) -> Progress:
     settings = loop_settings(task.config)
     trainee = make_trainee(network, settings, task.compute)
     feed = BoxPatchFeed(task.data.train(), box_patch_settings(task.config), task.config.zoom)
@@ -75,7 +81,12 @@ def _train_detector(task: DetectTask, run: Run, network: Detector, info: ModelIn
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=info,
             compute=task.compute,
-            advance=lambda done, remark: advance(done, settings.iterations, remark),
+            advance=lambda done, remark: advance(done, max(done, settings.iterations), remark),
+        )
+        settings, budget = plan_loop(
+            *(run, task.config, settings, trainee),
+            lambda tried: detecting(cast(Detector, tried.network), feed, task.compute),
+            begun=begun,
         )
         progress = train(
             trainee,
@@ -83,6 +94,7 @@ def _train_detector(task: DetectTask, run: Run, network: Detector, info: ModelIn
             settings,
             state_file=run.work / "state.safetensors",
             reports=report.callbacks(),
+            budget=budget,
         )
     last = run.work / "last.safetensors"
     save_checkpoint(last, network, report.describe(progress.iteration, None))

@@ -17,6 +17,7 @@ from bench.models.checkpoint import ModelInfo, build_model, load_info, load_weig
 from bench.models.detection.fcos import Detector
 from bench.models.networks import find_trainable
 from bench.steps.training.data import TrainingData, fed_pixel_size, loop_settings
+from bench.steps.training.minutes import check_minutes, describe_loop
 from bench.steps.training.source import fetch_weights_of
 from bench.structures import Structure, find_structure
 from bench.tracking.detectors import get_detection
@@ -60,6 +61,7 @@ def resolve_detection(config: DetectConfig, store: Store) -> DetectTask:
     Raises:
         BenchError: If the settings, the dataset or the source do not fit together.
     """
+    check_minutes(config)
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
     network = find_trainable(config.network, "detect")
@@ -135,7 +137,7 @@ def identify_detection(task: DetectTask) -> Identity:
 
 
 def _resolved_settings(task: DetectTask) -> dict[str, object]:
-    return dataclasses.asdict(task.config) | vars(loop_settings(task.config))
+    return dataclasses.asdict(task.config) | describe_loop(task.config, loop_settings(task.config))
 
 
 def resolved_detection(task: DetectTask) -> dict[str, object]:

@@ -316,7 +316,7 @@ def _stage_config(
     names = {field.name for field in dataclasses.fields(config_type)}
     shared = {name: getattr(config, name) for name in _SHARED if name in names}
     # A stage whose iterations are typed has these; and what is not trained has no minutes.
-    if "iterations" not in own and own.get("mode") != "zero_shot":
+    if "iterations" not in own and own.get("mode") in (None, "finetune"):
         shared["minutes"] = config.minutes
     return config_type(**shared | own)
 

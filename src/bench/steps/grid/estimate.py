@@ -90,7 +90,7 @@ class Workload:
 
     def _training_s(self, cell: GridCell, speed: Speed, checked: Checked) -> float:
         settings = with_defaults(model_config(cell, self.config), cell.method)
-        if not isinstance(settings, DetectConfig) and settings.minutes is not None:
+        if settings.minutes is not None:
             return 60 * settings.minutes
         if isinstance(settings, PretrainConfig | DetectConfig):
             return settings.iterations * _iteration_s(settings, speed)
