@@ -48,6 +48,7 @@ def grid(pipeline, make_store, tiny, tmp_path_factory):
         split="val",
         domain_adapt="iterations=2,epoch_iterations=2,batch_size=1,patch_px=32",
         pretrain="iterations=2,epoch_iterations=2,batch_size=1,patch_px=32",
+        detect="iterations=2,epoch_iterations=2,batch_size=1,patch_px=64,tile_px=64,halo_px=0",
         microsam=f"source={folder / 'sam.pt'},iterations=2,epoch_iterations=2,patch_px=64,"
         "sub_iterations=1,objects_per_batch=2,points_per_side=2,tile_px=64,halo_px=0",
     )
