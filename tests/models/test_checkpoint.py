@@ -193,5 +193,7 @@ def test_weights_of_another_shape_are_refused(checkpoint):
 
 def test_unknown_architecture_lists_the_known(checkpoint):
     edit(checkpoint, architecture="unet4d")
-    with pytest.raises(BenchError, match="unknown network 'unet4d': choose one of detector_sam, fcos_"):
+    with pytest.raises(
+        BenchError, match="unknown network 'unet4d': choose one of detector_sam, fcos_"
+    ):
         load_checkpoint(checkpoint)

@@ -33,7 +33,8 @@ _TRAINING_SHARE = 0.85
 # Seconds between checkpoints.
 _CHECKPOINT_S = 30.0
 # The highest rate by optimiser and iterations: up to so many, that rate, else the method's own.
-# Found on sections that are no one's test, by benchmarks/rates.py: see benchmarks/README.md.
+# The short trainings of docs/presets.md and docs/retina.md were made with these; what others come
+# to, benchmarks/rates.py tries.
 _RATES: dict[str, tuple[tuple[int, float], ...]] = {
     "adam": ((5000, 1e-3),),
     "adamw": ((5000, 3e-3),),
