@@ -117,7 +117,7 @@ def test_minutes_without_time_for_an_iteration(pipeline, settings, monkeypatch):
 def test_each_training_of_a_grid_has_its_minutes(pipeline):
     config = BenchmarkConfig(
         dataset=str(pipeline.dataset),
-        methods="scratch,da_finetuned,microsam_zero_shot,microsam_finetuned",
+        methods="scratch,da_finetuned,microsam_zero_shot,microsam_finetuned,detector_sam",
         structures="mito",
         seeds="0",
         minutes=3,
@@ -125,9 +125,13 @@ def test_each_training_of_a_grid_has_its_minutes(pipeline):
     )
     cells = make_grid(config, PreparedDataset.open(config.dataset))
     made = {cell.method.name: model_config(cell, config) for cell in cells}
-    adaptation = next(cell.adaptation for cell in cells if cell.adaptation)
     assert made["scratch"].minutes == made["da_finetuned"].minutes == 3
-    assert model_config(adaptation, config).minutes == 3
+    adaptation, detector = (
+        model_config(cell.adaptation, config) for cell in cells if cell.adaptation
+    )
+    assert adaptation.minutes == detector.minutes == 3
+    assert detector.precision == "fp32"
+    assert made["detector_sam"].minutes is None
     assert made["microsam_finetuned"].minutes is None
     assert made["microsam_finetuned"].iterations == 7
 

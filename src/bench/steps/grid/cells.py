@@ -304,10 +304,10 @@ def _detect_config(cell: GridCell, config: BenchmarkConfig) -> DetectConfig:
         "structure": cell.structure.name,
         "seed": cell.seed,
         "labelled": cell.labelled,
-        "device": config.device,
-        "dataset": config.dataset,
+        # The grid's would place boxes less exactly.
+        "precision": DetectConfig.precision,
     }
-    return DetectConfig(**own | parse_settings(DetectConfig, config.detect))
+    return _stage_config(DetectConfig, config, own | parse_settings(DetectConfig, config.detect))
 
 
 def _stage_config(
