@@ -4,8 +4,6 @@ import logging
 import time
 from typing import cast
 
-import torch
-
 from bench.config.detection import DetectConfig
 from bench.core.progress import show_progress
 from bench.models.checkpoint import ModelInfo, load_info, save_checkpoint
@@ -22,6 +20,7 @@ from bench.steps.detection.detect_task import (
 from bench.steps.training.data import (
     describe_run,
     log_checkpoints,
+    log_training_costs,
     loop_settings,
     measure_network,
     note_grey_values,
@@ -106,11 +105,7 @@ def _conclude(task: DetectTask, run: Run, progress: Progress) -> None:
     """Says what came out."""
     at_half = load_info(run.work / "best.safetensors").training["val_box_ap50"]
     run.log_metrics({"best/box_ap": progress.best_score, "best/box_ap50": at_half})
-    run.log_facts({"best/iteration": progress.best_iteration})
-    run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
-    if task.compute.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(task.compute.device) / 2**20
-        run.log_facts({"train/peak_gpu_mib": peak})
+    log_training_costs(run, progress, task.compute)
     log.info(
         "%s: validation AP %.3f (at IoU 0.5 %.3f) at iteration %d, %.0f s of training, run %s",
         f"{task.method.name} {task.structure.name}",

@@ -19,6 +19,7 @@ from bench.models.checkpoint import ModelInfo, build_model, check_network, save_
 from bench.models.networks import NETWORKS, Network, find_network
 from bench.steps.training.data import (
     log_checkpoints,
+    log_training_costs,
     log_used_dataset,
     loop_settings,
     measure_network,
@@ -267,11 +268,7 @@ def _conclude(task: _Task, run: Run, report: PretrainReport, progress: Progress)
     """Says what came out, beside what knows nothing of the images."""
     best = report.mse_of(progress.best_score)
     run.log_metrics({"best/mse": best})
-    run.log_facts({"best/iteration": progress.best_iteration})
-    run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
-    if task.compute.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(task.compute.device) / 2**20
-        run.log_facts({"train/peak_gpu_mib": peak})
+    log_training_costs(run, progress, task.compute)
     log.info(
         "%s: error on held-out images %.3f at iteration %d (the mean of each patch %.3f, its view "
         "as it is %.3f), %.0f s of training, run %s",

@@ -283,11 +283,7 @@ def conclude_run(run: Run, what: str, progress: Progress, compute: Compute) -> N
     """Logs what a training came to, and on a GPU the most memory that tensors took in MiB."""
     # Of no step: a bar beside those of other trainings, not a curve of one point.
     run.log_metrics({"best/dice": progress.best_score})
-    run.log_facts({"best/iteration": progress.best_iteration})
-    if compute.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(compute.device) / 2**20
-        run.log_facts({"train/peak_gpu_mib": peak})
-    run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
+    log_training_costs(run, progress, compute)
     log.info(
         "%s: validation Dice %.3f at iteration %d, %.0f s of training, run %s",
         what,
@@ -296,6 +292,15 @@ def conclude_run(run: Run, what: str, progress: Progress, compute: Compute) -> N
         progress.elapsed_s,
         run.id,
     )
+
+
+def log_training_costs(run: Run, progress: Progress, compute: Compute) -> None:
+    """Logs when the best model was there, the seconds, and on a GPU the most memory in MiB."""
+    run.log_facts({"best/iteration": progress.best_iteration})
+    run.set_tags({"bench.train_seconds": f"{progress.elapsed_s:.1f}"})
+    if compute.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(compute.device) / 2**20
+        run.log_facts({"train/peak_gpu_mib": peak})
 
 
 def log_checkpoints(run: Run, names: tuple[str, ...]) -> None:
