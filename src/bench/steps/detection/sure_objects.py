@@ -11,6 +11,7 @@ from bench.inference.detection.prompted import (
     find_candidates,
 )
 from bench.inference.feeding import resize_labels
+from bench.inference.sam.prompts import paint_prompted
 
 
 def find_sure_objects(
@@ -55,11 +56,9 @@ def are_sure(candidates: Candidates, settings: PromptedSettings) -> np.ndarray:
 
 def _paint(candidates: Candidates, numbers: np.ndarray) -> np.ndarray:
     """Paints some candidates, small ones over large ones, each with its number + 1."""
-    painted = np.zeros(candidates.shape, np.int32)
-    for number in sorted(numbers.tolist(), key=lambda n: -candidates.masks[n].area):
-        mask = candidates.masks[number]
-        painted[mask.box.slices][mask.pixels()] = number + 1
-    return painted
+    painted = paint_prompted([candidates.masks[number] for number in numbers], candidates.shape)
+    ids = np.concatenate([[0], numbers + 1]).astype(np.int32)
+    return np.asarray(ids[painted])
 
 
 def _describe(candidates: Candidates, kept: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
