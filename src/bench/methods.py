@@ -295,6 +295,11 @@ def find_stage(name: str) -> Method:
     return find_method(name)
 
 
+def is_oracle(name: str) -> bool:
+    """Whether a name is of a row that reads the truth; other names are not."""
+    return name in METHODS and METHODS[name].oracle
+
+
 def find_method_of(step: str, name: str) -> Method:
     """Returns the row of a name, whose model a step makes.
 

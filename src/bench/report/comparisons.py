@@ -17,7 +17,7 @@ from bench.report.tables import (
     group_records,
     section_means,
 )
-from bench.report.variants import is_oracle
+from bench.report.variants import is_oracle_variant
 from bench.words import SECTION_UNIT
 
 
@@ -112,7 +112,7 @@ def compare_pairs(
     datasets = dict.fromkeys(record.dataset for record in records)
     members: dict[tuple[str, str], dict[str, list[ScoreRecord]]] = {}
     for (method, structure, dataset), found in group_records(records).items():
-        if is_oracle(method):
+        if is_oracle_variant(method):
             continue
         members.setdefault((dataset, structure), {})[method] = found
     for dataset, structure in product(datasets, structures_order):

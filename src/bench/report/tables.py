@@ -10,7 +10,7 @@ from scipy.special import ndtri, stdtrit
 from bench.errors import BenchError
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts, merge_facts
-from bench.report.variants import is_oracle, variant_label
+from bench.report.variants import is_oracle_variant, variant_label
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class TableRow:
     @property
     def oracle(self) -> bool:
         """Whether it reads the truth, and is therefore compared with no other row."""
-        return is_oracle(self.method)
+        return is_oracle_variant(self.method)
 
     @property
     def notes(self) -> tuple[str, ...]:

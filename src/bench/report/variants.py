@@ -1,6 +1,6 @@
 """What the rows of the benchmark table are called, and their order."""
 
-from bench.methods import METHODS, ORACLE
+from bench.methods import METHODS, ORACLE, is_oracle
 from bench.metrics.table import METRICS
 from bench.models.networks import find_network
 from bench.words import SECTION_UNIT, VOLUME_UNIT
@@ -51,10 +51,9 @@ def variant_label(name: str) -> str:
     return f"{label}, {labelled} labelled {unit}{'s' * (labelled != '1')}" if labelled else label
 
 
-def is_oracle(name: str) -> bool:
+def is_oracle_variant(name: str) -> bool:
     """Whether a method or variant reads the truth: it is shown, and compared with none."""
-    method = METHODS.get(name.partition(":")[0])
-    return method is not None and method.oracle
+    return is_oracle(name.partition(":")[0])
 
 
 def variant_order(name: str) -> tuple[int, str, int]:

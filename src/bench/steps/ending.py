@@ -19,7 +19,7 @@ from bench.methods import METHODS, ORACLE, PRETRAIN
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts
 from bench.report.tables import bootstrap_interval
-from bench.report.variants import is_oracle
+from bench.report.variants import is_oracle_variant
 from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
 from bench.steps.serving.files import OVERLAYS
 from bench.steps.table.report import CHART_FILE
@@ -177,7 +177,7 @@ def say_scores(store: Store, run_id: str) -> None:
     run = get_run(store, run_id)
     found, scores = read_run(run), dict[str, Any]()
     method = found.cell.method
-    if is_oracle(method):
+    if is_oracle_variant(method):
         method = f"{method} {ORACLE}"
     if found.scores:
         scores = unpack_scores(found.scores)

@@ -12,7 +12,7 @@ from bench.dataset.prepared import VOLUMES, PreparedDataset
 from bench.errors import BenchError
 from bench.inference.blends import Blend
 from bench.inference.prediction_file import list_stored
-from bench.methods import METHODS, find_method
+from bench.methods import find_method, is_oracle
 from bench.models.networks import find_network
 from bench.recipe.recipe import OWN, Recipe, RecipeMember
 from bench.report.variants import variant_name
@@ -135,7 +135,7 @@ def find_members(
 
 def _is_honest(evaluation: Evaluation) -> bool:
     """Whether a search may read it: what is told where objects are would win every one."""
-    return not (evaluation.method in METHODS and METHODS[evaluation.method].oracle)
+    return not is_oracle(evaluation.method)
 
 
 def _read_all(evaluations: Iterable[Evaluation], store: Store) -> Iterator[_Applied]:

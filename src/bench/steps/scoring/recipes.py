@@ -8,7 +8,7 @@ from typing import Any
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.inference.symmetries import find_augmentations
-from bench.methods import METHODS
+from bench.methods import is_oracle
 from bench.models.checkpoint import ModelInfo, load_info
 from bench.postprocess.watershed import WatershedSettings
 from bench.recipe.recipe import OWN, RECIPE_FILE, Recipe, RecipeMember, check_weights, read_recipe
@@ -47,7 +47,7 @@ def refuse_oracle(name: str, purpose: str) -> None:
         name: Row of METHODS, or any other name, which passes.
         purpose: What it is wanted for, such as ``segment images``.
     """
-    if name in METHODS and METHODS[name].oracle:
+    if is_oracle(name):
         raise BenchError(
             f"method {name} is prompted by annotated objects (oracle), received it to {purpose}, "
             "where there is no annotation to read: take a method that finds objects itself, such "
