@@ -190,9 +190,11 @@ def _make_feed(task: FinetuneTask) -> Feed:
     if task.pseudo is None:
         return PatchFeed(task.data.train(), patches, device, outputs, moments)
     own, others = divide_batch(patches, task.config.pseudo_fraction)
+    sections = task.pseudo.train()
+    unsure = task.pseudo.unsure(raw.shape for raw, _ in sections)
     return MixedFeed(
         PatchFeed(task.data.train(), own, device, outputs, moments),
-        PatchFeed(task.pseudo.train(), others, device, outputs, moments, task.pseudo.unsure()),
+        PatchFeed(sections, others, device, outputs, moments, unsure),
         task.config.pseudo_weight,
     )
 

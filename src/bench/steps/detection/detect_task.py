@@ -40,6 +40,7 @@ class DetectTask:
         structure: The structure.
         method: What the step makes of the network.
         source: File of the first weights; None for random ones.
+        source_sha256: Its hash; empty for random ones.
         info: What the model will be.
         compute: Device and precision.
         data: The annotated sections.
@@ -50,6 +51,7 @@ class DetectTask:
     structure: Structure
     method: Method
     source: Path | None
+    source_sha256: str
     info: ModelInfo
     compute: Compute
     data: TrainingData
@@ -91,7 +93,8 @@ def resolve_detection(config: DetectConfig, store: Store) -> DetectTask:
         halo_px=config.halo_px,
         training={"method": method.name, "dataset": dataset.content_hash},
     )
-    return DetectTask(config, dataset, structure, method, source, info, compute, data)
+    digest = file_sha256(source) if source else ""
+    return DetectTask(config, dataset, structure, method, source, digest, info, compute, data)
 
 
 def _find_source(config: DetectConfig, store: Store) -> tuple[Path | None, ModelInfo | None]:
@@ -126,7 +129,7 @@ def identify_detection(task: DetectTask) -> Identity:
     return Identity(
         step="detect",
         settings=settings,
-        inputs={"source": file_sha256(task.source) if task.source else ""},
+        inputs={"source": task.source_sha256},
         method=task.method.name,
         structure=task.structure.name,
         dataset=task.dataset.content_hash,
@@ -145,7 +148,7 @@ def resolved_detection(task: DetectTask) -> dict[str, object]:
     return _resolved_settings(task) | {
         "structure": task.structure.name,
         "method": task.method.name,
-        "source_sha256": file_sha256(task.source) if task.source else "none",
+        "source_sha256": task.source_sha256 or "none",
         "device": str(task.compute.device),
         "precision": task.compute.precision,
         "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,18 +63,20 @@ def _of_files(config: PseudoConfig) -> PseudoImages:
             f"{config.input}: give pixel_size_nm, or one folder at a time"
         )
     by_name = {plane.name: plane for plane in planes}
+    # A stack has many planes.
+    files = {path: file_sha256(path) for path in {p.path for p in planes} if path.is_file()}
     return PseudoImages(
-        {name: _describe_plane(plane) for name, plane in by_name.items()},
+        {name: _describe_plane(plane, files.get(plane.path)) for name, plane in by_name.items()},
         lambda name: by_name[name].read(),
         sizes.pop(),
         hash_planes(planes),
     )
 
 
-def _describe_plane(plane: Plane) -> dict[str, Any]:
+def _describe_plane(plane: Plane, source_sha256: str | None) -> dict[str, Any]:
     source: dict[str, Any] = {"source": plane.path.name, "source_page": plane.image.page}
-    if Path(plane.path).is_file():
-        source["source_sha256"] = file_sha256(plane.path)
+    if source_sha256:
+        source["source_sha256"] = source_sha256
     return {
         "name": plane.name,
         "shape": list(plane.shape),

@@ -1,6 +1,7 @@
 """The pseudo-masks that a training learns from beside annotated sections."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,13 @@ class PseudoMasks:
         """Reads raw and labels (y, x) of the sections, at the scale at which they are fed."""
         return self.data.train()
 
-    def unsure(self) -> list[np.ndarray]:
-        """Where nobody is sure what they show, bool (y, x), at that scale."""
-        dataset, found = self.data.dataset, []
-        for name, (raw, _) in zip(self.data.names, self.train(), strict=True):
-            unsure = read_unsure(dataset, name, self.data.structure)
-            found.append(resize_labels(unsure, raw.shape))
-        return found
+    def unsure(self, shapes: Iterable[tuple[int, ...]]) -> list[np.ndarray]:
+        """Where nobody is sure what they show, bool, each of the shape (y, x) that it is fed in."""
+        structure = self.data.structure
+        return [
+            resize_labels(read_unsure(self.data.dataset, name, structure), shape)
+            for name, shape in zip(self.data.names, shapes, strict=True)
+        ]
 
 
 def find_pseudo_masks(
