@@ -23,6 +23,7 @@ from bench.steps.table.records import collect_records
 from bench.steps.table.report import Findings, print_findings, write_findings, write_page
 from bench.steps.table.watch import Watch
 from bench.structures import order_structures
+from bench.tracking.newest import newest_evaluations
 from bench.tracking.opening import open_run
 from bench.tracking.ownership.stale import Activity, observe, reap
 from bench.tracking.queries import Cell
@@ -129,18 +130,17 @@ def _nothing_evaluated(config: CompareConfig) -> BenchError:
 
 def find_scores(scope: Scope) -> Findings | None:
     """Everything that can be said of the evaluations; None if there is none."""
-    metric = scope.config.metric
-    records = collect_records(
-        scope.store, scope.experiment, scope.config, scope.digest, scope.failures
-    )
+    config, metric = scope.config, scope.config.metric
+    evaluations = newest_evaluations(scope.store, scope.experiment, config.split, config.protocol)
+    asked = (scope.store, scope.experiment, config, scope.digest, evaluations)
+    records = collect_records(*asked, scope.failures)
     if not any(record.scores for record in records):
         return None
     structures = order_structures(record.structure for record in records)
     methods = sorted({record.method for record in records}, key=variant_order)
     rows = benchmark_table(records, methods, structures, metric)
     pairs = compare_pairs(records, structures, metric)
-    gains = find_gains(scope.store, scope.experiment, scope.config, scope.digest)
-    external = find_external(scope.store, scope.experiment, scope.config, scope.digest)
+    gains, external = find_gains(*asked), find_external(*asked)
     return Findings(rows, scope.published, records, pairs, mean_ranks(rows), gains, external)
 
 

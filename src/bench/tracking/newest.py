@@ -135,20 +135,10 @@ def newest_evaluations(
 ) -> list[FoundRun]:
     """The newest finished evaluation of every cell and choice of augmentations, newest first.
 
-    Models that were scored on other data than they were trained on are not among them.
+    Those of models on other data than they were trained on, which say so, stand for themselves.
     """
     wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
-    found = _find_newest(store, experiment_id, wanted, finished=True)
-    return [run for run in found if not run.trained_on]
-
-
-def newest_external_evaluations(
-    store: Store, experiment_id: str, split: str, protocol: str
-) -> list[FoundRun]:
-    """As ``newest_evaluations``, of models scored on other data than they were trained on."""
-    wanted = {"bench.step": "evaluate", "bench.split": split, "bench.protocol": protocol}
-    found = _find_newest(store, experiment_id, wanted, finished=True)
-    return [run for run in found if run.trained_on]
+    return _find_newest(store, experiment_id, wanted, finished=True)
 
 
 def newest_combinations(store: Store, experiment_id: str, split: str) -> list[FoundRun]:

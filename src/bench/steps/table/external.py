@@ -1,6 +1,6 @@
 """What models score on other data than they were trained on, beside their scores on their own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bench.config.scoring import CompareConfig
@@ -14,13 +14,17 @@ from bench.steps.table.records import (
     sum_costs,
     wanted_augmentations,
 )
-from bench.tracking.newest import newest_evaluations, newest_external_evaluations, newest_trainings
+from bench.tracking.newest import newest_trainings
 from bench.tracking.queries import FoundRun
 from bench.tracking.store import Store
 
 
 def find_external(
-    store: Store, experiment: str, config: CompareConfig, digest: str
+    store: Store,
+    experiment: str,
+    config: CompareConfig,
+    digest: str,
+    evaluations: Sequence[FoundRun],
 ) -> list[ExternalRow]:
     """The newest scores of every cell on other data; empty where there are none.
 
@@ -30,17 +34,18 @@ def find_external(
         config: The settings of compare.
         digest: Content hash, or its start, of a dataset that they were trained or scored on;
             empty for any.
+        evaluations: The newest of the experiment.
     """
-    how = (config.split, config.protocol)
     chosen = [
         run
-        for run in newest_external_evaluations(store, experiment, *how)
-        if run.augmentations == wanted_augmentations(run.cell, config)
+        for run in evaluations
+        if run.trained_on
+        and run.augmentations == wanted_augmentations(run.cell, config)
         and (run.cell.dataset.startswith(digest) or _digest_of(run).startswith(digest))
     ]
     if not chosen:
         return []
-    own = _find_own(chosen, newest_evaluations(store, experiment, *how))
+    own = _find_own(chosen, (run for run in evaluations if not run.trained_on))
     labels: dict[str, str] = {}
     for run in chosen:
         labels.setdefault(run.cell.dataset, run.dataset_label)
@@ -60,7 +65,14 @@ def find_external(
         )
         for origin in dict.fromkeys(map(_digest_of, chosen))
     ]
-    at_home = _collect_at_home(store, experiment, config, labels, chosen)
+    wanted = {(run.cell.dataset, run.cell.structure) for run in chosen}
+    # What was trained there, for comparison. Its dataset may have another name in other runs.
+    at_home = [
+        replace(record, dataset=labels[digest])
+        for digest in dict.fromkeys(digest for digest, _ in wanted)
+        for record in collect_records(store, experiment, config, digest, evaluations)
+        if record.scores and (digest, record.structure) in wanted
+    ]
     return external_rows(groups, at_home, config.metric)
 
 
@@ -71,24 +83,6 @@ def _find_own(chosen: Iterable[FoundRun], evaluations: Iterable[FoundRun]) -> li
         run
         for run in evaluations
         if (run.trained_run, run.cell.structure, run.augmentations) in models
-    ]
-
-
-def _collect_at_home(
-    store: Store,
-    experiment: str,
-    config: CompareConfig,
-    labels: Mapping[str, str],
-    chosen: Iterable[FoundRun],
-) -> list[ScoreRecord]:
-    """The records of models that were trained on what others were scored on, for comparison."""
-    wanted = {(run.cell.dataset, run.cell.structure) for run in chosen}
-    return [
-        # Its name may be another in other runs.
-        replace(record, dataset=labels[digest])
-        for digest in dict.fromkeys(digest for digest, _ in wanted)
-        for record in collect_records(store, experiment, config, digest, {})
-        if record.scores and (digest, record.structure) in wanted
     ]
 
 

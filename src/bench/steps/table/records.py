@@ -17,7 +17,6 @@ from bench.steps.scoring.evaluation_report import SCORES_FILE, unpack_scores
 from bench.structures import split_structures
 from bench.tracking.newest import (
     newest_combinations,
-    newest_evaluations,
     newest_trainings,
     select_runs,
 )
@@ -29,10 +28,26 @@ _NO_MEAN = "its network finds instances, whose ids have no mean over symmetries"
 
 
 def collect_records(
-    store: Store, experiment: str, config: CompareConfig, digest: str, failures: Mapping[Cell, str]
+    store: Store,
+    experiment: str,
+    config: CompareConfig,
+    digest: str,
+    evaluations: Sequence[FoundRun],
+    failures: Mapping[Cell, str] | None = None,
 ) -> list[ScoreRecord]:
-    """One record per cell and seed: of the newest evaluation, else why there is none."""
-    evaluations = newest_evaluations(store, experiment, config.split, config.protocol)
+    """One record per cell and seed: of the newest evaluation, else why there is none.
+
+    Args:
+        store: The tracking store.
+        experiment: Id of the experiment that is compared.
+        config: The settings of compare.
+        digest: Content hash of the dataset, or its start; empty for any.
+        evaluations: The newest of the experiment. Those on other data than the model's are not
+            of the table.
+        failures: Why cells have no score, where that is known.
+    """
+    failures = failures or {}
+    evaluations = [evaluation for evaluation in evaluations if not evaluation.trained_on]
     trainings = newest_trainings(store, experiment)
     # Folders of other names may hold the same dataset: the newest name stands for all.
     labels: dict[str, str] = {}
