@@ -275,7 +275,7 @@ def perez(pattern, masks):
     for name, short in sets.items():
         for part, mask_part, planes in ((*pattern[0], 10), (*pattern[1], 3)):
             for z in range(planes):
-                raw, mask = grey(1, seed=hash((name, part, z)) % 999)[0], boxes(planes)[z]
+                raw, mask = grey(1, seed=len(files))[0], boxes(planes)[z]
                 place_of = {"name": name, "short": short, "z": z}
                 files[part.format(**place_of)] = png(raw)
                 files[mask_part.format(**place_of)] = png(mask * masks)
