@@ -40,6 +40,7 @@ class OurNetworks(StrEnum):
     UNET3D = auto()
     UNET3D_FOLDS = auto()
     UNET3D_ANISOTROPIC = auto()
+    UNET_RESIDUAL = auto()
     UNET_RESNET50 = auto()
     TRANSUNET = auto()
     NNUNET = auto()

@@ -686,6 +686,9 @@ PARTS: dict[str, Callable] = {
     "prompts": prompts,
     "sam training": sam_training,
     "network unet2d": network_unet2d,
+    "network unet_residual": network_from(
+        "unet_residual", {"in_channels": 1, "features": (4, 8), "stride": 4, "detail": 4}
+    ),
     "network unet_resnet50": network_from("unet_resnet50", {}),
     "network transunet": network_from("transunet", {"width": 48, "blocks": 2}),
     "network unet3d": network_of_volumes("unet3d"),

@@ -30,7 +30,7 @@ def test_rows_hold_together():
         == list(OurNetworks)
         == [
             *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic"),
-            *("unet_resnet50", "transunet", "nnunet", "sam"),
+            *("unet_residual", "unet_resnet50", "transunet", "nnunet", "sam"),
             *("detector_sam", "fcos_small", "fcos_resnet50"),
         ]
     )

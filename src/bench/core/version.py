@@ -29,6 +29,7 @@ VERSIONS: dict[str, int] = {
     "network unet2d": 1,
     "network unet3d": 1,
     "network unet3d_anisotropic": 1,
+    "network unet_residual": 1,
     "network unet_resnet50": 1,
     "network transunet": 1,
     "network sam": 1,

@@ -25,6 +25,7 @@ _TILED = "bench.inference.prediction:open_tiled"
 _OF_VOLUMES = "bench.inference.volumes:refuse_sections"
 # Numbers of a token of TransUNet, and among how many heads they are shared.
 _PUBLISHED_WIDTH, _HEADS = 768, 12
+_RESIDUAL_LEVELS = 3
 # Pooling of the anisotropic U-Net: planes that lie ten pixels apart are joined late.
 _ANISOTROPIC = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 
@@ -192,6 +193,12 @@ def _unet2d_arguments(config: Any) -> dict[str, Any]:
     return {"in_channels": 1, "depth": 4, "features": config.features}
 
 
+def _residual_arguments(config: Any) -> dict[str, Any]:
+    """Three levels, on blocks of 4 px: what learned most in minutes (docs/best_practice.md)."""
+    features = [config.features << level for level in range(_RESIDUAL_LEVELS)]
+    return {"in_channels": 1, "features": features, "stride": 4, "detail": 8}
+
+
 def _small_arguments(config: Any) -> dict[str, Any]:
     return {"features": config.features}
 
@@ -290,6 +297,17 @@ NETWORKS: dict[str, Network] = {
             geometries=((256, 32),),
             steps=("finetune",),
             opened_by=_OF_VOLUMES,
+        ),
+        # Its BatchNorm gives one prediction in any tile, so that none has to be chosen.
+        Network(
+            OurNetworks.UNET_RESIDUAL,
+            build="bench.models.unet_residual:build_unet_residual",
+            arguments=_residual_arguments,
+            multiple=lambda args: int(args["stride"]) * 2 ** (len(args["features"]) - 1),
+            patch_px=128,
+            geometries=((512, 64),),
+            steps=("finetune", "pretrain"),
+            parts={ENCODER: ("stem.", "encoder.")},
         ),
         Network(
             OurNetworks.UNET_RESNET50,
