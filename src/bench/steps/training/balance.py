@@ -1,0 +1,82 @@
+"""Where a trained model draws the line between foreground and background, by validation.
+
+A probability of one half is not where Dice is highest. Of probabilities that are right, the best
+limit is half of the Dice that it gives (Lipton et al. 2014): 0.37 where vesicles reach 0.74.
+Validation says where it is, no lower than that, as validation sections are few; and the bias of the
+output moves there. What the model gives is then one half at the limit, and all that comes after it
+(evaluation, search, segmentation, other programs) is as for any model.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bench.errors import BenchError
+from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
+from bench.models.checkpoint import ModelInfo, head_tensors
+
+log = logging.getLogger(__name__)
+# One half, as stored.
+_HALF_LEVEL = 128
+# What the Dice must gain for the limit to move.
+_TOLERANCE = 0.001
+
+
+def best_limit(histogram: ScoreHistogram) -> float:
+    """The probability from half of its own Dice to one half at which Dice is highest.
+
+    The nearest to one half that is within 0.001 of the highest.
+
+    Args:
+        histogram: Pixels of foreground and background by level, of all validation sections.
+
+    Examples:
+        >>> foreground, background = np.zeros((2, 256), np.int64)
+        >>> foreground[[110, 200]], background[[20, 190]] = (50, 50), (900, 20)
+        >>> round(255 * best_limit(ScoreHistogram(foreground, background)))
+        110
+    """
+    found, wrong = histogram.from_threshold()
+    all_of_it = histogram.foreground.sum()
+    dice = 2 * found / np.maximum(found + wrong + all_of_it, 1)
+    lowest = min(_HALF_LEVEL, max(1, int(np.ceil(TOP_LEVEL * dice[_HALF_LEVEL] / 2))))
+    allowed = dice[lowest : _HALF_LEVEL + 1]
+    good = lowest + np.flatnonzero(allowed >= allowed.max() - _TOLERANCE)
+    return 0.5 if good[-1] == _HALF_LEVEL else float(good[-1] / TOP_LEVEL)
+
+
+def find_output_bias(info: ModelInfo) -> str:
+    """The name of the bias of a model's outputs.
+
+    Raises:
+        BenchError: If its network has none.
+    """
+    names = [name for name in head_tensors(info) if name.endswith("bias")]
+    if len(names) != 1:
+        raise BenchError(
+            f"balance=validation moves the bias of a network's outputs, {info.architecture} has "
+            f"{len(names)}: give balance=none"
+        )
+    return names[0]
+
+
+@torch.no_grad()
+def move_limit(network: torch.nn.Module, info: ModelInfo, channel: int, limit: float) -> None:
+    """Makes a network give one half where it gave ``limit``, in one of its outputs."""
+    bias = network.get_parameter(find_output_bias(info))
+    bias[channel] -= float(np.log(limit / (1 - limit)))
+
+
+def moved_levels(levels: Sequence[np.ndarray], limit: float) -> list[np.ndarray]:
+    """Maps of levels as the network gives them once its limit has moved, to within a level."""
+    probability = np.arange(TOP_LEVEL + 1) / TOP_LEVEL
+    odds = probability * (1 - limit)
+    with np.errstate(invalid="ignore"):
+        table = odds / (odds + (1 - probability) * limit)
+    table = np.round(TOP_LEVEL * table).astype(np.uint8)
+    # What reaches the limit is foreground.
+    first = int(np.ceil(TOP_LEVEL * limit))
+    table[first:] = np.maximum(table[first:], _HALF_LEVEL)
+    return [table[each] for each in levels]

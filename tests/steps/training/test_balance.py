@@ -1,0 +1,78 @@
+"""The limit between foreground and background, which validation moves."""
+
+import numpy as np
+import pytest
+import torch
+
+from bench.errors import BenchError
+from bench.metrics.curves import histogram_scores
+from bench.models.checkpoint import ModelInfo, build_model
+from bench.steps.training.balance import best_limit, find_output_bias, move_limit, moved_levels
+
+ARGUMENTS = {"in_channels": 1, "features": (4, 8), "stride": 4, "detail": 4, "out_channels": 2}
+INFO = ModelInfo(
+    *("unet_residual", ARGUMENTS, ("foreground", "boundary"), "vesicles", None, "section", 64, 0)
+)
+
+
+def dice_at(truth, levels, level):
+    found = levels >= level
+    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
+
+
+def draw_pixels(sharpness):
+    """Pixels whose foreground is drawn by their probability, of which a network is surer."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 2, 400_000)
+    truth = rng.random(logits.size) < 1 / (1 + np.exp(-logits))
+    return truth, np.round(255 / (1 + np.exp(-sharpness * logits))).astype(np.uint8)
+
+
+def test_the_limit_of_right_probabilities_is_half_of_the_dice():
+    """Lipton et al. 2014."""
+    truth, levels = draw_pixels(1.0)
+    limit = best_limit(histogram_scores(truth=truth, probability=levels))
+    scores = [dice_at(truth, levels, level) for level in range(1, 256)]
+    found = dice_at(truth, levels, round(255 * limit))
+    assert found > max(scores) - 0.002
+    assert found > dice_at(truth, levels, 128) + 0.03
+    assert limit == pytest.approx(max(scores) / 2, abs=0.06)
+
+
+def test_the_limit_moves_no_farther_than_right_probabilities_need():
+    truth, levels = draw_pixels(2.0)
+    half = dice_at(truth, levels, 128)
+    limit = best_limit(histogram_scores(truth=truth, probability=levels))
+    # The nearest to one half that is hardly worse.
+    assert half / 2 <= limit < half / 2 + 0.03
+
+
+def test_the_limit_stays_where_nothing_is_gained():
+    truth = np.arange(100) < 30
+    levels = np.where(truth, 250, 3).astype(np.uint8)
+    assert best_limit(histogram_scores(truth=truth, probability=levels)) == 0.5
+    nothing = np.zeros(100, dtype=bool)
+    assert best_limit(histogram_scores(truth=nothing, probability=levels)) == 0.5
+
+
+def test_the_model_gives_one_half_at_the_limit():
+    torch.manual_seed(0)
+    network = build_model("unet_residual", ARGUMENTS).eval()
+    image = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        before = torch.sigmoid(network(image))[0].numpy()
+        move_limit(network, INFO, 0, 0.4)
+        after = torch.sigmoid(network(image))[0].numpy()
+    assert np.array_equal(after[0] >= 0.5, before[0] >= 0.4)
+    assert np.array_equal(after[1], before[1])
+    assert (after[0] > before[0]).all()
+    levels = np.round(255 * before[0]).astype(np.uint8)
+    (moved,) = moved_levels([levels], 0.4)
+    assert np.abs(moved / 255 - after[0]).max() < 1.5 / 255
+    assert np.array_equal(moved >= 128, levels >= 0.4 * 255)
+
+
+def test_a_network_without_a_bias_at_its_outputs_is_refused(monkeypatch):
+    monkeypatch.setattr("bench.steps.training.balance.head_tensors", lambda info: {"head.weight"})
+    with pytest.raises(BenchError, match=r"has 0: give balance=none"):
+        find_output_bias(INFO)
