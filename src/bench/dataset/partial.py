@@ -13,8 +13,8 @@ import numpy as np
 
 from bench.dataset.prepared import ORIGIN, PSEUDO, SPLITS, PreparedDataset, ignore_key
 from bench.errors import BenchError
+from bench.metrics.partial import OPEN
 
-OPEN, MOSTLY_OPEN = 1, 2
 SHARE = "ignored"
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from scipy.ndimage import label
 
 from bench.core.names import first_names
-from bench.dataset.partial import MOSTLY_OPEN, OPEN
 from bench.errors import BenchError
 from bench.ingest.annotations.rasterise import DrawnLabels
 from bench.ingest.classes import OTHER, RESERVED, UNANNOTATED, ClassMap
 from bench.ingest.sources import SourceImage, SourceSection, mark_ids
 from bench.ingest.suggestions import find_runs
+from bench.metrics.partial import MOSTLY_OPEN, OPEN
 
 _Parts = dict[str, SourceImage]
 

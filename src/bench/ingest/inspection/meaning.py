@@ -128,7 +128,7 @@ def _find_ignored(
 
 
 def _explain_ignored(structure: str, small: list[int], largest: int, option: str) -> str:
-    remedy = f"if it marks what nobody annotated, give -P ignore={largest}; if it is background, "
+    remedy = f"is {largest} an ignore label? Give -P ignore={largest}; if it is background, "
     if len(small) > _SHOWN:
         return remedy + "save it as 0; if it is an object, give it the next id"
     known = f"-P {option}" + ",".join(f"{value}={structure}" for value in small)

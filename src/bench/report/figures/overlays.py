@@ -36,6 +36,9 @@ _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 _BRIGHT = 140
 # Of the longer side: wide enough to see in a thumbnail.
 _OUTLINE_SHARE = 1 / 400
+# Hatching: the distance of two lines, of the longer side and in px at least, and their grey.
+_HATCH_SHARE, _LEAST_HATCH_PX = 1 / 60, 6
+_HATCH_GREY = 150.0
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _Scores = Mapping[str, Mapping[str, float]]
 
@@ -76,6 +79,31 @@ def draw_overlay(
             plane += TINT * shares[key] * (np.float32(colour[channel]) - grey)
         overlay[..., channel] = np.rint(plane)
     return overlay
+
+
+def hatch_ignored(image: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+    """Hatches what nobody annotated in grey, on a copy of a picture.
+
+    Args:
+        image: RGB (y, x, 3), uint8.
+        ignored: Where nobody annotated, bool (y, x); None where all is annotated. Of the section
+            that a smaller picture was made of, each pixel is that of the nearest.
+    """
+    if ignored is None:
+        return image
+    height, width = image.shape[:2]
+    rows, columns = (
+        np.arange(new) * old // new
+        for new, old in zip((height, width), ignored.shape, strict=True)
+    )
+    opened = ignored[rows[:, None], columns]
+    period = max(_LEAST_HATCH_PX, round(_HATCH_SHARE * max(height, width)))
+    lines = (np.arange(height)[:, None] + np.arange(width)) % period < max(1, period // 4)
+    drawn = image.copy()
+    grey = image[opened] @ _BRIGHTNESS
+    shown = np.where(lines[opened], _HATCH_GREY, (grey + _HATCH_GREY) / 2)
+    drawn[opened] = np.rint(shown)[:, None].astype(np.uint8)
+    return drawn
 
 
 # Of the structures of a model, in the order of its classes, again from the first after the last.
