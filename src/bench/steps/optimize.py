@@ -274,6 +274,7 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
         voxel_size_nm=next(iter(units.values())).voxel_size_nm,
         read_raw=lambda unit: units[unit].read_raw(),
         spheres=_spheres_to_try(task),
+        read_levels=lambda unit: units[unit].read_levels(task.structure.name),
     )
 
 
