@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.metrics.partial import OPEN
 
 SHARE = "ignored"
+_LISTED = 12
 
 
 def read_ignore_levels(dataset: PreparedDataset, name: str, structure: str) -> np.ndarray | None:
@@ -79,7 +80,11 @@ def count_open(levels: np.ndarray | None) -> int:
 
 
 def check_partial(
-    entries: Sequence[Mapping[str, Any]], structures: Mapping[str, Mapping[str, Any]], ignore: str
+    entries: Sequence[Mapping[str, Any]],
+    structures: Mapping[str, Mapping[str, Any]],
+    ignore: str,
+    *,
+    volumes: bool,
 ) -> list[str]:
     """Checks what is left open in the sections of a manifest.
 
@@ -87,6 +92,7 @@ def check_partial(
         entries: Its annotated sections.
         structures: By structure, what ``summarise_structure`` returns.
         ignore: What the user says is not annotated; empty where everything is.
+        volumes: Whether sections are planes of volumes, of which some may be left open.
 
     Returns:
         A line for each structure that is partly annotated, and warnings.
@@ -100,9 +106,13 @@ def check_partial(
         shares = ignored_shares(entries, structure)
         if not shares:
             continue
+        units: dict[tuple[str, str], list[float]] = {}
         for entry in entries:
-            if shares.get(entry["name"]) == 1:
-                lines += _judge_whole(entry, structure)
+            name = str(entry["region"] if volumes else entry["name"])
+            units.setdefault((entry["split"], name), []).append(shares.get(entry["name"], 0.0))
+        for (split, name), parts in units.items():
+            if min(parts) == 1:
+                lines += _judge_whole(split, name, structure)
         for split, fraction in summary["foreground_fraction"].items():
             if fraction == 1 and summary["ignored"][split]:
                 raise BenchError(
@@ -110,10 +120,10 @@ def check_partial(
                     "alone beside what is ignored: label some background as well, as a value or "
                     "class of its own (docs/partial.md)"
                 )
-        parts = ", ".join(
+        listed = ", ".join(
             f"{100 * share:.3g} % of {split}" for split, share in summary["ignored"].items()
         )
-        lines.append(f"{structure} is partly annotated, what is ignored counts for nothing: {parts}")
+        lines.append(f"{structure} is partly annotated, what is ignored counts for nothing: {listed}")
     if ignore and not lines:
         raise BenchError(
             f"ignore must say what is not annotated, received ignore={ignore}, of which no section "
@@ -122,11 +132,10 @@ def check_partial(
     return lines
 
 
-def _judge_whole(entry: Mapping[str, Any], structure: str) -> list[str]:
-    name = entry["name"]
-    if entry["split"] != "train":
+def _judge_whole(split: str, name: str, structure: str) -> list[str]:
+    if split != "train":
         raise BenchError(
-            f"a section of {entry['split']} must have annotated pixels, received {name}, all of "
+            f"a section of {split} must have annotated pixels, received {name}, all of "
             f"which is ignored for {structure}: leave it out, or annotate some of it"
         )
     return [f"section {name} is ignored as a whole for {structure}: it teaches nothing of it"]
@@ -140,3 +149,10 @@ def ignored_shares(entries: Iterable[Mapping[str, Any]], structure: str) -> dict
         for entry in entries
         if SHARE in entry["datasets"].get(key, {})
     }
+
+
+def list_shares(shares: Mapping[str, float]) -> str:
+    """Shares of sections that are not annotated, as people read them: a few, and how many more."""
+    listed = [f"{100 * share:.3g} % of {name}" for name, share in shares.items()]
+    more = len(listed) - _LISTED
+    return ", ".join([*listed[:_LISTED], *([f"and {more} more"] if more > 0 else [])])

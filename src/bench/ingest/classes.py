@@ -63,6 +63,17 @@ class ClassMap:
                 return structure
         return None
 
+    def class_of(self, kind: str, title: str) -> str:
+        """The class of a drawn object: its own name where that says that nobody annotated it.
+
+        Args:
+            kind: What it is by its file.
+            title: What it is called there; empty if that is its class.
+        """
+        called = class_of_name(title) or title
+        ignored = replace(self, rules=tuple((n, UNANNOTATED) for n in self.ignored))
+        return called if self.ignored and called and ignored.find(called) else kind
+
     def find_folder(self, name: str) -> str | None:
         """The structure of a folder, whose name is meant to say it; None where it is not taken.
 

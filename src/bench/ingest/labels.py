@@ -130,11 +130,16 @@ def label_by_class(
     for file in files:
         if file.annotation is not None:
             fitted = _fit_to(raw, file, file.annotation)
-            labels.kinds += file.annotation.kinds()
+            objects = file.annotation.objects
+            labels.kinds += Counter(classes.class_of(item.kind, item.title) for item in objects)
             labels.warnings += file.annotation.warnings
             found = {}
             for structure in drawn:
-                objects = [item for item in fitted if classes.find(item.kind) == structure]
+                objects = [
+                    item
+                    for item in fitted
+                    if classes.find(classes.class_of(item.kind, item.title)) == structure
+                ]
                 found[structure] = draw_pages(objects, raw, {file.name: file.path})
         elif is_pyto(file.path):
             found = split_pyto(_list_masks(root, file.path, raw), classes)
@@ -165,7 +170,12 @@ def _add_oriented(
 
 def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> tuple[str, ...]:
     """The structures of which objects are drawn in some files."""
-    kinds = {item.kind for file in files if file.annotation for item in file.annotation.objects}
+    kinds = {
+        classes.class_of(item.kind, item.title)
+        for file in files
+        if file.annotation
+        for item in file.annotation.objects
+    }
     return order_structures(found for kind in kinds if (found := classes.find(kind)))
 
 

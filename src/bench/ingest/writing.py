@@ -303,7 +303,7 @@ def _build_manifest(
         entries = order_entries(entries, tree.base)
         came_from["additions"] = describe_additions(tree.base, tree.sections)
     labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
-    noted = check_partial(labelled, structures, tree.ignore)
+    noted = check_partial(labelled, structures, tree.ignore, volumes=tree.volumes)
     warnings = [*tree.warnings, *check_foreground(structures), *noted]
     for name, summary in structures.items():
         warnings += warn_of_instances(name, summary)

@@ -20,6 +20,7 @@ from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
     log_curve,
+    log_ignored,
     log_pictures,
     log_recipe,
     log_scores,
@@ -124,6 +125,7 @@ def _report_predictions(task: EvaluationTask, run: Run, predictions: Path) -> No
     log_confusion(run, result, task.info.outputs)
     _report_removal(task, run, result)
     describe_data(run, task.units, task.structure.name, task.subject.cell)
+    log_ignored(run, task.units, task.structure.name, config.split)
     with say_while("drawing pictures"):
         log_pictures(
             run,

@@ -31,6 +31,7 @@ from bench.search.search import SearchResult, SearchSettings, search_combination
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_curve,
+    log_ignored,
     log_pictures,
     log_scores,
 )
@@ -334,6 +335,7 @@ def _log_split(
 
     log_pictures(run, units, task.structure.name, result, clean)
     describe_data(run, units, task.structure.name)
+    log_ignored(run, units, task.structure.name, split)
 
 
 def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:

@@ -50,11 +50,15 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
     roots = () if config.roots == "none" else tuple(map(Path, split_names(config.roots)))
     project = read_project(path, roots)
     classes = parse_classes(config.structures, config.ignore)
-    kinds = Counter(item.kind for item in project.objects)
+    kinds = Counter(classes.class_of(item.kind, item.title) for item in project.objects)
     structures = classes.choose(kinds, str(path))
     named = {classes.find(kind) for kind in kinds}
     objects = {
-        name: [item for item in project.objects if classes.find(item.kind) == name]
+        name: [
+            item
+            for item in project.objects
+            if classes.find(classes.class_of(item.kind, item.title)) == name
+        ]
         for name in (*structures, *(name for name in RESERVED if name in named))
     }
     # What is left open is no reason to look at a place.

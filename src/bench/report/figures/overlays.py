@@ -36,9 +36,8 @@ _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 _BRIGHT = 140
 # Of the longer side: wide enough to see in a thumbnail.
 _OUTLINE_SHARE = 1 / 400
-# Hatching: the distance of two lines, of the longer side and in px at least, and their grey.
-_HATCH_SHARE, _LEAST_HATCH_PX = 1 / 60, 6
-_HATCH_GREY = 150.0
+# The distance of two lines of hatching, of the longer side and in px at least.
+_HATCH_SHARE, _LEAST_HATCH_PX = 1 / 40, 8
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _Scores = Mapping[str, Mapping[str, float]]
 
@@ -81,29 +80,25 @@ def draw_overlay(
     return overlay
 
 
-def hatch_ignored(image: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
-    """Hatches what nobody annotated in grey, on a copy of a picture.
+def hatch_ignored(raw: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+    """Hatches what nobody annotated on a copy of a section, which is then drawn as any other.
 
     Args:
-        image: RGB (y, x, 3), uint8.
-        ignored: Where nobody annotated, bool (y, x); None where all is annotated. Of the section
-            that a smaller picture was made of, each pixel is that of the nearest.
+        raw: Section (y, x) of any bit depth.
+        ignored: Where nobody annotated, bool (y, x); None where all is annotated.
     """
-    if ignored is None:
-        return image
-    height, width = image.shape[:2]
-    rows, columns = (
-        np.arange(new) * old // new
-        for new, old in zip((height, width), ignored.shape, strict=True)
-    )
-    opened = ignored[rows[:, None], columns]
+    if ignored is None or not ignored.any():
+        return raw
+    height, width = raw.shape
     period = max(_LEAST_HATCH_PX, round(_HATCH_SHARE * max(height, width)))
-    lines = (np.arange(height)[:, None] + np.arange(width)) % period < max(1, period // 4)
-    drawn = image.copy()
-    grey = image[opened] @ _BRIGHTNESS
-    shown = np.where(lines[opened], _HATCH_GREY, (grey + _HATCH_GREY) / 2)
-    drawn[opened] = np.rint(shown)[:, None].astype(np.uint8)
-    return drawn
+    lines = (np.arange(height)[:, None] + np.arange(width)) % period < period // 4
+    # Within the grey values that there are, so that the contrast of all else stays what it is.
+    low, middle, high = np.percentile(raw, (5, 50, 95))
+    hatched = raw.astype(np.float32)
+    hatched[ignored] = (hatched[ignored] + np.float32(middle)) / 2
+    hatched[ignored & lines] = high
+    hatched[ignored & np.roll(lines, period // 4, axis=1)] = low
+    return np.asarray(hatched.astype(raw.dtype))
 
 
 # Of the structures of a model, in the order of its classes, again from the first after the last.

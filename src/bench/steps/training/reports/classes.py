@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import find_open
+from bench.metrics.partial import cut_open, find_open
 from bench.metrics.table import HEADLINE
 from bench.report.figures.overlays import draw_classes, hatch_ignored
 from bench.report.figures.scale_bar import draw_scale_bar
@@ -62,9 +62,10 @@ class ClassTrainingReport(TrainingReport):
             truth = make_classes(labels)
             view = window_of_interest(truth)
             prediction = self.predictions.get(name, np.zeros_like(truth))
-            panels = [draw_classes(raw[view], each[view]) for each in (truth, prediction)]
-            if name in self.levels:
-                ignored = find_open(self.levels[name][view])
-                panels = [hatch_ignored(panel, ignored) for panel in panels]
+            opened = self.levels[name][view] if name in self.levels else None
+            shown = hatch_ignored(raw[view], find_open(opened))
+            panels = [
+                draw_classes(shown, cut_open(each[view], opened)) for each in (truth, prediction)
+            ]
             panels[0] = draw_scale_bar(panels[0], self.pixel_size_nm)
             self.run.log_image(np.concatenate(panels, axis=1), key=f"val/{name}", step=iteration)

@@ -131,9 +131,10 @@ class TrainingReport(CurveReport):
             prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
             opened = self.levels[name][view] if name in self.levels else None
             overlay = draw_overlay(
-                raw[view], truth=labels[view], prediction=cut_open(prediction[view], opened)
+                hatch_ignored(raw[view], find_open(opened)),
+                truth=labels[view],
+                prediction=cut_open(prediction[view], opened),
             )
-            overlay = hatch_ignored(overlay, find_open(opened))
             shown = draw_scale_bar(overlay, self.pixel_size_nm)
             self.run.log_image(shown, key=f"val/{name}", step=iteration)
 

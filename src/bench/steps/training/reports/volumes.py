@@ -129,9 +129,8 @@ class VolumeTrainingReport(TrainingReport):
             ignored = piece.ignored
             if ignored is not None:
                 ignored = lay_out_planes(ignored, piece.place, voxel_size_nm or (1.0, 1.0, 1.0))
-                prediction = prediction & ~ignored
+                raw, prediction = hatch_ignored(raw, ignored), prediction & ~ignored
             overlay = draw_overlay(raw, truth=truth, prediction=prediction)
-            overlay = hatch_ignored(overlay, ignored)
             shown = draw_scale_bar(overlay, self.pixel_size_nm)
             self.run.log_image(shown, key=f"val/{volume.name}", step=iteration)
 
