@@ -138,10 +138,6 @@ def test_one_of_several_channels_is_named(nnunet, read_tree):
 
 
 BAD_NNUNET = {
-    "ignore label in use": (
-        lambda root: describe(root, labels=NAMES | {"ignore": 3, "vesicle": 1}),
-        r"em_000.png must be annotated, received 96 with nnU-Net's label ignore \(3\)",
-    ),
     "label missing": (
         lambda root: (root / "labelsTr/em_001.png").unlink(),
         r"must have a mask of its name in .*labelsTr, received no mask for em_001",
@@ -183,6 +179,14 @@ def test_nnunet_that_does_not_fit_is_an_error_of_one_line(nnunet, read_tree, cas
 def test_an_ignore_label_that_no_pixel_has_does_not_disturb(nnunet, read_tree):
     describe(nnunet, labels=NAMES | {"ignore": 4})
     assert len(read_tree(nnunet, splits=RULE).sections) == 4
+
+
+def test_the_ignore_label_of_nnunet_is_left_open(nnunet, read_tree):
+    describe(nnunet, labels=NAMES | {"ignore": 3, "vesicle": 1})
+    tree = read_tree(nnunet, splits=RULE)
+    levels = [section.ignored["vesicles"].read() for section in tree.sections]
+    assert np.count_nonzero(levels[0]) == 96
+    assert tree.structures == ("vesicles", "mitochondria")[: len(tree.structures)]
 
 
 def test_images_and_masks_of_empanada(tmp_path, read_tree):

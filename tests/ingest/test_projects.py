@@ -5,6 +5,7 @@ import pytest
 import tifffile
 
 from bench.config.data import PhantomConfig, PrepareConfig
+from bench.dataset.partial import read_ignore_levels
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.ingest.images.planes import read_unlabelled
@@ -204,3 +205,24 @@ def test_an_image_that_is_gone_is_an_error_that_names_it(read_tree, tmp_path):
     (tmp_path / "sec1.tif").unlink()
     with pytest.raises(BenchError, match=r"must be there, received .*sec1.tif, which is no file"):
         read_tree(project, splits="train=0,1;val=2;test=3", margin_px=2)
+
+
+def test_an_area_list_of_trakem2(read_tree, tmp_path):
+    project = write_lossy_project(tmp_path, imaged=range(4))
+    text = project.read_text()
+    extra = (
+        '<t2_area_list oid="150" transform="matrix(1.0,0.0,0.0,1.0,2.0,2.0)" title="unlabelled" '
+        'layer_set_id="9"><t2_area layer_id="20"><t2_path d="M 0 0 L 6 0 L 6 12 L 0 12 z"/>'
+        "</t2_area></t2_area_list>"
+    )
+    text = text.replace('<area_list id="5"', '<area_list id="50" oid="150"/><area_list id="5"')
+    text = text.replace('<t2_area_list oid="100"', extra + '<t2_area_list oid="100"')
+    project.write_text(text)
+    settings = {"splits": "train=0,1;val=2;test=3", "margin_px": 2}
+    tree = read_tree(project, ignore="unlabelled", **settings)
+    assert any("unlabelled: 1 objects, taken as (not annotated)" in line for line in tree.found)
+    dataset = write_prepared(tree, tmp_path.parent / f"{tmp_path.name}-out")
+    assert dataset.structures == ("mitochondria",)
+    levels = read_ignore_levels(dataset, "train-region0_section000", "mitochondria")
+    assert np.count_nonzero(levels == 1) == 72
+    assert read_ignore_levels(dataset, "train-region0_section001", "mitochondria") is None

@@ -86,6 +86,12 @@ class PrepareConfig(StepConfig):
         "all",
         "all takes folders of any name and known classes; name more, or map: all,ribbon,er*=er.",
     )
+    ignore: str = setting(
+        NONE,
+        "What is not annotated, and counts for nothing: names of classes or mask folders, values "
+        "of label images, or unlabelled, which is all that has no label (docs/partial.md).",
+        added=True,
+    )
     raw_key: str = setting(AUTO, RAW_KEY)
     rows: str = setting(
         AUTO,

@@ -10,8 +10,8 @@ from bench.postprocess.instances import label_mask
 
 _REPLACE = "replace it, or remove it and its masks"
 _PERHAPS_IGNORED = (
-    "if it marks what nobody annotated, complete, crop or leave out such sections, or name the "
-    "values that count, as in -P structures=1=mitochondria"
+    "if it marks what nobody annotated, save it as a value from 1 on and give -P ignore=VALUE, or "
+    "name the values that count, as in -P structures=1=mitochondria"
 )
 _LARGEST_ID = np.iinfo(np.uint32).max
 

@@ -31,6 +31,8 @@ VOLUMES = "volumes"
 # By what the manifest says, under that key, that a model made the labels: see dataset/pseudo.py.
 ORIGIN, PSEUDO = "origin", "pseudo"
 _LABELS = "labels/"
+# Beside the labels, where not all is annotated: see dataset/partial.py.
+IGNORE = "ignore/"
 _REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
 
 
@@ -229,6 +231,11 @@ class PreparedDataset:
             f"prepared dataset {self.root} must be as prepare wrote it, received {received}: run "
             "prepare again with -P overwrite=true"
         )
+
+
+def ignore_key(structure: str) -> str:
+    """The HDF5 dataset of a section that says what of a structure is not annotated."""
+    return IGNORE + structure
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.dataset.partial import read_ignored
 from bench.dataset.prepared import (
     KIND,
     ORIGIN,
@@ -20,6 +21,7 @@ from bench.dataset.prepared import (
     hash_dataset,
     hash_pixels,
     hash_section,
+    ignore_key,
 )
 from bench.dataset.section_file import (
     SUSPICIOUS_RULE,
@@ -50,10 +52,8 @@ def check_annotated(dataset: PreparedDataset) -> None:
 
 def read_unsure(dataset: PreparedDataset, name: str, structure: str) -> np.ndarray:
     """Reads where nobody is sure what a section shows, bool (y, x); nowhere if it does not say."""
-    key = f"ignore/{structure}"
-    if key not in dataset.find(name)["datasets"]:
-        return np.zeros(dataset.shape(name), dtype=bool)
-    return np.asarray(dataset.read(name, key) != 0)
+    unsure = read_ignored(dataset, name, [structure])
+    return np.zeros(dataset.shape(name), dtype=bool) if unsure is None else unsure
 
 
 def write_pseudo_section(
@@ -76,7 +76,7 @@ def write_pseudo_section(
     stored = {
         "raw": arrays["raw"],
         f"labels/{structure}": arrays["labels"],
-        f"ignore/{structure}": arrays["ignore"],
+        ignore_key(structure): arrays["ignore"],
     }
     datasets: dict[str, dict[str, Any]] = {
         key: {"dtype": str(pixels.dtype)} for key, pixels in stored.items()

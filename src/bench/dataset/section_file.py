@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,16 @@ class MaskCounts:
     Attributes:
         split: Split of its section.
         areas: Areas of its instances in px.
-        pixels: Pixels of the section.
+        pixels: Pixels of the section that are annotated.
         kind: ``binary``, ``ids`` or ``empty``, as `read_instances` says.
+        ignored: Its pixels that nobody annotated.
     """
 
     split: str
     areas: np.ndarray
     pixels: int
     kind: str
+    ignored: int = 0
 
 
 class MaskCounter:
@@ -133,8 +136,17 @@ class MaskCounter:
         self._found: dict[str, list[MaskCounts]] = {}
         self._planes: dict[tuple[str, str, str], list[tuple[np.ndarray, str]]] = {}
         self._voxels: Counter[tuple[str, str, str]] = Counter()
+        self._ignored: Counter[tuple[str, str, str]] = Counter()
 
-    def add(self, structure: str, split: str, region: str, labels: np.ndarray, kind: str) -> None:
+    def add(
+        self,
+        structure: str,
+        split: str,
+        region: str,
+        labels: np.ndarray,
+        kind: str,
+        ignored: int = 0,
+    ) -> None:
         """Adds a mask.
 
         Args:
@@ -143,16 +155,18 @@ class MaskCounter:
             region: Region of its section; planes of a volume have the same.
             labels: Its instance ids (y, x).
             kind: ``binary``, ``ids`` or ``empty``.
+            ignored: Its pixels that nobody annotated.
         """
         ids, areas = np.unique(labels[labels != 0], return_counts=True)
         if not self._volumes:
             self._found.setdefault(structure, []).append(
-                MaskCounts(split, areas, labels.size, kind)
+                MaskCounts(split, areas, labels.size - ignored, kind, ignored)
             )
             return
         key = (structure, split, region)
         self._planes.setdefault(key, []).append((np.stack([ids.astype(np.int64), areas]), kind))
-        self._voxels[key] += labels.size
+        self._voxels[key] += labels.size - ignored
+        self._ignored[key] += ignored
 
     def counts(self) -> dict[str, list[MaskCounts]]:
         """What was counted, by structure; the areas in a volume are voxels."""
@@ -163,7 +177,7 @@ class MaskCounter:
             _, places = np.unique(ids, return_inverse=True)
             voxels = np.bincount(places, areas).astype(np.int64) if ids.size else areas
             kind = next((kind for _, kind in planes if kind != "empty"), "empty")
-            counts = MaskCounts(split, voxels, self._voxels[key], kind)
+            counts = MaskCounts(split, voxels, self._voxels[key], kind, self._ignored[key])
             found.setdefault(structure, []).append(counts)
         return found
 
@@ -185,18 +199,27 @@ def summarise_structure(masks: Sequence[MaskCounts]) -> dict[str, Any]:
         split: np.concatenate([mask.areas for mask in masks if mask.split == split])
         for split in splits
     }
-    pixels = {split: sum(mask.pixels for mask in masks if mask.split == split) for split in splits}
+    pixels, ignored = (
+        {split: sum(count(mask) for mask in masks if mask.split == split) for split in splits}
+        for count in (attrgetter("pixels"), attrgetter("ignored"))
+    )
     training = areas.get("train", np.empty(0))
     median = float(np.median(training)) if training.size else None
     limit = np.inf if median is None else SUSPICIOUS_AREA_FACTOR * median
     return {
         "instances": {split: int(areas[split].size) for split in splits},
         "foreground_fraction": {
-            split: float(areas[split].sum() / pixels[split]) for split in splits
+            split: float(areas[split].sum() / max(pixels[split], 1)) for split in splits
         },
         "suspicious": {split: int((areas[split] > limit).sum()) for split in splits},
         "median_area_px": median,
         "masks": dict(Counter(mask.kind for mask in masks)),
+        # Of datasets all of whose pixels are annotated there is no such entry.
+        **(
+            {"ignored": {s: ignored[s] / (ignored[s] + pixels[s]) for s in splits}}
+            if any(ignored.values())
+            else {}
+        ),
     }
 
 

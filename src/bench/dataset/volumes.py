@@ -1,11 +1,12 @@
 """Volumes of a prepared dataset: regions whose sections are the planes of a 3D image."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from bench.dataset.partial import read_ignore_levels
 from bench.dataset.prepared import VOLUMES, PreparedDataset
 from bench.errors import BenchError
 
@@ -113,3 +114,25 @@ def read_volume_labels(dataset: PreparedDataset, volume: Volume, structure: str)
         BenchError: If the structure is not annotated in it.
     """
     return np.stack([dataset.read_labels(name, structure) for name in volume.sections])
+
+
+def read_volume_levels(
+    dataset: PreparedDataset, volume: Volume, structure: str, planes: slice = slice(None)
+) -> np.ndarray | None:
+    """Reads what of a structure is not annotated in planes of a volume, uint8 (z, y, x).
+
+    Returns:
+        As ``dataset.partial`` says it; None where all of these planes is annotated.
+    """
+    names = volume.sections[planes]
+    return stack_levels([read_ignore_levels(dataset, n, structure) for n in names], volume.shape[1:])
+
+
+def stack_levels(
+    planes: Sequence[np.ndarray | None], shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """What is not annotated of planes of a shape as that of a volume; None where nothing is."""
+    if all(plane is None for plane in planes):
+        return None
+    nothing = np.zeros(shape, np.uint8)
+    return np.stack([nothing if plane is None else plane for plane in planes])

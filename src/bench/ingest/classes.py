@@ -4,7 +4,7 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core.names import first_names, natural_key
@@ -18,6 +18,14 @@ from bench.structures import (
     order_structures,
     split_names,
 )
+from bench.words import BACKGROUND, NONE
+
+# What classes stand for beside structures, none of which may be called so: what nobody annotated,
+# and what is annotated as nothing that is wanted.
+UNANNOTATED, OTHER = "(not annotated)", "(other)"
+RESERVED = (UNANNOTATED, OTHER)
+# As a setting: whatever has no label is not annotated.
+_UNLABELLED = "unlabelled"
 
 _EXAMPLE = "structures='vesicle=vesicles,mito*=mitochondria'"
 _LISTED_CLASSES = 20
@@ -37,11 +45,15 @@ class ClassMap:
             take ``*`` and ``?``.
         wanted: Structures that were named, which must be there.
         everything: Whether folders are taken whatever they are called.
+        ignored: What the user says is not annotated: classes, folders or values.
+        sparse: Whether what has no label is not annotated, unless a class of that name says so.
     """
 
     rules: tuple[tuple[str, str], ...]
     wanted: tuple[str, ...] = ()
     everything: bool = False
+    ignored: tuple[str, ...] = ()
+    sparse: bool = False
 
     def find(self, kind: str) -> str | None:
         """The structure of a class; None where it is not taken."""
@@ -50,6 +62,17 @@ class ClassMap:
             if any(fnmatch.fnmatchcase(spelling, pattern) for spelling in spellings):
                 return structure
         return None
+
+    def class_of(self, kind: str, title: str) -> str:
+        """The class of a drawn object: its own name where that says that nobody annotated it.
+
+        Args:
+            kind: What it is by its file.
+            title: What it is called there; empty if that is its class.
+        """
+        called = class_of_name(title) or title
+        ignored = replace(self, rules=tuple((n, UNANNOTATED) for n in self.ignored))
+        return called if self.ignored and called and ignored.find(called) else kind
 
     def find_folder(self, name: str) -> str | None:
         """The structure of a folder, whose name is meant to say it; None where it is not taken.
@@ -96,7 +119,7 @@ class ClassMap:
             BenchError: If they stand for no structure, or a wanted one is missing.
         """
         kinds = sorted(set(found), key=natural_key)
-        taken = {structure for kind in kinds if (structure := self.find(kind))}
+        taken = {structure for kind in kinds if (structure := self.find(kind))} - {*RESERVED}
         listed = ", ".join(repr(kind) for kind in kinds[:_LISTED_CLASSES]) or "none"
         missing = [name for name in self.wanted if name not in taken]
         if missing or not taken:
@@ -110,8 +133,8 @@ class ClassMap:
         return order_structures(taken)
 
 
-def parse_classes(text: str) -> ClassMap:
-    """Reads the option ``structures``.
+def parse_classes(text: str, ignore: str = NONE) -> ClassMap:
+    """Reads the options ``structures`` and ``ignore``.
 
     Args:
         text: Comma-separated. ``all`` takes folders of every name, and classes that are named
@@ -119,9 +142,13 @@ def parse_classes(text: str) -> ClassMap:
             ``pattern=structure`` maps other classes. A value of a label image is a class, too:
             ``1=vesicles,2=mitochondria``; it is looked for in files named as the structure as
             well.
+        ignore: Comma-separated classes, folders or values that mean "not annotated";
+            ``unlabelled`` is a class of that name or, where there is none, all that has no label;
+            or none.
 
     Raises:
-        BenchError: If it names what no structure may be called, or nothing.
+        BenchError: If it names what no structure may be called, or nothing, or what is not
+            annotated is a structure that is wanted.
     """
     rules: list[tuple[str, str]] = []
     wanted: list[str] = []
@@ -140,7 +167,30 @@ def parse_classes(text: str) -> ClassMap:
     everything = any(part.lower() == _ALL for part in parts)
     # What the user maps counts before what is known anyway.
     rules += _known_classes(STRUCTURES.values()) if everything else []
-    return ClassMap(tuple(rules), tuple(dict.fromkeys(wanted)), everything)
+    classes = ClassMap(tuple(rules), tuple(dict.fromkeys(wanted)), everything)
+    return classes if ignore.strip().lower() == NONE else _leave_open(classes, ignore)
+
+
+def _leave_open(classes: ClassMap, ignore: str) -> ClassMap:
+    """Adds which classes, folders and values mean that nobody annotated a place."""
+    names = tuple(dict.fromkeys(name.lower() for name in split_names(ignore)))
+    if not names:
+        raise BenchError(
+            f"ignore must name what is not annotated, received {ignore!r}: give a class, a folder, "
+            f"a value of label images, {_UNLABELLED} or {NONE}"
+        )
+    known = len(_known_classes(STRUCTURES.values())) if classes.everything else 0
+    typed = replace(classes, rules=classes.rules[: len(classes.rules) - known])
+    for name in names:
+        if taken := typed.find(name):
+            raise BenchError(
+                f"what is not annotated can be no structure, received ignore={name}, which is "
+                f"taken as {taken} by structures: leave it out of one of both"
+            )
+    sparse = _UNLABELLED in names
+    rules = [(name, UNANNOTATED) for name in names]
+    rules += [(BACKGROUND, OTHER)] if sparse else []
+    return replace(classes, rules=(*rules, *classes.rules), ignored=names, sparse=sparse)
 
 
 def _known_classes(structures: Iterable[Structure]) -> list[tuple[str, str]]:

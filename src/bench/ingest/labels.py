@@ -18,11 +18,11 @@ from bench.ingest.annotations.annotations import (
 )
 from bench.ingest.annotations.drawing import DrawnObject
 from bench.ingest.annotations.sizes import fit_objects
-from bench.ingest.classes import ClassMap
+from bench.ingest.classes import OTHER, UNANNOTATED, ClassMap
 from bench.ingest.images.formats import list_pages
 from bench.ingest.pyto import is_pyto, split_pyto
 from bench.ingest.rows import orient_labels
-from bench.ingest.sources import SourceImage
+from bench.ingest.sources import SourceImage, mark_ids
 from bench.ingest.tree import check_alike
 from bench.structures import order_structures
 from bench.words import AUTO
@@ -96,15 +96,16 @@ def label_structure(
     file: LabelFile,
     root: Path,
     raw: Sequence[SourceImage],
-    values: list[int],
+    classes: ClassMap,
 ) -> None:
     """Adds the labels of a file all of whose annotation is of one structure, or has its values."""
     if file.annotation is None:
-        pages = take_values(_list_masks(root, file.path, raw), values)
+        found = take_structure(_list_masks(root, file.path, raw), structure, classes)
     else:
         pages = draw_pages(_fit_to(raw, file, file.annotation), raw, {file.name: file.path})
+        found = {structure: pages}
         labels.warnings += file.annotation.warnings
-    _add_oriented(labels, {structure: pages}, file, raw)
+    _add_oriented(labels, found, file, raw)
 
 
 def label_by_class(
@@ -129,18 +130,23 @@ def label_by_class(
     for file in files:
         if file.annotation is not None:
             fitted = _fit_to(raw, file, file.annotation)
-            labels.kinds += file.annotation.kinds()
+            objects = file.annotation.objects
+            labels.kinds += Counter(classes.class_of(item.kind, item.title) for item in objects)
             labels.warnings += file.annotation.warnings
             found = {}
             for structure in drawn:
-                objects = [item for item in fitted if classes.find(item.kind) == structure]
+                objects = [
+                    item
+                    for item in fitted
+                    if classes.find(classes.class_of(item.kind, item.title)) == structure
+                ]
                 found[structure] = draw_pages(objects, raw, {file.name: file.path})
         elif is_pyto(file.path):
             found = split_pyto(_list_masks(root, file.path, raw), classes)
             labels.painted.append(f"{file.name}: labels of Pyto, with {', '.join(found)}")
         elif named := classes.find(file.kind):
             wanted = classes.values_of(named)
-            found = {named: take_values(_list_masks(root, file.path, raw), wanted)}
+            found = take_structure(_list_masks(root, file.path, raw), named, classes)
             what = f"values {', '.join(map(str, wanted))}" if wanted else "label image"
             labels.painted.append(f"{file.name}: {what}, taken as {named}")
         else:
@@ -164,7 +170,12 @@ def _add_oriented(
 
 def drawn_structures(files: Iterable[LabelFile], classes: ClassMap) -> tuple[str, ...]:
     """The structures of which objects are drawn in some files."""
-    kinds = {item.kind for file in files if file.annotation for item in file.annotation.objects}
+    kinds = {
+        classes.class_of(item.kind, item.title)
+        for file in files
+        if file.annotation
+        for item in file.annotation.objects
+    }
     return order_structures(found for kind in kinds if (found := classes.find(kind)))
 
 
@@ -176,11 +187,12 @@ def _find_painted(
     for pattern, structure in classes.rules:
         if pattern.isdecimal():
             values.setdefault(structure, []).append(int(pattern))
-    if values:
-        for structure, wanted in values.items():
-            numbers = ", ".join(map(str, wanted))
-            labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
-        return {name: take_values(masks, wanted) for name, wanted in values.items()}
+    for structure, wanted in values.items():
+        numbers = ", ".join(map(str, wanted))
+        labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
+    if values.keys() - {UNANNOTATED}:
+        found = {name: take_values(masks, wanted) for name, wanted in values.items()}
+        return found | ({OTHER: take_all(masks)} if classes.sparse else {})
     if classes.everything or len(classes.wanted) != 1:
         raise BenchError(
             f"{masks[0].file} must say which structure it labels, received no class in its name: "
@@ -189,7 +201,49 @@ def _find_painted(
         )
     (structure,) = classes.wanted
     labels.painted.append(f"{masks[0].file}: label image, taken as {structure}")
-    return {structure: masks}
+    return take_structure(masks, structure, classes)
+
+
+def take_structure(
+    masks: list[SourceImage], structure: str, classes: ClassMap
+) -> dict[str, list[SourceImage]]:
+    """Takes what label images of a structure hold: its values, and those that nobody annotated.
+
+    Args:
+        masks: The sections of a label image.
+        structure: What its name says.
+        classes: Which values are it, if they are not all, and which mean "not annotated".
+
+    Returns:
+        The structure's own labels. With others of its name: where it is not annotated, and where,
+        if only labels are, there is any.
+    """
+    wanted, ignored = classes.values_of(structure), classes.values_of(UNANNOTATED)
+    if structure in (UNANNOTATED, OTHER):
+        return {structure: take_all(masks)}
+    found = {structure: take_values(masks, wanted)}
+    if ignored:
+        left = [replace(m, read=partial(_read_without, m, ignored), ids=False) for m in masks]
+        found[structure] = take_values(masks, wanted) if wanted else mark_ids(left)
+        found[f"{UNANNOTATED}/{structure}"] = take_values(masks, ignored)
+    if classes.sparse and wanted:
+        found[f"{OTHER}/{structure}"] = take_all(masks)
+    return found
+
+
+def take_all(masks: list[SourceImage]) -> list[SourceImage]:
+    """Takes where label images have any label, as 0 and 1."""
+    return [replace(m, read=partial(_read_any, m), ids=False) for m in masks]
+
+
+def _read_any(mask: SourceImage) -> np.ndarray:
+    return (mask.read() != 0).astype(np.uint8)
+
+
+def _read_without(mask: SourceImage, values: list[int]) -> np.ndarray:
+    """Reads a label image (y, x) without some of its values."""
+    pixels = mask.read()
+    return np.where(np.isin(pixels, values), pixels.dtype.type(0), pixels)
 
 
 def take_values(masks: list[SourceImage], values: list[int]) -> list[SourceImage]:
@@ -208,25 +262,6 @@ def _list_masks(root: Path, file: Path, raw: Sequence[SourceImage]) -> list[Sour
     masks = list_pages(root, file, labels=True)
     check_alike(raw[0], masks[0], pages=len(raw), mask_pages=len(masks))
     return mark_ids(masks)
-
-
-def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
-    """Marks the sections of a stack that holds ids, so that one with a single id keeps it.
-
-    Sections are read until two values are found, which in a stack of ids is soon; a single
-    section says it by itself.
-    """
-    if len(masks) == 1:
-        return masks
-    values: set[float] = set()
-    for mask in masks:
-        pixels = mask.read()
-        foreground = pixels[pixels != 0]
-        if foreground.size:
-            values |= {foreground.min(), foreground.max()}
-        if len(values) > 1:
-            return [replace(mask, ids=True) for mask in masks]
-    return masks
 
 
 def _fit_to(

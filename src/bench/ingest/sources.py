@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.core.hashing import path_sha256
 from bench.core.names import first_names
-from bench.dataset.prepared import PreparedDataset
+from bench.dataset.prepared import PreparedDataset, ignore_key
 from bench.ingest.annotations.rasterise import DrawnLabels
 from bench.ingest.images.headers import ImageHeader, decode
 
@@ -63,6 +63,7 @@ class SourceSection:
         region: The annotated region, or the volume, that it is a section of; empty where each
             image stands for itself.
         number: Its number in the region's series, from 0; None where that is not known.
+        ignored: By structure what of it is not annotated, as ``section_file`` keeps it.
     """
 
     split: str
@@ -71,6 +72,7 @@ class SourceSection:
     labels: Mapping[str, SourceImage]
     region: str = ""
     number: int | None = None
+    ignored: Mapping[str, SourceImage] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -90,7 +92,11 @@ class SourceSection:
     @property
     def images(self) -> dict[str, SourceImage]:
         """Its images by their HDF5 dataset."""
-        return {"raw": self.raw} | {f"labels/{key}": mask for key, mask in self.labels.items()}
+        return (
+            {"raw": self.raw}
+            | {f"labels/{key}": mask for key, mask in self.labels.items()}
+            | {ignore_key(key): levels for key, levels in self.ignored.items()}
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +135,7 @@ class SourceTree:
         base: What the sections are added to; None if they are a dataset of their own.
         volumes: Whether the sections are planes of volumes.
         published: Name, title, citation and licence of a public data set; empty of the user's own.
+        ignore: What the user says is not annotated; empty where everything is.
     """
 
     given: Path
@@ -144,6 +151,26 @@ class SourceTree:
     base: DatasetBase | None = None
     volumes: bool = False
     published: Mapping[str, str] = field(default_factory=dict)
+    ignore: str = ""
+
+
+def mark_ids(masks: list[SourceImage]) -> list[SourceImage]:
+    """Marks the sections of a stack that holds ids, so that one with a single id keeps it.
+
+    Sections are read until two values are found, which in a stack of ids is soon; a single
+    section says it by itself.
+    """
+    if len(masks) == 1:
+        return masks
+    values: set[float] = set()
+    for mask in masks:
+        pixels = mask.read()
+        foreground = pixels[pixels != 0]
+        if foreground.size:
+            values |= {foreground.min(), foreground.max()}
+        if len(values) > 1:
+            return [replace(mask, ids=True) for mask in masks]
+    return masks
 
 
 def describe_notes(images: Iterable[SourceImage], *, sizes: bool) -> list[str]:

@@ -9,8 +9,9 @@ from bench.config.data import PrepareConfig
 from bench.core.names import first_names
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
-from bench.ingest.classes import ClassMap
+from bench.ingest.classes import RESERVED, ClassMap
 from bench.ingest.images.headers import ImageHeader
+from bench.ingest.partial import leave_open
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree, describe_notes
 from bench.ingest.splits import assign_splits, check_splits, warn_of_neighbours
 from bench.ingest.volumes import choose_volumes, number_objects
@@ -60,6 +61,7 @@ def build_tree(
     Raises:
         BenchError: If splits or pixel sizes do not fit.
     """
+    structures = [name for name in structures if name.partition("/")[0] not in RESERVED]
     adding = config.add_to != NONE
     sections = found.sections
     if adding and config.splits == AUTO:
@@ -74,6 +76,7 @@ def build_tree(
     )
     section_nm = config.section_nm or found.section_nm
     volumes = choose_volumes(sections, pixel_size_nm, section_nm, config)
+    sections = leave_open(sections, classes, volumes=volumes)
     if volumes:
         sections = number_objects(sections)
     return SourceTree(
@@ -99,6 +102,7 @@ def build_tree(
         section_nm=section_nm,
         found=(*classes.describe(found.kinds), *found.painted),
         volumes=volumes,
+        ignore=",".join(classes.ignored),
     )
 
 
@@ -110,7 +114,7 @@ def choose_taken(
     Raises:
         BenchError: If there is none, or one that the user named is missing.
     """
-    found = set(structures)
+    found = {name for name in structures if name.partition("/")[0] not in RESERVED}
     if not found or set(classes.wanted) - found:
         return classes.choose([*kinds, *found], str(where))
     return order_structures(found)

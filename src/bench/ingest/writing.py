@@ -15,7 +15,9 @@ import numpy as np
 from bench.core.files import write_json
 from bench.core.folders import move_to_free, partial_folder, replace_folder, sync_folder
 from bench.dataset.checks import check_foreground, check_raw, read_instances
+from bench.dataset.partial import SHARE, check_partial, count_open
 from bench.dataset.prepared import (
+    IGNORE,
     KIND,
     MANIFEST,
     SCHEMA,
@@ -25,6 +27,7 @@ from bench.dataset.prepared import (
     hash_dataset,
     hash_pixels,
     hash_section,
+    ignore_key,
     read_manifest,
 )
 from bench.dataset.section_file import (
@@ -188,7 +191,14 @@ def _write_sections(
             watch.add(section, arrays["raw"], masks)
             for structure, mask in masks.items():
                 labels = arrays[f"labels/{structure}"]
-                counter.add(structure, section.split, section.region, labels, mask.kind)
+                counter.add(
+                structure,
+                section.split,
+                section.region,
+                labels,
+                mask.kind,
+                count_open(arrays.get(ignore_key(structure))),
+            )
             kinds = {structure: mask.kind for structure, mask in masks.items()}
             if before is not None:
                 finish(*before)
@@ -230,6 +240,11 @@ def _read_arrays(
         labels, kind = read_instances(mask, image.place, ids=image.ids)
         masks[structure] = measure_mask(image, mask, labels, kind, grey)
         arrays[f"labels/{structure}"] = labels
+    for structure, image in section.ignored.items():
+        levels = image.read()
+        # What leaves nothing open is left out, and the section is as one that is annotated whole.
+        if levels.any():
+            arrays[ignore_key(structure)] = levels
     fits = measure_fits(raw, {name: arrays[f"labels/{name}"] for name in masks})
     return arrays, {name: replace(mask, fit=fits.get(name)) for name, mask in masks.items()}
 
@@ -242,12 +257,17 @@ def _describe_section(
 ) -> dict[str, Any]:
     datasets = {}
     for key, image in section.images.items():
+        if key not in arrays:
+            continue
         datasets[key] = {
             "dtype": str(arrays[key].dtype),
             "source": image.file,
             "source_page": image.page,
             "source_sha256": sources[image.file],
         }
+        if key.startswith(IGNORE):
+            datasets[key][SHARE] = count_open(arrays[key]) / arrays[key].size
+            continue
         if key != "raw":
             datasets[key]["mask"] = kinds[key.removeprefix("labels/")]
             continue
@@ -283,7 +303,8 @@ def _build_manifest(
         entries = order_entries(entries, tree.base)
         came_from["additions"] = describe_additions(tree.base, tree.sections)
     labelled = [entry for entry in entries if entry["split"] != UNLABELLED]
-    warnings = [*tree.warnings, *check_foreground(structures)]
+    noted = check_partial(labelled, structures, tree.ignore, volumes=tree.volumes)
+    warnings = [*tree.warnings, *check_foreground(structures), *noted]
     for name, summary in structures.items():
         warnings += warn_of_instances(name, summary)
     warnings += noticed

@@ -97,6 +97,28 @@ def match_boxes(found: Detections, truth: np.ndarray, iou: float) -> np.ndarray:
     return matches
 
 
+def drop_open_boxes(found: Detections, truth: np.ndarray, void: np.ndarray) -> Detections:
+    """Boxes found without those of which more than half lies where nobody annotated.
+
+    One that is right (IoU of 0.5 with a true box) is kept: as in COCO, only what is not is dropped.
+
+    Args:
+        found: What was found in a section.
+        truth: Boxes (m, 4) that are there and count.
+        void: Where nobody annotated, bool (y, x), or what is annotated counts for nothing.
+    """
+    if not len(found):
+        return found
+    sums = np.pad(void.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    height, width = void.shape
+    corners = np.rint(found.boxes).astype(np.int64)
+    x0, x1 = (np.clip(corners[:, each], 0, width) for each in (0, 2))
+    y0, y1 = (np.clip(corners[:, each], 0, height) for each in (1, 3))
+    inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+    mostly = 2 * inside > (y1 - y0) * (x1 - x0)
+    return found.take(~mostly | (match_boxes(found, truth, 0.5) >= 0))
+
+
 def box_precision(sections: Iterable[tuple[Detections, np.ndarray]], iou: float) -> float:
     """Average precision of the boxes found in several sections, by COCO's definition.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,14 @@ from bench.metrics.distances import Distances, find_distances
 from bench.metrics.instances import Matching, match_instances
 from bench.metrics.matched import MatchedOverlap, find_matched_overlap
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.vesicles import Balls, VesicleMatching, balls_of_labels, match_balls
+from bench.metrics.partial import count_instances_only, cut_open, find_open
+from bench.metrics.vesicles import (
+    Balls,
+    VesicleMatching,
+    balls_of_labels,
+    keep_annotated,
+    match_balls,
+)
 
 # Of a section: from the kind of a prompt to the IoU of the mask of each object.
 PromptedIous = Mapping[str, Sequence[float]]
@@ -28,11 +35,13 @@ class ClassMaps:
         truth: Classes (y, x) or (z, y, x), 0 is background.
         prediction: The most probable ones.
         number: How many there are, background included.
+        ignored: Where nobody annotated one of them, bool; None where all is annotated.
     """
 
     truth: np.ndarray
     prediction: np.ndarray
     number: int
+    ignored: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +59,9 @@ class ScoredSection:
         balls: The spheres that were found; None where none were fitted.
         classes: All classes of a model that has several; None of others.
         prompted: IoU of the masks of objects that were prompted; None of a model that is not.
+        levels: What is not annotated, of the truth's shape: see ``metrics.partial``; None where
+            all is. Truth, prediction and mask have nothing there.
+        instances: Truth and prediction with those instances alone that count, where not all do.
     """
 
     truth: np.ndarray
@@ -61,6 +73,37 @@ class ScoredSection:
     balls: Balls | None = None
     classes: ClassMaps | None = None
     prompted: PromptedIous | None = None
+    levels: np.ndarray | None = None
+    instances: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def counted(self) -> dict[str, np.ndarray]:
+        """Truth and prediction, by these names, of the instances that count."""
+        truth, prediction = self.instances or (self.truth, self.prediction)
+        return {"truth": truth, "prediction": prediction}
+
+
+def leave_out_open(section: ScoredSection, levels: np.ndarray | None) -> ScoredSection:
+    """A section as metrics see it where nobody annotated a part of it.
+
+    Args:
+        section: The section, as it was annotated and predicted.
+        levels: What is not annotated; None where all is, and the section is returned as it is.
+    """
+    if levels is None:
+        return section
+    balls = section.balls
+    if balls is not None and section.voxel_size_nm is not None:
+        balls = keep_annotated(balls, levels > 0, section.voxel_size_nm)
+    return replace(
+        section,
+        truth=cut_open(section.truth, levels),
+        prediction=cut_open(section.prediction, levels),
+        mask=None if section.mask is None else cut_open(section.mask, levels),
+        balls=balls,
+        levels=levels,
+        instances=count_instances_only(section.truth, section.prediction, levels),
+    )
 
 
 Measure = Callable[[ScoredSection], Any]
@@ -68,24 +111,29 @@ Measure = Callable[[ScoredSection], Any]
 
 def measure_pixels(section: ScoredSection) -> PixelCounts:
     """Pixels by agreement of prediction and truth."""
-    return count_pixels(truth=section.truth, prediction=section.prediction)
+    opened = find_open(section.levels)
+    return count_pixels(truth=section.truth, prediction=section.prediction, ignored=opened)
 
 
 def measure_matching(section: ScoredSection) -> Matching:
     """Matched instances of prediction and truth."""
-    return match_instances(truth=section.truth, prediction=section.prediction)
+    return match_instances(**section.counted)
 
 
 def measure_histogram(section: ScoredSection) -> ScoreHistogram:
     """Pixels of foreground and background by probability."""
-    return histogram_scores(truth=section.truth, probability=section.probability)
+    truth, probability = section.truth, section.probability
+    if (opened := find_open(section.levels)) is not None:
+        truth, probability = truth[~opened], probability[~opened]
+    return histogram_scores(truth=truth, probability=probability)
 
 
 def measure_mask_pixels(section: ScoredSection) -> tuple[PixelCounts, ...]:
     """Pixels by agreement of truth and mask, of each unit that has a mask."""
     if section.mask is None:
         return ()
-    return (count_pixels(truth=section.truth, prediction=section.mask),)
+    opened = find_open(section.levels)
+    return (count_pixels(truth=section.truth, prediction=section.mask, ignored=opened),)
 
 
 def measure_vesicles(section: ScoredSection) -> tuple[VesicleMatching, ...]:
@@ -94,8 +142,9 @@ def measure_vesicles(section: ScoredSection) -> tuple[VesicleMatching, ...]:
     if section.truth.ndim != 3 or size is None:
         return ()
     fitted = section.balls
-    found = balls_of_labels(section.prediction, size) if fitted is None else fitted
-    return (match_balls(truth=balls_of_labels(section.truth, size), prediction=found),)
+    counted = section.counted
+    found = balls_of_labels(counted["prediction"], size) if fitted is None else fitted
+    return (match_balls(truth=balls_of_labels(counted["truth"], size), prediction=found),)
 
 
 def measure_distances_px(section: ScoredSection) -> tuple[Distances, ...]:
@@ -117,12 +166,12 @@ def measure_distances_nm(section: ScoredSection) -> tuple[Distances, ...]:
 
 def measure_matched_overlap(section: ScoredSection) -> tuple[MatchedOverlap, ...]:
     """Overlap of the truth with the predicted instances that touch it, of each unit."""
-    return (find_matched_overlap(truth=section.truth, prediction=section.prediction),)
+    return (find_matched_overlap(**section.counted),)
 
 
 def measure_consistency(section: ScoredSection) -> ObjectConsistency:
     """Errors of the objects of truth and prediction, each against those of the other."""
-    return find_object_consistency(truth=section.truth, prediction=section.prediction)
+    return find_object_consistency(**section.counted)
 
 
 def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:
@@ -130,7 +179,10 @@ def measure_classes(section: ScoredSection) -> tuple[np.ndarray, ...]:
     maps = section.classes
     if maps is None:
         return ()
-    table = count_confusion(truth=maps.truth, prediction=maps.prediction, classes=maps.number)
+    truth, prediction = maps.truth, maps.prediction
+    if maps.ignored is not None:
+        truth, prediction = truth[~maps.ignored], prediction[~maps.ignored]
+    table = count_confusion(truth=truth, prediction=prediction, classes=maps.number)
     return (table,)
 
 

@@ -38,12 +38,15 @@ class PixelCounts:
         return self.true_positive + self.false_positive + self.false_negative == 0
 
 
-def count_pixels(*, truth: np.ndarray, prediction: np.ndarray) -> PixelCounts:
+def count_pixels(
+    *, truth: np.ndarray, prediction: np.ndarray, ignored: np.ndarray | None = None
+) -> PixelCounts:
     """Counts the pixels of two masks by agreement.
 
     Args:
         truth: Mask of any shape, boolean or integer; every value but 0 is foreground.
         prediction: Mask of the same shape.
+        ignored: Where nobody annotated, bool of the same shape: such pixels are not counted.
 
     Raises:
         BenchError: If the shapes differ, or an array is neither boolean nor integer.
@@ -55,6 +58,8 @@ def count_pixels(*, truth: np.ndarray, prediction: np.ndarray) -> PixelCounts:
     check_same_shape(truth=truth, prediction=prediction)
     check_mask("truth", truth)
     check_mask("prediction", prediction)
+    if ignored is not None:
+        truth, prediction = truth[~ignored], prediction[~ignored]
     flat_truth, flat_prediction = truth.reshape(-1), prediction.reshape(-1)
     both = in_truth = in_prediction = 0
     for start in range(0, flat_truth.size, PIXELS_AT_ONCE):

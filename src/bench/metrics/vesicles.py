@@ -243,6 +243,21 @@ def _assign(candidates: np.ndarray, distances: np.ndarray, pairs: np.ndarray) ->
     return np.asarray(taken[taken >= 0])
 
 
+def keep_annotated(balls: Balls, void: np.ndarray, voxel_size_nm: Sequence[float]) -> Balls:
+    """Those balls whose centres lie where somebody annotated, or beyond the volume.
+
+    Args:
+        balls: The balls.
+        void: Where nobody annotated, bool (z, y, x).
+        voxel_size_nm: Edges of a voxel (z, y, x).
+    """
+    places = np.rint(balls.centres_nm / np.asarray(voxel_size_nm, float)).astype(np.intp)
+    inside = ((places >= 0) & (places < void.shape)).all(axis=1)
+    kept = np.ones(len(places), bool)
+    kept[inside] = ~void[tuple(places[inside].T)]
+    return Balls(balls.centres_nm[kept], balls.radii_nm[kept])
+
+
 def balls_of_labels(labels: np.ndarray, voxel_size_nm: Sequence[float]) -> Balls:
     """The balls that the instances of a volume stand for, in the order of their ids.
 

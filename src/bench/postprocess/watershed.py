@@ -6,7 +6,7 @@ if they were cubes.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, repeat
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects
@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 from bench.core.version import PROSE
 from bench.errors import BenchError
 from bench.metrics.instances import Matching, instance_scores, match_instances
+from bench.metrics.partial import count_instances_only
 from bench.postprocess.instances import as_mask, clean_mask, drop_small_instances, label_mask
 
 
@@ -146,6 +147,7 @@ def choose_watershed(
     threshold_level: int,
     opening_radius_px: int,
     min_area_px: int,
+    levels: Iterable[np.ndarray | None] | None = None,
 ) -> tuple[WatershedSettings, list[dict[str, float | int | str]]]:
     """Chooses the settings that separate annotated instances best.
 
@@ -162,6 +164,8 @@ def choose_watershed(
         threshold_level: Level (0 to 255) from which foreground belongs to the mask.
         opening_radius_px: How the mask is cleaned, see ``clean_mask``.
         min_area_px: See above. Seeds of a share of this area are considered.
+        levels: What is not annotated of every section, see ``metrics.partial``; None of one that
+            is annotated whole, or of all.
 
     Returns:
         The settings, and a row per settings tried with its scores, components first. Where
@@ -172,7 +176,10 @@ def choose_watershed(
     """
     tried = [COMPONENTS, *list_settings(min_area_px)]
     matchings = {settings: Matching() for settings in tried}
-    for truth, foreground, boundary in sections:
+    # Sections first: they end the loop.
+    for (truth, foreground, boundary), opened in zip(
+        sections, repeat(None) if levels is None else levels, strict=False
+    ):
         _check_probabilities(foreground=foreground, boundary=boundary, mask=truth)
         components = clean_mask(
             foreground >= threshold_level,
@@ -180,7 +187,8 @@ def choose_watershed(
             min_area_px=min_area_px,
         ).labels
         for settings, labels in _separate_by_all(components, foreground, boundary, tried):
-            matchings[settings] += match_instances(truth=truth, prediction=labels)
+            real, found = count_instances_only(truth, labels, opened)
+            matchings[settings] += match_instances(truth=real, prediction=found)
     annotated = matchings[COMPONENTS].truth_instances
     if not annotated:
         return default_settings(min_area_px), []

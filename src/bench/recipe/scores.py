@@ -12,6 +12,7 @@ from bench.metrics.measures import (
     Measure,
     PromptedIous,
     ScoredSection,
+    leave_out_open,
     measure_classes,
     measure_histogram,
     measure_vesicles,
@@ -57,6 +58,7 @@ class SplitResult:
         instances: Instances,
         classes: ClassMaps | None = None,
         prompted: PromptedIous | None = None,
+        levels: np.ndarray | None = None,
     ) -> None:
         """Scores a section, or a volume, and adds it.
 
@@ -67,6 +69,8 @@ class SplitResult:
             instances: The prediction after post-processing, with its spheres where they were found.
             classes: All classes of a model that has several.
             prompted: IoU of the masks of a model that is prompted by the annotation.
+            levels: What is not annotated, and counts for nothing, alike: see ``metrics.partial``;
+                None where all is annotated.
         """
         spheres = instances if isinstance(instances, VolumeInstances) else None
         section = ScoredSection(
@@ -80,9 +84,10 @@ class SplitResult:
             classes,
             prompted,
         )
+        section = leave_out_open(section, levels)
         measured = measure_section(section, self.metrics)
         self.sections[name] = finish_scores(measured, self._of_segmentations())
-        if not truth.any() and not instances.labels.any():
+        if not section.truth.any() and not section.prediction.any():
             self.empty.append(name)
         self.before_px += instances.foreground_before_px
         self.after_px += instances.foreground_after_px

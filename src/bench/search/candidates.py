@@ -142,6 +142,10 @@ def best_of(candidates: Iterable[Candidate], metric: str) -> Candidate:
     return max(candidates, key=lambda candidate: preference(candidate, metric))
 
 
+def _nothing_open(section: str) -> None:
+    """What of a section is not annotated, of those that are annotated whole."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Predictions of several models of the same sections, or of the same volumes.
@@ -158,6 +162,7 @@ class Evidence:
             are not known.
         read_raw: From a section or volume to its image.
         spheres: How its vesicles may become spheres or circles; empty where that is not tried.
+        read_levels: From a section to what of it is not annotated; None where all is.
     """
 
     sections: Sequence[str]
@@ -168,6 +173,7 @@ class Evidence:
     voxel_size_nm: Sequence[float] | None = None
     read_raw: Callable[[str], np.ndarray] | None = None
     spheres: tuple[SphereSettings, ...] = ()
+    read_levels: Callable[[str], np.ndarray | None] = _nothing_open
 
     def blend(self, blend: Blend, section: str) -> SectionPrediction:
         """The one prediction that a blend makes of a section."""
@@ -194,6 +200,7 @@ def score_candidate(
             truth=evidence.read_truth(section),
             probability=prediction.foreground,
             instances=_segment_as(evidence, candidate, section, prediction),
+            levels=evidence.read_levels(section),
         )
     return result
 
@@ -245,6 +252,7 @@ def separate(evidence: Evidence, candidate: Candidate) -> Candidate | None:
         threshold_level=candidate.level,
         opening_radius_px=candidate.opening_radius_px,
         min_area_px=candidate.min_area_px,
+        levels=map(evidence.read_levels, evidence.sections),
     )
     if not tried:
         return None

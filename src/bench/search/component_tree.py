@@ -30,15 +30,21 @@ def count_components(
     levels: np.ndarray,
     parent: np.ndarray,
     area: np.ndarray,
+    annotated: np.ndarray,
+    counting: np.ndarray,
     found: np.ndarray,
     min_areas: np.ndarray,
 ) -> np.ndarray:
     """Counts what is left at each threshold when small components are dropped.
 
+    Of components more than half of which does not count only the pixels are counted.
+
     Args:
         levels: Image, flat, uint8.
         parent: Its tree.
         area: Area of every node.
+        annotated: What of it is annotated.
+        counting: What of it counts for instances.
         found: Foreground of the truth in it.
         min_areas: Smallest areas kept, ascending.
 
@@ -56,10 +62,11 @@ def count_components(
             continue
         first = 0 if is_root else levels[above] + 1
         end = levels[pixel] + 1
-        changes[0, kept, first] += 1
-        changes[0, kept, end] -= 1
-        changes[1, kept, first] += area[pixel]
-        changes[1, kept, end] -= area[pixel]
+        if 2 * counting[pixel] >= area[pixel]:
+            changes[0, kept, first] += 1
+            changes[0, kept, end] -= 1
+        changes[1, kept, first] += annotated[pixel]
+        changes[1, kept, end] -= annotated[pixel]
         changes[2, kept, first] += found[pixel]
         changes[2, kept, end] -= found[pixel]
     return changes
@@ -70,12 +77,13 @@ def match_components(
     levels: np.ndarray,
     parent: np.ndarray,
     area: np.ndarray,
+    counting: np.ndarray,
     pixels: np.ndarray,
     ends: np.ndarray,
     min_areas: np.ndarray,
     numerators: np.ndarray,
     denominator: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Matches true instances to the components at each threshold.
 
     Only a component that holds more than half of an instance can match it. Those that do contain
@@ -85,6 +93,7 @@ def match_components(
         levels: Image, flat, uint8.
         parent: Its tree.
         area: Area of every node.
+        counting: What of it counts.
         pixels: The pixels of the true instances, one instance after the other.
         ends: Where each instance ends in it.
         min_areas: Smallest areas kept, ascending.
@@ -94,10 +103,12 @@ def match_components(
 
     Returns:
         Changes along the thresholds of the matches, (numerators, areas, 257), and of the sum of
-        their IoU at the first of the numerators, (areas, 257).
+        their IoU at the first of the numerators, (areas, 257); and of the components among them
+        more than half of which does not count, (areas, 257).
     """
     matched = np.zeros((numerators.size, min_areas.size, LEVELS + 1), np.int64)
     ious = np.zeros((min_areas.size, LEVELS + 1), np.float64)
+    open_matches = np.zeros((min_areas.size, LEVELS + 1), np.int64)
     held = np.zeros(levels.size, np.int32)
     next_of = np.full(levels.size, -1, np.int32)
     heads = np.full(LEVELS, -1, np.int32)
@@ -118,27 +129,30 @@ def match_components(
                 count = held[node]
                 held[node] = 0
                 above = parent[node]
-                union = area[node] + size - count
+                union = counting[node] + size - count
                 kept = np.searchsorted(min_areas, area[node], side="right") - 1
                 first = 0 if above == node else levels[above] + 1
                 if kept >= 0 and denominator * count > numerators[0] * union:
                     iou = count / union
                     ious[kept, first] += iou
                     ious[kept, level + 1] -= iou
+                    if 2 * counting[node] < area[node]:
+                        open_matches[kept, first] += 1
+                        open_matches[kept, level + 1] -= 1
                     for step in range(numerators.size):
                         if denominator * count <= numerators[step] * union:
                             break
                         matched[step, kept, first] += 1
                         matched[step, kept, level + 1] -= 1
                 # A component of twice its size and more cannot match it, nor what contains that.
-                if above == node or area[node] >= 2 * size:
+                if above == node or counting[node] >= 2 * size:
                     continue
                 if held[above] == 0:
                     next_of[above] = heads[levels[above]]
                     heads[levels[above]] = above
                 held[above] += count
         start = end
-    return matched, ious
+    return matched, ious, open_matches
 
 
 @numba.njit(cache=True, nogil=True)

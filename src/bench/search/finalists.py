@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
@@ -11,6 +11,7 @@ from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import LEVELS, ThresholdCounts
 from bench.metrics.instances import count_overlaps
+from bench.metrics.partial import OPEN, count_instances_only
 from bench.postprocess.ball_opening import are_cubes
 from bench.postprocess.instances import open_levels
 from bench.search.candidates import Evidence, is_of_pixels
@@ -22,7 +23,10 @@ _WORKERS = 2
 
 
 def count_own_instances(
-    prediction: SectionPrediction, truth: np.ndarray, min_areas: Sequence[int]
+    prediction: SectionPrediction,
+    truth: np.ndarray,
+    min_areas: Sequence[int],
+    levels: np.ndarray | None = None,
 ) -> ThresholdCounts:
     """Scores instances at all thresholds 0 .. 255 and minimum areas.
 
@@ -33,6 +37,7 @@ def count_own_instances(
         prediction: Maps (y, x) or (z, y, x), with instances.
         truth: Instance ids of the same shape, 0 background.
         min_areas: Smallest areas kept, px, ascending.
+        levels: What is not annotated, of the same shape; None where all is.
     """
     assert prediction.instances is not None
     present = np.unique(prediction.foreground[prediction.instances > 0])
@@ -40,15 +45,18 @@ def count_own_instances(
     reached = np.searchsorted(present, np.arange(LEVELS))
     found = prediction.instances
     masks = (prediction.foreground >= level for level in present)
-    steps = [_count_level(np.where(mask, found, 0), truth, min_areas) for mask in masks]
-    steps.append(_count_level(np.zeros_like(found), truth, min_areas))
+    count = _count_level if levels is None else partial(_count_level_partly, opened=levels)
+    steps = [count(np.where(mask, found, 0), truth, min_areas) for mask in masks]
+    steps.append(count(np.zeros_like(found), truth, min_areas))
     instances, predicted_px, true_px, ious = (
         np.stack([step[kind] for step in steps], axis=-1)[..., reached] for kind in range(4)
     )
     matched = np.stack([step[4] for step in steps], axis=-1)[..., reached]
     return ThresholdCounts(
         truth_px=int(np.count_nonzero(truth)),
-        truth_instances=int(np.count_nonzero(np.unique(truth))),
+        truth_instances=int(
+            np.count_nonzero(np.unique(truth if levels is None else truth[levels == 0]))
+        ),
         instances=instances,
         predicted_px=predicted_px,
         true_px=true_px,
@@ -78,6 +86,35 @@ def _count_level(
         kept.sum(axis=1),
         (kept * found.predicted_areas).sum(axis=1),
         (kept * shares).sum(axis=1).astype(np.int64),
+        (kept_pairs * ious).sum(axis=1),
+        np.stack([(kept_pairs & match).sum(axis=1) for match in matches]),
+    )
+
+
+def _count_level_partly(
+    labels: np.ndarray, truth: np.ndarray, min_areas: Sequence[int], opened: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As ``_count_level`` where not all is annotated; whole instances reach a minimum area."""
+    real, left = count_instances_only(truth, labels, opened)
+    found = count_overlaps(real, left)
+    ids, whole = np.unique(labels[labels != 0], return_counts=True)
+    least = np.asarray(min_areas)[:, None]
+    annotated = opened != OPEN
+    seen, true = (
+        np.bincount(np.searchsorted(ids, labels[where]), minlength=ids.size)
+        for where in (annotated & (labels != 0), annotated & (labels != 0) & (truth != 0))
+    )
+    counted = whole[np.searchsorted(ids, np.unique(left[left != 0]))]
+    pairs = found.predicted_index
+    unions = found.truth_areas[found.truth_index] + found.predicted_areas[pairs]
+    unions -= found.intersections
+    matches = DENOMINATOR * found.intersections > NUMERATORS[:, None] * unions
+    ious = np.where(matches[0], found.intersections / unions, 0.0)
+    kept, kept_pairs = whole >= least, counted[pairs] >= least
+    return (
+        (counted >= least).sum(axis=1),
+        (kept * seen).sum(axis=1),
+        (kept * true).sum(axis=1),
         (kept_pairs * ious).sum(axis=1),
         np.stack([(kept_pairs & match).sum(axis=1) for match in matches]),
     )
@@ -114,14 +151,18 @@ def count_blend(
 
     def count(section: str) -> dict[int, ThresholdCounts]:
         prediction, truth = evidence.blend(blend, section), evidence.read_truth(section)
+        opened = evidence.read_levels(section)
         if prediction.instances is not None:
-            return {0: count_own_instances(prediction, truth, min_areas)}
+            return {0: count_own_instances(prediction, truth, min_areas, opened)}
         opens = truth.ndim == 2 or are_cubes(evidence.voxel_size_nm)
-        opened = (
+        smoothed = (
             (radius, open_levels(prediction.foreground, radius_px=radius))
             for radius in (radii if opens else (0,))
         )
-        return {radius: count_thresholds(levels, truth, min_areas) for radius, levels in opened}
+        return {
+            radius: count_thresholds(levels, truth, min_areas, opened)
+            for radius, levels in smoothed
+        }
 
     with ThreadPoolExecutor(_WORKERS if evidence.voxel_size_nm is None else 1) as pool:
         counted = list(pool.map(count, evidence.sections))

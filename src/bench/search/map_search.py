@@ -10,6 +10,7 @@ import numpy as np
 from bench.inference.blends import MAXIMUM, MEAN, RANKS, VOTE, Blend, round_mean, sum_levels
 from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
+from bench.metrics.partial import OPEN
 from bench.metrics.table import HEADLINE
 from bench.search.candidates import Evidence, best_merit, is_of_pixels
 
@@ -32,7 +33,13 @@ class SectionPixels:
     def __init__(self, evidence: Evidence, section: str) -> None:
         """Reads the annotation; maps are read when they are asked for, and kept."""
         truth = evidence.read_truth(section).reshape(-1) > 0
-        self._order = np.concatenate([np.flatnonzero(truth), np.flatnonzero(~truth)])
+        nothing = ~truth
+        levels = evidence.read_levels(section)
+        if levels is not None:
+            # What nobody annotated is on neither side.
+            known = levels.reshape(-1) != OPEN
+            truth, nothing = truth & known, nothing & known
+        self._order = np.concatenate([np.flatnonzero(truth), np.flatnonzero(nothing)])
         self._evidence, self._section = evidence, section
         self._maps: dict[tuple[str, str], np.ndarray] = {}
         self.foreground_px = int(np.count_nonzero(truth))

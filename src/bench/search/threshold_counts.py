@@ -8,6 +8,7 @@ from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
 from bench.metrics.instances import THRESHOLDS
 from bench.metrics.overlap import check_same_shape
+from bench.metrics.partial import OPEN
 from bench.search.component_tree import (
     build_component_tree,
     count_components,
@@ -23,7 +24,10 @@ NUMERATORS = np.array([int(threshold * DENOMINATOR) for threshold in THRESHOLDS]
 
 
 def count_thresholds(
-    levels: np.ndarray, truth: np.ndarray, min_areas: Sequence[int]
+    levels: np.ndarray,
+    truth: np.ndarray,
+    min_areas: Sequence[int],
+    opened: np.ndarray | None = None,
 ) -> ThresholdCounts:
     """Scores the components of a map at all thresholds 0 .. 255 and minimum areas.
 
@@ -35,6 +39,8 @@ def count_thresholds(
         levels: Probability (y, x) or (z, y, x), uint8, round(255 p). It takes 40 bytes a pixel.
         truth: Instance ids of the same shape, 0 background.
         min_areas: Smallest areas kept, px, ascending.
+        opened: What is not annotated, of the same shape, see ``metrics.partial``: the numbers are
+            then those of the instances that ``count_instances_only`` leaves. None where all is.
 
     Raises:
         BenchError: If the shapes differ, or there are more pixels than 32 bits count.
@@ -50,13 +56,22 @@ def count_thresholds(
     rows, columns = levels.shape[-2:]
     order, parent = build_component_tree(flat, columns, rows * columns)
     area, found = measure_nodes(order, parent, flat_truth > 0)
-    counted = _accumulate(count_components(flat, parent, area, found, areas))
+    annotated = counting = area
+    if opened is not None:
+        # What of each component is annotated, and what of that is in no object that is mostly open.
+        _, annotated = measure_nodes(order, parent, opened.reshape(-1) != OPEN)
+        _, counting = measure_nodes(order, parent, opened.reshape(-1) == 0)
+        flat_truth = np.where(opened.reshape(-1) == 0, flat_truth, 0)
+    counted = count_components(flat, parent, area, annotated, counting, found, areas)
     pixels, ends = _group_instances(flat_truth)
-    matched, ious = match_components(
-        flat, parent, area, pixels, ends, areas, NUMERATORS, DENOMINATOR
+    matched, ious, kept = match_components(
+        flat, parent, area, counting, pixels, ends, areas, NUMERATORS, DENOMINATOR
     )
+    # Of components that are mostly open those count that match.
+    counted[0] += kept
+    counted = _accumulate(counted)
     return ThresholdCounts(
-        truth_px=pixels.size,
+        truth_px=int(np.count_nonzero(truth)),
         truth_instances=ends.size,
         instances=counted[0],
         predicted_px=counted[1],

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from bench.core.files import write_json, write_whole
 from bench.core.progress import show_progress
+from bench.dataset.partial import list_shares
 from bench.errors import BenchError
 from bench.ingest.images.formats import stem_of
 from bench.ingest.inspection.findings import ERROR, Finding, group_findings
@@ -23,6 +24,7 @@ from bench.ingest.inspection.report import Report, StructureCounts, inspect_tree
 from bench.ingest.sources import SourceTree
 from bench.report.figures.figures import choose_colours
 from bench.report.figures.inspection import draw_section_outlines, inspection_figure
+from bench.report.figures.overlays import hatch_ignored
 from bench.structures import find_structure
 
 # Structures with larger areas are given in um^2.
@@ -39,6 +41,8 @@ def _print_report(report: Report, console: Console) -> None:
     if report.counts:
         console.print(_tabulate_structures(report))
         console.print(Text(_describe_balance(report), style="dim"))
+    for line in _describe_ignored(report):
+        console.print(line, markup=False, soft_wrap=True)
     console.print()
     for group in group_findings(report.findings):
         style = "bold red" if group.level == ERROR else "yellow"
@@ -115,6 +119,25 @@ def _describe_balance(report: Report) -> str:
             weight = find_structure(counts.structure).weigh_foreground(counts.foreground)
             parts.append(f"{counts.structure} {counts.balance:.3g} (default {weight:g})")
     return f"Foreground weight that balances train: {', '.join(parts) or _MISSING}"
+
+
+def _describe_ignored(report: Report) -> list[str]:
+    """What share of each split and section nobody annotated, a line per structure and split."""
+    lines = []
+    for counts in report.counts:
+        shares = {
+            section.name: mask.ignored_share
+            for section in report.sections
+            if section.split == counts.split
+            and (mask := section.masks.get(counts.structure)) is not None
+            and mask.ignored
+        }
+        if shares:
+            lines.append(
+                f"Ignored of {counts.structure} in {counts.split}: {100 * counts.ignored:.3g} % "
+                f"({list_shares(shares)})"
+            )
+    return lines
 
 
 def _simple_table(*columns: str) -> Table:
@@ -208,7 +231,8 @@ class _Album:
 
     def add(self, small: SmallSection) -> None:
         """Writes the picture of a section with its outlines alone."""
-        outlined = draw_section_outlines(small.raw, small.labels, self.colours)
+        raw = hatch_ignored(small.raw, small.ignored)
+        outlined = draw_section_outlines(raw, small.labels, self.colours)
         png = imagecodecs.png_encode(outlined, level=1)
 
         def write(path: Path) -> None:

@@ -72,11 +72,14 @@ def _train_detector(
 ) -> Progress:
     settings = loop_settings(task.config)
     trainee = make_trainee(network, settings, task.compute)
-    feed = BoxPatchFeed(task.data.train(), box_patch_settings(task.config), task.config.zoom)
+    sections = task.data.train()
+    ignored = task.data.ignored(raw.shape for raw, _ in sections)
+    feed = BoxPatchFeed(sections, box_patch_settings(task.config), task.config.zoom, ignored)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = DetectReport(
             run=run,
             sections=task.data.validation(),
+            levels=task.data.validation_levels(),
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=info,
             compute=task.compute,

@@ -201,6 +201,7 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
             warn_after=task.config.warn_empty_iterations,
             run=run,
             sections=data.validation(),
+            levels=data.validation_levels(),
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=task.info,
             compute=task.compute,

@@ -10,6 +10,7 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.progress import say_while
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.measures import ClassMaps
+from bench.metrics.partial import OPEN
 from bench.postprocess.instances import Instances
 from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES
 from bench.recipe.scores import SplitResult
@@ -19,6 +20,7 @@ from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
     log_curve,
+    log_ignored,
     log_pictures,
     log_recipe,
     log_scores,
@@ -123,6 +125,7 @@ def _report_predictions(task: EvaluationTask, run: Run, predictions: Path) -> No
     log_confusion(run, result, task.info.outputs)
     _report_removal(task, run, result)
     describe_data(run, task.units, task.structure.name, task.subject.cell)
+    log_ignored(run, task.units, task.structure.name, config.split)
     with say_while("drawing pictures"):
         log_pictures(
             run,
@@ -187,7 +190,10 @@ def _score_split(task: EvaluationTask, run: Run, predictions: Path) -> SplitResu
     spheres = SphereReport()
     for unit in task.units:
         truth = unit.read_labels(task.structure.name)
-        prediction, instances = _segment_stored(task, predictions, unit, spheres.measure(truth))
+        levels = unit.read_levels(task.structure.name)
+        prediction, instances = _segment_stored(
+            task, predictions, unit, spheres.measure(truth, levels)
+        )
         spheres.add(unit, instances)
         result.add(
             unit.name,
@@ -195,6 +201,7 @@ def _score_split(task: EvaluationTask, run: Run, predictions: Path) -> SplitResu
             probability=prediction.foreground,
             instances=instances,
             classes=_read_classes(task, predictions, unit),
+            levels=levels,
         )
     spheres.log(run, task.config.split)
     return result
@@ -207,7 +214,9 @@ def _read_classes(task: EvaluationTask, predictions: Path, unit: Unit) -> ClassM
         return None
     truth = make_classes(np.stack([unit.read_labels(name) for name in names]))
     found = unit.read_classes(predictions, task.recipe.augmentations)
-    return ClassMaps(truth, found, 1 + len(names))
+    opened = [each == OPEN for name in names if (each := unit.read_levels(name)) is not None]
+    ignored = np.logical_or.reduce(opened) if opened else None
+    return ClassMaps(truth, found, 1 + len(names), ignored)
 
 
 def _report_removal(task: EvaluationTask, run: Run, result: SplitResult) -> None:

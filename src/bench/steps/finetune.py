@@ -10,6 +10,7 @@ import torch
 
 from bench.config.training import FinetuneConfig
 from bench.core.progress import show_progress
+from bench.dataset.partial import is_partial
 from bench.inference.prediction import fixed_moments
 from bench.models.checkpoint import save_checkpoint
 from bench.models.networks import Geometry, find_function, find_network
@@ -47,6 +48,7 @@ from bench.steps.training.volumes import (
     make_volume_feed,
     warn_of_small_volumes,
 )
+from bench.structures import split_structures
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
@@ -176,8 +178,13 @@ def _make_loss(task: FinetuneTask) -> Loss:
         gamma=task.config.focal_gamma,
         foreground_weight=task.foreground_weight,
         class_weights=task.class_weights.values,
-        weighted=task.pseudo is not None,
+        weighted=task.pseudo is not None or _is_partial(task),
     )
+
+
+def _is_partial(task: FinetuneTask) -> bool:
+    """Whether a part of what is learned from is not annotated."""
+    return is_partial(task.dataset, split_structures(task.structure.name), ("train",))
 
 
 def _make_feed(task: FinetuneTask) -> Feed:
@@ -187,13 +194,15 @@ def _make_feed(task: FinetuneTask) -> Feed:
     moments = fixed_moments(task.info)
     patches = patch_settings(task.config)
     outputs = task.info.outputs
+    annotated = task.data.train()
+    ignored = task.data.ignored(raw.shape for raw, _ in annotated)
     if task.pseudo is None:
-        return PatchFeed(task.data.train(), patches, device, outputs, moments)
+        return PatchFeed(annotated, patches, device, outputs, moments, ignored)
     own, others = divide_batch(patches, task.config.pseudo_fraction)
     sections = task.pseudo.train()
     unsure = task.pseudo.unsure(raw.shape for raw, _ in sections)
     return MixedFeed(
-        PatchFeed(task.data.train(), own, device, outputs, moments),
+        PatchFeed(annotated, own, device, outputs, moments, ignored),
         PatchFeed(sections, others, device, outputs, moments, unsure),
         task.config.pseudo_weight,
     )
@@ -213,7 +222,10 @@ def _make_report(
         )
     report = ClassTrainingReport if task.info.classes else TrainingReport
     return report(
-        sections=task.data.validation(), pixel_size_nm=task.dataset.pixel_size_nm, **common
+        sections=task.data.validation(),
+        levels=task.data.validation_levels(),
+        pixel_size_nm=task.dataset.pixel_size_nm,
+        **common,
     )
 
 
@@ -234,7 +246,7 @@ def _choose_inference(
     if isinstance(task.data, VolumeTrainingData):
         # It has no separation.
         return geometries[0]
-    validation = Validation(task.data, report.sections, task.compute, run)
+    validation = Validation(task.data, report.sections, task.compute, run, report.levels)
     return choose_inference(
         report.best, validation, geometries, separation="boundary" in info.outputs
     )

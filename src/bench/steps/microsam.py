@@ -42,6 +42,7 @@ from bench.steps.training.minutes import plan_loop
 from bench.steps.training.sam import (
     SamReport,
     choose_windows,
+    cut_levels,
 )
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Run
@@ -119,10 +120,12 @@ def _start_network(
 
 
 def _make_report(task: MicrosamTask, run: Run, info: ModelInfo, advance: Any) -> SamReport:
+    sections = task.data.validation()
     return SamReport(
         plain=lambda network: _merge_network(network, info),
         run=run,
-        sections=choose_windows(task.data.validation()),
+        sections=choose_windows(sections),
+        levels=cut_levels(sections, task.data.validation_levels()),
         pixel_size_nm=task.dataset.pixel_size_nm,
         info=info,
         compute=task.compute,
@@ -172,7 +175,9 @@ def _train_network(
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
     trainee = make_trainee(network, settings, task.compute)
-    feed = InstancePatchFeed(task.data.train(), instance_patches(config, network))
+    sections = task.data.train()
+    ignored = task.data.ignored(raw.shape for raw, _ in sections)
+    feed = InstancePatchFeed(sections, instance_patches(config, network), ignored)
     store = open_embeddings()
     _warn_of_space(run, network, config, store)
     sam_settings = SamTrainingSettings(config.sub_iterations, config.objects_per_batch)

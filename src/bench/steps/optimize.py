@@ -31,6 +31,7 @@ from bench.search.search import SearchResult, SearchSettings, search_combination
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_curve,
+    log_ignored,
     log_pictures,
     log_scores,
 )
@@ -274,6 +275,7 @@ def _gather(task: _Task, split: str, store: Store) -> Evidence:
         voxel_size_nm=next(iter(units.values())).voxel_size_nm,
         read_raw=lambda unit: units[unit].read_raw(),
         spheres=_spheres_to_try(task),
+        read_levels=lambda unit: units[unit].read_levels(task.structure.name),
     )
 
 
@@ -333,6 +335,7 @@ def _log_split(
 
     log_pictures(run, units, task.structure.name, result, clean)
     describe_data(run, units, task.structure.name)
+    log_ignored(run, units, task.structure.name, split)
 
 
 def _log_costs(run: Run, task: _Task, recipe: Recipe, store: Store) -> None:

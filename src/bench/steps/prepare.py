@@ -15,6 +15,7 @@ from bench.core.files import check_output
 from bench.core.names import first_names
 from bench.core.progress import say_while, show_progress
 from bench.dataset.checks import instance_areas
+from bench.dataset.partial import ignored_shares, list_shares, read_ignored
 from bench.dataset.prepared import MANIFEST, VOLUMES, PreparedDataset
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
@@ -29,6 +30,7 @@ from bench.models.scales import is_far
 from bench.models.synapsenet import SYNAPSENET
 from bench.phantom.write import write_phantom
 from bench.report.figures.figures import ContactPanel, contact_sheet, shrink_panel
+from bench.report.figures.overlays import hatch_ignored
 from bench.steps.check import (
     check,
     choose_picture,
@@ -48,6 +50,8 @@ from bench.words import NONE, SECTION_UNIT, VOLUME_UNIT, of_units
 log = logging.getLogger(__name__)
 
 _PHANTOM = "phantom"
+# In a structure's entry of the manifest.
+_IGNORED = "ignored"
 # Where the pictures of a check lie, in a folder named after its input.
 _CHECKED = Path("results/check")
 # Sections of each split on the contact sheet.
@@ -184,7 +188,11 @@ def _describe(dataset: PreparedDataset) -> None:
         title=f"{dataset.root}: {known}, content {dataset.content_hash[:12]}", title_justify="left"
     )
     units = [VOLUME_UNIT if dataset.manifest.get(VOLUMES) else SECTION_UNIT]
-    for column in ("Structure", "Split", "Sections", "Instances", "Suspicious", "Foreground"):
+    summaries = dataset.manifest["structures"].values()
+    columns = ["Structure", "Split", "Sections", "Instances", "Suspicious", "Foreground"]
+    if partly := any(_IGNORED in summary for summary in summaries):
+        columns.append("Ignored")
+    for column in columns:
         column = of_units(column, units)
         table.add_column(column, justify="left" if column in ("Structure", "Split") else "right")
     for name, summary in dataset.manifest["structures"].items():
@@ -196,8 +204,14 @@ def _describe(dataset: PreparedDataset) -> None:
                 str(count),
                 str(summary["suspicious"][split]),
                 f"{100 * summary['foreground_fraction'][split]:.2f} %",
+                *([f"{100 * summary.get(_IGNORED, {}).get(split, 0):.2f} %"] if partly else []),
             )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name in dataset.structures:
+        shares = ignored_shares(dataset.manifest["sections"], name)
+        if shares:
+            console.print(f"Ignored of {name}: {list_shares(shares)}", markup=False)
 
 
 def _find_far_source(dataset: PreparedDataset) -> list[str]:
@@ -223,8 +237,9 @@ def _log_prepared(run: Run, dataset: PreparedDataset) -> None:
     log_used_dataset(run, dataset, "prepared")
     run.log_file(dataset.root / MANIFEST)
     for name, summary in dataset.manifest["structures"].items():
-        for key in ("instances", "suspicious", "foreground_fraction"):
-            counts = {f"{split}/{name}/{key}": value for split, value in summary[key].items()}
+        for key in ("instances", "suspicious", "foreground_fraction", _IGNORED):
+            found = summary.get(key, {})
+            counts = {f"{split}/{name}/{key}": value for split, value in found.items()}
             run.log_metrics(counts)
     run.log_figure(contact_sheet(_shown_panels(dataset)), "contact_sheet.png")
 
@@ -246,7 +261,9 @@ def _make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPa
     return ContactPanel(
         split=split,
         section=section,
-        raw=dataset.read_raw(section),
+        raw=hatch_ignored(
+            dataset.read_raw(section), read_ignored(dataset, section, structures)
+        ),
         labels=labels,
         counts={name: int(instance_areas(image).size) for name, image in labels.items()},
         pixel_size_nm=dataset.pixel_size_nm,

@@ -16,6 +16,8 @@ from bench.training.patches import PatchSettings, clip_centre, instance_centres
 # A part of an instance that is cut off by the patch's border counts as an object if it has so many
 # pixels, or is so large a share of the instance.
 _LEAST_PART_PX, _LEAST_SHARE = 25, 0.5
+# Places for a patch that are tried where not all of a section is annotated.
+_MOST_ATTEMPTS = 2000
 # Deviations of a patch's change of contrast (of its logarithm) and brightness.
 _CONTRAST, _BRIGHTNESS = 0.15, 0.15
 
@@ -33,6 +35,7 @@ class BoxPatchFeed:
         sections: Sequence[tuple[np.ndarray, np.ndarray]],
         settings: PatchSettings,
         zoom: float = 1.0,
+        ignored: Sequence[np.ndarray] = (),
     ) -> None:
         """Loads the sections.
 
@@ -42,6 +45,8 @@ class BoxPatchFeed:
             settings: How to draw; of the augmentation rotations are by 90 degrees, and nothing is
                 deformed.
             zoom: By how much a patch is enlarged or shrunk at most; 1 leaves it.
+            ignored: Where nobody annotated a section, bool (y, x); of no section where empty. A
+                patch that shows any of it is not drawn: torchvision's losses take all places.
 
         Raises:
             BenchError: If there is no instance.
@@ -50,6 +55,7 @@ class BoxPatchFeed:
         edge = self._edge(1 / zoom)
         self.images = [_fill(normalise_section(raw), edge, "symmetric") for raw, _ in sections]
         self.labels = [_fill(labels, edge, "constant") for _, labels in sections]
+        self.ignored = [_fill(each, edge, "constant") for each in ignored]
         self.areas = [np.bincount(labels.reshape(-1)) for labels in self.labels]
         self.centres = [
             (number, centres)
@@ -75,13 +81,7 @@ class BoxPatchFeed:
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         augmentation = self.settings.augmentation
-        section, y, x = self._draw_place(rng)
-        edge = self._edge(float(np.exp(rng.uniform(-1, 1) * np.log(self.zoom))))
-        y0, x0 = (
-            clip_centre(at, side, edge) - edge // 2
-            for at, side in zip((y, x), self.images[section].shape, strict=True)
-        )
-        window = np.s_[y0 : y0 + edge, x0 : x0 + edge]
+        section, window = self._draw_window(rng)
         image, labels = zoom_patch(
             self.images[section][window],
             drop_slivers(self.labels[section][window], self.areas[section]),
@@ -95,6 +95,25 @@ class BoxPatchFeed:
         boxes = label_boxes(labels)
         check_areas(boxes)
         return gain * image + shift + noise, boxes
+
+    def _draw_window(self, rng: np.random.Generator) -> tuple[int, tuple[slice, slice]]:
+        """Draws a section and the window of a patch in it, all of which is annotated."""
+        for _ in range(_MOST_ATTEMPTS):
+            section, y, x = self._draw_place(rng)
+            edge = self._edge(float(np.exp(rng.uniform(-1, 1) * np.log(self.zoom))))
+            y0, x0 = (
+                clip_centre(at, side, edge) - edge // 2
+                for at, side in zip((y, x), self.images[section].shape, strict=True)
+            )
+            window = np.s_[y0 : y0 + edge, x0 : x0 + edge]
+            if not self.ignored or not self.ignored[section][window].any():
+                return section, window
+        raise BenchError(
+            f"a detector is trained on patches without ignored pixels, received "
+            f"{len(self.ignored)} sections in which {_MOST_ATTEMPTS} places for a patch of "
+            f"{self.settings.patch_px} px have some: lower patch_px, annotate larger parts, or "
+            "choose another method"
+        )
 
     def _edge(self, factor: float) -> int:
         """Edge of what becomes a patch when it is enlarged by a factor, even."""

@@ -19,6 +19,10 @@ _PixelLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.T
 BOUNDARY_WEIGHT = 1.0
 # Keeps the Dice of nothing in nothing defined, as published.
 _SMOOTH = 1e-5
+# Less than what a single pixel weighs in a batch.
+_NOTHING = 1e-12
+# torch's own number of a pixel that counts for nothing.
+_NO_CLASS = -100
 # More than iterations there are: no two seeds drop the same.
 _SEEDS_APART = 10**9
 
@@ -88,7 +92,9 @@ def focal_loss(
         balance = 1 + ((BOUNDARY_WEIGHT if channel else foreground_weight) - 1) * wanted
         if weight is not None:
             balance = balance * weight[:, 0]
-        losses.append((balance * each).sum() / balance.sum())
+        # Of a batch nothing of which is sure, nothing is learned.
+        total = balance.sum() if weight is None else balance.sum().clamp(min=_NOTHING)
+        losses.append((balance * each).sum() / total)
     return torch.stack(losses).mean()
 
 
@@ -110,7 +116,7 @@ def _bce_dice_loss(
     pixels = [0, *range(2, target.ndim)]
     probability = torch.sigmoid(logits)
     if weight is not None:
-        cross_entropy = cross_entropy / weight.mean()
+        cross_entropy = cross_entropy / weight.mean().clamp(min=_NOTHING)
         probability = probability * weight
     wanted = target if weight is None else target * weight
     sizes = probability.sum(pixels) + wanted.sum(pixels)
@@ -132,10 +138,10 @@ def make_loss(
     its weight: a focal loss of exponent 0. ``ce_dice`` is that of classes, see ``class_loss``.
 
     Where it is ``weighted``, the last channel of a target is as how many pixels each one counts;
-    the loss of classes has none.
+    in that of classes a pixel of no class counts for nothing.
     """
     if name == CLASS_LOSS:
-        return partial(class_loss, weights=tuple(class_weights))
+        return partial(class_loss, weights=tuple(class_weights), partly=weighted)
 
     focal = partial(focal_loss, gamma=gamma, foreground_weight=foreground_weight)
 
@@ -202,7 +208,7 @@ def supervised(network: torch.nn.Module, feed: Feed, loss: Loss, compute: Comput
 
 
 def class_loss(
-    logits: torch.Tensor, target: torch.Tensor, *, weights: Sequence[float]
+    logits: torch.Tensor, target: torch.Tensor, *, weights: Sequence[float], partly: bool = False
 ) -> torch.Tensor:
     """Computes half the weighted cross-entropy and half 1 - Dice of classes, of a softmax.
 
@@ -215,9 +221,21 @@ def class_loss(
         logits: (batch, classes, y, x), any floating type; computed in fp32.
         target: (batch, classes, y, x), 1 in the class of a pixel and 0 in all others.
         weights: Of each class; empty for ones.
+        partly: Whether pixels may be of no class, which count for nothing.
     """
     logits, target = logits.float(), target.float()
     balance = torch.tensor(weights, dtype=torch.float32, device=logits.device) if weights else None
+    if partly:
+        known = target.sum(1, keepdim=True)
+        classes = torch.where(known[:, 0] > 0, target.argmax(1), _NO_CLASS)
+        if not known.any():
+            # The mean of nothing is not defined; so it is 0, with gradients of 0.
+            return 0 * logits.sum()
+        cross_entropy = functional.cross_entropy(
+            logits, classes, weight=balance, ignore_index=_NO_CLASS
+        )
+        dice = soft_dice_of_classes(logits.softmax(1) * known, target)
+        return 0.5 * cross_entropy + 0.5 * dice
     cross_entropy = functional.cross_entropy(logits, target.argmax(1), weight=balance)
     return 0.5 * cross_entropy + 0.5 * soft_dice_of_classes(logits.softmax(1), target)
 

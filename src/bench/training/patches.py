@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bench.errors import BenchError
 from bench.inference.feeding import Moments, normalise_section
 from bench.training.augment import ELASTIC_REACH, Augmentation, augment_windows
-from bench.training.targets import add_sure, pack_target, unpack_channels, unpack_target
+from bench.training.targets import pack_target, unpack_channels, unpack_target
+from bench.words import BACKGROUND
 
 # Centres remembered for every instance: enough to see all of it, little beside the images.
 CENTRES_PER_INSTANCE = 1000
@@ -69,11 +71,13 @@ class PatchFeed:
             device: Where augmentation runs and batches end up.
             outputs: What the network predicts, the channels of the target: see ``pack_target``.
             moments: By which all sections are normalised; None: each by its own.
-            unsure: Where nobody is sure what a section shows, bool (y, x); of no section where
-                empty. With it targets have a channel more, 1 where a pixel is sure.
+            unsure: Where nobody annotated a section or is sure what it shows, bool (y, x); of no
+                section where empty. With it targets have a channel more, 1 where a pixel is sure,
+                and those of classes have no class where it is not; a patch of nothing that is sure
+                is not drawn.
 
         Raises:
-            BenchError: If an output is unknown.
+            BenchError: If an output is unknown, or nothing at all is sure.
         """
         self.settings, self.device = settings, device
         self.window_px = window_edge(settings.patch_px, settings.augmentation)
@@ -82,10 +86,20 @@ class PatchFeed:
         normalise = moments.apply if moments else normalise_section
         self.images = [_mirror(normalise(raw), pad) for raw, _ in sections]
         self.outputs = outputs
-        targets = [pack_target(labels, outputs) for _, labels in sections]
-        self.channels = len(outputs) + bool(unsure)
-        if unsure:
-            targets = [add_sure(t, u, len(outputs)) for t, u in zip(targets, unsure, strict=True)]
+        self.sure = [~each for each in unsure]
+        if self.sure and not any(each.any() for each in self.sure):
+            raise BenchError(
+                f"training needs annotated pixels, received {len(sections)} sections that are "
+                "ignored as a whole: annotate some, or take other sections"
+            )
+        opened = unsure or [None] * len(sections)
+        targets = [
+            pack_target(labels, outputs, ignored)
+            for (_, labels), ignored in zip(sections, opened, strict=True)
+        ]
+        self.of_classes = outputs[:1] == (BACKGROUND,)
+        self.weighted = bool(unsure) and not self.of_classes
+        self.channels = len(outputs) + self.weighted
         self.targets = [_mirror(target, pad) for target in targets]
         planes = [labels if labels.ndim == 3 else labels[None] for _, labels in sections]
         drawn = [
@@ -120,12 +134,23 @@ class PatchFeed:
             augmentation=settings.augmentation,
             rng=rng,
         )
-        if self.channels > len(self.outputs):
+        if self.weighted:
             return image, unpack_channels(packed, self.channels)
         return image, unpack_target(packed, self.outputs)
 
     def draw_place(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Draws a section and the centre (y, x) of a patch in it."""
+        """Draws a section and the centre (y, x) of a patch in it, some of which is sure."""
+        while True:
+            section, y, x = self._draw_any(rng)
+            if not self.sure or self._shows_sure(section, y, x):
+                return section, y, x
+
+    def _shows_sure(self, section: int, y: int, x: int) -> bool:
+        half = self.settings.patch_px // 2
+        rows, columns = (slice(max(0, centre - half), centre + half) for centre in (y, x))
+        return bool(self.sure[section][rows, columns].any())
+
+    def _draw_any(self, rng: np.random.Generator) -> tuple[int, int, int]:
         patch = self.settings.patch_px
         if self.centres and rng.random() < self.settings.foreground_fraction:
             several = len(self.centres) > 1
@@ -188,7 +213,7 @@ def _thin(places: np.ndarray) -> np.ndarray:
 class MixedFeed:
     """Batches of which a fixed number of patches is of pseudo-masks.
 
-    The last channel of a target is the weight of its pixels: 1 of annotated patches, ``weight`` of
+    The last channel of a target is the weight of its pixels: 1 of annotated pixels, ``weight`` of
     pseudo-masks, 0 where nobody is sure what they show.
 
     A batch is a function of the seed and the iteration, as those that it is made of.
@@ -219,7 +244,8 @@ class MixedFeed:
         """
         image, target = self.annotated.batch(iteration)
         other, found = self.pseudo.batch(iteration)
-        target = torch.cat([target, torch.ones_like(target[:, :1])], dim=1)
+        if not self.annotated.weighted:
+            target = torch.cat([target, torch.ones_like(target[:, :1])], dim=1)
         found = torch.cat([found[:, :-1], self.weight * found[:, -1:]], dim=1)
         return torch.cat([image, other]), torch.cat([target, found])
 

@@ -9,7 +9,7 @@ from bench.errors import BenchError, unknown_name
 from bench.words import BACKGROUND
 
 
-def find_boundaries(labels: np.ndarray) -> np.ndarray:
+def find_boundaries(labels: np.ndarray, ignored: np.ndarray | None = None) -> np.ndarray:
     """Marks the pixels of which one of the four neighbours has another id.
 
     Both sides of an outline are marked, so it is two pixels wide, towards the background and
@@ -18,6 +18,7 @@ def find_boundaries(labels: np.ndarray) -> np.ndarray:
 
     Args:
         labels: Instance ids (y, x), 0 background.
+        ignored: Where nobody annotated, bool (y, x), which ends nothing: as the section's border.
 
     Returns:
         bool (y, x).
@@ -27,23 +28,33 @@ def find_boundaries(labels: np.ndarray) -> np.ndarray:
         array([[0, 0, 1, 1, 1, 1, 0, 0]])
     """
     boundary = np.zeros(labels.shape, dtype=bool)
+    known = None if ignored is None else ~ignored
     changes = labels[1:] != labels[:-1]
+    if known is not None:
+        changes &= known[1:] & known[:-1]
     boundary[1:] |= changes
     boundary[:-1] |= changes
     changes = labels[:, 1:] != labels[:, :-1]
+    if known is not None:
+        changes &= known[:, 1:] & known[:, :-1]
     boundary[:, 1:] |= changes
     boundary[:, :-1] |= changes
     return boundary
 
 
+# The class of a pixel that nobody annotated: none.
+NO_CLASS = np.uint8(255)
+
 # What each output of a network is trained on.
-_TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "foreground": lambda labels: labels != 0,
+_TARGETS: dict[str, Callable[[np.ndarray, np.ndarray | None], np.ndarray]] = {
+    "foreground": lambda labels, ignored: labels != 0,
     "boundary": find_boundaries,
 }
 
 
-def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
+def make_target(
+    labels: np.ndarray, outputs: tuple[str, ...], ignored: np.ndarray | None = None
+) -> np.ndarray:
     """Makes the target of a section.
 
     For foreground and boundary it is that of torch_em's ``BoundaryTransform`` with
@@ -53,6 +64,7 @@ def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
     Args:
         labels: Instance ids (y, x), 0 background.
         outputs: Names of the network's outputs, of ``_TARGETS``, foreground first.
+        ignored: Where nobody annotated, bool (y, x); what the target is there says nothing.
 
     Returns:
         0 or 1, uint8 (channels, y, x).
@@ -68,7 +80,7 @@ def make_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
             f"the first output must be foreground, received outputs {outputs}: put it first, the "
             "loss weighs it and instances are cut out of it"
         )
-    return np.stack([_TARGETS[name](labels).astype(np.uint8) for name in outputs])
+    return np.stack([_TARGETS[name](labels, ignored).astype(np.uint8) for name in outputs])
 
 
 def make_classes(labels: np.ndarray) -> np.ndarray:
@@ -92,12 +104,16 @@ def make_classes(labels: np.ndarray) -> np.ndarray:
     return classes
 
 
-def pack_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
+def pack_target(
+    labels: np.ndarray, outputs: tuple[str, ...], ignored: np.ndarray | None = None
+) -> np.ndarray:
     """Makes the target of a section as one channel, which ``unpack_target`` makes several again.
 
     Args:
         labels: Instance ids (y, x); of classes (structures, y, x).
         outputs: Names of the network's outputs: of classes, the background first.
+        ignored: Where nobody annotated, bool (y, x): there a pixel is of no class, and what is no
+            class has a channel more, as ``add_sure`` adds it.
 
     Returns:
         uint8 (1, y, x), which stays exact where it is resampled at the nearest pixel.
@@ -106,8 +122,10 @@ def pack_target(labels: np.ndarray, outputs: tuple[str, ...]) -> np.ndarray:
         BenchError: If an output is unknown, or the first is neither foreground nor background.
     """
     if outputs[:1] == (BACKGROUND,):
-        return make_classes(labels)[None]
-    return pack_channels(make_target(labels, outputs))
+        classes = make_classes(labels)[None]
+        return classes if ignored is None else np.where(ignored, NO_CLASS, classes)
+    packed = pack_channels(make_target(labels, outputs, ignored))
+    return packed if ignored is None else add_sure(packed, ignored, len(outputs))
 
 
 def unpack_target(packed: torch.Tensor, outputs: tuple[str, ...]) -> torch.Tensor:

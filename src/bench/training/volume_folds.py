@@ -73,5 +73,6 @@ def _cut(volume: HeldVolume, first: int, end: int) -> HeldVolume:
         volume,
         image=volume.image[first:end],
         target=volume.target[first:end],
+        sure=None if volume.sure is None else volume.sure[first:end],
         centres=[each for each in inside if len(each)],
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bench.errors import BenchError
 from bench.inference.feeding import Moments
 from bench.inference.volume_feed import VolumeFeed, measure_planes
 from bench.training.augment import add_noise
@@ -73,15 +74,19 @@ class HeldVolume:
         moments: What scales them.
         target: Whether a voxel is in an instance, bool (z, y, x).
         centres: For each instance (z, y, x) of up to CENTRES_PER_INSTANCE of its voxels.
+        sure: Where a voxel is annotated, bool (z, y, x); None where all volumes are annotated whole.
     """
 
     image: np.ndarray
     moments: Moments
     target: np.ndarray
     centres: list[np.ndarray]
+    sure: np.ndarray | None = None
 
 
-def hold_volume(raw: np.ndarray, labels: np.ndarray, feed: VolumeFeed) -> HeldVolume:
+def hold_volume(
+    raw: np.ndarray, labels: np.ndarray, feed: VolumeFeed, sure: np.ndarray | None = None
+) -> HeldVolume:
     """Keeps a volume as a network will be fed it, in as few bytes as it takes.
 
     What is neither smoothed nor resampled keeps its own type beside a mean and a deviation; else
@@ -91,17 +96,19 @@ def hold_volume(raw: np.ndarray, labels: np.ndarray, feed: VolumeFeed) -> HeldVo
         raw: Grey values (z, y, x) of any bit depth.
         labels: Instance ids (z, y, x), 0 background.
         feed: What reads the same volume for predictions: its scale, smoothing and normalisation.
+        sure: Where it is annotated, bool (z, y, x); None where all volumes are annotated whole.
     """
     labels = _resize_ids(labels, feed.fed_shape)
+    sure = None if sure is None else _resize_ids(sure, feed.fed_shape)
     target, centres = labels != 0, instance_centres(labels)
     as_it_is = feed.shape == feed.fed_shape and not feed.smoothing_px
     if as_it_is and feed.normalisation == "volume":
         moments = measure_planes(plane.astype(np.float32) for plane in raw)
-        return HeldVolume(raw, moments, target, centres)
+        return HeldVolume(raw, moments, target, centres, sure)
     image = np.empty(feed.fed_shape, np.float16)
     for z, plane in enumerate(feed.planes()):
         image[z] = plane
-    return HeldVolume(image, Moments(0.0, 1.0), target, centres)
+    return HeldVolume(image, Moments(0.0, 1.0), target, centres, sure)
 
 
 def _resize_ids(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -133,8 +140,18 @@ class VolumePatchFeed:
             volumes: What to draw from.
             settings: How to draw.
             device: Where batches end up.
+
+        Raises:
+            BenchError: If nothing at all is annotated.
         """
         self.settings, self.device = settings, device
+        # All volumes say where they are annotated, or none does.
+        self.weighted = volumes[0].sure is not None
+        if self.weighted and not any(each.sure is not None and each.sure.any() for each in volumes):
+            raise BenchError(
+                f"training needs annotated voxels, received {len(volumes)} volumes, or parts of "
+                "them, that are ignored as a whole: annotate some, or take other volumes"
+            )
         self.volumes = [_complete(volume, settings.shape) for volume in volumes]
         self.centres = [
             (index, centres)
@@ -146,12 +163,15 @@ class VolumePatchFeed:
         """Draws the batch of an iteration.
 
         Returns:
-            Images and targets (batch, 1, z, y, x), the latter 0 or 1, both float32.
+            Images and targets (batch, 1, z, y, x), the latter 0 or 1, both float32. Where not all
+            is annotated, targets have a second channel: 1 where a voxel is.
         """
         settings = self.settings
         rng = np.random.default_rng((settings.seed, iteration))
         size = (settings.batch_size, 1, *settings.shape)
-        image, target = np.empty(size, np.float32), np.empty(size, np.float32)
+        channels = 1 + self.weighted
+        image = np.empty(size, np.float32)
+        target = np.empty((size[0], channels, *settings.shape), np.float32)
         for place in range(settings.batch_size):
             index, corner = self.draw_place(rng)
             volume, move = self.volumes[index], _draw_move(settings.augmentation, rng)
@@ -161,13 +181,23 @@ class VolumePatchFeed:
             )
             image[place, 0] = volume.moments.apply(move(volume.image[window]))
             target[place, 0] = move(volume.target[window])
+            if volume.sure is not None:
+                target[place, 1] = move(volume.sure[window])
         images, targets = (torch.from_numpy(each).to(self.device) for each in (image, target))
         if settings.augmentation.noise > 0:
             images = add_noise(images, settings.augmentation.noise, rng)
         return images, targets
 
     def draw_place(self, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
-        """Draws a volume and the corner (z, y, x) of a patch in it."""
+        """Draws a volume and the corner (z, y, x) of a patch in it, some of which is annotated."""
+        while True:
+            index, corner = self._draw_any(rng)
+            sure = self.volumes[index].sure
+            sides = zip(corner, self.settings.shape, strict=True)
+            if sure is None or sure[tuple(slice(at, at + side) for at, side in sides)].any():
+                return index, corner
+
+    def _draw_any(self, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
         patch = np.array(self.settings.shape)
         if self.centres and rng.random() < self.settings.foreground_fraction:
             index, centres = self.centres[rng.integers(len(self.centres))]
@@ -207,5 +237,7 @@ def _complete(volume: HeldVolume, shape: tuple[int, int, int]) -> HeldVolume:
     image, target = (
         np.pad(each, widths, mode="symmetric") for each in (volume.image, volume.target)
     )
+    sure = None if volume.sure is None else np.pad(volume.sure, widths, mode="symmetric")
     before = np.array([first for first, _ in widths])
-    return HeldVolume(image, volume.moments, target, [each + before for each in volume.centres])
+    centres = [each + before for each in volume.centres]
+    return HeldVolume(image, volume.moments, target, centres, sure)

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.core.names import first_names
 from bench.dataset.checks import check_foreground
+from bench.dataset.partial import check_partial, count_open, read_ignore_levels
 from bench.dataset.prepared import SPLITS, VOLUMES, PreparedDataset
 from bench.dataset.section_file import MaskCounter, warn_of_instances
 from bench.errors import BenchError
@@ -177,6 +178,10 @@ def _lasting_warnings(dataset: PreparedDataset) -> list[str]:
     summaries = dataset.manifest["structures"]
     counted = {line for name in summaries for line in warn_of_instances(name, summaries[name])}
     counted |= set(check_foreground(summaries))
+    volumes = bool(dataset.manifest.get(VOLUMES))
+    counted |= set(
+        check_partial(dataset.manifest["sections"], summaries, "", volumes=volumes)
+    )
     return [line for line in dataset.manifest["warnings"] if line not in counted]
 
 
@@ -194,7 +199,8 @@ def copy_kept(base: DatasetBase, folder: Path, counter: MaskCounter) -> list[dic
             if mask := entry["datasets"].get(f"labels/{structure}"):
                 labels = base.dataset.read_labels(entry["name"], structure)
                 region = entry.get("region", "")
-                counter.add(structure, entry["split"], region, labels, mask["mask"])
+                opened = count_open(read_ignore_levels(base.dataset, entry["name"], structure))
+                counter.add(structure, entry["split"], region, labels, mask["mask"], opened)
     return base.kept
 
 

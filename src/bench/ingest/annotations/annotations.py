@@ -1,6 +1,5 @@
 """Annotation files: the objects in them, and their labels on the sections of an image."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,10 +34,6 @@ class Annotation:
     objects: tuple[DrawnObject, ...]
     warnings: tuple[str, ...]
     size: tuple[int, int] | None = None
-
-    def kinds(self) -> Counter[str]:
-        """How many objects each class has."""
-        return Counter(item.kind for item in self.objects)
 
 
 def _read_json(path: Path, image: Path) -> Annotation:

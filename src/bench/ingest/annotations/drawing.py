@@ -67,12 +67,14 @@ class DrawnObject:
         shapes: What is drawn of it in a section, by number of the section from 0; the object is
             their union.
         visible: Whether the file shows it; hidden objects are annotation all the same.
+        title: What its file calls it beside its class; empty where it does not.
     """
 
     name: str
     kind: str
     shapes: Mapping[int, tuple[Shape, ...]]
     visible: bool = True
+    title: str = ""
 
 
 def check_coordinates(values: np.ndarray, where: str) -> None:

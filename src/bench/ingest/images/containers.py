@@ -12,8 +12,8 @@ from bench.ingest.classes import ClassMap
 from bench.ingest.images import hdf5, zarr_arrays
 from bench.ingest.images.formats import ARRAY_SUFFIXES, read_header, read_plane
 from bench.ingest.images.headers import ImageHeader
-from bench.ingest.labels import ImageLabels, mark_ids, take_values
-from bench.ingest.sources import SourceImage
+from bench.ingest.labels import ImageLabels, take_structure
+from bench.ingest.sources import SourceImage, mark_ids
 from bench.ingest.tree import check_named_alike
 from bench.structures import is_structure_name, order_structures
 from bench.words import AUTO
@@ -110,7 +110,7 @@ def read_container(
             SourceImage(files, page, part.header, partial(_read_labels, path, page, part.key))
             for page in range(part.header.pages)
         ]
-        labels.pages[structure] = take_values(mark_ids(masks), classes.values_of(structure))
+        labels.pages |= take_structure(mark_ids(masks), structure, classes)
         labels.painted.append(f"{path.name}: array {part.key}, taken as {structure}")
     header = replace(raw, shape=first.header.shape, pages=first.header.pages)
     pages = [

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "orientation": (ERROR, "masks lie mirrored or turned on their images"),
     "grey-mask": (ERROR, "mask was smoothed"),
     "no-background": (ERROR, "mask has no background"),
+    "ignored": (ERROR, "what is not annotated does not fit"),
     "ignore-label": (ERROR, "perhaps a label of what is not annotated"),
     "ids-merged": (_WARNING, "ids were merged before they were read"),
     "one-id": (_WARNING, "an id is in separate pieces"),

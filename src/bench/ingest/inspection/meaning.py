@@ -26,10 +26,6 @@ _MOST_CLASSES = 8
 # Up to here whole numbers are one by one.
 _LARGEST_EXACT = {"float16": 2**11, "float32": 2**24}
 _SHOWN = 4
-_NO_PARTS = (
-    "sections that are annotated in part cannot be used yet, so complete it, crop it, or leave "
-    "it out"
-)
 
 
 def judge_meaning(
@@ -132,7 +128,7 @@ def _find_ignored(
 
 
 def _explain_ignored(structure: str, small: list[int], largest: int, option: str) -> str:
-    remedy = f"is {largest} an ignore label? {_NO_PARTS}; if it is background, "
+    remedy = f"is {largest} an ignore label? Give -P ignore={largest}; if it is background, "
     if len(small) > _SHOWN:
         return remedy + "save it as 0; if it is an object, give it the next id"
     known = f"-P {option}" + ",".join(f"{value}={structure}" for value in small)

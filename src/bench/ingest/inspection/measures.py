@@ -218,12 +218,14 @@ class SmallSection:
         raw: Its raw image (y, x).
         labels: Its instances (y, x) by structure; those that cannot be used are missing.
         factor: Pixels of the section in one of these, along an edge.
+        ignored: Where it is not annotated for one of them; None where all is annotated.
     """
 
     name: str
     raw: np.ndarray
     labels: Mapping[str, np.ndarray]
     factor: int
+    ignored: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +234,7 @@ class MaskMeasures:
 
     Attributes:
         file: Its file.
-        pixels: Its size in px.
+        pixels: Those of its pixels that are annotated.
         kind: ``binary``, ``ids`` or ``empty``, as `read_instances` says.
         instances: Its instances.
         contrast: How much brighter the structure is than the rest, in deviations of the raw
@@ -241,6 +243,7 @@ class MaskMeasures:
         drawn: Whether it was drawn from outlines, which have no values of their own.
         fit: How well it lies on the image as it is, mirrored and turned; None where there is too
             little of either.
+        ignored: Those of its pixels that nobody annotated.
     """
 
     file: str
@@ -251,11 +254,17 @@ class MaskMeasures:
     values: MaskValues
     drawn: bool = False
     fit: Fit | None = None
+    ignored: int = 0
 
     @property
     def foreground(self) -> float:
-        """Share of the pixels that are foreground."""
-        return float(self.instances.areas.sum()) / self.pixels
+        """Share of the annotated pixels that are foreground."""
+        return float(self.instances.areas.sum()) / max(self.pixels, 1)
+
+    @property
+    def ignored_share(self) -> float:
+        """Share of all pixels that nobody annotated."""
+        return self.ignored / (self.ignored + self.pixels)
 
 
 @dataclass(eq=False)

@@ -27,6 +27,7 @@ from bench.ingest.inspection.measures import (
 from bench.ingest.inspection.orientation import measure_fits
 from bench.ingest.inspection.values import measure_values
 from bench.ingest.sources import SourceImage, SourceSection
+from bench.metrics.partial import OPEN
 
 # For pictures, sections are shrunk to it.
 _SHOWN_SIDE_PX = 1100
@@ -76,10 +77,29 @@ def inspect_section(
         if labels is not None and show is not None:
             small[structure] = shrink_labels(labels, factor)
         del labels  # before the next one is read
+    opened = _read_open(section, raw, measures)
     if raw is not None and show is not None:
         finite = cut_numbers(raw) if raw.dtype.kind == "f" else raw
-        show(SmallSection(section.name, shrink_image(finite, factor), small, factor))
+        ignored = None if opened is None else shrink_labels(opened, factor)
+        show(SmallSection(section.name, shrink_image(finite, factor), small, factor, ignored))
     return measures, raw if usable else None
+
+
+def _read_open(
+    section: SourceSection, raw: np.ndarray | None, measures: SectionMeasures
+) -> np.ndarray | None:
+    """Reads where a section is not annotated for a structure, bool (y, x), and counts it."""
+    opened: np.ndarray | None = None
+    for structure, image in section.ignored.items():
+        # A mask that cannot be read has been told of.
+        if (mask := measures.masks.get(structure)) is None:
+            continue
+        here = image.read() == OPEN
+        count = int(np.count_nonzero(here))
+        measures.masks[structure] = replace(mask, pixels=mask.pixels - count, ignored=count)
+        if count and raw is not None and raw.shape == here.shape:
+            opened = here if opened is None else opened | here
+    return opened
 
 
 def _read_raw(section: SourceSection, measures: SectionMeasures) -> tuple[np.ndarray | None, bool]:

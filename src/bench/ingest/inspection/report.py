@@ -37,6 +37,7 @@ class StructureCounts:
         foreground: Share of their pixels that are foreground.
         areas_px: Smallest area, 5th percentile, median, 95th and largest; None if there is none.
         balance: Pixels of background for one of foreground; None without either.
+        ignored: Share of all pixels that nobody annotated, which are none of those above.
     """
 
     structure: str
@@ -46,6 +47,7 @@ class StructureCounts:
     foreground: float
     areas_px: tuple[float, ...] | None
     balance: float | None
+    ignored: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +154,31 @@ def _judge_tree(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[F
     except BenchError as error:
         findings.append(Finding("splits", str(error)))
     findings += [Finding("noticed", text) for text in noticed]
+    findings += _judge_ignored(tree, sections)
     for section in sections:
         if section.masks and not any(mask.instances.ids.size for mask in section.masks.values()):
             fact = f"all of its masks ({', '.join(section.masks)}) are empty"
             remedy = "leave it out if nobody annotated it, or a model learns that nothing is there"
             findings.append(section.finding("empty", fact, remedy))
+    return findings
+
+
+def _judge_ignored(tree: SourceTree, sections: Sequence[SectionMeasures]) -> list[Finding]:
+    """Finds sections that are ignored as a whole, and that nothing is though something is said."""
+    findings = [
+        section.finding(
+            "ignored",
+            f"all of it is ignored for {structure}",
+            "leave it out, or annotate some of it",
+            structure,
+        )
+        for section in sections
+        for structure, mask in section.masks.items()
+        if mask.ignored_share == 1 and section.split != "train" and not tree.volumes
+    ]
+    if tree.ignore and not any(m.ignored for section in sections for m in section.masks.values()):
+        fact = f"no section has a pixel of what ignore={tree.ignore} names"
+        findings.append(Finding("ignored", fact, "correct it, or leave it out"))
     return findings
 
 
@@ -184,7 +206,7 @@ def _judge_shifts(
 
 def _list_counts(structure: str, sections: Sequence[SectionMeasures]) -> list[MaskCounts]:
     return [
-        MaskCounts(section.split, mask.instances.areas, mask.pixels, mask.kind)
+        MaskCounts(section.split, mask.instances.areas, mask.pixels, mask.kind, mask.ignored)
         for section in sections
         if (mask := section.masks.get(structure)) is not None
     ]
@@ -212,6 +234,7 @@ def _count_structures(
                     foreground=foreground,
                     areas_px=spread,
                     balance=balancing_weight(foreground),
+                    ignored=summary.get("ignored", {}).get(split, 0.0),
                 )
             )
     return counts
@@ -225,6 +248,7 @@ def _record_section(section: SectionMeasures) -> dict[str, Any]:
             "instances": int(mask.instances.ids.size),
             "foreground": mask.foreground,
             "contrast": mask.contrast,
+            **({"ignored": mask.ignored_share} if mask.ignored else {}),
         }
         for structure, mask in section.masks.items()
     }

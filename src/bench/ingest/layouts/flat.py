@@ -38,7 +38,7 @@ def read_flat(config: PrepareConfig, root: Path, files: list[Path]) -> SourceTre
     Raises:
         BenchError: If images and annotation do not pair up, or cannot be read.
     """
-    classes = parse_classes(config.structures)
+    classes = parse_classes(config.structures, config.ignore)
     volumes = {
         path: volume
         for path in files

@@ -9,7 +9,7 @@ from bench.core.names import first_names, natural_key, same_form
 from bench.errors import BenchError, nearest_name
 from bench.ingest.annotations.annotations import is_annotation
 from bench.ingest.annotations.coco import is_coco
-from bench.ingest.classes import ClassMap, parse_classes
+from bench.ingest.classes import RESERVED, ClassMap, parse_classes
 from bench.ingest.foreign import find_foreign
 from bench.ingest.images.formats import is_image, list_pages, stem_of
 from bench.ingest.labels import (
@@ -45,7 +45,7 @@ def read_folder(config: PrepareConfig) -> SourceTree:
         BenchError: If the tree does not have the layout, raw images and masks do not pair up, a
             split is missing, or a structure is not in it.
     """
-    classes = parse_classes(config.structures)
+    classes = parse_classes(config.structures, config.ignore)
     return build_tree(*find_sections(config, classes), classes, config)
 
 
@@ -127,7 +127,7 @@ def _add_split(
         if name not in (RAW, ANNOTATIONS)
     }
     masks = {
-        structure: pair_by_name(folders[structure], raw, files)
+        structure: pair_by_name(folders[structure], raw, files, some=structure in RESERVED)
         for structure, files in masks.items()
     }
     by_class = _pair_annotations(found.root, folders.get(ANNOTATIONS), raw, config)
@@ -136,9 +136,11 @@ def _add_split(
         pages = list_pages(found.root, raw[stem])
         labels = label_by_class(by_class.get(stem, []), found.root, pages, classes, drawn)
         for structure, files in masks.items():
+            if stem not in files:
+                continue
             file = open_label_file(found.root, files[stem], raw[stem], structure, config=config)
             label_structure(
-                labels, structure, file, found.root, pages, classes.values_of(structure)
+                labels, structure, file, found.root, pages, classes
             )
         region = _name_volume(split, stem) if len(pages) > 1 else ""
         found.sections += build_sections(stem, pages, labels.pages, split=split, region=region)
@@ -211,20 +213,23 @@ def list_images(
     return images
 
 
-def pair_by_name(folder: Path, raw: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+def pair_by_name(
+    folder: Path, raw: dict[str, Path], masks: dict[str, Path], *, some: bool = False
+) -> dict[str, Path]:
     """Returns the masks by the names of their raw images, whatever form of Unicode they have.
 
     Args:
         folder: The folder of masks, for messages.
         raw: Raw images by name.
         masks: Masks by name.
+        some: Whether raw images may be without one.
 
     Raises:
         BenchError: If there is not one for the other.
     """
     spelt = {same_form(stem): stem for stem in raw}
     masks = {spelt.get(same_form(stem), stem): path for stem, path in masks.items()}
-    without_mask = [stem for stem in raw if stem not in masks]
+    without_mask = [] if some else [stem for stem in raw if stem not in masks]
     without_raw = [stem for stem in masks if stem not in raw]
     if not without_mask and not without_raw:
         return masks

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names, natural_key
 from bench.dataset.prepared import NO_SPLIT
 from bench.errors import BenchError
-from bench.ingest.classes import ClassMap, parse_classes, tidy_name
+from bench.ingest.classes import RESERVED, UNANNOTATED, ClassMap, parse_classes, tidy_name
 from bench.ingest.images.formats import is_image, list_pages
 from bench.ingest.images.headers import decode
 from bench.ingest.labels import label_by_class, open_label_file
@@ -55,12 +53,10 @@ def read_nnunet(config: PrepareConfig, root: Path) -> SourceTree:
     Raises:
         BenchError: If files do not pair up or cannot be read, or if labels are not clear.
     """
-    classes = parse_classes(config.structures)
+    classes = parse_classes(config.structures, config.ignore)
     description = _read_description(root / _DESCRIPTION)
-    mapped = any(pattern.isdecimal() for pattern, _ in classes.rules)
-    ignored: tuple[int, ...] = ()
+    mapped = any(p.isdecimal() and name not in RESERVED for p, name in classes.rules)
     if description.labels and not mapped:
-        ignored = description.labels.get(_IGNORE, ())
         classes = _map_values(description, classes, root)
     folders = visible_folders(root)
     found = FoundImages(root, [])
@@ -68,7 +64,7 @@ def read_nnunet(config: PrepareConfig, root: Path) -> SourceTree:
         images, labels = folders.get(f"images{part}"), folders.get(f"labels{part}")
         if images and labels and any(labels.iterdir()):
             cases = _list_cases(images, labels, description, config)
-            _add_cases(found, cases, labels, classes, split, ignored, config)
+            _add_cases(found, cases, labels, classes, split, config)
         elif images:
             found.warnings.append(f"images of {images.name} are left out: they have no labels")
     sections = [*found.sections, *found.held]
@@ -129,6 +125,8 @@ def _map_values(description: _Description, classes: ClassMap, root: Path) -> Cla
             f"labels of {root / _DESCRIPTION} must have one for the structures wanted, received "
             f"{names}: map values as in -P structures=1=mitochondria"
         )
+    # What nnU-Net leaves out of loss and scores is left out here.
+    rules += [(str(value), UNANNOTATED) for value in description.labels.get(_IGNORE, ())]
     return replace(classes, rules=(*rules, *classes.rules))
 
 
@@ -181,13 +179,11 @@ def _add_cases(
     labels: Path,
     classes: ClassMap,
     split: str,
-    ignored: tuple[int, ...],
     config: PrepareConfig,
 ) -> None:
     masks = pair_by_name(labels, images, _list_files(labels, "labels"))
     for case in sorted(images, key=natural_key):
         pages = list_pages(found.root, images[case])
-        _refuse_ignored(found.root, masks[case], ignored)
         file = open_label_file(found.root, masks[case], images[case], config=config)
         read = label_by_class([file], found.root, pages, classes, ())
         region = case if len(pages) > 1 else ""
@@ -197,16 +193,3 @@ def _add_cases(
         found.warnings += read.warnings
         found.section_nm = found.section_nm or pages[0].header.section_nm
 
-
-def _refuse_ignored(root: Path, mask: Path, ignored: tuple[int, ...]) -> None:
-    """Refuses labels that leave pixels open, which would count as background."""
-    if not ignored:
-        return
-    for page in list_pages(root, mask):
-        count = int(np.isin(page.read(), ignored).sum())
-        if count:
-            raise BenchError(
-                f"every pixel of {page.file} must be annotated, received {count} with nnU-Net's "
-                f"label {_IGNORE} ({ignored[0]}): annotate them, leave the case out, or give "
-                "-P structures=1=mitochondria, which takes all other values as background"
-            )

@@ -16,7 +16,7 @@ from bench.ingest.annotations.trakem2.layers import read_layer
 from bench.ingest.annotations.trakem2.placing import Layer, check_image
 from bench.ingest.annotations.trakem2.project import TrakEM2Project, read_project
 from bench.ingest.annotations.trakem2.regions import Region, find_regions
-from bench.ingest.classes import parse_classes
+from bench.ingest.classes import RESERVED, UNANNOTATED, parse_classes
 from bench.ingest.images.headers import ImageHeader
 from bench.ingest.sources import SourceImage, SourceSection, SourceTree
 from bench.ingest.tree import FoundImages, build_tree
@@ -49,14 +49,20 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
         )
     roots = () if config.roots == "none" else tuple(map(Path, split_names(config.roots)))
     project = read_project(path, roots)
-    classes = parse_classes(config.structures)
-    kinds = Counter(item.kind for item in project.objects)
+    classes = parse_classes(config.structures, config.ignore)
+    kinds = Counter(classes.class_of(item.kind, item.title) for item in project.objects)
     structures = classes.choose(kinds, str(path))
+    named = {classes.find(kind) for kind in kinds}
     objects = {
-        name: [item for item in project.objects if classes.find(item.kind) == name]
-        for name in structures
+        name: [
+            item
+            for item in project.objects
+            if classes.find(classes.class_of(item.kind, item.title)) == name
+        ]
+        for name in (*structures, *(name for name in RESERVED if name in named))
     }
-    taken = [item for items in objects.values() for item in items]
+    # What is left open is no reason to look at a place.
+    taken = [item for name, items in objects.items() if name != UNANNOTATED for item in items]
     regions, lost = _leave_out_lost(project, find_regions(project, taken, config.margin_px))
     found = FoundImages(
         path.parent,

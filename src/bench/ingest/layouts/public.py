@@ -18,7 +18,7 @@ from bench.words import AUTO
 
 _PREFIX = "dataset:"
 # Settings about files whose layout is not known.
-_NOT_ASKED = ("raw_key", "rows", "scale", "margin_px", "roots")
+_NOT_ASKED = ("raw_key", "rows", "scale", "margin_px", "roots", "ignore")
 
 
 def is_public(given: str) -> bool:

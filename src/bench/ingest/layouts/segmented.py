@@ -24,7 +24,7 @@ def read_segmented(config: PrepareConfig) -> SourceTree:
     Raises:
         BenchError: If the folder has no images, or they and their labels do not pair up.
     """
-    classes = parse_classes(config.structures)
+    classes = parse_classes(config.structures, config.ignore)
     return build_tree(*find_segmented(config, classes), classes, config)
 
 

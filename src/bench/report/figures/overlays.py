@@ -36,6 +36,8 @@ _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 _BRIGHT = 140
 # Of the longer side: wide enough to see in a thumbnail.
 _OUTLINE_SHARE = 1 / 400
+# The distance of two lines of hatching, of the longer side and in px at least.
+_HATCH_SHARE, _LEAST_HATCH_PX = 1 / 40, 8
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _Scores = Mapping[str, Mapping[str, float]]
 
@@ -76,6 +78,27 @@ def draw_overlay(
             plane += TINT * shares[key] * (np.float32(colour[channel]) - grey)
         overlay[..., channel] = np.rint(plane)
     return overlay
+
+
+def hatch_ignored(raw: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+    """Hatches what nobody annotated on a copy of a section, which is then drawn as any other.
+
+    Args:
+        raw: Section (y, x) of any bit depth.
+        ignored: Where nobody annotated, bool (y, x); None where all is annotated.
+    """
+    if ignored is None or not ignored.any():
+        return raw
+    height, width = raw.shape
+    period = max(_LEAST_HATCH_PX, round(_HATCH_SHARE * max(height, width)))
+    lines = (np.arange(height)[:, None] + np.arange(width)) % period < period // 4
+    # Within the grey values that there are, so that the contrast of all else stays what it is.
+    low, middle, high = np.percentile(raw, (5, 50, 95))
+    hatched = raw.astype(np.float32)
+    hatched[ignored] = (hatched[ignored] + np.float32(middle)) / 2
+    hatched[ignored & lines] = high
+    hatched[ignored & np.roll(lines, period // 4, axis=1)] = low
+    return np.asarray(hatched.astype(raw.dtype))
 
 
 # Of the structures of a model, in the order of its classes, again from the first after the last.

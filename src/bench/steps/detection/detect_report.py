@@ -1,5 +1,7 @@
 """What a training of a detector shows while it runs: curves, boxes on sections, the best model."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from bench.inference.detection.boxes import detect_boxes
 from bench.metrics.detection import (
     Detections,
     box_precision,
+    drop_open_boxes,
     label_boxes,
     mean_box_precision,
 )
@@ -34,6 +37,7 @@ class DetectReport(CurveReport):
         self,
         *,
         sections: dict[str, tuple[np.ndarray, np.ndarray]],
+        levels: Mapping[str, np.ndarray] = MappingProxyType({}),
         pixel_size_nm: float | None,
         **others: Any,
     ) -> None:
@@ -41,12 +45,17 @@ class DetectReport(CurveReport):
 
         Args:
             sections: Raw and labels (y, x) of the validation sections, by name.
+            levels: What of them is not annotated, of those of which not all is.
             pixel_size_nm: Pixel size of these sections; None if not known.
             others: As for ``CurveReport``.
         """
         super().__init__(**others)
         self.sections, self.pixel_size_nm = sections, pixel_size_nm
-        self.truth = {name: label_boxes(labels) for name, (_, labels) in sections.items()}
+        self.void = {name: each > 0 for name, each in levels.items()}
+        self.truth = {
+            name: label_boxes(np.where(self.void[name], 0, labels) if name in levels else labels)
+            for name, (_, labels) in sections.items()
+        }
         self.found: dict[str, Detections] = {}
         # Average precision at an IoU of 0.5 of the last validation, and of the best model.
         self.at_half, self.best_at_half = 0.0, 0.0
@@ -63,6 +72,8 @@ class DetectReport(CurveReport):
             name: detect_boxes(network, self.info, raw, self.pixel_size_nm, self.compute)
             for name, (raw, _) in self.sections.items()
         }
+        for name, void in self.void.items():
+            self.found[name] = drop_open_boxes(self.found[name], self.truth[name], void)
         pairs = [(self.found[name], self.truth[name]) for name in self.sections]
         self.at_half = box_precision(pairs, 0.5)
         return mean_box_precision(pairs)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from bench.ingest.inspection.masks import is_network
 from bench.methods import METHODS
 from bench.metrics.classes import class_ious
 from bench.metrics.curves import LEVELS, precision_recall
+from bench.metrics.partial import OPEN, cut_open, find_open
 from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
@@ -27,7 +29,7 @@ from bench.report.data_facts import DataFacts
 from bench.report.figures.charts import precision_recall_figure
 from bench.report.figures.crops import choose_crop, draw_crop
 from bench.report.figures.figures import overlay_figure
-from bench.report.figures.overlays import draw_overlay, spread_sections, typical_sections
+from bench.report.figures.overlays import draw_overlay, hatch_ignored, spread_sections, typical_sections
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.scoring.units import Unit, list_units
@@ -193,12 +195,17 @@ def log_pictures(
     named, pictures = {unit.name: unit for unit in units}, {}
     for name in shown:
         unit = named[name]
-        raw, truth, labels = unit.read_raw(), unit.read_labels(structure), clean(unit).labels
+        levels = unit.read_levels(structure)
+        raw, truth = unit.read_raw(), unit.read_labels(structure)
+        labels = cut_open(clean(unit).labels, levels)
         if unit.voxel_size_nm:
             planes = choose_planes(truth, labels)
             raw, truth, labels = (
                 lay_out_planes(each, planes, unit.voxel_size_nm) for each in (raw, truth, labels)
             )
+            if levels is not None:
+                levels = lay_out_planes(levels, planes, unit.voxel_size_nm)
+        raw = hatch_ignored(raw, find_open(levels))
         scores = result.sections[name]
         title = f"{structure}, {name} {remark}".strip()
         figure = overlay_figure(
@@ -243,6 +250,20 @@ def describe_data(
     """Tags a run that has scores with what ``find_facts`` says."""
     facts = find_facts(units, structure, trained)
     run.set_tags({DATA_TAG: json.dumps(dataclasses.asdict(facts))})
+
+
+def log_ignored(run: Run, units: Sequence[Unit], structure: str, split: str) -> None:
+    """Logs what share of a split is not annotated, and says it; nothing where all of it is."""
+    opened = pixels = 0
+    for unit in units:
+        levels = unit.read_levels(structure)
+        opened += 0 if levels is None else int(np.count_nonzero(levels == OPEN))
+        pixels += sum(math.prod(unit.dataset.shape(name)) for name in unit.sections)
+    if opened:
+        run.log_metrics({f"{split}/ignored_fraction": opened / pixels})
+        run.keep_warnings(
+            [f"{100 * opened / pixels:.3g} % of {split} is not annotated, and counts for nothing"]
+        )
 
 
 def find_facts(units: Sequence[Unit], structure: str, trained: Cell | None = None) -> DataFacts:

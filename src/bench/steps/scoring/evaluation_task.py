@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench.config.scoring import EvaluateConfig
 from bench.config.settings import XY
 from bench.core.version import without_prose
+from bench.dataset.partial import refuse_partial
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
@@ -123,6 +124,8 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
         )
     units = list_units(dataset, config.split, by_section=config.scored == "sections")
     if settings_of(info):
+        what = f"method {subject.cell.method}, which is prompted with whole annotated objects,"
+        refuse_partial(dataset, [structure.name], what, (config.split,))
         _check_prompted(dataset, config.split, structure.name, units)
     # A name that is no metric's is told before anything is read.
     requested_metrics(config.metrics, structure.name, volumes=units[0].volume is not None)

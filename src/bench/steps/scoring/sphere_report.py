@@ -4,6 +4,7 @@ import numpy as np
 
 from bench.export.sphere_table import CIRCLES_FILE, SPHERES_FILE, SphereRow, format_spheres
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.partial import find_open
 from bench.postprocess.instances import Instances
 from bench.postprocess.spheres.rows import list_rows
 from bench.recipe.volumes import StageReport, VolumeInstances
@@ -24,11 +25,17 @@ class SphereReport:
         self._rows: list[SphereRow] = []
         self._notes: list[str] = []
 
-    def measure(self, truth: np.ndarray) -> StageReport:
-        """Returns what measures the labels after each stage against a volume's annotation."""
+    def measure(self, truth: np.ndarray, levels: np.ndarray | None = None) -> StageReport:
+        """Returns what measures the labels after each stage against a volume's annotation.
+
+        Args:
+            truth: The annotation.
+            levels: What of it is not annotated; None where all is.
+        """
+        ignored = find_open(levels)
 
         def report(stage: str, labels: np.ndarray) -> None:
-            counts = count_pixels(truth=truth, prediction=labels)
+            counts = count_pixels(truth=truth, prediction=labels, ignored=ignored)
             self._stages[stage] = self._stages.get(stage, PixelCounts()) + counts
 
         return report

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.dataset.partial import read_ignore_levels
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, find_volumes
+from bench.dataset.volumes import Volume, find_volumes, stack_levels
 from bench.inference.prediction import SectionPrediction
 from bench.inference.prediction_file import read_classes, read_mean, read_prediction
 from bench.postprocess.instances import Instances
@@ -48,6 +49,16 @@ class Unit:
             BenchError: If the structure is not annotated in it.
         """
         return self._stack(lambda name: self.dataset.read_labels(name, structure))
+
+    def read_levels(self, structure: str) -> np.ndarray | None:
+        """Reads what of a structure is not annotated, (y, x) or (z, y, x); None if all of it is.
+
+        See ``dataset.partial``.
+        """
+        planes = [read_ignore_levels(self.dataset, name, structure) for name in self.sections]
+        if self.volume is None:
+            return planes[0]
+        return stack_levels(planes, self.volume.shape[1:])
 
     def read_prediction(self, file: Path, augmentation: str) -> SectionPrediction:
         """Reads the maps that an evaluation stored of it, under one augmentation."""

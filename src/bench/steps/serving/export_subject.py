@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.config.data import LabelsConfig
+from bench.dataset.partial import refuse_partial
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
@@ -185,6 +186,8 @@ def export_annotation(config: LabelsConfig, dataset: PreparedDataset) -> ExportS
     else:
         named = find_structures(config.structure, dataset.structures)
         structures = tuple(structure.name for structure in named)
+
+    refuse_partial(dataset, structures, "a file of annotation", (split,))
 
     def numbering(name: str, structure: str) -> Hashable:
         entry = dataset.find(name)["datasets"][f"labels/{structure}"]

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bench.core.progress import say_while, show_progress
 from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.partial import find_open
 from bench.models.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
 from bench.models.networks import Geometry
 from bench.postprocess.segmentation import settings_from_annotations
@@ -37,12 +39,14 @@ class Validation:
         sections: Raw and labels (y, x) of the validation sections, by name.
         compute: Where the model runs.
         run: Gets the scores of what there was to choose from as tables, and the choices.
+        levels: What of the sections is not annotated, of those of which not all is.
     """
 
     data: TrainingData
     sections: dict[str, tuple[np.ndarray, np.ndarray]]
     compute: Compute
     run: Run
+    levels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def choose_inference(
@@ -118,11 +122,12 @@ def _score_foreground(info: ModelInfo, maps: list[np.ndarray], validation: Valid
     """Dice over all validation sections at a probability of one half, mean over structures."""
     level, structures = threshold_level(_HALF), validation.data.structures
     counts = dict.fromkeys(structures, PixelCounts())
-    for (_, labels), channels in zip(validation.sections.values(), maps, strict=True):
+    for (name, (_, labels)), channels in zip(validation.sections.items(), maps, strict=True):
+        ignored = find_open(validation.levels.get(name))
         truths = labels if len(structures) > 1 else labels[None]
         for structure, truth in zip(structures, truths, strict=True):
             found = channels[foreground_channel(info, structure)] >= level
-            counts[structure] += count_pixels(truth=truth, prediction=found)
+            counts[structure] += count_pixels(truth=truth, prediction=found, ignored=ignored)
     return statistics.fmean(map(dice_score, counts.values()))
 
 
@@ -146,6 +151,7 @@ def _choose_separation(
             threshold_level=threshold_level(_HALF),
             opening_radius_px=settings.opening_radius_px,
             min_area_px=settings.min_area_px,
+            levels=map(validation.levels.get, validation.sections),
         )
     validation.run.log_text(pd.DataFrame(scores).to_csv(index=False), "watershed.csv")
     log.info("separation of touching instances: %s", chosen.origin)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.config.training import FinetuneConfig
+from bench.dataset.partial import read_ignored
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.methods import CLASS_LOSS, METHODS, Method
@@ -169,7 +170,10 @@ def _count_classes(
     shared = np.zeros((number, number), np.int64)
     for name in data.names:
         _, labels = data.read(name)
-        counts += np.bincount(make_classes(labels).ravel(), minlength=number + 1)
+        opened = read_ignored(data.dataset, name, data.structures)
+        classes = make_classes(labels)
+        annotated = classes.ravel() if opened is None else classes[~opened]
+        counts += np.bincount(annotated, minlength=number + 1)
         masks = labels.reshape(number, -1) != 0
         for first in range(number):
             shared[first] += np.count_nonzero(masks & masks[first], axis=1)

@@ -14,6 +14,7 @@ from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.settings import StepConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
+from bench.dataset.partial import is_partial, read_ignore_levels, read_ignored
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute
@@ -119,7 +120,48 @@ class TrainingData:
         if self.names == self.dataset.sections("train"):
             return self.dataset.foreground_fraction("train", self.structure)
         labels = [self.dataset.read_labels(name, self.structure) for name in self.names]
-        return sum(map(np.count_nonzero, labels)) / sum(image.size for image in labels)
+        opened = (read_ignored(self.dataset, name, self.structures) for name in self.names)
+        annotated = sum(image.size for image in labels) - sum(
+            np.count_nonzero(each) for each in opened if each is not None
+        )
+        return sum(map(np.count_nonzero, labels)) / max(annotated, 1)
+
+    @property
+    def partial(self) -> bool:
+        """Whether anything of its sections of train or val is not annotated."""
+        return is_partial(self.dataset, self.structures, ("train", "val"))
+
+    def ignored(self, shapes: Iterable[tuple[int, ...]]) -> list[np.ndarray]:
+        """Where the training sections are not annotated, bool, each of the shape (y, x) it is fed in.
+
+        Of several structures, where one of them is not. Empty where all is annotated.
+        """
+        if not is_partial(self.dataset, self.structures, ("train",)):
+            return []
+        found = []
+        for name, shape in zip(self.names, shapes, strict=True):
+            opened = read_ignored(self.dataset, name, self.structures)
+            nothing = opened is None
+            found.append(
+                np.zeros(shape, bool) if nothing else resize_labels(opened, shape)  # type: ignore[arg-type]
+            )
+        return found
+
+    def validation_levels(self) -> dict[str, np.ndarray]:
+        """What of the validation sections is not annotated, by name: see ``metrics.partial``.
+
+        Of several structures, where one of them is not. Sections that are annotated whole are none.
+        """
+        found: dict[str, np.ndarray] = {}
+        for name in self.dataset.sections("val"):
+            if len(self.structures) > 1:
+                opened = read_ignored(self.dataset, name, self.structures)
+                levels = None if opened is None else opened.astype(np.uint8)
+            else:
+                levels = read_ignore_levels(self.dataset, name, self.structure)
+            if levels is not None:
+                found[name] = levels
+        return found
 
     def validation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Reads raw and labels of the validation sections by name, at their own scale."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.config.training import MicrosamConfig
 from bench.core.names import run_of
+from bench.dataset.partial import refuse_partial
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
@@ -114,6 +115,9 @@ def resolve_microsam(config: MicrosamConfig, store: Store) -> MicrosamTask:
         seed=config.seed,
         fed_nm=fed_pixel_size(source.info, dataset, rescale=config.rescale),
     )
+    if config.mode in (PROMPTED, _DETECTOR):
+        # Both compare masks with whole objects.
+        refuse_partial(dataset, [structure.name], f"method {method.name}", ("val",))
     if config.mode == PROMPTED:
         _read_prompts(config)
         check_objects(structure, data)

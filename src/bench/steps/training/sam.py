@@ -1,7 +1,7 @@
 """A SAM's weights, the instances it may keep, and what its training shows."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ class SamReport(TrainingReport):
                 truth=labels,
                 probability=prediction.foreground,
                 instances=Instances(prediction.instances, found, found),
+                levels=self.levels.get(name),
             )
         self.network = self.plain(network)
         self.scores = result.scores()
@@ -180,6 +181,13 @@ def choose_windows(
         window = window_of_interest(labels)
         windows[name] = raw[window], labels[window]
     return windows
+
+
+def cut_levels(
+    sections: Mapping[str, tuple[np.ndarray, np.ndarray]], levels: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What is not annotated of the windows that ``choose_windows`` cuts out of sections."""
+    return {name: found[window_of_interest(sections[name][1])] for name, found in levels.items()}
 
 
 def check_objects(structure: Structure, data: TrainingData) -> None:

@@ -7,13 +7,21 @@ import numpy as np
 import torch
 
 from bench.config.training import FinetuneConfig
+from bench.dataset.partial import is_partial, read_ignored
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, find_volumes, read_volume, read_volume_labels
+from bench.dataset.volumes import (
+    Volume,
+    find_volumes,
+    read_volume,
+    read_volume_labels,
+    read_volume_levels,
+)
 from bench.errors import BenchError
 from bench.inference.symmetries import are_serial_sections
 from bench.inference.volume_feed import VolumeFeed
 from bench.inference.volumes import volume_at_model_scale
 from bench.methods import Method
+from bench.metrics.partial import find_open
 from bench.models.checkpoint import ModelInfo
 from bench.models.networks import Network, find_network
 from bench.tracking.runs import Run
@@ -99,7 +107,15 @@ class VolumeTrainingData:
             for volume in self.volumes
             for name in volume.sections
         ]
-        return sum(map(np.count_nonzero, labels)) / sum(image.size for image in labels)
+        opened = (
+            read_ignored(self.dataset, name, [self.structure])
+            for volume in self.volumes
+            for name in volume.sections
+        )
+        annotated = sum(image.size for image in labels) - sum(
+            np.count_nonzero(each) for each in opened if each is not None
+        )
+        return sum(map(np.count_nonzero, labels)) / max(annotated, 1)
 
 
 def _has_instances(dataset: PreparedDataset, volume: Volume, structure: str) -> bool:
@@ -198,13 +214,16 @@ def make_volume_feed(
     data: VolumeTrainingData, info: ModelInfo, settings: VolumePatchSettings, device: torch.device
 ) -> VolumePatchFeed | FoldedPatchFeed:
     """Reads the training volumes, as the model will be fed them, to draw patches from."""
-    volumes = [_hold(data, volume, info) for volume in data.volumes]
+    partly = is_partial(data.dataset, [data.structure], ("train",))
+    volumes = [_hold(data, volume, info, partly=partly) for volume in data.volumes]
     if folds := info.arguments.get("folds"):
         return FoldedPatchFeed(volumes, settings, device, folds)
     return VolumePatchFeed(volumes, settings, device)
 
 
-def _hold(data: VolumeTrainingData, volume: Volume, info: ModelInfo) -> HeldVolume:
+def _hold(
+    data: VolumeTrainingData, volume: Volume, info: ModelInfo, *, partly: bool
+) -> HeldVolume:
     raw = read_volume(data.dataset, volume)
     feed = VolumeFeed(
         lambda start, stop: raw[start:stop],
@@ -213,7 +232,11 @@ def _hold(data: VolumeTrainingData, volume: Volume, info: ModelInfo) -> HeldVolu
         info.inference.get(_SMOOTHING, 0.0),
         info.normalisation,
     )
-    return hold_volume(raw, read_volume_labels(data.dataset, volume, data.structure), feed)
+    labels = read_volume_labels(data.dataset, volume, data.structure)
+    if not partly:
+        return hold_volume(raw, labels, feed)
+    opened = find_open(read_volume_levels(data.dataset, volume, data.structure))
+    return hold_volume(raw, labels, feed, np.ones(raw.shape, bool) if opened is None else ~opened)
 
 
 def volume_patch_settings(

@@ -4,9 +4,10 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from bench.models.outside.nnunet import CONFIGURATION, STRUCTURE_LABEL, silence_
 _Section = tuple[np.ndarray, np.ndarray]
 _DATASET = "Dataset001_sections"
 _NUMBER = 1
+# nnU-Net's label of what nobody annotated, which must be the highest.
+_IGNORE_LABEL = STRUCTURE_LABEL + 1
 _ENDING = ".tif"
 _PLANS = "nnUNetPlans"
 # Images are read and written by so many processes, each of which takes seconds to start.
@@ -61,7 +64,11 @@ class Planned:
 
 
 def plan_sections(
-    folder: Path, train: Iterable[_Section], val: Iterable[_Section], structure: str
+    folder: Path,
+    train: Iterable[_Section],
+    val: Iterable[_Section],
+    structure: str,
+    ignored: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({}),
 ) -> Planned:
     """Writes sections as nnU-Net's raw data, and lets it plan and preprocess; once in a folder.
 
@@ -72,18 +79,24 @@ def plan_sections(
         train: Sections to train on: raw of any bit depth, and ids, 0 is background.
         val: Sections of its validation.
         structure: Name of the structure.
+        ignored: Of ``train`` and ``val`` where nobody annotated each section, bool (y, x), which is
+            nnU-Net's label ``ignore``; empty where all is annotated.
     """
     if not (folder / _DONE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         raw = folder / _RAW / _DATASET
         splits = {
-            split: _write_sections(raw, split, sections)
+            split: _write_sections(raw, split, sections, ignored.get(split, ()))
             for split, sections in (("train", train), ("val", val))
         }
         dataset_json: dict[str, Any] = {
             # nnU-Net normalises every section by itself, but for channels that it knows by name.
             "channel_names": {"0": "electrons"},
-            "labels": {"background": 0, structure: STRUCTURE_LABEL},
+            "labels": {
+                "background": 0,
+                structure: STRUCTURE_LABEL,
+                **({"ignore": _IGNORE_LABEL} if any(ignored.values()) else {}),
+            },
             "numTraining": sum(map(len, splits.values())),
             "file_ending": _ENDING,
             "overwrite_image_reader_writer": "NaturalImage2DIO",
@@ -100,7 +113,9 @@ def plan_sections(
     return Planned(folder, json.loads(plans), json.loads(told))
 
 
-def _write_sections(raw: Path, split: str, sections: Iterable[_Section]) -> list[str]:
+def _write_sections(
+    raw: Path, split: str, sections: Iterable[_Section], ignored: Sequence[np.ndarray]
+) -> list[str]:
     """Writes images and masks; returns the names of the cases."""
     for name in ("imagesTr", "labelsTr"):
         (raw / name).mkdir(parents=True, exist_ok=True)
@@ -110,6 +125,8 @@ def _write_sections(raw: Path, split: str, sections: Iterable[_Section]) -> list
         files = _files_of(names[-1])
         tifffile.imwrite(raw / files["images"][0], image)
         mask = np.where(labels > 0, STRUCTURE_LABEL, 0).astype(np.uint8)
+        if ignored:
+            mask[ignored[number]] = _IGNORE_LABEL
         tifffile.imwrite(raw / files["label"], mask)
     return names
 

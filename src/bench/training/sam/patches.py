@@ -14,7 +14,7 @@ from bench.training.patches import clip_centre, instance_centres
 # Parts of an instance smaller than this, cut off by the patch's border, are no instances: as in
 # micro_sam's loaders.
 _MIN_PART_PX = 25
-_MOST_ATTEMPTS = 100
+_MOST_ATTEMPTS, _MOST_ATTEMPTS_PARTLY = 100, 2000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,10 @@ class InstancePatchFeed:
     """
 
     def __init__(
-        self, sections: Sequence[tuple[np.ndarray, np.ndarray]], settings: InstancePatchSettings
+        self,
+        sections: Sequence[tuple[np.ndarray, np.ndarray]],
+        settings: InstancePatchSettings,
+        ignored: Sequence[np.ndarray] = (),
     ) -> None:
         """Loads the sections.
 
@@ -54,11 +57,14 @@ class InstancePatchFeed:
             sections: Raw (y, x) of any bit depth and instance labels (y, x) of every section.
                 One that is smaller than the patch gets a black margin without instances.
             settings: How to draw.
+            ignored: Where nobody annotated a section, bool (y, x); of no section where empty. A
+                patch that shows any of it is not drawn: the losses of micro_sam take all pixels.
 
         Raises:
             BenchError: If there is no instance.
         """
         self.settings = settings
+        self.ignored = [_pad_to(each, settings.patch_px) for each in ignored]
         self.images = [_pad_to(stretch_contrast(raw), settings.patch_px) for raw, _ in sections]
         self.labels = [_pad_to(labels, settings.patch_px) for _, labels in sections]
         self.centres = [
@@ -100,18 +106,26 @@ class InstancePatchFeed:
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws a patch with instances and background: image (y, x) uint8, ids (y, x) int32."""
         patch = self.settings.patch_px
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in range(_MOST_ATTEMPTS_PARTLY if self.ignored else _MOST_ATTEMPTS):
             section, centres = self.centres[rng.integers(len(self.centres))]
             y, x = centres[rng.integers(len(centres))] + rng.integers(-patch // 3, patch // 3, 2)
             height, width = self.images[section].shape
             y0 = clip_centre(int(y), height, patch) - patch // 2
             x0 = clip_centre(int(x), width, patch) - patch // 2
             window = np.s_[y0 : y0 + patch, x0 : x0 + patch]
+            if self.ignored and self.ignored[section][window].any():
+                continue
             labels = label_parts(self.labels[section][window])
             if labels.any() and not labels.all():
                 turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
                 image = _turn(self.images[section][window], turns, mirrored)
                 return image, _turn(labels, turns, mirrored)
+        if self.ignored:
+            raise BenchError(
+                f"SAM is trained on patches without ignored pixels, received {len(self.ignored)} "
+                f"sections in which {_MOST_ATTEMPTS_PARTLY} places for a patch of {patch} px have "
+                "some: lower patch_px, annotate larger parts, or choose another method"
+            )
         raise BenchError(
             f"a patch of {patch} px must hold an instance and background, {_MOST_ATTEMPTS} places "
             "do not: change patch_px"

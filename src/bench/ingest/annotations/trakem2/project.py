@@ -166,7 +166,7 @@ def _build_objects(
             unplaced.append(name)
         visible = any(element.visible for element in group)
         frozen = {number: tuple(drawn) for number, drawn in shapes.items()}
-        built.append(DrawnObject(name, kind, frozen, visible))
+        built.append(DrawnObject(name, kind, frozen, visible, first.title))
     warnings = [f"left out: {count} {what}" for what, count in dropped.items()]
     hidden = sum(not item.visible for item in built)
     if hidden:

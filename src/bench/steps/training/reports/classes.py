@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.partial import cut_open, find_open
 from bench.metrics.table import HEADLINE
-from bench.report.figures.overlays import draw_classes
+from bench.report.figures.overlays import draw_classes, hatch_ignored
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.reports.sections import (
     HALF,
@@ -38,8 +39,11 @@ class ClassTrainingReport(TrainingReport):
         for name, (raw, labels) in self.sections.items():
             probability = self.predict(network, raw)
             self.predictions[name] = probability.argmax(axis=0).astype(np.uint8)
+            ignored = find_open(self.levels.get(name))
             for structure, truth, found in zip(counts, labels, probability[1:], strict=True):
-                counts[structure] += count_pixels(truth=truth, prediction=found >= HALF)
+                counts[structure] += count_pixels(
+                    truth=truth, prediction=found >= HALF, ignored=ignored
+                )
         self.scores = {
             f"val/{HEADLINE}_{name}": dice_score(count) for name, count in counts.items()
         }
@@ -58,6 +62,10 @@ class ClassTrainingReport(TrainingReport):
             truth = make_classes(labels)
             view = window_of_interest(truth)
             prediction = self.predictions.get(name, np.zeros_like(truth))
-            panels = [draw_classes(raw[view], each[view]) for each in (truth, prediction)]
+            opened = self.levels[name][view] if name in self.levels else None
+            shown = hatch_ignored(raw[view], find_open(opened))
+            panels = [
+                draw_classes(shown, cut_open(each[view], opened)) for each in (truth, prediction)
+            ]
             panels[0] = draw_scale_bar(panels[0], self.pixel_size_nm)
             self.run.log_image(np.concatenate(panels, axis=1), key=f"val/{name}", step=iteration)

@@ -1,5 +1,7 @@
 """What a training or adaptation shows while it runs: curves, overlays, the best checkpoint."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,10 @@ import torch
 
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.partial import cut_open, find_open
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import save_checkpoint
-from bench.report.figures.overlays import draw_overlay
+from bench.report.figures.overlays import draw_overlay, hatch_ignored
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.reports.curves import CurveReport
 from bench.steps.training.snapshots import snapshot_name
@@ -40,6 +43,7 @@ class TrainingReport(CurveReport):
         self,
         *,
         sections: dict[str, tuple[np.ndarray, np.ndarray]],
+        levels: Mapping[str, np.ndarray] = MappingProxyType({}),
         pixel_size_nm: float | None,
         **others: Any,
     ) -> None:
@@ -47,11 +51,12 @@ class TrainingReport(CurveReport):
 
         Args:
             sections: Raw and labels (y, x) of the validation sections, by name.
+            levels: What of them is not annotated, of those of which not all is.
             pixel_size_nm: Pixel size of these sections; None if not known.
             others: As for ``CurveReport``.
         """
         super().__init__(**others)
-        self.sections, self.pixel_size_nm = sections, pixel_size_nm
+        self.sections, self.levels, self.pixel_size_nm = sections, levels, pixel_size_nm
         self.predictions: dict[str, np.ndarray] = {}
         if self.run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
@@ -71,7 +76,11 @@ class TrainingReport(CurveReport):
             probability = self.predict(network, raw)
             channel = foreground_channel(self.info, self.info.structure)
             self.predictions[name] = probability[channel] >= HALF
-            counts += count_pixels(truth=labels, prediction=self.predictions[name])
+            counts += count_pixels(
+                truth=labels,
+                prediction=self.predictions[name],
+                ignored=find_open(self.levels.get(name)),
+            )
         return dice_score(counts)
 
     def predict(self, network: torch.nn.Module, raw: np.ndarray) -> np.ndarray:
@@ -120,7 +129,12 @@ class TrainingReport(CurveReport):
             raw, labels = self.sections[name]
             view = window_of_interest(labels)
             prediction = self.predictions.get(name, np.zeros(labels.shape, dtype=bool))
-            overlay = draw_overlay(raw[view], truth=labels[view], prediction=prediction[view])
+            opened = self.levels[name][view] if name in self.levels else None
+            overlay = draw_overlay(
+                hatch_ignored(raw[view], find_open(opened)),
+                truth=labels[view],
+                prediction=cut_open(prediction[view], opened),
+            )
             shown = draw_scale_bar(overlay, self.pixel_size_nm)
             self.run.log_image(shown, key=f"val/{name}", step=iteration)
 

@@ -7,11 +7,18 @@ import numpy as np
 import torch
 
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.volumes import Volume, find_volumes, plane_reader, read_volume
+from bench.dataset.volumes import (
+    Volume,
+    find_volumes,
+    plane_reader,
+    read_volume,
+    read_volume_levels,
+)
 from bench.inference.volumes import predict_volume
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
+from bench.metrics.partial import find_open
 from bench.recipe.scores import threshold_level
-from bench.report.figures.overlays import draw_overlay
+from bench.report.figures.overlays import draw_overlay, hatch_ignored
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.reports.sections import TrainingReport
@@ -32,6 +39,7 @@ class _Piece:
         truth: Whether a voxel is annotated.
         place: The voxel in it through which the planes are laid (z, y, x).
         prediction: Whether a voxel was found last; nothing before the first validation.
+        ignored: Whether nobody annotated a voxel; None where all of it is annotated.
     """
 
     window: tuple[slice, slice, slice]
@@ -39,6 +47,7 @@ class _Piece:
     truth: np.ndarray
     place: tuple[int, int, int]
     prediction: np.ndarray
+    ignored: np.ndarray | None = None
 
     def take(self, start: int, found: np.ndarray) -> None:
         """Keeps what it shows of planes (z, y, x) of a prediction, of which the first is given."""
@@ -89,7 +98,12 @@ class VolumeTrainingReport(TrainingReport):
         def score(start: int, levels: np.ndarray) -> None:
             nonlocal counts
             found = levels >= self.level
-            counts += count_pixels(truth=read_labels(start, start + len(levels)), prediction=found)
+            stop = start + len(levels)
+            here = slice(start, stop)
+            opened = read_volume_levels(self.dataset, volume, self.structure, here)
+            counts += count_pixels(
+                truth=read_labels(start, stop), prediction=found, ignored=find_open(opened)
+            )
             if piece is not None:
                 piece.take(start, found)
 
@@ -112,6 +126,10 @@ class VolumeTrainingReport(TrainingReport):
                 lay_out_planes(each, piece.place, voxel_size_nm or (1.0, 1.0, 1.0))
                 for each in (piece.raw, piece.truth, piece.prediction)
             )
+            ignored = piece.ignored
+            if ignored is not None:
+                ignored = lay_out_planes(ignored, piece.place, voxel_size_nm or (1.0, 1.0, 1.0))
+                raw, prediction = hatch_ignored(raw, ignored), prediction & ~ignored
             overlay = draw_overlay(raw, truth=truth, prediction=prediction)
             shown = draw_scale_bar(overlay, self.pixel_size_nm)
             self.run.log_image(shown, key=f"val/{volume.name}", step=iteration)
@@ -133,7 +151,9 @@ def _cut_piece(dataset: PreparedDataset, volume: Volume, structure: str) -> _Pie
         for key in ("raw", f"labels/{structure}")
     )
     truth, nothing = labels != 0, np.zeros(labels.shape, dtype=bool)
-    return _Piece(window, raw, truth, choose_planes(truth, nothing), nothing)
+    opened = find_open(read_volume_levels(dataset, volume, structure, planes))
+    ignored = None if opened is None else opened[:, rows, columns]
+    return _Piece(window, raw, truth, choose_planes(truth, nothing), nothing, ignored)
 
 
 def _window(counts: np.ndarray) -> slice:
