@@ -4,7 +4,8 @@ from scipy import stats
 
 from bench.report.comparison_formats import to_markdown
 from bench.report.comparisons import compare_pairs, mean_ranks
-from bench.report.tables import ScoreRecord, benchmark_table, bootstrap_interval
+from bench.report.intervals import bootstrap_interval
+from bench.report.tables import ScoreRecord, benchmark_table
 
 
 def record(method, sections, seed=0, structure="vesicles", dataset="d", pooled=None):

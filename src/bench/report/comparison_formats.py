@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.comparisons import Comparison, MeanRank
+from bench.report.serial import write_count
 from bench.report.statistics import ALPHA, Significance
 from bench.report.table_formats import MISSING, escape_markdown, markdown_table, shorten_dataset
 from bench.report.variants import variant_label
@@ -18,7 +19,8 @@ from bench.structures import title_of
 from bench.words import of_units
 
 _COLUMNS = (
-    *("dataset", "structure", "first", "second", "sections", "difference", "low", "high"),
+    *("dataset", "structure", "first", "second", "sections", "independent_sections"),
+    *("difference", "low", "high"),
     *("p", "p_holm", "smallest_p_holm", "rank_biserial", "differing_sections"),
     *("seeds", "seeds_p", "seeds_p_holm", "seeds_smallest_p_holm", "cliffs_delta"),
 )
@@ -34,9 +36,10 @@ _CAPTION = (
     "Wilcoxon signed-rank test over sections, also corrected by Holm over the pairs of a "
     "structure; a number in brackets is the smallest p that so many sections, or seeds, could "
     "give, shown where it is above 0.05: such a pair cannot be told apart by any outcome. Effect "
-    "is the rank-biserial correlation. p over seeds is of the Mann-Whitney U test. The tests take "
-    "sections as independent; those that follow one another are not, so p and intervals flatter "
-    "there."
+    "is the rank-biserial correlation. p over seeds is of the Mann-Whitney U test. Where sections "
+    "follow one another, how alike neighbours are widens the interval and raises p: the number in "
+    "brackets says how many independent sections tell as much of the difference. Sections without "
+    "such a number count as independent."
 )
 
 
@@ -65,7 +68,7 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
         writer.writerow(
             [
                 *(pair.dataset, pair.structure, pair.first, pair.second),
-                *(pair.sections, pair.difference, low, high),
+                *(pair.sections, pair.independent, pair.difference, low, high),
                 *(sections and sections.p, pair.p_holm, pair.smallest_p_holm),
                 *((sections.effect, sections.n) if sections else ("", "")),
                 *(seeds and seeds.n, seeds and seeds.p, pair.seeds_p_holm),
@@ -95,7 +98,8 @@ def to_markdown(comparisons: Sequence[Comparison], ranks: Sequence[MeanRank]) ->
 
 def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
     """The cells of a pair."""
-    cells = [variant_label(pair.first), variant_label(pair.second), str(pair.sections)]
+    cells = [variant_label(pair.first), variant_label(pair.second)]
+    cells.append(write_count(pair.sections, pair.independent))
     write = METRICS[pair.metric].write_change
     cells.append(MISSING if pair.difference is None else write(pair.difference))
     cells.append(" to ".join(map(write, pair.interval)) if pair.interval else MISSING)

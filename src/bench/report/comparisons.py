@@ -9,14 +9,9 @@ from scipy.stats import rankdata
 
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import merge_facts
+from bench.report.intervals import section_interval
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
-from bench.report.tables import (
-    ScoreRecord,
-    TableRow,
-    bootstrap_interval,
-    group_records,
-    section_means,
-)
+from bench.report.tables import ScoreRecord, TableRow, group_records, section_means
 from bench.report.variants import is_oracle_variant
 from bench.words import SECTION_UNIT
 
@@ -46,8 +41,9 @@ class Comparison:
         second: The other.
         sections: Number of sections that both were scored on.
         difference: Mean over these of the score of first less that of second; None without any.
-        interval: Its 95 % bootstrap interval over sections; None below two.
-        over_sections: Wilcoxon signed-rank test of the sections; None without any.
+        interval: Its 95 % interval over sections; None below two.
+        over_sections: Wilcoxon signed-rank test of the sections, its p corrected for what
+            neighbours have in common; None without any.
         p_holm: Its p, corrected for the pairs of this structure and dataset.
         smallest_p_holm: The smallest corrected p that these numbers of sections can reach.
         over_seeds: Mann-Whitney U test of the seeds; None unless both have two or more.
@@ -55,6 +51,8 @@ class Comparison:
         seeds_smallest_p_holm: The smallest that these numbers of seeds can reach.
         metric: What the scores are of.
         unit: What is called a section here: one, or a volume.
+        independent: As many independent sections would tell as much of the difference; None where
+            they count as independent.
     """
 
     dataset: str
@@ -72,6 +70,7 @@ class Comparison:
     seeds_smallest_p_holm: float | None = None
     metric: str = HEADLINE
     unit: str = SECTION_UNIT
+    independent: float | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -144,7 +143,11 @@ def _compare_pair(
     """Compares two methods; no p is corrected yet."""
     span = METRICS[metric].span
     common = [section for section in first.sections if section in second.sections]
-    differences = [first.sections[section] - second.sections[section] for section in common]
+    differences = {name: first.sections[name] - second.sections[name] for name in common}
+    interval, dependence = section_interval(differences, limits=(-span, span), unit=first.unit)
+    test = wilcoxon_signed_rank(list(differences.values())) if common else None
+    if test and dependence:
+        test = replace(test, p=dependence.correct_p(test.p))
     seeds = [list(scores.seeds.values()) for scores in (first, second)]
     return Comparison(
         dataset,
@@ -152,12 +155,13 @@ def _compare_pair(
         first.method,
         second.method,
         sections=len(common),
-        difference=float(np.mean(differences)) if common else None,
-        interval=bootstrap_interval(differences, limits=(-span, span)),
-        over_sections=wilcoxon_signed_rank(differences) if common else None,
+        difference=float(np.mean(list(differences.values()))) if common else None,
+        interval=interval,
+        over_sections=test,
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
         metric=metric,
         unit=first.unit,
+        independent=dependence and dependence.effective,
     )
 
 

@@ -7,6 +7,7 @@ from itertools import product
 
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison
+from bench.report.serial import describe_worth
 from bench.report.statistics import ALPHA
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
@@ -73,7 +74,8 @@ def _describe_score(row: TableRow) -> str:
     if row.interval is None:
         return f"{text} (one {row.data.unit} gives no interval)" if row.sections == 1 else text
     low, high = map(metric.write, row.interval)
-    return f"{text} (95 % interval {low} to {high} over {row.data.count(row.sections)})"
+    count = row.data.count(row.sections) + describe_worth(row.independent)
+    return f"{text} (95 % interval {low} to {high} over {count})"
 
 
 def _compare(
