@@ -7,7 +7,7 @@ from bench.report.verdicts import find_verdicts, format_duration
 
 
 def record(method, dice, *, structure="vesicles", dataset="d", sections=8, shift=0.0, **more):
-    scores = {f"s{n}": {"dice": dice + shift + 0.001 * n * n} for n in range(sections)}
+    scores = {f"{n}s": {"dice": dice + shift + 0.001 * n * n} for n in range(sections)}
     return ScoreRecord(method, structure, dataset, 0, method, {"dice": dice}, scores, **more)
 
 

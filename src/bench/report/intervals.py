@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -77,13 +78,22 @@ def bootstrap_interval(
         )
     if sample.size < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(sample.size, size=(resamples, sample.size))
+    drawn = _draw(seed, resamples, sample.size)
     low, high = np.percentile(sample[drawn].mean(axis=1), (2.5, 97.5))
     mean, stretch = float(sample.mean()), few_values_stretch(sample.size)
     stretch *= dependence.stretch if dependence else 1.0
     ends = (mean + (end - mean) * stretch for end in (float(low), float(high)))
     lowest, highest = (min(max(end, limits[0]), limits[1]) for end in ends)
     return lowest, highest
+
+
+# A table has thousands of intervals, nearly all of as many sections.
+@lru_cache(maxsize=2)
+def _draw(seed: int, resamples: int, count: int) -> np.ndarray:
+    """Which values are drawn (resamples, count)."""
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    drawn.flags.writeable = False
+    return drawn
 
 
 def few_values_stretch(count: int) -> float:
