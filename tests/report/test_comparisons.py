@@ -17,7 +17,7 @@ def record(method, sections, seed=0, structure="vesicles", dataset="d", pooled=N
 
 
 def test_sections_are_averaged_over_seeds_and_paired_by_name():
-    # a averages 0.8, 0.6 and 0.5 over its seeds; on the common left and right it is 0.3 and 0.2 above b.
+    # Over its seeds a averages 0.8, 0.6 and 0.5: on what both have 0.3 and 0.2 above b.
     records = [
         record("b", {"right": 0.4, "left": 0.5, "of b": 0.1}),
         record("a", {"left": 0.9, "right": 0.6, "of a": 0.5}, seed=0),

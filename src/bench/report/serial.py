@@ -51,7 +51,7 @@ class Dependence:
             return most
         student = float(stdtrit(freedom, (1 + _CONFIDENCE) / 2))
         wanted = 1 - _CONFIDENCE
-        return float(brentq(lambda wide: self._beyond(student * wide) - wanted, least, most))
+        return float(brentq(lambda w: self._beyond(student * w) - wanted, least, most, xtol=1e-6))
 
     def correct_p(self, p: float) -> float:
         """A two-sided p of a test that takes the sections as independent, corrected.
