@@ -6,8 +6,8 @@ from scipy import stats
 
 from bench.errors import BenchError
 from bench.report.comparisons import compare_pairs
-from bench.report.intervals import bootstrap_interval, difference_interval, few_values_stretch
-from bench.report.serial import effective_number, measure_dependence
+from bench.report.intervals import bootstrap_interval, difference_interval
+from bench.report.serial import effective_number, measure_dependence, smallest_corrected_p
 from bench.report.statistics import wilcoxon_signed_rank
 from bench.report.table_formats import captions, print_table, to_csv, to_markdown
 from bench.report.tables import ScoreRecord, benchmark_table
@@ -194,4 +194,6 @@ def test_a_pair_is_judged_by_how_alike_its_differences_are(records):
     assert pair.independent == found.effective
     plain = wilcoxon_signed_rank(list(differences.values())).p
     assert pair.over_sections.p == found.correct_p(plain) > plain
-    assert few_values_stretch(9) > 1
+    # Nine sections of one series could tell two methods apart, six could not.
+    assert 2**-8 < pair.over_sections.smallest_p < 0.05
+    assert smallest_corrected_p({f"a{n}": 0.0 for n in range(6)}, 2**-5) > 0.05

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import merge_facts
 from bench.report.intervals import section_interval
+from bench.report.serial import smallest_corrected_p
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
 from bench.report.tables import ScoreRecord, TableRow, group_records, section_means
 from bench.report.variants import is_oracle_variant
@@ -147,7 +148,9 @@ def _compare_pair(
     interval, dependence = section_interval(differences, limits=(-span, span), unit=first.unit)
     test = wilcoxon_signed_rank(list(differences.values())) if common else None
     if test and dependence:
-        test = replace(test, p=dependence.correct_p(test.p))
+        p = dependence.correct_p(test.p)
+        least = smallest_corrected_p(differences, test.smallest_p)
+        test = replace(test, p=p, smallest_p=min(p, least))
     seeds = [list(scores.seeds.values()) for scores in (first, second)]
     return Comparison(
         dataset,

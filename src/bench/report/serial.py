@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 from scipy.optimize import brentq
@@ -103,6 +103,38 @@ def measure_dependence(scores: Mapping[str, float], unit: str = SECTION_UNIT) ->
         )
     if np.ptp(values) <= _EQUAL:
         return None
+    return _weigh(places, values)
+
+
+def smallest_corrected_p(scores: Mapping[str, float], p: float) -> float:
+    """The smallest that ``correct_p`` can make of a p: where neighbours are as unlike as can be.
+
+    Args:
+        scores: By the sections' names, of which two are of one series.
+        p: The smallest p that so many independent sections can give.
+    """
+    order = order_series(scores)
+    return p if order is None else _most_telling(order[1]).correct_p(p)
+
+
+@lru_cache(maxsize=256)
+def fewest_neighbours(alpha: float) -> int:
+    """As many sections of one series can tell two methods apart at a level, and no fewer."""
+    return next(
+        n
+        for n in count(2)
+        if _most_telling(tuple(("", place) for place in range(n))).correct_p(2.0 ** (1 - n))
+        <= alpha
+    )
+
+
+@lru_cache(maxsize=256)
+def _most_telling(places: _Places) -> Dependence:
+    return _weigh(places, np.arange(len(places)) % 2.0)
+
+
+def _weigh(places: _Places, values: np.ndarray) -> Dependence:
+    """Weighs the correlations by values that vary, in the order of the places."""
     series = _describe_series(places)
     values = (values - values.mean()) / values.std()
     errors = series.whiten(values)

@@ -7,7 +7,7 @@ from itertools import product
 
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison
-from bench.report.serial import describe_worth
+from bench.report.serial import describe_worth, fewest_neighbours
 from bench.report.statistics import ALPHA
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
@@ -98,8 +98,11 @@ def _say(best: TableRow, pair: Comparison, tests: int) -> str:
         return f"It has no {best.data.unit} in common, so cannot be compared, with"
     if not pair.testable:
         enough = math.ceil(1 - math.log2(ALPHA / tests))
+        needed = f"at least {enough}"
+        if pair.independent is not None:
+            needed = f"at least {fewest_neighbours(ALPHA / tests)}, or {enough} far apart,"
         few = f"{best.data.count(pair.sections)} {'is' if pair.sections == 1 else 'are'}"
-        return f"{few} too few (at least {enough} are needed) to tell it from"
+        return f"{few} too few ({needed} are needed) to tell it from"
     if not pair.distinguishable:
         return "It cannot be told from"
     if pair.first == best.method:
