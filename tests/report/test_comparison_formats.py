@@ -75,7 +75,9 @@ def test_a_close_method_is_not_distinguishable():
     # 2.5 i + 6.5 j <= 10: j = 0 any i (16), j = 1 and i <= 1 (4 * 5 = 20): p = 2 * 36 / 256.
     (pair,) = compare_pairs(records, ["vesicles"])
     assert pair.p_holm == pytest.approx(72 / 256)
-    assert describe_best([pair])[1:] == ["not distinguishable from it: b (p = 0.28)"]
+    assert describe_best([pair])[1:] == [
+        "not distinguishable from it: b (p = 0.28; needs 83 sections)"
+    ]
 
 
 def sections(low, high):

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import merge_facts
 from bench.report.intervals import section_interval
+from bench.report.power import SMALL_DIFFERENCE, Needed, Spread, measure_spread
 from bench.report.serial import smallest_corrected_p
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
 from bench.report.tables import ScoreRecord, TableRow, group_records, section_means
@@ -19,12 +20,13 @@ from bench.words import SECTION_UNIT
 
 @dataclass(frozen=True)
 class _MethodScores:
-    """A method's score of each section, averaged over seeds, and of the whole split by seed."""
+    """A method's score of each section, averaged over seeds and by seed, and of the whole split."""
 
     method: str
     sections: Mapping[str, float]
     seeds: Mapping[int, float]
     unit: str
+    by_seed: Sequence[Mapping[str, float]]
 
     @property
     def mean(self) -> float:
@@ -54,6 +56,7 @@ class Comparison:
         unit: What is called a section here: one, or a volume.
         independent: As many independent sections would tell as much of the difference; None where
             they count as independent.
+        spread: How the differences vary; None below two sections.
     """
 
     dataset: str
@@ -72,6 +75,7 @@ class Comparison:
     metric: str = HEADLINE
     unit: str = SECTION_UNIT
     independent: float | None = None
+    spread: Spread | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -82,6 +86,16 @@ class Comparison:
     def testable(self) -> bool:
         """Whether any outcome on these sections could tell the two apart."""
         return self.smallest_p_holm is not None and self.smallest_p_holm <= ALPHA
+
+    def needed(self) -> tuple[Needed | None, Needed | None]:
+        """What it takes to see the difference, and one of 0.02, where the pair is not told apart.
+
+        None of a difference of zero, and of 0.02 where that is no share of what can be.
+        """
+        if self.spread is None or self.difference is None or self.distinguishable:
+            return None, None
+        small = SMALL_DIFFERENCE if METRICS[self.metric].span == 1 else 0.0
+        return self.spread.needed(self.difference), self.spread.needed(small)
 
 
 @dataclass(frozen=True)
@@ -134,7 +148,8 @@ def _collect_scores(
         seeds = {r.seed: r.scores[metric] for r in records if metric in r.scores}
         if sections := section_means(records, metric):
             unit = merge_facts(record.data for record in records).unit
-            collected.append(_MethodScores(method, sections, seeds, unit))
+            by_seed = [section_means([r], metric) for r in records if r.scores]
+            collected.append(_MethodScores(method, sections, seeds, unit, by_seed))
     return collected
 
 
@@ -165,6 +180,7 @@ def _compare_pair(
         metric=metric,
         unit=first.unit,
         independent=dependence and dependence.effective,
+        spread=measure_spread(differences, (first.by_seed, second.by_seed), dependence),
     )
 
 

@@ -88,7 +88,11 @@ def _compare(
     groups: dict[str, list[str]] = {}
     for pair in pairs:
         other = pair.second if pair.first == best.method else pair.first
-        groups.setdefault(_say(best, pair, len(comparisons)), []).append(variant_label(other))
+        sentence, (needed, _) = _say(best, pair, len(comparisons)), pair.needed()
+        needs = ""
+        if needed and pair.testable:
+            needs = f" ({needed.describe(pair.sections, pair.unit)})"
+        groups.setdefault(sentence, []).append(f"{variant_label(other)}{needs}")
     return [f"{sentence}: {'; '.join(names)}." for sentence, names in groups.items()]
 
 

@@ -1,0 +1,196 @@
+"""How many more sections, or seeds, would tell two methods apart: the power of the paired test."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import nctdtr, ndtri, stdtrit
+
+from bench.report.serial import Dependence, fewest_neighbours
+from bench.report.statistics import ALPHA
+
+POWER = 0.8
+# What people ask for besides the difference that was seen, of scores from 0 to 1.
+SMALL_DIFFERENCE = 0.02
+# Beyond so many sections a number says no more than that it is out of reach.
+_MOST = 10_000
+# Differences that vary less are equal: floating point makes 0.3 - 0.1 and 0.4 - 0.2 differ.
+_NO_VARIANCE = 1e-24
+# Fewer independent sections than these have no variance that could be trusted.
+_FEWEST = 2.0
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What it takes to tell a difference of two methods from none.
+
+    Attributes:
+        difference: The difference.
+        sections: Sections of the same kind, with the seeds there are; None beyond 10,000.
+        seeds: Seeds of each method on the sections there are; None where no number is enough, and
+            where that is not known.
+        seeds_known: Whether both methods have the seeds to say so.
+    """
+
+    difference: float
+    sections: int | None
+    seeds: int | None
+    seeds_known: bool
+
+    def describe(self, there: int, unit: str) -> str:
+        """What it takes, in words.
+
+        Args:
+            there: Sections that there are.
+            unit: What they are called.
+        """
+        if self.sections is not None and self.sections <= there:
+            return f"{there} {unit}s would do for this pair alone"
+        few = f"over {_MOST:,}" if self.sections is None else f"{self.sections:,}"
+        text = f"needs {few} {unit}s"
+        if not self.seeds_known:
+            return text
+        return f"{text}, or {self.seeds} seeds" if self.seeds else f"{text}, not by seeds alone"
+
+    def write(self) -> str:
+        """Sections and seeds, as a cell of a table."""
+        few = f"> {_MOST}" if self.sections is None else str(self.sections)
+        return few if not self.seeds_known else f"{few} / {self.seeds or '–'}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the differences of two methods vary.
+
+    Attributes:
+        sections: Number of sections.
+        independent: As many independent ones would tell as much.
+        variance: Variance of a section's difference, of which each of ``independent`` sections
+            brings as much; the seeds' part is in it.
+        of_seeds: What the seeds add to it with one seed of each method; None where a method has
+            no more, and it is not known.
+        seeds_part: What they add to it with the seeds that there are.
+        fewest: Sections below which no outcome of the test over sections tells anything.
+    """
+
+    sections: int
+    independent: float
+    variance: float
+    of_seeds: float | None
+    seeds_part: float
+    fewest: int
+
+    def needed(self, difference: float) -> Needed | None:
+        """What it takes to tell a difference from none; None for no difference, or no spread."""
+        size = abs(difference)
+        if not size or self.variance <= _NO_VARIANCE:
+            return None
+        effective = needed_number(size / math.sqrt(self.variance))
+        sections = math.ceil(effective * self.sections / self.independent)
+        sections = max(sections, self.fewest)
+        return Needed(
+            difference,
+            None if sections > _MOST else sections,
+            self._needed_seeds(size),
+            self.of_seeds is not None,
+        )
+
+    def _needed_seeds(self, size: float) -> int | None:
+        """Seeds of each method with which the sections there are tell a difference from none."""
+        if self.of_seeds is None or self.independent < _FEWEST:
+            return None
+        allowed = (size / needed_effect(round(self.independent, 6))) ** 2
+        left = allowed - max(self.variance - self.seeds_part, 0.0)
+        if left <= 0:
+            return None
+        seeds = max(2, math.ceil(self.of_seeds / left))
+        return seeds if seeds <= _MOST else None
+
+
+def measure_spread(
+    differences: Mapping[str, float],
+    seeds: Sequence[Sequence[Mapping[str, float]]],
+    dependence: Dependence | None,
+) -> Spread | None:
+    """Measures how differences of two methods vary between sections and between seeds.
+
+    A score is taken as that of its method and section, plus the luck of its training, which is the
+    same on all sections, plus a rest of both. The rest falls with seeds. The luck that moves all
+    sections alike is in the difference itself: the test over sections does not see it.
+
+    Args:
+        differences: Of each section that both were scored on, averaged over seeds.
+        seeds: Of each method, the scores of each seed by section.
+        dependence: What neighbours among the sections have in common.
+
+    Returns:
+        None below two sections.
+    """
+    n = len(differences)
+    if n < 2:
+        return None
+    inflation, independent = 1.0, float(n)
+    if dependence:
+        independent = dependence.effective
+        # The variance of the mean, as the interval takes it, times as many sections.
+        widened = float(dependence.weights @ dependence.stretches**2)
+        inflation = widened * independent / n
+    rests = [_rest(each, list(differences)) for each in seeds]
+    of_seeds, part = None, 0.0
+    if all(rest is not None for rest in rests):
+        known = [rest for rest in rests if rest is not None]
+        of_seeds = inflation * sum(known)
+        part = inflation * sum(r / len(e) for r, e in zip(known, seeds, strict=True))
+    variance = inflation * float(np.var(list(differences.values()), ddof=1))
+    fewest = fewest_neighbours(ALPHA) if dependence else math.ceil(1 - math.log2(ALPHA))
+    return Spread(n, independent, variance, of_seeds, part, fewest)
+
+
+def _rest(seeds: Sequence[Mapping[str, float]], sections: Sequence[str]) -> float | None:
+    """Variance of what is neither of a section nor of a seed; None with one seed, or with gaps."""
+    if len(seeds) < 2 or any(section not in seed for seed in seeds for section in sections):
+        return None
+    scores = np.array([[seed[section] for section in sections] for seed in seeds])
+    rest = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    return float((rest**2).sum() / ((scores.shape[0] - 1) * (scores.shape[1] - 1)))
+
+
+def power_of(effect: float, number: float) -> float:
+    """Power of the two-sided paired t test at 0.05.
+
+    Args:
+        effect: The mean difference in standard deviations of one.
+        number: Independent differences; need not be whole.
+
+    References:
+        Cohen, Statistical Power Analysis for the Behavioral Sciences (1988), chapter 2.
+    """
+    freedom, shift = number - 1, effect * math.sqrt(number)
+    limit = float(stdtrit(freedom, 1 - ALPHA / 2))
+    # The far tail is not a number where it is next to nothing.
+    far = np.nan_to_num(nctdtr(freedom, abs(shift), -limit))
+    return float(1 - nctdtr(freedom, abs(shift), limit) + far)
+
+
+def needed_number(effect: float) -> float:
+    """Independent differences with which a test has a power of 0.8; at least two.
+
+    Args:
+        effect: The mean difference in standard deviations of one.
+    """
+    large = ((ndtri(1 - ALPHA / 2) + ndtri(POWER)) / effect) ** 2
+    # Of many differences Student's t adds two, and to ask for them would take long.
+    if large > _MOST:
+        return float(large + 2)
+    if effect >= needed_effect(_FEWEST):
+        return _FEWEST
+    return float(brentq(lambda n: power_of(effect, n) - POWER, _FEWEST, large + 30, xtol=1e-4))
+
+
+@lru_cache(maxsize=256)
+def needed_effect(number: float) -> float:
+    """The mean difference, in standard deviations of one, that a number tells with power 0.8."""
+    return float(brentq(lambda effect: power_of(effect, number) - POWER, 1e-6, 40, xtol=1e-6))
