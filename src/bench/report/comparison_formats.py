@@ -42,9 +42,9 @@ _CAPTION = (
     "brackets says how many independent sections tell as much of the difference. Sections without "
     "such a number count as independent. Needs is what would tell the two apart by that test, at "
     "0.05 and without correction for several pairs, in 80 of 100 studies, were the difference as "
-    "it was seen, or 0.02: so many sections of the same kind in all, or, after the stroke, so many "
-    "seeds of each method on the same sections (– where no number is enough; nothing where there "
-    "is one seed)."
+    "it was seen, or 0.02: so many independent sections in all (where neighbours are alike: far "
+    "apart, or of other series) or, after the stroke, so many seeds of each method on the same "
+    "sections (– where no number is enough; nothing where there is one seed)."
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import nctdtr, ndtri, stdtrit
 
-from bench.report.serial import Dependence, fewest_neighbours
+from bench.report.serial import Dependence
 from bench.report.statistics import ALPHA
 
 POWER = 0.8
@@ -19,7 +19,7 @@ SMALL_DIFFERENCE = 0.02
 _MOST = 10_000
 # Differences that vary less are equal: floating point makes 0.3 - 0.1 and 0.4 - 0.2 differ.
 _NO_VARIANCE = 1e-24
-# Fewer independent sections than these have no variance that could be trusted.
+# Fewer have no variance.
 _FEWEST = 2.0
 
 
@@ -29,16 +29,19 @@ class Needed:
 
     Attributes:
         difference: The difference.
-        sections: Sections of the same kind, with the seeds there are; None beyond 10,000.
+        sections: Independent sections, with the seeds there are; None beyond 10,000.
         seeds: Seeds of each method on the sections there are; None where no number is enough, and
             where that is not known.
         seeds_known: Whether both methods have the seeds to say so.
+        far_apart: Whether the sections must be farther apart than those there are, or of other
+            series, to be independent.
     """
 
     difference: float
     sections: int | None
     seeds: int | None
     seeds_known: bool
+    far_apart: bool
 
     def describe(self, there: int, unit: str) -> str:
         """What it takes, in words.
@@ -47,10 +50,10 @@ class Needed:
             there: Sections that there are.
             unit: What they are called.
         """
-        if self.sections is not None and self.sections <= there:
+        if self.sections is not None and self.sections <= there and not self.far_apart:
             return f"{there} {unit}s would do for this pair alone"
         few = f"over {_MOST:,}" if self.sections is None else f"{self.sections:,}"
-        text = f"needs {few} {unit}s"
+        text = f"needs {few} {unit}s{' far apart' * self.far_apart}"
         if not self.seeds_known:
             return text
         return f"{text}, or {self.seeds} seeds" if self.seeds else f"{text}, not by seeds alone"
@@ -66,47 +69,43 @@ class Spread:
     """How the differences of two methods vary.
 
     Attributes:
-        sections: Number of sections.
-        independent: As many independent ones would tell as much.
-        variance: Variance of a section's difference, of which each of ``independent`` sections
-            brings as much; the seeds' part is in it.
-        of_seeds: What the seeds add to it with one seed of each method; None where a method has
-            no more, and it is not known.
-        seeds_part: What they add to it with the seeds that there are.
-        fewest: Sections below which no outcome of the test over sections tells anything.
+        variance: Variance of the difference of a section, of all such sections; what the seeds
+            bring is part of it.
+        of_seeds: What a seed of each method brings to it where there is one of each; None where a
+            method has one only, and it is not known.
+        of_these_seeds: What the seeds bring that there are.
+        seen: The smallest difference that the sections there are would tell from none with a power
+            of 0.8, as they vary.
+        alike: Whether neighbours have something in common.
     """
 
-    sections: int
-    independent: float
     variance: float
     of_seeds: float | None
-    seeds_part: float
-    fewest: int
+    of_these_seeds: float
+    seen: float
+    alike: bool
 
     def needed(self, difference: float) -> Needed | None:
         """What it takes to tell a difference from none; None for no difference, or no spread."""
         size = abs(difference)
         if not size or self.variance <= _NO_VARIANCE:
             return None
-        effective = needed_number(size / math.sqrt(self.variance))
-        sections = math.ceil(effective * self.sections / self.independent)
-        sections = max(sections, self.fewest)
-        return Needed(
-            difference,
-            None if sections > _MOST else sections,
-            self._needed_seeds(size),
-            self.of_seeds is not None,
-        )
+        number = math.ceil(needed_number(size / math.sqrt(self.variance)))
+        # Below, no outcome of the test over sections tells anything.
+        number = max(number, math.ceil(1 - math.log2(ALPHA)))
+        sections = None if number > _MOST else number
+        known = self.of_seeds is not None
+        return Needed(difference, sections, self._needed_seeds(size), known, self.alike)
 
     def _needed_seeds(self, size: float) -> int | None:
         """Seeds of each method with which the sections there are tell a difference from none."""
-        if self.of_seeds is None or self.independent < _FEWEST:
+        if self.of_seeds is None:
             return None
-        allowed = (size / needed_effect(round(self.independent, 6))) ** 2
-        left = allowed - max(self.variance - self.seeds_part, 0.0)
+        allowed = self.variance * (size / self.seen) ** 2
+        left = allowed - max(self.variance - self.of_these_seeds, 0.0)
         if left <= 0:
             return None
-        seeds = max(2, math.ceil(self.of_seeds / left))
+        seeds = max(2, math.ceil(self.of_seeds / left - 1e-9))
         return seeds if seeds <= _MOST else None
 
 
@@ -132,21 +131,22 @@ def measure_spread(
     n = len(differences)
     if n < 2:
         return None
-    inflation, independent = 1.0, float(n)
+    plain = float(np.var(list(differences.values()), ddof=1))
+    inflation, seen = 1.0, needed_effect(n) * math.sqrt(plain)
     if dependence:
-        independent = dependence.effective
-        # The variance of the mean, as the interval takes it, times as many sections.
+        # The variance of the mean as the interval takes it, for as many independent sections.
         widened = float(dependence.weights @ dependence.stretches**2)
-        inflation = widened * independent / n
+        inflation = widened * dependence.effective / n
+        error = math.sqrt(plain / n)
+        half = float(stdtrit(n - 1, 1 - ALPHA / 2)) * dependence.stretch * error
+        seen = half + float(ndtri(POWER)) * math.sqrt(widened) * error
     rests = [_rest(each, list(differences)) for each in seeds]
-    of_seeds, part = None, 0.0
-    if all(rest is not None for rest in rests):
-        known = [rest for rest in rests if rest is not None]
+    known = [rest for rest in rests if rest is not None]
+    of_seeds, of_these = None, 0.0
+    if len(known) == len(rests):
         of_seeds = inflation * sum(known)
-        part = inflation * sum(r / len(e) for r, e in zip(known, seeds, strict=True))
-    variance = inflation * float(np.var(list(differences.values()), ddof=1))
-    fewest = fewest_neighbours(ALPHA) if dependence else math.ceil(1 - math.log2(ALPHA))
-    return Spread(n, independent, variance, of_seeds, part, fewest)
+        of_these = inflation * sum(r / len(e) for r, e in zip(known, seeds, strict=True))
+    return Spread(inflation * plain, of_seeds, of_these, seen, dependence is not None)
 
 
 def _rest(seeds: Sequence[Mapping[str, float]], sections: Sequence[str]) -> float | None:
