@@ -80,7 +80,7 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
                 *(pair.seeds_smallest_p_holm, seeds.effect if seeds else ""),
                 *(
                     "" if needed is None or number is None else number
-                    for needed in pair.needed()
+                    for needed in pair.needed
                     for number in (needed and needed.sections, needed and needed.seeds)
                 ),
             ]
@@ -116,7 +116,7 @@ def pair_cells(pair: Comparison, *, seeds: bool) -> list[str]:
     cells.append(f"{pair.over_sections.p:.3g}" if pair.over_sections else MISSING)
     cells.append(_p_text(pair.p_holm, pair.smallest_p_holm))
     cells.append(_effect_text(pair.over_sections))
-    cells += [needed.write() if needed else MISSING for needed in pair.needed()]
+    cells += [needed.write() if needed else MISSING for needed in pair.needed]
     if seeds:
         cells.append(str(pair.over_seeds.n) if pair.over_seeds else MISSING)
         cells.append(_p_text(pair.seeds_p_holm, pair.seeds_smallest_p_holm))
@@ -189,7 +189,7 @@ def describe_best(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _describe_needs(pair: Comparison) -> str:
     """What it takes to see the difference; empty where there is none."""
-    needed, _ = pair.needed()
+    needed, _ = pair.needed
     return f"; {needed.describe(pair.sections, pair.unit)}" if needed else ""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
@@ -87,6 +88,7 @@ class Comparison:
         """Whether any outcome on these sections could tell the two apart."""
         return self.smallest_p_holm is not None and self.smallest_p_holm <= ALPHA
 
+    @cached_property
     def needed(self) -> tuple[Needed | None, Needed | None]:
         """What it takes to see the difference, and one of 0.02, where the pair is not told apart.
 

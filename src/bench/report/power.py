@@ -20,7 +20,7 @@ _MOST = 10_000
 # Differences that vary less are equal: floating point makes 0.3 - 0.1 and 0.4 - 0.2 differ.
 _NO_VARIANCE = 1e-24
 # Fewer have no variance.
-_FEWEST = 2.0
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Spread:
         size = abs(difference)
         if not size or self.variance <= _NO_VARIANCE:
             return None
-        number = math.ceil(needed_number(size / math.sqrt(self.variance)))
+        number = needed_number(size / math.sqrt(self.variance))
         # Below, no outcome of the test over sections tells anything.
         number = max(number, math.ceil(1 - math.log2(ALPHA)))
         sections = None if number > _MOST else number
@@ -175,19 +175,22 @@ def power_of(effect: float, number: float) -> float:
     return float(1 - nctdtr(freedom, abs(shift), limit) + far)
 
 
-def needed_number(effect: float) -> float:
-    """Independent differences with which a test has a power of 0.8; at least two.
+def needed_number(effect: float) -> int:
+    """The fewest independent differences with which the test has a power of 0.8.
 
     Args:
         effect: The mean difference in standard deviations of one.
     """
-    large = ((ndtri(1 - ALPHA / 2) + ndtri(POWER)) / effect) ** 2
-    # Of many differences Student's t adds two, and to ask for them would take long.
-    if large > _MOST:
-        return float(large + 2)
+    normal = ((ndtri(1 - ALPHA / 2) + ndtri(POWER)) / effect) ** 2
+    # Student's t asks for more than one further difference, for two of very many.
+    if normal > _MOST:
+        return math.ceil(normal + 2)
     if effect >= needed_effect(_FEWEST):
         return _FEWEST
-    return float(brentq(lambda n: power_of(effect, n) - POWER, _FEWEST, large + 30, xtol=1e-4))
+    number = max(_FEWEST, math.floor(normal) + 1)
+    while power_of(effect, number) < POWER:
+        number += 1
+    return number
 
 
 @lru_cache(maxsize=256)

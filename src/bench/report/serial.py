@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count, pairwise
 
 import numpy as np
@@ -42,7 +42,7 @@ class Dependence:
     weights: np.ndarray
     stretches: np.ndarray
 
-    @property
+    @cached_property
     def stretch(self) -> float:
         """How much wider the 95 % interval of the mean is than that of independent sections."""
         freedom, least = self.sections - 1, float(self.stretches.min())

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -14,6 +15,8 @@ ALPHA = 0.05
 _DECIMALS = 12
 # As many arrangements are tried one by one; scipy does so where a sample has ties.
 _ARRANGEMENTS = 9999
+# Up to so many differences without ties the exact distribution of the rank sum is made.
+_EXACT_DIFFERENCES = 50
 # Up to so many pairs of values the exact distribution of U is made; its cost grows faster still.
 _EXACT_PAIRS = 2500
 
@@ -64,10 +67,28 @@ def wilcoxon_signed_rank(differences: Sequence[float]) -> Significance:
     n = len(nonzero)
     if n == 0:
         return Significance(1.0, 1.0, 0.0, 0)
-    ranks = stats.rankdata(np.abs(nonzero))
+    sizes = np.abs(nonzero)
+    if n <= _EXACT_DIFFERENCES and len(np.unique(sizes)) == n:
+        ranks = np.argsort(np.argsort(sizes)) + 1.0
+        # scipy does the same in a hundred times the time, which a table of many methods feels.
+        positive = round(float(ranks[nonzero > 0].sum()))
+        p = float(min(1.0, 2 * _rank_sum_tails(n)[min(positive, n * (n + 1) // 2 - positive)]))
+    else:
+        ranks = stats.rankdata(sizes)
+        p = float(stats.wilcoxon(nonzero, method="auto").pvalue)
     effect = float(np.sum(np.sign(nonzero) * ranks) / np.sum(ranks))
-    p = float(stats.wilcoxon(nonzero, method="auto").pvalue)
     return Significance(p, 2.0 ** (1 - n), effect, n)
+
+
+@lru_cache(maxsize=_EXACT_DIFFERENCES)
+def _rank_sum_tails(n: int) -> np.ndarray:
+    """Probability that the ranks of the positive ones of n differences sum to at most 0, 1, .."""
+    ways = np.zeros(n * (n + 1) // 2 + 1)
+    ways[0] = 1.0
+    for rank in range(1, n + 1):
+        ways[rank:] += ways[:-rank].copy()
+    # Up to 2^50 ways are counted exactly.
+    return np.cumsum(ways) / 2.0**n
 
 
 def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significance:

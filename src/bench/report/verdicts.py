@@ -88,7 +88,7 @@ def _compare(
     groups: dict[str, list[str]] = {}
     for pair in pairs:
         other = pair.second if pair.first == best.method else pair.first
-        sentence, (needed, _) = _say(best, pair, len(comparisons)), pair.needed()
+        sentence, (needed, _) = _say(best, pair, len(comparisons)), pair.needed
         needs = ""
         if needed and pair.testable:
             needs = f" ({needed.describe(pair.sections, pair.unit)})"
