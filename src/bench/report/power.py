@@ -181,7 +181,7 @@ def needed_number(effect: float) -> int:
     Args:
         effect: The mean difference in standard deviations of one.
     """
-    normal = ((ndtri(1 - ALPHA / 2) + ndtri(POWER)) / effect) ** 2
+    normal = (float(ndtri(1 - ALPHA / 2) + ndtri(POWER)) / effect) ** 2
     # Student's t asks for more than one further difference, for two of very many.
     if normal > _MOST:
         return math.ceil(normal + 2)

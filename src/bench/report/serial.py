@@ -219,7 +219,8 @@ class _Series:
 
 def _whiten(values: np.ndarray, decays: np.ndarray, scales: np.ndarray) -> np.ndarray:
     before = np.concatenate([[0.0], values[:-1]])
-    return (values - decays * before) / scales
+    whitened: np.ndarray = (values - decays * before) / scales
+    return whitened
 
 
 def _decays(places: _Places, correlations: np.ndarray) -> np.ndarray:
