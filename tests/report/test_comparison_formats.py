@@ -20,7 +20,7 @@ def compared(sections, levels, seeds=1, structure="vesicles"):
             seed,
             f"{method}{seed}",
             {"dice": level + 0.001 * seed},
-            {f"s{i}": {"dice": level * (1 - 0.01 * i)} for i in range(sections)},
+            {f"{i}s": {"dice": level * (1 - 0.01 * i)} for i in range(sections)},
         )
         for method, level in levels.items()
         for seed in range(seeds)
@@ -58,7 +58,7 @@ def test_what_was_never_scored_together_is_not_said_to_be_alike():
 
 def test_sections_without_a_difference_are_named():
     records = [
-        ScoreRecord(m, "vesicles", "d", 0, m, {"dice": 0.5}, {s: {"dice": 0.5} for s in "12"})
+        ScoreRecord(m, "vesicles", "d", 0, m, {"dice": 0.5}, {s: {"dice": 0.5} for s in "xy"})
         for m in "ab"
     ]
     (line,) = describe_best(compare_pairs(records, ["vesicles"]))[1:]
@@ -75,11 +75,13 @@ def test_a_close_method_is_not_distinguishable():
     # 2.5 i + 6.5 j <= 10: j = 0 any i (16), j = 1 and i <= 1 (4 * 5 = 20): p = 2 * 36 / 256.
     (pair,) = compare_pairs(records, ["vesicles"])
     assert pair.p_holm == pytest.approx(72 / 256)
-    assert describe_best([pair])[1:] == ["not distinguishable from it: b (p = 0.28)"]
+    assert describe_best([pair])[1:] == [
+        "not distinguishable from it: b (p = 0.28; needs 83 sections)"
+    ]
 
 
 def sections(low, high):
-    return {f"s{i}": {"dice": (low, high)[i % 2]} for i in range(8)}
+    return {f"{i}s": {"dice": (low, high)[i % 2]} for i in range(8)}
 
 
 def test_csv_has_every_number_in_full():

@@ -4,7 +4,8 @@ from scipy import stats
 
 from bench.report.comparison_formats import to_markdown
 from bench.report.comparisons import compare_pairs, mean_ranks
-from bench.report.tables import ScoreRecord, benchmark_table, bootstrap_interval
+from bench.report.intervals import bootstrap_interval
+from bench.report.tables import ScoreRecord, benchmark_table
 
 
 def record(method, sections, seed=0, structure="vesicles", dataset="d", pooled=None):
@@ -16,11 +17,11 @@ def record(method, sections, seed=0, structure="vesicles", dataset="d", pooled=N
 
 
 def test_sections_are_averaged_over_seeds_and_paired_by_name():
-    # a averages 0.8, 0.6 and 0.5 over its seeds; on the common s1 and s2 it is 0.3 and 0.2 above b.
+    # Over its seeds a averages 0.8, 0.6 and 0.5: on what both have 0.3 and 0.2 above b.
     records = [
-        record("b", {"s2": 0.4, "s1": 0.5, "of b": 0.1}),
-        record("a", {"s1": 0.9, "s2": 0.6, "of a": 0.5}, seed=0),
-        record("a", {"s1": 0.7, "s2": 0.6, "of a": 0.5}, seed=1),
+        record("b", {"right": 0.4, "left": 0.5, "of b": 0.1}),
+        record("a", {"left": 0.9, "right": 0.6, "of a": 0.5}, seed=0),
+        record("a", {"left": 0.7, "right": 0.6, "of a": 0.5}, seed=1),
     ]
     (pair,) = compare_pairs(records, ["vesicles"])
     assert (pair.first, pair.second, pair.sections) == ("a", "b", 2)
@@ -35,7 +36,7 @@ def test_sections_are_averaged_over_seeds_and_paired_by_name():
 def test_one_pair_against_scipy():
     rng = np.random.default_rng(0)
     low, high = rng.beta(5, 5, size=12), rng.beta(8, 4, size=12)
-    names = [f"s{i}" for i in range(12)]
+    names = [f"{i}s" for i in range(12)]
     records = [
         record("low", dict(zip(names, low, strict=True))),
         record("high", dict(zip(names, high, strict=True))),
@@ -48,7 +49,7 @@ def test_one_pair_against_scipy():
 
 def test_holm_is_within_a_structure_and_every_pair_is_there():
     # Six sections in which c > b > a: every p is 2 / 64, of three pairs each 6 / 64.
-    sections = [f"s{i}" for i in range(6)]
+    sections = [f"{i}s" for i in range(6)]
     records = [
         record(method, {s: level + 0.01 * i * rise for i, s in enumerate(sections)})
         for method, level, rise in (("a", 0.1, 1), ("b", 0.3, 2), ("c", 0.6, 4))

@@ -15,8 +15,8 @@ from bench.report.external_formats import (
     external_to_markdown,
     print_external,
 )
+from bench.report.intervals import difference_interval
 from bench.report.page.score_table import external_section
-from bench.report.statistics import difference_interval
 from bench.report.tables import ScoreRecord
 
 
@@ -71,7 +71,7 @@ def test_the_interval_of_a_change_holds_the_truth(own, other, least):
 
 
 def test_percentiles_alone_would_not(monkeypatch):
-    monkeypatch.setattr("bench.report.statistics._welch_stretch", lambda first, second: 1.0)
+    monkeypatch.setattr("bench.report.intervals._welch_stretch", lambda samples, alike: 1.0)
     assert coverage(5, 5) < 0.93
 
 

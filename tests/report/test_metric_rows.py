@@ -31,7 +31,7 @@ def record(method, distances, missed=0.5, seed=0, structure="vesicles"):
     defined = [value for value in distances if value is not None]
     scores = OTHERS | {"missed": missed}
     sections = {
-        f"s{place}": {"dice": 0.5} | ({} if value is None else {"boundary_nm": value})
+        f"{place}s": {"dice": 0.5} | ({} if value is None else {"boundary_nm": value})
         for place, value in enumerate(distances)
     }
     if defined:
@@ -45,7 +45,7 @@ def records(two_rows):
     return [
         record("scratch", [31.26, 40.0, 50.0, 61.0], missed=0.0),
         record("finetuned", [1.26, 4.0, 5.0, 6.0], missed=1.0),
-        ScoreRecord("unadapted", "vesicles", "d", 0, "u", OTHERS, {"s0": {"dice": 0.5}}),
+        ScoreRecord("unadapted", "vesicles", "d", 0, "u", OTHERS, {"0s": {"dice": 0.5}}),
     ]
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from bench.errors import BenchError
+from bench.report.intervals import bootstrap_interval
 from bench.report.statistics import holm, mann_whitney_u, wilcoxon_signed_rank
-from bench.report.tables import bootstrap_interval
 
 
 def test_wilcoxon_by_hand():
@@ -147,7 +147,7 @@ def test_the_interval_of_a_difference_holds_the_truth(sections):
 
 
 def test_the_percentiles_alone_would_not(monkeypatch):
-    monkeypatch.setattr("bench.report.tables.few_values_stretch", lambda count: 1.0)
+    monkeypatch.setattr("bench.report.intervals.few_values_stretch", lambda count: 1.0)
     assert 0.70 < coverage(3) < 0.80
     assert 0.88 < coverage(10) < 0.92
 

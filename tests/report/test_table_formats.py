@@ -68,13 +68,13 @@ def test_markdown_has_the_papers_columns_and_a_row_per_cell(rows):
     cells = markdown_cells(to_markdown(rows))
     assert cells[0] == [
         *("Method", "Structure", "Dice", "IoU", "Precision", "Recall", "Inst. F1"),
-        *("95 % interval", "Seeds"),
+        *("95 % interval", "Sections", "Seeds"),
     ]
-    assert {len(line) for line in cells} == {9}
+    assert {len(line) for line in cells} == {10}
     assert len(cells) == 2 + 3
     assert cells[2][:3] == ["From scratch (focal-Dice)", "Vesicles", "0.342 ± 0.012"]
     assert cells[4][2:7] == ["**0.500**", "**0.333**", "**0.500**", "**0.500**", "0.250"]
-    assert cells[4][7:] == ["0.317–0.683", "1"]
+    assert cells[4][7:] == ["0.317–0.683", "2", "1"]
 
 
 def test_markdown_marks_no_value_that_all_have_and_leaves_out_what_was_not_scored(rows):

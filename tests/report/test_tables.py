@@ -7,7 +7,8 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.methods import METHODS
 from bench.report.data_facts import DataFacts
-from bench.report.tables import ScoreRecord, benchmark_table, bootstrap_interval
+from bench.report.intervals import bootstrap_interval
+from bench.report.tables import ScoreRecord, benchmark_table
 
 
 def record(method="scratch", structure="vesicles", seed=0, dice=0.5, dataset="d", **more):

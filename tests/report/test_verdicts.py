@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bench.report.comparisons import compare_pairs
@@ -7,7 +9,7 @@ from bench.report.verdicts import find_verdicts, format_duration
 
 
 def record(method, dice, *, structure="vesicles", dataset="d", sections=8, shift=0.0, **more):
-    scores = {f"s{n}": {"dice": dice + shift + 0.001 * n * n} for n in range(sections)}
+    scores = {f"{n}s": {"dice": dice + shift + 0.001 * n * n} for n in range(sections)}
     return ScoreRecord(method, structure, dataset, 0, method, {"dice": dice}, scores, **more)
 
 
@@ -52,6 +54,20 @@ def test_too_few_sections_say_how_many_are_needed():
     # Three pairs: 2 ** -6 * 3 is below 0.05, 2 ** -5 * 3 is not.
     assert verdict.lines == (
         "3 sections are too few (at least 7 are needed) to tell it from: m1; m0.",
+    )
+    # Neighbours of a series are alike besides: no outcome of fewer than 10 makes p small enough.
+    neighbours = [
+        replace(
+            r,
+            section_scores={
+                f"s{k[0]}": {"dice": s["dice"] ** 2} for k, s in r.section_scores.items()
+            },
+        )
+        for r in records
+    ]
+    (verdict,) = verdicts_of(neighbours)
+    assert verdict.lines == (
+        "3 sections are too few (at least 10, or 7 far apart, are needed) to tell it from: m1; m0.",
     )
     enough = verdicts_of([record(f"m{n}", 0.5 + 0.1 * n, sections=7) for n in range(3)])
     assert enough[0].lines == ("Beyond chance it is better than: m1; m0.",)

@@ -51,7 +51,7 @@ def test_an_evaluation_says_its_scores_with_their_interval_and_of_what(said, pip
     end_command("evaluate", config, pipeline.on_val)
     scores, picture, following = said()
     assert scores.startswith("mitochondria by scratch, val sections of prepared@")
-    assert "2 sections, 95 % interval of their mean Dice 0." in scores
+    assert "2 sections, worth 1.5, 95 % interval of their mean Dice 0." in scores
     metrics = pipeline.store.client.get_run(pipeline.on_val).data.metrics
     assert f"Dice {metrics[f'val/{HEADLINE}']:.3f}, IoU {metrics['val/iou']:.3f}, " in scores
     check_picture(picture)

@@ -33,6 +33,20 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def place_in_series(name: str) -> tuple[str, int] | None:
+    """The series that a section is of, and its number there, by the number its name ends with.
+
+    Sections of a stack are called so by `prepare`, and most images of serial sections by those who
+    took them.
+
+    Examples:
+        >>> place_in_series("test-stack_z07"), place_in_series("test-left")
+        (('test-stack_z', 7), None)
+    """
+    found = re.search(r"[0-9]{1,18}$", name)
+    return (name[: found.start()], int(found[0])) if found else None
+
+
 # A run as the source of another.
 _RUNS = "runs:/"
 

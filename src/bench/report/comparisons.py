@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
@@ -9,26 +10,24 @@ from scipy.stats import rankdata
 
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import merge_facts
+from bench.report.intervals import section_interval
+from bench.report.power import SMALL_DIFFERENCE, Needed, Spread, measure_spread
+from bench.report.serial import smallest_corrected_p
 from bench.report.statistics import ALPHA, Significance, holm, mann_whitney_u, wilcoxon_signed_rank
-from bench.report.tables import (
-    ScoreRecord,
-    TableRow,
-    bootstrap_interval,
-    group_records,
-    section_means,
-)
+from bench.report.tables import ScoreRecord, TableRow, group_records, section_means
 from bench.report.variants import is_oracle_variant
 from bench.words import SECTION_UNIT
 
 
 @dataclass(frozen=True)
 class _MethodScores:
-    """A method's score of each section, averaged over seeds, and of the whole split by seed."""
+    """A method's score of each section, averaged over seeds and by seed, and of the whole split."""
 
     method: str
     sections: Mapping[str, float]
     seeds: Mapping[int, float]
     unit: str
+    by_seed: Sequence[Mapping[str, float]]
 
     @property
     def mean(self) -> float:
@@ -46,8 +45,9 @@ class Comparison:
         second: The other.
         sections: Number of sections that both were scored on.
         difference: Mean over these of the score of first less that of second; None without any.
-        interval: Its 95 % bootstrap interval over sections; None below two.
-        over_sections: Wilcoxon signed-rank test of the sections; None without any.
+        interval: Its 95 % interval over sections; None below two.
+        over_sections: Wilcoxon signed-rank test of the sections, its p corrected for what
+            neighbours have in common; None without any.
         p_holm: Its p, corrected for the pairs of this structure and dataset.
         smallest_p_holm: The smallest corrected p that these numbers of sections can reach.
         over_seeds: Mann-Whitney U test of the seeds; None unless both have two or more.
@@ -55,6 +55,9 @@ class Comparison:
         seeds_smallest_p_holm: The smallest that these numbers of seeds can reach.
         metric: What the scores are of.
         unit: What is called a section here: one, or a volume.
+        independent: As many independent sections would tell as much of the difference; None where
+            they count as independent.
+        spread: How the differences vary; None below two sections.
     """
 
     dataset: str
@@ -72,6 +75,8 @@ class Comparison:
     seeds_smallest_p_holm: float | None = None
     metric: str = HEADLINE
     unit: str = SECTION_UNIT
+    independent: float | None = None
+    spread: Spread | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -82,6 +87,17 @@ class Comparison:
     def testable(self) -> bool:
         """Whether any outcome on these sections could tell the two apart."""
         return self.smallest_p_holm is not None and self.smallest_p_holm <= ALPHA
+
+    @cached_property
+    def needed(self) -> tuple[Needed | None, Needed | None]:
+        """What it takes to see the difference, and one of 0.02, where the pair is not told apart.
+
+        None of a difference of zero, and of 0.02 where that is no share of what can be.
+        """
+        if self.spread is None or self.difference is None or self.distinguishable:
+            return None, None
+        small = SMALL_DIFFERENCE if METRICS[self.metric].span == 1 else 0.0
+        return self.spread.needed(self.difference), self.spread.needed(small)
 
 
 @dataclass(frozen=True)
@@ -134,7 +150,8 @@ def _collect_scores(
         seeds = {r.seed: r.scores[metric] for r in records if metric in r.scores}
         if sections := section_means(records, metric):
             unit = merge_facts(record.data for record in records).unit
-            collected.append(_MethodScores(method, sections, seeds, unit))
+            by_seed = [section_means([r], metric) for r in records if r.scores]
+            collected.append(_MethodScores(method, sections, seeds, unit, by_seed))
     return collected
 
 
@@ -144,7 +161,13 @@ def _compare_pair(
     """Compares two methods; no p is corrected yet."""
     span = METRICS[metric].span
     common = [section for section in first.sections if section in second.sections]
-    differences = [first.sections[section] - second.sections[section] for section in common]
+    differences = {name: first.sections[name] - second.sections[name] for name in common}
+    interval, dependence = section_interval(differences, limits=(-span, span), unit=first.unit)
+    test = wilcoxon_signed_rank(list(differences.values())) if common else None
+    if test and dependence:
+        p = dependence.correct_p(test.p)
+        least = smallest_corrected_p(differences, test.smallest_p)
+        test = replace(test, p=p, smallest_p=min(p, least))
     seeds = [list(scores.seeds.values()) for scores in (first, second)]
     return Comparison(
         dataset,
@@ -152,12 +175,14 @@ def _compare_pair(
         first.method,
         second.method,
         sections=len(common),
-        difference=float(np.mean(differences)) if common else None,
-        interval=bootstrap_interval(differences, limits=(-span, span)),
-        over_sections=wilcoxon_signed_rank(differences) if common else None,
+        difference=float(np.mean(list(differences.values()))) if common else None,
+        interval=interval,
+        over_sections=test,
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
         metric=metric,
         unit=first.unit,
+        independent=dependence and dependence.effective,
+        spread=measure_spread(differences, (first.by_seed, second.by_seed), dependence),
     )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.metrics.table import HEADLINE, METRICS
-from bench.report.statistics import difference_interval
+from bench.report.data_facts import merge_facts
+from bench.report.intervals import difference_interval
+from bench.report.serial import measure_dependence
 from bench.report.tables import (
     ScoreRecord,
     TableRow,
@@ -29,6 +31,9 @@ class _Change:
         sections: Sections of its own data that were scored.
         other_sections: Sections of the other data that were scored.
         seeds: The seeds that both have.
+        independent: As many independent sections of its own data would tell as much; None where
+            they count as independent.
+        other_independent: The same of the other data.
     """
 
     difference: float
@@ -36,6 +41,8 @@ class _Change:
     sections: int
     other_sections: int
     seeds: tuple[int, ...]
+    independent: float | None = None
+    other_independent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,17 +131,23 @@ def measure_change(
     """
     both = [[record for record in records if record.scores] for records in (own, other)]
     seeds = set.intersection(*({record.seed for record in records} for records in both))
-    here, there = (
-        list(section_means((r for r in records if r.seed in seeds), metric).values())
-        for records in both
-    )
-    if not (here and there):
+    scores = [section_means((r for r in records if r.seed in seeds), metric) for records in both]
+    if not all(scores):
         return None
+    here, there = (list(each.values()) for each in scores)
+    dependence, other_dependence = (
+        measure_dependence(each, merge_facts(record.data for record in records).unit)
+        for each, records in zip(scores, both, strict=True)
+    )
     span = METRICS[metric].span
     return _Change(
         float(np.mean(there) - np.mean(here)),
-        difference_interval(there, here, limits=(-span, span)),
+        difference_interval(
+            there, here, limits=(-span, span), dependences=(other_dependence, dependence)
+        ),
         len(here),
         len(there),
         tuple(sorted(seeds)),
+        dependence and dependence.effective,
+        other_dependence and other_dependence.effective,
     )

@@ -32,6 +32,7 @@ _TITLE = "Scored on other data"
 # Columns of names.
 EXTERNAL_NAMES = 3
 _AT_HOME = "itself"
+_OF_SECTIONS = ("95 % interval", "Sections")
 
 
 def external_blocks(rows: Sequence[ExternalRow]) -> Iterator[tuple[str, list[ExternalRow]]]:
@@ -45,7 +46,7 @@ def external_headers(rows: Sequence[ExternalRow]) -> list[str]:
     metric = _metric_of(rows)
     scores = [column.heading for column in _columns(rows).values()]
     changes = [f"{metric.label} on its own", "Change", "95 % interval of change"]
-    return ["Trained on", "Method", "Structure", *scores, "95 % interval", *changes, "Seeds"]
+    return ["Trained on", "Method", "Structure", *scores, *_OF_SECTIONS, *changes, "Seeds"]
 
 
 def external_cells(rows: Sequence[ExternalRow]) -> list[list[str]]:
@@ -68,7 +69,8 @@ def external_caption(rows: Sequence[ExternalRow]) -> str:
         "tests and best combinations are of a method's own data alone. Scores are pooled over the "
         f"sections of the split; the change is the mean {label} of a section of the other data "
         "less that of a section of a model's own, with the 95 % bootstrap interval of this "
-        "difference over the sections of both, as independent samples. It says nothing of why."
+        "difference over the sections of both, as two samples, wider where neighbours are alike; "
+        "in brackets how many independent sections tell as much. It says nothing of why."
     )
     return of_units(text, {external.row.data.unit for external in rows})
 
@@ -120,9 +122,11 @@ def external_to_csv(rows: Sequence[ExternalRow]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ["scored_on", "trained_on", "method", "label", "structure"]
-    interval = [f"{of_interval}_low", f"{of_interval}_high", "sections", "seeds", "run_ids"]
+    interval = [f"{of_interval}_low", f"{of_interval}_high", "sections", "independent_sections"]
+    interval += ["seeds", "run_ids"]
     own = [f"own_{metric}" for metric in metrics]
-    change = ["change", "change_low", "change_high", "own_sections", "change_seeds", "warnings"]
+    change = ["change", "change_low", "change_high", "own_sections"]
+    change += ["own_independent_sections", "change_seeds", "warnings"]
     writer.writerow([*names, *metrics, *interval, *own, *change])
     for external in rows:
         row, found = external.row, external.change
@@ -133,11 +137,13 @@ def external_to_csv(rows: Sequence[ExternalRow]) -> str:
                 *(row.dataset, external.trained_on, row.method, row.label, row.structure),
                 *(row.scores.get(metric, "") for metric in metrics),
                 *(low, high, row.sections),
+                "" if row.independent is None else row.independent,
                 *(" ".join(map(str, row.seeds)), " ".join(row.run_ids)),
                 *(external.own_scores.get(metric, "") for metric in metrics),
                 *(found.difference if found else "", least, most),
                 *(
                     found.sections if found else "",
+                    found.independent if found and found.independent else "",
                     " ".join(map(str, found.seeds if found else ())),
                 ),
                 "; ".join(row.warnings),
@@ -161,6 +167,7 @@ def external_to_json(rows: Sequence[ExternalRow]) -> list[dict[str, Any]]:
             "scores": dict(external.row.scores),
             "interval": external.row.interval,
             "sections": external.row.sections,
+            "independent": external.row.independent,
             "own_scores": dict(external.own_scores),
             "change": asdict(external.change) if external.change else None,
             "warnings": list(external.row.warnings),

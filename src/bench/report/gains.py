@@ -9,8 +9,11 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bench.metrics.table import METRICS
+from bench.report.data_facts import merge_facts
+from bench.report.intervals import section_interval
+from bench.report.serial import describe_worth
 from bench.report.table_formats import escape_markdown
-from bench.report.tables import ScoreRecord, bootstrap_interval, group_records, section_means
+from bench.report.tables import ScoreRecord, group_records, section_means
 from bench.report.variants import variant_label
 from bench.structures import title_of
 
@@ -18,8 +21,8 @@ _TITLE = "What the added sections brought"
 _CAPTION = (
     "Mean over sections of the score on the new version of the dataset less that on the version "
     "before, averaged over the seeds that both have, with its 95 % bootstrap interval over "
-    "sections. It knows nothing of how much two trainings on the same data differ: with one seed "
-    "that may be as much."
+    "sections, wider where neighbours are alike. It knows nothing of how much two trainings on the "
+    "same data differ: with one seed that may be as much."
 )
 
 
@@ -39,7 +42,9 @@ class Gain:
         sections: Number of sections that both were scored on.
         seeds: Seeds that both have.
         difference: Mean over these sections of the score since less that before.
-        interval: Its 95 % bootstrap interval over sections; None below two.
+        interval: Its 95 % interval over sections; None below two.
+        independent: As many independent sections would tell as much; None where they count as
+            independent.
     """
 
     dataset: str
@@ -54,6 +59,7 @@ class Gain:
     seeds: tuple[int, ...]
     difference: float
     interval: tuple[float, float] | None
+    independent: float | None = None
 
     def describe(self) -> str:
         """All of it in a sentence."""
@@ -68,7 +74,8 @@ class Gain:
         plural = "s" if self.sections != 1 else ""
         return (
             f"{title_of(self.structure)}, {variant_label(self.method)}: {metric.label} {change} "
-            f"({unsure}) on the same {self.sections} {self.split} section{plural} since "
+            f"({unsure}) on the same {self.sections} {self.split} section{plural}"
+            f"{describe_worth(self.independent)} since "
             f"{' and '.join(filter(None, what))}"
         )
 
@@ -111,10 +118,12 @@ def measure_gains(
         if not seeds:
             continue
         means = [section_means([r for r in found if r.seed in seeds], metric) for found in pair]
-        differences = [means[1][name] - means[0][name] for name in means[0] if name in means[1]]
-        if not any(differences):
+        differences = {n: means[1][n] - means[0][n] for n in means[0] if n in means[1]}
+        if not any(differences.values()):
             continue
         span = METRICS[metric].span
+        unit = merge_facts(record.data for record in records).unit
+        interval, dependence = section_interval(differences, limits=(-span, span), unit=unit)
         gains.append(
             Gain(
                 dataset,
@@ -127,8 +136,9 @@ def measure_gains(
                 annotated_anew,
                 len(differences),
                 seeds,
-                float(np.mean(differences)),
-                bootstrap_interval(differences, limits=(-span, span)),
+                float(np.mean(list(differences.values()))),
+                interval,
+                dependence and dependence.effective,
             )
         )
     return gains

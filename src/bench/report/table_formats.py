@@ -16,6 +16,7 @@ from rich.text import Text
 from bench.methods import ORACLE
 from bench.metrics.metric import Metric
 from bench.metrics.table import HEADLINE, METRICS, table_columns
+from bench.report.serial import write_count
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
 from bench.structures import title_of
@@ -89,7 +90,7 @@ def metric_columns(rows: Sequence[TableRow]) -> dict[str, Metric]:
 
 def score_columns(columns: Mapping[str, Metric]) -> list[str]:
     """Headers of the columns after the names."""
-    return [*(column.heading for column in columns.values()), "95 % interval", "Seeds"]
+    return [*(c.heading for c in columns.values()), "95 % interval", "Sections", "Seeds"]
 
 
 def units_of(rows: Sequence[TableRow]) -> set[str]:
@@ -115,10 +116,23 @@ def captions(rows: Sequence[TableRow]) -> list[str]:
     caption = (
         "Scores are computed once over the pooled pixels and instances of all sections of the "
         "split, then averaged over seeds (± standard deviation where there are several). The "
-        f"interval is the 95 % bootstrap interval of the mean {label} of a section. The best value "
-        "of each structure and column is marked, ties included unless all rows tie."
+        f"interval is the 95 % bootstrap interval of the mean {label} of a section{_alike(rows)}. "
+        "The best value of each structure and column is marked, ties included unless all rows tie."
     )
     return [*lines, of_units(caption, units_of(rows))]
+
+
+def _alike(rows: Sequence[TableRow]) -> str:
+    """How an interval takes sections: as neighbours, as independent, or some of both."""
+    known = {row.independent is not None for row in rows if row.interval and not row.published}
+    worth = (
+        ", wider where neighbours are alike: in brackets how many independent sections tell as much"
+    )
+    if known == {True}:
+        return worth
+    if known == {False}:
+        return ", which count as independent, as their names say no order"
+    return f"{worth}; without brackets they count as independent" if known else ""
 
 
 @dataclass(frozen=True)
@@ -160,8 +174,9 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     of_interval = rows[0].metric if rows else HEADLINE
     deviations = [f"{metric}_sd" for metric in metrics]
     identity = ["method", "label", "structure", "dataset"]
-    support = [f"{of_interval}_low", f"{of_interval}_high", "sections", "n", "seeds", "run_ids"]
-    support += ["reason", "warnings", "published", *COST_COLUMNS, "oracle"]
+    support = [f"{of_interval}_low", f"{of_interval}_high", "sections"]
+    support += ["independent_sections", "n", "seeds", "run_ids", "reason", "warnings"]
+    support += ["published", *COST_COLUMNS, "oracle"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*identity, *metrics, *deviations, *support])
@@ -172,7 +187,8 @@ def to_csv(rows: Sequence[TableRow]) -> str:
                 *(row.method, row.label, row.structure, row.dataset),
                 *(row.scores.get(metric, "") for metric in metrics),
                 *(row.deviations.get(metric, "") for metric in metrics),
-                *(low, high, row.sections, row.n),
+                *(low, high, row.sections),
+                *("" if row.independent is None else row.independent, row.n),
                 *(" ".join(map(str, row.seeds)), " ".join(row.run_ids), row.reason or ""),
                 *("; ".join(row.warnings), str(row.published).lower()),
                 *(row.costs.get(cost, "") for cost in COST_COLUMNS),
@@ -254,8 +270,8 @@ def _terminal_table(
     table.add_column("Structure", no_wrap=True)
     shown = range(first, min(first + _TERMINAL_METRICS, len(columns)))
     headings = [column.narrow_heading for column in columns.values()]
-    places = [*shown] if first else [*shown, len(headings), len(headings) + 1]
-    headings += ["95 %\ninterval", "Seeds"]
+    places = [*shown] if first else [*shown, *range(len(headings), len(headings) + 3)]
+    headings += ["95 %\ninterval", "Sec-\ntions", "Seeds"]
     for place in places:
         table.add_column(headings[place], justify="right", no_wrap=True)
     for _, group in groupby(rows, key=lambda row: row.method):
@@ -300,7 +316,7 @@ def score_cells(
     *,
     deviations: Container[str],
 ) -> list[_Cell]:
-    """The cells after the names: scores, interval, and number of seeds with the notes.
+    """The cells after the names: scores, interval, sections, and seeds with the notes.
 
     Args:
         row: Row of the table.
@@ -318,7 +334,8 @@ def score_cells(
     numbers = ",".join(str(notes[note]) for note in row.notes if note in notes)
     seeds = MISSING if row.published else str(row.n)
     seeds += f" [{numbers}]" if numbers else ""
-    return [*cells, _Cell(interval), _Cell(seeds)]
+    sections = write_count(row.sections, row.independent) if row.sections else MISSING
+    return [*cells, _Cell(interval), _Cell(sections), _Cell(seeds)]
 
 
 def shorten_dataset(dataset: str) -> str:

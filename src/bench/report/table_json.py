@@ -40,6 +40,7 @@ def to_json(
         "comparisons": [
             {name: value for name, value in asdict(pair).items() if name != "metric"}
             | {"distinguishable": pair.distinguishable, "testable": pair.testable}
+            | {"needed": [needed and asdict(needed) for needed in pair.needed]}
             for pair in comparisons
         ],
         "ranks": [asdict(rank) for rank in ranks],

@@ -7,6 +7,7 @@ from itertools import product
 
 from bench.metrics.table import METRICS
 from bench.report.comparisons import Comparison
+from bench.report.serial import describe_worth, fewest_neighbours
 from bench.report.statistics import ALPHA
 from bench.report.tables import TableRow
 from bench.report.variants import variant_label
@@ -73,7 +74,8 @@ def _describe_score(row: TableRow) -> str:
     if row.interval is None:
         return f"{text} (one {row.data.unit} gives no interval)" if row.sections == 1 else text
     low, high = map(metric.write, row.interval)
-    return f"{text} (95 % interval {low} to {high} over {row.data.count(row.sections)})"
+    count = row.data.count(row.sections) + describe_worth(row.independent)
+    return f"{text} (95 % interval {low} to {high} over {count})"
 
 
 def _compare(
@@ -86,7 +88,11 @@ def _compare(
     groups: dict[str, list[str]] = {}
     for pair in pairs:
         other = pair.second if pair.first == best.method else pair.first
-        groups.setdefault(_say(best, pair, len(comparisons)), []).append(variant_label(other))
+        sentence, (needed, _) = _say(best, pair, len(comparisons)), pair.needed
+        needs = ""
+        if needed and pair.testable:
+            needs = f" ({needed.describe(pair.sections, pair.unit)})"
+        groups.setdefault(sentence, []).append(f"{variant_label(other)}{needs}")
     return [f"{sentence}: {'; '.join(names)}." for sentence, names in groups.items()]
 
 
@@ -96,8 +102,11 @@ def _say(best: TableRow, pair: Comparison, tests: int) -> str:
         return f"It has no {best.data.unit} in common, so cannot be compared, with"
     if not pair.testable:
         enough = math.ceil(1 - math.log2(ALPHA / tests))
+        needed = f"at least {enough}"
+        if pair.independent is not None:
+            needed = f"at least {fewest_neighbours(ALPHA / tests)}, or {enough} far apart,"
         few = f"{best.data.count(pair.sections)} {'is' if pair.sections == 1 else 'are'}"
-        return f"{few} too few (at least {enough} are needed) to tell it from"
+        return f"{few} too few ({needed} are needed) to tell it from"
     if not pair.distinguishable:
         return "It cannot be told from"
     if pair.first == best.method:

@@ -18,7 +18,8 @@ from bench.export.sphere_table import SPHERES_FILE
 from bench.methods import METHODS, ORACLE, PRETRAIN
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import DataFacts
-from bench.report.tables import bootstrap_interval
+from bench.report.intervals import section_interval
+from bench.report.serial import describe_worth
 from bench.report.variants import is_oracle_variant
 from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
 from bench.steps.serving.files import OVERLAYS
@@ -210,8 +211,8 @@ def describe_scores(
         unit: Which of both.
     """
     row = METRICS[HEADLINE]
-    values = [scores[HEADLINE] for scores in sections.values() if HEADLINE in scores]
-    interval = bootstrap_interval(values, limits=(row.low, row.high))
+    values = {name: scores[HEADLINE] for name, scores in sections.items() if HEADLINE in scores}
+    interval, dependence = section_interval(values, limits=(row.low, row.high), unit=unit)
     shown = {name: METRICS[name] for name in _SHOWN if name in pooled}
     parts = [
         f"{metric.label} {metric.write(pooled[name])} {metric.unit}".rstrip()
@@ -221,5 +222,6 @@ def describe_scores(
         sure = f"one {unit}, which cannot say how sure {row.label} is"
     else:
         low, high = map(row.write, interval)
-        sure = f"{len(values)} {unit}s, 95 % interval of their mean {row.label} {low} to {high}"
+        count = f"{len(values)} {unit}s" + describe_worth(dependence and dependence.effective)
+        sure = f"{count}, 95 % interval of their mean {row.label} {low} to {high}"
     return f"{', '.join(parts)} ({sure})"

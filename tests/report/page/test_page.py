@@ -81,8 +81,8 @@ def test_the_page_begins_with_the_verdict_of_each_structure(tree):
     vesicles, membrane = tree.find("div", class_="verdict")
     (best,) = vesicles.find("p", class_="best")
     assert best.text == (
-        "Fine-tuned (focal-Dice)Dice 0.700 ± 0.071 over 2 seeds (95 % interval 0.694 to 0.721 over "
-        "3 sections)"
+        "Fine-tuned (focal-Dice)Dice 0.700 ± 0.071 over 2 seeds (95 % interval 0.690 to 0.730 over "
+        "3 sections, worth 2.6)"
     )
     (few,) = vesicles.find("li")
     assert few.text.startswith("3 sections are too few (at least 7 are needed) to tell it from: ")

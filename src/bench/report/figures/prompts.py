@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from bench.methods import ORACLE
 from bench.metrics.prompted import PROMPTS
 from bench.report.figures.looks import METHOD_COLOURS
-from bench.report.tables import bootstrap_interval
+from bench.report.intervals import bootstrap_interval
 
 
 def distortion_figure(curves: Mapping[str, Mapping[float, Sequence[float]]], title: str) -> Figure:

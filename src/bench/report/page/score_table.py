@@ -92,7 +92,8 @@ def _scores(row: TableRow, metrics: Mapping[str, Metric], notes: Mapping[str, in
     # The notes are links here, not text.
     cells = score_cells(row, metrics, {}, deviations=metrics)
     values = [row.scores.get(metric) for metric in metrics]
-    values += [row.interval[0] if row.interval else None, None if row.published else row.n]
+    values += [row.interval[0] if row.interval else None, row.sections or None]
+    values += [None if row.published else row.n]
     written = []
     for cell, value in zip(cells, values, strict=True):
         text = element("strong", cell.text) if cell.best else cell.text

@@ -16,7 +16,7 @@ from bench.metrics.table import HEADLINE, METRICS
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
 from bench.recipe.scores import SplitResult
 from bench.report.figures.search import ablation_figure, order_blends, surface_figure
-from bench.report.tables import bootstrap_interval
+from bench.report.intervals import section_interval
 from bench.search.candidates import middle_of_best, pixel_curve
 from bench.search.map_search import pixel_metric
 from bench.search.search import SearchResult
@@ -48,20 +48,24 @@ class TestScores:
     # pytest would otherwise take the name for that of a test.
     __test__ = False
 
-    def gain(self, metric: str) -> tuple[float, tuple[float, float] | None]:
+    def gain(self, metric: str, unit: str) -> tuple[float, tuple[float, float] | None]:
         """How much better the winner is over all sections.
 
+        Args:
+            metric: What is compared.
+            unit: What has a score of its own; volumes are independent.
+
         Returns:
-            The gain of the pooled scores, and the 95 % bootstrap interval of the mean gain of a
-            section; None with fewer than two sections.
+            The gain of the pooled scores, and the 95 % interval of the mean gain of a section;
+            None with fewer than two sections.
         """
         row = METRICS[metric]
         pooled = row.merit(self.winner.scores()[metric] - self.single.scores()[metric])
-        gains = [
-            row.merit(scores[metric] - self.single.sections[name][metric])
+        gains = {
+            name: row.merit(scores[metric] - self.single.sections[name][metric])
             for name, scores in self.winner.sections.items()
-        ]
-        return pooled, bootstrap_interval(gains, limits=(-row.span, row.span))
+        }
+        return pooled, section_interval(gains, limits=(-row.span, row.span), unit=unit)[0]
 
 
 def log_search(run: Run, result: SearchResult, recipe: Recipe, output: Path) -> None:
@@ -111,7 +115,7 @@ def log_combination(run: Run, recipe: Recipe, test: TestScores | None, output: P
     run.log_file(output / RECIPE_FILE)
     for metric in dict.fromkeys((HEADLINE, recipe.metric)) if test else ():
         assert test is not None
-        gain, interval = test.gain(metric)
+        gain, interval = test.gain(metric, VOLUME_UNIT if recipe.volume else SECTION_UNIT)
         run.log_metrics({f"gain/test_{metric}": gain})
         if interval is not None:
             low, high = interval
@@ -134,8 +138,9 @@ def show(result: SearchResult, recipe: Recipe, test: TestScores | None) -> None:
     single = result.single.blend.members[0]
     for metric in dict.fromkeys((recipe.metric, HEADLINE)):
         row = METRICS[metric]
-        gain, interval = test.gain(metric)
-        count, unit = len(test.winner.sections), VOLUME_UNIT if recipe.volume else SECTION_UNIT
+        unit = VOLUME_UNIT if recipe.volume else SECTION_UNIT
+        gain, interval = test.gain(metric, unit)
+        count = len(test.winner.sections)
         within = f"{count} {unit}{'s' * (count != 1)}"
         if interval is not None:
             low, high = map(row.write_change, interval)
