@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.special import ndtri, stdtrit
 
 from bench.errors import BenchError
@@ -65,6 +64,8 @@ def wilcoxon_signed_rank(differences: Sequence[float]) -> Significance:
     n = len(nonzero)
     if n == 0:
         return Significance(1.0, 1.0, 0.0, 0)
+    from scipy import stats
+
     ranks = stats.rankdata(np.abs(nonzero))
     effect = float(np.sum(np.sign(nonzero) * ranks) / np.sum(ranks))
     p = float(stats.wilcoxon(nonzero, method="auto").pvalue)
@@ -95,6 +96,8 @@ def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significa
         raise BenchError(
             f"both samples must have a value, received {len(a)} and {len(b)}: score more seeds"
         )
+    from scipy import stats
+
     tied = len(np.unique(np.concatenate([a, b]))) < len(a) + len(b)
     ways = math.comb(len(a) + len(b), len(a))
     method = "exact"
