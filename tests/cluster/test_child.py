@@ -30,7 +30,8 @@ def do(payload):
         os.kill(os.getpid(), 9)
     return Outcome("done", {name: os.environ.get(name) for name in payload.get("names", ())})
 
-answer_parent(do)
+if __name__ == "__main__":
+    answer_parent(do)
 """
 # A worker, which has a child.
 WORKER = """
