@@ -111,7 +111,7 @@ class _WarmParent:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())),
-                    *(ground.module, *ground.preload),
+                    *(str(_IDLE_S), ground.module, *ground.preload),
                 ],
                 env=dict(ground.environment),
                 stdin=subprocess.DEVNULL,
@@ -184,7 +184,7 @@ def _date_sources() -> tuple[int, int]:
     return len(dates), max(dates)
 
 
-def _serve(orders: socket.socket, module: str, worker: int) -> None:
+def _serve(orders: socket.socket, module: str, worker: int, idle_s: float) -> None:
     """Starts a child for every order, until there are none; returns in each child."""
     running: dict[int, int] = {}
     alone = _why_alone()
@@ -194,7 +194,7 @@ def _serve(orders: socket.socket, module: str, worker: int) -> None:
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    watched, patience = [awake, orders.fileno()], _IDLE_S
+    watched, patience = [awake, orders.fileno()], idle_s
     while True:
         readable, _, _ = select.select(watched, [], [], patience)
         if awake in readable:
@@ -259,8 +259,8 @@ def _become(folder: str, files: list[int], module: str, *, anew: bool) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
+    for place, file in enumerate(files):
+        os.dup2(file, place)
         os.close(file)
     os.chdir(folder)
     if anew:
@@ -274,7 +274,7 @@ def _become(folder: str, files: list[int], module: str, *, anew: bool) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _main(number: str, worker: str, module: str, *preload: str) -> None:
+def _main(number: str, worker: str, idle_s: str, module: str, *preload: str) -> None:
     set_up_process()
     # Ctrl-C goes to all processes, and is for those that do something.
     for ignored in _IGNORED:
@@ -284,7 +284,7 @@ def _main(number: str, worker: str, module: str, *preload: str) -> None:
             # The child, which needs it, will say what is wrong with it.
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-    _serve(socket.socket(fileno=int(number)), module, int(worker))
+    _serve(socket.socket(fileno=int(number)), module, int(worker), float(idle_s))
 
 
 if __name__ == "__main__":
