@@ -10,6 +10,9 @@ PEERS := .peers/.installed
 # The commands find the environment as if it were activated; mlflow reports nothing to anybody.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+# Where Python is told to keep no bytecode, every one of the demo's and the tests' many processes would
+# compile our modules anew, each for a second.
+export PYTHONDONTWRITEBYTECODE :=
 # Without git, which is not needed, every run would begin with a page about it.
 export GIT_PYTHON_REFRESH := quiet
 # uv has settings of its own for where to look.

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_em.util.prediction import predict_with_halo
 from trained_model import Subject, choose_subject, enlarge
 
-from bench.inference.device import DTYPES, Compute, choose_compute
+from bench.inference.device import Compute, choose_compute
 from bench.inference.feeding import normalise_section
 from bench.inference.tiles import predict_sections
 from bench.metrics.overlap import count_pixels, dice_score
@@ -57,7 +57,7 @@ def predict_peer(peer: torch.nn.Module, image: np.ndarray, compute: Compute) -> 
 
 def measure_rate(compute: Compute) -> float:
     """Floating-point operations per second of a convolution in the precision, the best of ten."""
-    dtype, seconds = DTYPES[compute.precision], []
+    dtype, seconds = compute.dtype, []
     layer = torch.nn.Conv2d(RATE_CHANNELS, RATE_CHANNELS, 3, padding=1)
     layer = layer.to(compute.device, dtype, memory_format=torch.channels_last)
     image = torch.randn(1, RATE_CHANNELS, RATE_EDGE_PX, RATE_EDGE_PX)

@@ -53,7 +53,7 @@ try:
     import click
 
     from bench.config.settings import StepConfig, typed_settings
-    from bench.core.process import named_plugins, set_up_process
+    from bench.core.process import importing, named_plugins, set_up_process
     from bench.errors import BenchError
     from bench.words import AUTO
 except ModuleNotFoundError as error:
@@ -138,7 +138,7 @@ def do_step(name: str, step: Callable[[Any], Any], config: StepConfig) -> None:
     """Does a step, which is not silent meanwhile: on a busy machine imports take half a minute."""
     from bench.core.progress import fill_silence, say_while
 
-    with say_while(f"{name}: loading its packages", at_once=False):
+    with say_while(f"{name}: loading its packages", at_once=False), importing():
         importlib.import_module(f"bench.steps.{name}")
     with fill_silence(name):
         run_id = step(config)

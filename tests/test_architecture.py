@@ -1,6 +1,7 @@
 """Calls go down only: entry points -> steps -> domain, and what is heavy sits behind one seam."""
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,49 @@ def reach(start: str, arrows: dict[str, set[str]]) -> set[str]:
         found |= ahead
         ahead = set().union(*(arrows[name] for name in ahead)) - found
     return found
+
+
+# What takes a second or more to import, and the steps that start without it.
+LATE = {
+    "torch": {
+        *("phantom", "prepare", "annotate", "correct", "compare", "optimize", "promote", "export"),
+    },
+    "torchvision": {path.stem for path in (SOURCE / "steps").glob("[a-z]*.py")},
+    "scipy.stats": {path.stem for path in (SOURCE / "steps").glob("[a-z]*.py")},
+}
+
+
+@functools.cache
+def runtime_imports(path: Path) -> set[str]:
+    """What is imported with a module; what only types need is not."""
+    tree = ast.parse(path.read_text())
+    tree.body = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.FunctionDef)
+        and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    late = {inner for function in functions for inner in ast.walk(function)}
+    return imports(node for node in ast.walk(tree) if node not in late)
+
+
+@pytest.mark.parametrize("package", LATE)
+def test_a_step_starts_without_what_it_may_not_need(package):
+    modules = {name_of(path): path for path in MODULES}
+    for step in LATE[package]:
+        ahead, seen = [f"bench.steps.{step}", "bench.steps.ending"], set()
+        while ahead:
+            name = ahead.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            needed = runtime_imports(modules[name])
+            assert not within(package, needed), f"{step} starts with {package}: {name}"
+            for full in within("bench", needed):
+                found = module_of(full, modules)
+                # A module is imported after the packages that it lies in.
+                ahead += [found, *(found.rsplit(".", n)[0] for n in range(1, found.count(".") + 1))]
 
 
 @each(DOMAIN)

@@ -18,8 +18,10 @@ from pathlib import Path
 
 # What nearly every step loads; dask is left out, which reads its environment when it is imported.
 PRELOAD = """
-import mlflow.store.tracking.sqlalchemy_store, torch
-import bench.steps.benchmark, bench.steps.segment
+from bench.core.process import importing
+with importing():
+    import mlflow.store.tracking.sqlalchemy_store, torch._dynamo
+    import bench.steps.benchmark, bench.steps.segment
 """
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cluster.graph import Outcome
+from bench.cluster.warm import WarmChild, start_child
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).resolve().parents[2]
 # The children of this worker, and whose they are: several may use it.
-RUNNING: dict["subprocess.Popen[str]", str] = {}
+RUNNING: dict[WarmChild, str] = {}
 # Given to a step to end its run; it saves nothing new, so it needs little.
 _ENDING_S = 30.0
 _PARENT_POLL_S = 0.5
@@ -37,14 +38,21 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _NOT_INHERITED = ("MLFLOW_RUN_ID", "MALLOC_TRIM_THRESHOLD_")
 
 
-def run_child(module: str, payload: Any, threads: int | None = None, owner: str = "") -> Outcome:
-    """Runs a module of ours in a new process.
+def run_child(
+    module: str,
+    payload: Any,
+    threads: int | None = None,
+    owner: str = "",
+    preload: tuple[str, ...] = (),
+) -> Outcome:
+    """Runs a module of ours in a new process, which need not import what the last one did.
 
     Args:
         module: Its name. It is given the payload by ``answer_parent``.
         payload: What JSON can hold.
         threads: Threads for its numerics; None: as many as this worker has cores.
         owner: Who can tell it to end, by ``stop_children``.
+        preload: What its tasks import when they need it, and most do.
 
     Returns:
         What it answered; a failure where it died, which is another thing than to be killed.
@@ -52,24 +60,26 @@ def run_child(module: str, payload: Any, threads: int | None = None, owner: str 
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     count = str(threads or len(os.sched_getaffinity(0)))
     path = os.pathsep.join(part for part in (str(_SOURCE), kept.get("PYTHONPATH", "")) if part)
-    process = subprocess.Popen(
-        [sys.executable, "-m", module],
-        env=kept | dict.fromkeys(THREADS, count) | {"PYTHONPATH": path},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    environment = kept | dict.fromkeys(THREADS, count) | {"PYTHONPATH": path}
+    try:
+        process = start_child(module, preload, environment)
+    except subprocess.CalledProcessError as error:
+        return _end_without_answer(error.returncode)
     RUNNING[process] = owner
     try:
-        answer, _ = process.communicate(json.dumps({"parent": os.getpid(), "payload": payload}))
+        answer = process.communicate(json.dumps({"parent": process.parent, "payload": payload}))
     finally:
         del RUNNING[process]
     lines = answer.splitlines()
-    if process.returncode == -signal.SIGKILL:
-        return Outcome("killed", reason="its process was killed, as it is without memory")
     if process.returncode != 0 or not lines:
-        return Outcome("failed", reason=f"its process ended with status {process.returncode}")
+        return _end_without_answer(process.returncode)
     return Outcome(**json.loads(lines[-1]))
+
+
+def _end_without_answer(status: int | None) -> Outcome:
+    if status == -signal.SIGKILL:
+        return Outcome("killed", reason="its process was killed, as it is without memory")
+    return Outcome("failed", reason=f"its process ended with status {status}")
 
 
 def stop_children(owner: str = "") -> int:

@@ -1,10 +1,9 @@
 """Too little memory, said in one line that names what to lower."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
 
 from bench.errors import BenchError
 
@@ -26,7 +25,11 @@ def explain_out_of_memory(what: str, remedy: str) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         says = str(error)
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        # Where it is not loaded it raised nothing.
+        torch = sys.modules.get("torch")
+        known = isinstance(error, MemoryError) or (
+            torch and isinstance(error, torch.OutOfMemoryError)
+        )
         if not known and not any(words in says for words in _CPU_SAYS):
             raise
         reason = says.splitlines()[0] if says else type(error).__name__

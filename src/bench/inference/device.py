@@ -1,26 +1,38 @@
 """Where a network runs, and in which precision."""
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# torch is imported where something is computed, and not by all that say on what.
+if TYPE_CHECKING:
+    import torch
+
+# Their names in torch.
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
 class Compute:
     """A device and the precision of its convolutions ("fp32", "bf16" or "fp16")."""
 
-    device: torch.device
+    device: "torch.device"
     precision: str
 
-    def autocast(self) -> torch.autocast:
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The type of the precision's numbers."""
+        import torch
+
+        dtype: torch.dtype = getattr(torch, _DTYPES[self.precision])
+        return dtype
+
+    def autocast(self) -> "torch.autocast":
         """The context in which the network is called."""
-        return torch.autocast(
-            self.device.type, dtype=DTYPES[self.precision], enabled=self.precision != "fp32"
-        )
+        import torch
+
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
 
 
 def choose_compute(device: str, precision: str) -> Compute:
@@ -29,6 +41,8 @@ def choose_compute(device: str, precision: str) -> Compute:
     Raises:
         BenchError: If the device is not there or cannot compute in the precision.
     """
+    import torch
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -46,8 +60,10 @@ def choose_compute(device: str, precision: str) -> Compute:
     return Compute(chosen, precision)
 
 
-def default_precision(device: torch.device) -> str:
+def default_precision(device: "torch.device") -> str:
     """The fastest precision that trains well on a device."""
+    import torch
+
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     abilities = torch.cpu.get_capabilities()

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError, unknown_name
@@ -20,11 +20,16 @@ from bench.inference.feeding import (
     resize_bands,
     resize_section,
 )
-from bench.inference.tiles import Pixels, predict_sections
 from bench.methods import NORMALISATIONS
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.networks import find_function, find_network
 from bench.words import FIXED
+
+# torch is imported where a network is applied, and not by all that read what one said.
+if TYPE_CHECKING:
+    import torch
+
+    from bench.inference.tiles import Pixels
 
 log = logging.getLogger(__name__)
 # Pixel sizes closer than this, relatively, count as the same.
@@ -34,7 +39,7 @@ _BRIGHTEST = 255
 
 
 def predict_all_at_model_scale(
-    network: torch.nn.Module,
+    network: "torch.nn.Module",
     sections: Iterable[np.ndarray],
     *,
     info: ModelInfo,
@@ -55,9 +60,11 @@ def predict_all_at_model_scale(
     Yields:
         Probabilities (channels, y, x) of each section as uint8, round(255 p), in order.
     """
+    from bench.inference.tiles import predict_sections
+
     shapes: deque[tuple[int, ...]] = deque()
 
-    def feed() -> Iterator[Pixels]:
+    def feed() -> "Iterator[Pixels]":
         for raw in sections:
             shapes.append(raw.shape)
             yield feed_section(raw, info, pixel_size_nm)
@@ -75,7 +82,7 @@ def predict_all_at_model_scale(
         yield np.stack([map_back(channel, shape) for channel in probability])
 
 
-def feed_section(raw: np.ndarray, info: ModelInfo, pixel_size_nm: float | None) -> Pixels:
+def feed_section(raw: np.ndarray, info: ModelInfo, pixel_size_nm: float | None) -> "Pixels":
     """A section (y, x) at the pixel size that the model was trained at.
 
     Enlarged, it is computed where it is read: at 1.35 nm a montage of 5 nm has 14 times the pixels.

@@ -15,7 +15,7 @@ import torch
 
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
-from bench.inference.device import DTYPES, Compute
+from bench.inference.device import Compute
 from bench.inference.kept_levels import KeptLevels
 from bench.inference.prediction import check_normalisation, foreground_channel
 from bench.inference.symmetries import find_symmetries
@@ -273,9 +273,7 @@ def _cut_blocks(task: _Task) -> list[_Block]:
         return [_Block(*whole, whole)]
     arguments = task.info.arguments
     multiple, reach = task.row.multiples(arguments)[1], task.row.reach(arguments)
-    bytes_a_pixel = (
-        _WAITING_PLANES * arguments["features"] * DTYPES[task.compute.precision].itemsize
-    )
+    bytes_a_pixel = _WAITING_PLANES * arguments["features"] * task.compute.dtype.itemsize
     most = _WAITING_BYTES.get(task.compute.device.type, 2**33) // bytes_a_pixel
     edge = max(4 * multiple, math.isqrt(most) // multiple * multiple)
     if height * width <= most:
@@ -310,7 +308,7 @@ def _predict_block(task: _Task, block: _Block, first: int) -> Iterator[tuple[int
             yield start, slab[task.channel]
             start += slab.shape[1]
         return
-    dtype = DTYPES[task.compute.precision]
+    dtype = task.compute.dtype
     stream: Any = find_function(task.row.streamed_by)
     step = _planes_of_slabs(task, block)
     reach = task.row.reach(task.info.arguments)

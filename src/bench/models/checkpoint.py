@@ -5,19 +5,20 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from bench.core.files import write_json, write_whole
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.models.networks import find_function, find_network
 from bench.models.outside.packages import check_packages
-from bench.models.unet3d_torch_em import pool_planes
 from bench.words import BACKGROUND, RECONSTRUCTION, OurNetworks
+
+# torch is imported where there are weights, and not by all that ask what a model is.
+if TYPE_CHECKING:
+    import torch
 
 _FORMAT = "synapse-bench-checkpoint"
 _VERSION = 1
@@ -75,7 +76,7 @@ class ModelInfo:
         return self.outputs[1:] if self.outputs[:1] == (BACKGROUND,) else ()
 
 
-def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module:
+def build_model(architecture: str, arguments: dict[str, Any]) -> "torch.nn.Module":
     """Builds the network of a row of NETWORKS, with random weights.
 
     Raises:
@@ -93,7 +94,7 @@ def build_model(architecture: str, arguments: dict[str, Any]) -> torch.nn.Module
     return network
 
 
-def check_network(network: torch.nn.Module, name: str, channels: int, edge: int) -> None:
+def check_network(network: "torch.nn.Module", name: str, channels: int, edge: int) -> None:
     """Tries a network that comes from outside on an empty section or volume, before its training.
 
     Args:
@@ -105,6 +106,8 @@ def check_network(network: torch.nn.Module, name: str, channels: int, edge: int)
     Raises:
         BenchError: If it fails, or returns another shape.
     """
+    import torch
+
     row = find_network(name)
     sides = (edge, edge) if row.dims == 2 else (row.patch_planes(edge), edge, edge)
     given, wanted = (1, 1, *sides), (1, channels, *sides)
@@ -138,6 +141,8 @@ def check_segments(info: ModelInfo, name: str) -> None:
 
 def head_tensors(info: ModelInfo) -> set[str]:
     """The names of the tensors that make a model's outputs: those whose shape follows from them."""
+    import torch
+
     with torch.device("meta"):
         one, two = (
             build_model(info.architecture, {**info.arguments, "out_channels": number})
@@ -147,12 +152,14 @@ def head_tensors(info: ModelInfo) -> set[str]:
     return {name for name, t in one.state_dict().items() if t.shape != others[name].shape}
 
 
-def save_checkpoint(path: Path, network: torch.nn.Module, info: ModelInfo) -> None:
+def save_checkpoint(path: Path, network: "torch.nn.Module", info: ModelInfo) -> None:
     """Writes ``path`` (.safetensors) and the JSON file of the same stem.
 
     The JSON file is written last and carries the SHA-256 of the weights, so a pair that does
     not belong together is noticed.
     """
+    from safetensors.torch import save_file
+
     weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     write_whole(path, lambda temporary: save_file(weights, temporary))
     head = {"format": _FORMAT, "version": _VERSION, "weights_sha256": file_sha256(path)}
@@ -208,15 +215,17 @@ def _read_description(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
+def load_weights(path: Path) -> "dict[str, torch.Tensor]":
     """Reads the tensors of a safetensors file, by name."""
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise BenchError(f"{path} is not a whole safetensors file ({error})") from error
 
 
-def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
+def load_checkpoint(path: Path) -> "tuple[torch.nn.Module, ModelInfo]":
     """Reads a model: the network with its weights, on the CPU, and what it is."""
     info = load_info(path)
     network = build_model(info.architecture, info.arguments)
@@ -228,7 +237,7 @@ def load_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
     return network, info
 
 
-def load_volume_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
+def load_volume_checkpoint(path: Path) -> "tuple[torch.nn.Module, ModelInfo]":
     """Reads a model for volumes: a published 3D model that is kept for sections sees planes again.
 
     Its tensors are those of the network of volumes. It was trained on voxels of one size along all
@@ -241,6 +250,8 @@ def load_volume_checkpoint(path: Path) -> tuple[torch.nn.Module, ModelInfo]:
     info = load_info(path)
     if info.architecture != OurNetworks.UNET3D_PLANES:
         return load_checkpoint(path)
+    from bench.models.unet3d_torch_em import pool_planes
+
     pooling = pool_planes(info.arguments["scale_factors"])
     halo = -(-_HALO_PLANES // pooling) * pooling
     arguments = {name: value for name, value in info.arguments.items() if name != "planes"}
@@ -267,7 +278,7 @@ class _Transfer:
 
 
 def transfer_weights(
-    network: torch.nn.Module, source: dict[str, torch.Tensor], part: tuple[str, ...] = ()
+    network: "torch.nn.Module", source: "dict[str, torch.Tensor]", part: tuple[str, ...] = ()
 ) -> _Transfer:
     """Copies every tensor of the same name and shape into the network, in place.
 

@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
-from scipy.stats import rankdata
 
 from bench.metrics.table import HEADLINE, METRICS
 from bench.report.data_facts import merge_facts
@@ -242,6 +241,8 @@ def mean_ranks(rows: Sequence[TableRow]) -> list[MeanRank]:
         if not ranked:
             continue
         table = [[-found[structure] for structure in structures] for found in ranked.values()]
+        from scipy.stats import rankdata
+
         means = rankdata(table, axis=0).mean(axis=1)
         found = [
             MeanRank(dataset, method, float(mean), len(structures))

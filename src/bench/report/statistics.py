@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from bench.errors import BenchError
 
@@ -74,6 +74,8 @@ def wilcoxon_signed_rank(differences: Sequence[float]) -> Significance:
         positive = round(float(ranks[nonzero > 0].sum()))
         p = float(min(1.0, 2 * _rank_sum_tails(n)[min(positive, n * (n + 1) // 2 - positive)]))
     else:
+        from scipy import stats
+
         ranks = stats.rankdata(sizes)
         p = float(stats.wilcoxon(nonzero, method="auto").pvalue)
     effect = float(np.sum(np.sign(nonzero) * ranks) / np.sum(ranks))
@@ -115,6 +117,8 @@ def mann_whitney_u(first: Sequence[float], second: Sequence[float]) -> Significa
         raise BenchError(
             f"both samples must have a value, received {len(a)} and {len(b)}: score more seeds"
         )
+    from scipy import stats
+
     tied = len(np.unique(np.concatenate([a, b]))) < len(a) + len(b)
     ways = math.comb(len(a) + len(b), len(a))
     method = "exact"

@@ -21,7 +21,7 @@ from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
 from bench.steps.grid.grid import check_external
 from bench.steps.grid.plan import Plan, make_plan
-from bench.steps.training.data import describe_run
+from bench.steps.used_data import describe_run
 from bench.tracking.opening import name_adopted, open_run
 from bench.tracking.ownership.claims import BusyError
 from bench.tracking.ownership.stale import reap

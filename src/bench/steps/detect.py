@@ -2,12 +2,11 @@
 
 import logging
 import time
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from bench.config.detection import DetectConfig
 from bench.core.progress import show_progress
 from bench.models.checkpoint import ModelInfo, load_info, save_checkpoint
-from bench.models.detection.fcos import Detector
 from bench.steps.detection.detect_report import DetectReport
 from bench.steps.detection.detect_task import (
     DetectTask,
@@ -18,7 +17,6 @@ from bench.steps.detection.detect_task import (
     start_detector,
 )
 from bench.steps.training.data import (
-    describe_run,
     log_checkpoints,
     log_training_costs,
     loop_settings,
@@ -26,11 +24,16 @@ from bench.steps.training.data import (
     note_grey_values,
 )
 from bench.steps.training.minutes import plan_loop
+from bench.steps.used_data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.box_patches import BoxPatchFeed, detecting
 from bench.training.loop import Progress, make_trainee, train
+
+# It needs torchvision, which takes seconds to import: only where boxes are found.
+if TYPE_CHECKING:
+    from bench.models.detection.fcos import Detector
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ def detect(config: DetectConfig, store: Store | None = None, parent: str | None 
 
 
 def _train_detector(
-    task: DetectTask, run: Run, network: Detector, info: ModelInfo, begun: float
+    task: DetectTask, run: Run, network: "Detector", info: ModelInfo, begun: float
 ) -> Progress:
     settings = loop_settings(task.config)
     trainee = make_trainee(network, settings, task.compute)
@@ -87,7 +90,7 @@ def _train_detector(
         )
         settings, budget = plan_loop(
             *(run, task.config, settings, trainee),
-            lambda tried: detecting(cast(Detector, tried.network), feed, task.compute),
+            lambda tried: detecting(cast("Detector", tried.network), feed, task.compute),
             begun=begun,
         )
         progress = train(

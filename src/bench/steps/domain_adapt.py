@@ -21,7 +21,6 @@ from bench.models.networks import find_trainable
 from bench.steps.training.data import (
     TrainingData,
     conclude_run,
-    describe_run,
     fed_pixel_size,
     log_checkpoints,
     loop_settings,
@@ -33,6 +32,7 @@ from bench.steps.training.data import (
 from bench.steps.training.minutes import describe_loop, plan_loop
 from bench.steps.training.reports.sections import AdaptationReport
 from bench.steps.training.source import Source, resolve_source, source_of
+from bench.steps.used_data import describe_run
 from bench.structures import Structure, find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run

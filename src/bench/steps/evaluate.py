@@ -37,7 +37,8 @@ from bench.steps.scoring.predicting import predict_split
 from bench.steps.scoring.prompted import evaluate_prompts
 from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, segment_unit
-from bench.steps.training.data import describe_run, warn_of_scales
+from bench.steps.training.data import warn_of_scales
+from bench.steps.used_data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.queries import SCORED_ON_TAG, TRAINED_ON_TAG, scratch_folder
 from bench.tracking.runs import Run

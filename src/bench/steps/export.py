@@ -17,7 +17,7 @@ from bench.export.formats import FORMATS
 from bench.steps.ending import say_next
 from bench.steps.serving.export_finding import find_export_subject
 from bench.steps.serving.export_subject import ExportSubject
-from bench.steps.training.data import describe_run
+from bench.steps.used_data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store

@@ -19,7 +19,6 @@ from bench.steps.training.classes import warn_of_overlaps
 from bench.steps.training.data import (
     TrainingData,
     conclude_run,
-    describe_run,
     log_checkpoints,
     loop_settings,
     measure_network,
@@ -48,6 +47,7 @@ from bench.steps.training.volumes import (
     make_volume_feed,
     warn_of_small_volumes,
 )
+from bench.steps.used_data import describe_run
 from bench.structures import split_structures
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Run

@@ -22,7 +22,6 @@ from bench.steps.detection.detector_sam import (
 )
 from bench.steps.training.data import (
     conclude_run,
-    describe_run,
     log_checkpoints,
     measure_network,
     note_grey_values,
@@ -44,6 +43,7 @@ from bench.steps.training.sam import (
     choose_windows,
     cut_levels,
 )
+from bench.steps.used_data import describe_run
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store

@@ -45,7 +45,7 @@ from bench.steps.scoring.optimize_report import (
 )
 from bench.steps.scoring.units import Unit, list_units
 from bench.steps.table.records import find_stages, sum_costs
-from bench.steps.training.data import describe_run
+from bench.steps.used_data import describe_run
 from bench.structures import Structure, find_structure, split_names
 from bench.tracking.opening import open_run
 from bench.tracking.queries import read_run

@@ -39,7 +39,7 @@ from bench.steps.check import (
     publish_pictures,
 )
 from bench.steps.ending import say_artifact, say_next, say_picture
-from bench.steps.training.data import log_used_dataset
+from bench.steps.used_data import log_used_dataset
 from bench.tracking.additions import ADDITIONS_TAG, pack_additions
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder

@@ -20,12 +20,12 @@ from bench.models.networks import NETWORKS, Network, find_network
 from bench.steps.training.data import (
     log_checkpoints,
     log_training_costs,
-    log_used_dataset,
     loop_settings,
     measure_network,
 )
 from bench.steps.training.minutes import check_minutes, describe_loop, plan_loop
 from bench.steps.training.reports.pretraining import PretrainReport
+from bench.steps.used_data import log_used_dataset
 from bench.structures import split_names
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run

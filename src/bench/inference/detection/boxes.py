@@ -2,10 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torchvision.ops import nms
 
 from bench.core.memory import explain_out_of_memory
 from bench.inference.device import Compute
@@ -14,7 +14,10 @@ from bench.inference.prediction import model_shape
 from bench.inference.sam.windows import Box, place_windows
 from bench.metrics.detection import Detections, box_ious
 from bench.models.checkpoint import ModelInfo
-from bench.models.detection.fcos import Detector
+
+# It needs torchvision, which takes seconds to import: only where boxes are found.
+if TYPE_CHECKING:
+    from bench.models.detection.fcos import Detector
 
 # Boxes of two windows are of the same object if they agree so well where both windows see.
 _SAME_IOU = 0.5
@@ -27,7 +30,7 @@ _CANDIDATE_NMS = 0.6
 
 
 def detect_boxes(
-    network: Detector,
+    network: "Detector",
     info: ModelInfo,
     raw: np.ndarray,
     pixel_size_nm: float | None,
@@ -57,7 +60,7 @@ def detect_boxes(
 
 
 def _detect_window(
-    network: Detector, section: np.ndarray, window: Box, compute: Compute
+    network: "Detector", section: np.ndarray, window: Box, compute: Compute
 ) -> Detections:
     image = torch.from_numpy(np.ascontiguousarray(section[window.slices]))[None, None]
     with compute.autocast():
@@ -70,6 +73,8 @@ def _detect_window(
 
 def keep_best(found: Detections, score: float, iou: float) -> np.ndarray:
     """Numbers of the boxes of a score, of those that overlap more than an IoU the best."""
+    from torchvision.ops import nms
+
     numbers = np.flatnonzero(found.scores >= score)
     left = found.take(numbers)
     kept = nms(torch.from_numpy(left.boxes), torch.from_numpy(left.scores), iou)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,7 +15,6 @@ from bench.inference.detection.opening import check_detector, read_torch_weights
 from bench.inference.device import Compute, choose_compute
 from bench.methods import RANDOM, Method, detection_of
 from bench.models.checkpoint import ModelInfo, build_model, load_info, load_weights
-from bench.models.detection.fcos import Detector
 from bench.models.networks import find_trainable
 from bench.steps.training.data import TrainingData, fed_pixel_size, loop_settings
 from bench.steps.training.minutes import check_minutes, describe_loop
@@ -25,6 +25,10 @@ from bench.tracking.runs import Identity
 from bench.tracking.store import Store
 from bench.training.augment import Augmentation
 from bench.training.patches import PatchSettings
+
+# It needs torchvision, which takes seconds to import: only where boxes are found.
+if TYPE_CHECKING:
+    from bench.models.detection.fcos import Detector
 
 _BOXES = ("boxes",)
 _TORCH_FILES = (".pt", ".pth")
@@ -157,7 +161,7 @@ def resolved_detection(task: DetectTask) -> dict[str, object]:
     }
 
 
-def start_detector(task: DetectTask) -> tuple[Detector, tuple[int, int]]:
+def start_detector(task: DetectTask) -> "tuple[Detector, tuple[int, int]]":
     """Builds the network with the source's weights.
 
     Returns:
@@ -166,6 +170,8 @@ def start_detector(task: DetectTask) -> tuple[Detector, tuple[int, int]]:
     Raises:
         BenchError: If fewer than half of its tensors fit: the source is another network.
     """
+    from bench.models.detection.fcos import Detector
+
     torch.manual_seed(task.config.seed)
     network = build_model(task.info.architecture, task.info.arguments)
     assert isinstance(network, Detector)

@@ -19,6 +19,8 @@ from bench.tracking.store import SQLITE, Store
 log = logging.getLogger(__name__)
 
 _CHILD = "bench.steps.grid.task"
+# Every optimiser of torch imports it when it is made, a second each time.
+_PRELOAD = ("torch._dynamo",)
 
 
 def run_on_cluster(
@@ -47,7 +49,7 @@ def run_on_cluster(
             run.log_metrics(counts, ended["done"])
 
     threads = threads_each(config.cluster, config.workers)
-    call = functools.partial(run_child, _CHILD, threads=threads, owner=run.id)
+    call = functools.partial(run_child, _CHILD, threads=threads, owner=run.id, preload=_PRELOAD)
     profile = read_profile(config.cluster_profile)
     try:
         with (

@@ -19,7 +19,7 @@ from bench.steps.export import check_free, explain_unwritable
 from bench.steps.serving.export_finding import find_export_subject
 from bench.steps.serving.export_subject import ExportSubject
 from bench.steps.serving.files import OUTPUT_TAG
-from bench.steps.training.data import log_used_dataset
+from bench.steps.used_data import log_used_dataset
 from bench.tracking.opening import name_adopted, open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +11,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.export.sphere_table import SPHERES_FILE, read_spheres
-from bench.inference.device import choose_compute
 from bench.models.scales import find_scale_warnings
-from bench.recipe.predictor import RecipePredictor
-from bench.recipe.volume_predictor import VolumePredictor
 from bench.report.variants import combination_name
 from bench.steps.scoring.recipes import (
     FoundRecipe,
@@ -43,6 +41,10 @@ from bench.tracking.queries import (
 from bench.tracking.registry import SCHEME
 from bench.tracking.store import Store
 from bench.words import AUTO, NONE
+
+# It needs torch, which takes seconds to import: only where a model is applied.
+if TYPE_CHECKING:
+    from bench.recipe.volume_predictor import VolumePredictor
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +103,10 @@ def _find_applied(
     config: LabelsConfig, dataset: PreparedDataset, found: FoundRecipe, model: str
 ) -> ExportSubject:
     """What the recipe of a search, or a registered one, makes of a dataset's split."""
+    from bench.inference.device import choose_compute
+    from bench.recipe.predictor import RecipePredictor
+    from bench.recipe.volume_predictor import VolumePredictor
+
     recipe = found.recipe
     _check_structure(config, f"{model} segments", recipe.structure)
     compute = choose_compute(config.device, AUTO)
@@ -137,7 +143,7 @@ def _find_applied(
     )
 
 
-def _apply_recipe(volumes: VolumePredictor, unit: Unit) -> np.ndarray:
+def _apply_recipe(volumes: "VolumePredictor", unit: Unit) -> np.ndarray:
     """The ids that a recipe makes of a section, or of a volume where it is one of these."""
     predictor, size_nm = volumes.sections, unit.dataset.pixel_size_nm
     with scratch_folder() as scratch:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,7 +26,6 @@ from bench.models.grey_values import GREY, GreyValues
 from bench.models.scales import find_scale_warnings
 from bench.steps.training.minutes import check_minutes, first_rate, follow_the_clock
 from bench.structures import TISSUE_SIZES, split_structures
-from bench.tracking.queries import SOURCE_TAG
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Progress
 from bench.words import AUTO
@@ -234,39 +233,6 @@ def loop_settings(
         plateau_patience=config.plateau_patience,
         optimiser=config.optimiser,
         weight_decay=getattr(config, "weight_decay", None),
-    )
-
-
-def describe_run(
-    run: Run,
-    dataset: PreparedDataset,
-    config: StepConfig,
-    settings: Mapping[str, object],
-    context: str,
-) -> None:
-    """Logs what a run works with: its settings, given and resolved, and the dataset as an input."""
-    run.log_settings(settings, config)
-    tags = {"bench.dataset_name": dataset.root.name}
-    if "source" in settings:
-        tags[SOURCE_TAG] = str(settings["source"])
-    run.set_tags(tags)
-    log_used_dataset(run, dataset, context)
-
-
-def log_used_dataset(run: Run, dataset: PreparedDataset, context: str) -> None:
-    """Logs a dataset as an input of a run: where it is, and what its sections have."""
-    size = f", pixels of {dataset.pixel_size_nm:g} nm" if dataset.pixel_size_nm else ""
-    columns = {"raw": f"grey values{size}"}
-    for name, summary in dataset.manifest["structures"].items():
-        counts = (f"{number} in {split}" for split, number in summary["instances"].items())
-        columns[name] = f"ids of instances: {', '.join(counts)}"
-    run.log_dataset(
-        name=dataset.root.name,
-        path=dataset.root,
-        digest=dataset.content_hash,
-        context=context,
-        columns=columns,
-        sections=len(dataset.manifest["sections"]),
     )
 
 

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch
-import torch
 
 from bench.core.files import describe_absence
 from bench.core.hashing import file_sha256, json_sha256
@@ -20,9 +20,6 @@ from bench.models.checkpoint import (
     load_volume_checkpoint,
     load_weights,
 )
-from bench.models.cryovesnet import convert_cryovesnet
-from bench.models.foreign import convert_foreign, convert_once
-from bench.models.retina.weights import PUBLISHED_FILES, convert_published
 from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsenet
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
@@ -36,6 +33,10 @@ from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_re
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
 from bench.words import AUTO, RECONSTRUCTION, OurNetworks
+
+# What reads the files of others needs torch: it is imported where one is read.
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Source:
         """Row of NETWORKS that its weights are of; empty for random weights."""
         return self.info.architecture if self.info else ""
 
-    def weights(self) -> dict[str, torch.Tensor]:
+    def weights(self) -> "dict[str, torch.Tensor]":
         """Its tensors by name; none for random weights, and no output that gives images back."""
         weights = load_weights(self.path) if self.path else {}
         if self.info and self.info.outputs == RECONSTRUCTION:
@@ -125,8 +126,13 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
     if name.startswith(_SYNAPSENET_PREFIX):
         return _convert_published(name.removeprefix(_SYNAPSENET_PREFIX), trust=trust)
     if name.startswith(_CRYOVESNET_PREFIX):
+        from bench.models.cryovesnet import convert_cryovesnet
+
         file = Path(name.removeprefix(_CRYOVESNET_PREFIX))
         return convert_cryovesnet(file, folder=_converted_folder())
+    from bench.models.foreign import convert_foreign
+    from bench.models.retina.weights import PUBLISHED_FILES, convert_published
+
     if name.startswith(tuple(row.scheme for row in PUBLISHED_FILES)):
         return convert_published(name, folder=_converted_folder())
     path = Path(name)
@@ -176,6 +182,8 @@ def open_registered(store: Store, name: str) -> tuple[RegisteredModel, Recipe, t
 
 def _convert_published(name: str, *, trust: bool) -> Path:
     """Fetches a model of SynapseNet into the cache and converts it, each once."""
+    from bench.models.foreign import convert_foreign
+
     if name in SYNAPSENET:
         path, model = fetch_synapsenet(name), SYNAPSENET[name]
     else:
@@ -202,6 +210,8 @@ def _convert_to_volumes(store: Store, name: str, *, trust: bool) -> Path:
         )
     said = json_sha256([file_sha256(path), file_sha256(path.with_suffix(".json"))])
     target = _converted_folder() / f"volumes-{said[:24]}.safetensors"
+    from bench.models.foreign import convert_once
+
     return convert_once(target, path, lambda: load_volume_checkpoint(path))
 
 
