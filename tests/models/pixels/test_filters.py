@@ -103,7 +103,7 @@ def test_a_dark_line_is_found_whichever_way_it_runs():
         maps = filter_maps(as_batch(dark.astype(np.float32)))
         line = maps["line, strongest 4 px"].numpy()
         apart = on_grid(np.abs(distance))
-        assert line[apart < 1].min() > 0.15 > 20 * np.abs(line[apart > 20]).max()
+        assert line[apart < 1].min() > 0.1 > 20 * np.abs(line[apart > 20]).max()
 
 
 def test_no_filter_has_a_direction(image, maps):
@@ -118,9 +118,9 @@ def test_no_filter_has_a_direction(image, maps):
 )
 def test_nothing_beyond_its_reach_changes_a_pixel(function, reach, step, side):
     """Else a tile's halo would be too narrow; and the reach is not longer than needed by half."""
-    before = noise(side).astype(np.float64)
+    before = noise(side)
     furthest = 0.0
-    for corner in range(side // 2, side // 2 + MULTIPLE, 5):
+    for corner in (side // 2 + offset for offset in (0, MULTIPLE // 2 - 1, MULTIPLE - 1)):
         after = before.copy()
         after[corner, corner] += 1
         both = (function(as_batch(each)) for each in (before, after))
