@@ -19,9 +19,9 @@ from bench.steps.promote import promote
 from bench.steps.segment import segment
 from bench.steps.training import pixel_classifier
 from bench.tracking.queries import fetch_artifact, read_settings
-from bench.training.pixels.fitting import Work
+from bench.training.pixels.fitting import PixelWork
 
-WORK = Work(pixels=2000, trees=8)
+WORK = PixelWork(pixels=2000, trees=8)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def trained(pipeline, make_store, tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("store"))
     config = FinetuneConfig(dataset=str(pipeline.dataset), method="pixel_classifier", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_classifier, "Work", lambda: WORK)
+        patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
         log_checkpoints = pixel_classifier.log_checkpoints
 
         def die(*arguments):

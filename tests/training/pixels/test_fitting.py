@@ -5,7 +5,7 @@ import torch
 from bench.errors import BenchError
 from bench.models.pixels.filters import filter_maps
 from bench.training.pixels import fitting
-from bench.training.pixels.fitting import Work, fit_classifier
+from bench.training.pixels.fitting import PixelWork, fit_classifier
 from bench.training.pixels.pace import plan_work
 from bench.training.pixels.pieces import AROUND, Place, choose_places, list_places, make_piece
 
@@ -104,14 +104,14 @@ def test_the_second_stage_learns_from_members_that_did_not_see_a_row(monkeypatch
 
 
 def test_it_learns_and_says_by_what():
-    fitted = fit_classifier(make_pieces(4), Work(pixels=3000, trees=15), seed=0)
+    fitted = fit_classifier(make_pieces(4), PixelWork(pixels=3000, trees=15), seed=0)
     assert len(fitted.losses) == 15
     assert np.all(np.diff(fitted.losses) < 0)
     assert sum(fitted.importances.values()) == pytest.approx(1)
     shares = list(fitted.importances.values())
     assert shares == sorted(shares, reverse=True)
     assert "probability" in next(iter(fitted.importances))
-    again = fit_classifier(make_pieces(4), Work(pixels=3000, trees=15), seed=0)
+    again = fit_classifier(make_pieces(4), PixelWork(pixels=3000, trees=15), seed=0)
     assert all(
         torch.equal(one, other)
         for one, other in zip(
@@ -127,7 +127,7 @@ def test_a_half_without_the_structure_is_refused():
     piece.truth[:] = False
     piece.truth[30, 10:20] = True
     with pytest.raises(BenchError, match="in both halves of the training sections, received 0 of"):
-        fit_classifier([piece], Work(pixels=500, trees=2), seed=0)
+        fit_classifier([piece], PixelWork(pixels=500, trees=2), seed=0)
 
 
 def test_more_minutes_are_more_of_all():

@@ -76,7 +76,7 @@ def context_maps(probability: torch.Tensor) -> Maps:
     grid = list(probability.shape[-2:])
     for level in range(_CONTEXT_LEVELS):
         scale = STRIDE * 2**level
-        smooth = [gaussian(probability, sigma) for sigma in _CONTEXT_SIGMAS]
+        smooth = [_smooth(probability, sigma) for sigma in _CONTEXT_SIGMAS]
         found = {
             f"probability, Gaussian {sigma * scale:g} px": each[0, 0]
             for sigma, each in zip(_CONTEXT_SIGMAS, smooth, strict=True)
@@ -122,14 +122,14 @@ def _filter_level(image: torch.Tensor, sigmas: Iterable[float], scale: int) -> M
         maps[f"Hessian, largest {size}"], maps[f"Hessian, smallest {size}"] = _eigenvalues(
             xx, xy, yy
         )
-        products = gaussian(torch.stack([x * x, x * y, y * y], dim=1), sigma)
+        products = _smooth(torch.stack([x * x, x * y, y * y], dim=1), sigma)
         largest, smallest = _eigenvalues(*products.unbind(1))
         maps[f"structure tensor, largest {size}"] = largest
         maps[f"structure tensor, smallest {size}"] = smallest
-    mean, square = gaussian(torch.cat([image, image * image], dim=1), _DEVIATION_PX).unbind(1)
+    mean, square = _smooth(torch.cat([image, image * image], dim=1), _DEVIATION_PX).unbind(1)
     maps[f"deviation {_DEVIATION_PX * scale:g} px"] = (square - mean * mean).clamp(min=0).sqrt()
     maps = {name: each[0] for name, each in maps.items()}
-    smooth = gaussian(image, _SIGMAS[0])
+    smooth = _smooth(image, _SIGMAS[0])
     for radius in _RADII_PX:
         maps |= _circle_maps(smooth, radius, scale)
     return maps
@@ -210,7 +210,7 @@ def _derivatives(image: torch.Tensor, sigma: float) -> torch.Tensor:
     return functional.conv2d(along_x[:, of_x], kernels[of_y][:, None, :, None], groups=len(of_x))
 
 
-def gaussian(image: torch.Tensor, sigma: float) -> torch.Tensor:
+def _smooth(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Smooths every channel of (1, channels, y, x)."""
     kernel = _gaussian_kernels(sigma)[0].to(image)
     channels = image.shape[1]

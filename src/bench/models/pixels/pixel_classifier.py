@@ -6,6 +6,7 @@ of the sections, so that the second learned from what is said of sections that w
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -77,10 +78,17 @@ class PixelClassifier(torch.nn.Module):
         return found.reshape(height - 2 * margin, width - 2 * margin)
 
     @property
-    def sizes(self) -> dict[str, list[Size] | Size]:
+    def sizes(self) -> dict[str, Any]:
         """What ``build_pixel_classifier`` is called with to hold as many trees."""
-        members = [member.size for member in self.first if isinstance(member, BoostedTrees)]
-        return {"first": members, "second": self.second.size}
+        return {"first": [member.size for member in self._members()], "second": self.second.size}
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of all trees."""
+        return sum(trees.size[1] for trees in (*self._members(), self.second))
+
+    def _members(self) -> list[BoostedTrees]:
+        return [member for member in self.first if isinstance(member, BoostedTrees)]
 
 
 def build_pixel_classifier(

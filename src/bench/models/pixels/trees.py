@@ -1,5 +1,7 @@
 """Boosted trees as tensors: what scikit-learn fitted, without scikit-learn and without a pickle."""
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -62,10 +64,11 @@ class BoostedTrees(torch.nn.Module):
             for name in ("roots", "feature", "threshold", "child", "value")
         )
         logits = np.full(len(rows), float(self.start), dtype=np.float32)
-        threads = numba.get_num_threads()
-        numba.set_num_threads(min(torch.get_num_threads(), threads))
-        _add_trees(rows, *arrays, logits)
-        numba.set_num_threads(threads)
+        add = functools.partial(_add_trees, *arrays)
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            parts = (np.array_split(each, threads) for each in (rows, logits))
+            list(pool.map(add, *parts))
         return torch.from_numpy(logits).to(features.device)
 
 
@@ -113,21 +116,21 @@ def _round_down(thresholds: np.ndarray) -> np.ndarray:
     return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
+@numba.njit(cache=True, nogil=True)
 def _add_trees(
-    rows: np.ndarray,
     roots: np.ndarray,
     feature: np.ndarray,
     threshold: np.ndarray,
     child: np.ndarray,
     value: np.ndarray,
+    rows: np.ndarray,
     logits: np.ndarray,
 ) -> None:
     """Adds what all trees say of rows (pixels, features) to their logits, in place."""
-    for block in numba.prange(-(-len(rows) // _BLOCK)):
-        end = min((block + 1) * _BLOCK, len(rows))
+    for first in range(0, len(rows), _BLOCK):
+        end = min(first + _BLOCK, len(rows))
         for root in roots:
-            for pixel in range(block * _BLOCK, end):
+            for pixel in range(first, end):
                 node = root
                 while feature[node] >= 0:
                     larger = rows[pixel, feature[node]] > threshold[node]

@@ -25,7 +25,7 @@ from bench.steps.training.data import TrainingData, log_checkpoints
 from bench.steps.training.reports.sections import HALF, TrainingReport
 from bench.tracking.runs import Run
 from bench.training.loop import Progress
-from bench.training.pixels.fitting import Fitted, Work, fit_classifier
+from bench.training.pixels.fitting import Fitted, PixelWork, fit_classifier
 from bench.training.pixels.pace import plan_work, time_filters
 from bench.training.pixels.pieces import Piece, Place, choose_places, list_places, make_piece
 
@@ -85,16 +85,16 @@ def train_pixels(
     return Progress(work.trees, score, work.trees, time.monotonic() - begun)
 
 
-def _plan(config: FinetuneConfig, data: TrainingData, compute: Compute) -> Work:
+def _plan(config: FinetuneConfig, data: TrainingData, compute: Compute) -> PixelWork:
     """How much is done: what suffices, or what the minutes allow."""
     if config.minutes is None:
-        return Work()
+        return PixelWork()
     names = data.dataset.sections("val")
     validation_px = sum(math.prod(data.dataset.read_raw(name).shape) for name in names)
     return plan_work(config.minutes, time_filters(compute.device), validation_px)
 
 
-def _choose_places(data: TrainingData, work: Work, seed: int) -> list[Place]:
+def _choose_places(data: TrainingData, work: PixelWork, seed: int) -> list[Place]:
     places = []
     for number, name in enumerate(data.names):
         _, labels = data.at_fed_scale(*data.read(name))
@@ -108,11 +108,10 @@ def _read_pieces(data: TrainingData, places: list[Place], device: torch.device) 
         yield make_piece(raw, labels > 0, place, filter_maps, device)
 
 
-def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: Work) -> None:
+def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: PixelWork) -> None:
     """Logs how much was done, how large the model is, and which features decided."""
     run.log_settings(dataclasses.asdict(work) | {"pieces": len(pieces)})
-    nodes = sum(trees.size[1] for trees in (*fitted.classifier.first, fitted.classifier.second))
-    run.log_facts({"model/parameters": nodes})
+    run.log_facts({"model/parameters": fitted.classifier.nodes})
     table = pd.DataFrame(fitted.importances.items(), columns=["feature", "share"])
     run.log_text(table.to_csv(index=False), "importances.csv")
     run.log_figure(draw_importances(fitted.importances), "importances.png")

@@ -13,14 +13,14 @@ from bench.models.pixels.pixel_classifier import PixelClassifier
 from bench.models.pixels.trees import BoostedTrees, export_trees
 from bench.training.pixels.pieces import AROUND, Piece
 
-# Chosen on the validation sections of EPFL6 (docs/pixel_classifier.md), as is Work.
+# Chosen on the validation sections of EPFL6 (docs/pixel_classifier.md), as is PixelWork.
 _RATE, _LEAVES = 0.1, 31
 # Trees of a member of the first stage, for each of the second stage.
 _FIRST_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Work:
+class PixelWork:
     """How much is done.
 
     Attributes:
@@ -50,7 +50,7 @@ class Fitted:
     importances: dict[str, float]
 
 
-def fit_classifier(pieces: Sequence[Piece], work: Work, seed: int) -> Fitted:
+def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitted:
     """Fits both stages.
 
     Args:

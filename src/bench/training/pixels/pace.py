@@ -6,11 +6,11 @@ import torch
 
 from bench.errors import BenchError
 from bench.models.pixels.filters import filter_maps
-from bench.training.pixels.fitting import Work
+from bench.training.pixels.fitting import PixelWork
 
 _TIMED_PX = 512
 _MPX = 2**20
-# In seconds of filtering one Mpx: what Work() takes, but for what grows with the validation
+# In seconds of filtering one Mpx: what PixelWork() takes, but for what grows with the validation
 # sections, and a Mpx of these. Measured on EPFL6.
 _COST, _VALIDATION_COST = 35.0, 5.0
 # Pieces are held in memory, in half of a GB for 5 Mpx.
@@ -31,7 +31,7 @@ def time_filters(device: torch.device) -> float:
     return (time.monotonic() - begun) * _MPX / _TIMED_PX**2
 
 
-def plan_work(minutes: float, filter_s: float, validation_px: int) -> Work:
+def plan_work(minutes: float, filter_s: float, validation_px: int) -> PixelWork:
     """What can be done in so many minutes.
 
     Args:
@@ -42,7 +42,7 @@ def plan_work(minutes: float, filter_s: float, validation_px: int) -> Work:
     Raises:
         BenchError: If that is next to nothing.
     """
-    usual = Work()
+    usual = PixelWork()
     validation_s = validation_px / _MPX * _VALIDATION_COST * filter_s
     scale = (60 * minutes - validation_s) / (_COST * filter_s)
     pixels = round(usual.pixels * max(scale, 0) ** _OF_PIXELS)
@@ -52,7 +52,7 @@ def plan_work(minutes: float, filter_s: float, validation_px: int) -> Work:
             f"filtering takes {filter_s:.2g} s for a million pixels here, and the validation "
             f"sections about {validation_s:.0f} s: give more minutes, or leave them out"
         )
-    return Work(
+    return PixelWork(
         area_px=min(_LARGEST_AREA_PX, round(usual.area_px * scale)),
         pixels=pixels,
         trees=max(1, round(usual.trees * scale**_OF_TREES)),
