@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from bench.config.data import PrepareConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
+from bench.ingest.inputs import read_input
+from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import load_info
 from bench.steps.benchmark import benchmark
 from bench.steps.evaluate import evaluate
@@ -25,10 +28,17 @@ WORK = PixelWork(pixels=2000, trees=8)
 
 
 @pytest.fixture(scope="module")
-def trained(pipeline, make_store, tmp_path_factory):
+def dataset(tiny_tree, tmp_path_factory):
+    root = tmp_path_factory.mktemp("dataset") / "prepared"
+    write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), root)
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, make_store, tmp_path_factory):
     """A store, and the run of a training that was killed before its end and began anew."""
     store = make_store(tmp_path_factory.mktemp("store"))
-    config = FinetuneConfig(dataset=str(pipeline.dataset), method="pixel_classifier", device="cpu")
+    config = FinetuneConfig(dataset=dataset, method="pixel_classifier", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
         log_checkpoints = pixel_classifier.log_checkpoints
@@ -70,14 +80,14 @@ def test_its_run_says_what_it_did(trained, store):
     assert fetch_artifact(store, trained[1], "importances.png").exists()
 
 
-def test_its_threshold_is_the_best_of_validation(trained, store, pipeline):
+def test_its_threshold_is_the_best_of_validation(trained, store, dataset):
     """So that one half, which every step takes, is the best that there is."""
     with fetch_artifact(store, trained[1], "thresholds.csv").open() as file:
         curve = [float(row["validation_dice"]) for row in csv.DictReader(file)]
     run = store.client.get_run(trained[1])
     assert run.data.metrics["best/dice"] == pytest.approx(max(curve))
     config = EvaluateConfig(
-        dataset=str(pipeline.dataset),
+        dataset=dataset,
         run_id=trained[1],
         device="cpu",
         opening_radius_px=0,
@@ -89,9 +99,9 @@ def test_its_threshold_is_the_best_of_validation(trained, store, pipeline):
     assert info.training["val_dice"] == pytest.approx(max(curve))
 
 
-def test_from_its_run_to_new_images(trained, store, pipeline, tmp_path):
+def test_from_its_run_to_new_images(trained, store, dataset, tmp_path):
     search = OptimizeConfig(
-        dataset=str(pipeline.dataset),
+        dataset=dataset,
         runs=trained[1],
         min_areas_px="0",
         output=str(tmp_path / "best"),
@@ -112,7 +122,7 @@ def test_from_its_run_to_new_images(trained, store, pipeline, tmp_path):
 
 
 def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
-    store, pipeline, tmp_path, monkeypatch
+    store, dataset, tmp_path, monkeypatch
 ):
     asked = []
 
@@ -123,7 +133,7 @@ def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
     monkeypatch.setattr(pixel_classifier, "plan_work", plan)
     benchmark(
         BenchmarkConfig(
-            dataset=str(pipeline.dataset),
+            dataset=dataset,
             output=str(tmp_path),
             structures="mito",
             methods="pixel_classifier",
@@ -144,6 +154,6 @@ def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
     assert 0 <= float(row["dice"]) <= 1
 
 
-def test_settings_of_networks_are_refused(store, pipeline):
+def test_settings_of_networks_are_refused(store, dataset):
     with pytest.raises(BenchError, match=r"follows .*minutes, device and no other .* received lr"):
-        finetune(FinetuneConfig(dataset=str(pipeline.dataset), method="pixel_classifier", lr=1e-3))
+        finetune(FinetuneConfig(dataset=dataset, method="pixel_classifier", lr=1e-3))
