@@ -110,7 +110,8 @@ def test_it_learns_and_says_by_what():
     assert sum(fitted.importances.values()) == pytest.approx(1)
     shares = list(fitted.importances.values())
     assert shares == sorted(shares, reverse=True)
-    assert "probability" in next(iter(fitted.importances))
+    # The squares are darker than the noise around them.
+    assert next(iter(fitted.importances)).startswith(("Gaussian", "grey value"))
     again = fit_classifier(make_pieces(4), PixelWork(pixels=3000, trees=15), seed=0)
     assert all(
         torch.equal(one, other)
