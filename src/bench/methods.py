@@ -184,6 +184,8 @@ METHODS: dict[str, Method] = {
                optimiser="sgd", lr=3e-3, schedule="polynomial", weight_decay=1e-4,
                transfer=ENCODER, freeze=TRANSFORMER, normalisation=FIXED),
         Method("nnunet", "nnU-Net", OurNetworks.NNUNET, "finetune", RANDOM),
+        Method("pixel_classifier", "Pixel classifier", OurNetworks.PIXEL_CLASSIFIER, "finetune",
+               RANDOM),
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,

@@ -48,6 +48,7 @@ class OurNetworks(StrEnum):
     DETECTOR_SAM = auto()
     FCOS_SMALL = auto()
     FCOS_RESNET50 = auto()
+    PIXEL_CLASSIFIER = auto()
 
 
 # The outputs of a network that was pretrained: it gives images back and segments nothing.

@@ -668,6 +668,24 @@ def pseudo(_):
     return {"chosen": chosen, "sure": np.flatnonzero(are_sure(found, settings))}
 
 
+def pixel_classifier(_):
+    """What its trees are given; how they are fitted, scikit-learn says."""
+    from bench.models.pixels.filters import context_maps, filter_maps
+    from bench.training.pixels.pieces import list_places, make_piece
+
+    raw, labels = make_section(0)
+    ((place, _),) = list_places(0, labels > 0)
+    piece = make_piece(raw, labels > 0, place, filter_maps, CPU.device)
+    context = context_maps(piece.maps["grey value"].sigmoid()[None, None])
+    drawn = piece.draw(200, np.ones_like(piece.truth), np.random.default_rng(0))
+    return {
+        "filters": torch.stack([*piece.maps.values()]),
+        "context": torch.stack([*context.values()]),
+        "names": [*piece.maps, *context],
+        "drawn": drawn[:20],
+    }
+
+
 PARTS: dict[str, Callable] = {
     "boxes": boxes,
     "pseudo": pseudo,
@@ -691,6 +709,7 @@ PARTS: dict[str, Callable] = {
     ),
     "network unet_resnet50": network_from("unet_resnet50", {}),
     "network transunet": network_from("transunet", {"width": 48, "blocks": 2}),
+    "network pixel_classifier": pixel_classifier,
     "network unet3d": network_of_volumes("unet3d"),
     "network unet3d_anisotropic": network_of_volumes("unet3d_anisotropic"),
     "volumes": volumes,

@@ -14,13 +14,14 @@ from bench.models.sam import write_tiny_sam
 from bench.steps.benchmark import benchmark
 
 # But for those of one size, which is not tiny (tests/steps/test_retina.py), those of classes, which
-# take two structures (tests/steps/test_classes.py), and nnU-Net, which CI does not have
-# (tests/steps/test_nnunet.py).
+# take two structures (tests/steps/test_classes.py), nnU-Net, which CI does not have
+# (tests/steps/test_nnunet.py), and the pixel classifier, whose usual work is a minute's
+# (tests/steps/test_pixel_classifier.py).
 OF_SECTIONS = {
     name: row
     for name, row in METHODS.items()
     if NETWORKS[row.network].dims == 2
-    and row.network not in ("unet_resnet50", "transunet", "nnunet")
+    and row.network not in ("unet_resnet50", "transunet", "nnunet", "pixel_classifier")
     and not row.of_classes
 }
 

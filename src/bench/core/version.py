@@ -33,6 +33,7 @@ VERSIONS: dict[str, int] = {
     "network unet_resnet50": 1,
     "network transunet": 1,
     "network sam": 1,
+    "network pixel_classifier": 1,
     "boxes": 1,
     "feeding": 1,
     "patches": 1,

@@ -369,6 +369,16 @@ NETWORKS: dict[str, Network] = {
             )
             for name, arguments in _DETECTORS.items()
         ),
+        # Filters and trees, which are fitted at once. A prediction does not depend on the tile.
+        Network(
+            OurNetworks.PIXEL_CLASSIFIER,
+            build="bench.models.pixels.pixel_classifier:build_pixel_classifier",
+            multiple=16,
+            geometries=((1024, 208),),
+            steps=("finetune",),
+            trained_by="bench.steps.training.pixel_classifier:train_pixels",
+            settings=("minutes", "device"),
+        ),
     )
 }
 

@@ -234,7 +234,8 @@ def identify_finetune(task: FinetuneTask) -> Identity:
     settings = followed_settings(settings, network)
     settings |= identify_snapshots(task.config)
     if not task.method.of_classes:
-        del settings["class_weights"]
+        # Of a network with a training of its own they were none.
+        settings.pop("class_weights", None)
     # Said beside the settings, or by the hash of the source.
     for elsewhere in ("method", "structure", "seed", "source", "labelled"):
         del settings[elsewhere]

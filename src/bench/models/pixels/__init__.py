@@ -1,0 +1,1 @@
+"""The pixel classifier: filters, trees, and both as a network."""

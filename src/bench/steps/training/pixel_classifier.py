@@ -1,0 +1,149 @@
+"""Trains a pixel classifier as a run: filters, two stages of trees, a threshold of validation."""
+
+import dataclasses
+import functools
+import math
+import operator
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bench.config.training import FinetuneConfig
+from bench.core.progress import say_while
+from bench.inference.device import Compute
+from bench.metrics.curves import LEVELS, TOP_LEVEL, histogram_scores
+from bench.metrics.table import HEADLINE
+from bench.models.checkpoint import ModelInfo, save_checkpoint
+from bench.models.pixels.filters import filter_maps
+from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
+from bench.report.figures.importances import draw_importances
+from bench.search.candidates import middle_of_best, pixel_curve
+from bench.steps.training.data import TrainingData, log_checkpoints
+from bench.steps.training.reports.sections import HALF, TrainingReport
+from bench.tracking.runs import Run
+from bench.training.loop import Progress
+from bench.training.pixels.fitting import Fitted, PixelWork, fit_classifier
+from bench.training.pixels.pace import plan_work, time_filters
+from bench.training.pixels.pieces import Piece, Place, choose_places, list_places, make_piece
+
+# Largest edge of a tile in px. A prediction does not depend on it.
+_TILE_PX = 1024
+
+
+def train_pixels(
+    *, config: FinetuneConfig, info: ModelInfo, data: TrainingData, compute: Compute, run: Run
+) -> Progress:
+    """Fits a pixel classifier, chooses its threshold on validation, and keeps it in our format.
+
+    A run that was interrupted begins anew, as all of it takes a minute.
+
+    Args:
+        config: The settings.
+        info: What the model is, without its trees.
+        data: The annotated sections.
+        compute: Where sections are filtered; trees are fitted and applied on the CPU.
+        run: The run.
+    """
+    begun = time.monotonic()
+    work = _plan(config, data, compute)
+    places = _choose_places(data, work, config.seed)
+    with say_while(f"filtering {len(places)} pieces of {len(data.names)} sections"):
+        pieces = list(_read_pieces(data, places, compute.device))
+    filtered_s = time.monotonic() - begun
+    with say_while("fitting trees"):
+        fitted = fit_classifier(pieces, work, config.seed)
+    elapsed_s = time.monotonic() - begun
+    _describe_fit(run, fitted, pieces, work)
+    network = fitted.classifier.to(compute.device)
+    info = dataclasses.replace(
+        info,
+        arguments=info.arguments | network.sizes,
+        tile_px=fit_tile([side for piece in pieces for side in piece.sides_px], _TILE_PX),
+        halo_px=HALO_PX,
+    )
+    report = _PixelReport(
+        run=run,
+        info=info,
+        compute=compute,
+        advance=lambda done, remark: None,
+        sections=data.validation(),
+        pixel_size_nm=data.dataset.pixel_size_nm,
+    )
+    tree_s = (elapsed_s - filtered_s) / len(fitted.losses)
+    for trees, loss in enumerate(fitted.losses, start=1):
+        until_s = elapsed_s - (len(fitted.losses) - trees) * tree_s
+        numbers = {"loss": float(loss), "seconds": tree_s, "elapsed_s": until_s}
+        report.on_iteration(trees, numbers)
+    with say_while("choosing the threshold on validation"):
+        score = report.validate(network)
+    report.on_epoch(work.trees, score, best=True)
+    save_checkpoint(run.work / "last.safetensors", network, report.describe(work.trees, score))
+    log_checkpoints(run, ("best", "last"))
+    return Progress(work.trees, score, work.trees, time.monotonic() - begun)
+
+
+def _plan(config: FinetuneConfig, data: TrainingData, compute: Compute) -> PixelWork:
+    """How much is done: what suffices, or what the minutes allow."""
+    if config.minutes is None:
+        return PixelWork()
+    names = data.dataset.sections("val")
+    validation_px = sum(math.prod(data.dataset.read_raw(name).shape) for name in names)
+    return plan_work(config.minutes, time_filters(compute.device), validation_px)
+
+
+def _choose_places(data: TrainingData, work: PixelWork, seed: int) -> list[Place]:
+    places = []
+    for number, name in enumerate(data.names):
+        _, labels = data.at_fed_scale(*data.read(name))
+        places += list_places(number, labels > 0)
+    return choose_places(places, work.area_px, np.random.default_rng(seed))
+
+
+def _read_pieces(data: TrainingData, places: list[Place], device: torch.device) -> Iterator[Piece]:
+    for place in places:
+        raw, labels = data.at_fed_scale(*data.read(data.names[place.section]))
+        yield make_piece(raw, labels > 0, place, filter_maps, device)
+
+
+def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: PixelWork) -> None:
+    """Logs how much was done, how large the model is, and which features decided."""
+    run.log_settings(dataclasses.asdict(work) | {"pieces": len(pieces)})
+    run.log_facts({"model/parameters": fitted.classifier.nodes})
+    table = pd.DataFrame(fitted.importances.items(), columns=["feature", "share"])
+    run.log_text(table.to_csv(index=False), "importances.csv")
+    run.log_figure(draw_importances(fitted.importances), "importances.png")
+
+
+class _PixelReport(TrainingReport):
+    """A training report that sets the model's threshold where validation Dice is highest."""
+
+    def validate(self, network: torch.nn.Module) -> float:
+        """Predicts the validation sections; returns Dice over all their pixels at the threshold.
+
+        What is at or above the threshold has a probability of one half or more from then on. Where
+        the validation sections have nothing of the structure, the threshold stays.
+        """
+        assert isinstance(network, PixelClassifier)
+        self.network = network
+        maps = {name: self.predict(network, raw)[0] for name, (raw, _) in self.sections.items()}
+        histogram = functools.reduce(
+            operator.add,
+            (
+                histogram_scores(truth=labels, probability=maps[name])
+                for name, (_, labels) in self.sections.items()
+            ),
+        )
+        curve, level = pixel_curve(histogram, HEADLINE), HALF
+        if histogram.foreground.any():
+            level = max(1, middle_of_best(curve, HEADLINE))
+        self.predictions = {name: levels >= level for name, levels in maps.items()}
+        # Levels are rounded: from half a level below, a pixel is stored as of that level.
+        share = (level - 0.5) / TOP_LEVEL
+        network.shift += math.log((1 - share) / share)
+        table = pd.DataFrame({"level": range(LEVELS), "validation_dice": curve})
+        self.run.log_text(table.to_csv(index=False), "thresholds.csv")
+        self.run.log_facts({"validation/threshold": share})
+        return float(curve[level])

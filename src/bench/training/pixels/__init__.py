@@ -1,0 +1,1 @@
+"""Fitting the trees of a pixel classifier."""
