@@ -29,6 +29,8 @@ _SOURCE = "source"
 ORACLE = "(oracle)"
 # The mode of microsam whose prompts are made from the annotation.
 PROMPTED = "prompted"
+# Where a model draws the line between foreground and background: where validation puts it.
+VALIDATION = "validation"
 # A model of the step pretrain, of the method's network and the dataset's own images.
 PRETRAIN = "pretrain"
 # A model of the step detect, of the method's structure.
@@ -92,6 +94,8 @@ class Method:
         features: Of the first level of a U-Net that starts from random weights.
         foreground_weight: Of its loss; None is the structure's, or follows from its frequency.
         confidence: Confidence of its pseudo-labels; None is set from the teacher's scores.
+        balance: ``validation`` where the model's limit between foreground and background, a
+            probability of one half, is moved to where validation Dice is highest; else ``none``.
         mode: The mode of microsam that makes it; empty for other steps.
         seeded: Whether its result depends on a seed.
         first_release: Whether ``methods=all`` has it: the rows of the paper's table, and ours that
@@ -118,6 +122,7 @@ class Method:
     features: int = 32
     foreground_weight: float | None = None
     confidence: float | None = None
+    balance: str = NONE
     mode: str = ""
     seeded: bool = True
     first_release: bool = False

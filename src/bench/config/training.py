@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.config.settings import TRUST, StepConfig, setting
-from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, PROMPTED, SCHEDULES
+from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, PROMPTED, SCHEDULES, VALIDATION
 from bench.words import AUTO, ENCODER, NONE, TRANSFORMER
 
 _SCHEDULE = (
@@ -105,6 +105,14 @@ class TrainingConfig(StepConfig):
         "unet3d_folds: networks, each trained without one part of the volumes.",
         minimum=2,
         maximum=20,
+        identity=False,
+    )
+    # Of the identity where it is not none (steps/training/finetune_task.py).
+    balance: str = setting(
+        AUTO,
+        "validation moves the probability that divides foreground from background to where "
+        "validation Dice is highest; auto is the method's, mostly none.",
+        choices=(AUTO, NONE, VALIDATION),
         identity=False,
     )
     minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)

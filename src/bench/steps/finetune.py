@@ -12,6 +12,7 @@ from bench.config.training import FinetuneConfig
 from bench.core.progress import show_progress
 from bench.dataset.partial import is_partial
 from bench.inference.prediction import fixed_moments
+from bench.methods import VALIDATION
 from bench.models.checkpoint import save_checkpoint
 from bench.models.networks import Geometry, find_function, find_network
 from bench.steps.training.choices import Validation, choose_inference
@@ -134,12 +135,13 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
             task, run, lambda done, remark: advance(done, max(done, settings.iterations), remark)
         )
         geometries = _list_geometries(task)
+        balanced = task.config.balance == VALIDATION
         settings, budget = plan_loop(
             *(run, config, settings, trainee),
             lambda tried: supervised(tried.network, feed, loss, task.compute),
             begun=begun,
             own_lr=task.method.lr,
-            closing=len(geometries) - 1 and len(geometries),
+            closing=len(geometries) if len(geometries) > 1 or balanced else 0,
         )
         progress = train(
             trainee,
@@ -151,8 +153,9 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
             budget=budget,
         )
     if progress.timing and not progress.timing.closes:
-        geometries = geometries[:1]
-    _keep_models(task, run, report, network, progress.iteration, geometries)
+        # There was no time to try anything on validation.
+        geometries, balanced = geometries[:1], False
+    _keep_models(task, run, report, network, progress.iteration, geometries, balanced)
     return progress
 
 
@@ -163,9 +166,10 @@ def _keep_models(
     network: torch.nn.Module,
     iterations: int,
     geometries: tuple[Geometry, ...],
+    balanced: bool,
 ) -> None:
     """Chooses how the best model is applied, and keeps it beside the last one."""
-    tile_px, halo_px = _choose_inference(task, run, report, geometries)
+    tile_px, halo_px = _choose_inference(task, run, report, geometries, balanced)
     info = report.describe(iterations, None)
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
@@ -239,7 +243,11 @@ def _list_geometries(task: FinetuneTask) -> tuple[Geometry, ...]:
 
 
 def _choose_inference(
-    task: FinetuneTask, run: Run, report: TrainingReport, geometries: tuple[Geometry, ...]
+    task: FinetuneTask,
+    run: Run,
+    report: TrainingReport,
+    geometries: tuple[Geometry, ...],
+    balanced: bool,
 ) -> Geometry:
     """Chooses what is auto of how the best model is applied; returns its tile and halo."""
     info = task.info
@@ -248,5 +256,9 @@ def _choose_inference(
         return geometries[0]
     validation = Validation(task.data, report.sections, task.compute, run, report.levels)
     return choose_inference(
-        report.best, validation, geometries, separation="boundary" in info.outputs
+        report.best,
+        validation,
+        geometries,
+        separation="boundary" in info.outputs,
+        balance=balanced,
     )

@@ -1,13 +1,16 @@
 """The limit between foreground and background, which validation moves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
 from bench.metrics.curves import histogram_scores
 from bench.models.checkpoint import ModelInfo, build_model
-from bench.steps.training.balance import best_limit, find_output_bias, move_limit, moved_levels
+from bench.steps.training.balance import best_limit, check_balance, move_limit, moved_levels
 
 ARGUMENTS = {"in_channels": 1, "features": (4, 8), "stride": 4, "detail": 4, "out_channels": 2}
 INFO = ModelInfo(
@@ -67,12 +70,16 @@ def test_the_model_gives_one_half_at_the_limit():
     assert np.array_equal(after[1], before[1])
     assert (after[0] > before[0]).all()
     levels = np.round(255 * before[0]).astype(np.uint8)
-    (moved,) = moved_levels([levels], 0.4)
+    moved = moved_levels(levels, 0.4)
     assert np.abs(moved / 255 - after[0]).max() < 1.5 / 255
     assert np.array_equal(moved >= 128, levels >= 0.4 * 255)
 
 
 def test_a_network_without_a_bias_at_its_outputs_is_refused(monkeypatch):
     monkeypatch.setattr("bench.steps.training.balance.head_tensors", lambda info: {"head.weight"})
+    config = FinetuneConfig(balance="validation")
     with pytest.raises(BenchError, match=r"has 0: give balance=none"):
-        find_output_bias(INFO)
+        check_balance(config, INFO)
+    classes = replace(INFO, outputs=("background", "vesicles"))
+    with pytest.raises(BenchError, match=r"received a method of classes: give balance=none"):
+        check_balance(config, classes)

@@ -8,16 +8,20 @@ output moves there. What the model gives is then one half at the limit, and all 
 """
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
+from bench.methods import VALIDATION
 from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
 from bench.models.checkpoint import ModelInfo, head_tensors
+from bench.models.networks import find_network
 
 log = logging.getLogger(__name__)
+# What a model's description says of it.
+LIMIT = "limit"
 # One half, as stored.
 _HALF_LEVEL = 128
 # What the Dice must gain for the limit to move.
@@ -47,12 +51,20 @@ def best_limit(histogram: ScoreHistogram) -> float:
     return 0.5 if good[-1] == _HALF_LEVEL else float(good[-1] / TOP_LEVEL)
 
 
-def find_output_bias(info: ModelInfo) -> str:
-    """The name of the bias of a model's outputs.
+def check_balance(config: FinetuneConfig, info: ModelInfo) -> None:
+    """Raises BenchError where a limit is to be moved of a model that has not one."""
+    if config.balance != VALIDATION:
+        return
+    row = find_network(info.architecture)
+    if info.classes or row.dims != 2 or row.trained_by:
+        raise BenchError(
+            "balance=validation moves the limit of one structure in sections, received a method of "
+            f"{'classes' if info.classes else row.name}: give balance=none"
+        )
+    _find_output_bias(info)
 
-    Raises:
-        BenchError: If its network has none.
-    """
+
+def _find_output_bias(info: ModelInfo) -> str:
     names = [name for name in head_tensors(info) if name.endswith("bias")]
     if len(names) != 1:
         raise BenchError(
@@ -65,12 +77,12 @@ def find_output_bias(info: ModelInfo) -> str:
 @torch.no_grad()
 def move_limit(network: torch.nn.Module, info: ModelInfo, channel: int, limit: float) -> None:
     """Makes a network give one half where it gave ``limit``, in one of its outputs."""
-    bias = network.get_parameter(find_output_bias(info))
+    bias = network.get_parameter(_find_output_bias(info))
     bias[channel] -= float(np.log(limit / (1 - limit)))
 
 
-def moved_levels(levels: Sequence[np.ndarray], limit: float) -> list[np.ndarray]:
-    """Maps of levels as the network gives them once its limit has moved, to within a level."""
+def moved_levels(levels: np.ndarray, limit: float) -> np.ndarray:
+    """A map of levels as the network gives it once its limit has moved, to within a level."""
     probability = np.arange(TOP_LEVEL + 1) / TOP_LEVEL
     odds = probability * (1 - limit)
     with np.errstate(invalid="ignore"):
@@ -79,4 +91,4 @@ def moved_levels(levels: Sequence[np.ndarray], limit: float) -> list[np.ndarray]
     # What reaches the limit is foreground.
     first = int(np.ceil(TOP_LEVEL * limit))
     table[first:] = np.maximum(table[first:], _HALF_LEVEL)
-    return [table[each] for each in levels]
+    return np.asarray(table[levels])

@@ -14,6 +14,7 @@ import torch
 from bench.core.progress import say_while, show_progress
 from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
+from bench.metrics.curves import LEVELS, ScoreHistogram, histogram_scores
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
 from bench.metrics.partial import find_open
 from bench.models.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
@@ -21,6 +22,7 @@ from bench.models.networks import Geometry
 from bench.postprocess.segmentation import settings_from_annotations
 from bench.postprocess.watershed import WatershedSettings, choose_watershed
 from bench.recipe.scores import threshold_level
+from bench.steps.training.balance import LIMIT, best_limit, move_limit, moved_levels
 from bench.steps.training.data import TrainingData
 from bench.tracking.runs import Run
 
@@ -50,7 +52,12 @@ class Validation:
 
 
 def choose_inference(
-    best: Path, validation: Validation, geometries: tuple[Geometry, ...], *, separation: bool
+    best: Path,
+    validation: Validation,
+    geometries: tuple[Geometry, ...],
+    *,
+    separation: bool,
+    balance: bool = False,
 ) -> Geometry:
     """Chooses how a model is applied, into its checkpoint, whose description is written anew.
 
@@ -63,11 +70,12 @@ def choose_inference(
         validation: What to choose on.
         geometries: Tile and halo in px, the cheapest first; a single one is taken unseen.
         separation: Whether the settings of the watershed are chosen too, with that tile.
+        balance: Whether the limit between foreground and background is moved, with that tile.
 
     Returns:
         Tile and halo in px.
     """
-    if len(geometries) == 1 and not separation:
+    if len(geometries) == 1 and not (separation or balance):
         return geometries[0]
     network, info = load_checkpoint(best)
     network.to(validation.compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,10 +86,12 @@ def choose_inference(
             tried = replace(info, tile_px=tile, halo_px=halo)
             found = _predict(network, tried, validation)
             scores.append(_score_foreground(info, found, validation))
-            maps[tile, halo] = found if separation else []
+            maps[tile, halo] = found if separation or balance else []
             advance(done, len(geometries), f"{tile} px")
     tile, halo = pick_geometry(geometries, scores)
     info = replace(info, tile_px=tile, halo_px=halo)
+    if balance:
+        info = _balance(network, info, maps[tile, halo], validation)
     if separation:
         watershed = _choose_separation(info, maps[tile, halo], validation)
         info = replace(info, inference={"watershed": dataclasses.asdict(watershed)})
@@ -104,6 +114,28 @@ def pick_geometry(geometries: tuple[Geometry, ...], scores: list[float]) -> Geom
     """
     good = max(scores) - TOLERANCE
     return next(g for g, score in zip(geometries, scores, strict=True) if score >= good)
+
+
+def _balance(
+    network: torch.nn.Module, info: ModelInfo, maps: list[np.ndarray], validation: Validation
+) -> ModelInfo:
+    """Moves the limit in a network and its maps; a resumed step finds that it has moved."""
+    if LIMIT in info.training:
+        return info
+    channel = foreground_channel(info, validation.data.structure)
+    histogram = ScoreHistogram(*np.zeros((2, LEVELS), np.int64))
+    for (name, (_, truth)), channels in zip(validation.sections.items(), maps, strict=True):
+        ignored, probability = find_open(validation.levels.get(name)), channels[channel]
+        if ignored is not None:
+            truth, probability = truth[~ignored], probability[~ignored]
+        histogram += histogram_scores(truth=truth, probability=probability)
+    limit = best_limit(histogram)
+    move_limit(network, info, channel, limit)
+    for channels in maps:
+        channels[channel] = moved_levels(channels[channel], limit)
+    validation.run.set_tags({"bench.limit": f"{limit:.3f}"})
+    log.info("foreground from a probability of %.3f on, chosen on validation", limit)
+    return replace(info, training=info.training | {LIMIT: limit})
 
 
 def _predict(network: torch.nn.Module, info: ModelInfo, validation: Validation) -> list[np.ndarray]:

@@ -39,7 +39,7 @@ _INSTANCES_IN_A_PATCH = 2
 # Settings that are a method's own where the user leaves them open.
 _OF_THE_METHOD = (
     *("loss", "optimiser", "lr", "schedule", "weight_decay", "normalisation", "features"),
-    *("transfer", "freeze", "batch_norm"),
+    *("transfer", "freeze", "batch_norm", "balance"),
 )
 
 

@@ -11,6 +11,7 @@ from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, check_network
 from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.models.outside.packages import check_packages, package_versions
+from bench.steps.training.balance import check_balance
 from bench.steps.training.classes import (
     ClassWeights,
     check_class_settings,
@@ -50,7 +51,7 @@ from bench.tracking.store import Store
 from bench.training.augment import Augmentation
 from bench.training.patches import PatchSettings
 from bench.training.volume_patches import VolumePatchSettings
-from bench.words import AUTO, BACKGROUND, FIXED, OurNetworks
+from bench.words import AUTO, BACKGROUND, FIXED, NONE, OurNetworks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
     )
     config, geometry = _fit_sizes(config, network, arguments)
     info = _describe_model(config, method, source, data, arguments, geometry)
+    check_balance(config, info)
     if network.name not in set(OurNetworks) and network.trained_by is None:
         _try_network(config, info)
     weight, origin = _weigh_foreground(config, method, structure, data)
@@ -233,6 +235,7 @@ def identify_finetune(task: FinetuneTask) -> Identity:
     settings = transfer_identity(task.config.identity(resolved_settings(task)))
     settings = followed_settings(settings, network)
     settings |= identify_snapshots(task.config)
+    settings |= {} if task.config.balance == NONE else {"balance": task.config.balance}
     if not task.method.of_classes:
         # Of a network with a training of its own they were none.
         settings.pop("class_weights", None)
