@@ -180,7 +180,7 @@ def _compare_pair(
         over_seeds=mann_whitney_u(*seeds) if min(map(len, seeds)) >= 2 else None,
         metric=metric,
         unit=first.unit,
-        independent=dependence and dependence.effective,
+        independent=dependence.effective if dependence else None,
         spread=measure_spread(differences, (first.by_seed, second.by_seed), dependence),
     )
 

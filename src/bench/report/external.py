@@ -148,6 +148,6 @@ def measure_change(
         len(here),
         len(there),
         tuple(sorted(seeds)),
-        dependence and dependence.effective,
-        other_dependence and other_dependence.effective,
+        dependence.effective if dependence else None,
+        other_dependence.effective if other_dependence else None,
     )

@@ -138,7 +138,7 @@ def measure_gains(
                 seeds,
                 float(np.mean(list(differences.values()))),
                 interval,
-                dependence and dependence.effective,
+                dependence.effective if dependence else None,
             )
         )
     return gains

@@ -213,7 +213,7 @@ def _summarise_cell(
         costs=_average(record.costs for record in scored),
         metric=metric,
         data=data,
-        independent=dependence and dependence.effective,
+        independent=dependence.effective if dependence else None,
     )
 
 

@@ -222,6 +222,8 @@ def describe_scores(
         sure = f"one {unit}, which cannot say how sure {row.label} is"
     else:
         low, high = map(row.write, interval)
-        count = f"{len(values)} {unit}s" + describe_worth(dependence and dependence.effective)
+        count = f"{len(values)} {unit}s" + describe_worth(
+            dependence.effective if dependence else None
+        )
         sure = f"{count}, 95 % interval of their mean {row.label} {low} to {high}"
     return f"{', '.join(parts)} ({sure})"
