@@ -48,16 +48,28 @@ def imports(nodes: Iterator[ast.AST]) -> set[str]:
     return found
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def all_imports(path: Path) -> set[str]:
-    return imports(ast.walk(ast.parse(path.read_text())))
+    return imports(ast.walk(tree_of(path)))
 
 
+def outside_of_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and what is in it, down to the functions."""
+    yield node
+    if not isinstance(node, ast.FunctionDef):
+        for inner in ast.iter_child_nodes(node):
+            yield from outside_of_functions(inner)
+
+
+@functools.cache
 def imports_at_top(path: Path) -> set[str]:
     """What a module imports when it is imported: everything outside of functions."""
-    tree = ast.parse(path.read_text())
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    late = {inner for function in functions for inner in ast.walk(function)}
-    return imports(node for node in ast.walk(tree) if node not in late)
+    return imports(outside_of_functions(tree_of(path)))
 
 
 def within(package: str, names: set[str]) -> set[str]:
@@ -133,16 +145,12 @@ LATE = {
 @functools.cache
 def runtime_imports(path: Path) -> set[str]:
     """What is imported with a module; what only types need is not."""
-    tree = ast.parse(path.read_text())
-    tree.body = [
+    at_runtime = [
         node
-        for node in tree.body
-        if not isinstance(node, ast.FunctionDef)
-        and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for node in tree_of(path).body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     ]
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    late = {inner for function in functions for inner in ast.walk(function)}
-    return imports(node for node in ast.walk(tree) if node not in late)
+    return imports(inner for node in at_runtime for inner in outside_of_functions(node))
 
 
 @pytest.mark.parametrize("package", LATE)
@@ -229,5 +237,5 @@ def test_an_entry_point_calls_its_step(path):
 
 @each(MODULES + ENTRY_POINTS)
 def test_nothing_prints(path):
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
     assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]

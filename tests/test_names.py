@@ -73,12 +73,14 @@ def defined(tree: ast.Module) -> Iterator[str]:
             yield from (inner.id for inner in names if isinstance(inner, ast.Name))
 
 
-PUBLIC = {
-    f"{module}.{name}"
-    for module, path in MODULES.items()
-    for name in defined(tree_of(path))
-    if not name.startswith("_") and name not in EVERYWHERE
-}
+@cache
+def public_names() -> frozenset[str]:
+    return frozenset(
+        f"{module}.{name}"
+        for module, path in MODULES.items()
+        for name in defined(tree_of(path))
+        if not name.startswith("_") and name not in EVERYWHERE
+    )
 
 
 def imported(tree: ast.Module) -> dict[str, str]:
@@ -114,16 +116,18 @@ def used(path: Path) -> set[str]:
 def test_names_of_one_file_begin_with_an_underscore():
     users = defaultdict(set)
     for path in FILES:
-        for name in used(path) & PUBLIC:
+        for name in used(path) & public_names():
             users[name].add(path)
-    alone = {name for name in PUBLIC if not users[name] - {MODULES[name.rpartition(".")[0]]}}
+    alone = {
+        name for name in public_names() if not users[name] - {MODULES[name.rpartition(".")[0]]}
+    }
     named_in_docs = {full for path in TEXTS if path.suffix == ".md" for full in names_in_text(path)}
     assert alone - named_in_docs == set(USED_BY_OTHERS)
 
 
 def test_a_public_name_is_the_only_one():
     homes = defaultdict(set)
-    for full in PUBLIC:
+    for full in public_names():
         module, _, name = full.rpartition(".")
         homes[name].add(module)
     assert {name: found for name, found in homes.items() if len(found) > 1} == SHARED_NAMES

@@ -46,13 +46,15 @@ def importing() -> Iterator[None]:
     """Imports in the block are not searched for garbage, neither in it nor later: there is none.
 
     The search took a fifth of what importing torch and MLflow costs, and its share of every later
-    one grows with all that they brought.
+    one grows with all that they brought. Later is for the first block of a process only: what it
+    has made since may be garbage.
     """
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():
+            gc.freeze()
         gc.enable()
 
 
