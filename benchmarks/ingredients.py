@@ -48,10 +48,10 @@ class Recipe:
     arguments: tuple[tuple[str, Any], ...] = (
         *(("features", (64, 128, 256)), ("stride", 4), ("detail", 8)),
     )
-    outputs: tuple[str, ...] = ("foreground", "boundary")
+    outputs: tuple[str, ...] = ("foreground",)
     loss: str = "bce_dice"
     optimiser: str = "adamw"
-    lr: float = 3e-3
+    lr: float = 2e-3
     batch: int = 8
     patch_px: int = 128
     augmentation: Augmentation = AUGMENTATION
@@ -70,11 +70,11 @@ ROW = Recipe()
 UNET = (("depth", 4), ("features", 32))
 VARIANTS: dict[str, Recipe] = {
     "best_practice": ROW,
-    "no boundary": dataclasses.replace(ROW, outputs=("foreground",)),
+    "boundary, too": dataclasses.replace(ROW, outputs=("foreground", "boundary")),
     "Dice loss": dataclasses.replace(ROW, loss="dice"),
     "focal-Dice loss": dataclasses.replace(ROW, loss="focal_dice"),
     "rate 1e-3": dataclasses.replace(ROW, lr=1e-3),
-    "rate 1e-2": dataclasses.replace(ROW, lr=1e-2),
+    "rate 4e-3": dataclasses.replace(ROW, lr=4e-3),
     "batch of 4": dataclasses.replace(ROW, batch=4),
     "patches of 256 px": dataclasses.replace(ROW, batch=2, patch_px=256),
     "stride 2": _with({"features": (32, 64, 128, 256), "stride": 2}),
