@@ -75,7 +75,10 @@ def prepare_filled(tmp_path_factory):
         folder = tmp_path_factory.mktemp("filled")
         tree = write_tree(folder / "tree", kind, planes)
         config = PrepareConfig(
-            input=str(tree), ignore=ignore, pixel_size_nm=5, section_nm=5,
+            input=str(tree),
+            ignore=ignore,
+            pixel_size_nm=5,
+            section_nm=5,
             structures="mito,vesicles",
         )
         return str(write_prepared(read_input(config), folder / "prepared").root)
@@ -125,7 +128,10 @@ def test_an_evaluation_says_the_share_and_does_not_read_the_filling(
     scores = []
     for kind in ("nothing", "others"):
         config = EvaluateConfig(
-            dataset=prepare_filled(kind), run_id=run_id, min_area_px=0, opening_radius_px=0,
+            dataset=prepare_filled(kind),
+            run_id=run_id,
+            min_area_px=0,
+            opening_radius_px=0,
             metrics="*",
         )
         run = store.client.get_run(evaluate(config, store)).data

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.dataset.prepared import ORIGIN, PSEUDO, SPLITS, PreparedDataset, ignore_key
 from bench.errors import BenchError
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import OPEN
 
 SHARE = "ignored"
 _LISTED = 12
@@ -123,7 +123,9 @@ def check_partial(
         listed = ", ".join(
             f"{100 * share:.3g} % of {split}" for split, share in summary["ignored"].items()
         )
-        lines.append(f"{structure} is partly annotated, what is ignored counts for nothing: {listed}")
+        lines.append(
+            f"{structure} is partly annotated, what is ignored counts for nothing: {listed}"
+        )
     if ignore and not lines:
         raise BenchError(
             f"ignore must say what is not annotated, received ignore={ignore}, of which no section "

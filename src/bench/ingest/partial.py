@@ -18,7 +18,7 @@ from bench.ingest.annotations.rasterise import DrawnLabels
 from bench.ingest.classes import OTHER, RESERVED, UNANNOTATED, ClassMap
 from bench.ingest.sources import SourceImage, SourceSection, mark_ids
 from bench.ingest.suggestions import find_runs
-from bench.metrics.partial import MOSTLY_OPEN, OPEN
+from bench.metrics.overlap import MOSTLY_OPEN, OPEN
 
 _Parts = dict[str, SourceImage]
 
@@ -67,7 +67,9 @@ def _check_named(sections: Sequence[SourceSection], classes: ClassMap) -> None:
     by_name = [n for n in classes.ignored if not n.isdecimal()]
     if not by_name or classes.sparse or _is_said(sections):
         return
-    kinds = {s for section in sections for s in section.labels if s.partition("/")[0] not in RESERVED}
+    kinds = {
+        s for section in sections for s in section.labels if s.partition("/")[0] not in RESERVED
+    }
     raise BenchError(
         f"ignore must name a class, a mask folder or a value that sections have, received "
         f"{first_names(by_name)}, which none of {len(sections)} sections has (they have "

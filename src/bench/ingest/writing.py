@@ -192,13 +192,13 @@ def _write_sections(
             for structure, mask in masks.items():
                 labels = arrays[f"labels/{structure}"]
                 counter.add(
-                structure,
-                section.split,
-                section.region,
-                labels,
-                mask.kind,
-                count_open(arrays.get(ignore_key(structure))),
-            )
+                    structure,
+                    section.split,
+                    section.region,
+                    labels,
+                    mask.kind,
+                    count_open(arrays.get(ignore_key(structure))),
+                )
             kinds = {structure: mask.kind for structure, mask in masks.items()}
             if before is not None:
                 finish(*before)

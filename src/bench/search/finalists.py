@@ -10,8 +10,8 @@ import numpy as np
 from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import LEVELS, ThresholdCounts
-from bench.metrics.instances import count_overlaps
-from bench.metrics.partial import OPEN, count_instances_only
+from bench.metrics.instances import count_instances_only, count_overlaps
+from bench.metrics.overlap import OPEN
 from bench.postprocess.ball_opening import are_cubes
 from bench.postprocess.instances import open_levels
 from bench.search.candidates import Evidence, is_of_pixels

@@ -10,7 +10,7 @@ import numpy as np
 from bench.inference.blends import MAXIMUM, MEAN, RANKS, VOTE, Blend, round_mean, sum_levels
 from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import OPEN
 from bench.metrics.table import HEADLINE
 from bench.search.candidates import Evidence, best_merit, is_of_pixels
 

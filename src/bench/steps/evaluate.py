@@ -10,7 +10,7 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.progress import say_while
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.measures import ClassMaps
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import OPEN
 from bench.postprocess.instances import Instances
 from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES
 from bench.recipe.scores import SplitResult

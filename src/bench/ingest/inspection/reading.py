@@ -27,7 +27,7 @@ from bench.ingest.inspection.measures import (
 from bench.ingest.inspection.orientation import measure_fits
 from bench.ingest.inspection.values import measure_values
 from bench.ingest.sources import SourceImage, SourceSection
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import OPEN
 
 # For pictures, sections are shrunk to it.
 _SHOWN_SIDE_PX = 1100

@@ -148,7 +148,7 @@ class TrainingData:
         return found
 
     def validation_levels(self) -> dict[str, np.ndarray]:
-        """What of the validation sections is not annotated, by name: see ``metrics.partial``.
+        """What of the validation sections is not annotated, by name: see ``metrics.overlap``.
 
         Of several structures, where one of them is not. Sections that are annotated whole are none.
         """
