@@ -144,7 +144,7 @@ def _judge_whole(split: str, name: str, structure: str) -> list[str]:
 
 
 def ignored_shares(entries: Iterable[Mapping[str, Any]], structure: str) -> dict[str, float]:
-    """The share of each section that is not annotated for a structure, by name; of those with any."""
+    """The share of a section that is not annotated for a structure, by name; of those with any."""
     key = ignore_key(structure)
     return {
         str(entry["name"]): float(entry["datasets"][key][SHARE])

@@ -112,7 +112,7 @@ def _validation(data: TrainingData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _ignored(data: TrainingData) -> dict[str, list[np.ndarray]]:
-    """Where sections are not annotated, at the scale they are fed at; nothing if all of them are."""
+    """Where sections are not annotated, at the scale they are fed at; empty if all is."""
     if not data.partial:
         return {}
     found = {}
