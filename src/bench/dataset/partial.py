@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.dataset.prepared import ORIGIN, PSEUDO, SPLITS, PreparedDataset, ignore_key
 from bench.errors import BenchError
-from bench.metrics.overlap import OPEN
+from bench.metrics.overlap import IS_OPEN
 
 SHARE = "ignored"
 _LISTED = 12
@@ -37,7 +37,7 @@ def read_ignored(
     for structure in structures:
         levels = read_ignore_levels(dataset, name, structure)
         if levels is not None:
-            here = levels == OPEN
+            here = levels == IS_OPEN
             found = here if found is None else found | here
     return found
 
@@ -76,7 +76,7 @@ def refuse_partial(
 
 def count_open(levels: np.ndarray | None) -> int:
     """How many pixels nobody annotated, of what is not annotated in a section; 0 of None."""
-    return 0 if levels is None else int(np.count_nonzero(levels == OPEN))
+    return 0 if levels is None else int(np.count_nonzero(levels == IS_OPEN))
 
 
 def check_partial(

@@ -1,6 +1,6 @@
 """Overlap of two masks, pixel by pixel: Dice, IoU, precision and recall.
 
-Where not everything is annotated, a map of levels says it: 0 is annotated, ``OPEN`` is where nobody
+Where not everything is annotated, a map of levels says it: 0 is annotated, ``IS_OPEN`` is where nobody
 annotated, and ``MOSTLY_OPEN`` where an object of the truth is annotated more than half of which
 nobody did. Pixels that are open count for nothing. An object, true or predicted, of which more than
 half is open is neither found nor missed nor made up.
@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.errors import BenchError
 
-OPEN, MOSTLY_OPEN = 1, 2
+IS_OPEN, MOSTLY_OPEN = 1, 2
 # Pixels compared at a time: bounds the memory, and stays within the processor's cache.
 PIXELS_AT_ONCE = 1 << 20
 
@@ -85,12 +85,12 @@ def count_pixels(
 
 def find_open(levels: np.ndarray | None) -> np.ndarray | None:
     """Where nobody annotated, bool; None where all is annotated."""
-    return None if levels is None else np.asarray(levels == OPEN)
+    return None if levels is None else np.asarray(levels == IS_OPEN)
 
 
 def cut_open(labels: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
     """Labels or a mask without what nobody annotated."""
-    return labels if levels is None else np.where(levels == OPEN, labels.dtype.type(0), labels)
+    return labels if levels is None else np.where(levels == IS_OPEN, labels.dtype.type(0), labels)
 
 
 def dice_score(counts: PixelCounts) -> float:

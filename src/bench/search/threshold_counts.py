@@ -7,7 +7,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
 from bench.metrics.instances import THRESHOLDS
-from bench.metrics.overlap import OPEN, check_same_shape
+from bench.metrics.overlap import IS_OPEN, check_same_shape
 from bench.search.component_tree import (
     build_component_tree,
     count_components,
@@ -58,7 +58,7 @@ def count_thresholds(
     annotated = counting = area
     if opened is not None:
         # What of each component is annotated, and what of that is in no object that is mostly open.
-        _, annotated = measure_nodes(order, parent, opened.reshape(-1) != OPEN)
+        _, annotated = measure_nodes(order, parent, opened.reshape(-1) != IS_OPEN)
         _, counting = measure_nodes(order, parent, opened.reshape(-1) == 0)
         flat_truth = np.where(opened.reshape(-1) == 0, flat_truth, 0)
     counted = count_components(flat, parent, area, annotated, counting, found, areas)

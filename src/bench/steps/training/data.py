@@ -132,7 +132,7 @@ class TrainingData:
         return is_partial(self.dataset, self.structures, ("train", "val"))
 
     def ignored(self, shapes: Iterable[tuple[int, ...]]) -> list[np.ndarray]:
-        """Where the training sections are not annotated, bool, in the shapes (y, x) they are fed in.
+        """Where the training sections are not annotated, bool, of the shapes (y, x) that are fed.
 
         Of several structures, where one of them is not. Empty where all is annotated.
         """
