@@ -1,9 +1,9 @@
 """Overlap of two masks, pixel by pixel: Dice, IoU, precision and recall.
 
-Where not everything is annotated, a map of levels says it: 0 is annotated, ``IS_OPEN`` is where nobody
-annotated, and ``MOSTLY_OPEN`` where an object of the truth is annotated more than half of which
-nobody did. Pixels that are open count for nothing. An object, true or predicted, of which more than
-half is open is neither found nor missed nor made up.
+Where not everything is annotated, a map of levels says it: 0 is annotated, ``IS_OPEN`` is where
+nobody annotated, and ``MOSTLY_OPEN`` where an object of the truth is annotated more than half of
+which nobody did. Pixels that are open count for nothing. An object, true or predicted, of which
+more than half is open is neither found nor missed nor made up.
 """
 
 from dataclasses import astuple, dataclass
