@@ -130,8 +130,8 @@ def label_by_class(
     for file in files:
         if file.annotation is not None:
             fitted = _fit_to(raw, file, file.annotation)
-            objects = file.annotation.objects
-            labels.kinds += Counter(classes.class_of(item.kind, item.title) for item in objects)
+            drawn_here = file.annotation.objects
+            labels.kinds += Counter(classes.class_of(item.kind, item.title) for item in drawn_here)
             labels.warnings += file.annotation.warnings
             found = {}
             for structure in drawn:
@@ -243,7 +243,7 @@ def _read_any(mask: SourceImage) -> np.ndarray:
 def _read_without(mask: SourceImage, values: list[int]) -> np.ndarray:
     """Reads a label image (y, x) without some of its values."""
     pixels = mask.read()
-    return np.where(np.isin(pixels, values), pixels.dtype.type(0), pixels)
+    return np.asarray(np.where(np.isin(pixels, values), pixels.dtype.type(0), pixels))
 
 
 def _take_values(masks: list[SourceImage], values: list[int]) -> list[SourceImage]:
