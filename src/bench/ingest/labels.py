@@ -237,7 +237,7 @@ def _take_all(masks: list[SourceImage]) -> list[SourceImage]:
 
 
 def _read_any(mask: SourceImage) -> np.ndarray:
-    return (mask.read() != 0).astype(np.uint8)
+    return np.asarray(mask.read() != 0, np.uint8)
 
 
 def _read_without(mask: SourceImage, values: list[int]) -> np.ndarray:
