@@ -7,9 +7,9 @@ import pytest
 from skimage.measure import label
 
 from bench.metrics.detection import Detections, box_precision, drop_open_boxes, label_boxes
+from bench.metrics.instances import count_instances_only
 from bench.metrics.measures import ClassMaps
 from bench.metrics.overlap import count_pixels, dice_score
-from bench.metrics.partial import count_instances_only
 from bench.metrics.table import METRICS
 from bench.metrics.vesicles import Balls
 from bench.postprocess.instances import Instances
@@ -26,9 +26,7 @@ def score(truth, prediction, probability, levels=None, **others):
     found = Instances(prediction, area, area)
     if balls is not None:
         found = VolumeInstances(prediction, area, area, prediction > 0, None, balls)
-    result.add(
-        "a", truth=truth, probability=probability, instances=found, levels=levels, **others
-    )
+    result.add("a", truth=truth, probability=probability, instances=found, levels=levels, **others)
     return result.all_scores()
 
 
@@ -51,20 +49,38 @@ def test_scores_are_those_of_the_annotated_part_alone(shape):
     levels[..., cut:] = 1
     classes = [rng.integers(0, 3, shape).astype(np.uint8) for _ in range(2)]
     size = {"voxel_size_nm": (5.0, 5.0, 5.0)} if len(shape) == 3 else {}
-    whole = score(truth, prediction, probability, levels, **size,
-                  classes=ClassMaps(*classes, 3, levels == 1))
-    part = score(truth[kept].copy(), prediction[kept].copy(), probability[kept], **size,
-                 classes=ClassMaps(classes[0][kept], classes[1][kept], 3))
+    whole = score(
+        truth, prediction, probability, levels, **size, classes=ClassMaps(*classes, 3, levels == 1)
+    )
+    part = score(
+        truth[kept].copy(),
+        prediction[kept].copy(),
+        probability[kept],
+        **size,
+        classes=ClassMaps(classes[0][kept], classes[1][kept], 3),
+    )
     assert whole == pytest.approx(part)
-    assert {"dice", "average_precision", "panoptic_quality", "object_iou", "matched_iou",
-            "false_distance_px", "cremi_fp", "mean_iou"} <= whole.keys()
+    assert {
+        "dice",
+        "average_precision",
+        "panoptic_quality",
+        "object_iou",
+        "matched_iou",
+        "false_distance_px",
+        "cremi_fp",
+        "mean_iou",
+    } <= whole.keys()
     # Whatever is predicted or annotated there.
     other = prediction.copy()
     other[..., cut:] = 999
     dirty = truth.copy()
     dirty[..., cut:] = 7
-    assert score(dirty, other, probability, levels, **size,
-                 classes=ClassMaps(*classes, 3, levels == 1)) == whole
+    assert (
+        score(
+            dirty, other, probability, levels, **size, classes=ClassMaps(*classes, 3, levels == 1)
+        )
+        == whole
+    )
 
 
 @pytest.mark.parametrize(

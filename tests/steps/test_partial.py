@@ -75,7 +75,10 @@ def prepare_filled(tmp_path_factory):
         folder = tmp_path_factory.mktemp("filled")
         tree = write_tree(folder / "tree", kind, planes)
         config = PrepareConfig(
-            input=str(tree), ignore=ignore, pixel_size_nm=5, section_nm=5,
+            input=str(tree),
+            ignore=ignore,
+            pixel_size_nm=5,
+            section_nm=5,
             structures="mito,vesicles",
         )
         return str(write_prepared(read_input(config), folder / "prepared").root)
@@ -125,7 +128,10 @@ def test_an_evaluation_says_the_share_and_does_not_read_the_filling(
     scores = []
     for kind in ("nothing", "others"):
         config = EvaluateConfig(
-            dataset=prepare_filled(kind), run_id=run_id, min_area_px=0, opening_radius_px=0,
+            dataset=prepare_filled(kind),
+            run_id=run_id,
+            min_area_px=0,
+            opening_radius_px=0,
             metrics="*",
         )
         run = store.client.get_run(evaluate(config, store)).data
@@ -136,7 +142,7 @@ def test_an_evaluation_says_the_share_and_does_not_read_the_filling(
     for each in scores:
         for name in timed:
             each.pop(name, None)
-    assert {n: v for n, v in scores[0].items()} == pytest.approx(scores[1])
+    assert scores[0] == pytest.approx(scores[1])
 
 
 def test_rows_that_cannot_honour_it_refuse(prepare_filled, make_store, tmp_path):
@@ -152,5 +158,5 @@ def test_rows_that_cannot_honour_it_refuse(prepare_filled, make_store, tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     for mode in ("prompted", "detector"):
-        with pytest.raises(BenchError, match="a part is not annotated|detector"):
+        with pytest.raises(BenchError, match=r"a part is not annotated|detector"):
             resolve_microsam(MicrosamConfig(dataset=dataset, structure="mito", mode=mode), store)

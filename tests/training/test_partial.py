@@ -37,7 +37,9 @@ def test_a_loss_is_that_of_the_annotated_pixels(name):
     known = torch.randint(0, 2, (2, 1, 8, 12), generator=rng).float()
     pair = torch.cat([known, 1 - known], dim=1)
     loss, plain = (
-        make_loss(name, gamma=2.0, foreground_weight=3.0, class_weights=(1.0, 2.0), weighted=weighted)
+        make_loss(
+            name, gamma=2.0, foreground_weight=3.0, class_weights=(1.0, 2.0), weighted=weighted
+        )
         for weighted in (True, False)
     )
     of_classes = name == "ce_dice"

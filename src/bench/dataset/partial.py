@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.dataset.prepared import ORIGIN, PSEUDO, SPLITS, PreparedDataset, ignore_key
 from bench.errors import BenchError
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import IS_OPEN
 
 SHARE = "ignored"
 _LISTED = 12
@@ -37,7 +37,7 @@ def read_ignored(
     for structure in structures:
         levels = read_ignore_levels(dataset, name, structure)
         if levels is not None:
-            here = levels == OPEN
+            here = levels == IS_OPEN
             found = here if found is None else found | here
     return found
 
@@ -76,7 +76,7 @@ def refuse_partial(
 
 def count_open(levels: np.ndarray | None) -> int:
     """How many pixels nobody annotated, of what is not annotated in a section; 0 of None."""
-    return 0 if levels is None else int(np.count_nonzero(levels == OPEN))
+    return 0 if levels is None else int(np.count_nonzero(levels == IS_OPEN))
 
 
 def check_partial(
@@ -123,7 +123,9 @@ def check_partial(
         listed = ", ".join(
             f"{100 * share:.3g} % of {split}" for split, share in summary["ignored"].items()
         )
-        lines.append(f"{structure} is partly annotated, what is ignored counts for nothing: {listed}")
+        lines.append(
+            f"{structure} is partly annotated, what is ignored counts for nothing: {listed}"
+        )
     if ignore and not lines:
         raise BenchError(
             f"ignore must say what is not annotated, received ignore={ignore}, of which no section "
@@ -142,7 +144,7 @@ def _judge_whole(split: str, name: str, structure: str) -> list[str]:
 
 
 def ignored_shares(entries: Iterable[Mapping[str, Any]], structure: str) -> dict[str, float]:
-    """The share of each section that is not annotated for a structure, by name; of those with any."""
+    """The share of a section that is not annotated for a structure, by name; of those with any."""
     key = ignore_key(structure)
     return {
         str(entry["name"]): float(entry["datasets"][key][SHARE])

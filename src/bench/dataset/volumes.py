@@ -125,12 +125,12 @@ def read_volume_levels(
         As ``dataset.partial`` says it; None where all of these planes is annotated.
     """
     names = volume.sections[planes]
-    return stack_levels([read_ignore_levels(dataset, n, structure) for n in names], volume.shape[1:])
+    return stack_levels(
+        [read_ignore_levels(dataset, n, structure) for n in names], volume.shape[1:]
+    )
 
 
-def stack_levels(
-    planes: Sequence[np.ndarray | None], shape: tuple[int, ...]
-) -> np.ndarray | None:
+def stack_levels(planes: Sequence[np.ndarray | None], shape: tuple[int, ...]) -> np.ndarray | None:
     """What is not annotated of planes of a shape as that of a volume; None where nothing is."""
     if all(plane is None for plane in planes):
         return None

@@ -130,8 +130,8 @@ def label_by_class(
     for file in files:
         if file.annotation is not None:
             fitted = _fit_to(raw, file, file.annotation)
-            objects = file.annotation.objects
-            labels.kinds += Counter(classes.class_of(item.kind, item.title) for item in objects)
+            drawn_here = file.annotation.objects
+            labels.kinds += Counter(classes.class_of(item.kind, item.title) for item in drawn_here)
             labels.warnings += file.annotation.warnings
             found = {}
             for structure in drawn:
@@ -191,8 +191,8 @@ def _find_painted(
         numbers = ", ".join(map(str, wanted))
         labels.painted.append(f"{masks[0].file}: values {numbers}, taken as {structure}")
     if values.keys() - {UNANNOTATED}:
-        found = {name: take_values(masks, wanted) for name, wanted in values.items()}
-        return found | ({OTHER: take_all(masks)} if classes.sparse else {})
+        found = {name: _take_values(masks, wanted) for name, wanted in values.items()}
+        return found | ({OTHER: _take_all(masks)} if classes.sparse else {})
     if classes.everything or len(classes.wanted) != 1:
         raise BenchError(
             f"{masks[0].file} must say which structure it labels, received no class in its name: "
@@ -220,33 +220,33 @@ def take_structure(
     """
     wanted, ignored = classes.values_of(structure), classes.values_of(UNANNOTATED)
     if structure in (UNANNOTATED, OTHER):
-        return {structure: take_all(masks)}
-    found = {structure: take_values(masks, wanted)}
+        return {structure: _take_all(masks)}
+    found = {structure: _take_values(masks, wanted)}
     if ignored:
         left = [replace(m, read=partial(_read_without, m, ignored), ids=False) for m in masks]
-        found[structure] = take_values(masks, wanted) if wanted else mark_ids(left)
-        found[f"{UNANNOTATED}/{structure}"] = take_values(masks, ignored)
+        found[structure] = _take_values(masks, wanted) if wanted else mark_ids(left)
+        found[f"{UNANNOTATED}/{structure}"] = _take_values(masks, ignored)
     if classes.sparse and wanted:
-        found[f"{OTHER}/{structure}"] = take_all(masks)
+        found[f"{OTHER}/{structure}"] = _take_all(masks)
     return found
 
 
-def take_all(masks: list[SourceImage]) -> list[SourceImage]:
+def _take_all(masks: list[SourceImage]) -> list[SourceImage]:
     """Takes where label images have any label, as 0 and 1."""
     return [replace(m, read=partial(_read_any, m), ids=False) for m in masks]
 
 
 def _read_any(mask: SourceImage) -> np.ndarray:
-    return (mask.read() != 0).astype(np.uint8)
+    return np.asarray(mask.read() != 0, np.uint8)
 
 
 def _read_without(mask: SourceImage, values: list[int]) -> np.ndarray:
     """Reads a label image (y, x) without some of its values."""
     pixels = mask.read()
-    return np.where(np.isin(pixels, values), pixels.dtype.type(0), pixels)
+    return np.asarray(np.where(np.isin(pixels, values), pixels.dtype.type(0), pixels))
 
 
-def take_values(masks: list[SourceImage], values: list[int]) -> list[SourceImage]:
+def _take_values(masks: list[SourceImage], values: list[int]) -> list[SourceImage]:
     """Takes only some values of label images, as 0 and 1; images as they are if none is named."""
     if not values:
         return masks

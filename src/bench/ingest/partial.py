@@ -18,7 +18,7 @@ from bench.ingest.annotations.rasterise import DrawnLabels
 from bench.ingest.classes import OTHER, RESERVED, UNANNOTATED, ClassMap
 from bench.ingest.sources import SourceImage, SourceSection, mark_ids
 from bench.ingest.suggestions import find_runs
-from bench.metrics.partial import MOSTLY_OPEN, OPEN
+from bench.metrics.overlap import IS_OPEN, MOSTLY_OPEN
 
 _Parts = dict[str, SourceImage]
 
@@ -67,7 +67,9 @@ def _check_named(sections: Sequence[SourceSection], classes: ClassMap) -> None:
     by_name = [n for n in classes.ignored if not n.isdecimal()]
     if not by_name or classes.sparse or _is_said(sections):
         return
-    kinds = {s for section in sections for s in section.labels if s.partition("/")[0] not in RESERVED}
+    kinds = {
+        s for section in sections for s in section.labels if s.partition("/")[0] not in RESERVED
+    }
     raise BenchError(
         f"ignore must name a class, a mask folder or a value that sections have, received "
         f"{first_names(by_name)}, which none of {len(sections)} sections has (they have "
@@ -186,7 +188,7 @@ class _OpenStack:
         """
         if self._marks is None:
             self._marks = self._find_mostly_open()
-        levels = np.where(self.planes[number].read_open(), OPEN, 0).astype(np.uint8)
+        levels = np.where(self.planes[number].read_open(), IS_OPEN, 0).astype(np.uint8)
         if number in self._marks:
             levels[self._marks[number]] = MOSTLY_OPEN
         if number == max(self.planes):

@@ -92,10 +92,7 @@ def build_tree(
             *split_warnings,
             *coverage_warnings,
             *pixel_warnings,
-            *describe_notes(
-                [image for section in sections for image in section.images.values()],
-                sizes=config.pixel_size_nm is None,
-            ),
+            *describe_notes(_list_images(sections), sizes=config.pixel_size_nm is None),
             *find_size_warnings([pixel_size_nm] if pixel_size_nm else []),
             *warn_of_neighbours(sections, section_nm, config.min_gap_nm),
         ),
@@ -104,6 +101,10 @@ def build_tree(
         volumes=volumes,
         ignore=",".join(classes.ignored),
     )
+
+
+def _list_images(sections: Iterable[SourceSection]) -> list[SourceImage]:
+    return [image for section in sections for image in section.images.values()]
 
 
 def choose_taken(

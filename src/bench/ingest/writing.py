@@ -189,17 +189,8 @@ def _write_sections(
         for section in (*tree.sections, *tree.unlabelled):
             arrays, masks = _read_arrays(section)
             watch.add(section, arrays["raw"], masks)
-            for structure, mask in masks.items():
-                labels = arrays[f"labels/{structure}"]
-                counter.add(
-                structure,
-                section.split,
-                section.region,
-                labels,
-                mask.kind,
-                count_open(arrays.get(ignore_key(structure))),
-            )
             kinds = {structure: mask.kind for structure, mask in masks.items()}
+            _count_masks(counter, section, arrays, kinds)
             if before is not None:
                 finish(*before)
             written = writer.submit(
@@ -210,6 +201,19 @@ def _write_sections(
             finish(*before)
     sync_folder(folder / "sections")
     return _build_manifest(tree, entries, counter.counts(), watch.warn())
+
+
+def _count_masks(
+    counter: MaskCounter,
+    section: SourceSection,
+    arrays: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+) -> None:
+    """Adds the masks of a section to what is counted."""
+    for structure, kind in kinds.items():
+        labels = arrays[f"labels/{structure}"]
+        opened = count_open(arrays.get(ignore_key(structure)))
+        counter.add(structure, section.split, section.region, labels, kind, opened)
 
 
 def _hash_and_write(

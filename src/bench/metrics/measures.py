@@ -11,10 +11,9 @@ from bench.metrics.classes import count_confusion, mean_class_iou
 from bench.metrics.consistency import ObjectConsistency, find_object_consistency
 from bench.metrics.curves import ScoreHistogram, histogram_scores
 from bench.metrics.distances import Distances, find_distances
-from bench.metrics.instances import Matching, match_instances
+from bench.metrics.instances import Matching, count_instances_only, match_instances
 from bench.metrics.matched import MatchedOverlap, find_matched_overlap
-from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import count_instances_only, cut_open, find_open
+from bench.metrics.overlap import PixelCounts, count_pixels, cut_open, dice_score, find_open
 from bench.metrics.vesicles import (
     Balls,
     VesicleMatching,
@@ -59,7 +58,7 @@ class ScoredSection:
         balls: The spheres that were found; None where none were fitted.
         classes: All classes of a model that has several; None of others.
         prompted: IoU of the masks of objects that were prompted; None of a model that is not.
-        levels: What is not annotated, of the truth's shape: see ``metrics.partial``; None where
+        levels: What is not annotated, of the truth's shape: see ``metrics.overlap``; None where
             all is. Truth, prediction and mask have nothing there.
         instances: Truth and prediction with those instances alone that count, where not all do.
     """

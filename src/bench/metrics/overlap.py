@@ -1,4 +1,10 @@
-"""Overlap of two masks, pixel by pixel: Dice, IoU, precision and recall."""
+"""Overlap of two masks, pixel by pixel: Dice, IoU, precision and recall.
+
+Where not everything is annotated, a map of levels says it: 0 is annotated, ``IS_OPEN`` is where
+nobody annotated, and ``MOSTLY_OPEN`` where an object of the truth is annotated more than half of
+which nobody did. Pixels that are open count for nothing. An object, true or predicted, of which
+more than half is open is neither found nor missed nor made up.
+"""
 
 from dataclasses import astuple, dataclass
 from operator import add
@@ -7,6 +13,7 @@ import numpy as np
 
 from bench.errors import BenchError
 
+IS_OPEN, MOSTLY_OPEN = 1, 2
 # Pixels compared at a time: bounds the memory, and stays within the processor's cache.
 PIXELS_AT_ONCE = 1 << 20
 
@@ -74,6 +81,16 @@ def count_pixels(
         false_negative=in_truth - both,
         true_negative=flat_truth.size - in_truth - in_prediction + both,
     )
+
+
+def find_open(levels: np.ndarray | None) -> np.ndarray | None:
+    """Where nobody annotated, bool; None where all is annotated."""
+    return None if levels is None else np.asarray(levels == IS_OPEN)
+
+
+def cut_open(labels: np.ndarray, levels: np.ndarray | None) -> np.ndarray:
+    """Labels or a mask without what nobody annotated."""
+    return labels if levels is None else np.where(levels == IS_OPEN, labels.dtype.type(0), labels)
 
 
 def dice_score(counts: PixelCounts) -> float:

@@ -13,8 +13,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from bench.core.version import PROSE
 from bench.errors import BenchError
-from bench.metrics.instances import Matching, instance_scores, match_instances
-from bench.metrics.partial import count_instances_only
+from bench.metrics.instances import Matching, count_instances_only, instance_scores, match_instances
 from bench.postprocess.instances import as_mask, clean_mask, drop_small_instances, label_mask
 
 
@@ -164,7 +163,7 @@ def choose_watershed(
         threshold_level: Level (0 to 255) from which foreground belongs to the mask.
         opening_radius_px: How the mask is cleaned, see ``clean_mask``.
         min_area_px: See above. Seeds of a share of this area are considered.
-        levels: What is not annotated of every section, see ``metrics.partial``; None of one that
+        levels: What is not annotated of every section, see ``metrics.overlap``; None of one that
             is annotated whole, or of all.
 
     Returns:

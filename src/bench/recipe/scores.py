@@ -69,7 +69,7 @@ class SplitResult:
             instances: The prediction after post-processing, with its spheres where they were found.
             classes: All classes of a model that has several.
             prompted: IoU of the masks of a model that is prompted by the annotation.
-            levels: What is not annotated, and counts for nothing, alike: see ``metrics.partial``;
+            levels: What is not annotated, and counts for nothing, alike: see ``metrics.overlap``;
                 None where all is annotated.
         """
         spheres = instances if isinstance(instances, VolumeInstances) else None

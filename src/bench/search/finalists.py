@@ -10,8 +10,8 @@ import numpy as np
 from bench.inference.blends import Blend
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.curves import LEVELS, ThresholdCounts
-from bench.metrics.instances import count_overlaps
-from bench.metrics.partial import OPEN, count_instances_only
+from bench.metrics.instances import count_instances_only, count_overlaps
+from bench.metrics.overlap import IS_OPEN
 from bench.postprocess.ball_opening import are_cubes
 from bench.postprocess.instances import open_levels
 from bench.search.candidates import Evidence, is_of_pixels
@@ -99,7 +99,7 @@ def _count_level_partly(
     found = count_overlaps(real, left)
     ids, whole = np.unique(labels[labels != 0], return_counts=True)
     least = np.asarray(min_areas)[:, None]
-    annotated = opened != OPEN
+    annotated = opened != IS_OPEN
     seen, true = (
         np.bincount(np.searchsorted(ids, labels[where]), minlength=ids.size)
         for where in (annotated & (labels != 0), annotated & (labels != 0) & (truth != 0))

@@ -10,7 +10,7 @@ import numpy as np
 from bench.inference.blends import MAXIMUM, MEAN, RANKS, VOTE, Blend, round_mean, sum_levels
 from bench.inference.symmetries import IDENTITY
 from bench.metrics.curves import LEVELS, TOP_LEVEL, ScoreHistogram
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import IS_OPEN
 from bench.metrics.table import HEADLINE
 from bench.search.candidates import Evidence, best_merit, is_of_pixels
 
@@ -37,7 +37,7 @@ class SectionPixels:
         levels = evidence.read_levels(section)
         if levels is not None:
             # What nobody annotated is on neither side.
-            known = levels.reshape(-1) != OPEN
+            known = levels.reshape(-1) != IS_OPEN
             truth, nothing = truth & known, nothing & known
         self._order = np.concatenate([np.flatnonzero(truth), np.flatnonzero(nothing)])
         self._evidence, self._section = evidence, section

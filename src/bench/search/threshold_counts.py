@@ -7,8 +7,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.metrics.curves import ThresholdCounts
 from bench.metrics.instances import THRESHOLDS
-from bench.metrics.overlap import check_same_shape
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import IS_OPEN, check_same_shape
 from bench.search.component_tree import (
     build_component_tree,
     count_components,
@@ -39,7 +38,7 @@ def count_thresholds(
         levels: Probability (y, x) or (z, y, x), uint8, round(255 p). It takes 40 bytes a pixel.
         truth: Instance ids of the same shape, 0 background.
         min_areas: Smallest areas kept, px, ascending.
-        opened: What is not annotated, of the same shape, see ``metrics.partial``: the numbers are
+        opened: What is not annotated, of the same shape, see ``metrics.overlap``: the numbers are
             then those of the instances that ``count_instances_only`` leaves. None where all is.
 
     Raises:
@@ -59,7 +58,7 @@ def count_thresholds(
     annotated = counting = area
     if opened is not None:
         # What of each component is annotated, and what of that is in no object that is mostly open.
-        _, annotated = measure_nodes(order, parent, opened.reshape(-1) != OPEN)
+        _, annotated = measure_nodes(order, parent, opened.reshape(-1) != IS_OPEN)
         _, counting = measure_nodes(order, parent, opened.reshape(-1) == 0)
         flat_truth = np.where(opened.reshape(-1) == 0, flat_truth, 0)
     counted = count_components(flat, parent, area, annotated, counting, found, areas)

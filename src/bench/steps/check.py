@@ -41,8 +41,8 @@ def _print_report(report: Report, console: Console) -> None:
     if report.counts:
         console.print(_tabulate_structures(report))
         console.print(Text(_describe_balance(report), style="dim"))
-    for line in _describe_ignored(report):
-        console.print(line, markup=False, soft_wrap=True)
+    for ignored in _describe_ignored(report):
+        console.print(ignored, markup=False, soft_wrap=True)
     console.print()
     for group in group_findings(report.findings):
         style = "bold red" if group.level == ERROR else "yellow"

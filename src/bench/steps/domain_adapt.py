@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -190,7 +191,6 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
     measure_network(run, trainee.network, task.compute)
     labeller = _make_labeller(task, trainee, feed, run)
     pair = _pair(task, trainee, labeller)
-    data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
     with (
         show_progress(f"{task.method.name} {task.structure.name}") as advance,
         draw_ahead(feed, task.compute.device) as batches,
@@ -200,8 +200,7 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
             feed=feed,
             warn_after=task.config.warn_empty_iterations,
             run=run,
-            sections=data.validation(),
-            levels=data.validation_levels(),
+            **_read_validation(task),
             pixel_size_nm=task.dataset.pixel_size_nm,
             info=task.info,
             compute=task.compute,
@@ -224,6 +223,12 @@ def _adapt(task: _Task, run: Run, begun: float) -> Progress:
             budget=budget,
         )
     return _log_models(task, run, report, progress)
+
+
+def _read_validation(task: _Task) -> dict[str, Any]:
+    """The validation sections, and what of them is not annotated, as a report takes them."""
+    data = TrainingData(task.dataset, task.structure.name, (), task.info.input_pixel_size_nm)
+    return {"sections": data.validation(), "levels": data.validation_levels()}
 
 
 def _pair(task: _Task, trainee: Trainee, labeller: PseudoLabeller) -> MeanTeacher:

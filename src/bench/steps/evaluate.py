@@ -10,7 +10,7 @@ from bench.config.scoring import EvaluateConfig
 from bench.core.progress import say_while
 from bench.inference.prediction import SectionPrediction
 from bench.metrics.measures import ClassMaps
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import IS_OPEN
 from bench.postprocess.instances import Instances
 from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES
 from bench.recipe.scores import SplitResult
@@ -215,7 +215,7 @@ def _read_classes(task: EvaluationTask, predictions: Path, unit: Unit) -> ClassM
         return None
     truth = make_classes(np.stack([unit.read_labels(name) for name in names]))
     found = unit.read_classes(predictions, task.recipe.augmentations)
-    opened = [each == OPEN for name in names if (each := unit.read_levels(name)) is not None]
+    opened = [each == IS_OPEN for name in names if (each := unit.read_levels(name)) is not None]
     ignored = np.logical_or.reduce(opened) if opened else None
     return ClassMaps(truth, found, 1 + len(names), ignored)
 

@@ -261,9 +261,7 @@ def _make_panel(dataset: PreparedDataset, split: str, section: str) -> ContactPa
     return ContactPanel(
         split=split,
         section=section,
-        raw=hatch_ignored(
-            dataset.read_raw(section), read_ignored(dataset, section, structures)
-        ),
+        raw=hatch_ignored(dataset.read_raw(section), read_ignored(dataset, section, structures)),
         labels=labels,
         counts={name: int(instance_areas(image).size) for name, image in labels.items()},
         pixel_size_nm=dataset.pixel_size_nm,

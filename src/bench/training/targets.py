@@ -43,7 +43,7 @@ def find_boundaries(labels: np.ndarray, ignored: np.ndarray | None = None) -> np
 
 
 # The class of a pixel that nobody annotated: none.
-NO_CLASS = np.uint8(255)
+_NO_CLASS = np.uint8(255)
 
 # What each output of a network is trained on.
 _TARGETS: dict[str, Callable[[np.ndarray, np.ndarray | None], np.ndarray]] = {
@@ -113,7 +113,7 @@ def pack_target(
         labels: Instance ids (y, x); of classes (structures, y, x).
         outputs: Names of the network's outputs: of classes, the background first.
         ignored: Where nobody annotated, bool (y, x): there a pixel is of no class, and what is no
-            class has a channel more, as ``add_sure`` adds it.
+            class has a channel more, as ``_add_sure`` adds it.
 
     Returns:
         uint8 (1, y, x), which stays exact where it is resampled at the nearest pixel.
@@ -123,9 +123,9 @@ def pack_target(
     """
     if outputs[:1] == (BACKGROUND,):
         classes = make_classes(labels)[None]
-        return classes if ignored is None else np.where(ignored, NO_CLASS, classes)
+        return classes if ignored is None else np.where(ignored, _NO_CLASS, classes)
     packed = pack_channels(make_target(labels, outputs, ignored))
-    return packed if ignored is None else add_sure(packed, ignored, len(outputs))
+    return packed if ignored is None else _add_sure(packed, ignored, len(outputs))
 
 
 def unpack_target(packed: torch.Tensor, outputs: tuple[str, ...]) -> torch.Tensor:
@@ -148,7 +148,7 @@ def pack_channels(target: np.ndarray) -> np.ndarray:
     return np.packbits(target, axis=0, bitorder="little")
 
 
-def add_sure(packed: np.ndarray, unsure: np.ndarray, channels: int) -> np.ndarray:
+def _add_sure(packed: np.ndarray, unsure: np.ndarray, channels: int) -> np.ndarray:
     """Adds a channel that is 1 where a section is sure to what ``pack_channels`` made.
 
     Args:

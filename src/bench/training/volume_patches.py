@@ -74,7 +74,7 @@ class HeldVolume:
         moments: What scales them.
         target: Whether a voxel is in an instance, bool (z, y, x).
         centres: For each instance (z, y, x) of up to CENTRES_PER_INSTANCE of its voxels.
-        sure: Where a voxel is annotated, bool (z, y, x); None where all volumes are annotated whole.
+        sure: Where a voxel is annotated, bool (z, y, x); None where all volumes are whole.
     """
 
     image: np.ndarray

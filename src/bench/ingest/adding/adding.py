@@ -179,9 +179,7 @@ def _lasting_warnings(dataset: PreparedDataset) -> list[str]:
     counted = {line for name in summaries for line in warn_of_instances(name, summaries[name])}
     counted |= set(check_foreground(summaries))
     volumes = bool(dataset.manifest.get(VOLUMES))
-    counted |= set(
-        check_partial(dataset.manifest["sections"], summaries, "", volumes=volumes)
-    )
+    counted |= set(check_partial(dataset.manifest["sections"], summaries, "", volumes=volumes))
     return [line for line in dataset.manifest["warnings"] if line not in counted]
 
 

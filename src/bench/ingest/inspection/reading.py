@@ -27,7 +27,7 @@ from bench.ingest.inspection.measures import (
 from bench.ingest.inspection.orientation import measure_fits
 from bench.ingest.inspection.values import measure_values
 from bench.ingest.sources import SourceImage, SourceSection
-from bench.metrics.partial import OPEN
+from bench.metrics.overlap import IS_OPEN
 
 # For pictures, sections are shrunk to it.
 _SHOWN_SIDE_PX = 1100
@@ -94,7 +94,7 @@ def _read_open(
         # A mask that cannot be read has been told of.
         if (mask := measures.masks.get(structure)) is None:
             continue
-        here = image.read() == OPEN
+        here = image.read() == IS_OPEN
         count = int(np.count_nonzero(here))
         measures.masks[structure] = replace(mask, pixels=mask.pixels - count, ignored=count)
         if count and raw is not None and raw.shape == here.shape:

@@ -139,9 +139,7 @@ def _add_split(
             if stem not in files:
                 continue
             file = open_label_file(found.root, files[stem], raw[stem], structure, config=config)
-            label_structure(
-                labels, structure, file, found.root, pages, classes
-            )
+            label_structure(labels, structure, file, found.root, pages, classes)
         region = _name_volume(split, stem) if len(pages) > 1 else ""
         found.sections += build_sections(stem, pages, labels.pages, split=split, region=region)
         found.kinds += labels.kinds

@@ -192,4 +192,3 @@ def _add_cases(
         found.painted += read.painted
         found.warnings += read.warnings
         found.section_nm = found.section_nm or pages[0].header.section_nm
-

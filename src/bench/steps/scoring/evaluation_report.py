@@ -20,7 +20,7 @@ from bench.ingest.inspection.masks import is_network
 from bench.methods import METHODS
 from bench.metrics.classes import class_ious
 from bench.metrics.curves import LEVELS, precision_recall
-from bench.metrics.partial import OPEN, cut_open, find_open
+from bench.metrics.overlap import IS_OPEN, cut_open, find_open
 from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
@@ -29,7 +29,12 @@ from bench.report.data_facts import DataFacts
 from bench.report.figures.charts import precision_recall_figure
 from bench.report.figures.crops import choose_crop, draw_crop
 from bench.report.figures.figures import overlay_figure
-from bench.report.figures.overlays import draw_overlay, hatch_ignored, spread_sections, typical_sections
+from bench.report.figures.overlays import (
+    draw_overlay,
+    hatch_ignored,
+    spread_sections,
+    typical_sections,
+)
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.scoring.units import Unit, list_units
@@ -257,7 +262,7 @@ def log_ignored(run: Run, units: Sequence[Unit], structure: str, split: str) -> 
     opened = pixels = 0
     for unit in units:
         levels = unit.read_levels(structure)
-        opened += 0 if levels is None else int(np.count_nonzero(levels == OPEN))
+        opened += 0 if levels is None else int(np.count_nonzero(levels == IS_OPEN))
         pixels += sum(math.prod(unit.dataset.shape(name)) for name in unit.sections)
     if opened:
         run.log_metrics({f"{split}/ignored_fraction": opened / pixels})

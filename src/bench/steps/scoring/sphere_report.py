@@ -3,8 +3,7 @@
 import numpy as np
 
 from bench.export.sphere_table import CIRCLES_FILE, SPHERES_FILE, SphereRow, format_spheres
-from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import find_open
+from bench.metrics.overlap import PixelCounts, count_pixels, dice_score, find_open
 from bench.postprocess.instances import Instances
 from bench.postprocess.spheres.rows import list_rows
 from bench.recipe.volumes import StageReport, VolumeInstances

@@ -15,8 +15,7 @@ from bench.core.progress import say_while, show_progress
 from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.curves import LEVELS, ScoreHistogram, histogram_scores
-from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import find_open
+from bench.metrics.overlap import PixelCounts, count_pixels, dice_score, find_open
 from bench.models.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
 from bench.models.networks import Geometry
 from bench.postprocess.segmentation import settings_from_annotations

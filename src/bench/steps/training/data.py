@@ -131,7 +131,7 @@ class TrainingData:
         return is_partial(self.dataset, self.structures, ("train", "val"))
 
     def ignored(self, shapes: Iterable[tuple[int, ...]]) -> list[np.ndarray]:
-        """Where the training sections are not annotated, bool, each of the shape (y, x) it is fed in.
+        """Where the training sections are not annotated, bool, of the shapes (y, x) that are fed.
 
         Of several structures, where one of them is not. Empty where all is annotated.
         """
@@ -147,7 +147,7 @@ class TrainingData:
         return found
 
     def validation_levels(self) -> dict[str, np.ndarray]:
-        """What of the validation sections is not annotated, by name: see ``metrics.partial``.
+        """What of the validation sections is not annotated, by name: see ``metrics.overlap``.
 
         Of several structures, where one of them is not. Sections that are annotated whole are none.
         """

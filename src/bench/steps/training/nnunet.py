@@ -112,7 +112,7 @@ def _validation(data: TrainingData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _ignored(data: TrainingData) -> dict[str, list[np.ndarray]]:
-    """Where sections are not annotated, at the scale they are fed at; nothing if all of them are."""
+    """Where sections are not annotated, at the scale they are fed at; empty if all is."""
     if not data.partial:
         return {}
     found = {}
@@ -121,7 +121,9 @@ def _ignored(data: TrainingData) -> dict[str, list[np.ndarray]]:
             np.zeros(shape, bool) if opened is None else resize_labels(opened, shape)
             for name in names
             for opened in [read_ignored(data.dataset, name, data.structures)]
-            for shape in [model_shape(data.dataset.shape(name), data.fed_nm, data.dataset.pixel_size_nm)]
+            for shape in [
+                model_shape(data.dataset.shape(name), data.fed_nm, data.dataset.pixel_size_nm)
+            ]
         ]
     return found
 

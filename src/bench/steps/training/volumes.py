@@ -21,7 +21,7 @@ from bench.inference.symmetries import are_serial_sections
 from bench.inference.volume_feed import VolumeFeed
 from bench.inference.volumes import volume_at_model_scale
 from bench.methods import Method
-from bench.metrics.partial import find_open
+from bench.metrics.overlap import find_open
 from bench.models.checkpoint import ModelInfo
 from bench.models.networks import Network, find_network
 from bench.tracking.runs import Run
@@ -221,9 +221,7 @@ def make_volume_feed(
     return VolumePatchFeed(volumes, settings, device)
 
 
-def _hold(
-    data: VolumeTrainingData, volume: Volume, info: ModelInfo, *, partly: bool
-) -> HeldVolume:
+def _hold(data: VolumeTrainingData, volume: Volume, info: ModelInfo, *, partly: bool) -> HeldVolume:
     raw = read_volume(data.dataset, volume)
     feed = VolumeFeed(
         lambda start, stop: raw[start:stop],

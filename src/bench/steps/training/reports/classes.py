@@ -5,8 +5,7 @@ import statistics
 import numpy as np
 import torch
 
-from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import cut_open, find_open
+from bench.metrics.overlap import PixelCounts, count_pixels, cut_open, dice_score, find_open
 from bench.metrics.table import HEADLINE
 from bench.report.figures.overlays import draw_classes, hatch_ignored
 from bench.report.figures.scale_bar import draw_scale_bar

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
-from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import cut_open, find_open
+from bench.metrics.overlap import PixelCounts, count_pixels, cut_open, dice_score, find_open
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.overlays import draw_overlay, hatch_ignored

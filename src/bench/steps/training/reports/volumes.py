@@ -15,8 +15,7 @@ from bench.dataset.volumes import (
     read_volume_levels,
 )
 from bench.inference.volumes import predict_volume
-from bench.metrics.overlap import PixelCounts, count_pixels, dice_score
-from bench.metrics.partial import find_open
+from bench.metrics.overlap import PixelCounts, count_pixels, dice_score, find_open
 from bench.recipe.scores import threshold_level
 from bench.report.figures.overlays import draw_overlay, hatch_ignored
 from bench.report.figures.planes import choose_planes, lay_out_planes
