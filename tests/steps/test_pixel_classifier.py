@@ -72,7 +72,8 @@ def test_its_run_says_what_it_did(trained, store):
     assert [point.step for point in losses] == [*range(1, WORK.trees + 1)]
     assert [p.step for p in store.client.get_metric_history(trained[1], "val/dice")] == [WORK.trees]
     settings = read_settings(store, trained[1])
-    assert (settings["pixels"], settings["trees"]) == (WORK.pixels, WORK.trees)
+    said = [str(settings[name]) for name in ("pixels", "trees")]
+    assert said == [str(WORK.pixels), str(WORK.trees)]
     assert not {"loss", "lr", "patch_px", "iterations"} & {*settings}
     with fetch_artifact(store, trained[1], "importances.csv").open() as file:
         shares = [float(row["share"]) for row in csv.DictReader(file)]
