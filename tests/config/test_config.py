@@ -90,10 +90,10 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             *("input", "output", "overwrite", "roots", "check", "min_gap_nm", "add_to"),
         },
         # How many folds there are is said by the arguments of the network that has them, which
-        # structures by the run's structure, and snapshots where there are any.
+        # structures by the run's structure, and snapshots and balance where there are any.
         FinetuneConfig: {
             *("dataset", "checkpoint_iterations", "trust_checkpoint", "folds"),
-            *("snapshots", "structures", "pseudo"),
+            *("snapshots", "structures", "pseudo", "balance"),
         },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
@@ -113,6 +113,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         EvaluateConfig: {"dataset", "trust_checkpoint"},
         CompareConfig: {"output", "watch", "watch_seconds"},
         BenchmarkConfig: {
+            "balance",
             "checkpoint_iterations",
             "external",
             "folds",

@@ -12,7 +12,7 @@ from scipy.special import nctdtr, ndtri, stdtrit
 from bench.report.serial import Dependence
 from bench.report.statistics import ALPHA
 
-POWER = 0.8
+_POWER = 0.8
 # What people ask for besides the difference that was seen, of scores from 0 to 1.
 SMALL_DIFFERENCE = 0.02
 # Beyond so many sections a number says no more than that it is out of reach.
@@ -139,7 +139,7 @@ def measure_spread(
         inflation = widened * dependence.effective / n
         error = math.sqrt(plain / n)
         half = float(stdtrit(n - 1, 1 - ALPHA / 2)) * dependence.stretch * error
-        seen = half + float(ndtri(POWER)) * math.sqrt(widened) * error
+        seen = half + float(ndtri(_POWER)) * math.sqrt(widened) * error
     rests = [_rest(each, list(differences)) for each in seeds]
     known = [rest for rest in rests if rest is not None]
     of_seeds, of_these = None, 0.0
@@ -181,14 +181,14 @@ def needed_number(effect: float) -> int:
     Args:
         effect: The mean difference in standard deviations of one.
     """
-    normal = (float(ndtri(1 - ALPHA / 2) + ndtri(POWER)) / effect) ** 2
+    normal = (float(ndtri(1 - ALPHA / 2) + ndtri(_POWER)) / effect) ** 2
     # Student's t asks for more than one further difference, for two of very many.
     if normal > _MOST:
         return math.ceil(normal + 2)
     if effect >= needed_effect(_FEWEST):
         return _FEWEST
     number = max(_FEWEST, math.floor(normal) + 1)
-    while power_of(effect, number) < POWER:
+    while power_of(effect, number) < _POWER:
         number += 1
     return number
 
@@ -196,4 +196,4 @@ def needed_number(effect: float) -> int:
 @lru_cache(maxsize=256)
 def needed_effect(number: float) -> float:
     """The mean difference, in standard deviations of one, that a number tells with power 0.8."""
-    return float(brentq(lambda effect: power_of(effect, number) - POWER, 1e-6, 40, xtol=1e-6))
+    return float(brentq(lambda effect: power_of(effect, number) - _POWER, 1e-6, 40, xtol=1e-6))

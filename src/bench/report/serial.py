@@ -92,7 +92,7 @@ def measure_dependence(scores: Mapping[str, float], unit: str = SECTION_UNIT) ->
         (1961), section 3.10. Zieba and Ramza, Metrology and Measurement Systems 18 (2011) 529
         (effective number of autocorrelated observations).
     """
-    order = order_series(scores) if unit == SECTION_UNIT else None
+    order = _order_series(scores) if unit == SECTION_UNIT else None
     if order is None:
         return None
     names, places = order
@@ -113,7 +113,7 @@ def smallest_corrected_p(scores: Mapping[str, float], p: float) -> float:
         scores: By the sections' names, of which two are of one series.
         p: The smallest p that so many independent sections can give.
     """
-    order = order_series(scores)
+    order = _order_series(scores)
     return p if order is None else _most_telling(order[1]).correct_p(p)
 
 
@@ -178,7 +178,7 @@ def effective_number(places: Sequence[tuple[str, int]], correlation: float) -> f
     return len(ordered) ** 2 / total
 
 
-def order_series(names: Mapping[str, float]) -> tuple[list[str], _Places] | None:
+def _order_series(names: Mapping[str, float]) -> tuple[list[str], _Places] | None:
     """Sections by series and number, with these; None where no two are known to be of one.
 
     A section whose name has no number at its end is a series of its own.

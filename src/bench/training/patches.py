@@ -92,7 +92,7 @@ class PatchFeed:
                 f"training needs annotated pixels, received {len(sections)} sections that are "
                 "ignored as a whole: annotate some, or take other sections"
             )
-        opened: Sequence[np.ndarray | None] = unsure or [None] * len(sections)
+        opened: list[np.ndarray | None] = list(unsure) or [None for _ in sections]
         targets = [
             pack_target(labels, outputs, ignored)
             for (_, labels), ignored in zip(sections, opened, strict=True)

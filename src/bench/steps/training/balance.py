@@ -21,7 +21,7 @@ from bench.models.networks import find_network
 
 log = logging.getLogger(__name__)
 # What a model's description says of it.
-LIMIT = "limit"
+MOVED_LIMIT = "limit"
 # One half, as stored.
 _HALF_LEVEL = 128
 # What the Dice must gain for the limit to move.

@@ -21,7 +21,7 @@ from bench.models.networks import Geometry
 from bench.postprocess.segmentation import settings_from_annotations
 from bench.postprocess.watershed import WatershedSettings, choose_watershed
 from bench.recipe.scores import threshold_level
-from bench.steps.training.balance import LIMIT, best_limit, move_limit, moved_levels
+from bench.steps.training.balance import MOVED_LIMIT, best_limit, move_limit, moved_levels
 from bench.steps.training.data import TrainingData
 from bench.tracking.runs import Run
 
@@ -119,7 +119,7 @@ def _balance(
     network: torch.nn.Module, info: ModelInfo, maps: list[np.ndarray], validation: Validation
 ) -> ModelInfo:
     """Moves the limit in a network and its maps; a resumed step finds that it has moved."""
-    if LIMIT in info.training:
+    if MOVED_LIMIT in info.training:
         return info
     channel = foreground_channel(info, validation.data.structure)
     histogram = ScoreHistogram(*np.zeros((2, LEVELS), np.int64))
@@ -134,7 +134,7 @@ def _balance(
         channels[channel] = moved_levels(channels[channel], limit)
     validation.run.set_tags({"bench.limit": f"{limit:.3f}"})
     log.info("foreground from a probability of %.3f on, chosen on validation", limit)
-    return replace(info, training=info.training | {LIMIT: limit})
+    return replace(info, training=info.training | {MOVED_LIMIT: limit})
 
 
 def _predict(network: torch.nn.Module, info: ModelInfo, validation: Validation) -> list[np.ndarray]:

@@ -70,8 +70,8 @@ def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitte
             piece.draw(2 * count, _columns(rows == half, piece), random)
             for piece, rows in zip(pieces, halves, strict=True)
         ]
-        features = (piece.features(each) for piece, each in zip(pieces, drawn, strict=True))
-        fitted = _fit(_join(features), _truths(pieces, drawn), round(_FIRST_SHARE * work.trees))
+        seen = (piece.features(each) for piece, each in zip(pieces, drawn, strict=True))
+        fitted = _fit(_join(seen), _truths(pieces, drawn), round(_FIRST_SHARE * work.trees))
         members.append(export_trees(fitted))
     names = list(pieces[0].maps)
     drawn = [piece.draw(count, np.ones_like(piece.truth), random) for piece in pieces]

@@ -32,7 +32,7 @@ class Place:
     @property
     def area_px(self) -> int:
         """Its pixels."""
-        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+        return int(self.rows.stop - self.rows.start) * int(self.columns.stop - self.columns.start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,4 +168,4 @@ def _mirrored(window: slice, side: int) -> np.ndarray:
 def _on_grid(mask: np.ndarray) -> np.ndarray:
     """Whether half of a block or more is true."""
     height, width = (side // STRIDE for side in mask.shape)
-    return mask.reshape(height, STRIDE, width, STRIDE).mean(axis=(1, 3)) >= 0.5
+    return np.asarray(mask.reshape(height, STRIDE, width, STRIDE).mean(axis=(1, 3)) >= 0.5)
