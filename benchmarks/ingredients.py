@@ -50,6 +50,8 @@ class Recipe:
     )
     outputs: tuple[str, ...] = ("foreground",)
     loss: str = "bce_dice"
+    gamma: float = 2.0
+    schedule: str = "cosine"
     optimiser: str = "adamw"
     lr: float = 2e-3
     batch: int = 8
@@ -73,6 +75,8 @@ VARIANTS: dict[str, Recipe] = {
     "boundary, too": dataclasses.replace(ROW, outputs=("foreground", "boundary")),
     "Dice loss": dataclasses.replace(ROW, loss="dice"),
     "focal-Dice loss": dataclasses.replace(ROW, loss="focal_dice"),
+    "cross-entropy and Dice of squares": dataclasses.replace(ROW, loss="focal_dice", gamma=0.0),
+    "one cycle": dataclasses.replace(ROW, schedule="onecycle"),
     "rate 1e-3": dataclasses.replace(ROW, lr=1e-3),
     "rate 4e-3": dataclasses.replace(ROW, lr=4e-3),
     "batch of 4": dataclasses.replace(ROW, batch=4),
@@ -84,7 +88,7 @@ VARIANTS: dict[str, Recipe] = {
     "no elastic deformation": _augmented(elastic_px=0.0),
     "no noise": _augmented(noise=0.0),
     "U-Net, Adam 1e-3, Dice": Recipe(
-        "unet2d", UNET, ("foreground",), "dice", "adam", lr=1e-3, batch=4
+        "unet2d", UNET, ("foreground",), "dice", optimiser="adam", lr=1e-3, batch=4
     ),
 }
 
@@ -94,11 +98,11 @@ def train(recipe: Recipe, sections: list, *, seconds: float, seed: int, compute:
     torch.manual_seed(seed)
     arguments = dict(recipe.arguments) | {"in_channels": 1, "out_channels": len(recipe.outputs)}
     network = build_model(recipe.architecture, arguments)
-    settings = LoopSettings(STEPS, STEPS, STEPS, recipe.lr, "cosine", 0.5, 5, recipe.optimiser)
+    settings = LoopSettings(STEPS, STEPS, STEPS, recipe.lr, recipe.schedule, 0.5, 5, recipe.optimiser)
     trainee = make_trainee(network, settings, compute)
     drawing = PatchSettings(recipe.patch_px, recipe.batch, 0.5, recipe.augmentation, seed=seed)
     feed = PatchFeed(sections, drawing, compute.device, recipe.outputs)
-    loss = make_loss(recipe.loss, gamma=2.0, foreground_weight=1.0)
+    loss = make_loss(recipe.loss, gamma=recipe.gamma, foreground_weight=1.0)
     objective = supervised(network, feed, loss, compute)
     iteration, begun = 0, time.process_time()
     while (share := (time.process_time() - begun) / seconds) < 1:

@@ -173,6 +173,8 @@ def test_the_rows_name_parts_that_their_networks_have():
             arguments = {"out_channels": 1}
             if name == "unet2d":
                 arguments |= {"in_channels": 1, "depth": 4, "features": 2}
+            if name == "unet_residual":
+                arguments |= {"in_channels": 1, "features": (2, 4), "stride": 4, "detail": 2}
             if name == "transunet":
                 arguments |= {"width": 12, "blocks": 1}
             with torch.device("meta"):
