@@ -98,7 +98,9 @@ def train(recipe: Recipe, sections: list, *, seconds: float, seed: int, compute:
     torch.manual_seed(seed)
     arguments = dict(recipe.arguments) | {"in_channels": 1, "out_channels": len(recipe.outputs)}
     network = build_model(recipe.architecture, arguments)
-    settings = LoopSettings(STEPS, STEPS, STEPS, recipe.lr, recipe.schedule, 0.5, 5, recipe.optimiser)
+    settings = LoopSettings(
+        STEPS, STEPS, STEPS, recipe.lr, recipe.schedule, 0.5, 5, recipe.optimiser
+    )
     trainee = make_trainee(network, settings, compute)
     drawing = PatchSettings(recipe.patch_px, recipe.batch, 0.5, recipe.augmentation, seed=seed)
     feed = PatchFeed(sections, drawing, compute.device, recipe.outputs)

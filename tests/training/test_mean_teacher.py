@@ -115,8 +115,8 @@ def test_it_is_torch_em_s_mean_teacher(feed, tmp_path):
     for mine, other in ((ours.pair.student, theirs.model), (ours.pair.teacher, theirs.teacher)):
         for name, tensor in mine.state_dict().items():
             assert (tensor - start.state_dict()[name]).abs().max() > 1e-3
-            # They feed another layout, whose kernels add up in another order: by up to 2e-4 on a CPU
-            # with AMX, of weights that move by 2e-2.
+            # They feed another layout, whose kernels add up in another order: by up to 2e-4 on one
+            # kind of CPU, of weights that move by 2e-2.
             # An InstanceNorm undoes the samplers' biases: their gradients are mere rounding, which
             # Adam makes steps of.
             if "samplers" not in name or "bias" not in name:
