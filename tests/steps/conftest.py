@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from bench.config.data import PrepareConfig
+from bench.config.running import SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.training import FinetuneConfig
 from bench.inference.blends import Blend
@@ -25,6 +26,7 @@ from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.optimize import optimize
 from bench.steps.prepare import prepare
+from bench.steps.segment import segment
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
 
@@ -58,6 +60,33 @@ class Pipeline:
     on_val: str
     on_test: str
     compared: str
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_tree, tmp_path_factory) -> str:
+    """The tiny tree, prepared."""
+    root = tmp_path_factory.mktemp("dataset") / "prepared"
+    write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), root)
+    return str(root)
+
+
+@pytest.fixture
+def segment_new(tmp_path) -> Callable[[np.ndarray], np.ndarray]:
+    """Segments the mitochondria of a new image with the champion; returns their labels."""
+
+    def segment_image(image: np.ndarray) -> np.ndarray:
+        tifffile.imwrite(tmp_path / "new.tif", image)
+        config = SegmentConfig(
+            structure="mito",
+            input=str(tmp_path / "new.tif"),
+            output=str(tmp_path / "segmented"),
+            pixel_size_nm=5.0,
+            device="cpu",
+        )
+        segment(config)
+        return tifffile.imread(tmp_path / "segmented" / "mitochondria" / "new.tif")
+
+    return segment_image
 
 
 @pytest.fixture(scope="session")

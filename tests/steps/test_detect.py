@@ -8,14 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.config.data import PrepareConfig
 from bench.config.detection import DetectConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.detection.boxes import detect_boxes
 from bench.inference.device import Compute
-from bench.ingest.inputs import read_input
-from bench.ingest.writing import write_prepared
 from bench.metrics.detection import box_precision, label_boxes
 from bench.models.checkpoint import load_checkpoint, load_info
 from bench.models.detection.fcos import build_fcos_resnet50
@@ -24,13 +21,6 @@ from bench.tracking.queries import read_settings
 from bench.training import loop
 
 CPU = Compute(torch.device("cpu"), "fp32")
-
-
-@pytest.fixture(scope="module")
-def dataset(tiny_tree, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("detect") / "prepared"
-    write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), folder)
-    return str(folder)
 
 
 @pytest.fixture

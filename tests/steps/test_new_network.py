@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 
-from bench.config.running import BenchmarkConfig, SegmentConfig
+from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig, MicrosamConfig
 from bench.errors import BenchError
@@ -21,7 +20,6 @@ from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
-from bench.steps.segment import segment
 from bench.tracking.queries import fetch_artifact, read_settings
 
 
@@ -63,7 +61,7 @@ def read(store, run_id, name):
     return json.loads(fetch_artifact(store, run_id, name).read_text())
 
 
-def test_from_a_training_to_new_images(laboratory, pipeline, store, tmp_path):
+def test_from_a_training_to_new_images(laboratory, pipeline, store, segment_new, tmp_path):
     dataset = str(pipeline.dataset)
     settings = QUICK | {"tile_px": 50, "halo_px": 6}
     trained = finetune(FinetuneConfig(dataset=dataset, method=METHOD.name, **settings))
@@ -91,17 +89,7 @@ def test_from_a_training_to_new_images(laboratory, pipeline, store, tmp_path):
     random = np.random.default_rng(0)
     raw = 120 + random.normal(0, 8, (90, 110))
     raw[30:52, 30:52] -= 70
-    tifffile.imwrite(tmp_path / "new.tif", raw.clip(0, 255).astype(np.uint8))
-    segment(
-        SegmentConfig(
-            structure="mito",
-            input=str(tmp_path / "new.tif"),
-            output=str(tmp_path / "segmented"),
-            pixel_size_nm=5.0,
-            device="cpu",
-        )
-    )
-    labels = tifffile.imread(tmp_path / "segmented" / "mitochondria" / "new.tif")
+    labels = segment_new(raw.clip(0, 255).astype(np.uint8))
     assert labels[41, 41] > 0
     assert labels[5, 5] == 0
 

@@ -10,11 +10,10 @@ import json
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 from bench.config.data import PrepareConfig
-from bench.config.running import BenchmarkConfig, SegmentConfig
+from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
@@ -30,7 +29,6 @@ from bench.steps.finetune import finetune
 from bench.steps.grid.cells import GridCell, model_config
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
-from bench.steps.segment import segment
 from bench.structures import find_structure
 from bench.tracking.queries import fetch_artifact, read_settings
 
@@ -135,7 +133,7 @@ def test_a_killed_training_goes_on_and_tells_what_was_planned(trained, store):
 
 
 @NEEDS_NNUNET
-def test_from_its_run_to_new_images(trained, store, dataset, tmp_path):
+def test_from_its_run_to_new_images(trained, store, dataset, segment_new, tmp_path):
     for split in ("val", "test"):
         config = EvaluateConfig(dataset=dataset, run_id=trained[1], split=split, device="cpu")
         metrics = store.client.get_run(evaluate(config)).data.metrics
@@ -149,17 +147,7 @@ def test_from_its_run_to_new_images(trained, store, dataset, tmp_path):
         )
     )
     promote(PromoteConfig(structure="mito", run_id=found))
-    tifffile.imwrite(tmp_path / "new.tif", np.tile(draw_section(9)[0], (2, 2))[:100, :90])
-    segment(
-        SegmentConfig(
-            structure="mito",
-            input=str(tmp_path / "new.tif"),
-            output=str(tmp_path / "segmented"),
-            pixel_size_nm=5.0,
-            device="cpu",
-        )
-    )
-    labels = tifffile.imread(tmp_path / "segmented" / "mitochondria" / "new.tif")
+    labels = segment_new(np.tile(draw_section(9)[0], (2, 2))[:100, :90])
     assert labels.shape == (100, 90)
 
 

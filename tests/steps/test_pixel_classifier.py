@@ -4,34 +4,22 @@ import csv
 
 import numpy as np
 import pytest
-import tifffile
 
-from bench.config.data import PrepareConfig
-from bench.config.running import BenchmarkConfig, SegmentConfig
+from bench.config.running import BenchmarkConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
-from bench.ingest.inputs import read_input
-from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import load_info
 from bench.steps.benchmark import benchmark
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.optimize import optimize
 from bench.steps.promote import promote
-from bench.steps.segment import segment
 from bench.steps.training import pixel_classifier
 from bench.tracking.queries import fetch_artifact, read_settings
 from bench.training.pixels.fitting import PixelWork
 
 WORK = PixelWork(pixels=2000, trees=8)
-
-
-@pytest.fixture(scope="module")
-def dataset(tiny_tree, tmp_path_factory):
-    root = tmp_path_factory.mktemp("dataset") / "prepared"
-    write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), root)
-    return str(root)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +88,7 @@ def test_its_threshold_is_the_best_of_validation(trained, store, dataset):
     assert info.training["val_dice"] == pytest.approx(max(curve))
 
 
-def test_from_its_run_to_new_images(trained, store, dataset, tmp_path):
+def test_from_its_run_to_new_images(trained, store, dataset, segment_new, tmp_path):
     search = OptimizeConfig(
         dataset=dataset,
         runs=trained[1],
@@ -109,17 +97,7 @@ def test_from_its_run_to_new_images(trained, store, dataset, tmp_path):
     )
     promote(PromoteConfig(structure="mito", run_id=optimize(search)))
     image = np.random.default_rng(0).integers(0, 255, (70, 90), dtype=np.uint8)
-    tifffile.imwrite(tmp_path / "new.tif", image)
-    segment(
-        SegmentConfig(
-            structure="mito",
-            input=str(tmp_path / "new.tif"),
-            output=str(tmp_path / "segmented"),
-            pixel_size_nm=5.0,
-            device="cpu",
-        )
-    )
-    assert tifffile.imread(tmp_path / "segmented" / "mitochondria" / "new.tif").shape == (70, 90)
+    assert segment_new(image).shape == (70, 90)
 
 
 def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from bench.config.data import PrepareConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.ingest.inputs import read_input
-from bench.ingest.writing import write_prepared
 from bench.models.checkpoint import head_tensors, load_info, load_weights
 from bench.models.networks import NETWORKS
 from bench.steps import pretrain as pretraining
@@ -47,13 +44,6 @@ SHORT = {
 }
 TRAINED = {"iterations": 2, "epoch_iterations": 2, "tile_px": 32, "halo_px": 16, "patch_px": 32}
 TRAINED |= {"batch_size": 2, "features": 4, "device": "cpu", "precision": "fp32"}
-
-
-@pytest.fixture(scope="module")
-def dataset(tiny_tree, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dataset") / "prepared"
-    write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
