@@ -675,7 +675,8 @@ def pixel_classifier(_):
 
     raw, labels = make_section(0)
     ((place, _),) = list_places(0, labels > 0)
-    piece = make_piece(raw, labels > 0, place, filter_maps, CPU.device)
+    nothing = np.zeros(raw.shape, dtype=bool)
+    piece = make_piece(raw, labels > 0, nothing, place, filter_maps, CPU.device)
     context = context_maps(piece.maps["grey value"].sigmoid()[None, None])
     drawn = piece.draw(200, np.ones_like(piece.truth), np.random.default_rng(0))
     return {

@@ -17,7 +17,10 @@ from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
+from bench.steps.training import pixel_classifier
+from bench.tracking.queries import fetch_artifact
 from bench.tracking.runs import WARNING_TAG
+from bench.training.pixels.fitting import PixelWork
 
 SHAPE = (64, 64)
 SETTINGS = {
@@ -117,6 +120,27 @@ def test_weights_do_not_know_what_the_filling_was(
     # The same labels as annotation teach something else.
     plain = prepare_filled("nothing", planes, ignore="none")
     assert not are_equal(weights[0], train(make_store, tmp_path / "plain", plain, settings)[2])
+
+
+def test_a_pixel_classifier_learns_from_what_is_annotated(
+    prepare_filled, make_store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pixel_classifier, "PixelWork", lambda: PixelWork(pixels=1000, trees=4))
+    store, trees = make_store(tmp_path), []
+    for kind, ignore in (("nothing", "unsure"), ("foreground", "unsure"), ("nothing", "none")):
+        config = FinetuneConfig(
+            dataset=prepare_filled(kind, ignore=ignore),
+            structure="mito",
+            method="pixel_classifier",
+            device="cpu",
+        )
+        folder = fetch_artifact(store, finetune(config, store), "checkpoint")
+        trees.append(load_file(folder / "best.safetensors"))
+    assert are_equal(trees[0], trees[1])
+    # The same labels as annotation teach something else, and have another threshold.
+    shifts = [each.pop("shift") for each in trees]
+    assert shifts[0] != shifts[2]
+    assert not are_equal(trees[0], trees[2])
 
 
 def test_an_evaluation_says_the_share_and_does_not_read_the_filling(

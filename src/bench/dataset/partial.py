@@ -79,6 +79,18 @@ def count_open(levels: np.ndarray | None) -> int:
     return 0 if levels is None else int(np.count_nonzero(levels == IS_OPEN))
 
 
+def foreground_of_annotated(
+    dataset: PreparedDataset, names: Iterable[str], structure: str
+) -> float:
+    """The share of what is annotated in some sections that is in a structure."""
+    foreground = annotated = 0
+    for name in names:
+        labels = dataset.read_labels(name, structure)
+        foreground += int(np.count_nonzero(labels))
+        annotated += labels.size - count_open(read_ignore_levels(dataset, name, structure))
+    return foreground / max(annotated, 1)
+
+
 def check_partial(
     entries: Sequence[Mapping[str, Any]],
     structures: Mapping[str, Mapping[str, Any]],

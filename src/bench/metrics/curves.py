@@ -59,18 +59,23 @@ class ThresholdCounts:
         return ThresholdCounts(*map(add, vars(self).values(), vars(other).values()))
 
 
-def histogram_scores(*, truth: np.ndarray, probability: np.ndarray) -> ScoreHistogram:
+def histogram_scores(
+    *, truth: np.ndarray, probability: np.ndarray, ignored: np.ndarray | None = None
+) -> ScoreHistogram:
     """Counts the pixels of foreground and background at each level of probability.
 
     Args:
         truth: Mask of any shape, boolean or integer; every value but 0 is foreground.
         probability: uint8 of the same shape; level t stands for the probability t / 255.
+        ignored: Where nobody annotated, bool of the same shape: such pixels are not counted.
 
     Raises:
         BenchError: If the shapes differ, or an array has another type.
     """
     check_same_shape(truth=truth, prediction=probability)
     check_mask("truth", truth)
+    if ignored is not None:
+        truth, probability = truth[~ignored], probability[~ignored]
     if probability.dtype != np.uint8:
         raise BenchError(
             f"probability must be uint8 levels of 0 to 255, received {probability.dtype}: "

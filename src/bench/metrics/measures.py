@@ -121,10 +121,8 @@ def measure_matching(section: ScoredSection) -> Matching:
 
 def measure_histogram(section: ScoredSection) -> ScoreHistogram:
     """Pixels of foreground and background by probability."""
-    truth, probability = section.truth, section.probability
-    if (opened := find_open(section.levels)) is not None:
-        truth, probability = truth[~opened], probability[~opened]
-    return histogram_scores(truth=truth, probability=probability)
+    opened = find_open(section.levels)
+    return histogram_scores(truth=section.truth, probability=section.probability, ignored=opened)
 
 
 def measure_mask_pixels(section: ScoredSection) -> tuple[PixelCounts, ...]:

@@ -76,7 +76,7 @@ def _train_detector(
     settings = loop_settings(task.config)
     trainee = make_trainee(network, settings, task.compute)
     sections = task.data.train()
-    ignored = task.data.ignored(raw.shape for raw, _ in sections)
+    ignored = task.data.ignored()
     feed = BoxPatchFeed(sections, box_patch_settings(task.config), task.config.zoom, ignored)
     with show_progress(f"{task.method.name} {task.structure.name}") as advance:
         report = DetectReport(

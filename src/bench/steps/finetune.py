@@ -199,7 +199,7 @@ def _make_feed(task: FinetuneTask) -> Feed:
     patches = patch_settings(task.config)
     outputs = task.info.outputs
     annotated = task.data.train()
-    ignored = task.data.ignored(raw.shape for raw, _ in annotated)
+    ignored = task.data.ignored()
     if task.pseudo is None:
         return PatchFeed(annotated, patches, device, outputs, moments, ignored)
     own, others = divide_batch(patches, task.config.pseudo_fraction)

@@ -176,7 +176,7 @@ def _train_network(
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
     trainee = make_trainee(network, settings, task.compute)
     sections = task.data.train()
-    ignored = task.data.ignored(raw.shape for raw, _ in sections)
+    ignored = task.data.ignored()
     feed = InstancePatchFeed(sections, instance_patches(config, network), ignored)
     store = open_embeddings()
     _warn_of_space(run, network, config, store)

@@ -10,7 +10,13 @@ from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
 from bench.metrics.curves import histogram_scores
 from bench.models.checkpoint import ModelInfo, build_model
-from bench.steps.training.balance import best_limit, check_balance, move_limit, moved_levels
+from bench.steps.training.balance import (
+    best_limit,
+    check_balance,
+    move_limit,
+    moved_levels,
+    pool_levels,
+)
 
 ARGUMENTS = {"in_channels": 1, "features": (4, 8), "stride": 4, "detail": 4, "out_channels": 2}
 INFO = ModelInfo(
@@ -48,6 +54,15 @@ def test_the_limit_moves_no_farther_than_right_probabilities_need():
     limit = best_limit(histogram_scores(truth=truth, probability=levels))
     # The nearest to one half that is hardly worse.
     assert half / 2 <= limit < half / 2 + 0.03
+
+
+def test_what_nobody_annotated_is_not_pooled():
+    truth, found = np.array([[1, 1, 0, 0]]), np.array([[9, 200, 9, 200]], dtype=np.uint8)
+    sections = {"a": (truth, truth), "b": (truth, truth)}
+    levels = {"b": np.array([[1, 0, 0, 1]], dtype=np.uint8)}
+    pooled = pool_levels(sections, levels, [found, found])
+    assert {n: count for n, count in enumerate(pooled.foreground) if count} == {9: 1, 200: 2}
+    assert {n: count for n, count in enumerate(pooled.background) if count} == {9: 2, 200: 1}
 
 
 def test_the_limit_stays_where_nothing_is_gained():

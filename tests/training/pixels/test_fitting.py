@@ -26,8 +26,21 @@ def make_pieces(number):
     for seed in range(number):
         raw, truth = draw_section(seed)
         (place, _), *_ = list_places(seed, truth)
-        pieces.append(make_piece(raw, truth, place, filter_maps, CPU))
+        pieces.append(make_piece(raw, truth, np.zeros_like(truth), place, filter_maps, CPU))
     return pieces
+
+
+def test_what_nobody_annotated_is_not_drawn():
+    raw, truth = draw_section(0)
+    ((place, _),) = list_places(0, truth)
+    ignored = np.zeros_like(truth)
+    # Of blocks of 2 px that are partly open nothing is drawn.
+    ignored[:, 31:] = True
+    ignored[33:] = True
+    piece = make_piece(raw, truth, ignored, place, filter_maps, CPU)
+    drawn = piece.draw(10**6, np.ones_like(piece.truth), np.random.default_rng(0))
+    y, x = np.divmod(drawn, piece.truth.shape[1])
+    assert (y.max(), x.max()) == (15, 14)
 
 
 def test_large_sections_are_cut_and_pieces_spread():

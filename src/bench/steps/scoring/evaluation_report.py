@@ -16,11 +16,12 @@ from PIL import Image, PngImagePlugin
 from bench.core.files import write_json
 from bench.core.pixels import shrink_factor
 from bench.dataset.checks import instance_areas
+from bench.dataset.partial import count_open
 from bench.ingest.inspection.masks import is_network
 from bench.methods import METHODS
 from bench.metrics.classes import class_ious
 from bench.metrics.curves import LEVELS, precision_recall
-from bench.metrics.overlap import IS_OPEN, cut_open, find_open
+from bench.metrics.overlap import cut_open, find_open
 from bench.metrics.table import HEADLINE
 from bench.postprocess.instances import Instances
 from bench.recipe.recipe import RECIPE_FILE, Recipe, recipe_to_json
@@ -262,7 +263,7 @@ def log_ignored(run: Run, units: Sequence[Unit], structure: str, split: str) -> 
     opened = pixels = 0
     for unit in units:
         levels = unit.read_levels(structure)
-        opened += 0 if levels is None else int(np.count_nonzero(levels == IS_OPEN))
+        opened += count_open(levels)
         pixels += sum(math.prod(unit.dataset.shape(name)) for name in unit.sections)
     if opened:
         run.log_metrics({f"{split}/ignored_fraction": opened / pixels})

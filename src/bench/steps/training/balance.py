@@ -7,7 +7,10 @@ output moves there. What the model gives is then one half at the limit, and all 
 (evaluation, search, segmentation, other programs) is as for any model.
 """
 
+import functools
 import logging
+import operator
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -15,17 +18,41 @@ import torch
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
 from bench.methods import VALIDATION
-from bench.metrics.curves import TOP_LEVEL, ScoreHistogram
+from bench.metrics.curves import TOP_LEVEL, ScoreHistogram, histogram_scores
+from bench.metrics.overlap import find_open
+from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, head_tensors
 from bench.models.networks import find_network
+from bench.recipe.scores import threshold_level
+from bench.search.candidates import pixel_curve
 
 log = logging.getLogger(__name__)
 # What a model's description says of it.
 MOVED_LIMIT = "limit"
-# One half, as stored.
-_HALF_LEVEL = 128
+_HALF_LEVEL = threshold_level(0.5)
 # What the Dice must gain for the limit to move.
 _TOLERANCE = 0.001
+
+
+def pool_levels(
+    sections: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    levels: Mapping[str, np.ndarray],
+    maps: Iterable[np.ndarray],
+) -> ScoreHistogram:
+    """Counts the annotated pixels of validation sections by what a model gives them.
+
+    Args:
+        sections: Raw and labels (y, x) of each, by name.
+        levels: What of them is not annotated, of those of which not all is.
+        maps: What the model gives for each, in the same order: uint8 (y, x).
+    """
+    return functools.reduce(
+        operator.add,
+        (
+            histogram_scores(truth=truth, probability=each, ignored=find_open(levels.get(name)))
+            for (name, (_, truth)), each in zip(sections.items(), maps, strict=True)
+        ),
+    )
 
 
 def best_limit(histogram: ScoreHistogram) -> float:
@@ -42,9 +69,7 @@ def best_limit(histogram: ScoreHistogram) -> float:
         >>> round(255 * best_limit(ScoreHistogram(foreground, background)))
         110
     """
-    found, wrong = histogram.from_threshold()
-    all_of_it = histogram.foreground.sum()
-    dice = 2 * found / np.maximum(found + wrong + all_of_it, 1)
+    dice = pixel_curve(histogram, HEADLINE)
     lowest = min(_HALF_LEVEL, max(1, int(np.ceil(TOP_LEVEL * dice[_HALF_LEVEL] / 2))))
     allowed = dice[lowest : _HALF_LEVEL + 1]
     good = lowest + np.flatnonzero(allowed >= allowed.max() - _TOLERANCE)

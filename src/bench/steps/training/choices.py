@@ -14,14 +14,19 @@ import torch
 from bench.core.progress import say_while, show_progress
 from bench.inference.device import Compute
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
-from bench.metrics.curves import LEVELS, ScoreHistogram, histogram_scores
 from bench.metrics.overlap import PixelCounts, count_pixels, dice_score, find_open
 from bench.models.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
 from bench.models.networks import Geometry
 from bench.postprocess.segmentation import settings_from_annotations
 from bench.postprocess.watershed import WatershedSettings, choose_watershed
 from bench.recipe.scores import threshold_level
-from bench.steps.training.balance import MOVED_LIMIT, best_limit, move_limit, moved_levels
+from bench.steps.training.balance import (
+    MOVED_LIMIT,
+    best_limit,
+    move_limit,
+    moved_levels,
+    pool_levels,
+)
 from bench.steps.training.data import TrainingData
 from bench.tracking.runs import Run
 
@@ -122,13 +127,8 @@ def _balance(
     if MOVED_LIMIT in info.training:
         return info
     channel = foreground_channel(info, validation.data.structure)
-    histogram = ScoreHistogram(*np.zeros((2, LEVELS), np.int64))
-    for (name, (_, truth)), channels in zip(validation.sections.items(), maps, strict=True):
-        ignored, probability = find_open(validation.levels.get(name)), channels[channel]
-        if ignored is not None:
-            truth, probability = truth[~ignored], probability[~ignored]
-        histogram += histogram_scores(truth=truth, probability=probability)
-    limit = best_limit(histogram)
+    found = (channels[channel] for channels in maps)
+    limit = best_limit(pool_levels(validation.sections, validation.levels, found))
     move_limit(network, info, channel, limit)
     for channels in maps:
         channels[channel] = moved_levels(channels[channel], limit)

@@ -14,7 +14,12 @@ from bench.config.detection import DetectConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.settings import StepConfig
 from bench.config.training import DomainAdaptConfig, FinetuneConfig
-from bench.dataset.partial import is_partial, read_ignore_levels, read_ignored
+from bench.dataset.partial import (
+    foreground_of_annotated,
+    is_partial,
+    read_ignore_levels,
+    read_ignored,
+)
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.device import Compute
@@ -118,33 +123,28 @@ class TrainingData:
         """Share of the pixels of the training sections that are in the structure."""
         if self.names == self.dataset.sections("train"):
             return self.dataset.foreground_fraction("train", self.structure)
-        labels = [self.dataset.read_labels(name, self.structure) for name in self.names]
-        opened = (read_ignored(self.dataset, name, self.structures) for name in self.names)
-        annotated = sum(image.size for image in labels) - sum(
-            np.count_nonzero(each) for each in opened if each is not None
-        )
-        return sum(map(np.count_nonzero, labels)) / max(annotated, 1)
+        return foreground_of_annotated(self.dataset, self.names, self.structure)
 
-    @property
-    def partial(self) -> bool:
-        """Whether anything of its sections of train or val is not annotated."""
-        return is_partial(self.dataset, self.structures, ("train", "val"))
+    def ignored(self, split: str = "train") -> list[np.ndarray]:
+        """Where the sections of a split are not annotated; empty where all of it is.
 
-    def ignored(self, shapes: Iterable[tuple[int, ...]]) -> list[np.ndarray]:
-        """Where the training sections are not annotated, bool, of the shapes (y, x) that are fed.
-
-        Of several structures, where one of them is not. Empty where all is annotated.
+        Args:
+            split: The training sections, or those of another split.
         """
-        if not is_partial(self.dataset, self.structures, ("train",)):
+        if not is_partial(self.dataset, self.structures, (split,)):
             return []
-        found = []
-        for name, shape in zip(self.names, shapes, strict=True):
-            opened = read_ignored(self.dataset, name, self.structures)
-            nothing = opened is None
-            found.append(
-                np.zeros(shape, bool) if nothing else resize_labels(opened, shape)  # type: ignore[arg-type]
-            )
-        return found
+        names = self.names if split == "train" else self.dataset.sections(split)
+        return [self.ignored_in(name) for name in names]
+
+    def ignored_in(self, name: str) -> np.ndarray:
+        """Where a section is not annotated, bool (y, x), at the scale it is fed at.
+
+        Of several structures, where one of them is not.
+        """
+        own = self.dataset.shape(name)
+        shape = model_shape(own, self.fed_nm, self.dataset.pixel_size_nm)
+        opened = read_ignored(self.dataset, name, self.structures)
+        return np.zeros(shape, bool) if opened is None else resize_labels(opened, shape)
 
     def validation_levels(self) -> dict[str, np.ndarray]:
         """What of the validation sections is not annotated, by name: see ``metrics.overlap``.

@@ -9,11 +9,8 @@ import torch
 
 from bench.config.training import FinetuneConfig
 from bench.core.progress import say_while, show_progress
-from bench.dataset.partial import read_ignored
 from bench.inference.device import Compute
-from bench.inference.feeding import resize_labels
 from bench.inference.outside.nnunet import make_section_predictor
-from bench.inference.prediction import model_shape
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.networks import find_network
 from bench.models.outside.nnunet import PlannedNetwork
@@ -93,8 +90,9 @@ def train_by_plans(
 def _plan(data: TrainingData, run: Run) -> Planned:
     """Writes the sections for nnU-Net, which plans; the run gets what it planned."""
     with say_while("nnU-Net plans, and preprocesses the sections"):
+        ignored = {split: data.ignored(split) for split in ("train", "val")}
         planned = plan_sections(
-            run.work / "nnunet", data.train(), _validation(data), data.structure, _ignored(data)
+            run.work / "nnunet", data.train(), _validation(data), data.structure, ignored
         )
     configuration = planned.configuration
     arguments = configuration["architecture"]["arch_kwargs"]
@@ -109,23 +107,6 @@ def _plan(data: TrainingData, run: Run) -> Planned:
 
 def _validation(data: TrainingData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return (data.at_fed_scale(*section) for section in data.validation().values())
-
-
-def _ignored(data: TrainingData) -> dict[str, list[np.ndarray]]:
-    """Where sections are not annotated, at the scale they are fed at; empty if all is."""
-    if not data.partial:
-        return {}
-    found = {}
-    for split, names in (("train", data.names), ("val", data.dataset.sections("val"))):
-        found[split] = [
-            np.zeros(shape, bool) if opened is None else resize_labels(opened, shape)
-            for name in names
-            for opened in [read_ignored(data.dataset, name, data.structures)]
-            for shape in [
-                model_shape(data.dataset.shape(name), data.fed_nm, data.dataset.pixel_size_nm)
-            ]
-        ]
-    return found
 
 
 def _describe_planned(info: ModelInfo, planned: Planned) -> ModelInfo:

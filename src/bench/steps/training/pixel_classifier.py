@@ -1,11 +1,11 @@
 """Trains a pixel classifier as a run: filters, two stages of trees, a threshold of validation."""
 
 import dataclasses
-import functools
+import itertools
 import math
-import operator
 import time
 from collections.abc import Iterator
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,14 @@ import torch
 from bench.config.training import FinetuneConfig
 from bench.core.progress import say_while
 from bench.inference.device import Compute
-from bench.metrics.curves import LEVELS, TOP_LEVEL, histogram_scores
+from bench.metrics.curves import LEVELS, TOP_LEVEL
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.pixels.filters import filter_maps
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
 from bench.report.figures.importances import draw_importances
 from bench.search.candidates import middle_of_best, pixel_curve
+from bench.steps.training.balance import pool_levels
 from bench.steps.training.data import TrainingData, log_checkpoints
 from bench.steps.training.reports.sections import HALF, TrainingReport
 from bench.tracking.runs import Run
@@ -70,6 +71,7 @@ def train_pixels(
         compute=compute,
         advance=lambda done, remark: None,
         sections=data.validation(),
+        levels=data.validation_levels(),
         pixel_size_nm=data.dataset.pixel_size_nm,
     )
     tree_s = (elapsed_s - filtered_s) / len(fitted.losses)
@@ -90,7 +92,7 @@ def _plan(config: FinetuneConfig, data: TrainingData, compute: Compute) -> Pixel
     if config.minutes is None:
         return PixelWork()
     names = data.dataset.sections("val")
-    validation_px = sum(math.prod(data.dataset.read_raw(name).shape) for name in names)
+    validation_px = sum(math.prod(data.dataset.shape(name)) for name in names)
     return plan_work(config.minutes, time_filters(compute.device), validation_px)
 
 
@@ -103,9 +105,12 @@ def _choose_places(data: TrainingData, work: PixelWork, seed: int) -> list[Place
 
 
 def _read_pieces(data: TrainingData, places: list[Place], device: torch.device) -> Iterator[Piece]:
-    for place in places:
-        raw, labels = data.at_fed_scale(*data.read(data.names[place.section]))
-        yield make_piece(raw, labels > 0, place, filter_maps, device)
+    for number, of_section in itertools.groupby(places, key=attrgetter("section")):
+        name = data.names[number]
+        raw, labels = data.at_fed_scale(*data.read(name))
+        ignored = data.ignored_in(name)
+        for place in of_section:
+            yield make_piece(raw, labels > 0, ignored, place, filter_maps, device)
 
 
 def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: PixelWork) -> None:
@@ -129,13 +134,7 @@ class _PixelReport(TrainingReport):
         assert isinstance(network, PixelClassifier)
         self.network = network
         maps = {name: self.predict(network, raw)[0] for name, (raw, _) in self.sections.items()}
-        histogram = functools.reduce(
-            operator.add,
-            (
-                histogram_scores(truth=labels, probability=maps[name])
-                for name, (_, labels) in self.sections.items()
-            ),
-        )
+        histogram = pool_levels(self.sections, self.levels, maps.values())
         curve, level = pixel_curve(histogram, HEADLINE), HALF
         if histogram.foreground.any():
             level = max(1, middle_of_best(curve, HEADLINE))

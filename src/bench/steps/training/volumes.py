@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from bench.config.training import FinetuneConfig
-from bench.dataset.partial import is_partial, read_ignored
+from bench.dataset.partial import foreground_of_annotated, is_partial
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.volumes import (
     Volume,
@@ -102,20 +102,8 @@ class VolumeTrainingData:
         """Share of the voxels of the training volumes that are in the structure."""
         if self.volumes == find_volumes(self.dataset, "train"):
             return self.dataset.foreground_fraction("train", self.structure)
-        labels = [
-            self.dataset.read_labels(name, self.structure)
-            for volume in self.volumes
-            for name in volume.sections
-        ]
-        opened = (
-            read_ignored(self.dataset, name, [self.structure])
-            for volume in self.volumes
-            for name in volume.sections
-        )
-        annotated = sum(image.size for image in labels) - sum(
-            np.count_nonzero(each) for each in opened if each is not None
-        )
-        return sum(map(np.count_nonzero, labels)) / max(annotated, 1)
+        names = (name for volume in self.volumes for name in volume.sections)
+        return foreground_of_annotated(self.dataset, names, self.structure)
 
 
 def _has_instances(dataset: PreparedDataset, volume: Volume, structure: str) -> bool:

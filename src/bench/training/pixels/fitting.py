@@ -73,10 +73,9 @@ def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitte
         seen = (piece.features(each) for piece, each in zip(pieces, drawn, strict=True))
         fitted = _fit(_join(seen), _truths(pieces, drawn), round(_FIRST_SHARE * work.trees))
         members.append(export_trees(fitted))
-    names = list(pieces[0].maps)
     drawn = [piece.draw(count, np.ones_like(piece.truth), random) for piece in pieces]
     contexts = (_find_unseen(*each, members) for each in zip(pieces, halves, strict=True))
-    rows = []
+    rows, names = [], []
     for piece, chosen, context in zip(pieces, drawn, contexts, strict=True):
         rows.append(piece.features(chosen, context.values()))
         names = [*piece.maps, *context]

@@ -42,7 +42,7 @@ class Piece:
     Attributes:
         maps: Filters (y, x) by name, with AROUND pixels around.
         truth: Whether the structure is there, (y, x) without them.
-        inside: Whether the section is there, (y, x) without them.
+        inside: Whether the section is there, and annotated, (y, x) without them.
     """
 
     maps: Maps
@@ -126,6 +126,7 @@ def _spread(numbers: list[int], count: int, random: np.random.Generator) -> list
 def make_piece(
     raw: np.ndarray,
     truth: np.ndarray,
+    ignored: np.ndarray,
     place: Place,
     filter_image: Callable[[torch.Tensor], Maps],
     device: torch.device,
@@ -135,6 +136,7 @@ def make_piece(
     Args:
         raw: The section (y, x).
         truth: Whether the structure is there, (y, x).
+        ignored: Where nobody annotated, (y, x).
         place: Which piece.
         filter_image: From a normalised image (1, 1, y, x) to its maps.
         device: Where it is filtered; maps are kept on the CPU.
@@ -150,7 +152,9 @@ def make_piece(
     here = np.zeros(truth[inner].shape, dtype=bool)
     here[:height, :width] = True
     return Piece(
-        {name: each.cpu() for name, each in maps.items()}, _on_grid(truth[inner]), _on_grid(here)
+        {name: each.cpu() for name, each in maps.items()},
+        _shares(truth[inner]) >= 0.5,
+        (_shares(here) >= 0.5) & (_shares(ignored[inner]) == 0),
     )
 
 
@@ -165,7 +169,7 @@ def _mirrored(window: slice, side: int) -> np.ndarray:
     return padded[first : first + window.stop - window.start + more + 2 * _AROUND_PX]
 
 
-def _on_grid(mask: np.ndarray) -> np.ndarray:
-    """Whether half of a block or more is true."""
+def _shares(mask: np.ndarray) -> np.ndarray:
+    """The share of each block that is true."""
     height, width = (side // STRIDE for side in mask.shape)
-    return np.asarray(mask.reshape(height, STRIDE, width, STRIDE).mean(axis=(1, 3)) >= 0.5)
+    return np.asarray(mask.reshape(height, STRIDE, width, STRIDE).mean(axis=(1, 3)))
