@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +128,13 @@ def test_nothing_is_lost_and_the_run_says_so(store, away, tmp_path, caplog):
     assert not run.work.exists()
 
 
+def count_late(tags: dict[str, str]) -> int:
+    """How many writes came late; how many seconds late is a matter of the machine."""
+    found = re.fullmatch(r"(\d+) writes, at most \d+ s late", tags[LATE_TAG])
+    assert found, tags[LATE_TAG]
+    return int(found[1])
+
+
 def test_a_store_that_comes_back_gets_everything_in_order_while_the_run_goes_on(store, away):
     with open_run(store, IDENTITY) as run:
         run.set_tags({"bench.note": "1"})
@@ -138,14 +146,14 @@ def test_a_store_that_comes_back_gets_everything_in_order_while_the_run_goes_on(
         run.set_tags({"bench.note": "4"})
         tags = store.client.get_run(run.id).data.tags
         assert tags["bench.note"] == "4"
-        assert tags[LATE_TAG] == "3 writes, at most 0 s late"
+        assert count_late(tags) == 3
         assert not run.outbox.spool.waiting
         away()
         run.set_tags({"bench.note": "5"})
         away.over()
     tags = store.client.get_run(run.id).data.tags
     # The end of the run waited as well.
-    assert (tags["bench.note"], tags[LATE_TAG]) == ("5", "5 writes, at most 0 s late")
+    assert (tags["bench.note"], count_late(tags)) == ("5", 5)
 
 
 def test_metrics_keep_the_time_at_which_they_were_logged(store, away):
