@@ -90,7 +90,7 @@ def test_a_killed_prediction_goes_on(model, tmp_path, monkeypatch, batches, when
 
 
 def test_batches_predicted_apart_are_the_whole(model, tmp_path, monkeypatch):
-    """Of 30 tiles, each a batch on a CPU, three processes do some each; nothing is left, or done twice."""
+    """Three processes do some of 30 tiles each, a batch on a CPU; none is left, or done twice."""
     raw, calls, steps = section((150, 180)), [], []
     expected = open_predictor(model, CPU, "vesicles")[0](raw, 5.0)
     start_tiles = tiles.start_tiles
