@@ -22,6 +22,8 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 # Tiny networks on a busy machine: with several threads they mostly wait for each other. Read by
 # torch when it is imported, here and in child processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A quarter of a small run is its figures: here and in child processes they are a thumb's size.
+os.environ["MATPLOTLIBRC"] = str(Path(__file__).with_name("matplotlibrc"))
 # The embeddings of tests are not kept in the cache of whoever runs them.
 os.environ["BENCH_EMBEDDINGS_GB"] = "0"
 

@@ -50,7 +50,7 @@ WARNING_TAG = "bench.warning"
 PSEUDO_TAG = "bench.pseudo"
 STALE_TAG = "bench.stale"
 # Compression that takes longer than the drawing makes a picture a tenth smaller.
-_FIGURE: dict[str, Any] = {"dpi": 110, "pil_kwargs": {"compress_level": 2}}
+_FIGURE: dict[str, Any] = {"pil_kwargs": {"compress_level": 2}}
 
 
 class SystemMetrics:

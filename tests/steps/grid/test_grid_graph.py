@@ -128,8 +128,8 @@ LONG = {
     "methods": "scratch",
     "structures": "mito",
     "optimize": "false",
-    "iterations": 600,
-    "epoch_iterations": 20,
+    "iterations": 200,
+    "epoch_iterations": 100,
     "checkpoint_iterations": 5,
 }
 

@@ -39,7 +39,7 @@ SETTINGS = {
     "precision": "fp32",
 }
 # Long enough for a server to be away and back.
-ITERATIONS = 800
+ITERATIONS = 300
 TIMED = {
     "work/elapsed_s",
     "bench.train.seconds_per_iteration",

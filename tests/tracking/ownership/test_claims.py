@@ -16,7 +16,7 @@ from bench.tracking.ownership import claims
 from bench.tracking.ownership.claims import PREFIX, BusyError, read_claims, take_claim
 from bench.tracking.ownership.heartbeat import SignWatch, make_beat
 
-PROCESSES, CELLS = 6, 10
+PROCESSES, CELLS = 4, 8
 # Does every piece of work that nobody else has, until all is done, as on machines that share
 # nothing but the store.
 WORK = """
