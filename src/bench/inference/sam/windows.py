@@ -268,15 +268,17 @@ def paint_masks(
     # Within the box of each, so that no more of the size of the section is held. Ids follow the
     # places of first pixels, whatever the order of the masks.
     parts: list[tuple[int, int, int]] = []
+    new_ids = []
     for number, mask in enumerate(kept, start=1):
-        for first, part, area in _list_parts(painted, mask.box, number):
+        found = _list_parts(painted, mask.box, number)
+        new_ids.append(np.zeros(len(found) + 1, dtype=np.int32))
+        for first, part, area in found:
             if _is_within(area, min_area_px, max_area_px):
                 parts.append((first, number, part))
-    ids: dict[int, list[tuple[int, int]]] = {}
     for new_id, (_, number, part) in enumerate(sorted(parts), start=1):
-        ids.setdefault(number, []).append((part, new_id))
+        new_ids[number - 1][part] = -new_id
     for number, mask in enumerate(kept, start=1):
-        _number_parts(painted, mask.box, number, ids.get(number, []))
+        _number_parts(painted, mask.box, number, new_ids[number - 1])
     np.negative(painted, out=painted)
     scores = [kept[number - 1].score for _, number, _ in sorted(parts)]
     return painted, np.array([0.0, *scores], dtype=np.float32)
@@ -294,17 +296,14 @@ def _list_parts(painted: np.ndarray, box: Box, number: int) -> list[tuple[int, i
     return [(int(places[part]), part, int(areas[part])) for part in range(1, areas.size)]
 
 
-def _number_parts(
-    painted: np.ndarray, box: Box, number: int, ids: Sequence[tuple[int, int]]
-) -> None:
-    """Writes the negative ids of a mask's parts over its number, and 0 over the other parts."""
+def _number_parts(painted: np.ndarray, box: Box, number: int, new_ids: np.ndarray) -> None:
+    """Writes over the number of a mask what its parts become, by the number of each part."""
     window = painted[box.slices]
     mine = window == number
-    labelled = label(mine, connectivity=1)
-    new_ids = np.zeros(labelled.max(initial=0) + 1, dtype=np.int32)
-    for part, new_id in ids:
-        new_ids[part] = -new_id
-    window[mine] = new_ids[labelled[mine]]
+    if new_ids.size <= 2:
+        window[mine] = new_ids[-1]
+    else:
+        window[mine] = new_ids[label(mine, connectivity=1)[mine]]
 
 
 def _is_within(area: int, min_area_px: int, max_area_px: int | None) -> bool:
