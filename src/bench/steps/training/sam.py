@@ -109,7 +109,7 @@ def _our_checkpoint(name: str, path: Path) -> SamSource:
 
 
 @dataclass(frozen=True, eq=False)
-class ValidatedPart:
+class _ValidatedPart:
     """What of a validation section a SAM is scored on while it is made.
 
     Attributes:
@@ -130,7 +130,7 @@ class SamReport(TrainingReport):
         self,
         *,
         plain: Callable[[torch.nn.Module], torch.nn.Module],
-        parts: Mapping[str, ValidatedPart],
+        parts: Mapping[str, _ValidatedPart],
         trained: bool,
         **arguments: Any,
     ) -> None:
@@ -169,7 +169,7 @@ class SamReport(TrainingReport):
 
     def _open_network(
         self, network: torch.nn.Module
-    ) -> Callable[[ValidatedPart], SectionPrediction]:
+    ) -> Callable[[_ValidatedPart], SectionPrediction]:
         """The network as something that segments parts of sections."""
         if isinstance(network, DetectorSam):
             # Its parts are whole.
@@ -195,7 +195,7 @@ class SamReport(TrainingReport):
 
 def choose_parts(
     sections: Mapping[str, tuple[np.ndarray, np.ndarray]], *, whole: bool
-) -> dict[str, ValidatedPart]:
+) -> dict[str, _ValidatedPart]:
     """Chooses what of validation sections a SAM is scored on while it is made.
 
     Args:
@@ -205,19 +205,19 @@ def choose_parts(
             have any.
     """
     if whole:
-        return {name: ValidatedPart(r, whole_box(r.shape), a) for name, (r, a) in sections.items()}
+        return {name: _ValidatedPart(r, whole_box(r.shape), a) for name, (r, a) in sections.items()}
     annotated = {name: pair for name, pair in sections.items() if pair[1].any()}
     parts = {}
     for name, (raw, labels) in list(annotated.items())[:_VALIDATED_SECTIONS]:
         rows, columns = window_of_interest(labels)
         height, width = labels[rows, columns].shape
         part = Box(rows.start, columns.start, rows.start + height, columns.start + width)
-        parts[name] = ValidatedPart(raw, part, labels[part.slices])
+        parts[name] = _ValidatedPart(raw, part, labels[part.slices])
     return parts
 
 
 def cut_levels(
-    parts: Mapping[str, ValidatedPart], levels: Mapping[str, np.ndarray]
+    parts: Mapping[str, _ValidatedPart], levels: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What is not annotated of the parts of sections on which a SAM is scored."""
     return {n: found[parts[n].part.slices] for n, found in levels.items() if n in parts}
