@@ -327,6 +327,26 @@ def prompts(request):
     }
 
 
+def box_prompts(request):
+    """Masks of boxes that one window holds, that none does, and of one larger than all."""
+    from bench.inference.sam.embeddings import KeptEncoder
+    from bench.inference.sam.prompts import Prompts, prompt_section
+    from bench.inference.sam.windows import place_windows, windows_around
+
+    raw = make_section(0)[0]
+    boxes = np.array([[3.0, 4, 20, 22], [10, 2, 44, 20], [22.5, 30, 38, 44], [1, 1, 70, 40]])
+    windows = place_windows(raw.shape, tile_px=20, halo_px=6)
+    around = windows_around(boxes, windows, raw.shape)
+    network, _ = make_sam(request)
+    encoder = KeptEncoder(network.eval(), None)
+    masks = prompt_section(encoder, raw, Prompts(boxes), tile_px=20, halo_px=6)
+    return {
+        "windows": [f"{w.y0} {w.x0} {w.y1} {w.x1}" for w in around],
+        "areas": np.array([mask.area for mask in masks]),
+        "expected": np.array([mask.score for mask in masks]),
+    }
+
+
 def sam_masks(request):
     from bench.inference.sam.embeddings import KeptEncoder
     from bench.inference.sam.embeddings import embed_window as embed
@@ -703,6 +723,7 @@ PARTS: dict[str, Callable] = {
     "network sam": network_sam,
     "sam masks": sam_masks,
     "prompts": prompts,
+    "box prompts": box_prompts,
     "sam training": sam_training,
     "network unet2d": network_unet2d,
     "network unet_residual": network_from(

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.device import Compute
+from bench.inference.feeding import resize_section
 from bench.inference.prediction import open_predictor
 from bench.inference.sam.embeddings import KeptEncoder, embed_window
 from bench.inference.sam.masks import (
@@ -15,6 +17,7 @@ from bench.inference.sam.masks import (
     find_by_points,
     make_generator,
     make_predictor,
+    segment_part,
     segment_section,
 )
 from bench.inference.sam.windows import Box
@@ -60,6 +63,29 @@ def test_a_section_larger_than_a_window_is_covered(tiny, raw, segmentation):
         assert half.any()
 
 
+@pytest.mark.parametrize("size_nm", [None, 4.0])
+def test_a_part_has_the_grey_values_that_it_has_in_the_whole(tiny, raw, size_nm, monkeypatch):
+    """Cut out before, its own darkest and brightest pixels would be black and white."""
+    network, arguments = tiny
+    bright = raw.copy()
+    bright[40:] += 3000
+    info = info_of(arguments, replace(ALL, segmentation="ais"), input_pixel_size_nm=4.0)
+    info = replace(info, tile_px=32, halo_px=0)
+    encoder, seen = KeptEncoder(network, None), []
+    original = encoder.embed
+    monkeypatch.setattr(encoder, "embed", lambda image: seen.append(image) or original(image))
+    part = Box(0, 10, 32, 74)
+    found = segment_part(encoder, info, bright, size_nm, part)
+    assert found.instances.shape == found.foreground.shape == part.shape
+    expected = stretch_contrast(bright)[part.slices]
+    assert np.array_equal(np.concatenate(seen, axis=1), expected)
+    # Resampled, it is the same place of the resampled section.
+    seen.clear()
+    segment_part(encoder, info, bright, 2.0, part)
+    expected = stretch_contrast(resize_section(bright, (35, 45)))[0:16, 5:37]
+    assert np.array_equal(np.concatenate(seen, axis=1), expected)
+
+
 @pytest.mark.parametrize("segmentation", ["amg", "ais"])
 def test_the_area_filter(tiny, raw, segmentation):
     network, arguments = tiny
@@ -79,8 +105,6 @@ def test_ais_on_one_window_is_micro_sams(tiny, raw):
     from micro_sam.instance_segmentation import InstanceSegmentationWithDecoder
     from segment_anything import SamPredictor
     from skimage.measure import label
-
-    from bench.core.pixels import stretch_contrast
 
     network, _ = tiny
     settings = replace(ALL, segmentation="ais", min_area_px=0)

@@ -6,6 +6,7 @@ from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.sam.embeddings import KeptEncoder, embed_window
 from bench.inference.sam.prompts import Prompts, paint_prompted, prompt_section, prompt_window
+from bench.inference.sam.windows import place_windows, windows_around
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
 
@@ -95,13 +96,28 @@ def test_a_section_is_prompted_in_the_windows_that_see_the_prompts(network, prom
     embedding = encoder.embed(stretch_contrast(raw))
     direct = prompt_window(network, embedding, given)
     assert [mask.area for mask in whole] == [mask.area for mask in direct]
-    # Of two windows each, the second from column 60 on.
+    # Of two windows, the second from column 60 on, or one of its own around what neither holds.
+    windows = place_windows(raw.shape, tile_px=60, halo_px=20)
     tiled = prompt_section(encoder, raw, given, tile_px=60, halo_px=20)
-    late = np.flatnonzero(given.centres()[:, 0] > 110)
-    for index in range(len(given)):
-        x0, x1 = (60, 160) if index in late else (0, 160)
-        assert tiled[index].box.x0 >= x0
-        assert tiled[index].box.x1 <= x1
+    for mask, window in zip(tiled, windows_around(given.boxes, windows, raw.shape), strict=True):
+        if mask.area:
+            assert window.overlap(mask.box) == mask.box
+
+
+def test_a_box_is_prompted_as_large_as_it_is(network, monkeypatch):
+    """The window whose middle is nearest would cut 10 px of 80."""
+    encoder, seen = network.sam.prompt_encoder, []
+    forward = type(encoder).forward
+
+    def watch(self, points, boxes, masks):
+        seen.append(boxes[0].numpy() * 100 / 128)
+        return forward(self, points, boxes, masks)
+
+    monkeypatch.setattr(type(encoder), "forward", watch)
+    raw = np.random.default_rng(0).integers(0, 255, (100, 300)).astype(np.uint8)
+    box = np.array([[50.0, 10, 130, 40]])
+    prompt_section(KeptEncoder(network, None), raw, Prompts(box), tile_px=60, halo_px=20)
+    assert seen[0][2:] - seen[0][:2] == pytest.approx([80, 30], abs=1e-3)
 
 
 def test_windows_without_prompts_are_not_embedded(network, monkeypatch):

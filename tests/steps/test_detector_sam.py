@@ -1,11 +1,13 @@
 """detector_sam from its detector to pseudo-masks; and what it refuses."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 
 from bench.config.data import PrepareConfig
@@ -18,10 +20,13 @@ from bench.dataset.pseudo import is_pseudo
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.prediction import open_predictor
+from bench.inference.sam import prompts
+from bench.inference.sam.embeddings import KeptEncoder
 from bench.inference.sam.windows import Mask
 from bench.ingest.inputs import read_input
 from bench.ingest.writing import write_prepared
-from bench.models.checkpoint import load_info
+from bench.models.checkpoint import load_checkpoint, load_info, save_checkpoint
+from bench.models.detection import fcos
 from bench.models.sam import write_tiny_sam
 from bench.steps import pseudo as pseudo_step
 from bench.steps.benchmark import benchmark
@@ -147,6 +152,72 @@ def test_it_is_a_model_like_any_other(opened, base, made, detector, tmp_path, ti
     )  # fmt: skip
     segment(segmented)
     assert any((tmp_path / "segmented").rglob("*.tif*"))
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A dataset whose sections are larger than a window of interest, and brighter outside of it."""
+    folder = tmp_path_factory.mktemp("wide")
+    root = folder / "tree"
+    y, x = np.mgrid[:540, :600]
+    for number, split in enumerate(("train", "val", "test")):
+        rng = np.random.default_rng(number)
+        discs = np.zeros(y.shape, bool)
+        for row, column in rng.permutation([(r, c) for r in range(5) for c in range(6)])[:12]:
+            discs |= (y - 90 * row - 40) ** 2 + (x - 80 * column - 40) ** 2 <= 11**2
+        raw = 120 + rng.normal(0, 8, y.shape) - 70 * discs + 60 * (x > 500)
+        for name, pixels in (("raw", raw.clip(0, 255)), ("mitochondria", 255 * discs)):
+            (root / split / name).mkdir(parents=True)
+            tifffile.imwrite(root / split / name / "s.tif", pixels.astype(np.uint8))
+    config = PrepareConfig(input=str(root), pixel_size_nm=5.0)
+    write_prepared(read_input(config), folder / "prepared")
+    return folder / "prepared"
+
+
+def test_validation_sees_and_scores_what_an_evaluation_does(
+    own, base, detector, wide, tmp_path, monkeypatch
+):
+    """Every pixel that detector and SAM are fed, every prompt, and the scores that come of them."""
+    network, info = load_checkpoint(checkpoint(own, detector) / "best.safetensors")
+    boxes = tmp_path / "detector.safetensors"
+    save_checkpoint(boxes, network, replace(info, tile_px=200, halo_px=30))
+    seen = {"detector": set(), "encoder": set(), "prompts": set()}
+
+    def digest(array):
+        return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+    def watch(where, name, kind, take):
+        original = getattr(where, name)
+
+        def watched(*arguments, **named):
+            seen[kind].add(digest(take(*arguments, **named)))
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(where, name, watched)
+
+    watch(fcos.Detector, "find", "detector", lambda self, images: images.numpy())
+    watch(KeptEncoder, "embed", "encoder", lambda self, window: window)
+    config = replace(base, dataset=str(wide), detector=str(boxes), tile_px=180, halo_px=38)
+    config = replace(config, min_area_px=None, max_area_px=None)
+    original = prompts.prompt_window
+
+    def prompt(network, embedding, given, **others):
+        seen["prompts"] |= {digest(box) for box in given.boxes}
+        return original(network, embedding, given, **others)
+
+    monkeypatch.setattr(prompts, "prompt_window", prompt)
+    made = microsam(config, own)
+    while_made = {kind: set(of_kind) for kind, of_kind in seen.items()}
+    for of_kind in seen.values():
+        of_kind.clear()
+    scored = evaluate(EvaluateConfig(dataset=str(wide), run_id=made, device="cpu"), own)
+    assert len(seen["prompts"]) > 5
+    assert seen["detector"] == while_made["detector"]
+    assert seen["encoder"] <= while_made["encoder"]
+    assert seen["prompts"] <= while_made["prompts"]
+    ours, theirs = (own.client.get_run(run).data.metrics for run in (made, scored))
+    for metric in ("val/dice", "val/instance_f1"):
+        assert ours[metric] == theirs[metric]
 
 
 def test_a_benchmark_trains_the_detector_and_has_both_rows(opened, base, folder):

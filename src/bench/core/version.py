@@ -17,7 +17,7 @@ VERSIONS: dict[str, int] = {
     "pretrain": 1,
     "finetune": 1,
     "domain_adapt": 1,
-    "microsam": 1,
+    "microsam": 2,
     "detect": 1,
     "pseudo": 1,
     "evaluate": 1,
@@ -47,6 +47,7 @@ VERSIONS: dict[str, int] = {
     "sam training": 1,
     "sam masks": 1,
     "prompts": 1,
+    "box prompts": 1,
     "tiles": 1,
     "volumes": 1,
     "blends": 1,
@@ -72,7 +73,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "network unet3d_folds": ("network unet3d",),
     "network unet3d_anisotropic": ("volumes",),
     "network sam": ("sam masks",),
-    "network detector_sam": ("network sam", "boxes"),
+    "network detector_sam": ("network sam", "boxes", "box prompts"),
     "sam training": ("training loop",),
 }
 # Of rows that were added from outside, by the names that runs use for them.

@@ -40,7 +40,7 @@ from bench.steps.training.microsam_task import (
 from bench.steps.training.minutes import plan_loop
 from bench.steps.training.sam import (
     SamReport,
-    choose_windows,
+    choose_parts,
     cut_levels,
 )
 from bench.steps.used_data import describe_run
@@ -111,7 +111,7 @@ def _start_network(
     network, info = join_detector(sam, info, task.detector, task.source.digest)
     network.to(task.compute.device)
     info = choose_on_validation(
-        *(run, network, info, choose_windows(task.data.validation())),
+        *(run, network, info, task.data.validation()),
         pixel_size_nm=task.dataset.pixel_size_nm,
         compute=task.compute,
         precision=task.config.sure_precision,
@@ -120,12 +120,13 @@ def _start_network(
 
 
 def _make_report(task: MicrosamTask, run: Run, info: ModelInfo, advance: Any) -> SamReport:
-    sections = task.data.validation()
+    # Boxes take one embedding a window: what is scored is what an evaluation scores.
+    parts = choose_parts(task.data.validation(), whole=task.detector is not None)
     return SamReport(
         plain=lambda network: _merge_network(network, info),
         run=run,
-        sections=choose_windows(sections),
-        levels=cut_levels(sections, task.data.validation_levels()),
+        parts=parts,
+        levels=cut_levels(parts, task.data.validation_levels()),
         pixel_size_nm=task.dataset.pixel_size_nm,
         info=info,
         compute=task.compute,

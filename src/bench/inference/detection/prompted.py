@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # An instance that was kept counts as foreground at the threshold of 0.5, whatever its score.
 _LEAST_SCORE = 0.5
+# Of boxes that overlap more (IoU), only the best is a candidate at all.
+CANDIDATE_NMS = 0.5
 # Candidates of a section beyond which the worst are not looked at.
 _MOST_CANDIDATES = 2000
 
@@ -129,16 +131,21 @@ def find_candidates(
 ) -> Candidates:
     """Finds the boxes of a section that have a score, and prompts SAM with them.
 
+    What comes of a box does not depend on the other settings: the candidates of a higher score or
+    a lower IoU are those that ``Candidates.choose`` takes of more.
+
     Args:
         model: Both networks.
         raw: Section (y, x) of any bit depth.
         pixel_size_nm: Its pixel size; None feeds it as it is.
         score: Least score of a box.
-        nms_iou: Of boxes that overlap more the best is kept.
+        nms_iou: Of boxes that overlap more the best is kept, at most CANDIDATE_NMS.
     """
     info = model.info
     found = detect_boxes(model.detector, model.boxes, raw, pixel_size_nm, model.compute)
-    found = found.take(keep_best(found, score, nms_iou)[:_MOST_CANDIDATES])
+    found = found.take(keep_best(found, score, CANDIDATE_NMS)[:_MOST_CANDIDATES])
+    # In two steps, as where both are chosen: in one, others would be left.
+    found = found.take(keep_best(found, score, nms_iou))
     check_areas(found.boxes)
     shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
     fed = raw if shape == raw.shape else resize_section(raw, shape)
@@ -155,9 +162,18 @@ def find_candidates(
 
 
 def paint_candidates(
-    candidates: Candidates, settings: PromptedSettings
+    candidates: Candidates, settings: PromptedSettings, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Instances of candidates: ids (y, x) int32, and 255 times the IoU expected of each, uint8."""
+    """Instances of candidates in their section.
+
+    Args:
+        candidates: Those that count.
+        settings: Which areas do.
+        shape: Of the section (y, x).
+
+    Returns:
+        Ids (y, x) int32, and 255 times the IoU that SAM expects of each, uint8.
+    """
     labels, scores = paint_masks(
         [mask for mask in candidates.masks if mask.area],
         candidates.shape,
@@ -165,7 +181,10 @@ def paint_candidates(
         max_area_px=settings.max_area_px,
     )
     levels = np.maximum(np.round(255 * scores.clip(0, 1)), np.ceil(255 * _LEAST_SCORE))
-    return labels, np.where(labels, levels[labels], 0).astype(np.uint8)
+    levels[0] = 0
+    if candidates.shape != shape:
+        labels = resize_labels(labels, shape)
+    return labels, levels.astype(np.uint8)[labels]
 
 
 def make_prompted_predictor(network: DetectorSam, info: ModelInfo, compute: Compute) -> Predictor:
@@ -181,9 +200,7 @@ def make_prompted_predictor(network: DetectorSam, info: ModelInfo, compute: Comp
         )
         # Boxes were chosen before SAM saw them.
         kept = candidates.choose(0.0, 1.0, settings.iou_thresh)
-        labels, levels = paint_candidates(kept, settings)
-        if candidates.shape != raw.shape:
-            labels, levels = (resize_labels(each, raw.shape) for each in (labels, levels))
+        labels, levels = paint_candidates(kept, settings, raw.shape)
         return SectionPrediction(foreground=levels, instances=labels)
 
     return predict_one_by_one(predict)

@@ -18,10 +18,7 @@ from bench.inference.prompts.objects import (
 )
 from bench.inference.sam.embeddings import KeptEncoder
 from bench.inference.sam.prompts import Prompts, prompt_window
-from bench.inference.sam.windows import Box, Mask, place_windows
-
-# Of the longest side of an object that has a window of its own.
-_ROOM = 1.25
+from bench.inference.sam.windows import Box, Mask, place_windows, windows_around
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +72,13 @@ def prompt_objects(
     """
     image = stretch_contrast(raw)
     windows = place_windows(raw.shape, tile_px=tile_px, halo_px=halo_px)
+    annotated = list_objects(labels, settings, section)
+    around = windows_around(
+        np.array([each.box for each in annotated]).reshape(-1, 4), windows, raw.shape
+    )
     placed: dict[Box, list[PromptedObject]] = defaultdict(list)
-    for each in list_objects(labels, settings, section):
-        placed[_choose_window(each.box, windows, raw.shape)].append(each)
+    for each, window in zip(annotated, around, strict=True):
+        placed[window].append(each)
     for window, objects in placed.items():
         embedding, everyone = encoder.embed(image[window.slices]), np.arange(len(objects))
         for kind, distortion_px in settings.rounds:
@@ -96,24 +97,6 @@ def prompt_objects(
                 mask = Mask.pack(pixels, window.y0, window.x0, iou) if painted else None
                 area = int(np.count_nonzero(truth))
                 yield PromptedMask(each.id, area, kind, distortion_px, iou, mask)
-
-
-def _choose_window(
-    box: tuple[int, int, int, int], windows: Sequence[Box], shape: tuple[int, ...]
-) -> Box:
-    """The window in which an object is prompted."""
-    x0, y0, x1, y1 = box
-    y, x = (y0 + y1) / 2, (x0 + x1) / 2
-    whole = [w for w in windows if w.y0 <= y0 and w.x0 <= x0 and y1 <= w.y1 and x1 <= w.x1]
-    if whole:
-        return min(whole, key=lambda w: ((w.y0 + w.y1) / 2 - y) ** 2 + ((w.x0 + w.x1) / 2 - x) ** 2)
-    half = max(windows[0].shape[0], windows[0].shape[1], _ROOM * max(y1 - y0, x1 - x0)) / 2
-    return Box(
-        max(0, min(int(y - half), y0)),
-        max(0, min(int(x - half), x0)),
-        min(shape[0], max(int(y + half), y1)),
-        min(shape[1], max(int(x + half), x1)),
-    )
 
 
 def _make_prompts(

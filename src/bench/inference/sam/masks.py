@@ -22,7 +22,7 @@ from bench.inference.prediction import Predictor, SectionPrediction, model_shape
 from bench.inference.prompts.objects import refuse_without_truth
 from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
 from bench.inference.sam.embeddings import KeptEncoder
-from bench.inference.sam.windows import Box, Mask, join_masks, paint_masks, place_windows
+from bench.inference.sam.windows import Box, Mask, join_masks, paint_masks, place_windows, whole_box
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.sam import SamNetwork
 
@@ -103,28 +103,57 @@ def make_predictor(
         info: What the model is.
         store: Where embeddings are kept; None keeps none.
     """
-    settings = MaskSettings(**info.inference)
     encoder = KeptEncoder(network, store)
 
     def predict(raw: np.ndarray, pixel_size_nm: float | None) -> SectionPrediction:
-        shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
-        fed = raw if shape == raw.shape else resize_section(raw, shape)
-        remedy = f"lower tile_px (now {info.tile_px}) or use device=cpu"
-        network.eval()
-        with torch.inference_mode(), explain_out_of_memory("a window of SAM", remedy):
-            instances, scores = segment_section(
-                encoder, fed, settings, tile_px=info.tile_px, halo_px=info.halo_px
-            )
-        if shape != raw.shape:
-            instances = resize_labels(instances, raw.shape)
-            scores = resize_labels(scores, raw.shape)
-        return SectionPrediction(foreground=scores, instances=instances)
+        return segment_part(encoder, info, raw, pixel_size_nm, whole_box(raw.shape))
 
     return predict_one_by_one(predict)
 
 
+def segment_part(
+    encoder: KeptEncoder,
+    info: ModelInfo,
+    raw: np.ndarray,
+    pixel_size_nm: float | None,
+    part: Box,
+) -> SectionPrediction:
+    """Segments a part of a section, which has the grey values that it has in the whole.
+
+    A window that is cut out first would be stretched by its own darkest and brightest pixels.
+
+    Args:
+        encoder: The network, on its device, and what is kept of it.
+        info: What the model is.
+        raw: The whole section (y, x) of any bit depth.
+        pixel_size_nm: Its pixel size; None feeds it as it is.
+        part: The part, in px of the section.
+    """
+    settings = MaskSettings(**info.inference)
+    shape = model_shape(raw.shape, info.input_pixel_size_nm, pixel_size_nm)
+    fed = raw if shape == raw.shape else resize_section(raw, shape)
+    rows, columns = (after / before for before, after in zip(raw.shape, shape, strict=True))
+    inside = part.scale(rows, columns).overlap(whole_box(shape))
+    encoder.network.eval()
+    remedy = f"lower tile_px (now {info.tile_px}) or use device=cpu"
+    with torch.inference_mode(), explain_out_of_memory("a window of SAM", remedy):
+        instances, scores = segment_section(
+            encoder, fed, settings, tile_px=info.tile_px, halo_px=info.halo_px, part=inside
+        )
+    if inside.shape != part.shape:
+        instances = resize_labels(instances, part.shape)
+        scores = resize_labels(scores, part.shape)
+    return SectionPrediction(foreground=scores, instances=instances)
+
+
 def segment_section(
-    encoder: KeptEncoder, raw: np.ndarray, settings: MaskSettings, *, tile_px: int, halo_px: int
+    encoder: KeptEncoder,
+    raw: np.ndarray,
+    settings: MaskSettings,
+    *,
+    tile_px: int,
+    halo_px: int,
+    part: Box | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the instances of a section, window by window: one embedding is in memory at a time.
 
@@ -135,12 +164,15 @@ def segment_section(
         tile_px: Edge of a window without halo. SAM resizes every window to its own size, so
             this is the scale at which it sees structures, and belongs to the model.
         halo_px: Half of the overlap of two windows.
+        part: What of the section is segmented, in its px; None is all.
 
     Returns:
-        Ids (y, x) int32, and scores (y, x) uint8: 255 p, with p the IoU that SAM expects of the
-        pixel's instance (amg) or the decoder's foreground (ais), at least 0.5; 0 outside.
+        Of that part ids (y, x) int32, and scores (y, x) uint8: 255 p, with p the IoU that SAM
+        expects of the pixel's instance (amg) or the decoder's foreground (ais), at least 0.5;
+        0 outside.
     """
     image = stretch_contrast(raw)
+    image = image if part is None else image[part.slices]
     windows = place_windows(image.shape, tile_px=tile_px, halo_px=halo_px)
     generator = make_generator(encoder.network, settings, max(windows[0].shape))
     foreground = np.zeros(image.shape if settings.segmentation == _AIS else (0, 0), dtype=np.uint8)

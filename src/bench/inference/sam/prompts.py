@@ -5,6 +5,7 @@ and keeps all masks at the size of the image. Here prompts follow the model's ow
 has the size of its bounding box.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
 from bench.inference.sam.decoder import PromptDecoder
 from bench.inference.sam.embeddings import KeptEncoder
-from bench.inference.sam.windows import Box, Mask, place_windows
+from bench.inference.sam.windows import Box, Mask, place_windows, windows_around
 from bench.models.sam import SamNetwork
 
 # Prompts decoded at once, 30 MB each at SAM's size: what a CPU's cache holds is computed faster.
@@ -58,12 +59,12 @@ class Prompts:
         assert given is not None
         return len(given)
 
-    def centres(self) -> np.ndarray:
-        """Middle of every prompt's box, or of its points: x, y (n, 2)."""
+    def extents(self) -> np.ndarray:
+        """Every prompt's box, or what its points span: x0, y0, x1, y1 (n, 4)."""
         if self.boxes is not None:
-            return np.asarray(self.boxes.reshape(-1, 2, 2).mean(axis=1))
+            return self.boxes
         assert self.points is not None
-        return np.asarray(self.points.mean(axis=1))
+        return np.concatenate([self.points.min(axis=1), self.points.max(axis=1)], axis=1)
 
     def within(self, window: Box, chosen: np.ndarray) -> "Prompts":
         """Some of them in px of a window; boxes are cut at its border."""
@@ -90,8 +91,9 @@ def prompt_section(
 ) -> list[Mask]:
     """Finds the mask of every prompt on a section of any size.
 
-    A prompt is answered in the window whose middle is nearest to its own; a window without
-    prompts is not embedded. What of an object lies outside of that window is not in its mask.
+    A prompt is answered in a window that holds its box whole (``windows_around``): one that is
+    larger than a window has its own, which SAM sees at a smaller scale. A window without prompts
+    is not embedded.
 
     Args:
         encoder: The network, on its device, and what is kept of it.
@@ -107,18 +109,16 @@ def prompt_section(
     """
     image = stretch_contrast(raw)
     windows = place_windows(image.shape, tile_px=tile_px, halo_px=halo_px)
-    middles = np.array([[w.x0 + w.x1, w.y0 + w.y1] for w in windows]) / 2
-    apart = ((prompts.centres()[:, None] - middles) ** 2).sum(axis=2)
-    nearest = apart.argmin(axis=1)
+    asked: dict[Box, list[int]] = defaultdict(list)
+    for number, window in enumerate(windows_around(prompts.extents(), windows, image.shape)):
+        asked[window].append(number)
     found: dict[int, Mask] = {}
-    for number, window in enumerate(windows):
-        chosen = np.flatnonzero(nearest == number)
-        if chosen.size:
-            embedding = encoder.embed(image[window.slices])
-            inside = prompts.within(window, chosen)
-            masks = prompt_window(encoder.network, embedding, inside, multimask=multimask)
-            moved = (mask.move(window.y0, window.x0) for mask in masks)
-            found |= dict(zip(chosen.tolist(), moved, strict=True))
+    for window, chosen in asked.items():
+        embedding = encoder.embed(image[window.slices])
+        inside = prompts.within(window, np.array(chosen))
+        masks = prompt_window(encoder.network, embedding, inside, multimask=multimask)
+        moved = (mask.move(window.y0, window.x0) for mask in masks)
+        found |= dict(zip(chosen, moved, strict=True))
     return [found[index] for index in range(len(prompts))]
 
 

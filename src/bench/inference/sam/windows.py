@@ -5,6 +5,7 @@ montage of 7000 px: 9 GB) and drops masks that touch a tile's border. Here a mas
 its bounding box, and the parts of an instance that neighbouring windows see are joined.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from skimage.measure import label
 
 # Masks of two windows are the same instance if they agree so well where both windows see.
 _SAME_IOU = 0.5
+# The edge of a window that an object has for itself, of the object's longer side.
+_ROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,21 @@ class Box:
         y0, x0 = min(self.y0, other.y0), min(self.x0, other.x0)
         return Box(y0, x0, max(self.y1, other.y1), max(self.x1, other.x1))
 
+    def scale(self, rows: float, columns: float) -> "Box":
+        """The same in an image that is larger by a factor along y and one along x."""
+        y0, y1 = (round(side * rows) for side in (self.y0, self.y1))
+        x0, x1 = (round(side * columns) for side in (self.x0, self.x1))
+        return Box(y0, x0, max(y1, y0 + 1), max(x1, x0 + 1))
+
     def is_empty(self) -> bool:
         """Whether it has no pixels."""
         return self.y1 <= self.y0 or self.x1 <= self.x0
+
+
+def whole_box(shape: tuple[int, ...]) -> Box:
+    """All of a section (y, x)."""
+    height, width = shape
+    return Box(0, 0, height, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +128,46 @@ def place_windows(shape: tuple[int, ...], *, tile_px: int, halo_px: int) -> list
         for y in starts[0]
         for x in starts[1]
     ]
+
+
+def windows_around(boxes: np.ndarray, windows: Sequence[Box], shape: tuple[int, ...]) -> list[Box]:
+    """The window in which each of some objects is looked at, which holds it whole.
+
+    It is, of the windows that hold the object whole, the one whose middle is nearest, or, where
+    none does, one of its own around it: as large as the others, or larger where the object is.
+    It follows from the object's own box alone, so that the same object is seen the same way
+    whatever else was found.
+
+    Args:
+        boxes: x0, y0, x1, y1 of every object (n, 4), in px of the section.
+        windows: The windows of the section.
+        shape: Of the section (y, x).
+
+    Returns:
+        A window for each object, in their order.
+    """
+    sides = np.array([[w.x0, w.y0, w.x1, w.y1] for w in windows])
+    middles = (sides[:, :2] + sides[:, 2:]) / 2
+    found = []
+    for box in np.asarray(boxes, np.float64).clip(0, np.tile(shape[::-1], 2)):
+        apart = (((box[:2] + box[2:]) / 2 - middles) ** 2).sum(axis=1)
+        whole = (sides[:, :2] <= box[:2]).all(axis=1) & (box[2:] <= sides[:, 2:]).all(axis=1)
+        apart[~whole] = np.inf
+        own = not whole.any()
+        found.append(_own_window(box, windows[0], shape) if own else windows[int(apart.argmin())])
+    return found
+
+
+def _own_window(box: np.ndarray, usual: Box, shape: tuple[int, ...]) -> Box:
+    x0, y0, x1, y1 = (float(side) for side in box)
+    half = max(*usual.shape, _ROOM * max(y1 - y0, x1 - x0)) / 2
+    y, x = (y0 + y1) / 2, (x0 + x1) / 2
+    return Box(
+        max(0, min(int(y - half), math.floor(y0))),
+        max(0, min(int(x - half), math.floor(x0))),
+        min(shape[0], max(int(y + half), math.ceil(y1))),
+        min(shape[1], max(int(x + half), math.ceil(x1))),
+    )
 
 
 def join_masks(windows: Sequence[Box], masks: Sequence[Sequence[Mask]]) -> list[Mask]:
@@ -210,15 +265,45 @@ def paint_masks(
     painted = np.zeros(shape, dtype=np.int32)
     for number, mask in enumerate(kept, start=1):
         painted[mask.box.slices][mask.pixels()] = number
-    scores = np.array([0.0, *(mask.score for mask in kept)], dtype=np.float32)
-    parts = label(painted, background=0, connectivity=1).astype(np.int32)
-    areas = np.bincount(parts.reshape(-1))
-    numbers = np.zeros(areas.size, dtype=np.int32)
-    numbers[parts] = painted
-    wanted = np.array([_is_within(int(area), min_area_px, max_area_px) for area in areas])
-    wanted[0] = False
-    ids = np.where(wanted, np.cumsum(wanted), 0).astype(np.int32)
-    return ids[parts], np.concatenate([scores[:1], scores[numbers[wanted]]])
+    # Within the box of each, so that no more of the size of the section is held. Ids follow the
+    # places of first pixels, whatever the order of the masks.
+    parts: list[tuple[int, int, int]] = []
+    new_ids = []
+    for number, mask in enumerate(kept, start=1):
+        found = _list_parts(painted, mask.box, number)
+        new_ids.append(np.zeros(len(found) + 1, dtype=np.int32))
+        for first, part, area in found:
+            if _is_within(area, min_area_px, max_area_px):
+                parts.append((first, number, part))
+    for new_id, (_, number, part) in enumerate(sorted(parts), start=1):
+        new_ids[number - 1][part] = -new_id
+    for number, mask in enumerate(kept, start=1):
+        _number_parts(painted, mask.box, number, new_ids[number - 1])
+    np.negative(painted, out=painted)
+    scores = [kept[number - 1].score for _, number, _ in sorted(parts)]
+    return painted, np.array([0.0, *scores], dtype=np.float32)
+
+
+def _list_parts(painted: np.ndarray, box: Box, number: int) -> list[tuple[int, int, int]]:
+    """The 4-connected parts of what is left of a mask: first pixel in the section, number, area."""
+    labelled = label(painted[box.slices] == number, connectivity=1).reshape(-1)
+    areas = np.bincount(labelled)
+    firsts = np.zeros(areas.size, dtype=np.intp)
+    # The last that is written is the first of each.
+    firsts[labelled[::-1]] = np.arange(labelled.size)[::-1]
+    y, x = np.divmod(firsts, box.shape[1])
+    places = (box.y0 + y) * painted.shape[1] + box.x0 + x
+    return [(int(places[part]), part, int(areas[part])) for part in range(1, areas.size)]
+
+
+def _number_parts(painted: np.ndarray, box: Box, number: int, new_ids: np.ndarray) -> None:
+    """Writes over the number of a mask what its parts become, by the number of each part."""
+    window = painted[box.slices]
+    mine = window == number
+    if new_ids.size <= 2:
+        window[mine] = new_ids[-1]
+    else:
+        window[mine] = new_ids[label(mine, connectivity=1)[mine]]
 
 
 def _is_within(area: int, min_area_px: int, max_area_px: int | None) -> bool:

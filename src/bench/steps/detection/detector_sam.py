@@ -17,6 +17,7 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.inference.detection.opening import check_detector
 from bench.inference.detection.prompted import (
+    CANDIDATE_NMS,
     Candidates,
     PromptedModel,
     PromptedSettings,
@@ -40,7 +41,7 @@ from bench.words import AUTO, OurNetworks
 # What is tried on validation. Candidates are the boxes of the least score, of which those that
 # overlap more than the largest IoU are one.
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-_NMS_IOUS = (0.3, 0.5)
+_NMS_IOUS = (0.3, CANDIDATE_NMS)
 _EXPECTED_IOUS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.88)
 _SURE_SCORES = tuple(round(0.05 * step, 2) for step in range(2, 20))
 _SURE_IOUS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94)
@@ -185,10 +186,13 @@ def _choose_box_thresholds(
 ) -> tuple[ModelInfo, list[dict[str, Any]]]:
     """Chooses which boxes and masks count, and which are sure, on validation sections.
 
+    They are whole, as those that are segmented later: grey values are scaled by all of a section,
+    windows lie in it as they will, and what is found where there is nothing counts.
+
     Args:
         network: Both networks, on their device.
         info: What they are.
-        sections: Raw and labels (y, x) of validation sections by name.
+        sections: Raw and labels (y, x) of whole validation sections by name.
         pixel_size_nm: Their pixel size; None if not known.
         compute: Device and precision.
         precision: Share of sure objects that must be right.
@@ -205,23 +209,17 @@ def _choose_box_thresholds(
         )
         for name, (raw, _) in sections.items()
     }
-    truths = {name: _at_shape(labels, found[name].shape) for name, (_, labels) in sections.items()}
-    settings, rows = model.settings, []
-    for score, nms_iou, iou in itertools.product(_SCORES, _NMS_IOUS, _EXPECTED_IOUS):
-        tried = dataclasses.replace(
-            settings, score_thresh=score, nms_thresh=nms_iou, iou_thresh=iou
-        )
-        rows.append(
-            {"score_thresh": score, "nms_thresh": nms_iou, "iou_thresh": iou}
-            | _score(found, truths, tried)
-        )
+    truths = {name: labels for name, (_, labels) in sections.items()}
+    rows = _try_thresholds(found, truths, model.settings)
     best = max(rows, key=lambda row: (row[_CHOSEN_BY], row[HEADLINE]))
     chosen = {name: best[name] for name in ("score_thresh", "nms_thresh", "iou_thresh")}
     kept = {name: each.choose(0.0, best["nms_thresh"], 0.0) for name, each in found.items()}
     chosen |= choose_sure(
         np.concatenate([each.found.scores for each in kept.values()]),
         np.concatenate([each.expected for each in kept.values()]),
-        np.concatenate([are_right(each.masks, truths[name]) for name, each in kept.items()]),
+        np.concatenate(
+            [are_right(e.masks, _at_shape(truths[name], e.shape)) for name, e in kept.items()]
+        ),
         precision,
     )
     return dataclasses.replace(info, inference={**info.inference, **chosen}), rows
@@ -231,14 +229,31 @@ def _at_shape(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return labels if labels.shape == shape else resize_labels(labels, shape)
 
 
-def _score(
+def _try_thresholds(
     found: Mapping[str, Candidates], truths: Mapping[str, np.ndarray], settings: PromptedSettings
+) -> list[dict[str, Any]]:
+    """The scores of every combination of thresholds, as ``evaluate`` would find them."""
+    rows: list[dict[str, Any]] = []
+    # Many combinations keep the same candidates.
+    known: dict[tuple[int, ...], dict[str, float]] = {}
+    for score, nms_iou, iou in itertools.product(_SCORES, _NMS_IOUS, _EXPECTED_IOUS):
+        kept = {name: each.choose(score, nms_iou, iou) for name, each in found.items()}
+        # The masks themselves are the candidates' own, so that they say which are kept.
+        key = tuple(id(mask) for each in kept.values() for mask in each.masks)
+        if key not in known:
+            known[key] = _score(kept, truths, settings)
+        tried = {"score_thresh": score, "nms_thresh": nms_iou, "iou_thresh": iou}
+        rows.append(tried | known[key])
+    return rows
+
+
+def _score(
+    kept: Mapping[str, Candidates], truths: Mapping[str, np.ndarray], settings: PromptedSettings
 ) -> dict[str, float]:
     result = SplitResult((HEADLINE, _CHOSEN_BY))
-    for name, candidates in found.items():
-        kept = candidates.choose(settings.score_thresh, settings.nms_thresh, settings.iou_thresh)
-        labels, levels = paint_candidates(kept, settings)
-        count = int(labels.max(initial=0))
+    for name, candidates in kept.items():
+        labels, levels = paint_candidates(candidates, settings, truths[name].shape)
+        count = int(np.count_nonzero(labels))
         result.add(
             name,
             truth=truths[name],

@@ -15,10 +15,11 @@ from bench.core.names import run_of
 from bench.dataset.checks import instance_areas
 from bench.errors import BenchError
 from bench.inference.detection.prompted import make_prompted_predictor
-from bench.inference.device import Compute
-from bench.inference.prediction import Predictor
-from bench.inference.sam.embedding_store import EmbeddingStore, open_embeddings
-from bench.inference.sam.masks import make_predictor
+from bench.inference.prediction import SectionPrediction
+from bench.inference.sam.embedding_store import open_embeddings
+from bench.inference.sam.embeddings import KeptEncoder
+from bench.inference.sam.masks import segment_part
+from bench.inference.sam.windows import Box, whole_box
 from bench.ingest.inspection.masks import is_network
 from bench.methods import DEFAULT_SAM
 from bench.metrics.table import HEADLINE
@@ -38,7 +39,7 @@ from bench.training.sam.interactive import encoder_is_frozen
 from bench.words import AUTO, OurNetworks
 
 _SUFFIXES = (".pt", ".pth")
-# Automatic segmentation by a grid of points takes minutes a window without a GPU.
+# Sections of which a window is validated.
 _VALIDATED_SECTIONS = 4
 # Logged beside Dice, by which the best checkpoint is chosen.
 _OF_INSTANCES = "instance_f1"
@@ -107,6 +108,21 @@ def _our_checkpoint(name: str, path: Path) -> SamSource:
     return SamSource(name, file_sha256(path), info, functools.partial(load_weights, path))
 
 
+@dataclass(frozen=True, eq=False)
+class _ValidatedPart:
+    """What of a validation section a SAM is scored on while it is made.
+
+    Attributes:
+        raw: The whole section (y, x), of which the part has its grey values.
+        part: The part.
+        labels: Instance ids (y, x) of the part.
+    """
+
+    raw: np.ndarray
+    part: Box
+    labels: np.ndarray
+
+
 class SamReport(TrainingReport):
     """Callbacks of the training loop that score the instances SAM finds by itself."""
 
@@ -114,6 +130,7 @@ class SamReport(TrainingReport):
         self,
         *,
         plain: Callable[[torch.nn.Module], torch.nn.Module],
+        parts: Mapping[str, _ValidatedPart],
         trained: bool,
         **arguments: Any,
     ) -> None:
@@ -121,28 +138,27 @@ class SamReport(TrainingReport):
 
         Args:
             plain: Makes of the trained network the one that is saved.
+            parts: What it is scored on, see choose_parts.
             trained: Whether what is not frozen changes between two validations.
-            arguments: Those of TrainingReport; ``sections`` are windows, see choose_windows.
+            arguments: The others of TrainingReport.
         """
-        self.plain, self.trained = plain, trained
+        self.plain, self.parts, self.trained = plain, parts, trained
         self.scores: dict[str, float] = {}
-        super().__init__(**arguments)
+        shown = {name: (each.raw[each.part.slices], each.labels) for name, each in parts.items()}
+        super().__init__(sections=shown, **arguments)
 
     def validate(self, network: torch.nn.Module) -> float:
-        """Segments the windows; returns Dice over all their pixels."""
-        frozen = not isinstance(network, SamNetwork) or encoder_is_frozen(network)
-        keeps = frozen or not self.trained
-        kept = open_embeddings() if keeps else None
-        predict = _open_predictor(network, self.info, self.compute, kept)
+        """Segments the parts; returns Dice over all their pixels."""
+        segment = self._open_network(network)
         result = SplitResult((HEADLINE, _OF_INSTANCES))
-        for name, (raw, labels) in self.sections.items():
-            prediction = predict(raw, self.pixel_size_nm)
+        for name, each in self.parts.items():
+            prediction = segment(each)
             assert prediction.instances is not None
             self.predictions[name] = prediction.foreground >= HALF
             found = int(np.count_nonzero(prediction.instances))
             result.add(
                 name,
-                truth=labels,
+                truth=each.labels,
                 probability=prediction.foreground,
                 instances=Instances(prediction.instances, found, found),
                 levels=self.levels.get(name),
@@ -150,6 +166,21 @@ class SamReport(TrainingReport):
         self.network = self.plain(network)
         self.scores = result.scores()
         return self.scores[HEADLINE]
+
+    def _open_network(
+        self, network: torch.nn.Module
+    ) -> Callable[[_ValidatedPart], SectionPrediction]:
+        """The network as something that segments parts of sections."""
+        if isinstance(network, DetectorSam):
+            # Its parts are whole.
+            predict = make_prompted_predictor(network, self.info, self.compute)
+            return lambda each: predict(each.raw, self.pixel_size_nm)
+        assert isinstance(network, SamNetwork)
+        keeps = encoder_is_frozen(network) or not self.trained
+        encoder = KeptEncoder(network, open_embeddings() if keeps else None)
+        return lambda each: segment_part(
+            encoder, self.info, each.raw, self.pixel_size_nm, each.part
+        )
 
     def on_epoch(self, iteration: int, score: float, best: bool) -> None:
         """Keeps the best checkpoint; logs the scores and overlays."""
@@ -162,32 +193,34 @@ class SamReport(TrainingReport):
         return not any(prediction.any() for prediction in self.predictions.values())
 
 
-def _open_predictor(
-    network: torch.nn.Module, info: ModelInfo, compute: Compute, store: EmbeddingStore | None
-) -> Predictor:
-    if isinstance(network, DetectorSam):
-        return make_prompted_predictor(network, info, compute)
-    assert isinstance(network, SamNetwork)
-    return make_predictor(network, info, store)
+def choose_parts(
+    sections: Mapping[str, tuple[np.ndarray, np.ndarray]], *, whole: bool
+) -> dict[str, _ValidatedPart]:
+    """Chooses what of validation sections a SAM is scored on while it is made.
 
-
-def choose_windows(
-    sections: dict[str, tuple[np.ndarray, np.ndarray]],
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Cuts the window around the foreground out of the first few sections with any."""
+    Args:
+        sections: Raw and labels (y, x) by name.
+        whole: Whether all of them count, as in an evaluation; otherwise, as a grid of points takes
+            minutes a window without a GPU, the window around the foreground of the first few that
+            have any.
+    """
+    if whole:
+        return {name: _ValidatedPart(r, whole_box(r.shape), a) for name, (r, a) in sections.items()}
     annotated = {name: pair for name, pair in sections.items() if pair[1].any()}
-    windows = {}
+    parts = {}
     for name, (raw, labels) in list(annotated.items())[:_VALIDATED_SECTIONS]:
-        window = window_of_interest(labels)
-        windows[name] = raw[window], labels[window]
-    return windows
+        rows, columns = window_of_interest(labels)
+        height, width = labels[rows, columns].shape
+        part = Box(rows.start, columns.start, rows.start + height, columns.start + width)
+        parts[name] = _ValidatedPart(raw, part, labels[part.slices])
+    return parts
 
 
 def cut_levels(
-    sections: Mapping[str, tuple[np.ndarray, np.ndarray]], levels: Mapping[str, np.ndarray]
+    parts: Mapping[str, _ValidatedPart], levels: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What is not annotated of the windows that ``choose_windows`` cuts out of sections."""
-    return {name: found[window_of_interest(sections[name][1])] for name, found in levels.items()}
+    """What is not annotated of the parts of sections on which a SAM is scored."""
+    return {n: found[parts[n].part.slices] for n, found in levels.items() if n in parts}
 
 
 def check_objects(structure: Structure, data: TrainingData) -> None:
