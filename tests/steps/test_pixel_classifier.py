@@ -17,7 +17,7 @@ from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.training import pixel_classifier
 from bench.tracking.queries import fetch_artifact, read_settings
-from bench.training.pixels.fitting import PixelWork
+from bench.training.pixels.fitting import USUAL_WORK, PixelWork
 
 WORK = PixelWork(pixels=2000, trees=8)
 
@@ -28,7 +28,7 @@ def trained(dataset, make_store, tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("store"))
     config = FinetuneConfig(dataset=dataset, method="pixel_classifier", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
+        patch.setitem(USUAL_WORK, "pixel_classifier", WORK)
         log_checkpoints = pixel_classifier.log_checkpoints
 
         def die(*arguments):
@@ -105,8 +105,8 @@ def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
 ):
     asked = []
 
-    def plan(minutes, filter_s, validation_px):
-        asked.append((minutes, validation_px))
+    def plan(minutes, speed, usual, *, training_px, validation_s):
+        asked.append((minutes, validation_s))
         return WORK
 
     monkeypatch.setattr(pixel_classifier, "plan_work", plan)
@@ -124,9 +124,9 @@ def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
             labelled="1",
         )
     )
-    ((minutes, validation_px),) = asked
+    ((minutes, validation_s),) = asked
     assert minutes == 0.5
-    assert validation_px > 0
+    assert validation_s > 0
     with (tmp_path / "benchmark.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     # That of one section; the store has the one of all, too.

@@ -6,7 +6,7 @@ from bench.errors import BenchError
 from bench.models.pixels.filters import filter_maps
 from bench.training.pixels import fitting
 from bench.training.pixels.fitting import PixelWork, fit_classifier
-from bench.training.pixels.pace import plan_work
+from bench.training.pixels.pace import PixelSpeed, plan_work
 from bench.training.pixels.pieces import AROUND, Place, choose_places, list_places, make_piece
 
 CPU = torch.device("cpu")
@@ -145,9 +145,16 @@ def test_a_half_without_the_structure_is_refused():
 
 
 def test_more_minutes_are_more_of_all():
-    one, two = (plan_work(minutes, 1.0, 2**20) for minutes in (1, 2))
+    speed, sizes = PixelSpeed(1.0, 1.0), {"training_px": 26 * 2**20, "validation_s": 5.0}
+    one, two = (plan_work(minutes, speed, PixelWork(), **sizes) for minutes in (1, 2))
     assert one.pixels < two.pixels
     assert one.trees < two.trees
     assert one.area_px < two.area_px
-    with pytest.raises(BenchError, match=r"minutes must suffice .* received 0.05: filtering takes"):
-        plan_work(0.05, 1.0, 2**20)
+    with pytest.raises(
+        BenchError, match=r"minutes must suffice .* received 0.05: a million pixels"
+    ):
+        plan_work(0.05, speed, PixelWork(), **sizes)
+    # What it takes is what there is; where features are slower, less is done.
+    assert speed.training_s(two, **sizes) == pytest.approx(120, abs=0.5)
+    slower = plan_work(1, PixelSpeed(1.0, 5.0), PixelWork(), **sizes)
+    assert slower.area_px < one.area_px / 2

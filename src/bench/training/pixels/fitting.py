@@ -1,6 +1,6 @@
 """Fits the two stages of a pixel classifier on pieces of annotated sections."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from bench.errors import BenchError
-from bench.models.pixels.filters import Maps, context_maps
+from bench.models.pixels.filters import Maps, context_maps, filter_maps
 from bench.models.pixels.pixel_classifier import PixelClassifier
 from bench.models.pixels.trees import BoostedTrees, export_trees
 from bench.training.pixels.pieces import AROUND, Piece
+from bench.words import OurNetworks
 
 # Chosen on the validation sections of EPFL6 (docs/pixel_classifier.md), as is PixelWork.
 _RATE, _LEAVES = 0.1, 31
@@ -34,6 +35,13 @@ class PixelWork:
     trees: int = 100
 
 
+# Without minutes, by network. A transformer takes most of the time: half of the area.
+USUAL_WORK: dict[str, PixelWork] = {
+    OurNetworks.PIXEL_CLASSIFIER: PixelWork(),
+    OurNetworks.FOUNDATION_FEATURES: PixelWork(area_px=5 * 2**20),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A fitted classifier, and how it came about.
@@ -50,13 +58,32 @@ class Fitted:
     importances: dict[str, float]
 
 
-def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitted:
+@dataclass(frozen=True)
+class PixelFeatures:
+    """What a classifier's trees see.
+
+    Attributes:
+        find_maps: From a normalised image (1, 1, y, x) to its maps.
+        assemble: Makes the classifier of the members of the first stage, and the second.
+    """
+
+    find_maps: Callable[[torch.Tensor], Maps] = filter_maps
+    assemble: Callable[[Sequence[BoostedTrees], BoostedTrees], PixelClassifier] = PixelClassifier
+
+
+def fit_classifier(
+    pieces: Sequence[Piece],
+    work: PixelWork,
+    seed: int,
+    assemble: Callable[[Sequence[BoostedTrees], BoostedTrees], PixelClassifier] = PixelClassifier,
+) -> Fitted:
     """Fits both stages.
 
     Args:
         pieces: Pieces, in order of their sections.
         work: How much is done.
         seed: Of the pixels that are drawn.
+        assemble: Makes the classifier of both stages.
 
     Raises:
         BenchError: If pixels of a half are all of the structure, or none.
@@ -82,7 +109,7 @@ def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitte
     features, truth = _join(rows), _truths(pieces, drawn)
     fitted = _fit(features, truth, work.trees)
     losses = _measure_losses(fitted, features, truth)
-    classifier = PixelClassifier(members, export_trees(fitted))
+    classifier = assemble(members, export_trees(fitted))
     return Fitted(classifier, losses, _weigh_features(fitted, names))
 
 
