@@ -144,12 +144,12 @@ def format_results(everything: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def write_dino() -> Callable[[Path], Path]:
-    """Writes a tiny transformer, as DINOv2 publishes its own: two blocks, windows of 56 px."""
+    """Writes a tiny transformer, as DINOv2 publishes its own: two blocks, windows of 112 px."""
 
     def write(path: Path) -> Path:
         import torch
 
-        width, blocks, patch, grid = 64, 2, 14, 4
+        width, blocks, patch, grid = 64, 2, 14, 8
         torch.manual_seed(0)
         sizes = {"attn.qkv": (192, 64), "attn.proj": (64, 64), "mlp.fc1": (128, 64)}
         sizes |= {"mlp.fc2": (64, 128)}

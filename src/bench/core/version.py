@@ -33,7 +33,7 @@ VERSIONS: dict[str, int] = {
     "network unet_resnet50": 1,
     "network transunet": 1,
     "network sam": 1,
-    "network pixel_classifier": 1,
+    "network pixel_classifier": 2,
     "network foundation_features": 1,
     "boxes": 1,
     "feeding": 1,

@@ -19,8 +19,8 @@ from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
 from bench.report.figures.importances import draw_importances
-from bench.search.candidates import middle_of_best, pixel_curve
-from bench.steps.training.balance import pool_levels
+from bench.search.candidates import pixel_curve
+from bench.steps.training.balance import best_level, pool_levels
 from bench.steps.training.data import TrainingData, log_checkpoints
 from bench.steps.training.reports.sections import HALF, TrainingReport
 from bench.tracking.runs import Run
@@ -158,13 +158,13 @@ def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: PixelWork
 
 
 class _PixelReport(TrainingReport):
-    """A training report that sets the model's threshold where validation Dice is highest."""
+    """A training report that moves the model's limit as validation says, by the rule of balance."""
 
     def validate(self, network: torch.nn.Module) -> float:
-        """Predicts the validation sections; returns Dice over all their pixels at the threshold.
+        """Predicts the validation sections; returns Dice over all their pixels at the limit.
 
-        What is at or above the threshold has a probability of one half or more from then on. Where
-        the validation sections have nothing of the structure, the threshold stays.
+        What is at or above the limit has a probability of one half or more from then on. Where the
+        validation sections have nothing of the structure, the limit stays.
         """
         assert isinstance(network, PixelClassifier)
         self.network = network
@@ -172,7 +172,7 @@ class _PixelReport(TrainingReport):
         histogram = pool_levels(self.sections, self.levels, maps.values())
         curve, level = pixel_curve(histogram, HEADLINE), HALF
         if histogram.foreground.any():
-            level = max(1, middle_of_best(curve, HEADLINE))
+            level = best_level(histogram)
         self.predictions = {name: levels >= level for name, levels in maps.items()}
         # Levels are rounded: from half a level below, a pixel is stored as of that level.
         share = (level - 0.5) / TOP_LEVEL

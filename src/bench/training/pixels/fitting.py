@@ -1,5 +1,6 @@
 """Fits the two stages of a pixel classifier on pieces of annotated sections."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,15 +31,15 @@ class PixelWork:
         trees: Trees of the second stage; a member of the first has fewer.
     """
 
-    area_px: int = 10 * 2**20
-    pixels: int = 64_000
+    area_px: int = 5 * 2**20
+    pixels: int = 40_000
     trees: int = 100
 
 
-# Without minutes, by network. A transformer takes most of the time: half of the area.
+# Without minutes, by network. A transformer takes most of the time, and sees less.
 USUAL_WORK: dict[str, PixelWork] = {
     OurNetworks.PIXEL_CLASSIFIER: PixelWork(),
-    OurNetworks.FOUNDATION_FEATURES: PixelWork(area_px=5 * 2**20),
+    OurNetworks.FOUNDATION_FEATURES: PixelWork(area_px=3 * 2**20),
 }
 
 
@@ -79,6 +80,8 @@ def fit_classifier(
 ) -> Fitted:
     """Fits both stages.
 
+    A sample has more of the structure than there is; the logits are shifted by how much.
+
     Args:
         pieces: Pieces, in order of their sections.
         work: How much is done.
@@ -110,6 +113,7 @@ def fit_classifier(
     fitted = _fit(features, truth, work.trees)
     losses = _measure_losses(fitted, features, truth)
     classifier = assemble(members, export_trees(fitted))
+    classifier.shift.fill_(_logit(_annotated_share(pieces)) - _logit(float(truth.mean())))
     return Fitted(classifier, losses, _weigh_features(fitted, names))
 
 
@@ -122,6 +126,16 @@ def _split_halves(pieces: Sequence[Piece]) -> list[np.ndarray]:
     until = np.cumsum(np.concatenate(counts))
     ends = np.cumsum([len(rows) for rows in counts])[:-1]
     return np.split(until > until[-1] / 2, ends)
+
+
+def _annotated_share(pieces: Sequence[Piece]) -> float:
+    """The share of the structure in what is annotated of pieces."""
+    found = sum(int((piece.truth & piece.inside).sum()) for piece in pieces)
+    return found / sum(int(piece.inside.sum()) for piece in pieces)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def _columns(rows: np.ndarray, piece: Piece) -> np.ndarray:
