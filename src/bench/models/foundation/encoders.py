@@ -52,7 +52,8 @@ def _build_learned(
     qkv_bias: bool,
 ) -> torch.nn.Module:
     """One whose positions are learned, as DINO's and DINOv2's."""
-    from timm.layers import LayerNorm, SwiGLUPacked
+    from timm.layers.mlp import SwiGLUPacked
+    from timm.layers.norm import LayerNorm
     from timm.models.vision_transformer import VisionTransformer
 
     layers = 2 * hidden if gated else hidden
@@ -84,7 +85,7 @@ def _build_rotary(
     periods: int,
 ) -> torch.nn.Module:
     """One whose positions turn queries and keys, as DINOv3's."""
-    from timm.layers import LayerNorm
+    from timm.layers.norm import LayerNorm
     from timm.models.eva import Eva
 
     return Eva(
@@ -127,11 +128,11 @@ def add_colours(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
-def patch_tokens(encoder: torch.nn.Module, windows: torch.Tensor) -> torch.Tensor:
+def patch_tokens(encoder: Any, windows: torch.Tensor) -> torch.Tensor:
     """The tokens of the patches of windows (batch, 1, y, x): (batch, rows, columns, numbers)."""
     rows, columns = _grid_of(encoder)
-    tokens = encoder.forward_features(windows)  # type: ignore[operator]
-    kept: torch.Tensor = tokens[:, int(encoder.num_prefix_tokens) :]  # type: ignore[call-overload]
+    tokens: torch.Tensor = encoder.forward_features(windows)
+    kept = tokens[:, int(encoder.num_prefix_tokens) :]
     return kept.reshape(len(windows), rows, columns, -1)
 
 

@@ -30,7 +30,8 @@ class FoundationFeatures(PixelClassifier):
 
     def find_maps(self, image: torch.Tensor) -> Maps:
         """Filters, and tokens."""
-        return super().find_maps(image) | self.tokens(image)
+        tokens: Maps = self.tokens(image)
+        return super().find_maps(image) | tokens
 
 
 def build_foundation_features(

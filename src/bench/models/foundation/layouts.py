@@ -152,7 +152,7 @@ def _name_learned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 def _name_rotary(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Names as timm's, whose keys have no bias: DINOv3 multiplies theirs by zero."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         if _UNUSED.fullmatch(name):
             continue

@@ -4,6 +4,7 @@ Nothing is brought along or fetched: of what ``timm:NAME`` needs, the hub's own 
 machine is asked, and ours. Nothing in the files is run.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,7 @@ def _find_published(name: str) -> Mapping[str, Any]:
             f"{_TIMM}NAME must be a model of which timm knows published weights, received {name}: "
             f"did you mean {nearest}? Others are {', '.join(known[:6])}"
         )
-    found: dict[str, Any] = config.to_dict()
-    return found
+    return dataclasses.asdict(config)
 
 
 def _is_known(name: str) -> bool:
