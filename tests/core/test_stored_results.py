@@ -690,11 +690,11 @@ def pixel_classifier(_):
 def foundation_features(request):
     """The tokens of a transformer of a file, as maps, and along which axes they are kept."""
     from bench.models.foundation.foundation_features import build_foundation_features
-    from bench.models.foundation.layouts import read_layout
+    from bench.models.foundation.layouts import read_encoder
 
     folder = request.getfixturevalue("tmp_path")
     file = request.getfixturevalue("write_dino")(folder / "dino.pth")
-    found = read_layout(torch.load(file, weights_only=True))
+    found = read_encoder(torch.load(file, weights_only=True))
     tokens = build_foundation_features(out_channels=1, encoder=found.arguments).tokens
     tokens.encoder.load_state_dict(found.weights)
     images = [make_field(seed, (80, 96)).astype(np.float32) for seed in (0, 1)]

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import conv2d, gelu, layer_norm, linear, silu
 
 from bench.models.foundation.encoders import build_encoder, patch_tokens
-from bench.models.foundation.layouts import LayoutError, read_layout
+from bench.models.foundation.layouts import LayoutError, read_encoder
 
 PATCH = {"dinov2": 14, "dinov3": 4}
 
@@ -142,7 +142,7 @@ def draw_state(version, *, gated=False, registers=0, blocks=2, width=128, biased
 
 def compare(state, version, content=None, head=64):
     """The largest difference of tokens of two windows, and the largest token."""
-    found = read_layout(state if content is None else content)
+    found = read_encoder(state if content is None else content)
     encoder = build_encoder(found.arguments).eval()
     encoder.load_state_dict(found.weights)
     side = found.arguments["grid"] * PATCH[version]
@@ -211,4 +211,4 @@ def replaced(name, tensor):
 )
 def test_what_is_not_known_is_refused(version, change, reason):
     with pytest.raises(LayoutError, match=reason):
-        read_layout(change(draw_state(version)))
+        read_encoder(change(draw_state(version)))

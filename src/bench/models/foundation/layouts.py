@@ -55,7 +55,7 @@ class FoundEncoder:
     weights: dict[str, torch.Tensor]
 
 
-def read_layout(content: Any) -> FoundEncoder:
+def read_encoder(content: Any) -> FoundEncoder:
     """Finds the transformer in the content of a file.
 
     Raises:

@@ -18,7 +18,7 @@ from bench.models.checkpoint import ModelInfo, load_weights
 from bench.models.foreign import convert_once
 from bench.models.foundation.encoders import FREE_GRID, add_colours, build_encoder
 from bench.models.foundation.foundation_features import build_foundation_features
-from bench.models.foundation.layouts import FoundEncoder, LayoutError, read_layout
+from bench.models.foundation.layouts import FoundEncoder, LayoutError, read_encoder
 from bench.models.networks import find_network
 from bench.models.pickles import read_inert
 from bench.words import OurNetworks
@@ -69,7 +69,7 @@ def _convert_dino(path: Path, folder: Path) -> Path:
     def convert() -> tuple[torch.nn.Module, ModelInfo]:
         content = load_weights(path) if path.suffix == ".safetensors" else read_inert(path)
         try:
-            found = read_layout(content)
+            found = read_encoder(content)
             return _fill(found, sha256, f"{found.kind} ({path.name})")
         except (LayoutError, RuntimeError) as error:
             raise _refuse(path, error) from error
