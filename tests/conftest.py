@@ -144,6 +144,41 @@ def format_results(everything: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+@pytest.fixture(scope="session")
+def write_dino() -> Callable[[Path], Path]:
+    """Writes a tiny transformer, as DINOv2 publishes its own: two blocks, windows of 112 px."""
+
+    def write(path: Path) -> Path:
+        import torch
+
+        width, blocks, patch, grid = 64, 2, 14, 8
+        torch.manual_seed(0)
+        sizes = {"attn.qkv": (192, 64), "attn.proj": (64, 64), "mlp.fc1": (128, 64)}
+        sizes |= {"mlp.fc2": (64, 128)}
+        state = {
+            "cls_token": torch.randn(1, 1, width),
+            "pos_embed": torch.randn(1, 1 + grid**2, width) / 8,
+            "mask_token": torch.zeros(1, width),
+            "patch_embed.proj.weight": torch.randn(width, 3, patch, patch) / patch,
+            "patch_embed.proj.bias": torch.zeros(width),
+            **{"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)},
+        }
+        for name in (f"blocks.{number}" for number in range(blocks)):
+            for layer, (outputs, inputs) in sizes.items():
+                state[f"{name}.{layer}.weight"] = torch.randn(outputs, inputs) / inputs**0.5
+                state[f"{name}.{layer}.bias"] = torch.zeros(outputs)
+            for norm in ("norm1", "norm2"):
+                state[f"{name}.{norm}.weight"] = torch.ones(width)
+                state[f"{name}.{norm}.bias"] = torch.zeros(width)
+            state |= {
+                f"{name}.{scale}.gamma": torch.full((width,), 0.5) for scale in ("ls1", "ls2")
+            }
+        torch.save(state, path)
+        return path
+
+    return write
+
+
 @pytest.fixture
 def check_stored() -> Callable[..., str]:
     """Compares results with those of a file."""

@@ -33,6 +33,7 @@ OF_RETINA = ("unet_resnet50", "unet_resnet50_moco", "transunet", "retina")
 NEED_A_FILE = (
     "cryovesnet_finetuned",
     "anisotropic_finetuned",
+    "foundation_features",
     *(f"{name}{kind}" for name in ("unet_resnet50_moco", "retina") for kind in ("", "_classes")),
 )
 

@@ -64,6 +64,8 @@ _PUBLISHED: dict[str, str] = {
     _ANISOTROPIC: "source=synapsenet:NAME of a 3D model, ",
     _RESNET50: "source=moco:FILE, the ResNet-50 of CEM500K (doi 10.5281/zenodo.6453140), ",
     _TRANSUNET: "source=retina:FILE, pretrain_200.pt of BaderLab/RETINA, ",
+    OurNetworks.FOUNDATION_FEATURES: "source=timm:NAME (timm:vit_small_patch14_dinov2.lvd142m), "
+    "source=dino:FILE of a DINOv2, DINOv3 or EM-DINO transformer, ",
 }
 
 
@@ -191,6 +193,8 @@ METHODS: dict[str, Method] = {
         Method("nnunet", "nnU-Net", OurNetworks.NNUNET, "finetune", RANDOM),
         Method("pixel_classifier", "Pixel classifier", OurNetworks.PIXEL_CLASSIFIER, "finetune",
                RANDOM),
+        Method("foundation_features", "Foundation features", OurNetworks.FOUNDATION_FEATURES,
+               "finetune", _SOURCE),
         Method("cryovesnet", "CryoVesNet", _UNET3D, "", _SOURCE, normalisation="volume",
                seeded=False),
         Method("cryovesnet_finetuned", "CryoVesNet, fine-tuned", _UNET3D, "finetune", _SOURCE,

@@ -49,6 +49,7 @@ class OurNetworks(StrEnum):
     FCOS_SMALL = auto()
     FCOS_RESNET50 = auto()
     PIXEL_CLASSIFIER = auto()
+    FOUNDATION_FEATURES = auto()
 
 
 # The outputs of a network that was pretrained: it gives images back and segments nothing.

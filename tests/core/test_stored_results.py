@@ -707,6 +707,23 @@ def pixel_classifier(_):
     }
 
 
+def foundation_features(request):
+    """The tokens of a transformer of a file, as maps, and along which axes they are kept."""
+    from bench.models.foundation.foundation_features import build_foundation_features
+    from bench.models.foundation.layouts import read_encoder
+
+    folder = request.getfixturevalue("tmp_path")
+    file = request.getfixturevalue("write_dino")(folder / "dino.pth")
+    found = read_encoder(torch.load(file, weights_only=True))
+    tokens = build_foundation_features(out_channels=1, encoder=found.arguments).tokens
+    tokens.encoder.load_state_dict(found.weights)
+    images = [make_field(seed, (80, 96)).astype(np.float32) for seed in (0, 1)]
+    images = [torch.from_numpy(each)[None, None] for each in images]
+    tokens.fit_axes(images)
+    maps = tokens(images[0])
+    return {"mean": tokens.mean, "first maps": torch.stack([*maps.values()][:4])}
+
+
 PARTS: dict[str, Callable] = {
     "boxes": boxes,
     "pseudo": pseudo,
@@ -732,6 +749,7 @@ PARTS: dict[str, Callable] = {
     "network unet_resnet50": network_from("unet_resnet50", {}),
     "network transunet": network_from("transunet", {"width": 48, "blocks": 2}),
     "network pixel_classifier": pixel_classifier,
+    "network foundation_features": foundation_features,
     "network unet3d": network_of_volumes("unet3d"),
     "network unet3d_anisotropic": network_of_volumes("unet3d_anisotropic"),
     "volumes": volumes,

@@ -15,13 +15,14 @@ from bench.steps.benchmark import benchmark
 
 # But for those of one size, which is not tiny (tests/steps/test_retina.py), those of classes, which
 # take two structures (tests/steps/test_classes.py), nnU-Net, which CI does not have
-# (tests/steps/test_nnunet.py), and the pixel classifier, whose usual work is a minute's
-# (tests/steps/test_pixel_classifier.py).
+# (tests/steps/test_nnunet.py), and the pixel classifiers, whose usual work is a minute's
+# (tests/steps/test_pixel_classifier.py, tests/steps/test_foundation_features.py).
 OF_SECTIONS = {
     name: row
     for name, row in METHODS.items()
     if NETWORKS[row.network].dims == 2
     and row.network not in ("unet_resnet50", "transunet", "nnunet", "pixel_classifier")
+    and row.network != "foundation_features"
     and not row.of_classes
 }
 

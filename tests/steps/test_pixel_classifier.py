@@ -1,6 +1,7 @@
 """The pixel classifier as a row: trained, killed and run again, scored, searched and applied."""
 
 import csv
+import math
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from bench.steps.optimize import optimize
 from bench.steps.promote import promote
 from bench.steps.training import pixel_classifier
 from bench.tracking.queries import fetch_artifact, read_settings
-from bench.training.pixels.fitting import PixelWork
+from bench.training.pixels.fitting import USUAL_WORK, PixelWork
 
 WORK = PixelWork(pixels=2000, trees=8)
 
@@ -28,7 +29,7 @@ def trained(dataset, make_store, tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("store"))
     config = FinetuneConfig(dataset=dataset, method="pixel_classifier", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
+        patch.setitem(USUAL_WORK, "pixel_classifier", WORK)
         log_checkpoints = pixel_classifier.log_checkpoints
 
         def die(*arguments):
@@ -69,12 +70,15 @@ def test_its_run_says_what_it_did(trained, store):
     assert fetch_artifact(store, trained[1], "importances.png").exists()
 
 
-def test_its_threshold_is_the_best_of_validation(trained, store, dataset):
-    """So that one half, which every step takes, is the best that there is."""
+def test_its_limit_is_that_of_balance(trained, store, dataset):
+    """So that one half, which every step takes, is hardly worse than the best that there is."""
     with fetch_artifact(store, trained[1], "thresholds.csv").open() as file:
         curve = [float(row["validation_dice"]) for row in csv.DictReader(file)]
     run = store.client.get_run(trained[1])
-    assert run.data.metrics["best/dice"] == pytest.approx(max(curve))
+    best = run.data.metrics["best/dice"]
+    # From half of the Dice of one half to one half, as of every row that is balanced.
+    allowed = curve[math.ceil(255 * curve[128] / 2) : 129]
+    assert max(allowed) - 0.001 <= best <= max(allowed)
     config = EvaluateConfig(
         dataset=dataset,
         run_id=trained[1],
@@ -83,9 +87,9 @@ def test_its_threshold_is_the_best_of_validation(trained, store, dataset):
         min_area_px=0,
     )
     found = store.client.get_run(evaluate(config)).data.metrics["val/dice"]
-    assert found == pytest.approx(max(curve), abs=0.003)
+    assert found == pytest.approx(best, abs=0.003)
     info = load_info(fetch_artifact(store, trained[1], "checkpoint") / "best.safetensors")
-    assert info.training["val_dice"] == pytest.approx(max(curve))
+    assert info.training["val_dice"] == pytest.approx(best)
 
 
 def test_from_its_run_to_new_images(trained, store, dataset, segment_new, tmp_path):
@@ -105,8 +109,8 @@ def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
 ):
     asked = []
 
-    def plan(minutes, filter_s, validation_px):
-        asked.append((minutes, validation_px))
+    def plan(minutes, speed, usual, *, training_px, validation_s):
+        asked.append((minutes, validation_s))
         return WORK
 
     monkeypatch.setattr(pixel_classifier, "plan_work", plan)
@@ -124,9 +128,9 @@ def test_a_grid_gives_it_minutes_and_nothing_that_it_does_not_follow(
             labelled="1",
         )
     )
-    ((minutes, validation_px),) = asked
+    ((minutes, validation_s),) = asked
     assert minutes == 0.5
-    assert validation_px > 0
+    assert validation_s > 0
     with (tmp_path / "benchmark.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     # That of one section; the store has the one of all, too.

@@ -35,8 +35,8 @@ class TrainingConfig(StepConfig):
     source: str = setting(
         AUTO,
         "Weights to start from: synapsenet:NAME, cryovesnet:FILE, moco:FILE, retina:FILE, "
-        "runs:/ID, a checkpoint file or folder, or random; STRUCTURE=SOURCE or METHOD=SOURCE, "
-        "comma-separated, are several.",
+        "timm:NAME, dino:FILE, runs:/ID, a checkpoint file or folder, or random; "
+        "STRUCTURE=SOURCE or METHOD=SOURCE, comma-separated, are several.",
     )
     rescale: bool = setting(True, _RESCALE)
     trust_checkpoint: bool = setting(False, TRUST, identity=False)

@@ -33,7 +33,8 @@ VERSIONS: dict[str, int] = {
     "network unet_resnet50": 1,
     "network transunet": 1,
     "network sam": 1,
-    "network pixel_classifier": 1,
+    "network pixel_classifier": 2,
+    "network foundation_features": 1,
     "boxes": 1,
     "feeding": 1,
     "patches": 1,
@@ -73,6 +74,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "network unet3d_folds": ("network unet3d",),
     "network unet3d_anisotropic": ("volumes",),
     "network sam": ("sam masks",),
+    "network foundation_features": ("network pixel_classifier",),
     "network detector_sam": ("network sam", "boxes", "box prompts"),
     "sam training": ("training loop",),
 }

@@ -74,6 +74,9 @@ class Network:
             None for that loop.
         settings: Settings of finetune that ``trained_by`` follows, beside those that say on what it
             trains. Others are refused where they are typed.
+        one_fit: Whether that is one fit on pixels (bench.training.pixels), whose time is known
+            before it begins.
+        takes_source: Whether that is given the path of the source's checkpoint, as ``source``.
         opened_by: Reads a checkpoint for prediction: from its path, a Compute and the name of the
             structure to a Predictor. What _TILED opens is applied tile by tile and resumes there.
         finds_instances: Whether its predictions are instances: those have no mean over symmetries.
@@ -100,11 +103,18 @@ class Network:
     steps: tuple[str, ...] = ()
     trained_by: Callable[..., Any] | str | None = None
     settings: tuple[str, ...] = ()
+    one_fit: bool = False
+    takes_source: bool = False
     opened_by: Callable[..., Any] | str = _TILED
     finds_instances: bool = False
     packages: tuple[str, ...] = ()
     installed_by: str = ""
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether it is known how long it takes before it is trained."""
+        return self.trained_by is None or self.one_fit
 
     @property
     def tiled(self) -> bool:
@@ -377,7 +387,21 @@ NETWORKS: dict[str, Network] = {
             geometries=((1024, 208),),
             steps=("finetune",),
             trained_by="bench.steps.training.pixel_classifier:train_pixels",
+            one_fit=True,
             settings=("minutes", "device"),
+        ),
+        # The same, with what a frozen transformer makes of patches beside the filters.
+        Network(
+            OurNetworks.FOUNDATION_FEATURES,
+            build="bench.models.foundation.foundation_features:build_foundation_features",
+            multiple=16,
+            geometries=((1024, 208),),
+            steps=("finetune",),
+            trained_by="bench.steps.training.foundation_features:train_foundation",
+            takes_source=True,
+            one_fit=True,
+            settings=("minutes", "device"),
+            packages=("timm",),
         ),
     )
 }

@@ -110,11 +110,12 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
 
 
 def _train(task: FinetuneTask, run: Run, begun: float) -> Progress:
-    trained_by = find_network(task.info.architecture).trained_by
-    if trained_by is None:
+    network = find_network(task.info.architecture)
+    if network.trained_by is None:
         return _train_task(task, run, begun)
-    progress: Progress = find_function(trained_by)(
-        config=task.config, info=task.info, data=task.data, compute=task.compute, run=run
+    source = {"source": task.source.path} if network.takes_source else {}
+    progress: Progress = find_function(network.trained_by)(
+        config=task.config, info=task.info, data=task.data, compute=task.compute, run=run, **source
     )
     return progress
 

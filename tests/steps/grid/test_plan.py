@@ -17,6 +17,8 @@ from bench.steps.grid import plan
 from bench.steps.grid.measure import Speed
 from bench.steps.grid.plan import format_time, make_plan
 from bench.training import speed
+from bench.training.pixels.fitting import USUAL_WORK
+from bench.training.pixels.pace import PixelSpeed
 from bench.training.speed import time_calls
 
 ARGUMENTS = {"in_channels": 1, "depth": 4, "features": 4, "out_channels": 1}
@@ -124,6 +126,22 @@ def test_every_network_is_timed_once_by_its_real_step(config, sources, store, ca
     assert "sam: an iteration (batch 1, patch 64 px)" in line
     assert (found.notes, len(found.cells)) == ([], len(names))
     assert not store.client.search_runs([store.experiment_id])
+
+
+def test_a_fit_on_pixels_is_foreseen(config, seconds, store, monkeypatch):
+    grid = replace(config, methods="pixel_classifier", optimize=False)
+    found = make_plan(grid, PreparedDataset.open(grid.dataset), store)
+    assert not [line for line in found.lines if "not known" in line]
+    # 5 sections of 64 px are filtered, and two validated and scored, a tile each.
+    pixels = PixelSpeed(2.0, 3.0)
+    info = replace(INFO, architecture="pixel_classifier", tile_px=1024, halo_px=208)
+    fast = replace(SPEED, info=info, iteration_s=0.0, tile_s=pixels.tile_s(1024), pixels=pixels)
+    monkeypatch.setattr(plan, "measure_training", lambda *_: fast)
+    sections = PreparedDataset.open(grid.dataset).sections("train")
+    work = USUAL_WORK["pixel_classifier"]
+    expected = pixels.training_s(work, 64**2 * len(sections), 2 * fast.tile_s) + 2 * fast.tile_s
+    assert seconds(grid) == pytest.approx(expected)
+    assert seconds(replace(grid, seeds="0,1")) == pytest.approx(2 * expected)
 
 
 def test_what_takes_long_is_said_with_the_presets_that_do_not(config, store, monkeypatch):

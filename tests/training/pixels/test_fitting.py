@@ -3,28 +3,28 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.models.pixels.filters import filter_maps
+from bench.models.pixels.filters import context_maps, filter_maps
 from bench.training.pixels import fitting
 from bench.training.pixels.fitting import PixelWork, fit_classifier
-from bench.training.pixels.pace import plan_work
+from bench.training.pixels.pace import PixelSpeed, plan_work
 from bench.training.pixels.pieces import AROUND, Place, choose_places, list_places, make_piece
 
 CPU = torch.device("cpu")
 
 
-def draw_section(seed, shape=(80, 100)):
+def draw_section(seed, shape=(80, 100), darker=90):
     """Dark squares in noise, and where they are."""
     random = np.random.default_rng(seed)
     truth = np.zeros(shape, dtype=bool)
     for y, x in random.integers(2, 60, (4, 2)):
         truth[y : y + 18, x : x + 16] = True
-    return (random.integers(120, 180, shape) - 90 * truth).astype(np.uint8), truth
+    return (random.integers(120, 180, shape) - darker * truth).astype(np.uint8), truth
 
 
-def make_pieces(number):
+def make_pieces(number, **settings):
     pieces = []
     for seed in range(number):
-        raw, truth = draw_section(seed)
+        raw, truth = draw_section(seed, **settings)
         (place, _), *_ = list_places(seed, truth)
         pieces.append(make_piece(raw, truth, np.zeros_like(truth), place, filter_maps, CPU))
     return pieces
@@ -136,6 +136,21 @@ def test_it_learns_and_says_by_what():
     )
 
 
+def test_probabilities_are_of_what_is_annotated_not_of_the_sample():
+    """Where nothing tells the structure, its probability is how much of it there is."""
+    pieces = make_pieces(4, darker=0)
+    share = np.mean([piece.truth[piece.inside].mean() for piece in pieces])
+    fitted = fit_classifier(pieces, PixelWork(pixels=3000, trees=3), seed=0).classifier
+    found = []
+    for piece in pieces:
+        context = context_maps(fitted.find_context([*piece.maps.values()], 0)[None, None])
+        rows = torch.from_numpy(piece.features(np.arange(piece.truth.size), context.values()))
+        found.append(torch.sigmoid(fitted.second(rows) + fitted.shift))
+    assert torch.cat(found).mean() == pytest.approx(share, rel=0.15)
+    # Of the sample more is of it by half.
+    assert torch.sigmoid(fitted.second(rows)).mean() > 1.5 * share
+
+
 def test_a_half_without_the_structure_is_refused():
     (piece,) = make_pieces(1)
     piece.truth[:] = False
@@ -145,9 +160,16 @@ def test_a_half_without_the_structure_is_refused():
 
 
 def test_more_minutes_are_more_of_all():
-    one, two = (plan_work(minutes, 1.0, 2**20) for minutes in (1, 2))
+    speed, sizes = PixelSpeed(1.0, 1.0), {"training_px": 26 * 2**20, "validation_s": 5.0}
+    one, two = (plan_work(minutes, speed, PixelWork(), **sizes) for minutes in (1, 2))
     assert one.pixels < two.pixels
     assert one.trees < two.trees
     assert one.area_px < two.area_px
-    with pytest.raises(BenchError, match=r"minutes must suffice .* received 0.05: filtering takes"):
-        plan_work(0.05, 1.0, 2**20)
+    with pytest.raises(
+        BenchError, match=r"minutes must suffice .* received 0.05: a million pixels"
+    ):
+        plan_work(0.05, speed, PixelWork(), **sizes)
+    # What it takes is what there is; where features are slower, less is done.
+    assert speed.training_s(two, **sizes) == pytest.approx(120, abs=0.5)
+    slower = plan_work(1, PixelSpeed(1.0, 5.0), PixelWork(), **sizes)
+    assert slower.area_px < 0.6 * one.area_px

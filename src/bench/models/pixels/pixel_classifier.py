@@ -16,6 +16,7 @@ from bench.models.pixels.filters import (
     FILTER_REACH_PX,
     MULTIPLE,
     STRIDE,
+    Maps,
     context_maps,
     filter_maps,
     stack_maps,
@@ -56,7 +57,7 @@ class PixelClassifier(torch.nn.Module):
             return torch.cat([self._classify(each[None]) for each in image.float().contiguous()])
 
     def _classify(self, image: torch.Tensor) -> torch.Tensor:
-        maps = list(filter_maps(image).values())
+        maps = list(self.find_maps(image).values())
         around = FILTER_REACH_PX // STRIDE
         probability = self.find_context(maps, around)
         inside = CONTEXT_REACH_PX // STRIDE - _RIM
@@ -69,6 +70,10 @@ class PixelClassifier(torch.nn.Module):
         )
         rim = _RIM * STRIDE
         return functional.pad(found[..., rim:-rim, rim:-rim], (HALO_PX,) * 4)
+
+    def find_maps(self, image: torch.Tensor) -> Maps:
+        """What the trees see of an image (1, 1, y, x), on the grid of pixels that is classified."""
+        return filter_maps(image)
 
     def find_context(self, maps: Sequence[torch.Tensor], margin: int) -> torch.Tensor:
         """What the first stage says of maps (y, x), without a margin around; (y, x) from 0 to 1."""
@@ -92,7 +97,7 @@ class PixelClassifier(torch.nn.Module):
 
 
 def build_pixel_classifier(
-    *, out_channels: int, first: Sequence[Size], second: Size
+    *, out_channels: int, first: Sequence[Size] = (), second: Size = (0, 0)
 ) -> PixelClassifier:
     """Builds a classifier without trees, for those of a file.
 

@@ -1,5 +1,6 @@
 """The work of a grid, and the time and disk that it takes at a measured speed."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from bench.steps.grid.measure import Speed
 from bench.steps.training.data import loop_settings, with_defaults
 from bench.steps.training.microsam_task import sam_loop_settings
 from bench.training.loop import LoopSettings
+from bench.training.pixels.fitting import USUAL_WORK
 
 # A mean teacher's own forward pass, beside the three that a step of its student takes.
 _WITH_TEACHER = 4 / 3
@@ -101,6 +103,13 @@ class Workload:
             share = settings.batch_size / max(1, speed.batch_size)
             loop = sam_loop_settings(settings)
             return loop.iterations * share * speed.iteration_s + _epochs(loop) * windows_s
+        if speed.pixels:
+            validation_s = self._split_s(cell, "val", speed, checked)
+            names = self.dataset.sections("train")
+            pixels = sum(math.prod(self.dataset.shape(name)) for name in names)
+            training_px = round(pixels * (cell.labelled or len(names)) / len(names))
+            work = USUAL_WORK[cell.method.network]
+            return speed.pixels.training_s(work, training_px, validation_s)
         loop = loop_settings(settings)
         validations = _epochs(loop) + _other_validations(settings, cell, speed.network())
         validation_s = validations * self._split_s(cell, "val", speed, checked)

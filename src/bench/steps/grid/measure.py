@@ -23,6 +23,7 @@ from bench.inference.tiles import fit_batch, start_tiles
 from bench.inference.volumes import predict_volume
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import Network, find_network
+from bench.models.pixels.pixel_classifier import PixelClassifier
 from bench.steps.detection.detect_task import DetectTask, box_patch_settings, start_detector
 from bench.steps.pretrain import make_view_feeds
 from bench.steps.training.data import TrainingData, loop_settings
@@ -43,6 +44,7 @@ from bench.training.box_patches import BoxPatchFeed, detecting
 from bench.training.loop import make_trainee
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchFeed, PatchSettings
+from bench.training.pixels.pace import PixelSpeed, time_features
 from bench.training.sam.interactive import (
     SamTrainingSettings,
     interactive,
@@ -70,6 +72,7 @@ class Speed:
         patch_px: Their edge.
         tile_s: Seconds of a tile (of a SAM: a window; of volumes: a tile of all its planes).
         parameters: Of the network.
+        pixels: Of what is fitted on pixels: how fast its features are; None of others.
     """
 
     compute: Compute
@@ -79,6 +82,7 @@ class Speed:
     patch_px: int
     tile_s: float
     parameters: int
+    pixels: PixelSpeed | None = None
 
     def network(self) -> Network:
         """The row of its network."""
@@ -88,6 +92,10 @@ class Speed:
         """What was measured, for people."""
         planes = f" x {self.info.tile_planes} planes" if self.info.tile_planes else ""
         tile = f"a tile of {self.info.tile_px} px{planes} {self.tile_s:.2g} s"
+        if self.pixels:
+            return (
+                f"{self.info.architecture}: a million pixels {self.pixels.feature_s:.2g} s, {tile}"
+            )
         if not self.iteration_s:
             return f"{self.info.architecture}: {tile}"
         patch = f"batch {self.batch_size}, patch {self.patch_px} px"
@@ -128,6 +136,8 @@ def measure_training(task: Any, calls: int) -> Speed:
     Raises:
         BenchError: If a batch or a tile does not fit into the memory.
     """
+    if find_network(task.info.architecture).one_fit:
+        return _measure_pixels(task.info, task.compute)
     log.info("timing an iteration of %s on this device ...", task.method.network)
     with torch.random.fork_rng(devices=[]):
         if isinstance(task.config, FinetuneConfig | DomainAdaptConfig | PretrainConfig):
@@ -139,10 +149,22 @@ def measure_training(task: Any, calls: int) -> Speed:
 
 def measure_prediction(info: ModelInfo, compute: Compute, calls: int) -> Speed:
     """Times a tile of a model that is not trained; ``calls`` will be predicted."""
+    if find_network(info.architecture).one_fit:
+        return _measure_pixels(info, compute)
     network = build_model(info.architecture, info.arguments)
     network.to(compute.device)
     tile_s = _time_tile(network, info, compute, calls)
     return Speed(compute, info, 0.0, 0, 0, tile_s, _size(network))
+
+
+def _measure_pixels(info: ModelInfo, compute: Compute) -> Speed:
+    """Times what trees see; the trees themselves follow from that."""
+    log.info("timing the features of %s on this device ...", info.architecture)
+    network = build_model(info.architecture, info.arguments).to(compute.device)
+    assert isinstance(network, PixelClassifier)
+    pixels = time_features(network.find_maps, compute.device)
+    tile_s = pixels.tile_s(info.tile_px)
+    return Speed(compute, info, 0.0, 0, 0, tile_s, _size(network), pixels)
 
 
 def _measure_tiled_training(task: Any, calls: int) -> Speed:

@@ -138,14 +138,14 @@ def _measure(grid: Workload, checked: Checked) -> dict[str, Speed]:
     unfinished.sort(key=lambda cell: not cell.method.learns)
     for cell in unfinished:
         name = cell.method.network
-        if name not in speeds and find_network(name).trained_by is None:
+        if name not in speeds and find_network(name).foreseen:
             iterations = getattr(checked.tasks[cell].config, "iterations", 1)
             speeds[name] = measure_training(checked.tasks[cell], len(unfinished) * iterations)
     for cell, split in grid.evaluations():
         name = cell.method.network
         if name in speeds or (cell, split) in checked.evaluations:
             continue
-        if find_network(name).trained_by:
+        if not find_network(name).foreseen:
             continue
         task = checked.unadapted.get(cell) or checked.tasks.get(cell.trained)
         if task is not None and hasattr(task, "info"):
@@ -191,7 +191,7 @@ def _time_line(seconds: float, speeds: dict[str, Speed], config: BenchmarkConfig
 def _unknown_lines(grid: Workload, checked: Checked) -> list[str]:
     """Says which trainings have no time, as their network is planned when they begin."""
     left = [cell.method for cell in grid.trainings() if cell not in checked.models]
-    names = dict.fromkeys(row.name for row in left if find_network(row.network).trained_by)
+    names = dict.fromkeys(row.name for row in left if not find_network(row.network).foreseen)
     return [f"beside that time: {', '.join(names)}, not known before it trains"] if names else []
 
 

@@ -55,8 +55,8 @@ def pool_levels(
     )
 
 
-def best_limit(histogram: ScoreHistogram) -> float:
-    """The probability from half of its own Dice to one half at which Dice is highest.
+def best_level(histogram: ScoreHistogram) -> int:
+    """The level from half of its own Dice to one half at which Dice is highest.
 
     The nearest to one half that is within 0.001 of the highest.
 
@@ -66,14 +66,20 @@ def best_limit(histogram: ScoreHistogram) -> float:
     Examples:
         >>> foreground, background = np.zeros((2, 256), np.int64)
         >>> foreground[[110, 200]], background[[20, 190]] = (50, 50), (900, 20)
-        >>> round(255 * best_limit(ScoreHistogram(foreground, background)))
+        >>> best_level(ScoreHistogram(foreground, background))
         110
     """
     dice = pixel_curve(histogram, HEADLINE)
     lowest = min(_HALF_LEVEL, max(1, int(np.ceil(TOP_LEVEL * dice[_HALF_LEVEL] / 2))))
     allowed = dice[lowest : _HALF_LEVEL + 1]
     good = lowest + np.flatnonzero(allowed >= allowed.max() - _TOLERANCE)
-    return 0.5 if good[-1] == _HALF_LEVEL else float(good[-1] / TOP_LEVEL)
+    return int(good[-1])
+
+
+def best_limit(histogram: ScoreHistogram) -> float:
+    """The probability of ``best_level``."""
+    level = best_level(histogram)
+    return 0.5 if level == _HALF_LEVEL else float(level / TOP_LEVEL)
 
 
 def check_balance(config: FinetuneConfig, info: ModelInfo) -> None:

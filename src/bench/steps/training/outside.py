@@ -2,7 +2,8 @@
 
 The row of such a network names a function as ``trained_by``. It is called with the keywords
 ``config``, ``info``, ``data``, ``compute`` and ``run``: the settings, what the model is so far, the
-annotated sections, the device, and the run. It logs ``checkpoint/best.safetensors`` and
+annotated sections, the device, and the run; where the row says ``takes_source``, with ``source`` as
+well, the path of the source's checkpoint. It logs ``checkpoint/best.safetensors`` and
 ``checkpoint/last.safetensors`` (``log_checkpoints``) and returns a Progress. ``run.work`` is its
 folder until the run is finished, from which an interrupted one goes on.
 """

@@ -17,17 +17,22 @@ from bench.inference.device import Compute
 from bench.metrics.curves import LEVELS, TOP_LEVEL
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, save_checkpoint
-from bench.models.pixels.filters import filter_maps
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
 from bench.report.figures.importances import draw_importances
-from bench.search.candidates import middle_of_best, pixel_curve
-from bench.steps.training.balance import pool_levels
+from bench.search.candidates import pixel_curve
+from bench.steps.training.balance import best_level, pool_levels
 from bench.steps.training.data import TrainingData, log_checkpoints
 from bench.steps.training.reports.sections import HALF, TrainingReport
 from bench.tracking.runs import Run
 from bench.training.loop import Progress
-from bench.training.pixels.fitting import Fitted, PixelWork, fit_classifier
-from bench.training.pixels.pace import plan_work, time_filters
+from bench.training.pixels.fitting import (
+    USUAL_WORK,
+    Fitted,
+    PixelFeatures,
+    PixelWork,
+    fit_classifier,
+)
+from bench.training.pixels.pace import plan_work, time_features
 from bench.training.pixels.pieces import Piece, Place, choose_places, list_places, make_piece
 
 # Largest edge of a tile in px. A prediction does not depend on it.
@@ -37,7 +42,19 @@ _TILE_PX = 1024
 def train_pixels(
     *, config: FinetuneConfig, info: ModelInfo, data: TrainingData, compute: Compute, run: Run
 ) -> Progress:
-    """Fits a pixel classifier, chooses its threshold on validation, and keeps it in our format.
+    """Fits a pixel classifier on filters: see fit_pixels."""
+    return fit_pixels(config, info, data, compute, run, PixelFeatures())
+
+
+def fit_pixels(
+    config: FinetuneConfig,
+    info: ModelInfo,
+    data: TrainingData,
+    compute: Compute,
+    run: Run,
+    features: PixelFeatures,
+) -> Progress:
+    """Fits trees on pixels, chooses their threshold on validation, and keeps them in our format.
 
     A run that was interrupted begins anew, as all of it takes a minute.
 
@@ -45,17 +62,18 @@ def train_pixels(
         config: The settings.
         info: What the model is, without its trees.
         data: The annotated sections.
-        compute: Where sections are filtered; trees are fitted and applied on the CPU.
+        compute: Where features are computed; trees are fitted and applied on the CPU.
         run: The run.
+        features: What the trees see.
     """
     begun = time.monotonic()
-    work = _plan(config, data, compute)
+    work = _plan(config, info, data, compute, features)
     places = _choose_places(data, work, config.seed)
     with say_while(f"filtering {len(places)} pieces of {len(data.names)} sections"):
-        pieces = list(_read_pieces(data, places, compute.device))
+        pieces = list(_read_pieces(data, places, compute.device, features))
     filtered_s = time.monotonic() - begun
     with say_while("fitting trees"):
-        fitted = fit_classifier(pieces, work, config.seed)
+        fitted = fit_classifier(pieces, work, config.seed, features.assemble)
     elapsed_s = time.monotonic() - begun
     _describe_fit(run, fitted, pieces, work)
     network = fitted.classifier.to(compute.device)
@@ -87,13 +105,28 @@ def train_pixels(
     return Progress(work.trees, score, work.trees, time.monotonic() - begun)
 
 
-def _plan(config: FinetuneConfig, data: TrainingData, compute: Compute) -> PixelWork:
+def _plan(
+    config: FinetuneConfig,
+    info: ModelInfo,
+    data: TrainingData,
+    compute: Compute,
+    features: PixelFeatures,
+) -> PixelWork:
     """How much is done: what suffices, or what the minutes allow."""
+    usual = USUAL_WORK[info.architecture]
     if config.minutes is None:
-        return PixelWork()
-    names = data.dataset.sections("val")
-    validation_px = sum(math.prod(data.dataset.shape(name)) for name in names)
-    return plan_work(config.minutes, time_filters(compute.device), validation_px)
+        return usual
+    shapes = [data.dataset.shape(name) for name in data.dataset.sections("val")]
+    speed = time_features(features.find_maps, compute.device)
+    tile_px = fit_tile([side for shape in shapes for side in shape], _TILE_PX)
+    tiles = sum(-(-y // tile_px) * -(-x // tile_px) for y, x in shapes)
+    return plan_work(
+        config.minutes,
+        speed,
+        usual,
+        training_px=sum(math.prod(data.dataset.shape(name)) for name in data.names),
+        validation_s=tiles * speed.tile_s(tile_px),
+    )
 
 
 def _choose_places(data: TrainingData, work: PixelWork, seed: int) -> list[Place]:
@@ -104,13 +137,15 @@ def _choose_places(data: TrainingData, work: PixelWork, seed: int) -> list[Place
     return choose_places(places, work.area_px, np.random.default_rng(seed))
 
 
-def _read_pieces(data: TrainingData, places: list[Place], device: torch.device) -> Iterator[Piece]:
+def _read_pieces(
+    data: TrainingData, places: list[Place], device: torch.device, features: PixelFeatures
+) -> Iterator[Piece]:
     for number, of_section in itertools.groupby(places, key=attrgetter("section")):
         name = data.names[number]
         raw, labels = data.at_fed_scale(*data.read(name))
         ignored = data.ignored_in(name)
         for place in of_section:
-            yield make_piece(raw, labels > 0, ignored, place, filter_maps, device)
+            yield make_piece(raw, labels > 0, ignored, place, features.find_maps, device)
 
 
 def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: PixelWork) -> None:
@@ -123,13 +158,13 @@ def _describe_fit(run: Run, fitted: Fitted, pieces: list[Piece], work: PixelWork
 
 
 class _PixelReport(TrainingReport):
-    """A training report that sets the model's threshold where validation Dice is highest."""
+    """A training report that moves the model's limit as validation says, by the rule of balance."""
 
     def validate(self, network: torch.nn.Module) -> float:
-        """Predicts the validation sections; returns Dice over all their pixels at the threshold.
+        """Predicts the validation sections; returns Dice over all their pixels at the limit.
 
-        What is at or above the threshold has a probability of one half or more from then on. Where
-        the validation sections have nothing of the structure, the threshold stays.
+        What is at or above the limit has a probability of one half or more from then on. Where the
+        validation sections have nothing of the structure, the limit stays.
         """
         assert isinstance(network, PixelClassifier)
         self.network = network
@@ -137,7 +172,7 @@ class _PixelReport(TrainingReport):
         histogram = pool_levels(self.sections, self.levels, maps.values())
         curve, level = pixel_curve(histogram, HEADLINE), HALF
         if histogram.foreground.any():
-            level = max(1, middle_of_best(curve, HEADLINE))
+            level = best_level(histogram)
         self.predictions = {name: levels >= level for name, levels in maps.items()}
         # Levels are rounded: from half a level below, a pixel is stored as of that level.
         share = (level - 0.5) / TOP_LEVEL

@@ -47,8 +47,8 @@ _RUNS_PREFIX = "runs:/"
 # Before the name of a published 3D model that sees the planes of volumes, and none repeated.
 _VOLUMES_PREFIX = "volumes:"
 _FORMS = (
-    "random, synapsenet:NAME, cryovesnet:FILE, moco:FILE, retina:FILE, runs:/ID, "
-    "models:/NAME@champion, or a checkpoint file or folder that exists"
+    "random, synapsenet:NAME, cryovesnet:FILE, moco:FILE, retina:FILE, timm:NAME, dino:FILE, "
+    "runs:/ID, models:/NAME@champion, or a checkpoint file or folder that exists"
 )
 
 
@@ -90,10 +90,11 @@ def resolve_source(store: Store, name: str, *, trust: bool = False, network: str
     Args:
         store: The tracking store, for ``runs:/ID`` and ``models:/NAME@ALIAS``.
         name: ``random``, ``synapsenet:NAME``, ``cryovesnet:FILE``, ``moco:FILE``,
-            ``retina:FILE``, ``runs:/ID``, ``runs:/ID/checkpoint/iteration_000100.safetensors``,
-            ``models:/NAME@ALIAS``, the path of a checkpoint of ours, or of a file or folder of
-            torch_em or synapse_net; auto is the default source. ``volumes:`` before the name of a
-            published 3D model makes it one of volumes.
+            ``retina:FILE``, ``timm:NAME``, ``dino:FILE``, ``runs:/ID``,
+            ``runs:/ID/checkpoint/iteration_000100.safetensors``, ``models:/NAME@ALIAS``, the path
+            of a checkpoint of ours, or of a file or folder of torch_em or synapse_net; auto is the
+            default source. ``volumes:`` before the name of a published 3D model makes it one of
+            volumes.
         trust: Whether a foreign file may run code of its own while it is read.
         network: Row of NETWORKS that it is for: a published 3D model sees volumes where that does.
 
@@ -131,10 +132,13 @@ def _locate_source(store: Store, name: str, *, trust: bool) -> Path:
         file = Path(name.removeprefix(_CRYOVESNET_PREFIX))
         return convert_cryovesnet(file, folder=_converted_folder())
     from bench.models.foreign import convert_foreign
+    from bench.models.foundation.sources import FOUNDATION_SCHEMES, convert_foundation
     from bench.models.retina.weights import PUBLISHED_FILES, convert_published
 
     if name.startswith(tuple(row.scheme for row in PUBLISHED_FILES)):
         return convert_published(name, folder=_converted_folder())
+    if name.startswith(FOUNDATION_SCHEMES):
+        return convert_foundation(name, folder=_converted_folder())
     path = Path(name)
     if not path.exists():
         raise BenchError(

@@ -1,6 +1,7 @@
 """Fits the two stages of a pixel classifier on pieces of annotated sections."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import torch
 
 from bench.errors import BenchError
-from bench.models.pixels.filters import Maps, context_maps
+from bench.models.pixels.filters import Maps, context_maps, filter_maps
 from bench.models.pixels.pixel_classifier import PixelClassifier
 from bench.models.pixels.trees import BoostedTrees, export_trees
 from bench.training.pixels.pieces import AROUND, Piece
+from bench.words import OurNetworks
 
 # Chosen on the validation sections of EPFL6 (docs/pixel_classifier.md), as is PixelWork.
 _RATE, _LEAVES = 0.1, 31
@@ -29,9 +31,16 @@ class PixelWork:
         trees: Trees of the second stage; a member of the first has fewer.
     """
 
-    area_px: int = 10 * 2**20
-    pixels: int = 64_000
+    area_px: int = 5 * 2**20
+    pixels: int = 40_000
     trees: int = 100
+
+
+# Without minutes, by network. A transformer takes most of the time, and sees less.
+USUAL_WORK: dict[str, PixelWork] = {
+    OurNetworks.PIXEL_CLASSIFIER: PixelWork(),
+    OurNetworks.FOUNDATION_FEATURES: PixelWork(area_px=3 * 2**20),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +59,34 @@ class Fitted:
     importances: dict[str, float]
 
 
-def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitted:
+@dataclass(frozen=True)
+class PixelFeatures:
+    """What a classifier's trees see.
+
+    Attributes:
+        find_maps: From a normalised image (1, 1, y, x) to its maps.
+        assemble: Makes the classifier of the members of the first stage, and the second.
+    """
+
+    find_maps: Callable[[torch.Tensor], Maps] = filter_maps
+    assemble: Callable[[Sequence[BoostedTrees], BoostedTrees], PixelClassifier] = PixelClassifier
+
+
+def fit_classifier(
+    pieces: Sequence[Piece],
+    work: PixelWork,
+    seed: int,
+    assemble: Callable[[Sequence[BoostedTrees], BoostedTrees], PixelClassifier] = PixelClassifier,
+) -> Fitted:
     """Fits both stages.
+
+    A sample has more of the structure than there is; the logits are shifted by how much.
 
     Args:
         pieces: Pieces, in order of their sections.
         work: How much is done.
         seed: Of the pixels that are drawn.
+        assemble: Makes the classifier of both stages.
 
     Raises:
         BenchError: If pixels of a half are all of the structure, or none.
@@ -82,7 +112,8 @@ def fit_classifier(pieces: Sequence[Piece], work: PixelWork, seed: int) -> Fitte
     features, truth = _join(rows), _truths(pieces, drawn)
     fitted = _fit(features, truth, work.trees)
     losses = _measure_losses(fitted, features, truth)
-    classifier = PixelClassifier(members, export_trees(fitted))
+    classifier = assemble(members, export_trees(fitted))
+    classifier.shift.fill_(_logit(_annotated_share(pieces)) - _logit(float(truth.mean())))
     return Fitted(classifier, losses, _weigh_features(fitted, names))
 
 
@@ -95,6 +126,16 @@ def _split_halves(pieces: Sequence[Piece]) -> list[np.ndarray]:
     until = np.cumsum(np.concatenate(counts))
     ends = np.cumsum([len(rows) for rows in counts])[:-1]
     return np.split(until > until[-1] / 2, ends)
+
+
+def _annotated_share(pieces: Sequence[Piece]) -> float:
+    """The share of the structure in what is annotated of pieces."""
+    found = sum(int((piece.truth & piece.inside).sum()) for piece in pieces)
+    return found / sum(int(piece.inside.sum()) for piece in pieces)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def _columns(rows: np.ndarray, piece: Piece) -> np.ndarray:

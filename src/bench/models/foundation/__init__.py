@@ -1,0 +1,1 @@
+"""Vision transformers that others pretrained, frozen: what a pixel classifier sees besides."""
