@@ -13,6 +13,7 @@ REQUIREMENTS = (
     "requirements-uv.txt",
     "requirements-bench.txt",
     "requirements-nnunet.txt",
+    "requirements-docs.txt",
 )
 
 

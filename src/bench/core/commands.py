@@ -58,7 +58,7 @@ def _is_of_mlflow() -> bool:
 def _is_image() -> bool:
     """Whether this is the container, whose ``synapse-bench`` is a file of the project."""
     found = shutil.which(COMMAND)
-    return bool(found) and Path(found).resolve() == _PROJECT / "docker" / "synapse_bench.py"
+    return found is not None and Path(found).resolve() == _PROJECT / "docker" / "synapse_bench.py"
 
 
 def _entry_point(step: str) -> list[str]:
