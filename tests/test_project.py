@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.core.version import SUITE_VERSION
+
 PROJECT = Path(__file__).parents[1]
 REQUIREMENTS = (
     "requirements.txt",
@@ -43,4 +45,5 @@ def test_the_citation_is_of_this_version_and_names_nobody():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert (citation["version"], citation["license"]) == (package["version"], package["license"])
+    assert package["version"] == SUITE_VERSION
     assert citation["authors"] == [{"name": "The synapse-bench authors"}]

@@ -64,18 +64,35 @@ def test_help_lists_every_entry_point_and_loads_nothing(synapse_bench):
     assert imported.isdisjoint({"click", "bench", "mlflow", "numpy", "torch"})
 
 
-def test_a_step_runs_without_a_checkout_into_the_store_of_the_folder(synapse_bench, tmp_path):
-    words = ("--regions", "1", "-P", "sections=3", "-Psize_px=64", "-P", "montage_px=128")
-    done = synapse_bench("phantom", *words, "--output", "a folder")
-    assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "a folder").iterdir())
-    done = synapse_bench("prepare", "--input", "nowhere")
+def test_a_step_runs_without_a_checkout_and_opens_the_store_of_the_folder(
+    synapse_bench, tmp_path, empty_database
+):
+    (tmp_path / "mlruns").mkdir()
+    shutil.copyfile(empty_database, tmp_path / "mlruns" / "mlflow.db")
+    done = synapse_bench("prepare", "-P", "input=nowhere", "--output", "a folder")
     assert done.returncode == 2
     assert "error: input nowhere must be a folder" in done.stderr
     # What is typed next is the same command.
-    assert done.stderr.splitlines()[-1] == "  synapse-bench prepare --input nowhere"
+    next_line = "  synapse-bench prepare --input nowhere --output 'a folder'"
+    assert done.stderr.splitlines()[-1] == next_line
     assert "Traceback" not in done.stderr
-    assert (tmp_path / "mlruns" / "mlflow.db").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"mlruns"}
+
+
+@pytest.mark.parametrize("module", ["bench.tracking.store", "bench.core.commands"])
+def test_without_a_checkout_the_project_is_the_current_folder(
+    site, python_environment, tmp_path, module
+):
+    program = f"import {module} as module; print(module._PROJECT)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=python_environment | {"PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()) == tmp_path
 
 
 def test_the_help_of_an_entry_point_names_the_command(synapse_bench):
