@@ -13,7 +13,7 @@ from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
 from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
-from bench.report.model_card import ModelCard, find_interval, write_card
+from bench.report.publication.model_card import ModelCard, find_interval, write_card
 from bench.report.variants import combination_name
 from bench.steps.ending import say_next
 from bench.steps.publication.card import make_card

@@ -9,9 +9,9 @@ from bench.core.folders import move_to_free, partial_folder, sync_folder
 from bench.core.hashing import file_sha256
 from bench.core.progress import say_while
 from bench.errors import BenchError
-from bench.report.crate import CRATE_FILE
+from bench.report.publication.crate import CRATE_FILE
 from bench.steps.ending import say_next
-from bench.steps.publication.check import Checked, check_published
+from bench.steps.publication.check import CheckedPublication, check_published
 from bench.steps.publication.folder import SUMS_FILE, write_published
 from bench.steps.publication.subject import PublishSubject, find_publish_subject
 from bench.tracking.opening import open_run
@@ -109,7 +109,7 @@ def _check(config: PublishConfig, store: Store) -> str:
     return run.id
 
 
-def _say_checked(checked: Checked, config: PublishConfig) -> None:
+def _say_checked(checked: CheckedPublication, config: PublishConfig) -> None:
     log.info("%s: all files are as they were published", config.check)
     if checked.dataset is not None:
         content = checked.recipe.dataset[:12]

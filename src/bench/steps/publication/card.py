@@ -12,7 +12,7 @@ from bench.dataset.prepared import read_manifest
 from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo
 from bench.recipe.recipe import Recipe, RecipeMember
-from bench.report.model_card import CardData, CardModel, ModelCard, SplitScores
+from bench.report.publication.model_card import CardData, CardModel, ModelCard, SplitScores
 from bench.steps.scoring.evaluation_report import SCORES_FILE, VALIDATION_FILE
 from bench.tracking.datasets import find_used_dataset
 from bench.tracking.queries import SOURCE_TAG, find_artifact, get_run
@@ -76,7 +76,7 @@ def _describe_model(store: Store, member: RecipeMember, info: ModelInfo) -> Card
 
 
 @dataclass(frozen=True)
-class FoundDataset:
+class _FoundDataset:
     """A data set as runs name it.
 
     Attributes:
@@ -94,7 +94,7 @@ class FoundDataset:
 
 def find_manifest(
     store: Store, recipe: Recipe, runs: Iterable[str], folder: Path | None = None
-) -> FoundDataset:
+) -> _FoundDataset:
     """Finds the data set of a recipe, by its content hash.
 
     Args:
@@ -107,14 +107,14 @@ def find_manifest(
     place = folder or (used.folder if used else None)
     name = used.name if used else (place.name if place else recipe.dataset[:_SHORT_HASH])
     if place is None:
-        return FoundDataset(name, None, None, "no run says where it lies")
+        return _FoundDataset(name, None, None, "no run says where it lies")
     try:
         manifest = read_manifest(place)
     except BenchError:
-        return FoundDataset(name, place, None, "no prepared dataset is where it should lie")
+        return _FoundDataset(name, place, None, "no prepared dataset is where it should lie")
     if manifest["content_hash"] != recipe.dataset:
-        return FoundDataset(name, place, None, "another one is where it should lie")
-    return FoundDataset(name, place, manifest)
+        return _FoundDataset(name, place, None, "another one is where it should lie")
+    return _FoundDataset(name, place, manifest)
 
 
 def _describe_data(

@@ -34,7 +34,7 @@ _COMPARED = ("dice", "iou", "precision", "recall", "instance_f1")
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedPublication:
     """What came out.
 
     Attributes:
@@ -50,7 +50,7 @@ class Checked:
     skipped: str = ""
 
 
-def check_published(folder: Path, dataset: str, device: str) -> Checked:
+def check_published(folder: Path, dataset: str, device: str) -> CheckedPublication:
     """Checks a published folder.
 
     Args:
@@ -62,15 +62,17 @@ def check_published(folder: Path, dataset: str, device: str) -> Checked:
         BenchError: If it is no such folder, a file was changed, the data are others, or a score
             comes out otherwise.
     """
-    check_sums(folder)
+    _check_sums(folder)
     recipe = read_recipe(folder / RECIPE_FOLDER / RECIPE_FILE)
     data = _open_data(folder, dataset, recipe)
     if data is None:
-        return Checked(recipe, None, {}, "no dataset was given, and the folder has none")
+        return CheckedPublication(recipe, None, {}, "no dataset was given, and the folder has none")
     if recipe.volume is not None:
-        return Checked(recipe, data, {}, "it is of volumes: evaluate its weights on the dataset")
+        return CheckedPublication(
+            recipe, data, {}, "it is of volumes: evaluate its weights on the dataset"
+        )
     if not list((folder / RECIPE_FOLDER).glob("*.safetensors")):
-        return Checked(recipe, data, {}, "the folder has no weights")
+        return CheckedPublication(recipe, data, {}, "the folder has no weights")
     recipe, weights = read_recipe_folder(folder / RECIPE_FOLDER)
     predictor = RecipePredictor.open(recipe, weights, choose_compute(device, AUTO))
     differences = {
@@ -78,10 +80,10 @@ def check_published(folder: Path, dataset: str, device: str) -> Checked:
         for split, published in _read_scores(folder).items()
         if published["sections"]
     }
-    return Checked(recipe, data, differences)
+    return CheckedPublication(recipe, data, differences)
 
 
-def check_sums(folder: Path) -> None:
+def _check_sums(folder: Path) -> None:
     """Raises BenchError unless all files of a folder are those that its checksums name."""
     sums = folder / SUMS_FILE
     if not sums.is_file():

@@ -17,21 +17,21 @@ from bench.core.hashing import file_sha256
 from bench.core.version import SUITE_VERSION, code_version
 from bench.dataset.prepared import MANIFEST
 from bench.recipe.recipe import RECIPE_FILE, recipe_to_json, write_recipe_folder
-from bench.report.crate import CRATE_FILE, Crate, CrateAction, describe_folder
-from bench.report.model_card import SplitScores, list_licences, write_card
+from bench.report.publication.crate import CRATE_FILE, Crate, CrateAction, describe_folder
+from bench.report.publication.model_card import SplitScores, list_licences, write_card
+from bench.steps.publication.records import RunRecord
 from bench.steps.publication.subject import PublishSubject
-from bench.tracking.provenance import RunRecord
 from bench.tracking.registry import CARD_FILE
 
 SUMS_FILE = "SHA256SUMS"
 RECIPE_FOLDER, SCORES_FOLDER, DATASET_FOLDER = "recipe", "scores", "dataset"
-DATA_FILE = "dataset.json"
+_DATA_FILE = "dataset.json"
 _RUNS, _ENVIRONMENT, _PACKAGES = "runs.json", "environment.json", "requirements.txt"
 _ABOUT = {
     "README.md": "What is here, and how to check it",
     CARD_FILE: "What the model is, learned from and is worth; limits, licences, use",
     f"{RECIPE_FOLDER}/{RECIPE_FILE}": "How networks become instances, to the last number",
-    DATA_FILE: "The data set: content hashes of every section, splits, counts; no images",
+    _DATA_FILE: "The data set: content hashes of every section, splits, counts; no images",
     _RUNS: "The runs that made and scored the model: settings, scores, versions, times",
     _ENVIRONMENT: "Python, machine and version of the suite that wrote this folder",
     _PACKAGES: "The packages that were installed then, with their versions",
@@ -107,7 +107,7 @@ def _write_data(subject: PublishSubject, folder: Path, *, images: bool) -> None:
         known["missing"] = subject.card.data.missing
     else:
         known["manifest"] = subject.manifest
-    write_json(folder / DATA_FILE, known)
+    write_json(folder / _DATA_FILE, known)
     if images:
         assert subject.manifest is not None
         assert subject.dataset_folder is not None
@@ -146,7 +146,7 @@ def _write_readme(subject: PublishSubject, config: PublishConfig) -> str:
         scores=SCORES_FOLDER,
         content=subject.recipe.dataset,
         with_images=f"; the images are in `{DATASET_FOLDER}/`" if config.images else "",
-        data=DATA_FILE,
+        data=_DATA_FILE,
         runs=_RUNS,
         environment=_ENVIRONMENT,
         packages=_PACKAGES,

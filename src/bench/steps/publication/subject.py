@@ -9,12 +9,12 @@ from bench.config.running import SegmentConfig
 from bench.config.scoring import PublishConfig
 from bench.errors import BenchError
 from bench.recipe.recipe import Recipe
-from bench.report.model_card import ModelCard
+from bench.report.publication.model_card import ModelCard
 from bench.steps.publication.card import find_manifest, make_card
+from bench.steps.publication.records import RunRecord, follow_sources, read_record
 from bench.steps.scoring.recipes import read_evaluated
 from bench.steps.serving.subject import SegmentSubject, find_segment_subject
 from bench.tracking.evaluations import SEARCH_STEP, find_evaluation_of
-from bench.tracking.provenance import RunRecord, follow_sources, read_record
 from bench.tracking.queries import step_of
 from bench.tracking.registry import SCHEME, get_registered
 from bench.tracking.store import Store

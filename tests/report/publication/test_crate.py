@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.report.crate import CRATE_FILE, Crate, CrateAction, describe_folder
+from bench.report.publication.crate import CRATE_FILE, Crate, CrateAction, describe_folder
 
 CRATE = Crate(
     name="A result",

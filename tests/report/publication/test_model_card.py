@@ -6,7 +6,13 @@ import pytest
 
 from bench.recipe.recipe import Recipe, RecipeMember
 from bench.report.intervals import section_interval
-from bench.report.model_card import CardData, CardModel, ModelCard, SplitScores, write_card
+from bench.report.publication.model_card import (
+    CardData,
+    CardModel,
+    ModelCard,
+    SplitScores,
+    write_card,
+)
 
 MEMBER = RecipeMember("scratch, seed 0", "scratch", 0, "r" * 32, "", "", "w" * 64)
 RECIPE = Recipe(
