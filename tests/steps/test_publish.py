@@ -54,9 +54,12 @@ def test_it_has_all_that_a_check_needs_and_no_images(published, searched):
     data = json.loads(content["dataset.json"])
     assert data["content_hash"] == data["manifest"]["content_hash"] == recipe.dataset
     runs = {run["id"] for run in json.loads(content["runs.json"])["runs"]}
-    assert runs >= {searched.ensemble, *searched.trained, *searched.on_test[:0]}
+    assert runs >= {searched.ensemble, *searched.trained}
     assert json.loads(content["environment.json"])["runs_of_this_code"] is True
     assert b"torch==" in content["requirements.txt"]
+    entities = {e["@id"]: e for e in json.loads(content["ro-crate-metadata.json"])["@graph"]}
+    made = [entities[f"#{run}"]["result"] for run in searched.trained]
+    assert {each["@id"] for (each,) in made} == {name for name in weights if "safe" in name}
 
 
 def test_others_programs_agree_that_nothing_was_changed(published):

@@ -98,6 +98,7 @@ def test_weights_of_others_have_terms_of_their_own():
 
 
 def test_without_a_registry_the_recipe_is_applied_from_its_folder():
-    text = write_card(replace(CARD, uri="e" * 32))
+    text = write_card(replace(CARD, uri=""))
     assert 'read_recipe_folder(Path("recipe"))' in text
     assert "segment_array(predictor, image, 5.0)" in text
+    assert "synapse-bench segment" not in text

@@ -147,7 +147,7 @@ def _describe_context(crate: Crate) -> list[dict[str, Any]]:
 
 
 def _describe_action(action: CrateAction) -> dict[str, Any]:
-    return {
+    described = {
         "@id": f"#{action.id}",
         "@type": "CreateAction",
         "name": action.name,
@@ -155,9 +155,10 @@ def _describe_action(action: CrateAction) -> dict[str, Any]:
         "endTime": action.ended,
         "instrument": {"@id": _SOFTWARE},
         "object": {"@id": _DATA},
-        "result": [{"@id": _uri(name)} for name in action.results],
         "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
     }
+    results = [{"@id": _uri(name)} for name in action.results]
+    return described | ({"result": results} if results else {})
 
 
 def _uri(name: str) -> str:

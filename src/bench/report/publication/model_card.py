@@ -76,7 +76,8 @@ class ModelCard:
 
     Attributes:
         title: What the model is called.
-        uri: What ``segment`` takes as run_id: a run, or ``models:/NAME@champion``.
+        uri: ``models:/NAME@champion``, where the store is reached; empty where the reader has a
+            folder with the recipe alone.
         recipe: How its networks become instances.
         models: Its networks.
         data: What it was chosen on.
@@ -244,15 +245,18 @@ def list_licences(card: ModelCard) -> list[str]:
 def _say_use(card: ModelCard) -> list[str]:
     size = card.data.pixel_size_nm
     sized = f" --pixel_size_nm {size:g}" if size else ""
-    lines = [
-        f"    synapse-bench segment --run_id {card.uri} --input IMAGES{sized} --output segmented",
-        "",
-        "where the tracking store is reached. Give the pixel size of your images, not that of its "
-        "data.",
-    ]
+    lines = []
+    if card.uri:
+        lines = [
+            f"    synapse-bench segment --run_id {card.uri} --input IMAGES{sized} --output found",
+            "",
+            "where the tracking store is reached. Give the pixel size of your images, not that of "
+            "its data.",
+            "",
+        ]
     if card.recipe.volume:
-        return lines
-    if card.uri.startswith("models:/"):
+        return lines or ["It is of volumes: evaluate the weights in `recipe/` with synapse-bench."]
+    if card.uri:
         code = [
             "import mlflow",
             f'model = mlflow.pyfunc.load_model("{card.uri}")',
@@ -270,7 +274,7 @@ def _say_use(card: ModelCard) -> list[str]:
             f"found = segment_array(predictor, image, {float(size) if size else None})",
         ]
     code.append('found["instances"], found["probability"]')
-    return [*lines, "", "From Python, an image being (y, x) or (n, y, x):", "", *_indent(code)]
+    return [*lines, "From Python, an image being (y, x) or (n, y, x):", "", *_indent(code)]
 
 
 def _sized_params(size: float | None) -> str:

@@ -39,7 +39,7 @@ def make_card(
     Args:
         store: The tracking store.
         title: What the model is called.
-        uri: What ``segment`` takes as run_id.
+        uri: ``models:/NAME@champion``; empty where the reader has no store.
         recipe: How its networks become instances.
         infos: What each of its checkpoints says.
         scored_by: The runs that scored it, the first of which knows its data set; may be gone.

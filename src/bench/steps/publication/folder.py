@@ -16,7 +16,7 @@ from bench.core.files import write_json, write_text
 from bench.core.hashing import file_sha256
 from bench.core.version import SUITE_VERSION, code_version
 from bench.dataset.prepared import MANIFEST
-from bench.recipe.recipe import RECIPE_FILE, recipe_to_json, write_recipe_folder
+from bench.recipe.recipe import RECIPE_FILE, member_file, recipe_to_json, write_recipe_folder
 from bench.report.publication.crate import CRATE_FILE, Crate, CrateAction, describe_folder
 from bench.report.publication.model_card import SplitScores, list_licences, write_card
 from bench.steps.publication.records import RunRecord
@@ -81,7 +81,7 @@ def write_published(subject: PublishSubject, config: PublishConfig, folder: Path
     _write_environment(subject, folder)
     write_text(folder / CARD_FILE, _hide_paths(write_card(subject.card)))
     write_text(folder / "README.md", _write_readme(subject, config))
-    write_json(folder / CRATE_FILE, describe_folder(folder, _describe(subject)))
+    write_json(folder / CRATE_FILE, describe_folder(folder, _describe(subject, folder)))
     write_text(folder / SUMS_FILE, _sum_files(folder))
 
 
@@ -155,7 +155,7 @@ def _write_readme(subject: PublishSubject, config: PublishConfig) -> str:
     )
 
 
-def _describe(subject: PublishSubject) -> Crate:
+def _describe(subject: PublishSubject, folder: Path) -> Crate:
     recipe = subject.recipe
     return Crate(
         name=f"synapse-bench: {subject.card.title}",
@@ -165,17 +165,21 @@ def _describe(subject: PublishSubject) -> Crate:
         terms=" ".join(line.removeprefix("- ") for line in list_licences(subject.card)),
         dataset=(subject.dataset_name, recipe.dataset),
         software=("synapse-bench", SUITE_VERSION),
-        actions=[_describe_run(record, subject) for record in subject.records],
+        actions=[_describe_run(record, subject, folder) for record in subject.records],
         about=_ABOUT,
     )
 
 
-def _describe_run(record: RunRecord, subject: PublishSubject) -> CrateAction:
+def _describe_run(record: RunRecord, subject: PublishSubject, folder: Path) -> CrateAction:
     tags = record.tags
     parts = (record.step, tags.get("bench.method", ""), tags.get("bench.structure", ""))
-    splits = {each.split for each in subject.card.scores}
-    scored = tags.get("bench.split", "")
-    results = [f"{SCORES_FOLDER}/{scored}.json"] if scored in splits else []
+    made = [f"{SCORES_FOLDER}/{tags.get('bench.split', '')}.json"]
+    made += [
+        f"{RECIPE_FOLDER}/{member_file(number)}"
+        for number, member in enumerate(subject.recipe.members)
+        if member.trained_run == record.id
+    ]
+    results = [name for name in made if (folder / name).is_file()]
     name = " ".join(filter(None, parts))
     return CrateAction(record.id, name, record.started, record.ended, results)
 

@@ -71,7 +71,8 @@ def find_publish_subject(config: PublishConfig, store: Store) -> PublishSubject:
     card = make_card(
         store,
         title=f"{model.recipe.structure}, {name}",
-        uri=model.model,
+        # Others have the folder, and not the store.
+        uri="",
         recipe=model.recipe,
         infos=model.infos,
         scored_by=scored_by,
