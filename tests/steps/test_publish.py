@@ -59,7 +59,7 @@ def test_it_has_all_that_a_check_needs_and_no_images(published, searched):
     assert b"torch==" in content["requirements.txt"]
     entities = {e["@id"]: e for e in json.loads(content["ro-crate-metadata.json"])["@graph"]}
     made = [entities[f"#{run}"]["result"] for run in searched.trained]
-    assert {each["@id"] for (each,) in made} == {name for name in weights if "safe" in name}
+    assert {each["@id"] for each in made} == {name for name in weights if "safe" in name}
 
 
 def test_others_programs_agree_that_nothing_was_changed(published):

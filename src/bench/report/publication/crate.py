@@ -91,7 +91,7 @@ def describe_folder(folder: Path, crate: Crate) -> dict[str, Any]:
         "license": {"@id": _TERMS},
         "hasPart": [{"@id": part["@id"]} for part in parts],
         "about": {"@id": _DATA},
-        "mentions": [{"@id": f"#{action.id}"} for action in crate.actions],
+        "mentions": _unpack([{"@id": f"#{action.id}"} for action in crate.actions]),
     }
     return {
         "@context": f"{_VERSION}/context",
@@ -158,7 +158,12 @@ def _describe_action(action: CrateAction) -> dict[str, Any]:
         "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
     }
     results = [{"@id": _uri(name)} for name in action.results]
-    return described | ({"result": results} if results else {})
+    return described | ({"result": _unpack(results)} if results else {})
+
+
+def _unpack(values: list[dict[str, str]]) -> list[dict[str, str]] | dict[str, str]:
+    """One value as it is, several as a list, as is recommended."""
+    return values[0] if len(values) == 1 else values
 
 
 def _uri(name: str) -> str:
