@@ -6,6 +6,7 @@ PORT ?= 5000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEERS := .peers/.installed
+DOCS := .docs/.installed
 
 # The commands find the environment as if it were activated; mlflow reports nothing to anybody.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -20,7 +21,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: setup upgrade-store demo test faults lint bench audit ui requirements mlproject clean
+.PHONY: setup upgrade-store demo test faults lint docs bench audit ui requirements mlproject clean
 
 setup: $(INSTALLED)
 
@@ -73,6 +74,16 @@ lint: setup
 	hadolint Dockerfile
 	mypy
 
+# The documentation site, site/index.html; whatever is wrong with it is an error.
+docs: setup $(DOCS)
+	PYTHONPATH=src:$(CURDIR)/.docs python -m sphinx -W --keep-going -q -c docs/site docs site
+
+$(DOCS): requirements-docs.txt $(INSTALLED)
+	rm -rf .docs
+	uv pip install --quiet --python $(BIN)/python --target .docs --no-deps --require-hashes \
+	    -r requirements-docs.txt
+	touch $@
+
 # Every hot path beside what one would otherwise run; the table goes into benchmarks/README.md.
 bench: setup $(PEERS)
 	PYTHONPATH=src:$(CURDIR)/.peers python benchmarks/run_all.py
@@ -102,6 +113,7 @@ requirements: setup
 	$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 	$(COMPILE) --group bench --no-deps --output-file requirements-bench.txt
 	$(COMPILE) --group nnunet --no-deps --output-file requirements-nnunet.txt
+	$(COMPILE) --group docs --constraint requirements.txt --output-file requirements-docs.txt
 	echo uv | $(COMPILE) - --output-file requirements-uv.txt
 	sed -i "s/has the hash [0-9a-f]*/has the hash $$(sha256sum requirements.txt | cut -c1-16)/" conda.yaml
 
@@ -110,4 +122,4 @@ mlproject: setup
 	PYTHONPATH=src python -m bench.config.mlproject
 
 clean:
-	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .peers .docs site .pytest_cache .mypy_cache .ruff_cache

@@ -4,7 +4,6 @@
 It imports nothing but the standard library, so that help and errors come at once.
 """
 
-import ast
 import os
 import shutil
 import subprocess
@@ -17,6 +16,10 @@ from typing import NoReturn
 from supervise import supervise
 
 PROJECT = Path(__file__).resolve().parents[1]
+sys.path.append(str(PROJECT / "entrypoints"))
+
+from command import find_entry_points, list_entry_points  # noqa: E402
+
 # Run as they are: a shell to look around, the server of the UI, and what docker/MLproject asks for.
 PROGRAMS = ("bash", "dask", "mlflow", "pytest", "python")
 HELP = """\
@@ -50,9 +53,9 @@ def main(words: Sequence[str]) -> int:
             fail(f"{name} must be in the image, it is not: build that with --target tests")
         refuse_mounted_database()
         return supervise(words)
-    if name not in entry_points():
-        known = ", ".join(entry_points())
-        fail(f"the first word must be one of {known}, received {name!r}: see --help")
+    known = find_entry_points()
+    if name not in known:
+        fail(f"the first word must be one of {', '.join(known)}, received {name!r}: see --help")
     if "--help" in words:
         return supervise(["python", f"entrypoints/{name}.py", "--help"])
     check_folders()
@@ -63,22 +66,8 @@ def main(words: Sequence[str]) -> int:
 
 def help_text() -> str:
     """The list of what can be run."""
-    rows = entry_points()
-    width = max(map(len, rows))
-    return HELP.format(
-        programs="|".join(PROGRAMS),
-        entry_points="\n".join(f"  {name:{width}}  {does}" for name, does in rows.items()),
-    )
-
-
-def entry_points() -> dict[str, str]:
-    """What each entry point does, by name, as its own help begins."""
-    rows = {}
-    for path in sorted(PROJECT.glob("entrypoints/*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name == "main":
-                rows[path.stem] = (ast.get_docstring(node) or "").partition("\n")[0]
-    return rows
+    listed = list_entry_points()
+    return HELP.format(programs="|".join(PROGRAMS), entry_points=listed)
 
 
 def check_folders() -> None:

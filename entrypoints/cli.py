@@ -26,11 +26,21 @@ def fail_of_package(error: ModuleNotFoundError) -> NoReturn:
     package = (error.name or "").partition(".")[0]
     if package in ("", "bench"):
         raise error
-    fail(
-        Path(sys.argv[0]).stem,
-        f"{sys.executable} must have the packages of requirements.txt, {package} is missing: "
-        "activate the project's .venv (made by 'make setup') or leave out '--env-manager local'",
+    remedy = (
+        "activate the project's .venv (made by 'make setup') or leave out '--env-manager local'"
     )
+    if sys.argv[0].startswith("synapse-bench "):
+        remedy = "install it again, by 'pip install .' in the project's folder"
+    fail(
+        step_name(),
+        f"{sys.executable} must have the packages of requirements.txt, {package} is missing: "
+        f"{remedy}",
+    )
+
+
+def step_name() -> str:
+    """The step of this process: ``entrypoints/finetune.py`` or ``synapse-bench finetune``."""
+    return Path(sys.argv[0]).stem.split()[-1]
 
 
 def fail(step: str, message: str, then: str = "", *, mistyped: bool = False) -> NoReturn:
@@ -90,7 +100,7 @@ def run_step(config_type: type[StepConfig], step: Callable[[Any], Any]) -> None:
         step: Called with the config. Its docstring is the help text; heavy imports are inside it.
             It returns the id of its run where its command ends with more than it says itself.
     """
-    name = Path(sys.argv[0]).stem
+    name = step_name()
     typed: list[StepConfig] = []
 
     def callback(**values: Any) -> None:

@@ -44,6 +44,8 @@ SHARED_NAMES = {
         "bench.ingest.images.mrc",
         "bench.ingest.images.zarr_arrays",
     },
+    # What ends an unfinished folder, and the step of that name.
+    "publish": {"bench.core.folders", "bench.steps.publish"},
     # The texts of the two kinds of tables.
     "to_csv": {"bench.report.comparison_formats", "bench.report.table_formats"},
     "to_markdown": {"bench.report.comparison_formats", "bench.report.table_formats"},
@@ -187,8 +189,8 @@ def test_no_room_is_crowded():
     full = {room.name for room in rooms if len([*room.glob("*.py")]) > 18}
     # A file for each entry point.
     assert full <= {"steps"}
-    assert len([*(bench / "steps").glob("*.py")]) <= 22
+    assert len([*(bench / "steps").glob("*.py")]) <= 26
     assert len([*bench.glob("*.py")]) <= 5
     # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
     # systems of other papers, other data and pseudo-masks.
-    assert len(MODULES) <= 500
+    assert len(MODULES) <= 540

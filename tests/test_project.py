@@ -1,8 +1,12 @@
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+from bench.core.version import SUITE_VERSION
 
 PROJECT = Path(__file__).parents[1]
 REQUIREMENTS = (
@@ -11,6 +15,7 @@ REQUIREMENTS = (
     "requirements-uv.txt",
     "requirements-bench.txt",
     "requirements-nnunet.txt",
+    "requirements-docs.txt",
 )
 
 
@@ -34,3 +39,11 @@ def test_every_requirement_is_pinned_and_hashed_without_an_address(name):
 def test_runs_find_the_embedded_store_through_the_link():
     """mlflow's own default is mlflow.db in the folder that `mlflow run .` is started in."""
     assert (PROJECT / "mlflow.db").readlink() == Path("mlruns/mlflow.db")
+
+
+def test_the_citation_is_of_this_version_and_names_nobody():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert (citation["version"], citation["license"]) == (package["version"], package["license"])
+    assert package["version"] == SUITE_VERSION
+    assert citation["authors"] == [{"name": "The synapse-bench authors"}]

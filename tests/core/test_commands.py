@@ -79,14 +79,31 @@ def test_in_an_environment_of_mlflow_the_environment_is_not_named(under_mlflow, 
 
 def test_in_the_container_it_is_its_command(under_mlflow, monkeypatch, tmp_path):
     under_mlflow(PROJECT)
-    command = tmp_path / "synapse-bench"
-    command.write_text("#!/bin/sh\n")
-    command.chmod(0o755)
+    (tmp_path / "synapse-bench").symlink_to(PROJECT / "docker" / "synapse_bench.py")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(commands, "_started_by_mlflow", lambda: object())
     assert write_command("compare", {"dataset": "x"}) == "synapse-bench compare -P dataset=x"
     monkeypatch.setattr(commands, "_started_by_mlflow", lambda: None)
     assert write_command("compare", {}) == "mlflow run docker -e compare"
+
+
+def test_typed_as_the_installed_command_it_is_that(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setattr(sys, "argv", ["synapse-bench finetune"])
+    assert (
+        write_command("prepare", {"input": "my data"}) == "synapse-bench prepare --input 'my data'"
+    )
+    assert write_help("compare") == "synapse-bench compare --help"
+
+
+def test_an_installed_command_of_that_name_is_not_the_container(
+    under_mlflow, monkeypatch, tmp_path
+):
+    under_mlflow(PROJECT)
+    (tmp_path / "synapse-bench").write_text("#!/bin/sh\n")
+    (tmp_path / "synapse-bench").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert write_command("compare", {}).startswith("mlflow run . ")
 
 
 def test_paths_in_the_users_folder_are_short(monkeypatch, tmp_path):

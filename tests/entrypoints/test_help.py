@@ -6,7 +6,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 HEAVY = ("numpy", "torch", "mlflow", "h5py", "pandas", "scipy", "skimage", "matplotlib", "rich")
-NAMES = sorted({path.stem for path in (PROJECT / "entrypoints").glob("*.py")} - {"cli"})
+NAMES = sorted({path.stem for path in (PROJECT / "entrypoints").glob("*.py")} - {"cli", "command"})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -33,6 +33,13 @@ def list_commands(page: Path) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
+def list_installed_commands(page: Path) -> list[tuple[str, set[str]]]:
+    """The `synapse-bench` lines of a page: entry point, and the settings that are given."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ {4}synapse-bench (\w+) (.*)$", text, re.MULTILINE)
+    return [(step, set(re.findall(r"--(\w+)", rest))) for step, rest in lines]
+
+
 def as_options(settings: dict[str, str]) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
@@ -44,6 +51,20 @@ def test_every_command_of_every_page_names_settings_of_its_step():
                 continue
             known = set(ENTRY_POINTS[step].__dataclass_fields__)
             assert set(settings) <= known, (page, step, set(settings) - known)
+
+
+def test_every_installed_command_names_settings_of_its_step():
+    found = [command for page in PAGES for command in list_installed_commands(page)]
+    assert {"prepare", "benchmark", "segment"} <= {step for step, _ in found}
+    for step, settings in found:
+        assert settings <= set(ENTRY_POINTS[step].__dataclass_fields__), (step, settings)
+
+
+def test_the_first_page_has_a_table_within_five_commands():
+    first = (PROJECT / "docs" / "start.md").read_text().partition("five\ncommands")[2]
+    block = first.partition("\n\n    ")[2].partition("\n\n")[0].splitlines()
+    assert len(block) == 5
+    assert "synapse-bench benchmark" in block[-1]
 
 
 def test_commands_say_how_the_environment_is_chosen():

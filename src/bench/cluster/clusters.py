@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.cluster.graph import GPU, LOOK_S, count_places
+from bench.core.checkout import find_checkout
 from bench.errors import BenchError, unknown_name
 from bench.words import AUTO, NONE
 
@@ -29,7 +30,10 @@ _SOURCE = Path(__file__).resolve().parents[2]
 CONNECT_S = 20.0
 # A worker that waits in a queue of jobs may start tomorrow: only here is it waited for.
 _START_S = 60.0
-_WORKER = "'PYTHONPATH=src dask worker --nthreads 1 --resources GPU=1 ADDRESS'"
+_WORKER = (
+    f"'{'PYTHONPATH=src ' if find_checkout() else ''}dask worker --nthreads 1 --resources GPU=1 "
+    "ADDRESS'"
+)
 _RESOURCES = ("--resources", f"{GPU}=1")
 # What jobs say, where the profile does not say it.
 _JOB_LOGS = "mlruns/jobs"

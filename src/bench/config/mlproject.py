@@ -16,7 +16,13 @@ from bench.config.data import (
 from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
-from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
+from bench.config.scoring import (
+    CompareConfig,
+    EvaluateConfig,
+    OptimizeConfig,
+    PromoteConfig,
+    PublishConfig,
+)
 from bench.config.settings import StepConfig
 from bench.config.training import (
     DomainAdaptConfig,
@@ -45,6 +51,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
+    "publish": PublishConfig,
 }
 
 _HEAD = """\

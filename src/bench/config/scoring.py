@@ -172,3 +172,29 @@ class PromoteConfig(StepConfig):
         "Replace a champion that is better on the same data, or is of other data of that name.",
         identity=False,
     )
+
+
+@dataclass(frozen=True)
+class PublishConfig(StepConfig):
+    """Settings of publish."""
+
+    structure: str = setting(
+        AUTO, "Structure whose champion is published; auto: that of run_id, or the only champion."
+    )
+    run_id: str = setting(
+        AUTO,
+        "What is published: a search (optimize), training or evaluation, or models:/NAME@ALIAS; "
+        "auto is the champion of the structure.",
+    )
+    dataset: str = setting(
+        AUTO, "Prepared dataset, where it lies now; auto: where the runs read it.", identity=False
+    )
+    output: str = setting("results/published", "New folder to write.", identity=False)
+    weights: bool = setting(True, "Put the weights in, without which scores cannot be checked.")
+    images: bool = setting(False, "Put the prepared dataset in: its images and annotation.")
+    check: str = setting(
+        NONE,
+        "A published folder to check in place of writing one: its checksums, the content of "
+        "dataset, and the scores, computed anew on it; or none.",
+    )
+    device: str = setting(AUTO, "check: auto, cpu, cuda or cuda:N.")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 
-_PROJECT = Path(__file__).resolve().parents[3]
+from bench.core.checkout import COMMAND, find_checkout, find_home
+
+_PROJECT = find_home()
 _ENTRY_POINTS = "entrypoints"
-# The command of the container, which nothing else has.
-_IN_IMAGE = "synapse-bench"
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 # How mlflow names the environments that it makes; any other is the user's own.
 _MADE_BY_MLFLOW = "mlflow-"
@@ -21,8 +21,8 @@ _MADE_BY_MLFLOW = "mlflow-"
 def write_command(step: str, settings: Mapping[str, object]) -> str:
     """Writes the command of a step as the user runs steps.
 
-    That is ``mlflow run`` where mlflow started this process, ``synapse-bench`` in the container,
-    else ``python entrypoints/STEP.py``.
+    That is ``mlflow run`` where mlflow started this process, ``synapse-bench`` in the container
+    and where the package is installed, else ``python entrypoints/STEP.py``.
 
     Args:
         step: The entry point.
@@ -31,16 +31,16 @@ def write_command(step: str, settings: Mapping[str, object]) -> str:
     given = {name: _write_value(value) for name, value in settings.items()}
     if not _is_of_mlflow():
         options = [word for name, value in given.items() for word in (f"--{name}", value)]
-        return shlex.join([*_python(), str(_entry_points() / f"{step}.py"), *options])
+        return shlex.join([*_entry_point(step), *options])
     parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
     return shlex.join([*_mlflow_run(step), *parameters])
 
 
 def write_help(step: str) -> str:
     """Writes the command that lists the settings of a step."""
-    if shutil.which(_IN_IMAGE):
-        return f"{_IN_IMAGE} {step} --help"
-    return shlex.join([*_python(), str(_entry_points() / f"{step}.py"), "--help"])
+    if _is_image():
+        return f"{COMMAND} {step} --help"
+    return shlex.join([*_entry_point(step), "--help"])
 
 
 def shown_path(path: Path) -> str:
@@ -53,6 +53,19 @@ def shown_path(path: Path) -> str:
 def _is_of_mlflow() -> bool:
     """Whether ``mlflow run`` made a run for this process."""
     return "MLFLOW_RUN_ID" in os.environ
+
+
+def _is_image() -> bool:
+    """Whether this is the container, whose ``synapse-bench`` is a file of the project."""
+    found = shutil.which(COMMAND)
+    return found is not None and Path(found).resolve() == _PROJECT / "docker" / "synapse_bench.py"
+
+
+def _entry_point(step: str) -> list[str]:
+    """What runs an entry point, as it was typed."""
+    if sys.argv[0].startswith(f"{COMMAND} ") or find_checkout() is None:
+        return [COMMAND, step]
+    return [*_python(), str(_entry_points() / f"{step}.py")]
 
 
 def _write_value(value: object) -> str:
@@ -76,10 +89,10 @@ def _entry_points() -> Path:
 def _mlflow_run(step: str) -> list[str]:
     """Everything of an ``mlflow run`` but the parameters."""
     experiment = _experiment()
-    if shutil.which(_IN_IMAGE):
+    if _is_image():
         if _started_by_mlflow() is None:
             return ["mlflow", "run", "docker", *experiment, "-e", step]
-        return [_IN_IMAGE, step, *experiment]
+        return [COMMAND, step, *experiment]
     same = _users_folder() == _PROJECT
     made = any(part.startswith(_MADE_BY_MLFLOW) for part in Path(sys.prefix).parts)
     return [

@@ -277,7 +277,7 @@ def write_recipe_folder(folder: Path, recipe: Recipe, weights: Sequence[Path]) -
     folder.mkdir(parents=True)
     for number, path in enumerate(weights):
         for part in (path, path.with_suffix(".json")):
-            shutil.copyfile(part, (folder / _member_file(number)).with_suffix(part.suffix))
+            shutil.copyfile(part, (folder / member_file(number)).with_suffix(part.suffix))
     write_json(folder / RECIPE_FILE, recipe_to_json(recipe))
 
 
@@ -288,12 +288,13 @@ def read_recipe_folder(folder: Path) -> tuple[Recipe, tuple[Path, ...]]:
         BenchError: If something of it is missing or was changed.
     """
     recipe = read_recipe(folder / RECIPE_FILE)
-    weights = tuple(folder / _member_file(number) for number in range(len(recipe.members)))
+    weights = tuple(folder / member_file(number) for number in range(len(recipe.members)))
     check_weights(recipe, weights)
     return recipe, weights
 
 
-def _member_file(number: int) -> str:
+def member_file(number: int) -> str:
+    """The file with the weights of a recipe's model, by its number, in the recipe's folder."""
     return f"member{number}.safetensors"
 
 

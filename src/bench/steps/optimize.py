@@ -34,6 +34,7 @@ from bench.steps.scoring.evaluation_report import (
     log_ignored,
     log_pictures,
     log_scores,
+    log_validation,
 )
 from bench.steps.scoring.optimize_members import Member, find_members, predictions_of
 from bench.steps.scoring.optimize_report import (
@@ -133,11 +134,12 @@ def optimize(config: OptimizeConfig, store: Store | None = None, parent: str | N
         # The test split is read here and nowhere before: nothing is chosen any more.
         on_test = _gather(task, "test", store)
         test = _score_test(task, on_test, run, result)
+        scored = score_candidate(evidence, result.winner, task.metrics)
         if test is None:
-            scored = score_candidate(evidence, result.winner, task.metrics)
             _log_split(task, run, result.winner, scored, evidence)
         else:
             recipe = dataclasses.replace(recipe, test=test.winner.scores())
+            log_validation(run, scored)
             _log_split(task, run, result.winner, test.winner, on_test)
         log_combination(run, recipe, test, Path(config.output))
         show(result, recipe, test)

@@ -13,8 +13,10 @@ from bench.models.checkpoint import load_info
 from bench.models.networks import find_network
 from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
+from bench.report.publication.model_card import ModelCard, find_interval, write_card
 from bench.report.variants import combination_name
 from bench.steps.ending import say_next
+from bench.steps.publication.card import make_card
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched, refuse_oracle
 from bench.structures import find_structure
 from bench.tracking.datasets import find_used_dataset
@@ -22,9 +24,11 @@ from bench.tracking.evaluations import find_search
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.registry import (
+    CARD_FILE,
     CHAMPION,
     DATASET_NAME_TAG,
     RECIPE_TAG,
+    SCHEME,
     RegisteredModel,
     find_champion,
     find_version,
@@ -68,15 +72,14 @@ def _version_tags(found: FoundRecipe, dataset_name: str, sha256: str) -> dict[st
     return {name: value for name, value in tags.items() if value}
 
 
-def _write_description(recipe: Recipe, dataset_name: str, search: str) -> str:
-    scores = _list_scores(recipe)
-    metrics = dict.fromkeys((recipe.metric, HEADLINE))
-    shown = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
+def _write_description(card: ModelCard, dataset_name: str, search: str) -> str:
+    """The page of a version: the card in short, which is among its files."""
+    recipe = card.recipe
     size = "unknown" if recipe.pixel_size_nm is None else f"{recipe.pixel_size_nm:g} nm"
     lines = [
         f"Segments {recipe.structure}: {recipe.describe()}.",
         "",
-        *(f"- {name}: {scores[name]:.4f}" for name in shown if name in scores),
+        *_describe_scores(card),
         f"- chosen by val/{recipe.metric} on dataset {dataset_name} ({recipe.dataset[:12]}), "
         f"pixel size {size}",
         f"- search: run {search}",
@@ -84,7 +87,25 @@ def _write_description(recipe: Recipe, dataset_name: str, search: str) -> str:
     for member in recipe.members:
         made_by = f"run {member.trained_run}" if member.trained_run else member.source
         lines.append(f"- model {member.name}: {made_by}")
+    lines.append(f"- {CARD_FILE} among its files: data, limits, licences, how to use it")
     return "\n".join(lines)
+
+
+def _describe_scores(card: ModelCard) -> list[str]:
+    """A line for each score that matters, with its interval where sections are known."""
+    scores, lines = _list_scores(card.recipe), []
+    for split in ("val", "test"):
+        kept = next((each for each in card.scores if each.split == split), None)
+        for metric in dict.fromkeys((card.recipe.metric, HEADLINE)):
+            if f"{split}/{metric}" not in scores:
+                continue
+            interval, rests = find_interval(kept, metric, card.unit) if kept else (None, "")
+            within = ""
+            if interval:
+                low, high = interval
+                within = f" (95 % interval of a {card.unit}'s {low:.4f} to {high:.4f}, {rests})"
+            lines.append(f"- {split}/{metric}: {scores[f'{split}/{metric}']:.4f}{within}")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -249,7 +270,20 @@ def _describe(run: Run, config: PromoteConfig, task: _Task) -> None:
 
 def _register(run: Run, task: _Task) -> RegisteredModel:
     recipe = task.recipe
-    networks = [find_network(load_info(path).architecture) for path in task.found.weights]
+    infos = [load_info(path) for path in task.found.weights]
+    networks = [find_network(info.architecture) for info in infos]
+    name = model_name(recipe.structure, task.dataset_name)
+    card = make_card(
+        run.store,
+        title=name,
+        uri=f"{SCHEME}{name}@{CHAMPION}",
+        recipe=recipe,
+        infos=infos,
+        scored_by=[task.found.run_id],
+        warnings=task.found.warnings,
+    )
+    text = write_card(card)
+    run.log_text(text, CARD_FILE)
     with scratch_folder() as scratch:
         folder = Path(scratch) / "recipe"
         write_recipe_folder(folder, recipe, task.found.weights)
@@ -263,7 +297,8 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
             plugins=plugins_of(network.name for network in networks),
             scores=_list_scores(recipe),
             tags=_version_tags(task.found, task.dataset_name, task.sha256),
-            description=_write_description(recipe, task.dataset_name, task.found.run_id),
+            description=_write_description(card, task.dataset_name, task.found.run_id),
+            card=text,
         )
 
 

@@ -29,6 +29,8 @@ from bench.words import AUTO
 SCHEME = "models:/"
 _PREFIX = "synapse-bench-"
 CHAMPION = "champion"
+# Says, among the files of a model, what it is and is worth.
+CARD_FILE = "MODEL_CARD.md"
 RECIPE_TAG = "bench.recipe_sha256"
 DATASET_NAME_TAG = "bench.dataset_name"
 _PACKAGE = Path(__file__).parents[1]
@@ -306,6 +308,7 @@ def register_champion(
     scores: Mapping[str, float],
     tags: Mapping[str, str],
     description: str,
+    card: str,
 ) -> RegisteredModel:
     """Logs a recipe as a model of a run, and registers it as a new version.
 
@@ -320,6 +323,7 @@ def register_champion(
         scores: Its scores, by names such as ``val/dice``; also logged as metrics of the model.
         tags: Of the version.
         description: Of the version, for readers of the UI.
+        card: The model's card, which goes among its files.
     """
     client, name = run.client, model_name(structure, dataset_name)
     experiment = run.client.get_run(run.id).info.experiment_id
@@ -337,6 +341,7 @@ def register_champion(
             plugins=plugins,
             model=described,
         )
+        (path / CARD_FILE).write_text(card, encoding="utf-8")
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from bench.core.checkout import find_home
 from bench.core.commands import strayed_store
 from bench.core.files import locked
 from bench.core.hashing import json_sha256
@@ -28,7 +29,8 @@ from bench.tracking.upgrade import check_schema, check_writable, explain_databas
 
 log = logging.getLogger(__name__)
 
-_PROJECT = Path(__file__).resolve().parents[3]
+# The project's folder, or the current one where only the package is installed.
+_PROJECT = find_home()
 # The embedded store; `mlflow run .` finds it through the link mlflow.db in the project's folder,
 # which is mlflow's own default.
 # Absolute without links: in the container it lies on a volume.

@@ -12,13 +12,19 @@ import mlflow.store.db.utils as mlflow_schema
 import sqlalchemy
 from alembic.script import ScriptDirectory
 
+from bench.core.checkout import find_checkout
 from bench.core.files import locked
 from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:///"
-_COMMAND = "make upgrade-store"
+# What upgrades a store, in the project's folder and without one.
+_COMMAND = (
+    "make upgrade-store' in the project's folder"
+    if find_checkout()
+    else "python -m bench.tracking.store upgrade'"
+)
 _WAIT_S = 60.0
 _MOVE_AWAY = "look after it, or move its file away, and a new one is made"
 # By what SQLite says.
@@ -98,7 +104,7 @@ def check_schema(database: Path) -> None:
     raise BenchError(
         f"the tracking store {database} must have the schema of this mlflow ({newest}), received "
         f"{found}, which an older mlflow made: type 'MLFLOW_TRACKING_URI={_SQLITE}{database} "
-        f"{_COMMAND}' in the project's folder, which keeps a copy beside it first"
+        f"{_COMMAND}, which keeps a copy beside it first"
     )
 
 

@@ -52,6 +52,8 @@ _SHOWN_SECTIONS = 9
 # Longest side of the overlays in the table, px.
 _TABLE_SIDE_PX = 2048
 SCORES_FILE = "scores.json"
+# The same of a search's winner on validation, beside those on test.
+VALIDATION_FILE = "validation_scores.json"
 PRECISION_RECALL_FILE = "precision_recall.csv"
 # Where a crop's PNG says what part of the section it is.
 CROP_TITLE = "Title"
@@ -110,8 +112,7 @@ def log_scores(run: Run, result: SplitResult, split: str) -> None:
     run.log_metrics({f"{split}/{name}": value for name, value in pooled.items()})
     if result.empty:
         run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
-    content = {"split": split, "pooled": pooled, "sections": result.sections}
-    run.log_text(json.dumps(content, indent=2), SCORES_FILE)
+    _log_sections(run, result, split, SCORES_FILE)
     packed = pack_scores(pooled, result.sections)
     if packed:
         run.set_tags({SCORES_TAG: packed})
@@ -119,6 +120,16 @@ def log_scores(run: Run, result: SplitResult, split: str) -> None:
     names = [name for name in result.metrics if any(name in s for s in result.sections.values())]
     sections = pd.DataFrame(result.sections, index=names).T
     run.log_text(sections.to_csv(index_label="section"), "sections.csv")
+
+
+def log_validation(run: Run, result: SplitResult) -> None:
+    """Logs the scores of a search's winner on validation by section, as JSON."""
+    _log_sections(run, result, "val", VALIDATION_FILE)
+
+
+def _log_sections(run: Run, result: SplitResult, split: str, name: str) -> None:
+    content = {"split": split, "pooled": result.all_scores(), "sections": result.sections}
+    run.log_text(json.dumps(content, indent=2), name)
 
 
 def log_curve(run: Run, result: SplitResult, level: int) -> None:
