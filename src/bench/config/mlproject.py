@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from bench.config.advice import SuspectsConfig
 from bench.config.data import (
     AnnotateConfig,
     CorrectConfig,
@@ -45,6 +46,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
+    "suspects": SuspectsConfig,
 }
 
 _HEAD = """\
