@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from bench.config.advice import SuspectsConfig
+from bench.config.advice import SuggestConfig, SuspectsConfig
 from bench.config.data import (
     AnnotateConfig,
     CorrectConfig,
@@ -46,6 +46,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
+    "suggest": SuggestConfig,
     "suspects": SuspectsConfig,
 }
 

@@ -104,6 +104,12 @@ RUNS = {
         "Sections annotated by hand with a SAM that answers clicks: `annotate/sections` counts "
         "them. The annotation is in the output folder that `config.json` names."
     ),
+    "suggest": (
+        "What to annotate next: `suggestions.csv` ranks images and pieces of montages by the "
+        "disagreement of stored models and by novelty, `suggestions.png` shows the first, "
+        "`forecast.json` says what the learning curve forecasts. Crops with what is pre-drawn are "
+        "in the output folder that `config.json` names."
+    ),
     "suspects": (
         "Objects of an annotation, and such as it may lack, the most doubtful first: "
         "`suspects.csv` and, of the first, `suspects.png`. Each was judged by a model that never "

@@ -1,0 +1,115 @@
+"""The images that nobody annotated, of which suggest chooses."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.advice.pieces import ImagePiece, cut_pieces
+from bench.config.advice import SuggestConfig
+from bench.core.hashing import json_sha256
+from bench.dataset.prepared import PreparedDataset, hash_pixels
+from bench.errors import BenchError
+from bench.ingest.images.planes import check_readable, hash_planes, list_planes
+from bench.words import NONE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolImage:
+    """An image without annotation.
+
+    Attributes:
+        shape: Height and width in px.
+        pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        read: Reads its pixels (y, x).
+        bottom_first: Whether its first row is the one that 3dmod and Fiji show at the bottom.
+    """
+
+    shape: tuple[int, int]
+    pixel_size_nm: float | None
+    read: Callable[[], np.ndarray]
+    bottom_first: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All images that may be annotated.
+
+    Attributes:
+        images: By name.
+        sha256: Hash of what they are.
+        annotated: Images that were left out, as the dataset has them as sections.
+    """
+
+    images: dict[str, PoolImage]
+    sha256: str
+    annotated: int = 0
+
+
+def list_pool(config: SuggestConfig, dataset: PreparedDataset) -> Pool:
+    """Lists the images of ``input``, or those of the dataset that have no labels.
+
+    Images whose pixels are those of an annotated section are left out.
+
+    Raises:
+        BenchError: If none is left, or one cannot be read.
+    """
+    pool = _of_dataset(dataset) if config.input == NONE else _of_files(config)
+    known = {hash_pixels(dataset.read_raw(entry["name"])) for entry in dataset.manifest["sections"]}
+    shapes = {tuple(entry["shape"]) for entry in dataset.manifest["sections"]}
+    left = {
+        name: image
+        for name, image in pool.images.items()
+        # Only an image of the shape of a section can be one.
+        if tuple(image.shape) not in shapes or hash_pixels(image.read()) not in known
+    }
+    if not left:
+        raise BenchError(
+            f"an image must be left to annotate, all {len(pool.images)} are sections of "
+            f"{dataset.root} already: give input=FOLDER of further images"
+        )
+    if gone := len(pool.images) - len(left):
+        log.info("%d of %d images are annotated already", gone, len(pool.images))
+    return Pool(left, pool.sha256, gone)
+
+
+def _of_dataset(dataset: PreparedDataset) -> Pool:
+    names = dataset.unlabelled()
+    if not names:
+        raise BenchError(
+            f"what to annotate is chosen of images without labels, {dataset.root} has none: give "
+            "input=FOLDER of images"
+        )
+
+    def image_of(name: str) -> PoolImage:
+        height, width = dataset.shape(name)
+        return PoolImage((height, width), dataset.pixel_size_nm, lambda: dataset.read_raw(name))
+
+    digest = json_sha256([dataset.find(name)["content_hash"] for name in names])
+    return Pool({name: image_of(name) for name in names}, digest)
+
+
+def _of_files(config: SuggestConfig) -> Pool:
+    planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
+    check_readable(planes)
+    images = {
+        plane.name: PoolImage(plane.shape, plane.pixel_size_nm, plane.read, plane.bottom_first)
+        for plane in planes
+    }
+    return Pool(images, hash_planes(planes))
+
+
+def cut_pool(
+    config: SuggestConfig, dataset: PreparedDataset, pool: Pool
+) -> dict[str, list[ImagePiece]]:
+    """The pieces of each image: of the size of the annotated sections, or as it was typed."""
+    if config.piece_px:
+        edges = (config.piece_px, config.piece_px)
+    else:
+        shapes = np.array([entry["shape"] for entry in dataset.manifest["sections"]])
+        height, width = np.median(shapes, axis=0).astype(int).tolist()
+        edges = (height, width)
+    return {name: cut_pieces(name, image.shape, edges) for name, image in pool.images.items()}

@@ -1,0 +1,149 @@
+"""What to annotate next, through the step and its entry point."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from bench.config.advice import SuggestConfig
+from bench.config.data import PrepareConfig
+from bench.config.scoring import EvaluateConfig
+from bench.config.training import FinetuneConfig
+from bench.dataset.prepared import PreparedDataset
+from bench.steps.evaluate import evaluate
+from bench.steps.finetune import finetune
+from bench.steps.prepare import prepare
+from bench.steps.suggest import suggest
+from bench.steps.training import pixel_classifier
+from bench.training.pixels.fitting import PixelWork
+
+WORK = PixelWork(pixels=2000, trees=8)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, make_store, tmp_path_factory):
+    """A store with three models of one, two and all sections, scored on validation."""
+    store = make_store(tmp_path_factory.mktemp("store"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
+        for labelled in (1, 2, None):
+            run = finetune(
+                FinetuneConfig(
+                    dataset=dataset, method="pixel_classifier", labelled=labelled, device="cpu"
+                ),
+                store,
+            )
+            evaluate(EvaluateConfig(dataset=dataset, run_id=run, device="cpu"), store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def images(dataset, tmp_path_factory):
+    """A montage, an image that is a section of the dataset already, and one of noise."""
+    folder = tmp_path_factory.mktemp("images")
+    opened = PreparedDataset.open(dataset)
+    sections = [opened.read_raw(name) for name in opened.sections("test")]
+    tifffile.imwrite(folder / "montage.tif", np.hstack([sections[0], sections[1], sections[2]]))
+    tifffile.imwrite(folder / "known.tif", opened.read_raw(opened.sections("train")[0]))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    tifffile.imwrite(folder / "noise.tif", noise)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(trained, dataset, images, tmp_path_factory):
+    output = tmp_path_factory.mktemp("suggest") / "out"
+    run_id = suggest(
+        SuggestConfig(
+            dataset=dataset,
+            structure="mito",
+            budget=2,
+            input=str(images),
+            pixel_size_nm=5.0,
+            device="cpu",
+            output=str(output),
+        ),
+        trained,
+    )
+    return trained, output, run_id
+
+
+def test_pieces_are_ranked_and_what_is_annotated_is_left_out(done):
+    table = pd.read_csv(done[1] / "suggestions.csv")
+    assert len(table) == 4
+    assert set(table["image"]) == {"montage", "noise"}
+    assert table["suggested"].tolist() == [True, True, False, False]
+    # Nothing here looks like it.
+    assert table.iloc[0]["image"] == "noise"
+    assert table["score"].is_monotonic_decreasing
+    assert (done[1] / "suggestions.png").stat().st_size > 10_000
+
+
+def test_what_is_predrawn_goes_back_into_a_dataset(done, dataset, tmp_path):
+    output = done[1]
+    crops = sorted(path.stem for path in (output / "tiff" / "mitochondria").iterdir())
+    table = pd.read_csv(output / "suggestions.csv")
+    assert crops == sorted(table["crop"].dropna())
+    assert (output / "trakem2" / "project.xml").is_file()
+    assert (output / "rois" / "RoiSet.zip").is_file()
+    piece = table[table["image"] == "montage"].iloc[0]
+    drawn = tifffile.imread(output / "tiff" / "mitochondria" / f"{piece['crop']}.tif")
+    raw = tifffile.imread(output / "tiff" / "raw" / f"{piece['crop']}.tif")
+    assert drawn.max() == 2
+    assert raw[drawn > 0].mean() < 80 < raw[drawn == 0].mean()
+    config = PrepareConfig(
+        input=str(output / "tiff"),
+        add_to=dataset,
+        output=str(tmp_path / "more"),
+        structures="mitochondria",
+    )
+    with pytest.raises(Exception, match="vesicles"):
+        # It has one structure of two, which prepare says.
+        prepare(config, done[0])
+
+
+def test_the_forecast_is_of_the_validation_sections(done):
+    said = json.loads((done[1] / "forecast.json").read_text())
+    assert said["method"] == "pixel_classifier"
+    assert said["counts"] == [1, 2, 3]
+    assert (said["now"], said["more"]) == (3, 2)
+    assert said["interval"][0] <= said["gain"] <= said["interval"][1]
+    run = done[0].client.get_run(done[2])
+    assert run.data.metrics["suggest/forecast_gain"] == pytest.approx(said["gain"])
+    assert run.data.metrics["suggest/models"] == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        (("--structure", "vesicles"), "received none that was trained on vesicles"),
+        (("--models", "abc"), "abc"),
+        (("--formats", "word"), "unknown format 'word'"),
+        (("--input", "nowhere"), "nowhere"),
+        (("--budget", "0"), "at least 1"),
+        ((), "has none: give input=FOLDER of images"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    trained, dataset, images, run_entry_point, tmp_path, monkeypatch, settings, error
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", trained.experiment_id)
+    given = ["--dataset", dataset, "--output", str(tmp_path / "new" / "out"), *settings]
+    if settings and settings[0] != "--input":
+        given += ["--input", str(images)]
+    status, said = run_entry_point("suggest", *given)
+    assert status == 2
+    assert error in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_all_images_are_annotated(trained, dataset, images, run_entry_point, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", trained.experiment_id)
+    given = ["--dataset", dataset, "--input", str(images / "known.tif")]
+    status, said = run_entry_point("suggest", *given, "--output", str(tmp_path / "out"))
+    assert status == 2
+    assert "an image must be left to annotate, all 1 are sections" in said
