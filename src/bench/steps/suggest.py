@@ -11,7 +11,6 @@ from bench.core.folders import publish, unfinished_folder
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
 from bench.errors import BenchError
-from bench.postprocess.segmentation import settings_from_annotations
 from bench.steps.advice.asking import (
     AskedModel,
     ask_models,
@@ -21,6 +20,7 @@ from bench.steps.advice.asking import (
 )
 from bench.steps.advice.curve import find_forecast
 from bench.steps.advice.pool import Pool, cut_pool, list_pool
+from bench.steps.advice.predrawing import list_learned, prepare_drawing
 from bench.steps.advice.suggest_report import (
     Suggestions,
     log_suggestions,
@@ -36,9 +36,6 @@ from bench.tracking.runs import Identity
 from bench.tracking.store import Store, open_store
 
 log = logging.getLogger(__name__)
-
-# The split that is looked at by evaluate alone.
-_UNSEEN = "test"
 
 
 def suggest(config: SuggestConfig, store: Store | None = None) -> str:
@@ -83,7 +80,7 @@ def suggest(config: SuggestConfig, store: Store | None = None) -> str:
         describe_run(run, dataset, config, settings, "annotated")
         result = _rank(config, dataset, structure, models, pool, folder / "asked", store)
         content = folder / "content"
-        write_suggestions(config, result, pool, content)
+        write_suggestions(config, result, content)
         log_suggestions(run, result, content)
         if not publish(folder, content, output):
             raise BenchError(
@@ -111,19 +108,14 @@ def _rank(
         found = read_asked(files[name])
         looks += list(found.looks)
         disagreements += [float(found.disagreement[each.view].mean()) / 255 for each in pieces]
-    annotated = [
-        entry["name"]
-        for entry in dataset.manifest["sections"]
-        if entry["split"] != _UNSEEN and f"labels/{structure}" in entry["datasets"]
-    ]
-    known = [describe_look(dataset.read_raw(name)) for name in annotated]
+    learned = list_learned(dataset, structure)
+    known = [describe_look(dataset.read_raw(name)) for name in learned]
     return Suggestions(
         structure,
         [piece for pieces in by_image.values() for piece in pieces],
         disagreements,
         choose_pieces(looks, disagreements, known, len(looks)),
-        files,
+        prepare_drawing(config, dataset, structure, pool, files, store),
         models,
-        settings_from_annotations(dataset.read_labels(name, structure) for name in annotated),
         find_forecast(store, dataset, structure, config.budget),
     )

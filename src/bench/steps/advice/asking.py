@@ -1,7 +1,7 @@
 """The stored models of a structure, and what they say of images: where they disagree."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,14 @@ from bench.inference.device import choose_compute
 from bench.inference.prediction import Predictor, open_predictor
 from bench.steps.advice.pool import Pool
 from bench.steps.training.source import fetch_weights_of
-from bench.structures import split_names, split_structures
-from bench.tracking.queries import TRAINING_STEPS, get_finished, read_run, search
+from bench.structures import split_names
 from bench.tracking.store import Store
+from bench.tracking.trained import rank_named, rank_trained
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 
 _MOST = 4
-_BEST = "best/dice"
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,10 @@ class AskedModel:
 
     Attributes:
         run_id: The run that trained it.
-        method: Row of METHODS.
-        seed: Seed of its training.
-        dice: Its validation Dice.
         weights: Its best checkpoint.
     """
 
     run_id: str
-    method: str
-    seed: int
-    dice: float
     weights: Path
 
 
@@ -64,39 +57,27 @@ def find_models(
     Raises:
         BenchError: If there is none, or one that is named learned something else.
     """
-    if config.models != AUTO:
-        named = list(split_names(config.models))
-        runs = [get_finished(store, each, TRAINING_STEPS, "have trained a model") for each in named]
+    if config.models == AUTO:
+        found = _open_runs(store, rank_trained(store, structure, dataset)[:_MOST])
     else:
-        wanted = {"bench.structure": structure, "bench.dataset": dataset}
-        found = search(store, store.experiment_id, wanted, finished=True)
-        runs = [run for run in found if run.data.tags.get("bench.step") in TRAINING_STEPS]
-    newest = {}
-    for run in runs:
-        cell = read_run(run).cell
-        if structure not in split_structures(cell.structure):
-            raise BenchError(
-                f"models must have learned {structure}, run {run.info.run_id} learned "
-                f"{cell.structure}: leave it out"
-            )
-        newest.setdefault(run.info.run_id if config.models != AUTO else cell, run)
-    ranked = sorted(newest.values(), key=lambda run: -run.data.metrics.get(_BEST, 0.0))
-    if not ranked:
+        named = rank_named(store, split_names(config.models), structure)
+        found = _open_runs(store, named)
+    if not found:
         raise BenchError(
             f"models say what to annotate next, received none that was trained on {structure} of "
             f"{config.dataset}: run finetune first, with two seeds or methods, or name models"
         )
-    chosen = ranked if config.models != AUTO else ranked[:_MOST]
-    return [
-        AskedModel(
-            run.info.run_id,
-            read_run(run).cell.method,
-            read_run(run).cell.seed,
-            float(run.data.metrics.get(_BEST, 0.0)),
-            fetch_weights_of(store, run.info.run_id),
-        )
-        for run in chosen
-    ]
+    return found
+
+
+def best_model(store: Store, structure: str, dataset: str) -> AskedModel | None:
+    """The best model that was trained on a structure of a dataset; None without one."""
+    found = _open_runs(store, rank_trained(store, structure, dataset)[:1])
+    return found[0] if found else None
+
+
+def _open_runs(store: Store, ids: Iterable[str]) -> list[AskedModel]:
+    return [AskedModel(each, fetch_weights_of(store, each)) for each in ids]
 
 
 def hash_models(models: Sequence[AskedModel]) -> dict[str, str]:

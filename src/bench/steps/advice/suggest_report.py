@@ -1,12 +1,11 @@
 """What suggest leaves: a table, a sheet, and crops with what is pre-drawn, to be corrected."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from bench.advice.choosing import Choice
@@ -17,12 +16,10 @@ from bench.core.commands import shown_path
 from bench.core.files import write_json, write_text, write_whole
 from bench.dataset.prepared import PreparedDataset
 from bench.export.formats import FORMATS
-from bench.postprocess.instances import clean_mask
-from bench.postprocess.segmentation import PostprocessSettings
 from bench.report.figures.suggestions import SuggestionPanel, suggestions_sheet
 from bench.steps.advice.asking import AskedModel, read_asked
 from bench.steps.advice.curve import how_to_measure
-from bench.steps.advice.pool import Pool
+from bench.steps.advice.predrawing import Predrawing
 from bench.steps.advice.suspects_report import check_formats
 from bench.steps.ending import say_next, say_picture
 from bench.steps.export import write_labels
@@ -32,7 +29,6 @@ from bench.tracking.runs import Run
 log = logging.getLogger(__name__)
 
 _TABLE, _SHEET, _FORECAST = "suggestions.csv", "suggestions.png", "forecast.json"
-_HALF = 128
 # The format whose folder prepare reads with what was corrected.
 _FOLDERS = "tiff"
 
@@ -46,9 +42,8 @@ class Suggestions:
         pieces: All pieces.
         disagreements: The mean disagreement of the models on each.
         choices: All of them in the order of choice.
-        files: By image, what models say of it.
+        drawing: What is pre-drawn on them.
         models: The models that were asked.
-        sizes: How a mask becomes what is pre-drawn.
         forecast: The method and what its learning curve forecasts; None without a curve.
     """
 
@@ -56,13 +51,12 @@ class Suggestions:
     pieces: Sequence[ImagePiece]
     disagreements: Sequence[float]
     choices: Sequence[Choice]
-    files: Mapping[str, Path]
+    drawing: Predrawing
     models: Sequence[AskedModel]
-    sizes: PostprocessSettings
     forecast: tuple[str, Forecast] | None
 
 
-def write_suggestions(config: SuggestConfig, found: Suggestions, pool: Pool, content: Path) -> None:
+def write_suggestions(config: SuggestConfig, found: Suggestions, content: Path) -> None:
     """Writes all that is for people: of the first of the list crops and pictures."""
     content.mkdir(exist_ok=True)
     write_text(content / _TABLE, _tabulate(found, config.budget).to_csv(index=False))
@@ -73,19 +67,19 @@ def write_suggestions(config: SuggestConfig, found: Suggestions, pool: Pool, con
     write_json(content / _FORECAST, said)
     first = [found.pieces[each.place] for each in found.choices[: config.budget]]
     by_name = {piece.name: piece for piece in first}
-    predrawn = cache(partial(_predraw, found))
+    drawing = found.drawing
 
     def image_of(piece: ImagePiece) -> ExportImage:
-        image = pool.images[piece.image]
+        image = drawing.pool.images[piece.image]
         shape = (piece.height, piece.width)
-        read = partial(_read_piece, pool, piece)
+        read = partial(drawing.read, piece)
         return ExportImage(shape, image.pixel_size_nm, image.bottom_first, read)
 
     subject = ExportSubject(
         {name: image_of(piece) for name, piece in by_name.items()},
         "suggested",
-        (found.structure,),
-        lambda name, _: predrawn(by_name[name]),
+        drawing.structures,
+        lambda name, structure: drawing.draw(by_name[name], structure),
         of_each_section,
         {},
     )
@@ -95,28 +89,15 @@ def write_suggestions(config: SuggestConfig, found: Suggestions, pool: Pool, con
     panels = [
         SuggestionPanel(
             _describe(rank, piece, found, choice),
-            _read_piece(pool, piece),
-            predrawn(piece),
-            read_asked(found.files[piece.image]).disagreement[piece.view],
-            pool.images[piece.image].pixel_size_nm,
+            drawing.read(piece),
+            drawing.draw(piece, found.structure),
+            read_asked(drawing.files[piece.image]).disagreement[piece.view],
+            drawing.pool.images[piece.image].pixel_size_nm,
         )
         for rank, (piece, choice) in enumerate(zip(first, found.choices, strict=False), start=1)
     ]
     figure = suggestions_sheet(panels)
     write_whole(content / _SHEET, partial(figure.savefig, format="png", dpi=110))
-
-
-def _read_piece(pool: Pool, piece: ImagePiece) -> np.ndarray:
-    return pool.images[piece.image].read()[piece.view]
-
-
-def _predraw(found: Suggestions, piece: ImagePiece) -> np.ndarray:
-    """The objects that the best model finds in a piece: ids (y, x)."""
-    mask = read_asked(found.files[piece.image]).best[piece.view] >= _HALF
-    sizes = found.sizes
-    return clean_mask(
-        mask, opening_radius_px=sizes.opening_radius_px, min_area_px=sizes.min_area_px
-    ).labels
 
 
 def _describe(rank: int, piece: ImagePiece, found: Suggestions, choice: Choice) -> str:

@@ -1,0 +1,50 @@
+"""The trained models of a structure, the best on validation first."""
+
+from collections.abc import Iterable
+
+from mlflow.entities import Run as MlflowRun
+
+from bench.errors import BenchError
+from bench.structures import split_structures
+from bench.tracking.queries import TRAINING_STEPS, Cell, get_finished, read_run, search
+from bench.tracking.store import Store
+
+_BEST = "best/dice"
+
+
+def rank_trained(store: Store, structure: str, dataset: str) -> list[str]:
+    """Ids of the newest training of every method, seed and number of sections of a dataset.
+
+    Args:
+        store: The tracking store.
+        structure: What was learned, alone.
+        dataset: Content hash of the dataset.
+    """
+    wanted = {"bench.structure": structure, "bench.dataset": dataset}
+    newest: dict[Cell, MlflowRun] = {}
+    for run in search(store, store.experiment_id, wanted, finished=True):
+        if run.data.tags.get("bench.step") in TRAINING_STEPS:
+            newest.setdefault(read_run(run).cell, run)
+    return _rank(newest.values())
+
+
+def rank_named(store: Store, ids: Iterable[str], structure: str) -> list[str]:
+    """The same of trainings that are named, of any dataset.
+
+    Raises:
+        BenchError: If one does not exist, is not finished, or learned something else.
+    """
+    runs = [get_finished(store, each, TRAINING_STEPS, "have trained a model") for each in ids]
+    for run in runs:
+        learned = read_run(run).cell.structure
+        if structure not in split_structures(learned):
+            raise BenchError(
+                f"models must have learned {structure}, run {run.info.run_id} learned {learned}: "
+                "leave it out"
+            )
+    return _rank(runs)
+
+
+def _rank(runs: Iterable[MlflowRun]) -> list[str]:
+    ranked = sorted(runs, key=lambda run: -run.data.metrics.get(_BEST, 0.0))
+    return [str(run.info.run_id) for run in ranked]
