@@ -16,6 +16,7 @@ from bench.steps import finetune as training
 from bench.steps import suspects as step
 from bench.steps.suspects import suspects
 from bench.steps.training import pixel_classifier
+from bench.tracking.newest import newest_trainings
 from bench.training.pixels.fitting import PixelWork
 
 WORK = PixelWork(pixels=2000, trees=8)
@@ -97,8 +98,10 @@ def test_its_run_has_the_trainings_as_children(done):
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["suspects/objects"] == len(pd.read_csv(output / "suspects.csv"))
-    trained = store.client.search_runs([store.experiment_id], "tags.`bench.step` = 'finetune'")
+    trained = store.client.search_runs([store.experiment_id], "tags.`bench.step` = 'fold'")
     assert len(trained) == 3
+    # No table has a row of them.
+    assert newest_trainings(store, store.experiment_id) == []
     assert all(each.data.tags["mlflow.parentRunId"] for each in trained)
     assert not [path for path in output.parent.iterdir() if "unfinished" in path.name]
 

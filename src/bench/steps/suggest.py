@@ -1,6 +1,7 @@
 """Say which images, or pieces of montages, to annotate next, and draw on them what models find."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def suggest(config: SuggestConfig, store: Store | None = None) -> str:
         describe_run(run, dataset, config, settings, "annotated")
         result = _rank(config, dataset, structure, models, pool, folder / "asked", store)
         content = folder / "content"
+        # A process that was killed may have left a part of it.
+        shutil.rmtree(content, ignore_errors=True)
         write_suggestions(config, result, content)
         log_suggestions(run, result, content)
         if not publish(folder, content, output):

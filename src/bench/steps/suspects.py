@@ -1,6 +1,7 @@
 """List the objects of an annotation that models doubt which never saw them."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def suspects(config: SuspectsConfig, store: Store | None = None) -> str:
         )
         found = _judge(dataset, structure, folds, files)
         content = folder / "content"
+        # A process that was killed may have left a part of it.
+        shutil.rmtree(content, ignore_errors=True)
         write_suspects(config, dataset, structure, found, files, content)
         log_suspects(run, found, content)
         if not publish(folder, content, output):

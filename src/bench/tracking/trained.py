@@ -10,6 +10,7 @@ from bench.tracking.queries import TRAINING_STEPS, Cell, get_finished, read_run,
 from bench.tracking.store import Store
 
 _BEST = "best/dice"
+_FOLD_STEP = "fold"
 
 
 def rank_trained(store: Store, structure: str, dataset: str) -> list[str]:
@@ -48,3 +49,11 @@ def rank_named(store: Store, ids: Iterable[str], structure: str) -> list[str]:
 def _rank(runs: Iterable[MlflowRun]) -> list[str]:
     ranked = sorted(runs, key=lambda run: -run.data.metrics.get(_BEST, 0.0))
     return [str(run.info.run_id) for run in ranked]
+
+
+def leave_out_of_tables(store: Store, run_id: str) -> None:
+    """Says of a training that it is of a fold, so that no table has a row of it.
+
+    It is found again by its fingerprint, and resumed or reused as before.
+    """
+    store.client.set_tag(run_id, "bench.step", _FOLD_STEP)

@@ -19,8 +19,9 @@ from bench.inference.device import choose_compute
 from bench.inference.prediction import open_predictor
 from bench.methods import METHODS
 from bench.steps.finetune import finetune
-from bench.steps.training.source import fetch_checkpoint
+from bench.steps.training.source import fetch_weights_of
 from bench.tracking.store import Store
+from bench.tracking.trained import leave_out_of_tables
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ def predict_unseen(
         place = folder / f"fold{fold.number}_of_{dataset.root.name}"
         write_fold(dataset, structure, fold, place)
         run_id = finetune(training_of(config, structure, place), store, parent)
-        weights = fetch_checkpoint(store, run_id)
+        leave_out_of_tables(store, run_id)
+        weights = fetch_weights_of(store, run_id)
         compute = choose_compute(config.device, AUTO)
         predictor, _ = open_predictor(weights, compute, structure)
         found = predictor.predict_all(map(dataset.read_raw, left), dataset.pixel_size_nm)
