@@ -144,7 +144,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--every", type=int, default=1, help="Every so many-th section.")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--pixels", type=int, default=24_000, help="As in PixelWork.")
+    parser.add_argument("--trees", type=int, default=60, help="As in PixelWork.")
     parser.add_argument("--work", required=True)
     options = parser.parse_args()
     work = Path(options.work)
@@ -163,6 +164,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict:
     from bench.dataset.prepared import PreparedDataset
     from bench.ingest.images.formats import read_plane
     from bench.steps.prepare import prepare
+    from bench.steps.training import pixel_classifier
+    from bench.training.pixels.fitting import PixelWork
 
     sections, planted = {}, work / "planted"
     for split in ("train", "val"):
@@ -185,6 +188,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict:
             volumes="false",
         )
     )
+    work_done = PixelWork(pixels=options.pixels, trees=options.trees)
+    pixel_classifier.PixelWork = lambda: work_done
     listed = []
     rank = step.rank_suspects
     step.rank_suspects = lambda found: listed.append(rank(found)) or listed[-1]
@@ -194,7 +199,6 @@ def measure(options: argparse.Namespace, work: Path) -> dict:
             dataset=str(work / "prepared"),
             structure=options.structure,
             folds=options.folds,
-            minutes=options.minutes,
             device="cpu",
             seed=options.seed,
             output=str(work / "suspects"),
@@ -216,7 +220,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict:
         "listed": len(table),
         "errors": len(every),
         "folds": options.folds,
-        "minutes": options.minutes,
+        "pixels": options.pixels,
+        "trees": options.trees,
         "cpu_s": round(seconds, 1),
         "found": {str(s): share_within(every, s, len(table)) for s in SHARES},
         "found_of": {k: share_within(found, 0.2, len(table)) for k, found in ranks.items()},
@@ -248,7 +253,7 @@ def write_measurement(found: dict) -> None:
     from bench.core.files import write_json
 
     kept = json.loads(FILE.read_text()) if FILE.exists() else []
-    key = ("data", "structure", "seed", "sections", "folds", "minutes")
+    key = ("data", "structure", "seed", "sections", "folds", "pixels", "trees")
     kept = [each for each in kept if any(each[k] != found[k] for k in key)]
     write_json(FILE, [*kept, found])
     print(json.dumps(found, indent=1))

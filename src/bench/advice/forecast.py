@@ -70,11 +70,13 @@ def forecast_gain(curve: LearningCurve, now: int, more: int, seed: int = 0) -> F
     scores = [np.array([[each[j] for j in judges] for each in curve[n]]) for n in counts]
     means = np.array([each.mean() for each in scores])
     weights = np.array([len(each) for each in scores], dtype=float)
-    now_is, then_is = _continue(counts, means, weights, (now, now + more))
+    at = (now, now + more)
+    now_is, then_is = _continue(counts, means[None], weights, at)[0].tolist()
     interval = None
     if len(judges) > 1:
-        gains = _resample(counts, scores, weights, (now, now + more), np.random.default_rng(seed))
-        low, high = np.percentile(gains, _INTERVAL)
+        drawn = _resample(scores, np.random.default_rng(seed))
+        ends = _continue(counts, drawn, weights, at)
+        low, high = np.percentile(ends[:, 1] - ends[:, 0], _INTERVAL)
         # As bootstraps of few values are too narrow: Efron and Tibshirani (1993), section 13.3.
         wider = math.sqrt(len(judges) / (len(judges) - 1))
         gain = then_is - now_is
@@ -86,47 +88,45 @@ def forecast_gain(curve: LearningCurve, now: int, more: int, seed: int = 0) -> F
     return Forecast(now, more, now_is, then_is - now_is, interval, tuple(counts), seeds)
 
 
-def _resample(
-    counts: Sequence[int],
-    scores: Sequence[np.ndarray],
-    weights: np.ndarray,
-    at: tuple[int, int],
-    random: np.random.Generator,
-) -> np.ndarray:
-    """Gains of curves of sections and trainings drawn anew."""
+def _resample(scores: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """Mean scores (resamples, numbers of sections) of judges and trainings drawn anew."""
     judges = scores[0].shape[1]
-    gains = []
-    for _ in range(_RESAMPLES):
-        drawn = random.integers(judges, size=judges)
-        means = np.array(
-            [each[random.integers(len(each), size=len(each))][:, drawn].mean() for each in scores]
-        )
-        now_is, then_is = _continue(counts, means, weights, at)
-        gains.append(then_is - now_is)
-    return np.array(gains)
+    drawn = random.integers(judges, size=(_RESAMPLES, 1, judges))
+    return np.column_stack(
+        [
+            each[random.integers(len(each), size=(_RESAMPLES, len(each), 1)), drawn].mean((1, 2))
+            for each in scores
+        ]
+    )
 
 
 def _continue(
     counts: Sequence[int], means: np.ndarray, weights: np.ndarray, at: tuple[int, int]
-) -> tuple[float, float]:
-    """The least squares fit of a - b n^-c, with b from 0 on and a up to 1, at two numbers."""
-    n = np.array(counts, dtype=float)
-    best, values = math.inf, (0.0, 0.0)
-    for exponent in _EXPONENTS:
-        x = n**-exponent
-        centre = np.average(x, weights=weights)
-        level = np.average(means, weights=weights)
-        spread = np.average((x - centre) ** 2, weights=weights)
-        slope = min(0.0, np.average((x - centre) * (means - level), weights=weights) / spread)
-        top = level - slope * centre
-        if top > 1:
-            # Through (0, 1): no score is better.
-            top, slope = 1.0, float(((means - 1) * x * weights).sum() / (x * x * weights).sum())
-        error = float((weights * (means - top - slope * x) ** 2).sum())
-        if error < best:
-            best = error
-            values = (
-                float(top + slope * at[0] ** -exponent),
-                float(top + slope * at[1] ** -exponent),
-            )
-    return values
+) -> np.ndarray:
+    """The least squares fits of a - b n^-c, with b from 0 on and a up to 1, at two numbers.
+
+    Args:
+        counts: Numbers of sections.
+        means: Mean scores (curves, numbers).
+        weights: Of each number.
+        at: Where the curves are read.
+
+    Returns:
+        Scores (curves, 2).
+    """
+    x = np.array(counts, dtype=float) ** -_EXPONENTS[:, None]
+    shares = weights / weights.sum()
+    centres, levels = x @ shares, means @ shares
+    away = (x - centres[:, None]) * shares
+    spreads = (away * (x - centres[:, None])).sum(axis=1)
+    # By curve and exponent; the weighted deviations from a mean sum to 0.
+    slopes = np.minimum(0.0, means @ away.T / spreads)
+    tops = levels[:, None] - slopes * centres
+    # Through (0, 1): no score is better.
+    capped = (means - 1) @ (x * shares).T / (x * x * shares).sum(axis=1)
+    slopes, tops = np.where(tops > 1, capped, slopes), np.minimum(tops, 1.0)
+    rest = means[:, None] - tops[..., None] - slopes[..., None] * x
+    best = (rest**2 @ shares).argmin(axis=1)
+    rows = np.arange(len(means))
+    powers = np.array(at, dtype=float) ** -_EXPONENTS[best, None]
+    return np.asarray(tops[rows, best, None] + slopes[rows, best, None] * powers)
