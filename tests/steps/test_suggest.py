@@ -16,26 +16,16 @@ from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.steps.prepare import prepare
 from bench.steps.suggest import suggest
-from bench.steps.training import pixel_classifier
-from bench.training.pixels.fitting import PixelWork
-
-WORK = PixelWork(pixels=2000, trees=8)
 
 
 @pytest.fixture(scope="module")
-def trained(dataset, make_store, tmp_path_factory):
+def trained(dataset, tiny, make_store, tmp_path_factory):
     """A store with three models of one, two and all sections, scored on validation."""
     store = make_store(tmp_path_factory.mktemp("store"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
-        for labelled in (1, 2, None):
-            run = finetune(
-                FinetuneConfig(
-                    dataset=dataset, method="pixel_classifier", labelled=labelled, device="cpu"
-                ),
-                store,
-            )
-            evaluate(EvaluateConfig(dataset=dataset, run_id=run, device="cpu"), store)
+    for labelled in (1, 2, None):
+        config = FinetuneConfig(dataset=dataset, source="random", labelled=labelled, **tiny)
+        run = finetune(config, store)
+        evaluate(EvaluateConfig(dataset=dataset, run_id=run, device="cpu"), store)
     return store
 
 
@@ -106,7 +96,7 @@ def test_what_is_predrawn_goes_back_into_a_dataset(done, dataset, tmp_path):
 
 def test_the_forecast_is_of_the_validation_sections(done):
     said = json.loads((done[1] / "forecast.json").read_text())
-    assert said["method"] == "pixel_classifier"
+    assert said["method"] == "scratch"
     assert said["counts"] == [1, 2, 3]
     assert (said["now"], said["more"]) == (3, 2)
     assert said["interval"][0] <= said["gain"] <= said["interval"][1]

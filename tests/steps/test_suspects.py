@@ -15,11 +15,8 @@ from bench.ingest.writing import write_prepared
 from bench.steps import finetune as training
 from bench.steps import suspects as step
 from bench.steps.suspects import suspects
-from bench.steps.training import pixel_classifier
 from bench.tracking.newest import newest_trainings
-from bench.training.pixels.fitting import PixelWork
 
-WORK = PixelWork(pixels=2000, trees=8)
 SPOILED = "s1"
 
 
@@ -41,17 +38,23 @@ def spoiled(write_tree, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(spoiled, make_store, tmp_path_factory):
+def done(spoiled, tiny, make_store, tmp_path_factory):
     """A store, the output, and the run of a step that was killed in between and began again."""
     folder = tmp_path_factory.mktemp("suspects")
     store = make_store(folder / "store")
+    settings = {name: value for name, value in tiny.items() if name != "device"}
     config = SuspectsConfig(
-        dataset=spoiled[0], structure="mito", folds=3, output=str(folder / "out"), device="cpu"
+        dataset=spoiled[0],
+        structure="mito",
+        folds=3,
+        method="scratch",
+        training=",".join(f"{name}={value}" for name, value in settings.items()),
+        device="cpu",
+        output=str(folder / "out"),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_classifier, "PixelWork", lambda: WORK)
 
-        def die(*arguments):
+        def die(*arguments, **named):
             raise KeyboardInterrupt
 
         judge = step.judge_section
