@@ -20,12 +20,13 @@ from bench.steps.suggest import suggest
 
 @pytest.fixture(scope="module")
 def trained(dataset, tiny, make_store, tmp_path_factory):
-    """A store with three models of one, two and all sections, scored on validation."""
+    """A store with models of one, two and all sections, scored on validation; and of vesicles."""
     store = make_store(tmp_path_factory.mktemp("store"))
+    tiny = tiny | {"source": "random", "iterations": 30}
     for labelled in (1, 2, None):
-        config = FinetuneConfig(dataset=dataset, source="random", labelled=labelled, **tiny)
-        run = finetune(config, store)
+        run = finetune(FinetuneConfig(dataset=dataset, labelled=labelled, **tiny), store)
         evaluate(EvaluateConfig(dataset=dataset, run_id=run, device="cpu"), store)
+    finetune(FinetuneConfig(dataset=dataset, structure="vesicles", **tiny), store)
     return store
 
 
@@ -71,7 +72,7 @@ def test_pieces_are_ranked_and_what_is_annotated_is_left_out(done):
     assert (done[1] / "suggestions.png").stat().st_size > 10_000
 
 
-def test_what_is_predrawn_goes_back_into_a_dataset(done, dataset, tmp_path):
+def test_what_is_predrawn_goes_back_into_a_dataset(done, dataset, tmp_path, monkeypatch):
     output = done[1]
     crops = sorted(path.stem for path in (output / "tiff" / "mitochondria").iterdir())
     table = pd.read_csv(output / "suggestions.csv")
@@ -83,15 +84,16 @@ def test_what_is_predrawn_goes_back_into_a_dataset(done, dataset, tmp_path):
     raw = tifffile.imread(output / "tiff" / "raw" / f"{piece['crop']}.tif")
     assert drawn.max() == 2
     assert raw[drawn > 0].mean() < 80 < raw[drawn == 0].mean()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", done[0].uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", done[0].experiment_id)
+    # What the terminal says is typed next.
     config = PrepareConfig(
-        input=str(output / "tiff"),
-        add_to=dataset,
-        output=str(tmp_path / "more"),
-        structures="mitochondria",
+        input=str(output / "tiff"), add_to=dataset, output=str(tmp_path / "more")
     )
-    with pytest.raises(Exception, match="vesicles"):
-        # It has one structure of two, which prepare says.
-        prepare(config, done[0])
+    prepare(config)
+    more = PreparedDataset.open(tmp_path / "more")
+    assert len(more.sections("train")) == 3 + 2
+    assert set(more.annotated("train")) == {"mitochondria", "vesicles"}
 
 
 def test_the_forecast_is_of_the_validation_sections(done):
@@ -108,7 +110,7 @@ def test_the_forecast_is_of_the_validation_sections(done):
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        (("--structure", "vesicles"), "received none that was trained on vesicles"),
+        (("--structure", "golgi"), "golgi"),
         (("--models", "abc"), "abc"),
         (("--formats", "word"), "unknown format 'word'"),
         (("--input", "nowhere"), "nowhere"),
