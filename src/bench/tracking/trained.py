@@ -30,12 +30,13 @@ def rank_trained(store: Store, structure: str, dataset: str) -> list[str]:
 
 
 def rank_named(store: Store, ids: Iterable[str], structure: str) -> list[str]:
-    """The same of trainings that are named, of any dataset.
+    """The same of trainings that are named, of any dataset, those of folds among them.
 
     Raises:
         BenchError: If one does not exist, is not finished, or learned something else.
     """
-    runs = [get_finished(store, each, TRAINING_STEPS, "have trained a model") for each in ids]
+    steps = (*TRAINING_STEPS, _FOLD_STEP)
+    runs = [get_finished(store, each, steps, "have trained a model") for each in ids]
     for run in runs:
         learned = read_run(run).cell.structure
         if structure not in split_structures(learned):
