@@ -12,6 +12,8 @@ _WHOLE = 1.5
 # Deviations of the filters in px, and percentiles of what they give.
 _SCALES_PX = (1.0, 2.0, 4.0, 8.0)
 _PERCENTILES = (5, 25, 50, 75, 95)
+# An image of one grey value has no deviation.
+_TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def describe_look(raw: np.ndarray) -> np.ndarray:
     """
     image = raw.astype(np.float32)
     image -= image.mean()
-    image /= max(float(image.std()), np.finfo(np.float32).tiny)
+    image /= max(float(image.std()), _TINY)
     maps = [image]
     for sigma in _SCALES_PX:
         smooth = ndimage.gaussian_filter(image, sigma)
@@ -109,4 +111,4 @@ def measure_distances(first: Sequence[np.ndarray], second: Sequence[np.ndarray])
     deviations = both.std(axis=0)
     scaled = (both / np.where(deviations > 0, deviations, np.inf)).astype(np.float64)
     a, b = scaled[: len(first)], scaled[len(first) :]
-    return np.sqrt(((a[:, None] - b[None]) ** 2).mean(axis=2))
+    return np.asarray(np.sqrt(((a[:, None] - b[None]) ** 2).mean(axis=2)))
