@@ -5,8 +5,8 @@ import pytest
 
 from bench.advice.suspects import (
     BADLY_DRAWN,
-    EXTRA,
-    MISSING,
+    EXTRA_OBJECT,
+    MISSING_OBJECT,
     judge_section,
     rank_suspects,
     usual_area,
@@ -56,12 +56,12 @@ def test_what_is_drawn_well_is_not_doubted():
 def test_planted_errors_come_first_and_are_called_what_they_are():
     labels = draw([*CENTRES[1:-1], (182, 44), (170, 170)])  # one gone, one shifted, one made up
     first = judge(labels)[:3]
-    assert {each.kind for each in first} == {MISSING, BADLY_DRAWN, EXTRA}
+    assert {each.kind for each in first} == {MISSING_OBJECT, BADLY_DRAWN, EXTRA_OBJECT}
     by_kind = {each.kind: each for each in first}
-    assert by_kind[MISSING].id == 0
-    assert np.allclose(by_kind[MISSING].centre, CENTRES[0], atol=1)
+    assert by_kind[MISSING_OBJECT].id == 0
+    assert np.allclose(by_kind[MISSING_OBJECT].centre, CENTRES[0], atol=1)
     assert by_kind[BADLY_DRAWN].id == 6
-    assert by_kind[EXTRA].id == 7
+    assert by_kind[EXTRA_OBJECT].id == 7
     # What models would draw in place of it: all of the true object.
     assert by_kind[BADLY_DRAWN].area_px == pytest.approx(disc(170, 30, 14).sum(), rel=0.1)
     assert first[-1].doubt > 2 * judge(labels)[3].doubt
@@ -71,7 +71,7 @@ def test_a_missing_object_that_touches_another_is_one_by_itself():
     found = FOUND.copy()
     found[disc(30, 57, 13)] = 240
     (first, *_) = judge(draw(CENTRES), found)
-    assert first.kind == MISSING
+    assert first.kind == MISSING_OBJECT
     assert first.centre[1] == pytest.approx(57, abs=2)
 
 
@@ -99,11 +99,14 @@ def test_a_network_is_judged_in_squares():
     listed = judge(labels, found)
     assert len(listed) > 20
     assert {each.id for each in listed} == {0, 1}
-    assert listed[0].kind == MISSING
+    assert listed[0].kind == MISSING_OBJECT
     assert np.allclose(listed[0].centre, (101, 121), atol=3)
 
 
 def test_nothing_at_all():
     nothing = np.zeros((50, 50), np.uint8)
     assert judge(nothing, nothing) == []
-    assert judge(nothing, np.where(disc(20, 20, 9, 50), 250, 0).astype(np.uint8))[0].kind == MISSING
+    assert (
+        judge(nothing, np.where(disc(20, 20, 9, 50), 250, 0).astype(np.uint8))[0].kind
+        == MISSING_OBJECT
+    )

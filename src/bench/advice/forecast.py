@@ -13,7 +13,7 @@ _RESAMPLES = 500
 _INTERVAL = (2.5, 97.5)
 
 # By number of annotated sections, of each seed the score of every section that judged it.
-LearningCurve = Mapping[int, Sequence[Mapping[str, float]]]
+_LearningCurve = Mapping[int, Sequence[Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Forecast:
         )
 
 
-def forecast_gain(curve: LearningCurve, now: int, more: int, seed: int = 0) -> Forecast:
+def forecast_gain(curve: _LearningCurve, now: int, more: int, seed: int = 0) -> Forecast:
     """Continues a learning curve, a - b n^-c, to more sections.
 
     The interval is of resamples of the sections that judged, and of the trainings at each number:

@@ -18,8 +18,8 @@ from scipy import ndimage
 from bench.core.names import natural_key
 from bench.metrics.curves import TOP_LEVEL
 
-MISSING, EXTRA, BADLY_DRAWN = "missing", "extra", "badly_drawn"
-KINDS = (MISSING, EXTRA, BADLY_DRAWN)
+MISSING_OBJECT, EXTRA_OBJECT, BADLY_DRAWN = "missing", "extra", "badly_drawn"
+SUSPECT_KINDS = (MISSING_OBJECT, EXTRA_OBJECT, BADLY_DRAWN)
 _HALF = 0.5
 # Pieces that are so near to an object touch it.
 _TOUCH_PX = 2
@@ -43,7 +43,7 @@ class Suspect:
 
     Attributes:
         section: Name of the section.
-        kind: One of KINDS: what would be wrong with it.
+        kind: One of SUSPECT_KINDS: what would be wrong with it.
         doubt: From 0, nothing, to 1.
         corner: Row and column of its box's first corner, in px.
         mask: Its pixels in the box (y, x): those that models find, of an extra one the annotated.
@@ -190,7 +190,7 @@ def _list_missing(
         mask = missing[box] == number
         whole = min(1.0, np.count_nonzero(mask) / (_WHOLE_SHARE * usual_area_px))
         doubt = float(doubts[number] * math.sqrt(whole))
-        yield Suspect(section, MISSING, doubt, _corner(box), mask, 0, 0.0)
+        yield Suspect(section, MISSING_OBJECT, doubt, _corner(box), mask, 0, 0.0)
 
 
 def _list_drawn(
@@ -212,7 +212,7 @@ def _list_drawn(
         mask = drawn[box] == number if extra else belongs[box] == number
         if not extra:
             mask &= chance[box] >= _HALF
-        kind = EXTRA if extra else BADLY_DRAWN
+        kind = EXTRA_OBJECT if extra else BADLY_DRAWN
         agreement = float(agreements[number])
         doubt = float(doubts[number])
         yield Suspect(section, kind, doubt, _corner(box), mask, int(ids[number]), agreement)

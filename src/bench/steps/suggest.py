@@ -1,17 +1,15 @@
 """Say which images, or pieces of montages, to annotate next, and draw on them what models find."""
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.advice.choosing import choose_pieces
 from bench.advice.pieces import describe_look
 from bench.config.advice import SuggestConfig
-from bench.core.folders import publish, unfinished_folder
+from bench.core.folders import unfinished_folder
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
-from bench.errors import BenchError
 from bench.steps.advice.asking import (
     AskedModel,
     ask_models,
@@ -20,7 +18,8 @@ from bench.steps.advice.asking import (
     read_asked,
 )
 from bench.steps.advice.curve import find_forecast
-from bench.steps.advice.pool import Pool, cut_pool, list_pool
+from bench.steps.advice.output import begin_content, check_formats, publish_content
+from bench.steps.advice.pool import Pool, cut_pool, list_candidates
 from bench.steps.advice.predrawing import list_learned, prepare_drawing
 from bench.steps.advice.suggest_report import (
     Suggestions,
@@ -28,7 +27,6 @@ from bench.steps.advice.suggest_report import (
     say_suggestions,
     write_suggestions,
 )
-from bench.steps.advice.suspects_report import check_formats
 from bench.steps.export import check_free
 from bench.steps.used_data import describe_run
 from bench.structures import find_structure
@@ -59,7 +57,7 @@ def suggest(config: SuggestConfig, store: Store | None = None) -> str:
     check_annotated(dataset)
     structure = find_structure(config.structure, dataset.structures).name
     models = find_models(config, store, structure, dataset.content_hash)
-    pool = list_pool(config, dataset)
+    pool = list_candidates(config, dataset)
     if len(models) == 1:
         log.warning(
             "warning: one model cannot disagree: pieces are ranked by how undecided it is; two "
@@ -80,16 +78,10 @@ def suggest(config: SuggestConfig, store: Store | None = None) -> str:
         settings = vars(config) | {"structure": structure, "models": ",".join(asked)}
         describe_run(run, dataset, config, settings, "annotated")
         result = _rank(config, dataset, structure, models, pool, folder / "asked", store)
-        content = folder / "content"
-        # A process that was killed may have left a part of it.
-        shutil.rmtree(content, ignore_errors=True)
+        content = begin_content(folder)
         write_suggestions(config, result, content)
         log_suggestions(run, result, content)
-        if not publish(folder, content, output):
-            raise BenchError(
-                f"output must be free, received {output}, which somebody else wrote: choose "
-                "another output"
-            )
+        publish_content(folder, content, output)
     say_suggestions(config, result, dataset)
     return run.id
 

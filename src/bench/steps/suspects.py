@@ -1,7 +1,6 @@
 """List the objects of an annotation that models doubt which never saw them."""
 
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,15 +8,14 @@ import numpy as np
 
 from bench.advice.suspects import Suspect, judge_section, rank_suspects, usual_area
 from bench.config.advice import SuspectsConfig
-from bench.core.folders import publish, unfinished_folder
+from bench.core.folders import unfinished_folder
 from bench.core.progress import show_progress
 from bench.dataset.folds import Fold, divide_sections
 from bench.dataset.partial import read_ignored
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
-from bench.errors import BenchError
+from bench.steps.advice.output import begin_content, check_formats, publish_content
 from bench.steps.advice.suspects_report import (
-    check_formats,
     log_suspects,
     say_suspects,
     write_suspects,
@@ -74,16 +72,10 @@ def suspects(config: SuspectsConfig, store: Store | None = None) -> str:
             *(config, dataset, structure, folds, folder / "predictions", store, run.id)
         )
         found = _judge(dataset, structure, folds, files)
-        content = folder / "content"
-        # A process that was killed may have left a part of it.
-        shutil.rmtree(content, ignore_errors=True)
+        content = begin_content(folder)
         write_suspects(config, dataset, structure, found, files, content)
         log_suspects(run, found, content)
-        if not publish(folder, content, output):
-            raise BenchError(
-                f"output must be free, received {output}, which somebody else wrote: choose "
-                "another output"
-            )
+        publish_content(folder, content, output)
     say_suspects(config, structure, found)
     return run.id
 

@@ -21,8 +21,8 @@ from bench.inference.prediction import Predictor, open_predictor
 from bench.steps.advice.pool import Pool
 from bench.steps.training.source import fetch_weights_of
 from bench.structures import split_names
+from bench.tracking.pretrained import rank_named, rank_trained
 from bench.tracking.store import Store
-from bench.tracking.trained import rank_named, rank_trained
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def hash_models(models: Sequence[AskedModel]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, eq=False)
-class AskedImage:
+class _AskedImage:
     """What models say of an image.
 
     Attributes:
@@ -139,7 +139,7 @@ def _ask(
     raw: np.ndarray,
     pixel_size_nm: float | None,
     pieces: Sequence[ImagePiece],
-) -> AskedImage:
+) -> _AskedImage:
     said = [model(raw, pixel_size_nm).foreground for model in models]
     levels = np.empty(raw.shape, dtype=np.uint8)
     # By piece, as numbers of a whole montage would fill the memory.
@@ -147,14 +147,14 @@ def _ask(
         found = measure_disagreement([each[piece.view] for each in said])
         levels[piece.view] = np.rint(255 * found)
     looks = np.stack([describe_look(raw[piece.view]) for piece in pieces])
-    return AskedImage(said[0], levels, looks)
+    return _AskedImage(said[0], levels, looks)
 
 
-def _save(asked: AskedImage, file: BinaryIO) -> None:
+def _save(asked: _AskedImage, file: BinaryIO) -> None:
     np.savez(file, **vars(asked))
 
 
-def read_asked(file: Path) -> AskedImage:
+def read_asked(file: Path) -> _AskedImage:
     """Reads what ``ask_models`` kept."""
     with np.load(file) as kept:
-        return AskedImage(**{name: kept[name] for name in kept.files})
+        return _AskedImage(**{name: kept[name] for name in kept.files})

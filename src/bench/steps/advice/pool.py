@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class PoolImage:
+class _PoolImage:
     """An image without annotation.
 
     Attributes:
@@ -44,12 +44,12 @@ class Pool:
         annotated: Images that were left out, as the dataset has them as sections.
     """
 
-    images: dict[str, PoolImage]
+    images: dict[str, _PoolImage]
     sha256: str
     annotated: int = 0
 
 
-def list_pool(config: SuggestConfig, dataset: PreparedDataset) -> Pool:
+def list_candidates(config: SuggestConfig, dataset: PreparedDataset) -> Pool:
     """Lists the images of ``input``, or those of the dataset that have no labels.
 
     Images whose pixels are those of an annotated section are left out.
@@ -84,9 +84,9 @@ def _of_dataset(dataset: PreparedDataset) -> Pool:
             "input=FOLDER of images"
         )
 
-    def image_of(name: str) -> PoolImage:
+    def image_of(name: str) -> _PoolImage:
         height, width = dataset.shape(name)
-        return PoolImage((height, width), dataset.pixel_size_nm, lambda: dataset.read_raw(name))
+        return _PoolImage((height, width), dataset.pixel_size_nm, lambda: dataset.read_raw(name))
 
     digest = json_sha256([dataset.find(name)["content_hash"] for name in names])
     return Pool({name: image_of(name) for name in names}, digest)
@@ -96,7 +96,7 @@ def _of_files(config: SuggestConfig) -> Pool:
     planes = list_planes(config.input, config.pixel_size_nm, config.raw_key)
     check_readable(planes)
     images = {
-        plane.name: PoolImage(plane.shape, plane.pixel_size_nm, plane.read, plane.bottom_first)
+        plane.name: _PoolImage(plane.shape, plane.pixel_size_nm, plane.read, plane.bottom_first)
         for plane in planes
     }
     return Pool(images, hash_planes(planes))

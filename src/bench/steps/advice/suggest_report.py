@@ -19,8 +19,8 @@ from bench.export.formats import FORMATS
 from bench.report.figures.suggestions import SuggestionPanel, suggestions_sheet
 from bench.steps.advice.asking import AskedModel, read_asked
 from bench.steps.advice.curve import how_to_measure
+from bench.steps.advice.output import check_formats
 from bench.steps.advice.predrawing import Predrawing
-from bench.steps.advice.suspects_report import check_formats
 from bench.steps.ending import say_next, say_picture
 from bench.steps.export import write_labels
 from bench.steps.serving.export_subject import ExportImage, ExportSubject, of_each_section
@@ -58,7 +58,6 @@ class Suggestions:
 
 def write_suggestions(config: SuggestConfig, found: Suggestions, content: Path) -> None:
     """Writes all that is for people: of the first of the list crops and pictures."""
-    content.mkdir(exist_ok=True)
     write_text(content / _TABLE, _tabulate(found, config.budget).to_csv(index=False))
     said = None
     if found.forecast:

@@ -10,21 +10,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bench.advice.suspects import KINDS, MISSING, Suspect
+from bench.advice.suspects import MISSING_OBJECT, SUSPECT_KINDS, Suspect
 from bench.config.advice import SuspectsConfig
 from bench.core.commands import shown_path
 from bench.core.files import write_text, write_whole
 from bench.core.names import natural_key
 from bench.dataset.prepared import PreparedDataset
-from bench.errors import unknown_name
 from bench.export.formats import FORMATS
 from bench.report.figures.suspects import draw_suspect, suspects_sheet
+from bench.steps.advice.output import check_formats
 from bench.steps.ending import say_picture
 from bench.steps.export import write_labels
 from bench.steps.serving.export_subject import ExportSubject, subject_of_split
-from bench.structures import split_names
 from bench.tracking.runs import Run
-from bench.words import NONE
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +30,6 @@ _TABLE, _SHEET, _PICTURES = "suspects.csv", "suspects.png", "pictures"
 # Pictures on one sheet.
 _ON_SHEET = 25
 _HALF = 128
-
-
-def check_formats(formats: str) -> list[str]:
-    """The formats of a list; none of ``none``.
-
-    Raises:
-        BenchError: If there is no such format.
-    """
-    named = [] if formats.strip().lower() == NONE else list(split_names(formats))
-    for name in named:
-        if name not in FORMATS:
-            raise unknown_name("format", name, FORMATS)
-    return named
 
 
 def write_suspects(
@@ -65,15 +50,14 @@ def write_suspects(
         files: By section the file of its probabilities.
         content: Where to write.
     """
-    content.mkdir(exist_ok=True)
     write_text(content / _TABLE, _tabulate(found, dataset.pixel_size_nm).to_csv(index=False))
     _draw(found[: config.pictures], dataset, structure, files, content)
-    first = found[: count_share(found, config.share)]
+    first = found[: _count_share(found, config.share)]
     for name in check_formats(config.formats):
         _export(name, dataset, structure, first, content / name)
 
 
-def count_share(found: Sequence[Suspect], share: float) -> int:
+def _count_share(found: Sequence[Suspect], share: float) -> int:
     """How many objects a share of the list is; one at least where there are any."""
     return min(len(found), max(1, round(share * len(found))))
 
@@ -158,7 +142,9 @@ def _export(
     by_section: dict[str, list[tuple[int, Suspect]]] = {}
     for rank, each in enumerate(first, start=1):
         by_section.setdefault(each.section, []).append((rank, each))
-    kinds = {f"{structure}_{kind}": kind for kind in KINDS if any(e.kind == kind for e in first)}
+    kinds = {
+        f"{structure}_{kind}": kind for kind in SUSPECT_KINDS if any(e.kind == kind for e in first)
+    }
 
     def read(name: str, wanted: str) -> np.ndarray:
         if wanted == structure:
@@ -191,8 +177,8 @@ def _export(
 
 def log_suspects(run: Run, found: Sequence[Suspect], content: Path) -> None:
     """Logs how many objects there are, the table and the sheet."""
-    kinds = {kind: sum(each.kind == kind for each in found) for kind in KINDS}
-    numbers = {"suspects/objects": len(found), f"suspects/{MISSING}": kinds[MISSING]}
+    kinds = {kind: sum(each.kind == kind for each in found) for kind in SUSPECT_KINDS}
+    numbers = {"suspects/objects": len(found), f"suspects/{MISSING_OBJECT}": kinds[MISSING_OBJECT]}
     run.log_metrics(numbers)
     for name in (_TABLE, _SHEET):
         if (content / name).is_file():
@@ -202,7 +188,7 @@ def log_suspects(run: Run, found: Sequence[Suspect], content: Path) -> None:
 def say_suspects(config: SuspectsConfig, structure: str, found: Sequence[Suspect]) -> None:
     """Says what comes first, where it is, and how to go on."""
     output = Path(config.output)
-    first = count_share(found, config.share)
+    first = _count_share(found, config.share)
     log.info(
         "%d objects of %s are listed in %s, the most doubtful first: look at the first %d",
         len(found),

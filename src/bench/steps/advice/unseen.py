@@ -20,8 +20,8 @@ from bench.inference.prediction import open_predictor
 from bench.methods import METHODS
 from bench.steps.finetune import finetune
 from bench.steps.training.source import fetch_weights_of
+from bench.tracking.pretrained import leave_out_of_tables
 from bench.tracking.store import Store
-from bench.tracking.trained import leave_out_of_tables
 from bench.words import AUTO
 
 log = logging.getLogger(__name__)
