@@ -22,7 +22,7 @@ from bench.steps.suggest import suggest
 def trained(dataset, tiny, make_store, tmp_path_factory):
     """A store with models of one, two and all sections, scored on validation; and of vesicles."""
     store = make_store(tmp_path_factory.mktemp("store"))
-    tiny = tiny | {"source": "random", "iterations": 30}
+    tiny = tiny | {"source": "random"}
     for labelled in (1, 2, None):
         run = finetune(FinetuneConfig(dataset=dataset, labelled=labelled, **tiny), store)
         evaluate(EvaluateConfig(dataset=dataset, run_id=run, device="cpu"), store)
