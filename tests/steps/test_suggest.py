@@ -2,6 +2,7 @@
 
 import json
 
+import imagecodecs
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,13 +32,18 @@ def trained(dataset, tiny, make_store, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def images(dataset, tmp_path_factory):
-    """A montage, an image that is a section of the dataset already, and one of noise."""
-    folder = tmp_path_factory.mktemp("images")
+def images(dataset, write_tree, tmp_path_factory):
+    """A montage that holds a section of the dataset, another section, and an image of noise."""
+    folder, tree = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("more")
+    write_tree(tree, {"train": 11})
     opened = PreparedDataset.open(dataset)
-    sections = [opened.read_raw(name) for name in opened.sections("test")]
-    tifffile.imwrite(folder / "montage.tif", np.hstack([sections[0], sections[1], sections[2]]))
-    tifffile.imwrite(folder / "known.tif", opened.read_raw(opened.sections("train")[0]))
+    new = [
+        imagecodecs.png_decode((tree / "train" / "raw" / f"s{n}.png").read_bytes())
+        for n in (8, 9, 10)
+    ]
+    known = opened.read_raw(opened.sections("train")[0])
+    tifffile.imwrite(folder / "montage.tif", np.hstack([new[0], new[1], known, new[2]]))
+    tifffile.imwrite(folder / "known.tif", known)
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
     tifffile.imwrite(folder / "noise.tif", noise)
     return folder
@@ -138,4 +144,4 @@ def test_all_images_are_annotated(trained, dataset, images, run_entry_point, tmp
     given = ["--dataset", dataset, "--input", str(images / "known.tif")]
     status, said = run_entry_point("suggest", *given, "--output", str(tmp_path / "out"))
     assert status == 2
-    assert "an image must be left to annotate, all 1 are sections" in said
+    assert "an image must be left to annotate, all 1 pieces are sections" in said

@@ -19,7 +19,7 @@ from bench.steps.advice.asking import (
 )
 from bench.steps.advice.curve import find_forecast
 from bench.steps.advice.output import begin_content, check_formats, publish_content
-from bench.steps.advice.pool import Pool, cut_pool, list_candidates
+from bench.steps.advice.pool import Pool, list_candidates
 from bench.steps.advice.predrawing import list_learned, prepare_drawing
 from bench.steps.advice.suggest_report import (
     Suggestions,
@@ -96,10 +96,9 @@ def _rank(
     store: Store,
 ) -> Suggestions:
     """Asks the models, and ranks all pieces."""
-    by_image = cut_pool(config, dataset, pool)
-    files = ask_models(config, models, structure, pool, by_image, folder)
+    files = ask_models(config, models, structure, pool, folder)
     looks, disagreements = [], []
-    for name, pieces in by_image.items():
+    for name, pieces in pool.pieces.items():
         found = read_asked(files[name])
         looks += list(found.looks)
         disagreements += [float(found.disagreement[each.view].mean()) / 255 for each in pieces]
@@ -107,7 +106,7 @@ def _rank(
     known = [describe_look(dataset.read_raw(name)) for name in learned]
     return Suggestions(
         structure,
-        [piece for pieces in by_image.values() for piece in pieces],
+        [piece for pieces in pool.pieces.values() for piece in pieces],
         disagreements,
         choose_pieces(looks, disagreements, known, len(looks)),
         prepare_drawing(config, dataset, structure, pool, files, store),

@@ -1,7 +1,7 @@
 """The stored models of a structure, and what they say of images: where they disagree."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ class _AskedImage:
 
     Attributes:
         best: Probability by the best model, (y, x) uint8, round(255 p).
-        disagreement: Of all models, (y, x) uint8, round(255 d).
+        disagreement: Of all models, (y, x) uint8, round(255 d); 0 outside of the pieces.
         looks: What each of its pieces looks like (pieces, numbers).
     """
 
@@ -105,7 +105,6 @@ def ask_models(
     models: Sequence[AskedModel],
     structure: str,
     pool: Pool,
-    pieces: Mapping[str, Sequence[ImagePiece]],
     folder: Path,
 ) -> dict[str, Path]:
     """Asks models of every image; what an earlier process kept in the folder is not asked again.
@@ -114,8 +113,7 @@ def ask_models(
         config: The settings.
         models: The models.
         structure: What is looked for.
-        pool: The images.
-        pieces: The pieces of each.
+        pool: The images, in pieces.
         folder: Where what they say is kept.
 
     Returns:
@@ -128,7 +126,7 @@ def ask_models(
     with show_progress(f"asking {len(models)} models") as advance:
         for done, (name, image) in enumerate(pool.images.items(), start=1):
             if not files[name].is_file():
-                asked = _ask(opened, image.read(), image.pixel_size_nm, pieces[name])
+                asked = _ask(opened, image.read(), image.pixel_size_nm, pool.pieces[name])
                 write_binary(files[name], partial(_save, asked))
             advance(done, len(files), name)
     return files
@@ -141,7 +139,7 @@ def _ask(
     pieces: Sequence[ImagePiece],
 ) -> _AskedImage:
     said = [model(raw, pixel_size_nm).foreground for model in models]
-    levels = np.empty(raw.shape, dtype=np.uint8)
+    levels = np.zeros(raw.shape, dtype=np.uint8)
     # By piece, as numbers of a whole montage would fill the memory.
     for piece in pieces:
         found = measure_disagreement([each[piece.view] for each in said])

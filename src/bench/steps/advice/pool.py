@@ -1,16 +1,17 @@
 """The images that nobody annotated, of which suggest chooses."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bench.advice.pieces import ImagePiece, cut_pieces
 from bench.config.advice import SuggestConfig
 from bench.core.hashing import json_sha256
-from bench.dataset.prepared import PreparedDataset, hash_pixels
+from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
+from bench.ingest.adding.overlaps import shares_pixels
 from bench.ingest.images.planes import check_readable, hash_planes, list_planes
 from bench.words import NONE
 
@@ -41,39 +42,43 @@ class Pool:
     Attributes:
         images: By name.
         sha256: Hash of what they are.
-        annotated: Images that were left out, as the dataset has them as sections.
+        pieces: Those of each image that are not annotated.
     """
 
     images: dict[str, _PoolImage]
     sha256: str
-    annotated: int = 0
+    pieces: Mapping[str, Sequence[ImagePiece]] = field(default_factory=dict)
 
 
 def list_candidates(config: SuggestConfig, dataset: PreparedDataset) -> Pool:
-    """Lists the images of ``input``, or those of the dataset that have no labels.
+    """Lists the images of ``input``, or those of the dataset that have no labels, in pieces.
 
-    Images whose pixels are those of an annotated section are left out.
+    Pieces that are, hold, or lie within a section of the dataset are left out.
 
     Raises:
         BenchError: If none is left, or one cannot be read.
     """
     pool = _of_dataset(dataset) if config.input == NONE else _of_files(config)
-    known = {hash_pixels(dataset.read_raw(entry["name"])) for entry in dataset.manifest["sections"]}
-    shapes = {tuple(entry["shape"]) for entry in dataset.manifest["sections"]}
-    left = {
-        name: image
-        for name, image in pool.images.items()
-        # Only an image of the shape of a section can be one.
-        if tuple(image.shape) not in shapes or hash_pixels(image.read()) not in known
-    }
+    cut = _cut_images(config, dataset, pool.images)
+    sections = [dataset.read_raw(entry["name"]) for entry in dataset.manifest["sections"]]
+    pieces = {}
+    for name, found in cut.items():
+        raw = pool.images[name].read()
+        pieces[name] = [
+            piece
+            for piece in found
+            if not any(shares_pixels(raw[piece.view], section) for section in sections)
+        ]
+    left = {name: found for name, found in pieces.items() if found}
+    whole = sum(map(len, cut.values()))
     if not left:
         raise BenchError(
-            f"an image must be left to annotate, all {len(pool.images)} are sections of "
-            f"{dataset.root} already: give input=FOLDER of further images"
+            f"an image must be left to annotate, all {whole} pieces are sections of "
+            f"{dataset.root} already, or parts of them: give input=FOLDER of further images"
         )
-    if gone := len(pool.images) - len(left):
-        log.info("%d of %d images are annotated already", gone, len(pool.images))
-    return Pool(left, pool.sha256, gone)
+    if gone := whole - sum(map(len, left.values())):
+        log.info("%d of %d pieces are annotated already", gone, whole)
+    return Pool({name: pool.images[name] for name in left}, pool.sha256, left)
 
 
 def _of_dataset(dataset: PreparedDataset) -> Pool:
@@ -102,8 +107,8 @@ def _of_files(config: SuggestConfig) -> Pool:
     return Pool(images, hash_planes(planes))
 
 
-def cut_pool(
-    config: SuggestConfig, dataset: PreparedDataset, pool: Pool
+def _cut_images(
+    config: SuggestConfig, dataset: PreparedDataset, images: Mapping[str, _PoolImage]
 ) -> dict[str, list[ImagePiece]]:
     """The pieces of each image: of the size of the annotated sections, or as it was typed."""
     if config.piece_px:
@@ -112,4 +117,4 @@ def cut_pool(
         shapes = np.array([entry["shape"] for entry in dataset.manifest["sections"]])
         height, width = np.median(shapes, axis=0).astype(int).tolist()
         edges = (height, width)
-    return {name: cut_pieces(name, image.shape, edges) for name, image in pool.images.items()}
+    return {name: cut_pieces(name, image.shape, edges) for name, image in images.items()}
