@@ -46,8 +46,8 @@ class Recorder(torch.nn.Module):
         return image
 
 
-def random_section(shape, dtype=np.uint8):
-    return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+def random_section(shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
 
 
 def predict(network, raw, batch_size=4, tile_px=32, halo_px=16):
@@ -167,7 +167,9 @@ def test_batches_in_flight_as_on_a_gpu_come_out_in_order(monkeypatch, in_flight)
         return original(*given, **named)
 
     monkeypatch.setattr(tiles, "start_tiles", start)
-    found = predict_sections(Local(), iter(sections), tile_px=32, halo_px=16, compute=CPU)
+    found = predict_sections(
+        Local(), iter(sections), tile_px=32, halo_px=16, compute=CPU, batch_size=4
+    )
     for each, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(each, wanted)
     assert len(started) == 7
@@ -179,9 +181,21 @@ def test_batches_in_flight_as_on_a_gpu_come_out_in_order(monkeypatch, in_flight)
     assert [key for key, _ in batches] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("edge", "tiles_at_once"), [(512, 1), (1024, 1), (256, 4), (32, 4)])
-def test_a_cpu_is_given_as_many_pixels_as_its_cache_likes(edge, tiles_at_once):
-    assert fit_batch(CPU, edge) == tiles_at_once
+@pytest.mark.parametrize(("edge", "tiles_at_once"), [(512, 4), (1024, 1), (2048, 1), (32, 4)])
+def test_a_gpu_is_given_as_much_as_its_memory_holds_and_a_cpu_a_tile(edge, tiles_at_once):
+    assert fit_batch(Compute(torch.device("cuda"), "fp16"), edge) == tiles_at_once
+    assert fit_batch(CPU, edge) == 1
+
+
+def test_a_section_among_others_is_as_alone():
+    """Bit for bit: what evaluate scored among others, segment finds alone."""
+    torch.manual_seed(0)
+    network = build_unet2d(in_channels=1, out_channels=1, depth=2, features=4)
+    sections = [random_section((100, 131), seed=seed) for seed in range(3)]
+    together = predict_sections(network, sections, tile_px=24, halo_px=4, compute=CPU)
+    for raw, found in zip(sections, together, strict=True):
+        (alone,) = predict_sections(network, [raw], tile_px=24, halo_px=4, compute=CPU)
+        np.testing.assert_array_equal(found, alone)
 
 
 def test_stored_levels_are_rounded_probabilities():

@@ -21,6 +21,7 @@ from bench.config.scoring import EvaluateConfig, OptimizeConfig, PromoteConfig
 from bench.config.training import DomainAdaptConfig, MicrosamConfig
 from bench.core.version import VERSIONS
 from bench.dataset.prepared import PreparedDataset
+from bench.inference import device
 from bench.models.checkpoint import load_checkpoint, save_checkpoint
 from bench.models.networks import GEOMETRIES
 from bench.models.sam import write_tiny_sam
@@ -44,6 +45,14 @@ from bench.tracking.runs import fact_tag
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
 # Every run of these is new.
 NEVER_REUSED = {"check", "benchmark", "compare", "correct", "annotate", "suggest", "suspects"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_fp32():
+    """The precision that every CPU has: with another, pixels near a threshold are others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "default_precision", lambda _: "fp32")
+        yield
 
 
 @pytest.fixture(scope="module")
