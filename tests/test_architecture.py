@@ -23,7 +23,7 @@ FLOORS = (
     {"inference", "phantom"},
     {"postprocess", "training"},
     {"recipe", "dataset"},
-    {"search", "tracking", "ingest", "correction"},
+    {"search", "tracking", "ingest", "correction", "advice"},
     {"report"},
     {"steps"},
 )

@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from bench.config.advice import SuggestConfig, SuspectsConfig
 from bench.config.data import (
     AnnotateConfig,
     CorrectConfig,
@@ -52,6 +53,8 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "optimize": OptimizeConfig,
     "promote": PromoteConfig,
     "publish": PublishConfig,
+    "suggest": SuggestConfig,
+    "suspects": SuspectsConfig,
 }
 
 _HEAD = """\

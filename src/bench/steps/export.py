@@ -49,7 +49,7 @@ def export(config: ExportConfig, store: Store | None = None) -> str:
     with contextlib.ExitStack() as stack:
         with explain_unwritable(output):
             folder = stack.enter_context(partial_folder(output))
-            counts = _write_labels(subject, config.format, folder)
+            counts = write_labels(subject, config.format, folder)
         # The run ends before the folder appears, so that what is killed between can be repeated.
         run = open_run(store, _identify(config, subject))
         if not run.reused:
@@ -85,7 +85,7 @@ def explain_unwritable(output: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str, int]:
+def write_labels(subject: ExportSubject, format: str, folder: Path) -> dict[str, int]:
     """Writes the labels to a folder, and returns the instances by structure.
 
     Sections of several sizes, or pixel sizes, go into folders named by them.

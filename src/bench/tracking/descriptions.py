@@ -104,6 +104,18 @@ RUNS = {
         "Sections annotated by hand with a SAM that answers clicks: `annotate/sections` counts "
         "them. The annotation is in the output folder that `config.json` names."
     ),
+    "suggest": (
+        "What to annotate next: `suggestions.csv` ranks images and pieces of montages by the "
+        "disagreement of stored models and by novelty, `suggestions.png` shows the first, "
+        "`forecast.json` says what the learning curve forecasts. Crops with what is pre-drawn are "
+        "in the output folder that `config.json` names."
+    ),
+    "suspects": (
+        "Objects of an annotation, and such as it may lack, the most doubtful first: "
+        "`suspects.csv` and, of the first, `suspects.png`. Each was judged by a model that never "
+        "saw its section; these trainings are child runs, on parts of the dataset. Files to "
+        "correct it are in the output folder that `config.json` names."
+    ),
 }
 # Steps that keep no run of their own: of the one that `mlflow run` makes.
 MADE_BY_MLFLOW = {
