@@ -16,6 +16,7 @@ from bench.config.data import (
     PrepareConfig,
 )
 from bench.config.detection import DetectConfig, PseudoConfig
+from bench.config.measuring import MeasureConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -97,6 +98,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
+        MeasureConfig: {"dataset", "input", "second", "output"},
         CorrectConfig: {"dataset", "input", "output"},
         AnnotateConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},

@@ -14,6 +14,7 @@ from bench.config.data import (
     PrepareConfig,
 )
 from bench.config.detection import DetectConfig, PseudoConfig
+from bench.config.measuring import MeasureConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -41,6 +42,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "phantom_models": PhantomModelsConfig,
     "export": ExportConfig,
     "segment": SegmentConfig,
+    "measure": MeasureConfig,
     "correct": CorrectConfig,
     "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,

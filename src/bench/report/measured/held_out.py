@@ -1,0 +1,167 @@
+"""What a model finds on held-out sections and what was annotated there: factors by size.
+
+A found object of a size class stands for as much as the annotated ones do that those of its class
+turned out to be: a share of them is none (extra objects), the others are each more than one, as
+some of their size are missed. Over the held-out sections, with classes j of found and k of
+annotated objects,
+
+    factor_j = sum over pairs (j, k) of (true value * annotated_k / matched_k) / sum over found j
+
+so that factors bring the sums of the held-out sections themselves back to their annotation, where
+missed objects of a class are like those that were matched.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.measurement.matching import PARTNER
+from bench.measurement.objects import DIAMETER
+from bench.report.measured.quantities import Quantity, divide, object_values
+
+# Matched objects that a class of sizes has at least, and how many classes there are at most.
+_MATCHED_OF_CLASS = 30
+_MOST_CLASSES = 4
+# Fewer say nothing of what a found object stands for.
+FEWEST_MATCHED = 10
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The objects of held-out sections.
+
+    Attributes:
+        names: The sections, or volumes.
+        truth: Table of the annotated objects of each, with their partners (`match_objects`).
+        found: The same of those that the model found.
+        extents: Their areas in µm², or volumes in µm³.
+        origin: Which evaluation, split and data set, for people.
+    """
+
+    names: tuple[str, ...]
+    truth: tuple[pd.DataFrame, ...]
+    found: tuple[pd.DataFrame, ...]
+    extents: tuple[float, ...]
+    origin: str
+
+    @property
+    def matched(self) -> int:
+        """Pairs in all of them."""
+        return sum(int((table[PARTNER] > 0).sum()) for table in self.found)
+
+    def edges_nm(self) -> np.ndarray:
+        """Diameters between the classes: those of the matched objects in parts of one size."""
+        pairs = [table.loc[table[PARTNER] > 0, DIAMETER] for table in self.truth]
+        sizes = np.concatenate([np.asarray(each, float) for each in pairs])
+        classes = min(_MOST_CLASSES, max(1, sizes.size // _MATCHED_OF_CLASS))
+        return (
+            np.unique(np.quantile(sizes, np.arange(1, classes) / classes)) if sizes.size else sizes
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What makes factors of a sum over objects, by held-out section (the first axis).
+
+    Attributes:
+        found: (sections, classes) the sum over the found objects.
+        pairs: (sections, classes, classes) that over the annotated partners of found objects, by
+            the class of the found one and of the annotated one.
+        truth: (sections, classes) annotated objects.
+        matched: (sections, classes) those that were matched.
+    """
+
+    found: np.ndarray
+    pairs: np.ndarray
+    truth: np.ndarray
+    matched: np.ndarray
+
+    def weigh(self, weights: np.ndarray) -> np.ndarray:
+        """The factor of each class, where sections count as often as they are drawn.
+
+        A class without a sum of its own has the factor of all classes together.
+
+        Args:
+            weights: (draws, sections).
+
+        Returns:
+            (draws, classes).
+        """
+        scale = divide(weights @ self.truth, weights @ self.matched)
+        pairs = np.tensordot(weights, self.pairs, axes=1)
+        standing = (pairs * np.nan_to_num(scale)[:, None, :]).sum(axis=2)
+        found = weights @ self.found
+        overall = divide(standing.sum(axis=1), found.sum(axis=1))
+        return np.where(found > 0, divide(standing, found), overall[:, None])
+
+
+def class_of(objects: pd.DataFrame, edges_nm: np.ndarray) -> np.ndarray:
+    """The class of every object by its diameter."""
+    return np.searchsorted(edges_nm, objects[DIAMETER].to_numpy(float), side="right")
+
+
+def sum_classes(values: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
+    """Sums of values by class; those not defined add nothing."""
+    return np.bincount(classes, np.nan_to_num(values), minlength=count)
+
+
+def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False) -> Factors:
+    """What makes the factors of a quantity's sum.
+
+    Args:
+        held_out: The objects.
+        quantity: The quantity.
+        counted: Whether of the number of objects that have a value, in place of their sum.
+    """
+    edges = held_out.edges_nm()
+    classes = len(edges) + 1
+    found, pairs, truths, matched = [], [], [], []
+    for truth, prediction in zip(held_out.truth, held_out.found, strict=True):
+        true_class, found_class = class_of(truth, edges), class_of(prediction, edges)
+        true_values, found_values = (
+            np.isfinite(values).astype(float) if counted else values
+            for values in (object_values(quantity, each) for each in (truth, prediction))
+        )
+        has_partner = truth[PARTNER].to_numpy() > 0
+        place = dict(zip(prediction["id"], range(len(prediction)), strict=True))
+        partners = [place[each] for each in truth[PARTNER].to_numpy()[has_partner]]
+        cells = found_class[partners] * classes + true_class[has_partner]
+        found.append(sum_classes(found_values, found_class, classes))
+        pairs.append(sum_classes(true_values[has_partner], cells, classes**2))
+        truths.append(np.bincount(true_class, minlength=classes))
+        matched.append(np.bincount(true_class[has_partner], minlength=classes))
+    squares = np.reshape(pairs, (-1, classes, classes))
+    return Factors(np.array(found), squares, np.array(truths), np.array(matched))
+
+
+def describe_classes(held_out: HeldOut) -> pd.DataFrame:
+    """What was found and missed in each class of sizes, and the sizes of pairs, a row each."""
+    edges = held_out.edges_nm()
+    truth, found = (pd.concat(tables) for tables in (held_out.truth, held_out.found))
+    rows = []
+    for number, (low, high) in enumerate(zip([0.0, *edges], [*edges, np.inf], strict=True)):
+        of_truth = truth[class_of(truth, edges) == number]
+        of_found = found[class_of(found, edges) == number]
+        matched = int((of_truth[PARTNER] > 0).sum())
+        right = int((of_found[PARTNER] > 0).sum())
+        rows.append(
+            {
+                "from_nm": low,
+                "to_nm": high,
+                "annotated": len(of_truth),
+                "missed": len(of_truth) - matched,
+                "found": len(of_found),
+                "extra": len(of_found) - right,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def diameter_ratio(held_out: HeldOut) -> float:
+    """Mean diameter of found objects over that of their annotated partners; NaN without pairs."""
+    found, truth = (
+        np.concatenate([each.loc[each[PARTNER] > 0, DIAMETER].to_numpy(float) for each in tables])
+        for tables in (held_out.found, held_out.truth)
+    )
+    return float(found.mean() / truth.mean()) if len(found) else float("nan")
