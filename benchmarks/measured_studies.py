@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from bench.inference.feeding import Moments
 from bench.measurement.matching import match_objects
-from bench.measurement.objects import extent, measure_objects
+from bench.measurement.objects import describe_objects, extent
 from bench.models.pixels.filters import filter_maps
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier
 from bench.phantom.region import PhantomRegion, make_region
@@ -99,7 +99,7 @@ def make_samples(count: int) -> list[Sample]:
 def sample(region: PhantomRegion, found: np.ndarray) -> Sample:
     """The objects of a section; distances are to its membrane, as if somebody had drawn it."""
     truth, walls = (region.labels[name][0].astype(np.int64) for name in ("vesicles", "membrane"))
-    tables = [measure_objects(each, region.raw[0], EDGES_NM, walls) for each in (truth, found)]
+    tables = [describe_objects(each, region.raw[0], EDGES_NM, walls) for each in (truth, found)]
     match_objects(*tables, true_labels=truth, found_labels=found)
     return Sample(*tables)
 

@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import pytest
 
-from bench.config import data, detection, pretraining, running, scoring, training
+from bench.config import data, detection, measuring, pretraining, running, scoring, training
 from bench.config.data import (
     AnnotateConfig,
     CorrectConfig,
@@ -31,7 +31,7 @@ from bench.errors import BenchError
 
 CONFIGS = [
     value
-    for module in (data, training, pretraining, detection, scoring, running)
+    for module in (data, training, pretraining, detection, measuring, scoring, running)
     for value in vars(module).values()
     if isinstance(value, type)
     and issubclass(value, StepConfig)

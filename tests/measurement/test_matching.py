@@ -2,12 +2,12 @@ import numpy as np
 from scipy import ndimage
 
 from bench.measurement.matching import PARTNER, match_objects
-from bench.measurement.objects import measure_objects
+from bench.measurement.objects import describe_objects
 from bench.metrics.instances import match_instances
 
 
 def tables_of(truth, found):
-    both = [measure_objects(each, each, (1.0, 1.0)) for each in (truth, found)]
+    both = [describe_objects(each, each, (1.0, 1.0)) for each in (truth, found)]
     match_objects(*both, true_labels=truth, found_labels=found)
     return both
 

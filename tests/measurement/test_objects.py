@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from skimage.measure import regionprops
 
 from bench.measurement.contacts import distance_map, measure_contacts
-from bench.measurement.objects import extent, measure_objects
+from bench.measurement.objects import describe_objects, extent
 from bench.measurement.outlines import circularities, feret_diameters
 
 
@@ -25,7 +25,7 @@ def scene():
 
 def test_sizes_are_those_of_scikit_image(scene):
     labels, _, raw = scene
-    table = measure_objects(labels, raw, (4.0, 4.0))
+    table = describe_objects(labels, raw, (4.0, 4.0))
     found = regionprops(labels, intensity_image=raw)
     assert len(found) > 8
     assert table["id"].tolist() == [each.label for each in found]
@@ -55,7 +55,7 @@ def test_circularity_is_one_of_a_disk_and_not_defined_of_a_few_pixels():
     bar = np.zeros_like(disk)
     bar[10:90, 40:44] = 1
     round_, long = (
-        measure_objects(each, disk, (5.0, 5.0))["circularity"][0] for each in (disk, bar)
+        describe_objects(each, disk, (5.0, 5.0))["circularity"][0] for each in (disk, bar)
     )
     assert round_ == pytest.approx(1, abs=0.02)
     # 80 by 4: 4 pi 320 / 168^2, whose perimeter four directions underrate by 6 %.
@@ -65,7 +65,7 @@ def test_circularity_is_one_of_a_disk_and_not_defined_of_a_few_pixels():
 
 def test_neighbours_and_distances_are_those_of_all_pairs(scene):
     labels, wall, raw = scene
-    table = measure_objects(labels, raw, (4.0, 4.0), wall)
+    table = describe_objects(labels, raw, (4.0, 4.0), wall)
     centres = table[["centroid_y_nm", "centroid_x_nm"]].to_numpy()
     apart = cdist(centres, centres)
     np.fill_diagonal(apart, np.inf)
@@ -103,7 +103,7 @@ def test_a_volume_has_volumes_and_areas_of_contact():
     labels[1:3, 1:3, 1:4] = 9
     wall = np.zeros_like(labels)
     wall[3] = 1
-    table = measure_objects(labels, labels, (50.0, 5.0, 5.0), wall)
+    table = describe_objects(labels, labels, (50.0, 5.0, 5.0), wall)
     assert table["volume_nm3"].tolist() == [12 * 50 * 25]
     assert table["distance_nm"].tolist() == [50]
     # Six faces of 5 x 5 nm along z.
@@ -117,8 +117,8 @@ def test_sections_without_objects_or_without_the_other_structure():
     nothing = np.zeros((6, 6), int)
     one = nothing.copy()
     one[2:4, 2:4] = 1
-    empty = measure_objects(nothing, nothing, (5.0, 5.0), one)
-    full = measure_objects(one, one, (5.0, 5.0), nothing)
+    empty = describe_objects(nothing, nothing, (5.0, 5.0), one)
+    full = describe_objects(one, one, (5.0, 5.0), nothing)
     assert len(empty) == 0
     assert list(empty.columns) == list(full.columns)
     assert np.isnan(full["neighbour_nm"][0])

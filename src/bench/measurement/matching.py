@@ -21,7 +21,7 @@ def match_objects(
     At most one is; see `metrics.instances`.
 
     Args:
-        truth: The annotated objects, by `measure_objects`.
+        truth: The annotated objects, by `describe_objects`.
         found: The objects that the model found.
         true_labels: Ids of the first.
         found_labels: Ids of the second, of the same shape.

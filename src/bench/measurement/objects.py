@@ -16,7 +16,7 @@ CUT = "cut"
 DIAMETER = "equivalent_diameter_nm"
 
 
-def measure_objects(
+def describe_objects(
     labels: np.ndarray,
     raw: np.ndarray,
     edges_nm: Sequence[float],

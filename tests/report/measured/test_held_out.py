@@ -113,3 +113,11 @@ def test_a_model_without_errors_corrects_nothing():
         assert corrected.interval() == pytest.approx(raw.interval())
     sections = Estimator(COUNT, perfect).by_section(as_measured(perfect))
     assert sections["low"].tolist() == sections["high"].tolist() == [40.0] * 3
+
+
+def test_a_share_of_the_tissue_needs_no_pairs(by_hand):
+    """Areas go as squares of diameters: 5 of 40 nm over 4 of 36 and one of 30."""
+    estimator = Estimator(FRACTION, by_hand, by_pairs=False)
+    raw, corrected = (find(as_measured(by_hand)) for find in (estimator.raw, estimator.corrected))
+    assert corrected.value / raw.value == pytest.approx(5 * 40**2 / (4 * 36**2 + 30**2))
+    assert np.isfinite(corrected.interval()).all()

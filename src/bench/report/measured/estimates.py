@@ -18,6 +18,7 @@ from bench.report.measured.held_out import (
     HeldOut,
     class_of,
     find_factors,
+    find_overall,
     sum_classes,
 )
 from bench.report.measured.quantities import (
@@ -38,7 +39,7 @@ _FEWEST_HELD_OUT = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class _Part:
     """What an estimate owes to one kind of draw.
 
     Attributes:
@@ -49,9 +50,9 @@ class Part:
     deviations: np.ndarray
     freedom: int
 
-    def minus(self, other: "Part") -> "Part":
+    def minus(self, other: "_Part") -> "_Part":
         """The part of a difference, of estimates that share their draws."""
-        return Part(self.deviations - other.deviations, self.freedom)
+        return _Part(self.deviations - other.deviations, self.freedom)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class Estimate:
     """
 
     value: float
-    parts: tuple[Part, ...] = ()
+    parts: tuple[_Part, ...] = ()
 
     def interval(self, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
         """The 95 % interval, within what the quantity can be; NaN where there is none."""
@@ -134,17 +135,22 @@ class Measured:
 class Estimator:
     """Estimates one quantity of any sections, as found and corrected."""
 
-    def __init__(self, quantity: Quantity, held_out: HeldOut | None) -> None:
+    def __init__(
+        self, quantity: Quantity, held_out: HeldOut | None, *, by_pairs: bool = True
+    ) -> None:
         """Learns the factors.
 
         Args:
             quantity: The quantity.
             held_out: What the model found where there is annotation; None corrects nothing.
+            by_pairs: Whether by the pairs of each class; else by the sums of all objects.
         """
         self.quantity, self._held_out = quantity, held_out
-        self._edges = held_out.edges_nm() if held_out else np.empty(0)
+        self._edges = held_out.edges_nm() if held_out and by_pairs else np.empty(0)
         self._upper = self._lower = None
-        if held_out:
+        if held_out and not by_pairs:
+            self._upper = find_overall(held_out, quantity)
+        elif held_out:
             self._upper = find_factors(held_out, quantity)
             self._lower = None if quantity.over else find_factors(held_out, quantity, counted=True)
 
@@ -221,7 +227,7 @@ class Estimator:
         measured: Measured,
         upper: np.ndarray,
         lower: np.ndarray,
-        model: tuple[Part, ...] | None,
+        model: tuple[_Part, ...] | None,
     ) -> Estimate:
         """The value by factors (1, classes); no interval where the model's part is None."""
         sums = self._sum(measured)
@@ -233,7 +239,7 @@ class Estimator:
 
     def _model_parts(
         self, measured: Measured, upper: np.ndarray, lower: np.ndarray
-    ) -> tuple[Part, ...] | None:
+    ) -> tuple[_Part, ...] | None:
         """How the corrected value varies with the held-out sections; None for a single one."""
         assert self._held_out is not None
         sums, every = self._sum(measured), np.ones((1, len(measured.names)))
@@ -242,7 +248,7 @@ class Estimator:
         def of_held_out(weights: np.ndarray) -> np.ndarray:
             return sums.values(every, *self._factors(weights))
 
-        part = _draw_again(self._held_out.names, of_held_out, value, serial=True)
+        part = _draw_again(self._held_out.names, of_held_out, value, serial=measured.serial)
         return None if part is None else (part,)
 
     def _sum(self, measured: Measured) -> "_Sums":
@@ -289,7 +295,7 @@ class _Sums:
         return divide(above, below)
 
 
-def _draw_sections(measured: Measured, values: _Values, value: float) -> Part | None:
+def _draw_sections(measured: Measured, values: _Values, value: float) -> _Part | None:
     """How a value varies with the sections, or animals, that were measured; None for one."""
     if not measured.clusters:
         return _draw_again(measured.names, values, value, serial=measured.serial)
@@ -300,7 +306,7 @@ def _draw_sections(measured: Measured, values: _Values, value: float) -> Part | 
 
 def _draw_again(
     names: Sequence[str], values: _Values, value: float, *, serial: bool
-) -> Part | None:
+) -> _Part | None:
     """Deviations of a value where its units are drawn with replacement; None for fewer than two.
 
     Draws of n units vary too little, by sqrt((n - 1) / n); neighbours of a series are alike, which
@@ -319,7 +325,7 @@ def _draw_again(
         if np.isfinite(pseudo).all():
             dependence = measure_dependence(dict(zip(names, pseudo.tolist(), strict=True)))
             stretch *= dependence.stretch if dependence else 1.0
-    return Part(deviations * stretch, count - 1)
+    return _Part(deviations * stretch, count - 1)
 
 
 @lru_cache(maxsize=8)
@@ -339,6 +345,6 @@ def compare_estimates(first: Estimate, second: Estimate) -> Estimate:
     value = first.value - second.value
     if not first.parts or not second.parts:
         return Estimate(value)
-    apart = (first.parts[0], Part(-second.parts[0].deviations, second.parts[0].freedom))
+    apart = (first.parts[0], _Part(-second.parts[0].deviations, second.parts[0].freedom))
     shared = (a.minus(b) for a, b in zip(first.parts[1:], second.parts[1:], strict=True))
     return Estimate(value, (*apart, *shared))

@@ -61,7 +61,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True, eq=False)
-class Factors:
+class _Factors:
     """What makes factors of a sum over objects, by held-out section (the first axis).
 
     Attributes:
@@ -106,7 +106,7 @@ def sum_classes(values: np.ndarray, classes: np.ndarray, count: int) -> np.ndarr
     return np.bincount(classes, np.nan_to_num(values), minlength=count)
 
 
-def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False) -> Factors:
+def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False) -> _Factors:
     """What makes the factors of a quantity's sum.
 
     Args:
@@ -132,7 +132,20 @@ def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False
         truths.append(np.bincount(true_class, minlength=classes))
         matched.append(np.bincount(true_class[has_partner], minlength=classes))
     squares = np.reshape(pairs, (-1, classes, classes))
-    return Factors(np.array(found), squares, np.array(truths), np.array(matched))
+    return _Factors(np.array(found), squares, np.array(truths), np.array(matched))
+
+
+def find_overall(held_out: HeldOut, quantity: Quantity) -> _Factors:
+    """What makes one factor of a quantity's sum: all that was annotated over all that was found.
+
+    It needs no pairs, which networks such as membranes do not have.
+    """
+    truth, found = (
+        np.array([[np.nansum(object_values(quantity, table))] for table in tables])
+        for tables in (held_out.truth, held_out.found)
+    )
+    ones = np.ones_like(truth)
+    return _Factors(found, truth[:, :, None], ones, ones)
 
 
 def describe_classes(held_out: HeldOut) -> pd.DataFrame:

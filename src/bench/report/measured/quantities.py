@@ -10,7 +10,7 @@ from bench.measurement.objects import CUT
 
 _NM2_PER_UM2, _NM3_PER_UM3 = 1e6, 1e9
 # What a sum over objects may be divided by, in place of the number of objects.
-SECTIONS, EXTENT = "sections", "extent"
+_SECTIONS, EXTENT = "sections", "extent"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _mean(name: str, label: str, unit: str, column: str, **rest: bool | float) -
     return Quantity(name, label, unit, column, **rest)  # type: ignore[arg-type]
 
 
-_COUNT = Quantity("count", "Objects", "per section", "", SECTIONS)
+_COUNT = Quantity("count", "Objects", "per section", "", _SECTIONS)
 _NEIGHBOUR = _mean("neighbour_nm", "Nearest neighbour", "nm", "neighbour_nm")
 _GREY = _mean("mean_grey", "Mean grey value", "", "mean_grey", whole=True)
 _DIAMETER = _mean("diameter_nm", "Diameter", "nm", "equivalent_diameter_nm", whole=True)
@@ -70,7 +70,7 @@ QUANTITIES: dict[int, tuple[Quantity, ...]] = {
         _mean("contact_nm", "Contact of an object", "nm", "contact_nm"),
     ),
     3: (
-        Quantity("count", "Objects", "per volume", "", SECTIONS),
+        Quantity("count", "Objects", "per volume", "", _SECTIONS),
         Quantity("density_per_um3", "Density", "per µm³", "", EXTENT),
         Quantity(
             "volume_fraction",

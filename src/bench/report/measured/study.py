@@ -11,7 +11,7 @@ import pandas as pd
 from bench.report.measured.estimates import Estimate, Estimator, Measured, compare_estimates
 from bench.report.measured.grouping import ALL
 from bench.report.measured.held_out import FEWEST_MATCHED, HeldOut
-from bench.report.measured.quantities import Quantity, list_quantities
+from bench.report.measured.quantities import EXTENT, Quantity, list_quantities
 from bench.report.statistics import holm
 
 # As many regions has a group at least of which each counts as one value of a test.
@@ -54,17 +54,18 @@ class Study:
 
     @cached_property
     def estimators(self) -> dict[str, Estimator]:
-        """One for each quantity; without held-out objects where these lack it, or are too few."""
+        """One for each quantity, which corrects it where the held-out objects allow that."""
+        return {quantity.name: self._make_estimator(quantity) for quantity in self.quantities}
+
+    def _make_estimator(self, quantity: Quantity) -> Estimator:
         held_out = self.held_out
-        usable = held_out is not None and held_out.matched >= FEWEST_MATCHED
-        known: set[str] = set()
-        if held_out is not None:
-            columns = held_out.found[0].columns.tolist()
-            known = {q.name for q in list_quantities(self.axes, columns)}
-        return {
-            q.name: Estimator(q, held_out if usable and q.name in known else None)
-            for q in self.quantities
-        }
+        if held_out is None or quantity.column not in ("", *held_out.found[0].columns):
+            return Estimator(quantity, None)
+        if held_out.matched >= FEWEST_MATCHED:
+            return Estimator(quantity, held_out)
+        # A share of the tissue needs no pairs of objects.
+        is_share = bool(quantity.column) and quantity.over == EXTENT
+        return Estimator(quantity, held_out if is_share else None, by_pairs=False)
 
     @cached_property
     def members(self) -> dict[str, list[int]]:

@@ -16,7 +16,7 @@ from bench.dataset.partial import read_ignore_levels
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.measurement.matching import match_objects
-from bench.measurement.objects import extent, measure_objects
+from bench.measurement.objects import describe_objects, extent
 from bench.metrics.instances import count_instances_only
 from bench.recipe.recipe import Recipe
 from bench.report.measured.held_out import FEWEST_MATCHED, HeldOut
@@ -97,7 +97,8 @@ def find_error(
     if held_out.matched < FEWEST_MATCHED:
         reasons[""] = (
             f"a correction needs {FEWEST_MATCHED} objects that the model found right, the held-out "
-            f"sections have {held_out.matched}: evaluate it on more sections"
+            f"sections have {held_out.matched}: evaluate it on more sections (what is corrected is "
+            "the share of the tissue alone, by the annotated over the found one)"
         )
     return held_out, reasons
 
@@ -279,7 +280,7 @@ def _measure_pair(
             unit.read_labels(other, name_of_other),
         ]
     tables = [
-        measure_objects(labels, raw, unit.edges_nm, beside, config.contact_nm)
+        describe_objects(labels, raw, unit.edges_nm, beside, config.contact_nm)
         for labels, beside in zip((truth, found), others, strict=True)
     ]
     match_objects(*tables, true_labels=truth, found_labels=found)

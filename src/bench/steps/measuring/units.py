@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.measurement.objects import extent, measure_objects
+from bench.measurement.objects import describe_objects, extent
 from bench.steps.serving.export_subject import ExportSubject
 
 
@@ -61,7 +61,7 @@ class MeasuredUnit:
         labels = self.read_labels(subject, structure)
         raw = self.stack(lambda name: subject.images[name].read())
         others = self.read_labels(subject, other) if other else None
-        table = measure_objects(labels, raw, self.edges_nm, others, within_nm)
+        table = describe_objects(labels, raw, self.edges_nm, others, within_nm)
         return table, extent(labels.shape, self.edges_nm)
 
 
