@@ -46,28 +46,13 @@ def measure(config: MeasureConfig, store: Store | None = None) -> str:
     check_free(output)
     check_output(output.parent)
     measured = find_measured(config)
-    names = [unit.name for unit in measured.units]
-    groups = parse_groups("groups", "" if config.groups == NONE else config.groups, names)
-    animals = parse_groups("animals", "" if config.animals == NONE else config.animals, names)
-    animals = choose_clusters(
-        [name for name in names if not groups or name in groups], groups, animals
-    )
+    homes = _find_homes(config, measured)
     # Always a new run: measuring again takes seconds, and writes a folder of its own.
     with open_run(store, _identify(config, measured), reuse=False) as run:
-        held_out, reasons = find_error(config, measured, store)
-        study = Study(
-            measured.structure,
-            2 if not measured.whole else 3,
-            _measure_units(config, measured),
-            {
-                unit.name: region_of(unit.name, "" if measured.whole else unit.volume)
-                for unit in measured.units
-            },
-            groups,
-            animals,
-            held_out,
-            reasons,
-        )
+        found = _measure_units(config, measured)
+        held_out, reasons = find_error(config, measured, found, store)
+        axes = measured.units[0].axes
+        study = Study(measured.structure, axes, found, *homes, held_out, reasons)
         with partial_folder(output) as folder:
             with say_while("tables and charts"):
                 written = write_measured(study, measured, folder)
@@ -77,6 +62,23 @@ def measure(config: MeasureConfig, store: Store | None = None) -> str:
                 check_free(output)
     _say_result(study, output)
     return run.id
+
+
+def _find_homes(
+    config: MeasureConfig, measured: MeasuredInput
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The region, the group and the animal of every section, or volume."""
+    names = [unit.name for unit in measured.units]
+    groups, animals = (
+        parse_groups(name, "" if text == NONE else text, names)
+        for name, text in (("groups", config.groups), ("animals", config.animals))
+    )
+    compared = [name for name in names if not groups or name in groups]
+    regions = {
+        unit.name: region_of(unit.name, "" if measured.whole else unit.volume)
+        for unit in measured.units
+    }
+    return regions, groups, choose_clusters(compared, groups, animals)
 
 
 def _identify(config: MeasureConfig, measured: MeasuredInput) -> Identity:

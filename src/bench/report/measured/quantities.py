@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.measurement.objects import CUT
 
-_NM2_PER_UM2, _NM3_PER_UM3 = 1e6, 1e9
+NM2_PER_UM2, NM3_PER_UM3 = 1e6, 1e9
 # What a sum over objects may be divided by, in place of the number of objects.
 _SECTIONS, EXTENT = "sections", "extent"
 
@@ -57,7 +57,7 @@ QUANTITIES: dict[int, tuple[Quantity, ...]] = {
         _COUNT,
         Quantity("density_per_um2", "Density", "per µm²", "", EXTENT),
         Quantity(
-            "area_fraction", "Area fraction", "", "area_nm2", EXTENT, scale=_NM2_PER_UM2, high=1.0
+            "area_fraction", "Area fraction", "", "area_nm2", EXTENT, scale=NM2_PER_UM2, high=1.0
         ),
         _mean("area_nm2", "Area", "nm²", "area_nm2", whole=True),
         _DIAMETER,
@@ -78,7 +78,7 @@ QUANTITIES: dict[int, tuple[Quantity, ...]] = {
             "",
             "volume_nm3",
             EXTENT,
-            scale=_NM3_PER_UM3,
+            scale=NM3_PER_UM3,
             high=1.0,
         ),
         _mean("volume_nm3", "Volume", "nm³", "volume_nm3", whole=True),

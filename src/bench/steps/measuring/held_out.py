@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.config.data import LabelsConfig
 from bench.config.measuring import MeasureConfig
+from bench.core.names import first_names
 from bench.core.progress import show_progress
 from bench.dataset.partial import read_ignore_levels
 from bench.dataset.prepared import PreparedDataset
@@ -19,8 +20,9 @@ from bench.measurement.matching import match_objects
 from bench.measurement.objects import describe_objects, extent
 from bench.metrics.instances import count_instances_only
 from bench.recipe.recipe import Recipe
+from bench.report.measured.estimates import Measured
 from bench.report.measured.held_out import FEWEST_MATCHED, HeldOut
-from bench.steps.measuring.subject import MeasuredInput
+from bench.steps.measuring.subject import MeasuredInput, find_changed
 from bench.steps.measuring.units import MeasuredUnit, list_measured_units
 from bench.steps.scoring.recipes import fetch_registered, fetch_searched, read_evaluated
 from bench.steps.serving.export_finding import find_export_subject
@@ -61,13 +63,14 @@ class _Source:
 
 
 def find_error(
-    config: MeasureConfig, measured: MeasuredInput, store: Store
+    config: MeasureConfig, measured: MeasuredInput, found: Measured, store: Store
 ) -> tuple[HeldOut | None, dict[str, str]]:
     """Measures the held-out sections of a segmentation's model, annotated and as found.
 
     Args:
         config: The settings.
         measured: What is measured.
+        found: Its objects.
         store: The tracking store.
 
     Returns:
@@ -79,6 +82,11 @@ def find_error(
     """
     if config.held_out == NONE:
         return None, {"": "held_out=none asked for raw values alone"}
+    if changed := find_changed(measured, found):
+        return None, {
+            "": f"the labels of {first_names(changed)} were changed since segment wrote them: what "
+            "the model misses is no longer what they miss"
+        }
     try:
         source = _find_source(config, measured.said, measured.structure, store)
         subject = _predict(config, source, store)

@@ -2,16 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from bench.config.data import LabelsConfig
 from bench.config.measuring import MeasureConfig
 from bench.errors import BenchError
 from bench.ingest.layouts.segmented import describe_segmented
+from bench.report.measured.estimates import Measured
+from bench.report.measured.quantities import NM2_PER_UM2, NM3_PER_UM3
 from bench.steps.measuring.units import MeasuredUnit, list_measured_units
 from bench.steps.serving.export_segmented import export_segmented
 from bench.steps.serving.export_subject import ExportSubject
+from bench.steps.serving.files import SECTIONS
+from bench.steps.serving.volume_files import VOLUMES_FILE
 from bench.words import NONE
 
 # What a segmentation of volumes says of them.
@@ -29,6 +36,7 @@ class MeasuredInput:
         other: The structure that distances are measured to; None for none.
         said: What segment says of the first.
         other_said: The same of the other; empty without one.
+        folder: The output of segment that the first is in.
     """
 
     subject: ExportSubject
@@ -37,6 +45,7 @@ class MeasuredInput:
     other: str | None
     said: Mapping[str, Any]
     other_said: Mapping[str, Any]
+    folder: Path
 
     @property
     def whole(self) -> bool:
@@ -67,7 +76,7 @@ def find_measured(config: MeasureConfig) -> MeasuredInput:
         for name, voxel in zip(said.get(_VOLUMES, ()), said.get(_VOXELS, ()), strict=False)
     }
     units = list_measured_units(subject, whole=_VOLUMES in said, steps_nm=steps_nm)
-    return MeasuredInput(subject, units, structure, other, said, other_said)
+    return MeasuredInput(subject, units, structure, other, said, other_said, folder)
 
 
 def _check_second(
@@ -84,3 +93,30 @@ def _check_second(
             f"both segmentations must be of sections or both of volumes, received {first} and "
             f"{second}, of which one is of volumes: segment both alike"
         )
+
+
+def find_changed(measured: MeasuredInput, found: Measured) -> list[str]:
+    """The sections or volumes whose labels are others than segment wrote, by its table of them.
+
+    Args:
+        measured: The labels.
+        found: Their objects.
+    """
+    kind = "volume" if measured.whole else "section"
+    path = measured.folder / (VOLUMES_FILE if measured.whole else SECTIONS)
+    if not path.is_file():
+        return []
+    written = pd.read_csv(path, dtype={kind: str}).set_index(kind)
+    size = "volume_nm3" if measured.whole else "area_nm2"
+    per_unit = NM3_PER_UM3 if measured.whole else NM2_PER_UM2
+    changed = []
+    for name, table, extent in zip(found.names, found.tables, found.extents, strict=True):
+        if name not in written.index:
+            continue
+        row = written.loc[name]
+        share = table[size].sum() / per_unit / extent
+        if int(row["instances"]) != len(table) or not isclose(
+            float(row["foreground_fraction"]), share, rel_tol=1e-6, abs_tol=1e-12
+        ):
+            changed.append(name)
+    return changed
