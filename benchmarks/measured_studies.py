@@ -145,6 +145,8 @@ def simulate(
     columns = pool[0].truth.columns.tolist()
     quantities = list_quantities(2, columns)
     truths = {q.name: Estimator(q, None).raw(measured(tissue, 0)).value for q in quantities}
+    # No annotated vesicle touches the membrane.
+    quantities = tuple(q for q in quantities if truths[q.name] > 0)
     rows: dict[str, list[tuple[float, ...]]] = {q.name: [] for q in quantities}
     for _ in range(studies):
         chosen = [tissue[n] for n in rng.integers(len(tissue), size=sizes[0])]
@@ -226,7 +228,7 @@ def draw(panels: dict[str, Sequence[Tally]], path: Path) -> None:
 def main() -> None:
     """Prints the tables, and draws the figure where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sections", type=int, default=108)
+    parser.add_argument("--sections", type=int, default=63)
     parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()

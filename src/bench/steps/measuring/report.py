@@ -72,6 +72,8 @@ def write_measured(study: Study, measured: MeasuredInput, folder: Path) -> _Writ
 
 def _write_figure(figure: Figure, path: Path) -> None:
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=_DPI))
+    # The page draws it again, and need not lay it out again.
+    figure.set_layout_engine("none")
 
 
 def _draw_pictures(study: Study, measured: MeasuredInput) -> Mapping[str, bytes]:
