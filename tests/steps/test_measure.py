@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,10 @@ from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
 from bench.export.image_files import ImageGeometry, write_image_file
 from bench.metrics.instances import match_instances
+from bench.report.measured.estimates import Measured
 from bench.steps.measure import measure
+from bench.steps.measuring.held_out import find_error
+from bench.steps.measuring.subject import find_measured
 from bench.steps.segment import segment
 
 
@@ -174,9 +178,7 @@ def test_bad_input_is_one_line(run_entry_point, use_pipeline, segmented, tmp_pat
         assert not (tmp_path / "out").exists()
 
 
-def test_a_segmentation_of_other_settings_is_not_corrected(
-    use_pipeline, segmented, tmp_path, caplog
-):
+def test_a_segmentation_of_other_settings_is_not_corrected(use_pipeline, segmented, tmp_path):
     said = json.loads((segmented / "segmentation.json").read_text())
     other = write_other(segmented, tmp_path / "other", structure="mitochondria")
     (other / "segmentation.json").write_text(json.dumps(said | {"threshold": 0.25}))
@@ -185,11 +187,27 @@ def test_a_segmentation_of_other_settings_is_not_corrected(
     )
     with pytest.raises(BenchError, match=r"the segmentation has threshold 0\.25"):
         measure(config)
-    run_id = measure(MeasureConfig(input=str(other), output=str(tmp_path / "out")))
-    # Another evaluation of the model may be the newest.
-    assert any("warning: raw values alone, as " in m for m in caplog.messages)
-    warning = use_pipeline.store.client.get_run(run_id).data.tags["bench.warning"]
-    assert "threshold 0.25" in warning
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_were_changed_since_are_not_corrected(
+    use_pipeline, segmented, tmp_path, monkeypatch
+):
+    """By hand, say: what the model misses is then no longer missing."""
+    monkeypatch.setattr("bench.steps.measuring.held_out.FEWEST_MATCHED", 3)
+    config = MeasureConfig(input=str(segmented), held_out=use_pipeline.on_test)
+    measured = find_measured(config)
+    tables, extents = zip(
+        *(unit.measure(measured.subject, "mitochondria", None, 0.0) for unit in measured.units),
+        strict=True,
+    )
+    names = tuple(unit.name for unit in measured.units)
+    found = Measured(names, tables, extents, serial=True)
+    assert find_error(config, measured, found, use_pipeline.store)[1] == {}
+    corrected = replace(found, tables=(tables[0][:-1], *tables[1:]))
+    held_out, reasons = find_error(config, measured, corrected, use_pipeline.store)
+    assert held_out is None
+    assert reasons[""].startswith("the labels of s5 were changed since")
 
 
 def test_volumes_are_measured_in_three_dimensions(store, tmp_path):

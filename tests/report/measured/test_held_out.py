@@ -74,7 +74,7 @@ def sections():
 
 
 def test_there_are_classes_of_sizes(sections):
-    edges = sections.edges_nm()
+    edges = sections.edges_nm
     classes = describe_classes(sections)
     assert len(edges) == 3
     assert (np.diff(edges) > 0).all()

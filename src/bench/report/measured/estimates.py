@@ -146,7 +146,7 @@ class Estimator:
             by_pairs: Whether by the pairs of each class; else by the sums of all objects.
         """
         self.quantity, self._held_out = quantity, held_out
-        self._edges = held_out.edges_nm() if held_out and by_pairs else np.empty(0)
+        self._edges = held_out.edges_nm if held_out and by_pairs else np.empty(0)
         self._upper = self._lower = None
         if held_out and not by_pairs:
             self._upper = find_overall(held_out, quantity)
@@ -328,7 +328,7 @@ def _draw_again(
     return _Part(deviations * stretch, count - 1)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _draw_weights(count: int, seed: int) -> np.ndarray:
     """How often each of so many units is in each draw (draws, units)."""
     random = np.random.default_rng([seed, count])

@@ -12,6 +12,7 @@ missed objects of a class are like those that were matched.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -50,14 +51,38 @@ class HeldOut:
         """Pairs in all of them."""
         return sum(int((table[PARTNER] > 0).sum()) for table in self.found)
 
+    @cached_property
     def edges_nm(self) -> np.ndarray:
         """Diameters between the classes: those of the matched objects in parts of one size."""
         pairs = [table.loc[table[PARTNER] > 0, DIAMETER] for table in self.truth]
         sizes = np.concatenate([np.asarray(each, float) for each in pairs])
         classes = min(_MOST_CLASSES, max(1, sizes.size // _MATCHED_OF_CLASS))
-        return (
-            np.unique(np.quantile(sizes, np.arange(1, classes) / classes)) if sizes.size else sizes
-        )
+        parts = np.arange(1, classes) / classes
+        return np.unique(np.quantile(sizes, parts)) if sizes.size else sizes
+
+    @cached_property
+    def pairs(self) -> tuple["_Pairs", ...]:
+        """The classes of the objects of each section, and which found one is which annotated."""
+        found = []
+        for truth, prediction in zip(self.truth, self.found, strict=True):
+            partners = truth[PARTNER].to_numpy()
+            matched = np.flatnonzero(partners > 0)
+            ids = prediction["id"].to_numpy()
+            order = np.argsort(ids)
+            places = order[np.searchsorted(ids, partners[matched], sorter=order)]
+            classes = (class_of(each, self.edges_nm) for each in (truth, prediction))
+            found.append(_Pairs(*classes, matched, places))
+        return tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Classes and pairs of a section: the annotated and the found of each pair by their places."""
+
+    true_class: np.ndarray
+    found_class: np.ndarray
+    true_place: np.ndarray
+    found_place: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,23 +139,21 @@ def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False
         quantity: The quantity.
         counted: Whether of the number of objects that have a value, in place of their sum.
     """
-    edges = held_out.edges_nm()
-    classes = len(edges) + 1
+    classes = len(held_out.edges_nm) + 1
     found, pairs, truths, matched = [], [], [], []
-    for truth, prediction in zip(held_out.truth, held_out.found, strict=True):
-        true_class, found_class = class_of(truth, edges), class_of(prediction, edges)
+    for truth, prediction, known in zip(
+        held_out.truth, held_out.found, held_out.pairs, strict=True
+    ):
         true_values, found_values = (
             np.isfinite(values).astype(float) if counted else values
             for values in (object_values(quantity, each) for each in (truth, prediction))
         )
-        has_partner = truth[PARTNER].to_numpy() > 0
-        place = dict(zip(prediction["id"], range(len(prediction)), strict=True))
-        partners = [place[each] for each in truth[PARTNER].to_numpy()[has_partner]]
-        cells = found_class[partners] * classes + true_class[has_partner]
-        found.append(sum_classes(found_values, found_class, classes))
-        pairs.append(sum_classes(true_values[has_partner], cells, classes**2))
-        truths.append(np.bincount(true_class, minlength=classes))
-        matched.append(np.bincount(true_class[has_partner], minlength=classes))
+        of_pairs = known.true_class[known.true_place]
+        cells = known.found_class[known.found_place] * classes + of_pairs
+        found.append(sum_classes(found_values, known.found_class, classes))
+        pairs.append(sum_classes(true_values[known.true_place], cells, classes**2))
+        truths.append(np.bincount(known.true_class, minlength=classes))
+        matched.append(np.bincount(of_pairs, minlength=classes))
     squares = np.reshape(pairs, (-1, classes, classes))
     return _Factors(np.array(found), squares, np.array(truths), np.array(matched))
 
@@ -150,7 +173,7 @@ def find_overall(held_out: HeldOut, quantity: Quantity) -> _Factors:
 
 def describe_classes(held_out: HeldOut) -> pd.DataFrame:
     """What was found and missed in each class of sizes, and the sizes of pairs, a row each."""
-    edges = held_out.edges_nm()
+    edges = held_out.edges_nm
     truth, found = (pd.concat(tables) for tables in (held_out.truth, held_out.found))
     rows = []
     for number, (low, high) in enumerate(zip([0.0, *edges], [*edges, np.inf], strict=True)):
