@@ -1,14 +1,13 @@
 """What a model finds on held-out sections and what was annotated there: factors by size.
 
-A found object of a size class stands for as much as the annotated ones do that those of its class
-turned out to be: a share of them is none (extra objects), the others are each more than one, as
-some of their size are missed. Over the held-out sections, with classes j of found and k of
+Pairs say which annotated objects those of a size class turn out to be: a share of the found ones is
+none (extra objects). All that was annotated of a size, the missed ones included, is shared out to
+the found classes as its pairs are. Over the held-out sections, with classes j of found and k of
 annotated objects,
 
-    factor_j = sum over pairs (j, k) of (true value * annotated_k / matched_k) / sum over found j
+    factor_j = sum over k (pairs_jk / pairs_k * sum over all annotated of k) / sum over found j
 
-so that factors bring the sums of the held-out sections themselves back to their annotation, where
-missed objects of a class are like those that were matched.
+so that factors bring the sums of the held-out sections themselves back to their annotation.
 """
 
 from dataclasses import dataclass
@@ -91,16 +90,14 @@ class _Factors:
 
     Attributes:
         found: (sections, classes) the sum over the found objects.
-        pairs: (sections, classes, classes) that over the annotated partners of found objects, by
-            the class of the found one and of the annotated one.
-        truth: (sections, classes) annotated objects.
-        matched: (sections, classes) those that were matched.
+        truth: (sections, classes) that over all annotated ones, by their own class.
+        pairs: (sections, classes, classes) pairs, by the class of the found one and of the
+            annotated one.
     """
 
     found: np.ndarray
-    pairs: np.ndarray
     truth: np.ndarray
-    matched: np.ndarray
+    pairs: np.ndarray
 
     def weigh(self, weights: np.ndarray) -> np.ndarray:
         """The factor of each class, where sections count as often as they are drawn.
@@ -113,9 +110,9 @@ class _Factors:
         Returns:
             (draws, classes).
         """
-        scale = divide(weights @ self.truth, weights @ self.matched)
         pairs = np.tensordot(weights, self.pairs, axes=1)
-        standing = (pairs * np.nan_to_num(scale)[:, None, :]).sum(axis=2)
+        each = np.nan_to_num(divide(weights @ self.truth, pairs.sum(axis=1)))
+        standing = (pairs * each[:, None, :]).sum(axis=2)
         found = weights @ self.found
         overall = divide(standing.sum(axis=1), found.sum(axis=1))
         return np.where(found > 0, divide(standing, found), overall[:, None])
@@ -140,7 +137,7 @@ def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False
         counted: Whether of the number of objects that have a value, in place of their sum.
     """
     classes = len(held_out.edges_nm) + 1
-    found, pairs, truths, matched = [], [], [], []
+    found, truths, pairs = [], [], []
     for truth, prediction, known in zip(
         held_out.truth, held_out.found, held_out.pairs, strict=True
     ):
@@ -151,11 +148,10 @@ def find_factors(held_out: HeldOut, quantity: Quantity, *, counted: bool = False
         of_pairs = known.true_class[known.true_place]
         cells = known.found_class[known.found_place] * classes + of_pairs
         found.append(sum_classes(found_values, known.found_class, classes))
-        pairs.append(sum_classes(true_values[known.true_place], cells, classes**2))
-        truths.append(np.bincount(known.true_class, minlength=classes))
-        matched.append(np.bincount(of_pairs, minlength=classes))
-    squares = np.reshape(pairs, (-1, classes, classes))
-    return _Factors(np.array(found), squares, np.array(truths), np.array(matched))
+        truths.append(sum_classes(true_values, known.true_class, classes))
+        pairs.append(np.bincount(cells, minlength=classes**2))
+    squares = np.reshape(np.array(pairs, float), (-1, classes, classes))
+    return _Factors(np.array(found), np.array(truths), squares)
 
 
 def find_overall(held_out: HeldOut, quantity: Quantity) -> _Factors:
@@ -168,7 +164,7 @@ def find_overall(held_out: HeldOut, quantity: Quantity) -> _Factors:
         for tables in (held_out.truth, held_out.found)
     )
     ones = np.ones_like(truth)
-    return _Factors(found, truth[:, :, None], ones, ones)
+    return _Factors(found, truth, ones[:, :, None])
 
 
 def describe_classes(held_out: HeldOut) -> pd.DataFrame:
