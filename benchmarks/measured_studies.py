@@ -107,9 +107,10 @@ def sample(region: PhantomRegion, found: np.ndarray) -> Sample:
 def measured(
     samples: Sequence[Sample], kind: int, series: str = "s", clusters: Sequence[str] = ()
 ) -> Measured:
-    """Sections as `measure` has them, annotated (0) or found (1), named as a series."""
+    """Sections as `measure` has them, annotated (0) or found (1)."""
     size = extent((SIDE_PX, SIDE_PX), EDGES_NM)
-    names = tuple(f"{series}{n:03d}" for n in range(len(samples)))
+    # Sections of the phantom are of other tissue each, which no number in a name may deny.
+    names = tuple(f"{series}{n:03d}x" for n in range(len(samples)))
     tables = tuple(each[kind] for each in samples)
     return Measured(names, tables, (size,) * len(names), serial=True, clusters=tuple(clusters))
 
@@ -229,7 +230,7 @@ def main() -> None:
     """Prints the tables, and draws the figure where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sections", type=int, default=63)
-    parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--studies", type=int, default=60)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     began = time.process_time()
