@@ -19,7 +19,7 @@ FLOORS = (
     {"errors", "words"},
     {"structures", "methods"},
     {"metrics", "config", "core"},
-    {"models", "cluster", "export"},
+    {"models", "cluster", "export", "measurement"},
     {"inference", "phantom"},
     {"postprocess", "training"},
     {"recipe", "dataset"},

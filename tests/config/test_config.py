@@ -5,7 +5,7 @@ from typing import get_type_hints
 
 import pytest
 
-from bench.config import data, detection, pretraining, running, scoring, training
+from bench.config import data, detection, measuring, pretraining, running, scoring, training
 from bench.config.data import (
     AnnotateConfig,
     CorrectConfig,
@@ -16,6 +16,7 @@ from bench.config.data import (
     PrepareConfig,
 )
 from bench.config.detection import DetectConfig, PseudoConfig
+from bench.config.measuring import MeasureConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
@@ -30,7 +31,7 @@ from bench.errors import BenchError
 
 CONFIGS = [
     value
-    for module in (data, training, pretraining, detection, scoring, running)
+    for module in (data, training, pretraining, detection, measuring, scoring, running)
     for value in vars(module).values()
     if isinstance(value, type)
     and issubclass(value, StepConfig)
@@ -97,6 +98,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         },
         PhantomModelsConfig: {"dataset", "output"},
         ExportConfig: {"dataset", "input", "output"},
+        MeasureConfig: {"dataset", "input", "second", "output"},
         CorrectConfig: {"dataset", "input", "output"},
         AnnotateConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},

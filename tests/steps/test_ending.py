@@ -86,7 +86,9 @@ def test_a_segmentation_ends_with_a_picture(said, tmp_path):
     folder.mkdir(parents=True)
     (folder / "s1.png").write_bytes(b"")
     end_command("segment", SegmentConfig(output=str(tmp_path / "out")), "run7")
-    picture, following = said()
+    picture, measuring, following = said()
     check_picture(picture)
+    named = {"--input": str(tmp_path / "out"), "--output": str(tmp_path / "out_measured")}
+    assert options_of(measuring) == ("measure", named)
     expected = {"--run_id": "run7", "--output": str(tmp_path / "out_to_correct")}
     assert options_of(following) == ("export", expected)

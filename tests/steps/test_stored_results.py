@@ -44,7 +44,9 @@ from bench.tracking.runs import fact_tag
 # Scores that a pixel more or less hardly changes.
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
 # Every run of these is new.
-NEVER_REUSED = {"check", "benchmark", "compare", "correct", "annotate", "suggest", "suspects"}
+NEVER_REUSED = {
+    *("check", "benchmark", "compare", "measure", "correct", "annotate", "suggest", "suspects")
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,7 @@ from bench.config.data import (
     PrepareConfig,
 )
 from bench.config.detection import DetectConfig, PseudoConfig
+from bench.config.measuring import MeasureConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import (
@@ -48,6 +49,7 @@ ENTRY_POINTS: dict[str, type[StepConfig]] = {
     "phantom_models": PhantomModelsConfig,
     "export": ExportConfig,
     "segment": SegmentConfig,
+    "measure": MeasureConfig,
     "correct": CorrectConfig,
     "annotate": AnnotateConfig,
     "optimize": OptimizeConfig,

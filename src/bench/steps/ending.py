@@ -99,6 +99,8 @@ def _end_segmentation(config: SegmentConfig, run_id: str) -> None:
     if (Path(config.output) / SPHERES_FILE).is_file():
         named = {"input": config.output, "output": f"{config.output.rstrip('/')}_corrected"}
         say_next("correct", named, "correct vesicles in a window, the most doubtful first")
+    named = {"input": config.output, "output": f"{config.output.rstrip('/')}_measured"}
+    say_next("measure", named, "measure it, with error bars")
     settings = {"run_id": run_id, "output": f"{config.output.rstrip('/')}_to_correct"}
     say_next("export", settings, "correct it in TrakEM2 (format names other programs)")
 

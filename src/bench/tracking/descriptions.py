@@ -95,6 +95,11 @@ RUNS = {
         "themselves are in the output folder that `config.json` names."
     ),
     "export": "Predictions or annotation written for another program.",
+    "measure": (
+        "Objects of a segmentation measured: `measurements.html` is the page, `summary.csv` has "
+        "every value as found and corrected, with intervals; `measure/*_raw` and "
+        "`measure/*_corrected` are those of all sections."
+    ),
     "correct": (
         "Labels corrected by hand: `correct/added`, `correct/removed` and `correct/changed` count "
         "objects, `changes.csv` lists them. The annotation is in the output folder that "

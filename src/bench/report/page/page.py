@@ -106,7 +106,7 @@ def benchmark_page(
         for title, anchor in named.items()
     ]
     links = (element("a", title, href=f"#{anchor}") for title, anchor in named.items())
-    return _whole(
+    return whole_document(
         _title_of(rows),
         element("header", element("h1", _title_of(rows))),
         element("nav", links, aria_label="Sections"),
@@ -195,7 +195,8 @@ def _grid(figures: Iterable[Markup]) -> Markup:
     return element("div", figures, class_="grid")
 
 
-def _whole(title: str, *body: Markup) -> str:
+def whole_document(title: str, *body: Markup) -> str:
+    """A page that is one file, with style and script in it."""
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -1,0 +1,1 @@
+"""What is measured of segmented objects: sizes, places, distances, contacts, and their errors."""
