@@ -187,8 +187,8 @@ def test_no_room_is_crowded():
     full = {room.name for room in rooms if len([*room.glob("*.py")]) > 18}
     # A file for each entry point.
     assert full <= {"steps"}
-    assert len([*(bench / "steps").glob("*.py")]) <= 22
+    assert len([*(bench / "steps").glob("*.py")]) <= 23
     assert len([*bench.glob("*.py")]) <= 5
     # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
     # systems of other papers, other data and pseudo-masks.
-    assert len(MODULES) <= 500
+    assert len(MODULES) <= 540

@@ -43,7 +43,7 @@ from bench.tracking.runs import fact_tag
 # Scores that a pixel more or less hardly changes.
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
 # Every run of these is new.
-NEVER_REUSED = {"check", "benchmark", "compare", "correct", "annotate"}
+NEVER_REUSED = {"check", "benchmark", "compare", "correct", "annotate", "export_model"}
 
 
 @pytest.fixture(scope="module")
