@@ -212,6 +212,9 @@ class ExportModelConfig(StepConfig):
     licence: str = setting(
         NONE, "Licence of the model, an SPDX identifier such as CC-BY-4.0.", identity=False
     )
+    check: bool = setting(
+        True, "Test the model by bioimageio.core; false writes it untested.", identity=False
+    )
     output: str = setting("data/model", "New folder to write.", identity=False)
 
 

@@ -18,7 +18,7 @@ from bench.models.checkpoint import load_checkpoint
 from bench.recipe.recipe import recipe_to_json
 
 DESCRIPTION_FILE = "rdf.yaml"
-_FILES = ModelFiles(
+FILES = ModelFiles(
     documentation="README.md",
     cover="cover.png",
     test_input="test_input.npy",
@@ -54,18 +54,16 @@ def write_model_folder(
     stored = window if window.dtype.name in _STORED else window.astype(np.float32)
     probability = predict_window(model, networks, stored)
     weights = write_weights(folder, model, networks)
-    tensors = {_FILES.test_input: stored[None, None], _FILES.test_output: probability[None]}
+    tensors = {FILES.test_input: stored[None, None], FILES.test_output: probability[None]}
     for name, tensor in tensors.items():
         write_binary(folder / name, lambda file, tensor=tensor: np.save(file, tensor))
     infos = [dataclasses.asdict(info) for info in model.infos]
-    for name, content in zip(
-        _FILES.attachments, (recipe_to_json(model.recipe), infos), strict=True
-    ):
+    for name, content in zip(FILES.attachments, (recipe_to_json(model.recipe), infos), strict=True):
         write_json(folder / name, content)
-    write_text(folder / _FILES.documentation, document(tuple(weights)))
+    write_text(folder / FILES.documentation, document(tuple(weights)))
     foreground = probability[0 if not model.plain else model.foregrounds[0]]
-    _draw_cover(folder / _FILES.cover, stored, foreground)
-    described = describe_model(folder, model, made_by, weights, _FILES)
+    _draw_cover(folder / FILES.cover, stored, foreground)
+    described = describe_model(folder, model, made_by, weights, FILES)
     text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100)
     write_text(folder / DESCRIPTION_FILE, text)
 

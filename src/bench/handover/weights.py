@@ -17,7 +17,7 @@ from bench.handover.architectures import ARCHITECTURES
 from bench.handover.blended import BlendedNetwork, without_own_kernels
 from bench.handover.contents import HandoverModel
 
-_TENSORS, _SCRIPT, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"
+_TENSORS, SCRIPT_FILE, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"
 _ENVIRONMENT = "environment.yaml"
 STATE_DICT, TORCHSCRIPT = "pytorch_state_dict", "torchscript"
 
@@ -44,8 +44,8 @@ def write_weights(
     described: dict[str, Any] = {}
     if model.plain and model.info.architecture in ARCHITECTURES:
         described[STATE_DICT] = _write_tensors(folder, model, networks[0], version)
-    _write_script(folder / _SCRIPT, model, networks)
-    script = {**describe_file(folder, _SCRIPT), "pytorch_version": version}
+    _write_script(folder / SCRIPT_FILE, model, networks)
+    script = {**describe_file(folder, SCRIPT_FILE), "pytorch_version": version}
     if described:
         script["parent"] = STATE_DICT
     return {**described, TORCHSCRIPT: script}
@@ -89,13 +89,13 @@ def _write_script(path: Path, model: HandoverModel, networks: Sequence[torch.nn.
             # torch.jit is deprecated in favour of formats that bioimage.io does not have.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(module, example, check_trace=False)
+            write_whole(path, lambda temporary: torch.jit.save(traced, str(temporary)))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BenchError(
             f"a network is handed over as TorchScript, {model.info.architecture} cannot be "
             f"({first}): give run_id of another model"
         ) from error
-    write_whole(path, lambda temporary: torch.jit.save(traced, str(temporary)))
 
 
 def _as_module(model: HandoverModel, networks: Sequence[torch.nn.Module]) -> torch.nn.Module:
