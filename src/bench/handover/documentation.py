@@ -171,7 +171,8 @@ def _describe_use(model: HandoverModel, test_image: str, formats: Sequence[str])
         "`bioimageio package rdf.yaml model.zip`. "
         f"Weights are TorchScript.{also if STATE_DICT in formats else ''}\n\n"
         f"The test image is {test_image}.\n\n"
-        "Near the border of an image the prediction of bioimageio.core differs a little from that "
-        "of synapse-bench: it repeats the last pixel where it mirrors the image, and moves the "
-        f"last window of a row inwards where the image is no multiple of {model.info.tile_px} px."
+        "In windows that reach beyond an image bioimageio.core predicts something else than "
+        "synapse-bench: it repeats the last pixel where it mirrors the image, and moves the last "
+        f"window of a row inwards where the image is no multiple of {model.info.tile_px} px. All "
+        "other windows are the same. To have all of them alike, mirror the image yourself."
     )

@@ -19,7 +19,6 @@ from bench.handover.contents import HandoverModel, choose_contents
 from bench.handover.description import Credits
 from bench.handover.documentation import Provenance, write_documentation
 from bench.handover.folder import DESCRIPTION_FILE, write_model_folder
-from bench.methods import find_method
 from bench.steps.export import check_free, explain_unwritable
 from bench.steps.serving.files import OUTPUT_TAG
 from bench.steps.serving.handover_window import HandoverWindow, cut_window
@@ -27,6 +26,7 @@ from bench.steps.serving.model_origin import find_origin
 from bench.steps.serving.subject import SegmentSubject, find_segment_subject
 from bench.tracking.datasets import find_used_dataset
 from bench.tracking.opening import open_run
+from bench.tracking.registry import SCHEME
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
 from bench.words import AUTO, NONE
@@ -113,7 +113,6 @@ def _resolve_task(config: ExportModelConfig, store: Store) -> _Task:
     used = find_used_dataset(store, subject.trained_on)
     window = cut_window(config, model, used)
     structure, made_on = model.recipe.structure, origin.describe()
-    # An underscore of a name would be none of Markdown.
     name = config.name
     if name == AUTO:
         name = f"{structure} in electron micrographs ({origin.dataset})"
@@ -125,7 +124,8 @@ def _resolve_task(config: ExportModelConfig, store: Store) -> _Task:
         citations=[*citations, *cite_networks(model), ZOO],
         timestamp=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    provenance = Provenance(subject.model, made_on, window.origin, subject.warnings)
+    named_by = subject.model if subject.model.startswith(SCHEME) else f"run {subject.model}"
+    provenance = Provenance(named_by, made_on, window.origin, subject.warnings)
     return _Task(config, subject, model, made_by, provenance, window)
 
 
@@ -181,7 +181,6 @@ def _describe(run: Run, task: _Task) -> None:
         "run_id": task.subject.model,
         "structure": recipe.structure,
         "members": [member.name for member in recipe.members],
-        "labels": [_label_of(member.method) for member in recipe.members],
         "recipe": recipe.describe(),
         "test_image": task.window.origin,
         "window_px": task.model.window_px,
@@ -194,13 +193,6 @@ def _describe(run: Run, task: _Task) -> None:
     run.keep_warnings(task.subject.warnings)
     for warning in task.warnings:
         log.warning("warning: %s", warning)
-
-
-def _label_of(method: str) -> str:
-    try:
-        return find_method(method).label
-    except BenchError:
-        return method
 
 
 def _log_result(run: Run, folder: Path, differences: dict[str, float]) -> None:
