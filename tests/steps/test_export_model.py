@@ -101,7 +101,7 @@ def test_those_who_receive_it_predict_what_we_do(use_searched, tmp_path, package
     measured = use_searched.store.client.get_run(run_id).data.metrics
     formats = ("pytorch_state_dict", "torchscript")
     assert max(measured[f"export_model/difference_{name}"] for name in formats) < 1e-4
-    # Of a whole section, in the windows that do not reach beyond it, where it is mirrored otherwise.
+    # Of a whole section, where no window reaches beyond it: there it is mirrored otherwise.
     dataset = PreparedDataset.open(use_searched.dataset)
     raw = dataset.read_raw(dataset.sections("test")[0])
     subject = find_segment_subject(

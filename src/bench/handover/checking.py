@@ -67,7 +67,7 @@ def check_by_package(folder: Path) -> dict[str, float]:
     from bioimageio.core import load_description_and_test
 
     with _silence():
-        described = load_description_and_test(
+        described: Any = load_description_and_test(
             folder / DESCRIPTION_FILE, devices=["cpu"], expected_type="model"
         )
     summary = described.validation_summary
@@ -104,7 +104,7 @@ def _check(differences: dict[str, float]) -> dict[str, float]:
     return differences
 
 
-def _measure_difference(described: Any, weights_format: str) -> float:
+def _measure_difference(described: Any, weights_format: Any) -> float:
     """The largest difference of the test output, as weights of a format predict it, from ours."""
     from bioimageio.core import create_prediction_pipeline
     from bioimageio.core.digest_spec import get_test_input_sample, get_test_output_sample

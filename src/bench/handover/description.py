@@ -115,6 +115,7 @@ def _describe_input(folder: Path, model: HandoverModel, name: str) -> dict[str, 
 
 def _describe_normalisation(model: HandoverModel) -> dict[str, Any]:
     fixed = fixed_moments(model.info)
+    kwargs: dict[str, Any]
     if fixed is not None:
         kwargs = {"mean": fixed.mean, "std": fixed.deviation}
         return {"id": "fixed_zero_mean_unit_variance", "kwargs": kwargs}

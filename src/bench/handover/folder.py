@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def write_model_folder(
     weights = write_weights(folder, model, networks)
     tensors = {FILES.test_input: stored[None, None], FILES.test_output: probability[None]}
     for name, tensor in tensors.items():
-        write_binary(folder / name, lambda file, tensor=tensor: np.save(file, tensor))
+        write_binary(folder / name, partial(np.save, arr=tensor))
     infos = [dataclasses.asdict(info) for info in model.infos]
     for name, content in zip(FILES.attachments, (recipe_to_json(model.recipe), infos), strict=True):
         write_json(folder / name, content)

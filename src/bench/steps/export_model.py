@@ -103,10 +103,10 @@ def export_model(config: ExportModelConfig, store: Store | None = None) -> str:
 
 def _resolve_task(config: ExportModelConfig, store: Store) -> _Task:
     authors, citations = _parse_authors(config.authors), _parse_citations(config.cite)
-    named = {"structure": config.structure, "run_id": config.run_id}
-    subject = find_segment_subject(
-        SegmentConfig(**named, augmentations=config.augmentations), store
+    chosen = SegmentConfig(
+        structure=config.structure, run_id=config.run_id, augmentations=config.augmentations
     )
+    subject = find_segment_subject(chosen, store)
     member = "" if config.member == NONE else config.member
     model = choose_contents(subject.recipe, subject.infos, subject.weights, member)
     origin = find_origin(subject, store)

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array
 import h5py
 import numpy as np
+from dask.delayed import delayed
 
 from bench.config.data import PrepareConfig
 from bench.dataset.checks import read_instances
@@ -167,7 +167,7 @@ def _stack_map(planes: Sequence[_Plane], name: str) -> Any:
     return dask.array.stack(
         [
             dask.array.from_delayed(
-                dask.delayed(_read_as)(plane.reads.get(name), plane.shape, dtype),
+                delayed(_read_as)(plane.reads.get(name), plane.shape, dtype),
                 plane.shape,
                 dtype,
             )
