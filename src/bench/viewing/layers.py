@@ -27,7 +27,7 @@ _CONTRAST = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
-class Layer:
+class ViewLayer:
     """A layer.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Plane:
     reads: Mapping[str, Callable[[], np.ndarray]]
 
 
-def dataset_layers(folder: Path) -> list[Layer]:
+def dataset_layers(folder: Path) -> list[ViewLayer]:
     """The images of a prepared dataset with their annotation, each split by itself.
 
     Sections of one size are the planes of a layer. What has no annotation of a structure that
@@ -90,7 +90,7 @@ def _plane_of(dataset: PreparedDataset, name: str) -> _Plane:
     return _Plane(name, (height, width), dataset.pixel_size_nm, reads)
 
 
-def segmentation_layers(folder: Path) -> list[Layer]:
+def segmentation_layers(folder: Path) -> list[ViewLayer]:
     """The images of an output of segment, and the objects that were found in them."""
     config = PrepareConfig(input=str(folder))
     found, structures = find_segmented(config, parse_classes(config.structures))
@@ -112,7 +112,7 @@ def _read_ids(label: SourceImage) -> np.ndarray:
     return read_instances(label.read(), label.place, ids=True)[0]
 
 
-def prediction_layers(path: Path) -> list[Layer]:
+def prediction_layers(path: Path) -> list[ViewLayer]:
     """The probabilities of a prediction file, averaged over the symmetries that it has."""
     shapes, symmetries = list_stored(path)
     with h5py.File(path, "r") as file:
@@ -130,7 +130,7 @@ def prediction_layers(path: Path) -> list[Layer]:
     ]
     shown = {"contrast_limits": (0, 255), "colormap": "magma", "blending": "additive"}
     return [
-        Layer(layer.data, _IMAGE, f"probability {layer.name}", layer.scale_nm, shown)
+        ViewLayer(layer.data, _IMAGE, f"probability {layer.name}", layer.scale_nm, shown)
         for layer in _stack_planes(planes, (structure,), None)
     ]
 
@@ -141,7 +141,7 @@ def _read_probability(path: Path, name: str, symmetries: Sequence[str]) -> np.nd
 
 def _stack_planes(
     planes: Iterable[_Plane], structures: Sequence[str], step_nm: float | None, prefix: str = ""
-) -> list[Layer]:
+) -> list[ViewLayer]:
     """Layers of planes: those of one size and pixel size together, each map a layer."""
     groups: dict[tuple[tuple[int, int], float | None], list[_Plane]] = {}
     for plane in planes:
@@ -156,7 +156,7 @@ def _stack_planes(
                 continue
             data, kind = _stack_map(group, map_name), _IMAGE if map_name == _RAW else _LABELS
             shown = {"contrast_limits": _find_limits(group)} if map_name == _RAW else {}
-            layers.append(Layer(data, kind, f"{prefix}{map_name}{apart}", scale, names | shown))
+            layers.append(ViewLayer(data, kind, f"{prefix}{map_name}{apart}", scale, names | shown))
     return layers
 
 

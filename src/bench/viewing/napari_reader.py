@@ -9,11 +9,11 @@ import h5py
 
 from bench.dataset.prepared import KIND, MANIFEST
 from bench.inference.prediction_file import PREDICTION_FORMAT
-from bench.viewing.layers import Layer, dataset_layers, prediction_layers, segmentation_layers
+from bench.viewing.layers import ViewLayer, dataset_layers, prediction_layers, segmentation_layers
 from bench.words import SEGMENTATION_FILE
 
 # What reads a folder or file into layers.
-_Read = Callable[[Path], list[Layer]]
+_Read = Callable[[Path], list[ViewLayer]]
 # Of several files that are dropped at once napari hands on a list.
 _Paths = str | Sequence[str]
 
