@@ -61,6 +61,9 @@ def test_a_prepared_dataset_is_layers_of_each_split(prepared, opened):
         for split in ("train", "val", "test")
         for name in ("raw", *dataset.structures)
     }
+    assert {name for name, layer in layers.items() if layer[1]["visible"]} == {
+        f"train {name}" for name in ("raw", *dataset.structures)
+    }
     for name, key in (("val raw", "raw"), ("val vesicles", "labels/vesicles")):
         data, settings, kind = layers[name]
         assert kind == ("image" if key == "raw" else "labels")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,21 @@ class _Plane:
 def dataset_layers(folder: Path) -> list[ViewLayer]:
     """The images of a prepared dataset with their annotation, each split by itself.
 
-    Sections of one size are the planes of a layer. What has no annotation of a structure that
+    Sections of one size are the planes of a layer; the first split is visible. What has no annotation of a structure that
     others have shows none.
     """
     dataset = PreparedDataset.open(folder)
     present = {entry["split"] for entry in dataset.manifest["sections"]}
-    layers = []
+    layers: list[ViewLayer] = []
     for split in SPLITS:
         if split in present:
             planes = [_plane_of(dataset, name) for name in dataset.sections(split)]
             step_nm = dataset.manifest.get("section_nm")
-            layers += _stack_planes(planes, dataset.structures, step_nm, f"{split} ")
+            shown = {"visible": not layers}
+            layers += [
+                replace(layer, settings={**layer.settings, **shown})
+                for layer in _stack_planes(planes, dataset.structures, step_nm, f"{split} ")
+            ]
     return layers
 
 
