@@ -65,8 +65,8 @@ class _Plane:
 def dataset_layers(folder: Path) -> list[ViewLayer]:
     """The images of a prepared dataset with their annotation, each split by itself.
 
-    Sections of one size are the planes of a layer; the first split is visible. What has no annotation of a structure that
-    others have shows none.
+    Sections of one size are the planes of a layer; the first split is visible. What has no
+    annotation of a structure that others have shows none.
     """
     dataset = PreparedDataset.open(folder)
     present = {entry["split"] for entry in dataset.manifest["sections"]}
