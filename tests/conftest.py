@@ -609,3 +609,51 @@ def as_ordinary_user() -> Callable[[], AbstractContextManager[None]]:
             os.seteuid(user)
 
     return drop
+
+
+OPEN_WINDOW = "from qtpy.QtWidgets import QApplication; QApplication([])"
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A display that nobody looks at."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed")
+    reads, writes = os.pipe()
+    screen = ("-screen", "0", "1600x1000x24", "+extension", "GLX")
+    command = ["Xvfb", "-displayfd", str(writes), *screen]
+    with subprocess.Popen(command, pass_fds=[writes], stderr=subprocess.DEVNULL) as server:
+        os.close(writes)
+        with os.fdopen(reads) as told:
+            number = told.readline().strip()
+        try:
+            if not number:
+                pytest.skip("Xvfb does not start")
+            yield f":{number}"
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="session")
+def with_display(display, python_environment, tmp_path_factory) -> dict[str, str]:
+    """The environment of a process with that display, and settings of napari of its own."""
+    home = tmp_path_factory.mktemp("home")
+    environment = python_environment | {
+        "DISPLAY": display,
+        "NAPARI_CONFIG": str(home / "napari.yaml"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "LIBGL_ALWAYS_SOFTWARE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    environment.pop("QT_QPA_PLATFORM", None)
+    probe = subprocess.run(
+        [sys.executable, "-c", OPEN_WINDOW],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode:
+        pytest.skip(f"Qt opens no window here: {probe.stderr.strip()[:200]}")
+    return environment

@@ -23,8 +23,8 @@ FLOORS = (
     {"inference", "phantom"},
     {"postprocess", "training"},
     {"recipe", "dataset"},
-    {"search", "tracking", "ingest", "correction", "advice"},
-    {"report"},
+    {"search", "tracking", "ingest", "correction", "advice", "handover"},
+    {"report", "viewing"},
     {"steps"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,56 +12,6 @@ import pytest
 from bench.export.sphere_table import write_spheres
 
 DRIVER = Path(__file__).with_name("drive_window.py")
-PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
-
-
-@pytest.fixture(scope="module")
-def display() -> Iterator[str]:
-    """A display that nobody looks at."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed")
-    reads, writes = os.pipe()
-    command = [
-        "Xvfb",
-        "-displayfd",
-        str(writes),
-        "-screen",
-        "0",
-        "1600x1000x24",
-        "+extension",
-        "GLX",
-    ]
-    with subprocess.Popen(command, pass_fds=[writes], stderr=subprocess.DEVNULL) as server:
-        os.close(writes)
-        with os.fdopen(reads) as told:
-            number = told.readline().strip()
-        try:
-            if not number:
-                pytest.skip("Xvfb does not start")
-            yield f":{number}"
-        finally:
-            server.terminate()
-
-
-@pytest.fixture(scope="module")
-def with_display(display, python_environment, tmp_path_factory) -> dict[str, str]:
-    """The environment of a process with that display, and settings of napari of its own."""
-    home = tmp_path_factory.mktemp("home")
-    environment = python_environment | {
-        "DISPLAY": display,
-        "NAPARI_CONFIG": str(home / "napari.yaml"),
-        "XDG_CACHE_HOME": str(home / "cache"),
-        "XDG_CONFIG_HOME": str(home / "config"),
-        "LIBGL_ALWAYS_SOFTWARE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    environment.pop("QT_QPA_PLATFORM", None)
-    probe = subprocess.run(
-        [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=False
-    )
-    if probe.returncode:
-        pytest.skip(f"Qt opens no window here: {probe.stderr.strip()[:200]}")
-    return environment
 
 
 @pytest.fixture(scope="module")

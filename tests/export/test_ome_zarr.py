@@ -5,7 +5,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.export.label_images import average_fours, take_first, write_ome_zarr
+from bench.export.label_images import (
+    average_fours,
+    take_first,
+    write_ome_zarr,
+    write_ome_zarr_05,
+)
 from bench.export.stack import make_stack
 from bench.ingest.images import zarr_arrays
 
@@ -78,3 +83,33 @@ def test_labels_alone_have_no_image(ring_labels, tmp_path):
     root = tmp_path / "image.ome.zarr"
     assert "multiscales" not in zarr.open(root, mode="r").attrs
     assert zarr_arrays.read_header(root, "labels/membrane").pixel_sides_nm is None
+
+
+def test_version_05_says_it_under_ome(tmp_path):
+    """As the specification of 0.5 has it: Zarr version 3, all metadata in the attribute ome."""
+    random = np.random.default_rng(0)
+    raw = random.integers(0, 255, (2, 600, 520), dtype=np.uint8)
+    labels = random.integers(0, 9, raw.shape, dtype=np.uint32)
+    stack = make_stack({"vesicles": labels}, raw=raw, pixel_size_nm=4.0, section_nm=40.0)
+    write_ome_zarr_05(stack, tmp_path)
+    root = tmp_path / "image.ome.zarr"
+    said = {
+        folder: json.loads((root / folder / "zarr.json").read_text())
+        for folder in ("", "labels", "labels/vesicles")
+    }
+    assert {each["zarr_format"] for each in said.values()} == {3}
+    assert {tuple(each["attributes"]) for each in said.values()} == {("ome",)}
+    ome = {folder: each["attributes"]["ome"] for folder, each in said.items()}
+    assert {each["version"] for each in ome.values()} == {"0.5"}
+    assert ome["labels"] == {"version": "0.5", "labels": ["vesicles"]}
+    assert ome["labels/vesicles"]["image-label"] == {"source": {"image": "../../"}}
+    (scales,) = ome[""]["multiscales"]
+    assert [level["coordinateTransformations"][0]["scale"] for level in scales["datasets"]] == [
+        [40, 4, 4],
+        [40, 8, 8],
+    ]
+    assert json.loads((root / "0/zarr.json").read_text())["dimension_names"] == ["z", "y", "x"]
+    header = zarr_arrays.read_header(root)
+    assert (header.shape, header.pages, header.section_nm) == ((600, 520), 2, 40)
+    assert np.array_equal(zarr_arrays.read_plane(root, 1), raw[1])
+    assert np.array_equal(zarr_arrays.read_plane(root, 1, "labels/vesicles"), labels[1])

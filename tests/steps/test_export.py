@@ -1,5 +1,6 @@
 """Labels written by the step: an evaluation's instances, and a dataset's annotation."""
 
+import json
 import logging
 from dataclasses import asdict, replace
 
@@ -380,3 +381,22 @@ def test_an_error_is_one_line(pipeline, use_store, run_entry_point, tmp_path):
     assert status == 2
     assert said.startswith("error: output must be a new folder")
     assert said.count("\n") == 1
+
+
+def test_all_splits_are_one_data_set_of_nnunet(export_as, pipeline, tmp_path):
+    run_id = export_as(format="nnunet")
+    dataset, out = PreparedDataset.open(pipeline.dataset), tmp_path / "out"
+    learned = [name for split in ("train", "val") for name in dataset.sections(split)]
+    described = json.loads((out / "dataset.json").read_text())
+    assert described["numTraining"] == len(learned)
+    assert described["labels"] == {
+        "background": 0,
+        **{name: number for number, name in enumerate(dataset.structures, start=1)},
+    }
+    (fold,) = json.loads((out / "splits_final.json").read_text())
+    assert fold == {split: list(dataset.sections(split)) for split in ("train", "val")}
+    for part, names in (("Tr", learned), ("Ts", dataset.sections("test"))):
+        images = {path.name for path in (out / f"images{part}").iterdir()}
+        assert images == {f"{name}_0000.tif" for name in names}
+        assert {path.stem for path in (out / f"labels{part}").iterdir()} == set(names)
+    assert read_settings(pipeline.store, run_id)["split"] == "train, val, test"

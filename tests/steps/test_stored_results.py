@@ -45,7 +45,8 @@ from bench.tracking.runs import fact_tag
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
 # Every run of these is new.
 NEVER_REUSED = {
-    *("check", "benchmark", "compare", "measure", "correct", "annotate", "suggest", "suspects")
+    *("check", "benchmark", "compare", "measure", "correct", "annotate", "suggest", "suspects"),
+    "export_model",
 }
 
 

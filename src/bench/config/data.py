@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import PIXEL_SIZE, RAW_KEY, SECTION, StepConfig, setting
+from bench.config.settings import (
+    AUGMENTATION_CHOICES,
+    PIXEL_SIZE,
+    RAW_KEY,
+    SECTION,
+    StepConfig,
+    setting,
+)
 from bench.words import AUTO, NONE
 
 
@@ -158,10 +165,57 @@ class ExportConfig(LabelsConfig):
     format: str = setting(
         "trakem2",
         "What to write: a TrakEM2 project, an IMOD model, Pyto's label volume, Fiji ROIs, label "
-        "images or OME-Zarr.",
-        choices=("trakem2", "imod", "imod_spheres", "pyto", "rois", "tiff", "ome_zarr"),
+        "images, OME-Zarr 0.4 or 0.5, Neuroglancer's precomputed volumes, or a data set of nnU-Net "
+        "(of the annotation: all splits).",
+        choices=(
+            *("trakem2", "imod", "imod_spheres", "pyto", "rois", "tiff", "ome_zarr"),
+            *("ome_zarr_05", "precomputed", "nnunet"),
+        ),
     )
     output: str = setting("data/export", "New folder to write.", identity=False)
+
+
+@dataclass(frozen=True)
+class ExportModelConfig(StepConfig):
+    """Settings of export_model."""
+
+    structure: str = setting(
+        AUTO, "Structure whose champion is written; auto: that of run_id, or the only champion."
+    )
+    run_id: str = setting(
+        AUTO,
+        "What is written: a search (optimize), training or evaluation, or models:/NAME@ALIAS; "
+        "auto is the champion of the structure.",
+    )
+    member: str = setting(NONE, "One model of a combination, by its name; none: all of them.")
+    augmentations: str = setting(
+        AUTO,
+        "Symmetries that are averaged within the model; auto follows the search or evaluation.",
+        choices=(AUTO, *AUGMENTATION_CHOICES),
+    )
+    input: str = setting(
+        NONE,
+        "Image of which the middle is the test image; none: a validation section of the model's "
+        "data set.",
+        identity=False,
+    )
+    pixel_size_nm: float | None = setting(None, PIXEL_SIZE, minimum=0.01)
+    name: str = setting(AUTO, "Name of the model; auto: structure and data set.", identity=False)
+    authors: str = setting(
+        AUTO,
+        "Who made it: NAME (AFFILIATION), several with semicolons; auto is unknown.",
+        identity=False,
+    )
+    cite: str = setting(
+        NONE, "Works to cite: TEXT with a DOI, several with semicolons.", identity=False
+    )
+    licence: str = setting(
+        NONE, "Licence of the model, an SPDX identifier such as CC-BY-4.0.", identity=False
+    )
+    check: bool = setting(
+        True, "Test the model by bioimageio.core; false writes it untested.", identity=False
+    )
+    output: str = setting("data/model", "New folder to write.", identity=False)
 
 
 @dataclass(frozen=True)

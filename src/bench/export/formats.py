@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.export.imod import write_imod, write_imod_spheres
-from bench.export.label_images import write_label_tiff, write_ome_zarr
+from bench.export.label_images import write_label_tiff, write_ome_zarr, write_ome_zarr_05
+from bench.export.nnunet_raw import write_nnunet
+from bench.export.precomputed import write_precomputed
 from bench.export.pyto import write_pyto
 from bench.export.rois import write_rois
 from bench.export.stack import LabelStack
@@ -19,6 +21,14 @@ class _Format:
     write: Callable[[LabelStack, Path], None]
     opening: str  # how a person opens it, with a place for the ``folder``
     bottom_first: bool = False  # whether its first row is the one at the bottom
+    corrected: bool = True  # whether a person corrects labels in it
+    together: bool = False  # whether all splits and sizes of a dataset are one of it
+
+
+_IN_NAPARI = (
+    "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr (the plugin is no part of "
+    "napari: pip install napari-ome-zarr)"
+)
 
 
 FORMATS: dict[str, _Format] = {
@@ -44,9 +54,19 @@ FORMATS: dict[str, _Format] = {
         write_label_tiff,
         "in napari or Fiji open {folder}/raw and the folder of a structure as an image sequence",
     ),
-    "ome_zarr": _Format(
-        write_ome_zarr,
-        "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr (the plugin is no part of "
-        "napari: pip install napari-ome-zarr)",
+    "ome_zarr": _Format(write_ome_zarr, _IN_NAPARI),
+    "ome_zarr_05": _Format(write_ome_zarr_05, _IN_NAPARI),
+    "precomputed": _Format(
+        write_precomputed,
+        "serve {folder} by a web server that allows other origins, and open "
+        "precomputed://http://HOST/raw and the structures beside it in Neuroglancer",
+        corrected=False,
+    ),
+    "nnunet": _Format(
+        write_nnunet,
+        "move {folder} to nnUNet_raw/Dataset500_EM, then type nnUNetv2_plan_and_preprocess -d 500; "
+        "splits_final.json belongs to nnUNet_preprocessed/Dataset500_EM",
+        corrected=False,
+        together=True,
     ),
 }

@@ -39,6 +39,7 @@ class LabelStack:
         spheres: The spheres that are known of a volume, by structure, in voxels of the stack.
         origin_nm: Where the first voxel lies, as `ImageHeader` has it; None where it is 0 or not
             known.
+        split: The split that the sections are of; empty where that is not said.
     """
 
     labels: Mapping[str, np.ndarray]
@@ -49,6 +50,7 @@ class LabelStack:
     volume: str = ""
     spheres: Mapping[str, Sequence[SphereRow]] = field(default_factory=dict)
     origin_nm: tuple[float, float, float] | None = None
+    split: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,6 +92,7 @@ def make_stack(
     volume: str = "",
     spheres: Mapping[str, Sequence[SphereRow]] | None = None,
     origin_nm: tuple[float, float, float] | None = None,
+    split: str = "",
 ) -> LabelStack:
     """Checks what is to be exported.
 
@@ -103,6 +106,7 @@ def make_stack(
         volume: Name of the volume that the sections are.
         spheres: The spheres that are known of it, by structure.
         origin_nm: Where its first voxel lies, as z, y, x.
+        split: The split that the sections are of.
 
     Raises:
         BenchError: If there are no labels, they are no ids, or the shapes differ.
@@ -125,7 +129,7 @@ def make_stack(
     names = names or tuple(f"section{number:04d}" for number in range(sections))
     _check_names(names, sections)
     return LabelStack(
-        arrays, raw, names, pixel_size_nm, section_nm, volume, spheres or {}, origin_nm
+        arrays, raw, names, pixel_size_nm, section_nm, volume, spheres or {}, origin_nm, split
     )
 
 

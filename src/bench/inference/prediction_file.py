@@ -14,7 +14,7 @@ from bench.inference.blends import mean_prediction
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY, SYMMETRIES
 
-_FORMAT = "synapse-bench-prediction"
+PREDICTION_FORMAT = "synapse-bench-prediction"
 _VERSION = 1
 # Beside the probability of the structure a model may say more of a section.
 _BOUNDARY = ".boundary"
@@ -63,7 +63,7 @@ def write_predictions(path: Path, attributes: dict[str, Any]) -> Iterator[Predic
         attributes: What it is: structure, run, dataset, split, pixel size.
     """
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": _FORMAT, "version": _VERSION, **attributes})
+        file.attrs.update({"format": PREDICTION_FORMAT, "version": _VERSION, **attributes})
         yield PredictionWriter(file)
 
 
@@ -95,7 +95,7 @@ def list_stored(path: Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT:
+            if file.attrs.get("format") != PREDICTION_FORMAT:
                 raise BenchError(f"{path} must be a prediction file of this suite: evaluate again")
             shapes = {name: next(iter(group.values())).shape for name, group in file.items()}
             stored = [set(group) for group in file.values()]

@@ -236,7 +236,6 @@ def predict_batches(
         yield done, probability.cpu().numpy()
 
 
-@torch.inference_mode()
 def start_tiles(
     network: torch.nn.Module,
     tiles: np.ndarray,
@@ -250,11 +249,24 @@ def start_tiles(
     Returns:
         Probabilities (tiles, channels, y, x) as uint8 on the device, without the halo.
     """
+    probability = predict_tiles(network, tiles, halo_px, compute, classes=classes)
+    return (probability * 255).round().to(torch.uint8)
+
+
+@torch.inference_mode()
+def predict_tiles(
+    network: torch.nn.Module,
+    tiles: np.ndarray,
+    halo_px: int,
+    compute: Compute,
+    *,
+    classes: bool = False,
+) -> torch.Tensor:
+    """The same in float32, not rounded."""
     inputs = torch.from_numpy(tiles[:, None])
     inputs = inputs.to(compute.device, memory_format=torch.channels_last)
     with compute.autocast():
         logits = network(inputs)
     inner = slice(halo_px, inputs.shape[-1] - halo_px)
     logits = logits[..., inner, inner].float()
-    probability = logits.softmax(1) if classes else torch.sigmoid(logits)
-    return (probability * 255).round().to(torch.uint8)
+    return logits.softmax(1) if classes else torch.sigmoid(logits)

@@ -28,7 +28,7 @@ from bench.inference.prediction import (
     foreground_channel,
 )
 from bench.inference.symmetries import IDENTITY
-from bench.inference.tiles import Pixels, TiledSection, fit_batch
+from bench.inference.tiles import Pixels, TiledSection, fit_batch, predict_tiles
 from bench.inference.volume_feed import Shape3d
 from bench.models.checkpoint import ModelInfo, load_checkpoint
 from bench.models.networks import find_network
@@ -256,24 +256,12 @@ def _predict_plane(
     remedy = f"lower tile_px (now {info.tile_px}) when you train, or use device=cpu"
     with explain_out_of_memory("a tile and its halo", remedy):
         for corners in section.batches(fit_batch(compute, info.tile_px + 2 * info.halo_px)):
-            tiles = _predict_tiles(network, section.read(corners), info, compute)
-            for (y, x), tile in zip(corners, tiles, strict=True):
+            tiles = predict_tiles(
+                network, section.read(corners), info.halo_px, compute, classes=bool(info.classes)
+            )
+            for (y, x), tile in zip(corners, tiles.cpu().numpy(), strict=True):
                 place = found[:, y : y + info.tile_px, x : x + info.tile_px]
                 place[...] = tile[:, : place.shape[1], : place.shape[2]]
     if fed.shape == raw.shape:
         return found
     return np.stack([np.concatenate(list(resize_bands(each, raw.shape))) for each in found])
-
-
-@torch.inference_mode()
-def _predict_tiles(
-    network: torch.nn.Module, tiles: np.ndarray, info: ModelInfo, compute: Compute
-) -> np.ndarray:
-    inputs = torch.from_numpy(tiles[:, None])
-    inputs = inputs.to(compute.device, memory_format=torch.channels_last)
-    with compute.autocast():
-        logits = network(inputs)
-    inner = slice(info.halo_px, inputs.shape[-1] - info.halo_px)
-    logits = logits[..., inner, inner].float()
-    probability = logits.softmax(1) if info.classes else torch.sigmoid(logits)
-    return np.asarray(probability.cpu().numpy())

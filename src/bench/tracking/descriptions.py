@@ -100,6 +100,11 @@ RUNS = {
         "every value as found and corrected, with intervals; `measure/*_raw` and "
         "`measure/*_corrected` are those of all sections."
     ),
+    "export_model": (
+        "A champion as a model of bioimage.io: `model/` has the weights, test tensors and texts, "
+        "tested by bioimageio.core. `export_model/difference_*` is how far its prediction of the "
+        "test image is from ours."
+    ),
     "correct": (
         "Labels corrected by hand: `correct/added`, `correct/removed` and `correct/changed` count "
         "objects, `changes.csv` lists them. The annotation is in the output folder that "

@@ -84,7 +84,7 @@ def write_suggestions(config: SuggestConfig, found: Suggestions, content: Path) 
     )
     for name in check_formats(config.formats):
         (content / name).mkdir(exist_ok=True)
-        write_labels(subject, name, content / name)
+        write_labels([subject], name, content / name)
     panels = [
         SuggestionPanel(
             _describe(rank, piece, found, choice),

@@ -172,7 +172,7 @@ def _export(
     ordered = sorted(by_section, key=natural_key)
     subject: ExportSubject = replace(subjects[0], images={name: images[name] for name in ordered})
     folder.mkdir(exist_ok=True)
-    write_labels(subject, format, folder)
+    write_labels([subject], format, folder)
 
 
 def log_suspects(run: Run, found: Sequence[Suspect], content: Path) -> None:

@@ -117,6 +117,7 @@ class ExportSubject:
             volume=volume,
             spheres=self._spheres_of(volume, images[0].shape[0] if turned[0] else None),
             origin_nm=images[0].origin_nm,
+            split=self.split,
         )
 
     def _spheres_of(self, volume: str, turned_px: int | None) -> dict[str, list[SphereRow]]:

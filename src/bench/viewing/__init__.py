@@ -1,0 +1,1 @@
+"""What napari shows of this suite's files: prepared datasets, predictions, segmentations."""
