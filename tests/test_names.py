@@ -193,4 +193,4 @@ def test_no_room_is_crowded():
     assert len([*bench.glob("*.py")]) <= 5
     # 240 rooms' worth, one for each format and check that first users brought, volumes, and the
     # systems of other papers, other data and pseudo-masks; what to annotate, and what to doubt.
-    assert len(MODULES) <= 540
+    assert len(MODULES) <= 580

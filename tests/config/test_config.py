@@ -104,6 +104,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
         CorrectConfig: {"dataset", "input", "output"},
         AnnotateConfig: {"dataset", "input", "output"},
         PromoteConfig: {"experiment", "replace"},
+        PublishConfig: {"dataset", "output"},
         SegmentConfig: {"cluster", "cluster_profile", "input", "output", "workers"},
         OptimizeConfig: {"dataset", "runs", "methods", "experiment", "output", "planes"},
         DomainAdaptConfig: {
