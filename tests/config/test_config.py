@@ -20,7 +20,13 @@ from bench.config.detection import DetectConfig, PseudoConfig
 from bench.config.measuring import MeasureConfig
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, ClusterConfig, SegmentConfig
-from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig, PromoteConfig
+from bench.config.scoring import (
+    CompareConfig,
+    EvaluateConfig,
+    OptimizeConfig,
+    PromoteConfig,
+    PublishConfig,
+)
 from bench.config.settings import StepConfig, parse_settings
 from bench.config.training import (
     DomainAdaptConfig,

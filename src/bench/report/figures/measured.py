@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def groups_figure(study: Study, summary: pd.DataFrame, sections: pd.DataFrame) -
     for axes, quantity in zip(panels, study.quantities, strict=False):
         of_sections = sections[sections["quantity"] == quantity.name]
         rows = summary[(summary["quantity"] == quantity.name) & (summary["level"] != "region")]
-        values = {row["name"]: row for row in rows.to_dict("records")}
+        values: dict[str, Any] = {row["name"]: row for row in rows.to_dict("records")}
         for place, group in enumerate(groups):
             names = [study.measured.names[n] for n in study.members[group]]
             points = of_sections[of_sections[study.unit].isin(names)]

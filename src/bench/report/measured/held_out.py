@@ -69,8 +69,10 @@ class HeldOut:
             ids = prediction["id"].to_numpy()
             order = np.argsort(ids)
             places = order[np.searchsorted(ids, partners[matched], sorter=order)]
-            classes = (class_of(each, self.edges_nm) for each in (truth, prediction))
-            found.append(_Pairs(*classes, matched, places))
+            true_class, found_class = (
+                class_of(each, self.edges_nm) for each in (truth, prediction)
+            )
+            found.append(_Pairs(true_class, found_class, matched, places))
         return tuple(found)
 
 

@@ -2,7 +2,8 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -99,7 +100,9 @@ def _value_table(study: Study, summary: pd.DataFrame) -> Markup:
     for group in groups:
         named = "" if groups == [ALL] else f"{group}, "
         headers += [f"{named}found".capitalize(), f"{named}corrected".capitalize()]
-    values = {(row["name"], row["quantity"]): row for row in rows.to_dict("records")}
+    values: dict[tuple[str, str], Any] = {
+        (row["name"], row["quantity"]): row for row in rows.to_dict("records")
+    }
     lines = []
     for quantity in study.quantities:
         cells = [quantity.label, quantity.unit]
@@ -164,6 +167,7 @@ def _held_out_section(study: Study) -> list[Markup]:
     if held_out is None:
         return []
     table = describe_classes(held_out)
+    rows: Iterable[Any] = table.itertuples()
     lines = [
         [
             f"{_write_value(row.from_nm)} to {_write_value(row.to_nm)}"
@@ -171,7 +175,7 @@ def _held_out_section(study: Study) -> list[Markup]:
             else f"from {_write_value(row.from_nm)}",
             *(str(count) for count in (row.annotated, row.missed, row.found, row.extra)),
         ]
-        for row in table.itertuples()
+        for row in rows
     ]
     headers = ["Diameter, nm", "Annotated", "Missed", "Found", "Extra"]
     return [plain_table(headers, lines, names=1), _caption(_describe_error(held_out))]

@@ -113,7 +113,7 @@ def find_changed(measured: MeasuredInput, found: Measured) -> list[str]:
     for name, table, extent in zip(found.names, found.tables, found.extents, strict=True):
         if name not in written.index:
             continue
-        row = written.loc[name]
+        row: Any = written.loc[name]
         share = table[size].sum() / per_unit / extent
         if int(row["instances"]) != len(table) or not isclose(
             float(row["foreground_fraction"]), share, rel_tol=1e-6, abs_tol=1e-12
