@@ -67,15 +67,15 @@ def test_one_model_is_written_with_all_that_goes_with_it(use_searched, tmp_path)
     run_id = export_run(
         use_searched.single,
         output,
-        authors="Ada Lovelace (Somewhere); Charles Babbage",
+        authors="First Author (Somewhere); Second Author",
         cite="A work, doi 10.1234/abc.5",
         licence="CC-BY-4.0",
     )
     described = yaml.safe_load((output / "rdf.yaml").read_text())
     assert set(described["weights"]) == {"pytorch_state_dict", "torchscript"}
     assert [author["name"] for author in described["authors"]] == [
-        "Ada Lovelace",
-        "Charles Babbage",
+        "First Author",
+        "Second Author",
     ]
     assert described["cite"][0] == {"text": "A work", "doi": "10.1234/abc.5"}
     assert described["license"] == "CC-BY-4.0"

@@ -136,7 +136,7 @@ def measure_training(task: Any, calls: int) -> Speed:
     Raises:
         BenchError: If a batch or a tile does not fit into the memory.
     """
-    if find_network(task.info.architecture).one_fit:
+    if isinstance(task.config, FinetuneConfig) and find_network(task.info.architecture).one_fit:
         return _measure_pixels(task.info, task.compute)
     log.info("timing an iteration of %s on this device ...", task.method.network)
     with torch.random.fork_rng(devices=[]):
