@@ -101,6 +101,8 @@ def test_what_the_run_keeps(searched):
     # As of an evaluation, for the table, the page and the pictures side by side.
     of_test = {"scores.json", "sections.csv", "overlays", "overlays.json", "table_images", "crops"}
     of_test |= {"precision_recall.csv", "precision_recall.png", "config.json"}
+    # Of validation sections, for the model card.
+    of_test |= {"validation_scores.json"}
     assert names == files | of_test
     assert run.data.tags["bench.step"] == "optimize"
     assert run.data.tags["bench.method"] == "best_by_dice"

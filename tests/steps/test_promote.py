@@ -196,7 +196,7 @@ def test_what_is_in_the_files(use_searched):
         *(f"artifacts/recipe/member{n}.{end}" for n in (0, 1) for end in ("json", "safetensors")),
     }
     endings = {Path(path).suffix for path in files}
-    assert endings <= {".py", ".json", ".safetensors", ".yaml", ".txt", ".css", ".js", ""}
+    assert endings <= {".py", ".json", ".safetensors", ".yaml", ".txt", ".css", ".js", ".md", ""}
     assert {path for path in files if "." not in path} == {"MLmodel"}
     needed = (folder / "requirements.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[\w-]+==\d[\w.]*", line) for line in needed)

@@ -78,14 +78,14 @@ def test_a_segmentation_is_cut_by_hand(make_work, folder):
     """At 5 nm the large section has 5 x 5 tiles of 32 px; at 4 nm, 162 x 175 px, 7 x 8 of 24 px.
 
     The small ones have 2 x 2, and at 50 x 50 px 3 x 3. All are 107, a sixth is less than the
-    fewest: 32 a task. On a CPU a batch has 4 tiles: 56 tiles are 14 batches in 2 tasks.
+    fewest: 32 a task. On a CPU a batch is a tile: 56 are 2 tasks.
     """
     work, planes = make_work("work"), list_planes(str(folder), 5.0)
     tasks = plan_tasks(work, planes, 2)
     assert names_of(tasks) == [
         "large, model 0 rot90",
-        "large, model 1 rot90, batches 0 to 6",
-        "large, model 1 rot90, batches 7 to 13",
+        "large, model 1 rot90, batches 0 to 27",
+        "large, model 1 rot90, batches 28 to 55",
         "large, model 1 rot90",
         "large",
         "small_z0 and 1 more",
@@ -100,13 +100,13 @@ def test_a_segmentation_is_cut_by_hand(make_work, folder):
 
 
 def test_more_tiles_are_cut_by_the_number_of_workers(make_work, folder, monkeypatch):
-    """107 tiles for 4 workers: a twelfth is 8.9, so 9 a task, of 3 batches at most."""
+    """107 tiles for 4 workers: a twelfth is 8.9, so 9 a task at most."""
     monkeypatch.setitem(segment_parts.FEWEST_TILES, "cpu", 1)
     tasks = names_of(plan_tasks(make_work("work"), list_planes(str(folder), 5.0), 4))
     cut = [name for name in tasks if name.startswith("large, model 1 rot90, batches")]
-    # 14 batches of 4 tiles are 56, in 7 tasks.
+    # 56 tiles in 7 tasks.
     assert [name.split("batches ")[1] for name in cut] == [
-        f"{n} to {n + 1}" for n in range(0, 14, 2)
+        f"{n} to {n + 7}" for n in range(0, 56, 8)
     ]
 
 
@@ -115,11 +115,11 @@ def test_what_is_finished_is_no_task(make_work, folder):
     large, second = planes[0], work.predictor.passes[1]
     tiles = work.tiles / large.name
     work.predictor.predict_tiles(second, large.read(), 5.0, tiles, slice(0, 4))
-    # 10 batches of 4 are left of the second model.
+    # 52 are left of the second model.
     assert names_of(plan_tasks(work, planes, 2))[:4] == [
         "large, model 0 rot90",
-        "large, model 1 rot90, batches 4 to 8",
-        "large, model 1 rot90, batches 9 to 13",
+        "large, model 1 rot90, batches 4 to 29",
+        "large, model 1 rot90, batches 30 to 55",
         "large, model 1 rot90",
     ]
     work.predictor.keep_pass(second, large.read(), 5.0, tiles, lambda more: None)
