@@ -43,10 +43,10 @@ from bench.tracking.runs import fact_tag
 
 # Scores that a pixel more or less hardly changes.
 OF_PIXELS = ("dice", "iou", "precision", "recall", "average_precision")
-# Every run of these is new.
+# Every run of these is new, or (publish) named by the content of what it writes.
 NEVER_REUSED = {
     *("check", "benchmark", "compare", "measure", "correct", "annotate", "suggest", "suspects"),
-    "export_model",
+    *("export_model", "publish", "publish_check"),
 }
 
 

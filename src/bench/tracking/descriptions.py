@@ -94,6 +94,14 @@ RUNS = {
         "New images segmented: `overlays/`, tables of instances and sizes; the images "
         "themselves are in the output folder that `config.json` names."
     ),
+    "publish": (
+        "A result as a folder by which others check it: `MODEL_CARD.md`, the metadata and the "
+        "checksums of all its files; the folder itself is where `config.json` says."
+    ),
+    "publish_check": (
+        "A published folder checked: its files, its data set, and its scores computed anew: "
+        "`largest_difference` of each split is how far they were from what was published."
+    ),
     "export": "Predictions or annotation written for another program.",
     "measure": (
         "Objects of a segmentation measured: `measurements.html` is the page, `summary.csv` has "
