@@ -67,6 +67,12 @@ def test_the_first_page_has_a_table_within_five_commands():
     assert "synapse-bench benchmark" in block[-1]
 
 
+def test_every_page_is_in_the_documentation_site():
+    listed = re.findall(r"^   (\w+)$", (PROJECT / "docs/index.rst").read_text(), re.MULTILINE)
+    pages = {page.stem for page in PAGES} - {"README", "start"}
+    assert set(listed) - {"reference"} == pages
+
+
 def test_commands_say_how_the_environment_is_chosen():
     """Without it mlflow looks for conda, and leaves a run that never ends."""
     for page in PAGES:
