@@ -72,6 +72,7 @@ def test_a_champion_follows_a_project_that_moved(
             scores={"val/dice": 0.5},
             tags={"bench.dataset": "d"},
             description="words",
+            card="# Its card\n",
         )
     set_champion(store, model)
     assert find_champion(store, "vesicles", "mine") == model
