@@ -114,6 +114,10 @@ def groups_figure(study: Study, summary: pd.DataFrame, sections: pd.DataFrame) -
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylabel=_heading(quantity))
         axes.set_title(quantity.label, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(
+        f"Grey: as found; black: corrected. A point is a {study.unit}, a line the 95 % interval",
+        fontsize=10,
+    )
     return figure
 
 
