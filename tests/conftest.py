@@ -657,3 +657,21 @@ def with_display(display, python_environment, tmp_path_factory) -> dict[str, str
     if probe.returncode:
         pytest.skip(f"Qt opens no window here: {probe.stderr.strip()[:200]}")
     return environment
+
+
+@pytest.fixture(scope="session")
+def run_in_window(with_display) -> Callable[..., None]:
+    """Runs a program of windows with these words, and fails where it does."""
+
+    def run(*words: object) -> None:
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            env=with_display,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ DRIVER = Path(__file__).with_name("drive_window.py")
 
 
 @pytest.fixture(scope="module")
-def report(with_display, found, tomogram, labels, tmp_path_factory) -> dict:
+def report(run_in_window, found, tomogram, labels, tmp_path_factory) -> dict:
     """What the driver wrote down."""
     folder = tmp_path_factory.mktemp("window")
     np.savez(folder / "stack.npz", raw=tomogram, **labels)
@@ -27,15 +25,7 @@ def report(with_display, found, tomogram, labels, tmp_path_factory) -> dict:
         for word in ("-W", f"error::{kind}:bench.correction.window")
     ]
     files = [DRIVER, folder / "stack.npz", folder / "out.json", *([pictures] if pictures else [])]
-    done = subprocess.run(
-        [sys.executable, *strict, *map(str, files)],
-        env=with_display,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_window(*strict, *files)
     return json.loads((folder / "out.json").read_text())
 
 

@@ -1,8 +1,6 @@
 """The reader in napari itself, in a display of its own."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from bench.ingest.writing import write_prepared
 DRIVER = Path(__file__).with_name("drive_napari.py")
 
 
-def test_napari_shows_a_dataset_and_a_segmentation(with_display, tiny_tree, tmp_path):
+def test_napari_shows_a_dataset_and_a_segmentation(run_in_window, tiny_tree, tmp_path):
     dataset, segmented = tmp_path / "prepared", tmp_path / "segmented"
     write_prepared(read_input(PrepareConfig(input=str(tiny_tree), pixel_size_nm=5.0)), dataset)
     ids = np.zeros((1, 60, 80), np.uint16)
@@ -25,16 +23,7 @@ def test_napari_shows_a_dataset_and_a_segmentation(with_display, tiny_tree, tmp_
     stack = make_stack({"mitochondria": ids}, raw=raw, names=("a",), pixel_size_nm=4.0)
     write_label_tiff(stack, segmented)
     (segmented / "segmentation.json").write_text("{}")
-    arguments = [tmp_path / "out.json", tmp_path, dataset, segmented]
-    done = subprocess.run(
-        [sys.executable, str(DRIVER), *map(str, arguments)],
-        env=with_display,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_window(DRIVER, tmp_path / "out.json", tmp_path, dataset, segmented)
     said = json.loads((tmp_path / "out.json").read_text())
     kinds = dict(said[str(dataset)]["layers"])
     assert kinds["val raw"] == "Image"

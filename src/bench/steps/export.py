@@ -203,9 +203,14 @@ def _log_export(
     run.keep_warnings(subject.warnings)
     place = subject.split if len(subjects) == 1 else "all"
     run.log_metrics({f"{place}/{name}/instances": n for name, n in counts.items()})
+    log_written(run, folder, _ARTIFACTS)
+
+
+def log_written(run: Run, folder: Path, artifacts: str) -> None:
+    """Logs the files of a folder into one of the run's, unless they have more than 64 MB."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if sum(path.stat().st_size for path in files) > _LARGEST_ARTIFACTS_BYTES:
         log.info("the run has no copy of the files: they are larger than 64 MB")
         return
     for path in files:
-        run.log_file(path, str(Path(_ARTIFACTS) / path.parent.relative_to(folder)))
+        run.log_file(path, str(Path(artifacts) / path.parent.relative_to(folder)))

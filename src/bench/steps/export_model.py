@@ -19,7 +19,7 @@ from bench.handover.contents import HandoverModel, choose_contents
 from bench.handover.description import Credits
 from bench.handover.documentation import Provenance, write_documentation
 from bench.handover.folder import DESCRIPTION_FILE, write_model_folder
-from bench.steps.export import check_free, explain_unwritable
+from bench.steps.export import check_free, explain_unwritable, log_written
 from bench.steps.serving.files import OUTPUT_TAG
 from bench.steps.serving.handover_window import HandoverWindow, cut_window
 from bench.steps.serving.model_origin import find_origin
@@ -33,8 +33,6 @@ from bench.words import AUTO, NONE
 
 log = logging.getLogger(__name__)
 
-# A model of more than this stays where it was written.
-_LARGEST_ARTIFACTS_BYTES = 64 * 2**20
 _ARTIFACTS = "model"
 _DOI = re.compile(r"10\.\d{4,9}/\S+")
 _AUTHOR = re.compile(r"(?P<name>[^()]+?)\s*(?:\((?P<at>[^()]+)\))?")
@@ -199,9 +197,4 @@ def _log_result(run: Run, folder: Path, differences: dict[str, float]) -> None:
     run.log_metrics(
         {f"export_model/difference_{name}": value for name, value in differences.items()}
     )
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if sum(path.stat().st_size for path in files) > _LARGEST_ARTIFACTS_BYTES:
-        log.info("the run has no copy of the files: they are larger than 64 MB")
-        return
-    for path in files:
-        run.log_file(path, _ARTIFACTS)
+    log_written(run, folder, _ARTIFACTS)

@@ -16,7 +16,7 @@ from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.publication.model_card import ModelCard, find_interval, write_card
 from bench.report.variants import combination_name
 from bench.steps.ending import say_next
-from bench.steps.publication.card import make_card
+from bench.steps.publication.card import find_manifest, make_card
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched, refuse_oracle
 from bench.structures import find_structure
 from bench.tracking.datasets import find_used_dataset
@@ -281,6 +281,7 @@ def _register(run: Run, task: _Task) -> RegisteredModel:
         infos=infos,
         scored_by=[task.found.run_id],
         warnings=task.found.warnings,
+        data=find_manifest(run.store, recipe, [task.found.run_id]),
     )
     text = write_card(card)
     run.log_text(text, CARD_FILE)

@@ -8,9 +8,9 @@ from bench.core.files import check_output
 from bench.core.folders import move_to_free, partial_folder, sync_folder
 from bench.core.hashing import file_sha256
 from bench.core.progress import say_while
-from bench.errors import BenchError
 from bench.report.publication.crate import CRATE_FILE
 from bench.steps.ending import say_next
+from bench.steps.export import check_free
 from bench.steps.publication.check import CheckedPublication, check_published
 from bench.steps.publication.folder import SUMS_FILE, write_published
 from bench.steps.publication.subject import PublishSubject, find_publish_subject
@@ -40,7 +40,7 @@ def publish(config: PublishConfig, store: Store | None = None) -> str:
     if config.check != NONE:
         return _check(config, store or open_store())
     output = Path(config.output)
-    _check_free(output)
+    check_free(output)
     check_output(output)
     store = store or open_store()
     subject = find_publish_subject(config, store)
@@ -57,19 +57,11 @@ def publish(config: PublishConfig, store: Store | None = None) -> str:
             with run:
                 _log_published(run, config, subject, folder)
         if not move_to_free(folder, output):
-            _check_free(output)
+            check_free(output)
     kept = "with" if config.images else "without"
     log.info("%s has the result and its metadata (RO-Crate 1.1), %s images", output, kept)
     say_next("publish", {"check": output}, "check it, as others would (give their dataset)")
     return run.id
-
-
-def _check_free(output: Path) -> None:
-    if output.exists() or output.is_symlink():
-        raise BenchError(
-            f"output must be a new folder, received {output}, which exists: choose another output, "
-            "or remove it yourself"
-        )
 
 
 def _identify(config: PublishConfig, subject: PublishSubject, folder: Path) -> Identity:

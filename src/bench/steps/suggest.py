@@ -9,7 +9,6 @@ from bench.advice.pieces import describe_look
 from bench.config.advice import SuggestConfig
 from bench.core.folders import unfinished_folder
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.pseudo import check_annotated
 from bench.steps.advice.asking import (
     AskedModel,
     ask_models,
@@ -18,7 +17,7 @@ from bench.steps.advice.asking import (
     read_asked,
 )
 from bench.steps.advice.curve import find_forecast
-from bench.steps.advice.output import begin_content, check_formats, publish_content
+from bench.steps.advice.output import begin_content, open_annotated, publish_content
 from bench.steps.advice.pool import Pool, list_candidates
 from bench.steps.advice.predrawing import list_learned, prepare_drawing
 from bench.steps.advice.suggest_report import (
@@ -27,9 +26,7 @@ from bench.steps.advice.suggest_report import (
     say_suggestions,
     write_suggestions,
 )
-from bench.steps.export import check_free
 from bench.steps.used_data import describe_run
-from bench.structures import find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store, open_store
@@ -51,11 +48,7 @@ def suggest(config: SuggestConfig, store: Store | None = None) -> str:
     """
     store = store or open_store()
     output = Path(config.output)
-    check_free(output)
-    check_formats(config.formats)
-    dataset = PreparedDataset.open(config.dataset)
-    check_annotated(dataset)
-    structure = find_structure(config.structure, dataset.structures).name
+    dataset, structure = open_annotated(config)
     models = find_models(config, store, structure, dataset.content_hash)
     pool = list_candidates(config, dataset)
     if len(models) == 1:

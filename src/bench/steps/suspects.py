@@ -13,17 +13,14 @@ from bench.core.progress import show_progress
 from bench.dataset.folds import Fold, divide_sections
 from bench.dataset.partial import read_ignored
 from bench.dataset.prepared import PreparedDataset
-from bench.dataset.pseudo import check_annotated
-from bench.steps.advice.output import begin_content, check_formats, publish_content
+from bench.steps.advice.output import begin_content, open_annotated, publish_content
 from bench.steps.advice.suspects_report import (
     log_suspects,
     say_suspects,
     write_suspects,
 )
 from bench.steps.advice.unseen import predict_unseen, training_of
-from bench.steps.export import check_free
 from bench.steps.used_data import describe_run
-from bench.structures import find_structure
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store, open_store
@@ -46,11 +43,7 @@ def suspects(config: SuspectsConfig, store: Store | None = None) -> str:
     """
     store = store or open_store()
     output = Path(config.output)
-    check_free(output)
-    check_formats(config.formats)
-    dataset = PreparedDataset.open(config.dataset)
-    check_annotated(dataset)
-    structure = find_structure(config.structure, dataset.structures).name
+    dataset, structure = open_annotated(config)
     folds = divide_sections(dataset, structure, config.folds)
     training_of(config, structure, dataset.root)
     identity = Identity(

@@ -5,6 +5,7 @@ that the kernels of its first layer are added up, and it takes one channel.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,90 +36,80 @@ def build_encoder(arguments: Mapping[str, Any]) -> torch.nn.Module:
             arguments["timm"], num_classes=0, in_chans=1, img_size=arguments["size_px"]
         )
         return found
-    return _build_rotary(**arguments) if "periods" in arguments else _build_learned(**arguments)
+    geometry = _Geometry(**arguments)
+    return _build_rotary(geometry) if geometry.periods else _build_learned(geometry)
 
 
-def _build_learned(
-    *,
-    width: int,
-    blocks: int,
-    heads: int,
-    patch_px: int,
-    grid: int,
-    registers: int,
-    hidden: int,
-    gated: bool,
-    scaled: bool,
-    qkv_bias: bool,
-) -> torch.nn.Module:
+@dataclass(frozen=True)
+class _Geometry:
+    """What bench.models.foundation.layouts reads of a file; lengths in px, patches or numbers."""
+
+    width: int
+    blocks: int
+    heads: int
+    patch_px: int
+    grid: int
+    registers: int
+    hidden: int
+    gated: bool
+    scaled: bool
+    qkv_bias: bool
+    # Of DINOv3's angles; 0 of one whose positions are learned.
+    periods: int = 0
+
+    def arguments(self, hidden: int) -> dict[str, Any]:
+        """What timm's classes are called with, whatever their positions are."""
+        return {
+            "img_size": self.grid * self.patch_px,
+            "patch_size": self.patch_px,
+            "in_chans": 1,
+            "num_classes": 0,
+            "global_pool": "",
+            "embed_dim": self.width,
+            "depth": self.blocks,
+            "num_heads": self.heads,
+            # timm cuts the product of both to a whole number.
+            "mlp_ratio": (hidden + 0.5) / self.width,
+            "init_values": _SCALED if self.scaled else None,
+            "qkv_bias": self.qkv_bias,
+        }
+
+
+def _build_learned(geometry: _Geometry) -> torch.nn.Module:
     """One whose positions are learned, as DINO's and DINOv2's."""
     from timm.layers.mlp import SwiGLUPacked
     from timm.layers.norm import LayerNorm
     from timm.models.vision_transformer import VisionTransformer
 
-    layers = 2 * hidden if gated else hidden
+    gated, hidden = geometry.gated, geometry.hidden
     gate: dict[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU} if gated else {}
     return VisionTransformer(
-        **_shared(width, blocks, heads, patch_px, grid, layers),
-        reg_tokens=registers,
+        **geometry.arguments(2 * hidden if gated else hidden),
+        reg_tokens=geometry.registers,
         # Registers have no position; that of the class is added to it when it is read.
         no_embed_class=True,
-        init_values=_SCALED if scaled else None,
-        qkv_bias=qkv_bias,
         norm_layer=partial(LayerNorm, eps=_LEARNED_EPS),
         **gate,
     )
 
 
-def _build_rotary(
-    *,
-    width: int,
-    blocks: int,
-    heads: int,
-    patch_px: int,
-    grid: int,
-    registers: int,
-    hidden: int,
-    gated: bool,
-    scaled: bool,
-    qkv_bias: bool,
-    periods: int,
-) -> torch.nn.Module:
+def _build_rotary(geometry: _Geometry) -> torch.nn.Module:
     """One whose positions turn queries and keys, as DINOv3's."""
     from timm.layers.norm import LayerNorm
     from timm.models.eva import Eva
 
     return Eva(
-        **_shared(width, blocks, heads, patch_px, grid, hidden),
-        num_reg_tokens=registers,
+        **geometry.arguments(geometry.hidden),
+        num_reg_tokens=geometry.registers,
         use_abs_pos_emb=False,
         use_rot_pos_emb=True,
         rope_type="dinov3",
         rope_temperature=ROTARY_BASE,
         rope_rotate_half=True,
-        init_values=_SCALED if scaled else None,
-        qkv_bias=qkv_bias,
-        swiglu_mlp=gated,
-        swiglu_align_to=_GATED_MULTIPLE if gated else 0,
+        swiglu_mlp=geometry.gated,
+        swiglu_align_to=_GATED_MULTIPLE if geometry.gated else 0,
         norm_layer=partial(LayerNorm, eps=_ROTARY_EPS),
     )
-
-
-def _shared(
-    width: int, blocks: int, heads: int, patch_px: int, grid: int, hidden: int
-) -> dict[str, Any]:
-    return {
-        "img_size": grid * patch_px,
-        "patch_size": patch_px,
-        "in_chans": 1,
-        "num_classes": 0,
-        "global_pool": "",
-        "embed_dim": width,
-        "depth": blocks,
-        "num_heads": heads,
-        # timm cuts the product of both to a whole number.
-        "mlp_ratio": (hidden + 0.5) / width,
-    }
 
 
 def add_colours(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bench.models.foundation.tokens import TokenMaps
-from bench.models.pixels.filters import Maps
+from bench.models.pixels.filters import Maps, filter_maps
 from bench.models.pixels.pixel_classifier import PixelClassifier
 from bench.models.pixels.trees import BoostedTrees, Size
 
@@ -31,7 +31,7 @@ class FoundationFeatures(PixelClassifier):
     def find_maps(self, image: torch.Tensor) -> Maps:
         """Filters, and tokens."""
         tokens: Maps = self.tokens(image)
-        return super().find_maps(image) | tokens
+        return filter_maps(image) | tokens
 
 
 def build_foundation_features(

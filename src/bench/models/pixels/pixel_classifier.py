@@ -5,7 +5,7 @@ Bai 2010): a dark spot is a vesicle among vesicles. The first has two members, e
 of the sections, so that the second learned from what is said of sections that were not seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,8 @@ class PixelClassifier(torch.nn.Module):
     """
 
     shift: torch.Tensor
+    # What the trees see of an image (1, 1, y, x), on the grid of pixels that is classified.
+    find_maps: Callable[[torch.Tensor], Maps] = staticmethod(filter_maps)
 
     def __init__(self, first: Sequence[BoostedTrees], second: BoostedTrees) -> None:
         """Takes fitted trees."""
@@ -70,10 +72,6 @@ class PixelClassifier(torch.nn.Module):
         )
         rim = _RIM * STRIDE
         return functional.pad(found[..., rim:-rim, rim:-rim], (HALO_PX,) * 4)
-
-    def find_maps(self, image: torch.Tensor) -> Maps:
-        """What the trees see of an image (1, 1, y, x), on the grid of pixels that is classified."""
-        return filter_maps(image)
 
     def find_context(self, maps: Sequence[torch.Tensor], margin: int) -> torch.Tensor:
         """What the first stage says of maps (y, x), without a margin around; (y, x) from 0 to 1."""

@@ -15,11 +15,10 @@ from bench.config.advice import SuggestConfig
 from bench.core.commands import shown_path
 from bench.core.files import write_json, write_text, write_whole
 from bench.dataset.prepared import PreparedDataset
-from bench.export.formats import FORMATS
 from bench.report.figures.suggestions import SuggestionPanel, suggestions_sheet
 from bench.steps.advice.asking import AskedModel, read_asked
 from bench.steps.advice.curve import how_to_measure
-from bench.steps.advice.output import check_formats
+from bench.steps.advice.output import check_formats, say_formats
 from bench.steps.advice.predrawing import Predrawing
 from bench.steps.ending import say_next, say_picture
 from bench.steps.export import write_labels
@@ -154,10 +153,8 @@ def say_suggestions(config: SuggestConfig, found: Suggestions, dataset: Prepared
         step, settings = how_to_measure(dataset, found.structure)
         say_next(step, settings, "measure a learning curve, then type the same again elsewhere")
     say_picture(output / _SHEET)
-    formats = check_formats(config.formats)
-    for name in formats:
-        log.info("to correct them, %s", FORMATS[name].opening.format(folder=output / name))
-    if _FOLDERS in formats:
+    say_formats(config)
+    if _FOLDERS in check_formats(config.formats):
         known = shown_path(dataset.root)
         settings = {"input": shown_path(output / _FOLDERS), "add_to": known}
         say_next(

@@ -16,9 +16,8 @@ from bench.core.commands import shown_path
 from bench.core.files import write_text, write_whole
 from bench.core.names import natural_key
 from bench.dataset.prepared import PreparedDataset
-from bench.export.formats import FORMATS
 from bench.report.figures.suspects import draw_suspect, suspects_sheet
-from bench.steps.advice.output import check_formats
+from bench.steps.advice.output import check_formats, say_formats
 from bench.steps.ending import say_picture
 from bench.steps.export import write_labels
 from bench.steps.serving.export_subject import ExportSubject, subject_of_split
@@ -198,5 +197,4 @@ def say_suspects(config: SuspectsConfig, structure: str, found: Sequence[Suspect
     )
     if (output / _SHEET).is_file():
         say_picture(output / _SHEET)
-    for name in check_formats(config.formats):
-        log.info("to correct them, %s", FORMATS[name].opening.format(folder=output / name))
+    say_formats(config)

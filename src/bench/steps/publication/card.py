@@ -23,6 +23,23 @@ log = logging.getLogger(__name__)
 _SHORT_HASH = 12
 
 
+@dataclass(frozen=True)
+class _FoundDataset:
+    """A data set as runs name it.
+
+    Attributes:
+        name: Its name.
+        folder: Where it lies, or lay; None where no run says it.
+        manifest: Its manifest; None where it is not there.
+        missing: Why it is not there; empty where it is.
+    """
+
+    name: str
+    folder: Path | None
+    manifest: dict[str, Any] | None
+    missing: str = ""
+
+
 def make_card(
     store: Store,
     *,
@@ -32,7 +49,7 @@ def make_card(
     infos: Sequence[ModelInfo],
     scored_by: Sequence[str],
     warnings: Sequence[str],
-    folder: Path | None = None,
+    data: _FoundDataset,
 ) -> ModelCard:
     """Gathers what a card says.
 
@@ -42,9 +59,9 @@ def make_card(
         uri: ``models:/NAME@champion``; empty where the reader has no store.
         recipe: How its networks become instances.
         infos: What each of its checkpoints says.
-        scored_by: The runs that scored it, the first of which knows its data set; may be gone.
+        scored_by: The runs that scored it; may be gone.
         warnings: What a reader of the scores must know.
-        folder: Where the data set lies; None: where these runs read it.
+        data: Its data set, by `find_manifest`.
     """
     members = zip(recipe.members, infos, strict=True)
     return ModelCard(
@@ -52,7 +69,7 @@ def make_card(
         uri=uri,
         recipe=recipe,
         models=[_describe_model(store, member, info) for member, info in members],
-        data=_describe_data(store, recipe, scored_by, folder),
+        data=_describe_data(recipe, data),
         scores=_read_scores(store, recipe, scored_by),
         warnings=warnings,
     )
@@ -73,23 +90,6 @@ def _describe_model(store: Store, member: RecipeMember, info: ModelInfo) -> Card
         run=member.trained_run,
         weights_sha256=member.weights_sha256,
     )
-
-
-@dataclass(frozen=True)
-class _FoundDataset:
-    """A data set as runs name it.
-
-    Attributes:
-        name: Its name.
-        folder: Where it lies, or lay; None where no run says it.
-        manifest: Its manifest; None where it is not there.
-        missing: Why it is not there; empty where it is.
-    """
-
-    name: str
-    folder: Path | None
-    manifest: dict[str, Any] | None
-    missing: str = ""
 
 
 def find_manifest(
@@ -117,10 +117,7 @@ def find_manifest(
     return _FoundDataset(name, place, manifest)
 
 
-def _describe_data(
-    store: Store, recipe: Recipe, runs: Iterable[str], folder: Path | None
-) -> CardData:
-    found = find_manifest(store, recipe, runs, folder)
+def _describe_data(recipe: Recipe, found: _FoundDataset) -> CardData:
     name, manifest = found.name, found.manifest
     if manifest is None:
         return CardData(name, recipe.dataset, recipe.pixel_size_nm, missing=found.missing)

@@ -77,7 +77,7 @@ def find_publish_subject(config: PublishConfig, store: Store) -> PublishSubject:
         infos=model.infos,
         scored_by=scored_by,
         warnings=model.warnings,
-        folder=given,
+        data=found,
     )
     records, gone = _read_records(model, scored_by, store)
     return PublishSubject(model, card, records, gone, name, manifest, found.folder)

@@ -112,7 +112,7 @@ def log_scores(run: Run, result: SplitResult, split: str) -> None:
     run.log_metrics({f"{split}/{name}": value for name, value in pooled.items()})
     if result.empty:
         run.set_tags({"bench.empty_sections": ", ".join(result.empty)})
-    _log_sections(run, result, split, SCORES_FILE)
+    _log_sections(run, split, pooled, result, SCORES_FILE)
     packed = pack_scores(pooled, result.sections)
     if packed:
         run.set_tags({SCORES_TAG: packed})
@@ -124,11 +124,13 @@ def log_scores(run: Run, result: SplitResult, split: str) -> None:
 
 def log_validation(run: Run, result: SplitResult) -> None:
     """Logs the scores of a search's winner on validation by section, as JSON."""
-    _log_sections(run, result, "val", VALIDATION_FILE)
+    _log_sections(run, "val", result.all_scores(), result, VALIDATION_FILE)
 
 
-def _log_sections(run: Run, result: SplitResult, split: str, name: str) -> None:
-    content = {"split": split, "pooled": result.all_scores(), "sections": result.sections}
+def _log_sections(
+    run: Run, split: str, pooled: Mapping[str, float], result: SplitResult, name: str
+) -> None:
+    content = {"split": split, "pooled": pooled, "sections": result.sections}
     run.log_text(json.dumps(content, indent=2), name)
 
 
