@@ -148,14 +148,12 @@ def is_task(process):
 
 
 def test_killed_workers_and_grids_lose_nothing(store, start, tmp_path):
-    """A killed worker's training is gone on with by another, a killed grid's by the next command."""
+    """Another worker goes on with a killed one's training, the next command with a killed grid."""
     log = tmp_path / "long.log"
     process = start("long", **LONG)
     wait_for(lambda: saved(store), process, log)
     # The worker's warm process, and the task that it forked.
-    tasks = [
-        each for each in psutil.Process(process.pid).children(recursive=True) if is_task(each)
-    ]
+    tasks = [each for each in psutil.Process(process.pid).children(recursive=True) if is_task(each)]
     (worker,) = {each.parent() for each in tasks} - set(tasks)
     worker.kill()
     wait_for(lambda: "resuming run" in log.read_text(), process, log)
