@@ -17,7 +17,7 @@ from bench.core.files import write_whole
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.training.objectives import Objective, fast_layout
+from bench.training.objectives import Objective
 from bench.training.pace import CountedPace, Pace, TimeBudget, TimedPace, Timing
 
 _Rate = Callable[[float, float, int], float]
@@ -221,7 +221,7 @@ def make_trainee(
     for module in (network, teacher):
         if module is not None:
             axes = max((part.ndim for part in module.parameters()), default=0)
-            layout = fast_layout(axes) if axes > 3 else torch.contiguous_format
+            layout = compute.memory_format(module, axes) if axes > 3 else torch.contiguous_format
             module.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = {} if settings.weight_decay is None else {"weight_decay": settings.weight_decay}
