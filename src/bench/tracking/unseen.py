@@ -85,7 +85,8 @@ def newest_of_each(
         tags: The tags' names.
     """
     runs = _Search(store, experiment_id, condition, tags)
-    read, size, token, complete = 0, FIRST_PAGE, None, False
+    token: str | None = None
+    read, size, complete = 0, FIRST_PAGE, False
     while not complete:
         page = search_page(store, experiment_id, condition, size=size, token=token)
         runs.keep(page)
