@@ -28,7 +28,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "sam_training": (),
     "prompt_masks": (),
     "prepare_montages": (),
-    "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
+    "compare_runs": ("--cases", "a cell each, SQLite", "120 cells, server", "--repeats", "2"),
     "help_pages": (),
     "cluster_segment": (),
 }
