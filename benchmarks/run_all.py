@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "volume_instances": (),
     "tiled_inference": (),
     "volume_inference": (),
+    "search_combinations": (),
     "augment_predictions": (),
     "training_feed": (),
     "training_step": (),
