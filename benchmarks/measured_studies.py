@@ -10,7 +10,7 @@ how often two groups of equal animals are told apart at 0.05, by animals and by 
 The sections take most of the time, studies rest on their tables alone: ``--samples`` keeps these in
 a file, and reads them where it is there.
 
-    PYTHONPATH=src python benchmarks/measured_studies.py [--studies 300] [--samples /tmp/kept.csv]
+    PYTHONPATH=src python benchmarks/measured_studies.py [--studies 200] [--samples /tmp/kept.csv]
 """
 
 import argparse
@@ -259,7 +259,7 @@ def main() -> None:
     """Prints the tables, and draws the figure where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sections", type=int, default=63)
-    parser.add_argument("--studies", type=int, default=300)
+    parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--samples", type=Path, help="A file that keeps the sections' objects.")
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
@@ -274,16 +274,17 @@ def main() -> None:
     matched = sum(int((each.found["partner"] > 0).sum()) for each in pool)
     print(f"{len(pool)} sections: {truth} vesicles, {found} found, {matched} of them right")
     print(f"{time.process_time() - began:.0f} s of CPU", flush=True)
-    panels: dict[str, Sequence[Tally]] = {}
     ranked = sorted(pool, key=lambda each: len(each.truth))
-    for few, known in zip(MEASURED, HELD_OUT, strict=True):
-        title = f"{few} sections measured, {known} held out"
-        panels[title] = simulate(pool, pool, (few, known), arguments.studies)
-    dense = ranked[len(ranked) // 2 :]
+    kinds = {
+        f"{few} sections measured, {known} held out": (pool, (few, known))
+        for few, known in zip(MEASURED, HELD_OUT, strict=True)
+    }
     title = f"denser tissue: {MEASURED[0]} measured, {HELD_OUT[1]} held out"
-    panels[title] = simulate(pool, dense, (MEASURED[0], HELD_OUT[1]), arguments.studies)
-    for title, tallies in panels.items():
-        print("\n".join(list_tallies(title, tallies)), flush=True)
+    kinds[title] = (ranked[len(ranked) // 2 :], (MEASURED[0], HELD_OUT[1]))
+    panels = {}
+    for title, (tissue, sizes) in kinds.items():
+        panels[title] = simulate(pool, tissue, sizes, arguments.studies)
+        print("\n".join(list_tallies(title, panels[title])), flush=True)
     alarms = false_alarms(pool, arguments.studies)
     print("\nTwo groups of equal animals told apart at 0.05, by")
     for way, share in alarms.items():
@@ -294,7 +295,9 @@ def main() -> None:
         "studies": arguments.studies,
         "panels": {
             title: {
-                each.quantity.name: dict(zip(Tally._fields[1:], np.round(each[1:], 4).tolist()))
+                each.quantity.name: dict(
+                    zip(Tally._fields[1:], np.round(each[1:], 4).tolist(), strict=True)
+                )
                 for each in tallies
             }
             for title, tallies in panels.items()
