@@ -100,6 +100,14 @@ class TrainingConfig(StepConfig):
         maximum=3072,
         added=True,
     )
+    gpu_gb: float | None = setting(
+        None,
+        "nnunet: GPU memory in GB that its patch, batch and network are planned for; auto is "
+        "nnU-Net's own, 8.",
+        minimum=0.05,
+        maximum=1000,
+        added=True,
+    )
     folds: int = setting(
         5,
         "unet3d_folds: networks, each trained without one part of the volumes.",
