@@ -17,7 +17,7 @@ VERSIONS: dict[str, int] = {
     # Steps: what each does by itself.
     "prepare": 1,
     "pretrain": 1,
-    "finetune": 1,
+    "finetune": 2,
     "domain_adapt": 1,
     "microsam": 2,
     "detect": 1,

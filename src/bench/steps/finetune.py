@@ -11,11 +11,11 @@ import torch
 from bench.config.training import FinetuneConfig
 from bench.core.progress import show_progress
 from bench.dataset.partial import is_partial
-from bench.inference.prediction import fixed_moments
+from bench.inference.prediction import fixed_moments, model_shape
 from bench.methods import VALIDATION
 from bench.models.checkpoint import save_checkpoint
 from bench.models.networks import Geometry, find_function, find_network
-from bench.steps.training.choices import Validation, choose_inference
+from bench.steps.training.choices import Validation, cheapest_first, choose_inference
 from bench.steps.training.classes import warn_of_overlaps
 from bench.steps.training.data import (
     TrainingData,
@@ -135,7 +135,7 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
         report = _make_report(
             task, run, lambda done, remark: advance(done, max(done, settings.iterations), remark)
         )
-        geometries = _list_geometries(task)
+        geometries = _list_geometries(task, report)
         balanced = task.config.balance == VALIDATION
         settings, budget = plan_loop(
             *(run, config, settings, trainee),
@@ -155,7 +155,7 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
         )
     if progress.timing and not progress.timing.closes:
         # There was no time to try anything on validation.
-        geometries, balanced = geometries[:1], False
+        geometries, balanced = ((task.info.tile_px, task.info.halo_px),), False
     _keep_models(task, run, report, network, progress.iteration, geometries, balanced)
     return progress
 
@@ -234,13 +234,15 @@ def _make_report(
     )
 
 
-def _list_geometries(task: FinetuneTask) -> tuple[Geometry, ...]:
-    """Tiles and halos that validation chooses from, the cheapest first."""
-    info, config = task.info, task.config
+def _list_geometries(task: FinetuneTask, report: TrainingReport) -> tuple[Geometry, ...]:
+    """Tiles and halos that validation chooses from, the cheapest on its sections first."""
+    info, config, size_nm = task.info, task.config, task.dataset.pixel_size_nm
     of_volumes = isinstance(task.data, VolumeTrainingData)
     if of_volumes or config.tile_px is not None or config.halo_px is not None:
         return ((info.tile_px, info.halo_px),)
-    return find_network(info.architecture).choices(info.arguments)
+    fed_nm = info.input_pixel_size_nm
+    shapes = [model_shape(raw.shape, fed_nm, size_nm) for raw, _ in report.sections.values()]
+    return cheapest_first(find_network(info.architecture).choices(info.arguments), shapes)
 
 
 def _choose_inference(

@@ -11,10 +11,16 @@ from bench.dataset.prepared import PreparedDataset
 from bench.inference.device import Compute
 from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import load_checkpoint, load_info
-from bench.models.networks import NETWORKS
+from bench.models.networks import GEOMETRIES, NETWORKS
 from bench.steps.finetune import finetune
 from bench.steps.training import choices
-from bench.steps.training.choices import TOLERANCE, Validation, choose_inference, pick_geometry
+from bench.steps.training.choices import (
+    TOLERANCE,
+    Validation,
+    cheapest_first,
+    choose_inference,
+    pick_geometry,
+)
 from bench.steps.training.data import TrainingData
 from bench.tracking.queries import fetch_artifact
 
@@ -34,6 +40,22 @@ SMALL = ((16, 0), (32, 16), (64, 32))
 )
 def test_the_cheapest_that_is_as_good_is_picked(scores, picked):
     assert pick_geometry(SMALL, scores) == SMALL[picked]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        # One tile of 512 px with a halo of 64 px is 640^2 px, four of 384 px 4 x 512^2 px.
+        ([(512, 512)], ((512, 64), (512, 128), (384, 64))),
+        # What is more than twice as dear is left out, but for the tile of the training.
+        ([(64, 64)], ((384, 64), (512, 64))),
+        ([(768, 1024), (768, 1024)], ((1024, 64), (384, 64), (512, 64), (512, 128))),
+        ([(2048, 2048)], ((1024, 64), (512, 64), (384, 64), (512, 128))),
+    ],
+)
+def test_tiles_are_tried_by_the_pixels_that_they_compute(shapes, expected):
+    assert cheapest_first(GEOMETRIES, shapes) == expected
+    assert cheapest_first(((224, 0),), shapes) == ((224, 0),)
 
 
 @pytest.fixture

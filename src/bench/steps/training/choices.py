@@ -2,8 +2,9 @@
 
 import dataclasses
 import logging
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,9 @@ from bench.tracking.runs import Run
 log = logging.getLogger(__name__)
 # The cheapest is taken whose validation Dice is so close to the best.
 TOLERANCE = 0.001
+# What computes so many times the pixels that the cheapest does is not tried: such a tile is mostly
+# mirrored border.
+_DEAREST = 2
 _HALF = 0.5
 
 
@@ -108,6 +112,33 @@ def choose_inference(
         validation.run.set_tags({"bench.geometry": f"{tile} + {halo}"})
         log.info("tile %d px and halo %d px, chosen on validation (geometry.csv)", tile, halo)
     return tile, halo
+
+
+def cheapest_first(
+    geometries: tuple[Geometry, ...], shapes: Sequence[tuple[int, ...]]
+) -> tuple[Geometry, ...]:
+    """Orders tiles and halos by the pixels that are computed, and leaves out the dearest.
+
+    Args:
+        geometries: Tile and halo in px; the first is kept whatever it costs.
+        shapes: Of the sections (y, x) as the network sees them.
+
+    Examples:
+        >>> offered = ((384, 64), (512, 64), (512, 128), (1024, 64))
+        >>> cheapest_first(offered, [(512, 512)])
+        ((512, 64), (512, 128), (384, 64))
+        >>> cheapest_first(offered, [(2048, 2048)])
+        ((1024, 64), (512, 64), (384, 64), (512, 128))
+    """
+
+    def cost(geometry: Geometry) -> int:
+        tile, halo = geometry
+        tiles = sum(math.prod(-(-side // tile) for side in shape) for shape in shapes)
+        return tiles * (tile + 2 * halo) ** 2
+
+    limit = _DEAREST * min(map(cost, geometries))
+    kept = [g for g in geometries if g == geometries[0] or cost(g) <= limit]
+    return tuple(sorted(kept, key=cost))
 
 
 def pick_geometry(geometries: tuple[Geometry, ...], scores: list[float]) -> Geometry:
