@@ -4,6 +4,7 @@ import pytest
 
 from bench.core.pixels import BLOCK_PX, all_blocks, occupied_blocks
 from bench.dataset.section_file import write_section_file
+from bench.postprocess.label_runs import find_label_runs
 
 SHAPE = (2 * BLOCK_PX + 30, 3 * BLOCK_PX + 7)
 
@@ -15,7 +16,8 @@ def write(path, **arrays):
         "content_hash": "0" * 64,
         "datasets": {key: {"source": "a.tif"} for key in arrays},
     }
-    write_section_file(path, entry, arrays, 5.0)
+    runs = {key: find_label_runs(pixels) for key, pixels in arrays.items() if key != "raw"}
+    write_section_file(path, entry, arrays, 5.0, runs)
     return path
 
 
@@ -68,4 +70,4 @@ def test_blocks_are_those_with_labels():
     assert sum(labels[block].size for block in blocks) == labels.size
     expected = [block for block in blocks if labels[block].any()]
     assert 0 < len(expected) < len(blocks)
-    assert occupied_blocks(labels) == expected
+    assert occupied_blocks(labels) == find_label_runs(labels).blocks() == expected

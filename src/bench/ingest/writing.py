@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from bench.dataset.checks import check_foreground, check_raw, read_instances
 from bench.dataset.partial import SHARE, check_partial, count_open
 from bench.dataset.prepared import (
     IGNORE,
+    IMAGE_OF,
     KIND,
     MANIFEST,
     SCHEMA,
     UNLABELLED,
     VOLUMES,
     PreparedDataset,
+    hash_array,
     hash_dataset,
-    hash_pixels,
     hash_section,
     ignore_key,
     read_manifest,
@@ -47,14 +48,21 @@ from bench.ingest.inspection.measures import MaskMeasures, standardise_sample
 from bench.ingest.inspection.orientation import measure_fits
 from bench.ingest.inspection.reading import measure_mask
 from bench.ingest.inspection.watching import PixelWatch
-from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
+from bench.ingest.sources import (
+    SourceImage,
+    SourceSection,
+    SourceTree,
+    source_files,
+    source_hashes,
+)
 from bench.ingest.splits import may_share
+from bench.postprocess.label_runs import LabelRuns, find_label_runs
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 _BYTES_PER_SOURCE_BYTE = 1.6
 _OVERHEAD_BYTES = 64 * 1024
-# Images of a section that are hashed at a time: hashing lets other threads run.
-_HASHED_AT_ONCE = 2
+# Masks of a section that are read and measured at a time: most of it lets other threads run.
+_READ_AT_ONCE = 2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _logger = logging.getLogger(__name__)
@@ -133,8 +141,7 @@ def _place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
     if not output.exists() and move_to_free(folder, output):
         return
     _check_ours(output)
-    wanted = read_manifest(folder)["content_hash"]
-    if _whole_content(output) == wanted:
+    if _is_whole(output, read_manifest(folder)["content_hash"]):
         _logger.info("%s is unchanged: it has this content already", output)
         return
     if not overwrite:
@@ -145,14 +152,14 @@ def _place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
     replace_folder(folder, output)
 
 
-def _whole_content(output: Path) -> str | None:
-    """Returns the content hash of a prepared dataset; None if it is damaged."""
+def _is_whole(output: Path, content_hash: str) -> bool:
+    """Whether a prepared dataset has a content, and is not damaged."""
     try:
         dataset = PreparedDataset.open(output)
         dataset.verify()
+        return dataset.is_content(content_hash)
     except BenchError:
-        return None
-    return dataset.content_hash
+        return False
 
 
 def _write_sections(
@@ -160,14 +167,15 @@ def _write_sections(
 ) -> dict[str, Any]:
     """Writes the file of every section and returns the manifest.
 
-    A section is hashed, its images side by side, and written while the next one is read: two are
-    in memory at a time.
+    A section is hashed and written while the next one is read: two are in memory at a time. An
+    image without labels that is a section's is not written again.
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
     counter = MaskCounter(volumes=tree.volumes)
     entries = copy_kept(tree.base, folder, counter) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
+    writer = _SectionWriter(folder, tree, hashes)
     watch = PixelWatch(tree)
     total = len(entries) + len(tree.sections) + len(tree.unlabelled)
 
@@ -184,82 +192,110 @@ def _write_sections(
         if progress is not None:
             progress(len(entries), total)
 
-    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_HASHED_AT_ONCE) as hasher:
+    with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(_READ_AT_ONCE) as readers:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            arrays, masks = _read_arrays(section)
-            watch.add(section, arrays["raw"], masks)
-            kinds = {structure: mask.kind for structure, mask in masks.items()}
-            _count_masks(counter, section, arrays, kinds)
+            read = _read_section_arrays(section, readers)
+            watch.add(section, read.arrays["raw"], read.masks)
+            _count_masks(counter, section, read)
             if before is not None:
                 finish(*before)
-            written = writer.submit(
-                _hash_and_write, folder, section, arrays, kinds, hashes, tree.pixel_size_nm, hasher
-            )
-            before = (section, written)
+            before = (section, thread.submit(writer.write, section, read))
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
     return _build_manifest(tree, entries, counter.counts(), watch.warn())
 
 
-def _count_masks(
-    counter: MaskCounter,
-    section: SourceSection,
-    arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-) -> None:
+@dataclass(frozen=True, eq=False)
+class _ReadSection:
+    """The pixels of a section.
+
+    Attributes:
+        arrays: Its images (y, x) by HDF5 dataset.
+        runs: The runs of each but ``raw``.
+        masks: What was measured in each mask, by structure.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    runs: Mapping[str, LabelRuns]
+    masks: Mapping[str, MaskMeasures]
+
+
+def _count_masks(counter: MaskCounter, section: SourceSection, read: _ReadSection) -> None:
     """Adds the masks of a section to what is counted."""
-    for structure, kind in kinds.items():
-        labels = arrays[f"labels/{structure}"]
-        opened = count_open(arrays.get(ignore_key(structure)))
-        counter.add(structure, section.split, section.region, labels, kind, opened)
+    for structure, mask in read.masks.items():
+        runs = read.runs[f"labels/{structure}"]
+        opened = count_open(read.arrays.get(ignore_key(structure)))
+        counter.add(structure, section.split, section.region, runs, mask.kind, opened)
 
 
-def _hash_and_write(
-    folder: Path,
-    section: SourceSection,
-    arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-    sources: Mapping[str, str],
-    pixel_size_nm: float | None,
-    hasher: ThreadPoolExecutor,
-) -> tuple[dict[str, Any], str]:
-    pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
-    entry = _describe_section(section, arrays, kinds, sources)
-    entry["content_hash"] = hash_section(section.name, section.split, pixels)
-    write_section_file(folder / entry["file"], entry, arrays, pixel_size_nm)
-    return entry, pixels["raw"]
+class _SectionWriter:
+    """Hashes and writes section after section."""
+
+    def __init__(self, folder: Path, tree: SourceTree, sources: Mapping[str, str]) -> None:
+        """Begins with nothing written; sources are the hashes of the tree's files."""
+        self._folder, self._sources = folder, sources
+        self._schema, self._pixel_size_nm = _schema_of(tree), tree.pixel_size_nm
+        self._written: dict[str, dict[str, Any]] = {}
+
+    def write(self, section: SourceSection, read: _ReadSection) -> tuple[dict[str, Any], str]:
+        """Writes the file of a section; returns its entry of the manifest, and its image's hash."""
+        hashes = {
+            key: hash_array(key, pixels, self._schema, read.runs.get(key))
+            for key, pixels in read.arrays.items()
+        }
+        image = hashes["raw"]
+        entry = _describe_section(section, read, self._sources)
+        entry["content_hash"] = hash_section(section.name, section.split, hashes)
+        same = self._written.get(image)
+        if section.split == UNLABELLED and same:
+            return entry | {"file": same["file"], IMAGE_OF: same["name"]}, image
+        path = self._folder / entry["file"]
+        write_section_file(path, entry, read.arrays, self._pixel_size_nm, read.runs)
+        self._written.setdefault(image, entry)
+        return entry, image
 
 
-def _read_arrays(
-    section: SourceSection,
-) -> tuple[dict[str, np.ndarray], dict[str, MaskMeasures]]:
-    """Reads and checks the images of a section, by HDF5 dataset; and measures each mask."""
+def _schema_of(tree: SourceTree) -> int:
+    """The schema that a tree is written by: of a dataset that is added to, its own."""
+    return tree.base.dataset.schema if tree.base else SCHEMA
+
+
+def _read_section_arrays(section: SourceSection, readers: ThreadPoolExecutor) -> _ReadSection:
+    """Reads and checks the images of a section, and measures each mask, several side by side."""
     raw = check_raw(section.raw.read(), section.raw.place, section.remedy)
     grey = standardise_sample(raw)
-    arrays, masks = {"raw": raw}, {}
-    for structure, image in section.labels.items():
+
+    def read(image: SourceImage) -> tuple[np.ndarray, LabelRuns, MaskMeasures]:
         mask = image.read()
         labels, kind = read_instances(mask, image.place, ids=image.ids)
-        masks[structure] = measure_mask(image, mask, labels, kind, grey)
-        arrays[f"labels/{structure}"] = labels
+        runs = find_label_runs(labels)
+        return labels, runs, measure_mask(image, mask, labels, runs, kind, grey)
+
+    found = dict(zip(section.labels, readers.map(read, section.labels.values()), strict=True))
+    arrays, runs = {"raw": raw}, {}
+    for structure, (labels, of_labels, _) in found.items():
+        arrays[f"labels/{structure}"], runs[f"labels/{structure}"] = labels, of_labels
     for structure, image in section.ignored.items():
         levels = image.read()
         # What leaves nothing open is left out, and the section is as one that is annotated whole.
         if levels.any():
-            arrays[ignore_key(structure)] = levels
-    fits = measure_fits(raw, {name: arrays[f"labels/{name}"] for name in masks})
-    return arrays, {name: replace(mask, fit=fits.get(name)) for name, mask in masks.items()}
+            key = ignore_key(structure)
+            arrays[key], runs[key] = levels, find_label_runs(levels)
+    fits = measure_fits(
+        raw,
+        {name: labels for name, (labels, _, _) in found.items()},
+        {name: int(of_labels.lengths.sum()) for name, (_, of_labels, _) in found.items()},
+    )
+    masks = {name: replace(mask, fit=fits.get(name)) for name, (_, _, mask) in found.items()}
+    return _ReadSection(arrays, runs, masks)
 
 
 def _describe_section(
-    section: SourceSection,
-    arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-    sources: Mapping[str, str],
+    section: SourceSection, read: _ReadSection, sources: Mapping[str, str]
 ) -> dict[str, Any]:
-    datasets = {}
+    arrays, datasets = read.arrays, {}
     for key, image in section.images.items():
         if key not in arrays:
             continue
@@ -273,7 +309,7 @@ def _describe_section(
             datasets[key][SHARE] = count_open(arrays[key]) / arrays[key].size
             continue
         if key != "raw":
-            datasets[key]["mask"] = kinds[key.removeprefix("labels/")]
+            datasets[key]["mask"] = read.masks[key.removeprefix("labels/")].kind
             continue
         if image.header.rows != TOP_FIRST:
             datasets[key]["rows"] = image.header.rows
@@ -314,11 +350,12 @@ def _build_manifest(
     warnings += noticed
     return {
         "kind": KIND,
-        "schema": SCHEMA,
+        "schema": _schema_of(tree),
         "content_hash": hash_dataset(
             [e["content_hash"] for e in entries],
             tree.pixel_size_nm,
             tree.section_nm if tree.volumes else None,
+            schema=_schema_of(tree),
         ),
         "pixel_size_nm": tree.pixel_size_nm,
         "splits_rule": tree.splits_rule,

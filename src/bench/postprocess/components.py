@@ -87,20 +87,20 @@ def _find_runs(
         first_of_row[row + 1] = found + in_row
         in_plane, before = row % rows_of_plane, row - rows_of_plane
         if in_plane:
-            _unite_rows(runs, parent, first_of_row, row, row - 1, reach)
+            unite_rows(runs, parent, first_of_row, row, row - 1, reach)
         if before >= 0:
-            _unite_rows(runs, parent, first_of_row, row, before, reach)
+            unite_rows(runs, parent, first_of_row, row, before, reach)
             if corners and in_plane:
-                _unite_rows(runs, parent, first_of_row, row, before - 1, reach)
+                unite_rows(runs, parent, first_of_row, row, before - 1, reach)
             if corners and in_plane + 1 < rows_of_plane:
-                _unite_rows(runs, parent, first_of_row, row, before + 1, reach)
+                unite_rows(runs, parent, first_of_row, row, before + 1, reach)
         found += in_row
     first_of_row[rows] = found
     return first_of_row, runs[:found], parent[:found]
 
 
 @numba.njit(cache=True, nogil=True)
-def _unite_rows(
+def unite_rows(
     runs: np.ndarray, parent: np.ndarray, first_of_row: np.ndarray, row: int, other: int, reach: int
 ) -> None:
     """Unites the runs of a row with those of an earlier one that they touch.
@@ -120,7 +120,7 @@ def _unite_rows(
             above += 1
         touching = above
         while touching < above_end and runs[touching, 0] < stop:
-            _unite(parent, touching, run)
+            unite(parent, touching, run)
             touching += 1
 
 
@@ -160,7 +160,7 @@ def _find_edges(row: np.ndarray, changed: np.ndarray, edges: np.ndarray) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _unite(parent: np.ndarray, first: int, second: int) -> None:
+def unite(parent: np.ndarray, first: int, second: int) -> None:
     """Makes two runs one component, which is named by its first run."""
     while parent[first] != first:
         parent[first] = parent[parent[first]]
