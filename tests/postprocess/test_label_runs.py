@@ -34,7 +34,8 @@ def test_runs_are_the_image(labels):
     np.testing.assert_array_equal(drawn, labels)
     # Each is as long as it can be.
     changes = np.diff(np.pad(labels.astype(int), ((0, 0), (1, 1))), axis=1) != 0
-    meeting = np.count_nonzero((labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] * labels[:, :-1] > 0))
+    left, right = labels[:, :-1].astype(int), labels[:, 1:].astype(int)
+    meeting = np.count_nonzero((left != right) & (left * right > 0))
     assert 2 * len(runs.ids) == np.count_nonzero(changes) + meeting
     ids, areas = np.unique(labels[labels > 0], return_counts=True)
     for found, expected in zip(runs.areas(), (ids, areas), strict=True):

@@ -1,4 +1,4 @@
-"""The loops over runs of ids, compiled: see label_runs.py, which imports them when they are used."""
+"""The loops over runs of ids, compiled: `label_runs` imports them when they are used."""
 
 import numba
 import numpy as np
@@ -59,6 +59,7 @@ def _enlarge(spans: np.ndarray, ids: np.ndarray, size: int) -> tuple[np.ndarray,
 
 @numba.njit(cache=True, nogil=True)
 def join_spans(first_of_row: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """What `join_runs` returns of the runs of `LabelRuns`."""
     parent = np.arange(spans.shape[0])
     for row in range(first_of_row.size - 1):
         for run in range(first_of_row[row] + 1, first_of_row[row + 1]):
@@ -81,6 +82,7 @@ def count_beside(
     places: np.ndarray,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """The attributes of `Neighbours`: see `count_neighbours`, and `find_runs_of_ids` for runs."""
     same_below, touching = np.zeros(count, np.int64), np.zeros(count, np.int64)
     outlines = specks = 0
     # The ids of three rows, by their places from 1 on, with a column beyond either end.

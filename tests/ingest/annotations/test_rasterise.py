@@ -14,7 +14,9 @@ def square(low: float, high: float) -> np.ndarray:
 
 
 def draw(shape, size=SIZE, origin=(0.0, 0.0)) -> np.ndarray:
-    return draw_labels([DrawnObject("a", "vesicle", {0: (shape,)})], 0, size, origin=origin).labels > 0
+    return (
+        draw_labels([DrawnObject("a", "vesicle", {0: (shape,)})], 0, size, origin=origin).labels > 0
+    )
 
 
 def draw_by_loop(rings, size) -> np.ndarray:
