@@ -42,7 +42,7 @@ def test_background_is_not_stored_and_reads_as_zero(tmp_path, dtype):
     np.testing.assert_array_equal(read, labels)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (600, 700), (1, 1), (5, 300)])
+@pytest.mark.parametrize("shape", [SHAPE, (600, 700), (1, 1), (5, 300), (1100, 1001)])
 @pytest.mark.parametrize("dtype", [">u2", "<u2", "u1", "<f4"])
 def test_raw_reads_as_it_was(tmp_path, shape, dtype):
     smooth = (np.add.outer(np.arange(shape[0]), np.arange(shape[1])) // 50).astype(dtype)

@@ -106,6 +106,7 @@ class _AroundRaw(io.BytesIO):
             target.write(around)
             return
         target.write(around[: self._place])
+        target.seek(self._place)
         target.write(raw.reshape(-1).view(np.uint8).data)
         target.write(around[self._place + raw.nbytes :])
 

@@ -61,8 +61,8 @@ from bench.postprocess.label_runs import LabelRuns, find_label_runs
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 _BYTES_PER_SOURCE_BYTE = 1.6
 _OVERHEAD_BYTES = 64 * 1024
-# Masks of a section that are read and measured at a time: most of it lets other threads run.
-_READ_AT_ONCE = 2
+# Masks of a section that are measured at a time: most of it lets other threads run.
+_MEASURED_AT_ONCE = 2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _logger = logging.getLogger(__name__)
@@ -192,10 +192,10 @@ def _write_sections(
         if progress is not None:
             progress(len(entries), total)
 
-    with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(_READ_AT_ONCE) as readers:
+    with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(_MEASURED_AT_ONCE) as measurers:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            read = _read_section_arrays(section, readers)
+            read = _read_section_arrays(section, measurers)
             watch.add(section, read.arrays["raw"], read.masks)
             _count_masks(counter, section, read)
             if before is not None:
@@ -262,18 +262,24 @@ def _schema_of(tree: SourceTree) -> int:
     return tree.base.dataset.schema if tree.base else SCHEMA
 
 
-def _read_section_arrays(section: SourceSection, readers: ThreadPoolExecutor) -> _ReadSection:
-    """Reads and checks the images of a section, and measures each mask, several side by side."""
+def _read_section_arrays(section: SourceSection, measurers: ThreadPoolExecutor) -> _ReadSection:
+    """Reads and checks the images of a section; a mask is measured while the next one is read.
+
+    Readers keep what the next section needs, so that only one reads at a time.
+    """
     raw = check_raw(section.raw.read(), section.raw.place, section.remedy)
     grey = standardise_sample(raw)
 
-    def read(image: SourceImage) -> tuple[np.ndarray, LabelRuns, MaskMeasures]:
-        mask = image.read()
+    def measure(image: SourceImage, mask: np.ndarray) -> tuple[np.ndarray, LabelRuns, MaskMeasures]:
         labels, kind = read_instances(mask, image.place, ids=image.ids)
         runs = find_label_runs(labels)
         return labels, runs, measure_mask(image, mask, labels, runs, kind, grey)
 
-    found = dict(zip(section.labels, readers.map(read, section.labels.values()), strict=True))
+    measured = {
+        structure: measurers.submit(measure, image, image.read())
+        for structure, image in section.labels.items()
+    }
+    found = {structure: each.result() for structure, each in measured.items()}
     arrays, runs = {"raw": raw}, {}
     for structure, (labels, of_labels, _) in found.items():
         arrays[f"labels/{structure}"], runs[f"labels/{structure}"] = labels, of_labels

@@ -83,7 +83,7 @@ def join_runs(runs: LabelRuns) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class _Neighbours:
     """What lies beside the pixels of ids, to the four sides and within the image.
 
     Attributes:
@@ -100,7 +100,7 @@ class Neighbours:
     specks: int
 
 
-def count_neighbours(runs: LabelRuns, places: np.ndarray, count: int) -> Neighbours:
+def count_neighbours(runs: LabelRuns, places: np.ndarray, count: int) -> _Neighbours:
     """Looks at the neighbours of all pixels of an image of ids.
 
     Args:
@@ -110,4 +110,4 @@ def count_neighbours(runs: LabelRuns, places: np.ndarray, count: int) -> Neighbo
     """
     from bench.postprocess.run_kernels import count_beside
 
-    return Neighbours(*count_beside(*runs.shape, runs.first_of_row, runs.spans, places, count))
+    return _Neighbours(*count_beside(*runs.shape, runs.first_of_row, runs.spans, places, count))

@@ -82,7 +82,7 @@ def count_beside(
     places: np.ndarray,
     count: int,
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """The attributes of `Neighbours`: see `count_neighbours`, and `find_runs_of_ids` for runs."""
+    """The attributes of `_Neighbours`: see `count_neighbours`, and `find_runs_of_ids` for runs."""
     same_below, touching = np.zeros(count, np.int64), np.zeros(count, np.int64)
     outlines = specks = 0
     # The ids of three rows, by their places from 1 on, with a column beyond either end.
