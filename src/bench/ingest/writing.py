@@ -6,28 +6,20 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.core.files import write_json
 from bench.core.folders import move_to_free, partial_folder, replace_folder, sync_folder
-from bench.dataset.checks import check_foreground, check_raw, read_instances
-from bench.dataset.partial import SHARE, check_partial, count_open
+from bench.dataset.checks import check_foreground
+from bench.dataset.partial import check_partial, count_open
 from bench.dataset.prepared import (
-    IGNORE,
-    IMAGE_OF,
     KIND,
     MANIFEST,
-    SCHEMA,
     UNLABELLED,
     VOLUMES,
     PreparedDataset,
-    hash_array,
     hash_dataset,
-    hash_section,
     ignore_key,
     read_manifest,
 )
@@ -39,24 +31,24 @@ from bench.dataset.section_file import (
     MaskCounts,
     summarise_structure,
     warn_of_instances,
-    write_section_file,
 )
 from bench.errors import BenchError
 from bench.ingest.adding.adding import copy_kept, describe_additions, order_entries
-from bench.ingest.images.headers import TOP_FIRST, decode
-from bench.ingest.inspection.measures import MaskMeasures, standardise_sample
-from bench.ingest.inspection.orientation import measure_fits
-from bench.ingest.inspection.reading import measure_mask
+from bench.ingest.images.headers import decode
 from bench.ingest.inspection.watching import PixelWatch
+from bench.ingest.section_pixels import (
+    ReadSection,
+    SectionWriter,
+    read_section_arrays,
+    schema_of,
+)
 from bench.ingest.sources import (
-    SourceImage,
     SourceSection,
     SourceTree,
     source_files,
     source_hashes,
 )
 from bench.ingest.splits import may_share
-from bench.postprocess.label_runs import LabelRuns, find_label_runs
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 _BYTES_PER_SOURCE_BYTE = 1.6
@@ -175,7 +167,7 @@ def _write_sections(
     counter = MaskCounter(volumes=tree.volumes)
     entries = copy_kept(tree.base, folder, counter) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
-    writer = _SectionWriter(folder, tree, hashes)
+    writer = SectionWriter(folder, tree, hashes)
     watch = PixelWatch(tree)
     total = len(entries) + len(tree.sections) + len(tree.unlabelled)
 
@@ -195,7 +187,7 @@ def _write_sections(
     with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(_MEASURED_AT_ONCE) as measurers:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            read = _read_section_arrays(section, measurers)
+            read = read_section_arrays(section, measurers)
             watch.add(section, read.arrays["raw"], read.masks)
             _count_masks(counter, section, read)
             if before is not None:
@@ -207,129 +199,12 @@ def _write_sections(
     return _build_manifest(tree, entries, counter.counts(), watch.warn())
 
 
-@dataclass(frozen=True, eq=False)
-class _ReadSection:
-    """The pixels of a section.
-
-    Attributes:
-        arrays: Its images (y, x) by HDF5 dataset.
-        runs: The runs of each but ``raw``.
-        masks: What was measured in each mask, by structure.
-    """
-
-    arrays: Mapping[str, np.ndarray]
-    runs: Mapping[str, LabelRuns]
-    masks: Mapping[str, MaskMeasures]
-
-
-def _count_masks(counter: MaskCounter, section: SourceSection, read: _ReadSection) -> None:
+def _count_masks(counter: MaskCounter, section: SourceSection, read: ReadSection) -> None:
     """Adds the masks of a section to what is counted."""
     for structure, mask in read.masks.items():
         runs = read.runs[f"labels/{structure}"]
         opened = count_open(read.arrays.get(ignore_key(structure)))
         counter.add(structure, section.split, section.region, runs, mask.kind, opened)
-
-
-class _SectionWriter:
-    """Hashes and writes section after section."""
-
-    def __init__(self, folder: Path, tree: SourceTree, sources: Mapping[str, str]) -> None:
-        """Begins with nothing written; sources are the hashes of the tree's files."""
-        self._folder, self._sources = folder, sources
-        self._schema, self._pixel_size_nm = _schema_of(tree), tree.pixel_size_nm
-        self._written: dict[str, dict[str, Any]] = {}
-
-    def write(self, section: SourceSection, read: _ReadSection) -> tuple[dict[str, Any], str]:
-        """Writes the file of a section; returns its entry of the manifest, and its image's hash."""
-        hashes = {
-            key: hash_array(key, pixels, self._schema, read.runs.get(key))
-            for key, pixels in read.arrays.items()
-        }
-        image = hashes["raw"]
-        entry = _describe_section(section, read, self._sources)
-        entry["content_hash"] = hash_section(section.name, section.split, hashes)
-        same = self._written.get(image)
-        if section.split == UNLABELLED and same:
-            return entry | {"file": same["file"], IMAGE_OF: same["name"]}, image
-        path = self._folder / entry["file"]
-        write_section_file(path, entry, read.arrays, self._pixel_size_nm, read.runs)
-        self._written.setdefault(image, entry)
-        return entry, image
-
-
-def _schema_of(tree: SourceTree) -> int:
-    """The schema that a tree is written by: of a dataset that is added to, its own."""
-    return tree.base.dataset.schema if tree.base else SCHEMA
-
-
-def _read_section_arrays(section: SourceSection, measurers: ThreadPoolExecutor) -> _ReadSection:
-    """Reads and checks the images of a section; a mask is measured while the next one is read.
-
-    Readers keep what the next section needs, so that only one reads at a time.
-    """
-    raw = check_raw(section.raw.read(), section.raw.place, section.remedy)
-    grey = standardise_sample(raw)
-
-    def measure(image: SourceImage, mask: np.ndarray) -> tuple[np.ndarray, LabelRuns, MaskMeasures]:
-        labels, kind = read_instances(mask, image.place, ids=image.ids)
-        runs = find_label_runs(labels)
-        return labels, runs, measure_mask(image, mask, labels, runs, kind, grey)
-
-    measured = {
-        structure: measurers.submit(measure, image, image.read())
-        for structure, image in section.labels.items()
-    }
-    found = {structure: each.result() for structure, each in measured.items()}
-    arrays, runs = {"raw": raw}, {}
-    for structure, (labels, of_labels, _) in found.items():
-        arrays[f"labels/{structure}"], runs[f"labels/{structure}"] = labels, of_labels
-    for structure, image in section.ignored.items():
-        levels = image.read()
-        # What leaves nothing open is left out, and the section is as one that is annotated whole.
-        if levels.any():
-            key = ignore_key(structure)
-            arrays[key], runs[key] = levels, find_label_runs(levels)
-    fits = measure_fits(
-        raw,
-        {name: labels for name, (labels, _, _) in found.items()},
-        {name: int(of_labels.lengths.sum()) for name, (_, of_labels, _) in found.items()},
-    )
-    masks = {name: replace(mask, fit=fits.get(name)) for name, (_, _, mask) in found.items()}
-    return _ReadSection(arrays, runs, masks)
-
-
-def _describe_section(
-    section: SourceSection, read: _ReadSection, sources: Mapping[str, str]
-) -> dict[str, Any]:
-    arrays, datasets = read.arrays, {}
-    for key, image in section.images.items():
-        if key not in arrays:
-            continue
-        datasets[key] = {
-            "dtype": str(arrays[key].dtype),
-            "source": image.file,
-            "source_page": image.page,
-            "source_sha256": sources[image.file],
-        }
-        if key.startswith(IGNORE):
-            datasets[key][SHARE] = count_open(arrays[key]) / arrays[key].size
-            continue
-        if key != "raw":
-            datasets[key]["mask"] = read.masks[key.removeprefix("labels/")].kind
-            continue
-        if image.header.rows != TOP_FIRST:
-            datasets[key]["rows"] = image.header.rows
-        if image.header.origin_nm is not None:
-            datasets[key]["origin_nm"] = list(image.header.origin_nm)
-    return {
-        "name": section.name,
-        "split": section.split,
-        "file": f"sections/{section.name}.h5",
-        "shape": list(arrays["raw"].shape),
-        "region": section.region,
-        "number": section.number,
-        "datasets": datasets,
-    }
 
 
 def _build_manifest(
@@ -356,12 +231,12 @@ def _build_manifest(
     warnings += noticed
     return {
         "kind": KIND,
-        "schema": _schema_of(tree),
+        "schema": schema_of(tree),
         "content_hash": hash_dataset(
             [e["content_hash"] for e in entries],
             tree.pixel_size_nm,
             tree.section_nm if tree.volumes else None,
-            schema=_schema_of(tree),
+            schema=schema_of(tree),
         ),
         "pixel_size_nm": tree.pixel_size_nm,
         "splits_rule": tree.splits_rule,
