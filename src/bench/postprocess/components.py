@@ -93,19 +93,19 @@ def _find_runs(
         first_of_row[row + 1] = found
         in_plane, before = row % rows_of_plane, row - rows_of_plane
         if in_plane:
-            _unite_rows(edges, parent, first_of_row, row, row - 1, reach)
+            unite_rows(edges, parent, first_of_row, row, row - 1, reach)
         if before >= 0:
-            _unite_rows(edges, parent, first_of_row, row, before, reach)
+            unite_rows(edges, parent, first_of_row, row, before, reach)
             if corners and in_plane:
-                _unite_rows(edges, parent, first_of_row, row, before - 1, reach)
+                unite_rows(edges, parent, first_of_row, row, before - 1, reach)
             if corners and in_plane + 1 < rows_of_plane:
-                _unite_rows(edges, parent, first_of_row, row, before + 1, reach)
+                unite_rows(edges, parent, first_of_row, row, before + 1, reach)
     first_of_row[rows] = found
     return first_of_row, edges[: 2 * found], parent[:found]
 
 
 @numba.njit(cache=True, nogil=True)
-def _unite_rows(
+def unite_rows(
     edges: np.ndarray,
     parent: np.ndarray,
     first_of_row: np.ndarray,
@@ -130,7 +130,7 @@ def _unite_rows(
             above += 1
         touching = above
         while touching < above_end and edges[2 * touching] < stop:
-            _unite(parent, touching, run)
+            unite(parent, touching, run)
             touching += 1
 
 
@@ -176,7 +176,7 @@ def _find_edges(row: np.ndarray, padded: np.ndarray, edges: np.ndarray) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _unite(parent: np.ndarray, first: int, second: int) -> None:
+def unite(parent: np.ndarray, first: int, second: int) -> None:
     """Makes two runs one component, which is named by its first run."""
     one, other = parent[first], parent[second]
     if one == other:
