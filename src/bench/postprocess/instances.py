@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from skimage.morphology import disk, opening
 
 from bench.errors import BenchError
 from bench.postprocess.ball_opening import open_with_ball
@@ -102,6 +101,8 @@ def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     if foreground.ndim == 3:
         return open_with_ball(foreground, radius_px=radius_px)
     if radius_px <= LARGEST_FOOTPRINT_RADIUS_PX:
+        from skimage.morphology import disk, opening
+
         return np.asarray(opening(foreground, disk(radius_px)), dtype=bool)
     return open_by_distance(foreground, radius_px=radius_px)
 
@@ -125,7 +126,11 @@ def open_levels(levels: np.ndarray, *, radius_px: int) -> np.ndarray:
         )
     if levels.ndim == 3:
         return open_with_ball(levels, radius_px=radius_px)
-    return np.asarray(opening(levels, disk(radius_px))) if radius_px else levels
+    if not radius_px:
+        return levels
+    from skimage.morphology import disk, opening
+
+    return np.asarray(opening(levels, disk(radius_px)))
 
 
 def open_by_distance(mask: np.ndarray, *, radius_px: int) -> np.ndarray:

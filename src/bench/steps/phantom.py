@@ -11,7 +11,7 @@ from bench.core.files import write_binary
 from bench.core.progress import show_progress
 from bench.phantom.write import write_phantom
 from bench.report.figures.planes import draw_planes
-from bench.steps.ending import say_next, say_picture
+from bench.steps.saying import say_next, say_picture
 from bench.tracking.opening import name_adopted
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from bench.steps.serving.export_subject import (
     export_annotation,
     subject_of_split,
 )
-from bench.steps.serving.files import OUTPUT_TAG
+from bench.steps.serving.names import OUTPUT_TAG
 from bench.steps.serving.whole_volumes import read_units
 from bench.structures import find_structure, split_names
 from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation
