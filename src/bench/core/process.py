@@ -1,6 +1,7 @@
 """What every process of ours begins with. It stays light: `--help` answers at once."""
 
 import contextlib
+import functools
 import gc
 import importlib.metadata
 import logging
@@ -24,6 +25,9 @@ def set_up_process() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It writes the traceback of what it raises as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # No plugin of pydantic's has to watch what libraries make with it, and looking for one reads
+    # every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -48,11 +52,22 @@ def importing() -> Iterator[None]:
     The search took a fifth of what importing torch and MLflow costs, and its share of every later
     one grows with all that they brought. Later is for the first block of a process only: what it
     has made since may be garbage.
+
+    What is installed does not change in the block either: MLflow and alembic ask a dozen times for
+    entry points, and each time Python would read the files of every package.
     """
     gc.disable()
+    find = importlib.metadata.entry_points
+    every = functools.cache(find)
+
+    def select(**wanted: str) -> importlib.metadata.EntryPoints:
+        return every().select(**wanted)
+
+    importlib.metadata.entry_points = select  # type: ignore[assignment]
     try:
         yield
     finally:
+        importlib.metadata.entry_points = find
         if not gc.get_freeze_count():
             gc.freeze()
         gc.enable()

@@ -8,7 +8,6 @@ the voxels of a volume for cubes: where sections are farther apart than pixels, 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from bench.errors import BenchError
 from bench.postprocess.ball_opening import open_with_ball
@@ -135,6 +134,8 @@ def open_levels(levels: np.ndarray, *, radius_px: int) -> np.ndarray:
 
 def open_by_distance(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     """Opens a boolean mask by thresholds on exact distances, at a cost that no radius changes."""
+    from scipy.ndimage import distance_transform_edt
+
     # Distance to nothing is undefined, hence the two early returns.
     if mask.all():
         return mask

@@ -4,10 +4,12 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.core.commands import shown_path, write_command
-from bench.tracking.queries import local_artifact
-from bench.tracking.store import Store
+
+if TYPE_CHECKING:
+    from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def say_next(step: str, settings: Mapping[str, object], purpose: str) -> None:
     log.info("next, to %s:\n  %s", purpose, write_command(step, settings))
 
 
-def say_artifact(store: Store, run_id: str, folder: str) -> None:
+def say_artifact(store: "Store", run_id: str, folder: str) -> None:
     """Says where a picture is that a run keeps; nothing where it has none.
 
     Args:
@@ -52,7 +54,10 @@ def _step_of(path: str) -> int:
     return int(found[1]) if found else 0
 
 
-def say_kept(store: Store, run_id: str, path: str) -> None:
+def say_kept(store: "Store", run_id: str, path: str) -> None:
     """Says where an artifact is that is a picture."""
+    # Steps that keep no run say things as well, and start without the store.
+    from bench.tracking.queries import local_artifact
+
     here = local_artifact(store, run_id, path)
     say_picture(here or f"artifact {path} of run {run_id}, in the MLflow UI")
