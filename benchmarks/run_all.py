@@ -30,6 +30,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "prepare_montages": (),
     "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
     "help_pages": (),
+    "start_up": ("--only", "phantom", "prepare", "compare", "finetune", "segment"),
     "cluster_segment": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"

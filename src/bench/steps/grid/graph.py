@@ -19,7 +19,7 @@ from bench.tracking.store import SQLITE, Store
 log = logging.getLogger(__name__)
 
 _CHILD = "bench.steps.grid.task"
-# Every optimiser of torch imports it when it is made, a second each time.
+# Optimisers of others' trainers, such as micro_sam's, import it: a second each time.
 _PRELOAD = ("torch._dynamo",)
 
 
