@@ -8,8 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 # Seconds after which a lost signal is repeated.
 _REPEAT_S = 0.01
@@ -58,10 +58,12 @@ def importing() -> Iterator[None]:
     """
     gc.disable()
     find = importlib.metadata.entry_points
-    every = functools.cache(find)
+    # Python 3.11 calls all of them by another type than those of a group.
+    every: Callable[[], Any] = functools.cache(find)
 
     def select(**wanted: str) -> importlib.metadata.EntryPoints:
-        return every().select(**wanted)
+        chosen: importlib.metadata.EntryPoints = every().select(**wanted)
+        return chosen
 
     importlib.metadata.entry_points = select  # type: ignore[assignment]
     try:
