@@ -16,7 +16,7 @@ from bench.export.sphere_table import SPHERES_FILE
 from bench.methods import METHODS, PRETRAIN
 from bench.steps.saying import say_artifact, say_next, say_picture
 from bench.steps.scoring.saying import say_scores
-from bench.steps.serving.names import OVERLAYS
+from bench.steps.segmented_names import OVERLAYS
 from bench.structures import find_structures
 from bench.tracking.queries import get_run, read_run
 from bench.tracking.store import open_store

@@ -27,10 +27,7 @@ from bench.ingest.stacks import ImageVolume
 from bench.recipe.predictor import RecipePredictor
 from bench.recipe.volume_predictor import VolumePredictor
 from bench.steps.export import check_free
-from bench.steps.serving.files import picture_of, write_tables
-from bench.steps.serving.graph import choose_on_workers, segment_on_workers
-from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
-from bench.steps.serving.names import (
+from bench.steps.segmented_names import (
     INSTANCES,
     ORIGINS,
     OUTPUT_TAG,
@@ -38,6 +35,9 @@ from bench.steps.serving.names import (
     SECTIONS,
     VOLUMES_FILE,
 )
+from bench.steps.serving.files import picture_of, write_tables
+from bench.steps.serving.graph import choose_on_workers, segment_on_workers
+from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
 from bench.steps.serving.subject import (
     SIZES,
     SegmentSubject,

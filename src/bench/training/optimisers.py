@@ -23,7 +23,7 @@ def _without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Opt
     return type(kind.__name__, (kind,), {**methods, "step": step})
 
 
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+EAGER_OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": _without_compiler(torch.optim.Adam),
     "adamw": _without_compiler(torch.optim.AdamW),
     "sgd": partial(_without_compiler(torch.optim.SGD), momentum=0.9),

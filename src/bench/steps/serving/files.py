@@ -26,7 +26,7 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.spheres.rows import list_rows
 from bench.recipe.volumes import VolumeInstances
 from bench.report.figures.figures import instance_figure
-from bench.steps.serving.names import INSTANCES, OVERLAYS, PROBABILITY, SECTIONS
+from bench.steps.segmented_names import INSTANCES, OVERLAYS, PROBABILITY, SECTIONS
 from bench.words import MRC, OME_ZARR, TIFF
 
 _CIRCLES_OF_ONE = ".circles.csv"

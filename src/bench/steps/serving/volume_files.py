@@ -18,8 +18,8 @@ from bench.ingest.stacks import ImageVolume
 from bench.metrics.morphometry import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
 from bench.report.figures.planes import find_fullest, lay_out_planes
+from bench.steps.segmented_names import PROBABILITY, VOLUMES_FILE
 from bench.steps.serving.files import ends_on_top, join_tables, picture_of, rows_turned
-from bench.steps.serving.names import PROBABILITY, VOLUMES_FILE
 from bench.words import MRC, OME_ZARR
 
 _KIND = "volume"
