@@ -31,6 +31,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "prepare_montages": (),
     "compare_runs": ("--cases", "a cell each, SQLite", "120 cells, server", "--repeats", "2"),
     "help_pages": (),
+    "start_up": ("--only", "phantom", "prepare", "compare", "finetune", "segment"),
     "cluster_segment": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"

@@ -20,6 +20,8 @@ from bench.tracking.store import Store, open_store
 
 # The artifact of compare that has everything.
 PAGE_FILE = "benchmark.html"
+# The chart beside it.
+CHART_FILE = "benchmark.png"
 # What the UI keeps a shared view under, a tag of the experiment.
 _SHARED = "mlflow.sharedViewState."
 # Else the UI opens its pages for language models.

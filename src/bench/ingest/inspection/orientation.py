@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from bench.core.names import first_names
 from bench.core.pixels import shrink_factor
@@ -122,6 +121,8 @@ def _sample(image: np.ndarray, step: int, *, of_mask: bool = False) -> np.ndarra
 
 def _describe_pixels(image: np.ndarray) -> np.ndarray:
     """Grey values, their means in windows, and edges of every pixel (features, pixels), mean 0."""
+    from scipy import ndimage
+
     image = (image - image.mean(dtype=np.float64)) / max(float(image.std(dtype=np.float64)), 1e-30)
     means = [ndimage.uniform_filter(image, window) for window in _WINDOWS_PX]
     edges = sum(np.abs(ndimage.sobel(means[0], axis)) for axis in (0, 1))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pooch
-
 from bench.core.files import describe_absence
 from bench.core.hashing import file_sha256, json_sha256
 from bench.core.names import run_of, run_path
@@ -220,6 +218,8 @@ def _convert_to_volumes(store: Store, name: str, *, trust: bool) -> Path:
 
 
 def _converted_folder() -> Path:
+    import pooch
+
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
 
