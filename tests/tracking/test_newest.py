@@ -6,7 +6,7 @@ import re
 import pytest
 from mlflow.exceptions import MlflowException
 
-from bench.tracking import newest, queries, unseen
+from bench.tracking import newest, searching, unseen
 from bench.tracking.newest import newest_evaluations, newest_trainings, select_runs
 from bench.tracking.queries import Cell
 
@@ -31,7 +31,7 @@ def way(request, monkeypatch):
     else:
         monkeypatch.setattr(newest, "engine_of", lambda store: None)
         monkeypatch.setattr(newest, "IDS_PER_SEARCH", 2)
-        monkeypatch.setattr(queries, "PAGE", 2)
+        monkeypatch.setattr(searching, "PAGE", 2)
         monkeypatch.setattr(unseen, "PAGE", 2)
         monkeypatch.setattr(unseen, "FIRST_PAGE", 2)
         monkeypatch.setattr(unseen, "_WORTH_ASKING", 1 if request.param == "questions" else 0)
@@ -177,7 +177,7 @@ def test_a_server_is_asked_for_cells_and_not_for_old_runs(store, evaluated, monk
     read = []
 
     def search_page(*args, **options):
-        page = queries.search_page(*args, **options)
+        page = searching.search_page(*args, **options)
         read.extend(run.info.run_id for run in page)
         return page
 

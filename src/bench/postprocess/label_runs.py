@@ -35,7 +35,7 @@ class LabelRuns:
     @property
     def lengths(self) -> np.ndarray:
         """Pixels of each run, int64."""
-        return (self.spans[:, 1] - self.spans[:, 0]).astype(np.int64)
+        return np.asarray(self.spans[:, 1] - self.spans[:, 0], dtype=np.int64)
 
     def areas(self) -> tuple[np.ndarray, np.ndarray]:
         """The ids in ascending order, and the pixels of each, int64."""

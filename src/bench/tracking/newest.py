@@ -18,11 +18,10 @@ from bench.tracking.queries import (
     TRAINING_STEPS,
     Cell,
     FoundRun,
-    condition_of,
     read_run,
-    search_pages,
 )
 from bench.tracking.runs import PSEUDO_TAG
+from bench.tracking.searching import condition_of, search_pages
 from bench.tracking.store import Store
 from bench.tracking.unseen import newest_of_each
 

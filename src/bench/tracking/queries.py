@@ -11,13 +11,13 @@ from typing import Any
 
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from mlflow.store.entities.paged_list import PagedList
 
 from bench.core.names import run_of
 from bench.errors import BenchError
 from bench.methods import METHODS, Method
 from bench.structures import split_structures
 from bench.tracking.runs import PSEUDO_TAG, SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
+from bench.tracking.searching import PAGE, search
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
@@ -61,7 +61,6 @@ RUN_METRICS = tuple(_COSTS.values())
 # What settings began with among the parameters of runs of earlier versions.
 _EARLIER = "cfg."
 RUN_PARAMS = (f"{_EARLIER}source",)
-PAGE = 1000
 # Artifacts copied from a server at once.
 _COPIES_AT_ONCE = 8
 
@@ -269,45 +268,6 @@ def _find_newest_training(
                 newest.append(run)
                 break
     return max(newest, key=lambda run: run.info.start_time, default=None)
-
-
-def search(
-    store: Store, experiment_id: str, tags: Mapping[str, str], *, finished: bool
-) -> Iterator[MlflowRun]:
-    """Yields the runs that have all these tags, newest first, a page at a time."""
-    return search_pages(store, experiment_id, condition_of(tags, finished=finished))
-
-
-def condition_of(tags: Mapping[str, str], *, finished: bool) -> str:
-    """What runs fulfil that have all these tags."""
-    clauses = [f"tags.`{tag}` = '{value}'" for tag, value in tags.items()]
-    if finished:
-        clauses.append("attributes.status = 'FINISHED'")
-    return " AND ".join(clauses)
-
-
-def search_pages(store: Store, experiment_id: str, condition: str) -> Iterator[MlflowRun]:
-    """Yields the runs of a condition, newest first, a page at a time."""
-    token = None
-    while True:
-        page = search_page(store, experiment_id, condition, size=PAGE, token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def search_page(
-    store: Store, experiment_id: str, condition: str, *, size: int, token: str | None = None
-) -> PagedList[MlflowRun]:
-    """A page of the runs of a condition, newest first; the token is that of the page before."""
-    return store.client.search_runs(
-        [experiment_id],
-        condition,
-        max_results=size,
-        order_by=["attributes.start_time DESC"],
-        page_token=token,
-    )
 
 
 def fetch_artifact(store: Store, run_id: str, path: str) -> Path:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from bench.tracking.queries import PAGE, search_page
+from bench.tracking.searching import PAGE, search_page
 from bench.tracking.store import Store
 
 # Runs that are read before anything is asked; a later page is twice as large as the one before.

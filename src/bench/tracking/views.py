@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from bench.metrics.table import HEADLINE
 from bench.tracking.opening import remove_mistyped
-from bench.tracking.queries import search
+from bench.tracking.searching import search
 from bench.tracking.store import Store, open_store
 
 # The artifact of compare that has everything.

@@ -6,14 +6,17 @@ That is a second of CPU in every process that trains, for steps that no compiler
 import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import torch
+
+_Optimiser = TypeVar("_Optimiser", bound=torch.optim.Optimizer)
 
 # Methods that torch keeps out of what it compiles, by a decorator that loads the compiler.
 _KEPT_OUT = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 
-def _without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def _without_compiler(kind: type[_Optimiser]) -> type[_Optimiser]:
     """The same optimiser, whose methods are what those decorators wrap.
 
     Of a step the decorator has another effect, that no gradients are recorded: it is kept.

@@ -81,7 +81,7 @@ def measure_fits(
         The fit of every mask that has foreground and background enough; none of an image
         without contrast.
     """
-    counts = foreground or {name: np.count_nonzero(mask) for name, mask in masks.items()}
+    counts = foreground or {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
     masks = {
         name: mask
         for name, mask in masks.items()

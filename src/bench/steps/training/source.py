@@ -22,11 +22,7 @@ from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsen
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
 from bench.tracking.pretrained import find_pretrained, get_with_weights
-from bench.tracking.queries import (
-    fetch_artifact,
-    find_trained,
-    get_trained,
-)
+from bench.tracking.queries import fetch_artifact, find_trained, get_trained
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
