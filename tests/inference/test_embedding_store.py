@@ -155,7 +155,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_entries(tmp_path, python_env
     writer = subprocess.Popen(command, env=python_environment, stdout=subprocess.PIPE, text=True)
     assert writer.stdout.readline() == "ready\n"
     store = EmbeddingStore(tmp_path, 10**6)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     read = 0
     while read < 100 and time.monotonic() < deadline:
         for index in range(40):
