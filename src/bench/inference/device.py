@@ -1,9 +1,10 @@
-"""Where a network runs, and in which precision."""
+"""Where a network runs, in which precision, and by what."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
+from bench.words import TORCH
 
 # torch is imported where something is computed, and not by all that say on what.
 if TYPE_CHECKING:
@@ -15,10 +16,17 @@ _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Compute:
-    """A device and the precision of its convolutions ("fp32", "bf16" or "fp16")."""
+    """A device, the precision of its convolutions and what computes them.
+
+    Attributes:
+        device: The device.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        engine: ``torch``, or ``openvino`` on a CPU, whose bytes are others.
+    """
 
     device: "torch.device"
     precision: str
+    engine: str = TORCH
 
     @property
     def dtype(self) -> "torch.dtype":
