@@ -65,7 +65,8 @@ FROM runtime AS tests
 USER 0
 COPY --from=packages /opt/uv /opt/uv
 COPY requirements-dev.txt ./
-RUN VIRTUAL_ENV=/opt/venv /opt/uv/bin/uv pip install --quiet --no-cache --require-hashes -r requirements-dev.txt
+RUN VIRTUAL_ENV=/opt/venv /opt/uv/bin/uv pip install --quiet --no-cache --require-hashes --compile-bytecode \
+    -r requirements-dev.txt
 COPY . .
 USER 1000:1000
 

@@ -47,7 +47,7 @@ demo: setup
 	$(DEMO) -e phantom -P domain=cryo -P seed=1 -P output=data/demo_cryo_images
 	$(DEMO) -e prepare -P input=data/demo_cryo_images -P output=data/demo_cryo
 	$(DEMO) -e phantom_models -P dataset=data/demo_cryo -P output=$(MODELS) \
-	    -P iterations=70 -P tile_px=512
+	    -P iterations=80 -P features=8 -P tile_px=512
 	$(DEMO) -e benchmark -P dataset=data/demo -P output=results/demo -P methods=all \
 	    -P source=$(call each_structure,) \
 	    -P tile_px=512 -P patch_px=128 -P iterations=40 -P lr=1e-3 -P schedule=cosine -P epoch_iterations=20 \

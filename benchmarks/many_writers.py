@@ -97,7 +97,9 @@ def write_all(uri: str, artifacts: str | None, load: Load) -> Outcome:
     client = MlflowClient(tracking_uri=uri)
     name = f"writers {time.time_ns()}"
     experiment = client.create_experiment(name, artifact_location=artifacts)
-    context = multiprocessing.get_context("spawn")
+    # What every writer imports is imported once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.tracking.opening"])
     start = context.Barrier(load.writers + 1)
     processes = [
         context.Process(target=write_runs, args=(uri, experiment, load, writer, start))

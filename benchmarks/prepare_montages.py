@@ -112,25 +112,30 @@ def write_bytes(path: Path, content: bytes, *, durable: bool) -> None:
 
 
 def hash_and_write(paths: Iterable[Path], dataset: PreparedDataset, output: Path) -> None:
-    """Hashes the source files and as many bytes as a dataset has pixels, and writes its files."""
+    """Hashes the source files and as many bytes as its raw images have, and writes its files."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir()
-    files = [(dataset.root / entry["file"], sum(sizes_of(entry))) for entry in dataset.entries]
-    pixels = np.ones(max(size for _, size in files), np.uint8)
+    sizes = [raw_bytes(entry) for entry in dataset.entries]
+    pixels = np.ones(max(sizes), np.uint8)
 
-    def take(file: tuple[Path, int]) -> None:
-        hashlib.sha256(pixels[: file[1]]).hexdigest()
-        write_bytes(output / file[0].name, file[0].read_bytes(), durable=True)
+    def write(path: Path) -> None:
+        write_bytes(output / path.name, path.read_bytes(), durable=True)
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), paths))
-        list(pool.map(take, files))
+        hashes = pool.map(lambda size: hashlib.sha256(pixels[:size]).hexdigest(), sizes)
+        list(pool.map(write, files_of(dataset)))
+        list(hashes)
 
 
-def sizes_of(entry: dict) -> list[int]:
-    """Bytes of the arrays of a section."""
-    size = math.prod(entry["shape"])
-    return [size * np.dtype(array["dtype"]).itemsize for array in entry["datasets"].values()]
+def raw_bytes(entry: dict) -> int:
+    """Bytes of the raw image of a section; labels are hashed by their runs, which are few."""
+    return math.prod(entry["shape"]) * np.dtype(entry["datasets"]["raw"]["dtype"]).itemsize
+
+
+def files_of(dataset: PreparedDataset) -> list[Path]:
+    """The files of a dataset's sections; an image may lie in that of another."""
+    return sorted({dataset.root / entry["file"] for entry in dataset.entries})
 
 
 def measure_peak(config: PrepareConfig, output: Path) -> float:
@@ -179,8 +184,8 @@ def describe_limit(
     seconds: dict[str, float], dataset: PreparedDataset, paths: list[Path], peak_gb: float
 ) -> str:
     """What prepare has to hash and write, and how far from that it is."""
-    hashed = sum(sum(sizes_of(entry)) for entry in dataset.entries)
-    written = sum((dataset.root / entry["file"]).stat().st_size for entry in dataset.entries)
+    hashed = sum(raw_bytes(entry) for entry in dataset.entries)
+    written = sum(path.stat().st_size for path in files_of(dataset))
     read = sum(path.stat().st_size for path in paths)
     return (
         f"{seconds['prepare'] / seconds['copy']:.1f} times the copy (in the page cache "

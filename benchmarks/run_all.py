@@ -22,14 +22,16 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "volume_instances": (),
     "tiled_inference": (),
     "volume_inference": (),
+    "search_combinations": (),
     "augment_predictions": (),
     "training_feed": (),
     "training_step": (),
     "sam_training": (),
     "prompt_masks": (),
     "prepare_montages": (),
-    "compare_runs": ("--layouts", "a cell each", "--repeats", "2"),
+    "compare_runs": ("--cases", "a cell each, SQLite", "120 cells, server", "--repeats", "2"),
     "help_pages": (),
+    "start_up": ("--only", "phantom", "prepare", "compare", "finetune", "segment"),
     "cluster_segment": (),
 }
 BEGIN, END = "<!-- table: written by make bench -->", "<!-- end of table -->"

@@ -213,6 +213,8 @@ def main() -> None:
     annotated = truth != 0
     path = "components of an annotated volume"
     lines = measure_components(path, annotated, list_labelling(annotated), options.repeats)
+    path = "components of a predicted volume, its specks as well"
+    lines += measure_components(path, mask, list_labelling(mask), options.repeats)
     path = f"components of a predicted volume, of at least {MIN_VOXELS} voxels"
     lines += measure_components(path, mask, list_filters(mask), options.repeats)
     lines.append(measure_matching(truth, prediction, options.repeats))

@@ -71,11 +71,11 @@ def test_folder_that_is_none(tmp_path):
 
 
 def test_other_schema_and_lost_keys(dataset):
-    edit(dataset, schema=2)
-    with pytest.raises(BenchError, match="schema 1, received 2: update synapse-bench"):
+    edit(dataset, schema=3)
+    with pytest.raises(BenchError, match="schema 1 or 2, received 3: update synapse-bench"):
         PreparedDataset.open(dataset.root)
     edit(dataset, schema=0)
-    with pytest.raises(BenchError, match="schema 1, received 0: prepare again"):
+    with pytest.raises(BenchError, match="schema 1 or 2, received 0: prepare again"):
         PreparedDataset.open(dataset.root)
     manifest = {key: value for key, value in dataset.manifest.items() if key != "sections"}
     (dataset.root / "manifest.json").write_text(json.dumps(manifest))

@@ -4,6 +4,7 @@ import pytest
 
 from bench.core.pixels import BLOCK_PX, all_blocks, occupied_blocks
 from bench.dataset.section_file import write_section_file
+from bench.postprocess.label_runs import find_label_runs
 
 SHAPE = (2 * BLOCK_PX + 30, 3 * BLOCK_PX + 7)
 
@@ -15,7 +16,8 @@ def write(path, **arrays):
         "content_hash": "0" * 64,
         "datasets": {key: {"source": "a.tif"} for key in arrays},
     }
-    write_section_file(path, entry, arrays, 5.0)
+    runs = {key: find_label_runs(pixels) for key, pixels in arrays.items() if key != "raw"}
+    write_section_file(path, entry, arrays, 5.0, runs)
     return path
 
 
@@ -40,7 +42,7 @@ def test_background_is_not_stored_and_reads_as_zero(tmp_path, dtype):
     np.testing.assert_array_equal(read, labels)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (600, 700), (1, 1), (5, 300)])
+@pytest.mark.parametrize("shape", [SHAPE, (600, 700), (1, 1), (5, 300), (1100, 1001)])
 @pytest.mark.parametrize("dtype", [">u2", "<u2", "u1", "<f4"])
 def test_raw_reads_as_it_was(tmp_path, shape, dtype):
     smooth = (np.add.outer(np.arange(shape[0]), np.arange(shape[1])) // 50).astype(dtype)
@@ -68,4 +70,4 @@ def test_blocks_are_those_with_labels():
     assert sum(labels[block].size for block in blocks) == labels.size
     expected = [block for block in blocks if labels[block].any()]
     assert 0 < len(expected) < len(blocks)
-    assert occupied_blocks(labels) == expected
+    assert occupied_blocks(labels) == find_label_runs(labels).blocks() == expected

@@ -5,7 +5,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.export.label_images import (
+from bench.export.ome_zarr import (
     average_fours,
     take_first,
     write_ome_zarr,

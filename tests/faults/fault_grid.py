@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.tracking.delivery.send import waiting_run
 from bench.tracking.ownership.claims import read_claims
-from bench.tracking.queries import search_pages
+from bench.tracking.searching import search_pages
 
 ENTRY_POINTS = Path(__file__).parents[2] / "entrypoints"
 # A training, an adaptation with a training on it, a training of a SAM, their evaluations, and the

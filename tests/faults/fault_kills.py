@@ -14,7 +14,7 @@ from random import Random
 import psutil
 
 from bench.tracking.ownership.heartbeat import HEARTBEAT_TAG, is_running, read_beat
-from bench.tracking.queries import search_pages
+from bench.tracking.searching import search_pages
 
 # A kill as a person or a cluster does it is rarer than the ones that nobody announces.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)

@@ -2,7 +2,18 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.inference.device import Compute, choose_compute, default_precision
+from bench.inference.device import (
+    CHANNELS_LAST,
+    CONTIGUOUS,
+    Compute,
+    choose_compute,
+    default_precision,
+)
+from bench.models.unet2d import build_unet2d
+
+OF_VOLUMES = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 1), torch.nn.InstanceNorm3d(1))
+OF_BATCHES = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
+UNET = build_unet2d(in_channels=1, out_channels=1, depth=1, features=2)
 
 
 def test_auto_is_the_gpu_where_there_is_one():
@@ -49,3 +60,20 @@ def test_convolutions_run_in_the_precision(precision, dtype):
     convolution = torch.nn.Conv2d(1, 1, 3)
     with choose_compute("cpu", precision).autocast():
         assert convolution(torch.randn(1, 1, 8, 8)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "layout", "network", "axes", "expected"),
+    [
+        ("cpu", None, UNET, 4, torch.channels_last),
+        ("cpu", None, OF_VOLUMES, 5, torch.channels_last_3d),
+        ("cuda", None, UNET, 4, torch.contiguous_format),
+        ("cuda:1", None, OF_VOLUMES, 5, torch.contiguous_format),
+        ("cuda", None, OF_BATCHES, 4, torch.channels_last),
+        ("cuda", CHANNELS_LAST, UNET, 4, torch.channels_last),
+        ("cpu", CONTIGUOUS, UNET, 4, torch.contiguous_format),
+    ],
+)
+def test_the_layout_is_that_of_device_and_norms(device, layout, network, axes, expected):
+    compute = Compute(torch.device(device), "fp32", layout)
+    assert compute.memory_format(network, axes) == expected

@@ -114,6 +114,12 @@ def test_the_real_project_by_section(shared, tmp_path):
             scores = instance_scores(match_instances(truth=truth, prediction=labels))
             assert scores["instance_f1"] == 1.0
     assert any(line == "vesicle: 611 objects, taken as vesicles" for line in tree.found)
+    # The margin makes the section of train the whole montage, which is not stored again.
+    (montage,), (train,) = dataset.unlabelled(), dataset.sections("train")
+    assert dataset.find(montage)["file"] == dataset.find(train)["file"]
+    assert len(list((dataset.root / "sections").iterdir())) == 3
+    np.testing.assert_array_equal(dataset.read_raw(montage), dataset.read_raw(train))
+    dataset.verify()
 
 
 def test_classes_of_a_project_are_mapped_or_named(phantom):

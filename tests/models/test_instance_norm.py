@@ -2,14 +2,19 @@ import pytest
 import torch
 from torch_em.model import UNet2d
 
-from bench.models.unet2d import InstanceNorm, build_unet2d
+from bench.models.unet2d import InstanceNorm, KeptLayoutNorm, build_unet2d
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 16, 5), (4, 32, 7, 9)])
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("weights_last", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_is_torchs_instance_norm_with_its_gradient(shape, channels_last, weights_last, dtype):
+@pytest.mark.parametrize("of_cuda", [False, True])
+def test_it_is_torchs_instance_norm_with_its_gradient(
+    shape, channels_last, weights_last, dtype, of_cuda
+):
+    if of_cuda and dtype == torch.bfloat16 and shape[:2] == (1, 1):
+        pytest.skip("on a CPU torch has no fp32 variance of all of a bf16 tensor")
     torch.manual_seed(0)
     image = (5 * torch.randn(shape) + 3).to(dtype)
     if channels_last:
@@ -18,7 +23,8 @@ def test_it_is_torchs_instance_norm_with_its_gradient(shape, channels_last, weig
     if weights_last:
         weights = weights.to(memory_format=torch.channels_last)
     found = []
-    for norm in (torch.nn.InstanceNorm2d(shape[1]), InstanceNorm(shape[1])):
+    ours = (lambda given: KeptLayoutNorm.apply(given, 1e-5)) if of_cuda else InstanceNorm(shape[1])
+    for norm in (torch.nn.InstanceNorm2d(shape[1]), ours):
         given = image.clone(memory_format=torch.preserve_format).requires_grad_()
         normalised = norm(given)
         (normalised * weights).sum().backward()
@@ -28,9 +34,30 @@ def test_it_is_torchs_instance_norm_with_its_gradient(shape, channels_last, weig
         torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
 
 
-def test_it_keeps_channels_last_where_torch_does_not():
-    image = torch.randn(2, 8, 16, 16).to(memory_format=torch.channels_last)
-    assert InstanceNorm(8)(image).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("of_cuda", [False, True])
+def test_it_keeps_channels_last_where_torch_does_not(of_cuda):
+    image = torch.randn(2, 8, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
+    found = KeptLayoutNorm.apply(image, 1e-5) if of_cuda else InstanceNorm(8)(image)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    found.square().sum().backward()
+    assert image.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_one_channel_stays_what_it_was_meant_as():
+    """The convolution after it looks at the strides."""
+    for layout in (torch.channels_last, torch.contiguous_format):
+        image = torch.empty(2, 1, 6, 5, memory_format=layout).normal_()
+        assert KeptLayoutNorm.apply(image, 1e-5).stride() == image.stride()
+
+
+def test_other_devices_take_torchs_norm_where_images_are_contiguous(monkeypatch):
+    """Tensors without values stand for a GPU's."""
+    monkeypatch.setattr(KeptLayoutNorm, "apply", lambda image, eps: "kept")
+    for channels in (1, 4):
+        image = torch.empty(2, channels, 6, 5, device="meta")
+        assert InstanceNorm(channels)(image).shape == image.shape
+        last = torch.empty_like(image, memory_format=torch.channels_last)
+        assert InstanceNorm(channels)(last) == "kept"
 
 
 @pytest.mark.parametrize("channels", [1, 4])

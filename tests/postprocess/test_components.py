@@ -39,8 +39,9 @@ def test_labels_are_those_of_scipy(mask, min_area_px):
 
 
 @pytest.mark.parametrize("density", [0.02, 0.4, 0.6, 0.98])
-def test_labels_are_those_of_scipy_on_images_of_many_runs(density):
-    check(np.random.default_rng(0).random((120, 333)) < density, 5)
+@pytest.mark.parametrize("columns", [63, 64, 65, 128, 333])
+def test_labels_are_those_of_scipy_on_images_of_many_runs(density, columns):
+    check(np.random.default_rng(0).random((120, columns)) < density, 5)
 
 
 def test_combs_and_spirals_are_one_component():
@@ -74,7 +75,9 @@ def test_the_order_of_memory_and_a_view_change_nothing():
     check(mask, 3)
 
 
-@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (1, 1), (1, 40), (40, 1)])
+@pytest.mark.parametrize(
+    "shape", [(0, 0), (0, 5), (5, 0), (1, 1), (1, 40), (40, 1), (1, 64), (3, 129)]
+)
 def test_sections_of_a_row_or_nothing(shape):
     check(np.ones(shape, bool), 1)
 

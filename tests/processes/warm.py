@@ -21,6 +21,7 @@ PRELOAD = """
 from bench.core.process import importing
 with importing():
     import mlflow.store.tracking.sqlalchemy_store, torch._dynamo
+    import scipy.ndimage, skimage.measure, skimage.morphology
     import bench.steps.benchmark, bench.steps.segment
 """
 

@@ -37,7 +37,7 @@ from bench.steps.finetune import finetune
 from bench.steps.microsam import microsam
 from bench.steps.pseudo import pseudo
 from bench.steps.segment import segment
-from bench.tracking.pseudo import find_pseudo
+from bench.tracking.unlisted import find_pseudo
 
 CPU = Compute(torch.device("cpu"), "fp32")
 DETECTOR = {

@@ -10,7 +10,8 @@ from bench.config.running import SegmentConfig
 from bench.config.scoring import EvaluateConfig, OptimizeConfig
 from bench.config.training import FinetuneConfig
 from bench.metrics.table import HEADLINE
-from bench.steps.ending import describe_scores, end_command
+from bench.steps.ending import end_command
+from bench.steps.scoring.saying import describe_scores
 
 
 @pytest.fixture

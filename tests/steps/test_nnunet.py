@@ -210,8 +210,9 @@ def test_settings_that_it_chooses_itself_are_refused(dataset, store):
 
 
 def test_a_grid_gives_it_what_it_follows():
-    config = BenchmarkConfig(lr=1e-3, patch_px=64, iterations=7, epoch_iterations=3)
+    config = BenchmarkConfig(lr=1e-3, patch_px=64, iterations=7, epoch_iterations=3, gpu_gb=0.5)
     cell = GridCell(METHODS["nnunet"], find_structure("mito"), seed=2, labelled=1)
     found = model_config(cell, config)
+    assert found.gpu_gb == 0.5
     assert (found.iterations, found.epoch_iterations, found.seed, found.labelled) == (7, 3, 2, 1)
     assert (found.lr, found.patch_px) == (None, None)

@@ -1,10 +1,12 @@
-"""The newest run of every cell: from the database, and page by page as a server is asked."""
+"""The newest run of every cell: from the database, and by questions or pages as of a server."""
 
 import math
+import re
 
 import pytest
+from mlflow.exceptions import MlflowException
 
-from bench.tracking import newest, queries
+from bench.tracking import newest, searching, unseen
 from bench.tracking.newest import newest_evaluations, newest_trainings, select_runs
 from bench.tracking.queries import Cell
 
@@ -20,16 +22,20 @@ def store(request):
     return use_store(make_store(request.getfixturevalue("tmp_path") / "store"))
 
 
-@pytest.fixture(params=["database", "pages"])
+@pytest.fixture(params=["database", "pages", "questions"])
 def way(request, monkeypatch):
-    """Both ways of reading a store; pages are of two runs, so that there are several."""
-    if request.param == "pages":
+    """All ways of reading a store; pages are of two runs, so that there are several."""
+    if request.param == "database":
+        monkeypatch.setattr(newest, "search_pages", None)
+        monkeypatch.setattr(newest, "newest_of_each", None)
+    else:
         monkeypatch.setattr(newest, "engine_of", lambda store: None)
         monkeypatch.setattr(newest, "IDS_PER_SEARCH", 2)
-        monkeypatch.setattr(queries, "PAGE", 2)
-    else:
-        monkeypatch.setattr(newest, "search_pages", None)
-        monkeypatch.setattr(newest, "search", None)
+        monkeypatch.setattr(searching, "PAGE", 2)
+        monkeypatch.setattr(unseen, "PAGE", 2)
+        monkeypatch.setattr(unseen, "FIRST_PAGE", 2)
+        monkeypatch.setattr(unseen, "_WORTH_ASKING", 1 if request.param == "questions" else 0)
+        monkeypatch.setattr(unseen, "_RUNS_PER_QUESTION", 0.02)
     return request.param
 
 
@@ -143,3 +149,47 @@ def test_more_ids_than_a_question_takes(store, record, monkeypatch):
     ids = [record(seed=seed) for seed in range(5)]
     found = newest_trainings(store, store.experiment_id)
     assert [run.id for run in found] == ids[::-1]
+
+
+def _refuse(*_args):
+    raise MlflowException.invalid_parameter_value("Invalid comparator 'IS NULL'")
+
+
+# What cannot be asked, and a server of an earlier version.
+OBSTACLES = {
+    "_RUNS_PER_QUESTION": 1,
+    "_EXCLUDED": 1,
+    "_PLAIN": re.compile("none"),
+    "_is": _refuse,
+}
+
+
+def test_a_server_is_asked_for_cells_and_not_for_old_runs(store, evaluated, monkeypatch):
+    # Long ago, and never again.
+    evaluated(method="best_practice", structure="synaptic cleft", labelled=4, augmentations="")
+    cells = [{"seed": 0}, {"seed": 1}, {"method": "finetuned"}, {"augmentations": "all"}]
+    runs = [evaluated(**cell) for _ in range(4) for cell in cells]
+    # The newest of its cell is then an older one.
+    store.client.delete_run(runs[-3])
+    said = newest_evaluations(store, store.experiment_id, "test", "data")
+    assert len(said) == 5
+
+    read = []
+
+    def search_page(*args, **options):
+        page = searching.search_page(*args, **options)
+        read.extend(run.info.run_id for run in page)
+        return page
+
+    monkeypatch.setattr(newest, "engine_of", lambda store: None)
+    monkeypatch.setattr(unseen, "search_page", search_page)
+    monkeypatch.setattr(unseen, "FIRST_PAGE", 7)
+    monkeypatch.setattr(unseen, "_RUNS_PER_QUESTION", 0.1)
+    assert newest_evaluations(store, store.experiment_id, "test", "data") == said
+    assert len(read) == 7 + 1
+    for name, value in OBSTACLES.items():
+        read.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(unseen, name, value)
+            assert newest_evaluations(store, store.experiment_id, "test", "data") == said
+        assert len(set(read)) == len(runs), name

@@ -1,6 +1,5 @@
 """A store that cannot be used is one line that names it, its fault and a remedy."""
 
-import os
 import resource
 import sqlite3
 import subprocess
@@ -32,12 +31,13 @@ def database(tmp_path, monkeypatch):
     return tmp_path / "mlflow.db"
 
 
-@pytest.fixture
-def older(database):
-    """A database as an older mlflow made it, with one run."""
-    engine = sqlalchemy.create_engine(f"sqlite:///{database}", poolclass=sqlalchemy.NullPool)
+@pytest.fixture(scope="module")
+def made_by_an_older_mlflow(tmp_path_factory):
+    """A database as an older mlflow made it, with one experiment."""
+    path = tmp_path_factory.mktemp("older") / "mlflow.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", poolclass=sqlalchemy.NullPool)
     InitialBase.metadata.create_all(engine)
-    config = schema._get_alembic_config(f"sqlite:///{database}")
+    config = schema._get_alembic_config(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, OLDER)
@@ -47,6 +47,13 @@ def older(database):
                 "VALUES (7, 'kept', 'active')"
             )
         )
+    return path
+
+
+@pytest.fixture
+def older(database, made_by_an_older_mlflow):
+    """A copy of it, which is the store that the environment names."""
+    database.write_bytes(made_by_an_older_mlflow.read_bytes())
     return database
 
 
@@ -105,8 +112,34 @@ def test_a_database_that_may_only_be_read(
         open_store()
 
 
+@pytest.fixture
+def run_python(start_process, python_environment, tmp_path):
+    """Runs a program in a process of its own: its exit status, and what it wrote on stderr."""
+
+    def run(code, **environment):
+        ended = start_process(
+            [sys.executable, "-c", code],
+            env=python_environment | environment,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        _, said = ended.communicate()
+        return ended.returncode, said
+
+    return run
+
+
+UPGRADE = (
+    "import runpy, sys\n"
+    "sys.argv = ['store', 'upgrade']\n"
+    "sys.modules.pop('bench.tracking.store', None)\n"
+    "runpy.run_module('bench.tracking.store', run_name='__main__')\n"
+)
+
+
 @pytest.mark.parametrize("kilobytes", [100, 300])
-def test_a_disk_without_space_for_a_new_store(tmp_path, make_tree, kilobytes):
+def test_a_disk_without_space_for_a_new_store(tmp_path, make_tree, run_python, kilobytes):
     """A limit on the size of files stands for the disk's; in a process of its own."""
     code = (
         "import resource, runpy, sys\n"
@@ -116,19 +149,12 @@ def test_a_disk_without_space_for_a_new_store(tmp_path, make_tree, kilobytes):
         f"runpy.run_path({str(PROJECT / 'entrypoints/prepare.py')!r}, run_name='__main__')\n"
     )
     uri = f"sqlite:///{tmp_path}/store/mlflow.db"
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "MLFLOW_TRACKING_URI": uri},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in ended.stderr
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    status, said = run_python(code, MLFLOW_TRACKING_URI=uri)
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: the tracking store must be a database that can be read and wri")
     assert f"of {tmp_path}/store/mlflow.db: free space on its disk" in line
-    assert ended.returncode == 2
+    assert status == 2
 
 
 def test_a_disk_that_fills_up_while_a_run_is_made(store):
@@ -159,17 +185,11 @@ def test_an_older_schema_says_which_store_and_which_command_and_changes_nothing(
     )
 
 
-def test_the_upgrade_keeps_a_copy_first_and_loses_no_run(older):
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench.tracking.store", "upgrade"],
-        env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_upgrade_keeps_a_copy_first_and_loses_no_run(older, run_python):
+    status, said = run_python(UPGRADE, MLFLOW_TRACKING_URI=f"sqlite:///{older}")
     copy = older.with_name(f"mlflow.db.{OLDER}")
-    assert ended.returncode == 0, ended.stderr
-    assert str(copy) in ended.stderr
+    assert status == 0, said
+    assert str(copy) in said
     assert version_of(copy) == OLDER
     store = open_store()
     assert store.client.get_experiment("7").name == "kept"
@@ -198,16 +218,10 @@ def test_the_schema_of_a_newer_mlflow_is_not_touched(database, empty_database):
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://127.0.0.1/x"])
-def test_a_server_is_upgraded_where_it_is(monkeypatch, uri):
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench.tracking.store", "upgrade"],
-        env={**os.environ, "PYTHONPATH": str(PROJECT / "src"), "MLFLOW_TRACKING_URI": uri},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+def test_a_server_is_upgraded_where_it_is(run_python, uri):
+    status, said = run_python(UPGRADE, MLFLOW_TRACKING_URI=uri)
+    assert status == 2
+    (line,) = said.splitlines()
     assert "mlflow db upgrade" in line
 
 

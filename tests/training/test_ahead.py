@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.training.ahead import OneAhead, draw_ahead
+from bench.training.ahead import Ahead, draw_ahead
 from bench.training.augment import Augmentation
 from bench.training.patches import PatchFeed, PatchSettings
 
@@ -54,7 +54,7 @@ def values(batch):
 
 def test_batches_come_in_the_order_they_are_asked_for():
     feed = Numbered()
-    with OneAhead(feed, CPU) as ahead:
+    with Ahead(feed, CPU) as ahead:
         for iteration in (0, 1, 2, 7, 8, 3, 3):
             assert values(ahead.batch(iteration)) == [iteration, -iteration]
     assert feed.drawn[:6] == [0, 1, 2, 3, 7, 8]
@@ -64,9 +64,20 @@ def test_batches_come_in_the_order_they_are_asked_for():
 
 def test_the_next_batch_is_drawn_while_the_caller_works():
     feed = Numbered()
-    with OneAhead(feed, CPU) as ahead:
+    with Ahead(feed, CPU) as ahead:
         ahead.batch(0)
         wait_until(lambda: feed.drawn == [0, 1])
+
+
+def test_several_batches_ahead():
+    feed = Numbered()
+    with Ahead(feed, CPU, batches=3) as ahead:
+        ahead.batch(0)
+        wait_until(lambda: feed.drawn == [0, 1, 2, 3])
+        for iteration in (1, 2, 9, 10, 3):
+            assert values(ahead.batch(iteration)) == [iteration, -iteration]
+    assert feed.drawn[:6] == [0, 1, 2, 3, 4, 5]
+    assert len(feed.threads) == 1
 
 
 def test_batches_are_those_of_the_feed():
@@ -74,7 +85,7 @@ def test_batches_are_those_of_the_feed():
     raw = random.integers(0, 256, (90, 80), dtype=np.uint8)
     settings = PatchSettings(32, 3, 0.5, Augmentation(True, True, 4.0, 0.1), seed=5)
     feed = PatchFeed([(raw, (raw > 200).astype(np.uint8))], settings, CPU)
-    with OneAhead(feed, CPU) as ahead:
+    with Ahead(feed, CPU) as ahead:
         assert ahead.settings == settings
         for iteration in (4, 5, 6, 2):
             for found, wanted in zip(ahead.batch(iteration), feed.batch(iteration), strict=True):
@@ -83,7 +94,7 @@ def test_batches_are_those_of_the_feed():
 
 def test_errors_are_raised_where_the_batch_is_asked_for():
     feed = Numbered(fails={2})
-    with OneAhead(feed, CPU) as ahead:
+    with Ahead(feed, CPU) as ahead:
         assert values(ahead.batch(0)) == [0, 0]
         assert values(ahead.batch(1)) == [1, -1]
         with pytest.raises(RuntimeError, match="batch 2"):
@@ -93,12 +104,12 @@ def test_errors_are_raised_where_the_batch_is_asked_for():
 
 
 def test_an_error_beyond_the_last_batch_is_nobodys():
-    with OneAhead(Numbered(fails={1}), CPU) as ahead:
+    with Ahead(Numbered(fails={1}), CPU) as ahead:
         assert values(ahead.batch(0)) == [0, 0]
 
 
 def train_until(error):
-    with OneAhead(Numbered(), CPU) as ahead:
+    with Ahead(Numbered(), CPU) as ahead:
         ahead.batch(0)
         raise error
 
@@ -115,7 +126,7 @@ def test_leaving_waits_for_the_batch_that_is_being_drawn():
     gate = threading.Event()
     gate.set()
     feed = Numbered(gate=gate)
-    with OneAhead(feed, CPU) as ahead:
+    with Ahead(feed, CPU) as ahead:
         ahead.batch(0)
         wait_until(lambda: feed.drawn == [0, 1])
         gate.clear()
@@ -135,5 +146,5 @@ def test_a_cpu_draws_its_batches_itself():
 def test_other_devices_draw_ahead():
     feed = Numbered()
     with draw_ahead(feed, torch.device("meta")) as ahead:
-        assert isinstance(ahead, OneAhead)
+        assert isinstance(ahead, Ahead)
         assert values(ahead.batch(3)) == [3, -3]

@@ -312,6 +312,23 @@ def test_bf16_leaves_no_trace_either(feed, section, tmp_path):
     assert_same_end(straight, pieces)
 
 
+@pytest.mark.parametrize(("layout", "last"), [(None, True), ("contiguous", False)])
+def test_the_layout_is_that_of_training_and_inference(feed, section, tmp_path, layout, last):
+    settings = replace(SETTINGS, iterations=1, epoch_iterations=1)
+    session = Session(feed, section, tmp_path / "s", settings, Compute(CPU, "fp32", layout))
+    seen = {True: set(), False: set()}
+
+    def look(part, given, _):
+        seen[part.training].add(given[0].is_contiguous(memory_format=torch.channels_last))
+
+    for part in session.trainee.network.modules():
+        # Of one channel both layouts are the same.
+        if isinstance(part, torch.nn.InstanceNorm2d) and part.num_features > 1:
+            part.register_forward_hook(look)
+    session.run()
+    assert seen == {True: {last}, False: {last}}
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_it(feed, section, tmp_path, bad):
     with pytest.raises(StoppedError):

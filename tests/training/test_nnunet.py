@@ -74,6 +74,19 @@ def test_neither_a_kill_nor_snapshots_change_a_bit(planned, tmp_path):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+def test_it_plans_for_the_memory_that_it_is_given(tmp_path):
+    from bench.training.nnunet.planning import plan_sections
+
+    raw = np.random.default_rng(0).integers(0, 255, (256, 256)).astype(np.uint8)
+    planned = [
+        plan_sections(tmp_path / str(gb), [(raw, raw > 128)], [(raw, raw > 128)], "mito", gpu_gb=gb)
+        for gb in (None, 0.1)
+    ]
+    patches = [np.prod(each.configuration["patch_size"]) for each in planned]
+    assert patches[0] == 256 * 256
+    assert patches[1] < patches[0] / 2
+
+
 def test_its_network_has_one_name_for_each_tensor(planned):
     from bench.models.checkpoint import build_model
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import PIXEL_SIZE, RAW_KEY, StepConfig, setting
-from bench.config.training import MINUTES
+from bench.config.settings import MINUTES, PIXEL_SIZE, RAW_KEY, StepConfig, setting
 from bench.words import AUTO, NONE
 
 

@@ -20,6 +20,14 @@ STALE_MIN = 10.0
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
 ENGINES = (AUTO, TORCH, OPENVINO)
 # Help on settings that steps of several files have.
+MINUTES = (
+    "Minutes for the training, in place of iterations: their number and the learning rate follow "
+    "from the speed here; validations and the choice of the tile are within."
+)
+SCHEDULE = (
+    "plateau lowers the rate when validation stalls; cosine and polynomial let it fall to zero, "
+    "onecycle rise first; auto is the method's."
+)
 TRUST = "Let a foreign checkpoint run code of its own while it is read."
 RAW_KEY = "Raw array of an HDF5 or Zarr volume, with channel as KEY:CHANNEL; auto finds raw."
 PIXEL_SIZE = "Pixel size in nm; auto reads it from the files where they say it."

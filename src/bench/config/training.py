@@ -2,24 +2,15 @@
 
 from dataclasses import dataclass
 
-from bench.config.settings import TRUST, StepConfig, setting
+from bench.config.settings import MINUTES, SCHEDULE, TRUST, StepConfig, setting
 from bench.methods import LOSSES, NORMALISATIONS, OPTIMISERS, PROMPTED, SCHEDULES, VALIDATION
 from bench.words import AUTO, ENCODER, NONE, TRANSFORMER
 
-_SCHEDULE = (
-    "plateau lowers the rate when validation stalls; cosine and polynomial let it fall to zero, "
-    "onecycle rise first; auto is the method's."
-)
 _PATCH = (
     "Edge of a patch in px, a multiple of 16 for a U-Net; auto is 256, of volumes 32, or what the "
     "network takes."
 )
 _RESCALE = "Resample to the source's pixel size where both are known; false feeds as it is."
-# Also of pretrain.
-MINUTES = (
-    "Minutes for the training, in place of iterations: their number and the learning rate follow "
-    "from the speed here; validations and the choice of the tile are within."
-)
 _LABELLED = "Annotated training sections used, drawn by the seed; auto uses all."
 _LR = "Learning rate; auto is the method's, mostly 1e-4."
 _EPOCH = "Iterations between validations; auto is a twentieth, 50 to 250."
@@ -55,7 +46,7 @@ class TrainingConfig(StepConfig):
     )
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
-    schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
+    schedule: str = setting(AUTO, SCHEDULE, choices=(AUTO, *SCHEDULES))
     weight_decay: float | None = setting(
         None,
         "Weight decay of the optimiser; auto is the method's, or torch's.",
@@ -98,6 +89,14 @@ class TrainingConfig(StepConfig):
         "transunet: numbers of a token, a multiple of 12; auto is the source's, or 768.",
         minimum=12,
         maximum=3072,
+        added=True,
+    )
+    gpu_gb: float | None = setting(
+        None,
+        "nnunet: GPU memory in GB that its patch, batch and network are planned for; auto is "
+        "nnU-Net's own, 8.",
+        minimum=0.05,
+        maximum=1000,
         added=True,
     )
     folds: int = setting(
@@ -294,7 +293,7 @@ class MicrosamConfig(StepConfig):
     lr: float | None = setting(
         None, "finetune: learning rate; auto is the method's, 1e-5.", minimum=1e-8, maximum=1
     )
-    schedule: str = setting(AUTO, f"finetune: {_SCHEDULE}", choices=(AUTO, *SCHEDULES))
+    schedule: str = setting(AUTO, f"finetune: {SCHEDULE}", choices=(AUTO, *SCHEDULES))
     batch_size: int = setting(1, "finetune: patches in a batch.", minimum=1)
     patch_px: int = setting(
         512, "finetune: edge of a patch in px; SAM resizes it as it does a window.", minimum=32
@@ -372,7 +371,7 @@ class DomainAdaptConfig(StepConfig):
     minutes: float | None = setting(None, MINUTES, minimum=0.05, added=True)
     optimiser: str = setting(AUTO, "auto is the method's.", choices=(AUTO, *OPTIMISERS))
     lr: float | None = setting(None, _LR, minimum=1e-8, maximum=1)
-    schedule: str = setting(AUTO, _SCHEDULE, choices=(AUTO, *SCHEDULES))
+    schedule: str = setting(AUTO, SCHEDULE, choices=(AUTO, *SCHEDULES))
     plateau_factor: float = setting(0.5, "Factor of plateau.", minimum=0.01, maximum=0.99)
     plateau_patience: int = setting(10, "Epochs without gain before plateau.", minimum=0)
     batch_size: int = setting(4, "Patches in a batch.", minimum=1)

@@ -1,14 +1,15 @@
 """What every process of ours begins with. It stays light: `--help` answers at once."""
 
 import contextlib
+import functools
 import gc
 import importlib.metadata
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 # Seconds after which a lost signal is repeated.
 _REPEAT_S = 0.01
@@ -24,6 +25,9 @@ def set_up_process() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It writes the traceback of what it raises as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # No plugin of pydantic's has to watch what libraries make with it, and looking for one reads
+    # every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -48,11 +52,24 @@ def importing() -> Iterator[None]:
     The search took a fifth of what importing torch and MLflow costs, and its share of every later
     one grows with all that they brought. Later is for the first block of a process only: what it
     has made since may be garbage.
+
+    What is installed does not change in the block either: MLflow and alembic ask a dozen times for
+    entry points, and each time Python would read the files of every package.
     """
     gc.disable()
+    find = importlib.metadata.entry_points
+    # Python 3.11 calls all of them by another type than those of a group.
+    every: Callable[[], Any] = functools.cache(find)
+
+    def select(**wanted: str) -> importlib.metadata.EntryPoints:
+        chosen: importlib.metadata.EntryPoints = every().select(**wanted)
+        return chosen
+
+    importlib.metadata.entry_points = select  # type: ignore[assignment]
     try:
         yield
     finally:
+        importlib.metadata.entry_points = find
         if not gc.get_freeze_count():
             gc.freeze()
         gc.enable()

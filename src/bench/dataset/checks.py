@@ -13,7 +13,7 @@ _PERHAPS_IGNORED = (
     "if it marks what nobody annotated, save it as a value from 1 on and give -P ignore=VALUE, or "
     "name the values that count, as in -P structures=1=mitochondria"
 )
-_LARGEST_ID = np.iinfo(np.uint32).max
+_LARGEST_ID = np.uint32(np.iinfo(np.uint32).max)
 
 
 def check_raw(raw: np.ndarray, file: str, remedy: str = _REPLACE) -> np.ndarray:
@@ -60,10 +60,13 @@ def read_instances(mask: np.ndarray, file: str, *, ids: bool = False) -> tuple[n
         return np.zeros(mask.shape, np.uint8), "empty"
     kind = "ids" if ids or np.count_nonzero(mask) != np.count_nonzero(mask == largest) else "binary"
     labels = label_mask(mask != 0) if kind == "binary" else mask
-    return labels.astype(np.min_scalar_type(int(labels.max())), copy=False), kind
+    highest = int(largest if kind == "ids" else labels.max())
+    return labels.astype(np.min_scalar_type(highest), copy=False), kind
 
 
 def _check_ids(mask: np.ndarray, file: str) -> None:
+    if mask.dtype.kind in "bu" and mask.dtype.itemsize <= _LARGEST_ID.nbytes:
+        return
     check_finite(mask, file)
     if mask.dtype.kind == "f" and (mask != np.floor(mask)).any():
         value = mask[mask != np.floor(mask)][0]

@@ -13,6 +13,7 @@ from bench.dataset.partial import count_open, read_ignore_levels
 from bench.dataset.prepared import MANIFEST, VOLUMES, PreparedDataset
 from bench.dataset.section_file import MaskCounter, summarise_structure
 from bench.errors import BenchError
+from bench.postprocess.label_runs import find_label_runs
 
 # The test split is looked at by evaluate alone.
 _FOLDED = ("train", "val")
@@ -91,10 +92,10 @@ def write_fold(dataset: PreparedDataset, structure: str, fold: Fold, folder: Pat
         entry = dataset.find(name)
         path = str((dataset.root / entry["file"]).absolute())
         entries.append(entry | {"split": split, "file": path})
-        labels = dataset.read_labels(name, structure)
+        runs = find_label_runs(dataset.read_labels(name, structure))
         kind = str(entry["datasets"][f"labels/{structure}"]["mask"])
         opened = count_open(read_ignore_levels(dataset, name, structure))
-        counter.add(structure, split, str(entry.get("region", "")), labels, kind, opened)
+        counter.add(structure, split, str(entry.get("region", "")), runs, kind, opened)
     manifest: dict[str, Any] = {k: v for k, v in dataset.manifest.items() if k != VOLUMES}
     manifest |= {
         "content_hash": json_sha256([dataset.content_hash, structure, fold.number, fold.of]),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from bench.core.hashing import json_sha256
 from bench.core.names import first_names
 from bench.errors import BenchError, unknown_name
+from bench.postprocess.label_runs import LabelRuns, find_label_runs
 
 SPLITS = ("train", "val", "test")
 # What images without labels have in place of a split.
@@ -24,13 +25,18 @@ NO_SPLIT = ""
 PAPER = "paper"
 
 KIND = "synapse-bench prepared dataset"
-SCHEMA = 1
+# With it came another definition of the content hash: labels are hashed by their runs, and no
+# longer pixel by pixel. A dataset keeps the schema, and so the hash, that it was written with.
+SCHEMA = 2
+_SCHEMAS = (1, SCHEMA)
 MANIFEST = "manifest.json"
 # What the manifest of a dataset has whose sections are planes of volumes.
 VOLUMES = "volumes"
 # By what the manifest says, under that key, that a model made the labels: see dataset/pseudo.py.
 ORIGIN, PSEUDO = "origin", "pseudo"
 _LABELS = "labels/"
+# The section in whose file an image without labels lies that has the same pixels.
+IMAGE_OF = "image_of"
 # Beside the labels, where not all is annotated: see dataset/partial.py.
 IGNORE = "ignore/"
 _REQUIRED_KEYS = ("content_hash", "pixel_size_nm", "sections", "structures", "warnings")
@@ -70,6 +76,11 @@ class PreparedDataset:
     def content_hash(self) -> str:
         """SHA-256 over pixels, names, splits and pixel size; the same wherever it lies."""
         return str(self.manifest["content_hash"])
+
+    @property
+    def schema(self) -> int:
+        """The version of its format, and so of the definition of its content hash."""
+        return int(self.manifest["schema"])
 
     @property
     def pixel_size_nm(self) -> float | None:
@@ -177,22 +188,43 @@ class PreparedDataset:
             BenchError: If a file is missing, damaged or changed, or the manifest was changed.
         """
         hashes = []
-        for entry in self.entries:
-            name = entry["name"]
-            pixels = {key: hash_pixels(self.read(name, key)) for key in entry["datasets"]}
-            hashes.append(hash_section(name, entry["split"], pixels))
-            if hashes[-1] != entry["content_hash"]:
-                raise self.damage(f"other pixels in section {name}")
-        step_nm = self.manifest["section_nm"] if self.manifest.get(VOLUMES) else None
-        if hash_dataset(hashes, self.pixel_size_nm, step_nm) != self.content_hash:
+        for entry, found in zip(self.entries, self._hash_sections(self.schema), strict=True):
+            if found != entry["content_hash"]:
+                raise self.damage(f"other pixels in section {entry['name']}")
+            hashes.append(found)
+        if self._hash(hashes, self.schema) != self.content_hash:
             raise self.damage("a manifest that was edited")
+
+    def is_content(self, content_hash: str) -> bool:
+        """Whether a content hash is of its content, by the definition of whichever version.
+
+        Every pixel is read where the hash is not the dataset's own.
+        """
+        return content_hash == self.content_hash or any(
+            content_hash == self._hash(list(self._hash_sections(schema)), schema)
+            for schema in _SCHEMAS
+            if schema != self.schema
+        )
+
+    def _hash_sections(self, schema: int) -> Iterator[str]:
+        for entry in self.entries:
+            pixels = {
+                key: hash_array(key, self.read(entry["name"], key), schema)
+                for key in entry["datasets"]
+            }
+            yield hash_section(entry["name"], entry["split"], pixels)
+
+    def _hash(self, section_hashes: list[str], schema: int) -> str:
+        step_nm = self.manifest["section_nm"] if self.manifest.get(VOLUMES) else None
+        return hash_dataset(section_hashes, self.pixel_size_nm, step_nm, schema=schema)
 
     def read(self, name: str, key: str) -> np.ndarray:
         """Reads one HDF5 dataset of a section, if the file is still that of the manifest."""
         entry = self.find(name)
+        owner = self.find(entry[IMAGE_OF]) if IMAGE_OF in entry else entry
         try:
             with h5py.File(self.root / entry["file"], "r") as file:
-                changed = file.attrs.get("content_hash") != entry["content_hash"]
+                changed = file.attrs.get("content_hash") != owner["content_hash"]
                 pixels = None if changed else np.asarray(file[key][()])
         except (OSError, KeyError, RuntimeError) as error:
             raise self.damage(f"{entry['file']}, which does not read ({error})") from error
@@ -258,10 +290,11 @@ def read_manifest(root: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise BenchError(f"{root} must be a prepared dataset, received another kind: {remedy}")
     schema = manifest.get("schema")
-    if schema != SCHEMA:
+    if schema not in _SCHEMAS:
         newer = isinstance(schema, int) and schema > SCHEMA
         action = "update synapse-bench, or prepare again" if newer else "prepare again"
-        raise BenchError(f"{path} must have schema {SCHEMA}, received {schema}: {action}")
+        known = " or ".join(map(str, _SCHEMAS))
+        raise BenchError(f"{path} must have schema {known}, received {schema}: {action}")
     missing = [key for key in _REQUIRED_KEYS if key not in manifest]
     if missing:
         raise BenchError(f"{path} must be whole, received no {', '.join(missing)}: {remedy}")
@@ -274,7 +307,11 @@ def hash_section(name: str, split: str, pixels: Mapping[str, str]) -> str:
 
 
 def hash_dataset(
-    section_hashes: list[str], pixel_size_nm: float | None, volume_step_nm: float | None = None
+    section_hashes: list[str],
+    pixel_size_nm: float | None,
+    volume_step_nm: float | None = None,
+    *,
+    schema: int = SCHEMA,
 ) -> str:
     """Hashes the content of a dataset.
 
@@ -282,8 +319,9 @@ def hash_dataset(
         section_hashes: The hashes of its sections, in their order.
         pixel_size_nm: Edge of a pixel; None where it is not known.
         volume_step_nm: Distance of the planes where it is of volumes, else None.
+        schema: The version whose definition is taken.
     """
-    content: list[object] = [SCHEMA, section_hashes, pixel_size_nm]
+    content: list[object] = [schema, section_hashes, pixel_size_nm]
     return json_sha256([*content, volume_step_nm] if volume_step_nm else content)
 
 
@@ -292,4 +330,28 @@ def hash_pixels(pixels: np.ndarray) -> str:
     little = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
     content = hashlib.sha256(f"{little.dtype.str} {little.shape} ".encode())
     content.update(little.data)
+    return content.hexdigest()
+
+
+def hash_array(
+    key: str, pixels: np.ndarray, schema: int = SCHEMA, runs: LabelRuns | None = None
+) -> str:
+    """Hashes one HDF5 dataset of a section.
+
+    Args:
+        key: Its name.
+        pixels: Its pixels (y, x).
+        schema: The version whose definition is taken.
+        runs: The runs of anything but ``raw``, where they are known.
+    """
+    if schema == 1 or key == "raw":
+        return hash_pixels(pixels)
+    return _hash_runs(find_label_runs(pixels) if runs is None else runs, pixels.dtype)
+
+
+def _hash_runs(runs: LabelRuns, dtype: "np.dtype[Any]") -> str:
+    """Hashes type, shape and runs of an image of ids: as good as its pixels, and far fewer."""
+    content = hashlib.sha256(f"{dtype.newbyteorder('<').str} {runs.shape} runs ".encode())
+    for part, kind in ((runs.first_of_row, "<i8"), (runs.spans, "<i4"), (runs.ids, "<u4")):
+        content.update(np.ascontiguousarray(part, kind).data)
     return content.hexdigest()

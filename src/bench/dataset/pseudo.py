@@ -18,8 +18,8 @@ from bench.dataset.prepared import (
     PSEUDO,
     SCHEMA,
     PreparedDataset,
+    hash_array,
     hash_dataset,
-    hash_pixels,
     hash_section,
     ignore_key,
 )
@@ -30,6 +30,7 @@ from bench.dataset.section_file import (
     write_section_file,
 )
 from bench.errors import BenchError
+from bench.postprocess.label_runs import find_label_runs
 
 _INSTANCES_RULE = "masks of boxes that a detector found, where detector and SAM were sure"
 _SPLIT = "train"
@@ -89,9 +90,10 @@ def write_pseudo_section(
         "file": f"sections/{name}.h5",
         "datasets": datasets,
     }
-    hashes = {key: hash_pixels(pixels) for key, pixels in stored.items()}
+    runs = {key: find_label_runs(pixels) for key, pixels in stored.items() if key != "raw"}
+    hashes = {key: hash_array(key, pixels, runs=runs.get(key)) for key, pixels in stored.items()}
     described["content_hash"] = hash_section(name, _SPLIT, hashes)
-    write_section_file(folder / described["file"], described, stored, pixel_size_nm)
+    write_section_file(folder / described["file"], described, stored, pixel_size_nm, runs)
     return described
 
 
@@ -128,7 +130,7 @@ def make_pseudo_manifest(
     }
     written, counter = PreparedDataset(folder, manifest), MaskCounter(volumes=False)
     for entry in entries:
-        labels = written.read_labels(entry["name"], structure)
-        counter.add(structure, _SPLIT, str(entry["region"]), labels, "ids")
+        runs = find_label_runs(written.read_labels(entry["name"], structure))
+        counter.add(structure, _SPLIT, str(entry["region"]), runs, "ids")
     manifest["structures"] = {structure: summarise_structure(counter.counts()[structure])}
     return manifest

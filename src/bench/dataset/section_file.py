@@ -3,26 +3,31 @@
 import io
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import imagecodecs
 import numpy as np
 
-from bench.core.pixels import BLOCK_PX, Block, all_blocks, occupied_blocks
+from bench.core.pixels import BLOCK_PX, Block, all_blocks
 from bench.dataset.prepared import SPLITS
+from bench.postprocess.label_runs import LabelRuns
 
 # Level 4 takes 1.4 times as long and saves 0.5 % more of EM images.
 _GZIP_LEVEL = 1
+# Of zlib-ng, which takes a fifth of libdeflate's time for labels and makes them 8 % larger.
+_LABELS_LEVEL = 2
 _RAW_CHUNK_PX = 256
 # Raw that compression would not make a fifth smaller is stored as it is. EM images shrink to 0.86
 # (EPFL6) to 0.96 (VNC), at 60 MB/s on the way in and 200 on the way out.
 _LARGEST_SHARE = 0.8
 _SAMPLES = 16
+# Less is copied as fast as it is left out.
+_LARGE_BYTES = 1 << 20
 
 SUSPICIOUS_AREA_FACTOR = 3
 INSTANCES_RULE = (
@@ -42,6 +47,7 @@ def write_section_file(
     entry: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     pixel_size_nm: float | None,
+    runs: Mapping[str, LabelRuns],
 ) -> None:
     """Writes the HDF5 file of a section, which is made in memory first.
 
@@ -52,39 +58,83 @@ def write_section_file(
         entry: The section's entry of the manifest.
         arrays: Its pixels (y, x) by HDF5 dataset.
         pixel_size_nm: Edge of a pixel in nm; None where it is not known.
+        runs: The runs of each but ``raw``.
     """
-    content = io.BytesIO()
+    raw = np.ascontiguousarray(arrays["raw"]) if "raw" in arrays else None
+    content = _AroundRaw(0 if raw is None else raw.nbytes)
     with h5py.File(content, "w") as file:
         file.attrs.update({key: entry[key] for key in ("name", "split", "content_hash")})
         if pixel_size_nm is not None:
             file.attrs["pixel_size_nm"] = pixel_size_nm
         for key, pixels in arrays.items():
-            if key == "raw":
-                dataset = _write_raw(file, pixels)
-            else:
+            if key != "raw":
                 # Blocks of background alone are left out, which reads as 0.
-                dataset = _write_blocks(file, key, pixels, occupied_blocks(pixels), BLOCK_PX)
-            dataset.attrs.update(entry["datasets"][key])
+                blocks = runs[key].blocks()
+                dataset = _write_blocks(file, key, pixels, blocks, BLOCK_PX, _compress_labels)
+                dataset.attrs.update(entry["datasets"][key])
+        # Last, so that what is left out lies at the end of the file.
+        if raw is not None:
+            _write_raw(file, raw, entry["datasets"]["raw"])
     with path.open("wb") as target:
-        target.write(content.getbuffer())
+        content.write_to(target, raw)
         target.flush()
         os.fsync(target.fileno())
 
 
-def _write_raw(file: h5py.File, raw: np.ndarray) -> h5py.Dataset:
+class _AroundRaw(io.BytesIO):
+    """A file in memory without the pixels of its raw image, which are in memory already."""
+
+    def __init__(self, size: int) -> None:
+        """Begins an empty file; a write of so many bytes is that of the raw image."""
+        super().__init__()
+        self._size = size
+        self._place: int | None = None
+
+    def write(self, content: Any) -> int:
+        """Writes where the file stands; of the raw image it only keeps the place."""
+        size = memoryview(content).nbytes
+        if size != self._size or size < _LARGE_BYTES:
+            return super().write(content)
+        self._place = self.tell()
+        self.seek(size, os.SEEK_CUR)
+        return size
+
+    def write_to(self, target: BinaryIO, raw: np.ndarray | None) -> None:
+        """Writes the whole file, with the raw image where it belongs."""
+        around = self.getbuffer()
+        if raw is None or self._place is None:
+            target.write(around)
+            return
+        target.write(around[: self._place])
+        target.seek(self._place)
+        target.write(raw.reshape(-1).view(np.uint8).data)
+        target.write(around[self._place + raw.nbytes :])
+
+
+def _write_raw(file: h5py.File, raw: np.ndarray, attributes: Mapping[str, Any]) -> None:
     """Writes a raw image, compressed in blocks if a sample of them says that it pays."""
     blocks = all_blocks(raw.shape, _RAW_CHUNK_PX)
     sample = [raw[block] for block in blocks[:: -(-len(blocks) // _SAMPLES)]]
-    packed = sum(len(_compress(pixels)) for pixels in sample)
+    packed = sum(len(_compress_raw(pixels)) for pixels in sample)
     if packed > _LARGEST_SHARE * sum(pixels.nbytes for pixels in sample):
-        return file.create_dataset("raw", data=raw)
-    return _write_blocks(file, "raw", raw, blocks, _RAW_CHUNK_PX)
+        dataset = file.create_dataset("raw", raw.shape, raw.dtype)
+        dataset.attrs.update(attributes)
+        # Space for the pixels is found when they are written, after all else.
+        dataset[...] = raw
+        return
+    dataset = _write_blocks(file, "raw", raw, blocks, _RAW_CHUNK_PX, _compress_raw)
+    dataset.attrs.update(attributes)
 
 
 def _write_blocks(
-    file: h5py.File, key: str, pixels: np.ndarray, blocks: Sequence[Block], side: int
+    file: h5py.File,
+    key: str,
+    pixels: np.ndarray,
+    blocks: Sequence[Block],
+    side: int,
+    compress: Callable[[np.ndarray], bytes],
 ) -> h5py.Dataset:
-    """Writes some blocks of an image as gzip chunks, compressed by libdeflate instead of HDF5."""
+    """Writes some blocks of an image as gzip chunks, which HDF5 would compress more slowly."""
     chunks = (min(side, pixels.shape[0]), min(side, pixels.shape[1]))
     dataset = file.create_dataset(
         key,
@@ -100,13 +150,18 @@ def _write_blocks(
             # Chunks at the ends are stored whole.
             beyond = [(0, whole - side) for whole, side in zip(chunks, block.shape, strict=True)]
             block = np.pad(block, beyond)
-        dataset.id.write_direct_chunk((rows.start, columns.start), _compress(block))
+        dataset.id.write_direct_chunk((rows.start, columns.start), compress(block))
     return dataset
 
 
-def _compress(pixels: np.ndarray) -> bytes:
+def _compress_raw(pixels: np.ndarray) -> bytes:
     """Compresses pixels as HDF5's gzip filter does, in zlib's format."""
     return bytes(imagecodecs.deflate_encode(pixels.tobytes(), _GZIP_LEVEL))
+
+
+def _compress_labels(pixels: np.ndarray) -> bytes:
+    """The same of ids, which need no search for long repetitions."""
+    return bytes(imagecodecs.zlibng_encode(pixels.tobytes(), _LABELS_LEVEL))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +198,7 @@ class MaskCounter:
         structure: str,
         split: str,
         region: str,
-        labels: np.ndarray,
+        runs: LabelRuns,
         kind: str,
         ignored: int = 0,
     ) -> None:
@@ -153,19 +208,20 @@ class MaskCounter:
             structure: What it is of.
             split: Split of its section.
             region: Region of its section; planes of a volume have the same.
-            labels: Its instance ids (y, x).
+            runs: The runs of its instance ids.
             kind: ``binary``, ``ids`` or ``empty``.
             ignored: Its pixels that nobody annotated.
         """
-        ids, areas = np.unique(labels[labels != 0], return_counts=True)
+        ids, areas = runs.areas()
+        annotated = runs.shape[0] * runs.shape[1] - ignored
         if not self._volumes:
             self._found.setdefault(structure, []).append(
-                MaskCounts(split, areas, labels.size - ignored, kind, ignored)
+                MaskCounts(split, areas, annotated, kind, ignored)
             )
             return
         key = (structure, split, region)
         self._planes.setdefault(key, []).append((np.stack([ids.astype(np.int64), areas]), kind))
-        self._voxels[key] += labels.size - ignored
+        self._voxels[key] += annotated
         self._ignored[key] += ignored
 
     def counts(self) -> dict[str, list[MaskCounts]]:

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.export.imod import write_imod, write_imod_spheres
-from bench.export.label_images import write_label_tiff, write_ome_zarr, write_ome_zarr_05
+from bench.export.label_images import write_label_tiff
 from bench.export.nnunet_raw import write_nnunet
-from bench.export.precomputed import write_precomputed
 from bench.export.pyto import write_pyto
 from bench.export.rois import write_rois
 from bench.export.stack import LabelStack
@@ -25,6 +23,36 @@ class _Format:
     together: bool = False  # whether all splits and sizes of a dataset are one of it
 
 
+def _write_imod(stack: LabelStack, folder: Path) -> None:
+    from bench.export.imod import write_imod
+
+    write_imod(stack, folder)
+
+
+def _write_imod_spheres(stack: LabelStack, folder: Path) -> None:
+    from bench.export.imod import write_imod_spheres
+
+    write_imod_spheres(stack, folder)
+
+
+def _write_ome_zarr(stack: LabelStack, folder: Path) -> None:
+    from bench.export.ome_zarr import write_ome_zarr
+
+    write_ome_zarr(stack, folder)
+
+
+def _write_ome_zarr_05(stack: LabelStack, folder: Path) -> None:
+    from bench.export.ome_zarr import write_ome_zarr_05
+
+    write_ome_zarr_05(stack, folder)
+
+
+def _write_precomputed(stack: LabelStack, folder: Path) -> None:
+    from bench.export.precomputed import write_precomputed
+
+    write_precomputed(stack, folder)
+
+
 _IN_NAPARI = (
     "type napari --plugin napari-ome-zarr {folder}/image.ome.zarr (the plugin is no part of "
     "napari: pip install napari-ome-zarr)"
@@ -37,10 +65,10 @@ FORMATS: dict[str, _Format] = {
         "in Fiji choose File > Open..., {folder}/project.xml, then double-click the first layer",
     ),
     "imod": _Format(
-        write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
+        _write_imod, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
     ),
     "imod_spheres": _Format(
-        write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
+        _write_imod_spheres, "type 3dmod {folder}/raw.mrc {folder}/labels.mod", bottom_first=True
     ),
     "pyto": _Format(
         write_pyto,
@@ -54,10 +82,10 @@ FORMATS: dict[str, _Format] = {
         write_label_tiff,
         "in napari or Fiji open {folder}/raw and the folder of a structure as an image sequence",
     ),
-    "ome_zarr": _Format(write_ome_zarr, _IN_NAPARI),
-    "ome_zarr_05": _Format(write_ome_zarr_05, _IN_NAPARI),
+    "ome_zarr": _Format(_write_ome_zarr, _IN_NAPARI),
+    "ome_zarr_05": _Format(_write_ome_zarr_05, _IN_NAPARI),
     "precomputed": _Format(
-        write_precomputed,
+        _write_precomputed,
         "serve {folder} by a web server that allows other origins, and open "
         "precomputed://http://HOST/raw and the structures beside it in Neuroglancer",
         corrected=False,

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +39,8 @@ class Instance:
 
 def list_instances(labels: np.ndarray) -> Iterator[Instance]:
     """Yields the instances of an array of ids (z, y, x), in ascending order of id."""
+    from scipy.ndimage import find_objects
+
     largest = int(labels.max(initial=0))
     if largest <= min(labels.size, np.iinfo(np.int32).max):
         ids = np.arange(1, largest + 1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.files import write_json
-from bench.export.label_images import average_fours, halve_while_large, take_first
+from bench.export.ome_zarr import average_fours, halve_while_large, take_first
 from bench.export.stack import LabelStack
 
 _INFO = "info"

@@ -1,4 +1,4 @@
-"""Where a network runs, in which precision, and by what."""
+"""Where a network runs, in which precision, by what, and how its images lie in memory."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,20 +12,30 @@ if TYPE_CHECKING:
 
 # Their names in torch.
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# Layouts of images and weights: a channel after the other, or all channels of a pixel together.
+CONTIGUOUS, CHANNELS_LAST = "contiguous", "channels_last"
+# What a kind of device is given: networks with InstanceNorm, and all others. On CUDA torch's
+# InstanceNorm makes what it is given contiguous, and the next convolution converts it back: with
+# that, channels_last took a quarter more time in nnU-Net (pytorch issue 59168). Ours were never
+# measured on CUDA: benchmarks/gpu.py does that, and then this table should say what came out.
+_LAYOUTS = {"cuda": (CONTIGUOUS, CHANNELS_LAST)}
+_OTHER_DEVICES = (CHANNELS_LAST, CHANNELS_LAST)
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, the precision of its convolutions and what computes them.
+    """A device, and how it convolves.
 
     Attributes:
         device: The device.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: Of its convolutions: fp32, bf16 or fp16.
+        layout: CONTIGUOUS or CHANNELS_LAST for every network; None: what is usual on the device.
         engine: ``torch``, or ``openvino`` on a CPU, whose bytes are others.
     """
 
     device: "torch.device"
     precision: str
+    layout: str | None = None
     engine: str = TORCH
 
     @property
@@ -41,6 +51,30 @@ class Compute:
         import torch
 
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.precision != "fp32")
+
+    def memory_format(self, network: "torch.nn.Module", axes: int) -> "torch.memory_format":
+        """How a network's weights lie in memory, and what it is given.
+
+        Args:
+            network: Its norms decide.
+            axes: 4 of images (batch, channels, y, x), 5 of volumes.
+        """
+        import torch
+
+        if (self.layout or _usual_layout(self.device, network)) == CONTIGUOUS:
+            return torch.contiguous_format
+        return torch.channels_last if axes == 4 else torch.channels_last_3d
+
+
+def _usual_layout(device: "torch.device", network: "torch.nn.Module") -> str:
+    import torch
+
+    with_norms, without = _LAYOUTS.get(device.type, _OTHER_DEVICES)
+    if with_norms == without:
+        return without
+    norms = (torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d)
+    found = any(isinstance(part, norms) for part in network.modules())
+    return with_norms if found else without
 
 
 def choose_compute(device: str, precision: str) -> Compute:

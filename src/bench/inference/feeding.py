@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 # Pixels of the section that are held in floating point at a time, and some copies of them.
 FEED_BAND_PX = 2**23
@@ -129,6 +128,8 @@ def resize_bands(section: Rows, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
         section: Section (y, x).
         shape: Shape (px) of the result.
     """
+    from scipy.ndimage import gaussian_filter
+
     (old_height, old_width), (height, width) = section.shape, shape
     sides = zip(section.shape, shape, strict=True)
     deviations = [max(0.0, (old / new - 1) / 2) for old, new in sides]

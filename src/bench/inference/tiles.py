@@ -264,7 +264,7 @@ def predict_tiles(
 ) -> torch.Tensor:
     """The same in float32, not rounded."""
     inputs = torch.from_numpy(tiles[:, None])
-    inputs = inputs.to(compute.device, memory_format=torch.channels_last)
+    inputs = inputs.to(compute.device, memory_format=compute.memory_format(network, 4))
     with compute.autocast():
         logits = network(inputs)
     inner = slice(halo_px, inputs.shape[-1] - halo_px)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from scipy.ndimage import label
 
 from bench.core.names import first_names
 from bench.errors import BenchError
@@ -197,6 +196,8 @@ class _OpenStack:
 
     def _find_mostly_open(self) -> dict[int, np.ndarray]:
         """The visible parts of objects most of which is open, bool, of planes that have any."""
+        from scipy.ndimage import label
+
         marks: dict[int, np.ndarray] = {}
         for run in find_runs(sorted(self.planes)):
             planes = [self.planes[number] for number in run]

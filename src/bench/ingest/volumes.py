@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from scipy.ndimage import label
 
 from bench.config.data import PrepareConfig
 from bench.core.names import first_names
@@ -133,6 +132,8 @@ class _NumberedStack:
 
     def _label(self) -> dict[int, np.ndarray]:
         """Labels runs of neighbouring planes: objects do not reach over planes left out."""
+        from scipy.ndimage import label
+
         planes: dict[int, np.ndarray] = {}
         last = 0
         for run in find_runs(list(self._pages)):

@@ -6,27 +6,20 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.core.files import write_json
 from bench.core.folders import move_to_free, partial_folder, replace_folder, sync_folder
-from bench.dataset.checks import check_foreground, check_raw, read_instances
-from bench.dataset.partial import SHARE, check_partial, count_open
+from bench.dataset.checks import check_foreground
+from bench.dataset.partial import check_partial, count_open
 from bench.dataset.prepared import (
-    IGNORE,
     KIND,
     MANIFEST,
-    SCHEMA,
     UNLABELLED,
     VOLUMES,
     PreparedDataset,
     hash_dataset,
-    hash_pixels,
-    hash_section,
     ignore_key,
     read_manifest,
 )
@@ -38,23 +31,30 @@ from bench.dataset.section_file import (
     MaskCounts,
     summarise_structure,
     warn_of_instances,
-    write_section_file,
 )
 from bench.errors import BenchError
 from bench.ingest.adding.adding import copy_kept, describe_additions, order_entries
-from bench.ingest.images.headers import TOP_FIRST, decode
-from bench.ingest.inspection.measures import MaskMeasures, standardise_sample
-from bench.ingest.inspection.orientation import measure_fits
-from bench.ingest.inspection.reading import measure_mask
+from bench.ingest.images.headers import decode
 from bench.ingest.inspection.watching import PixelWatch
-from bench.ingest.sources import SourceSection, SourceTree, source_files, source_hashes
+from bench.ingest.section_pixels import (
+    ReadSection,
+    SectionWriter,
+    read_section_arrays,
+    schema_of,
+)
+from bench.ingest.sources import (
+    SourceSection,
+    SourceTree,
+    source_files,
+    source_hashes,
+)
 from bench.ingest.splits import may_share
 
 # Up to 1.4 times the source files where those are PNG (ISBI 2012). The rest is a reserve.
 _BYTES_PER_SOURCE_BYTE = 1.6
 _OVERHEAD_BYTES = 64 * 1024
-# Images of a section that are hashed at a time: hashing lets other threads run.
-_HASHED_AT_ONCE = 2
+# Masks of a section that are measured at a time: most of it lets other threads run.
+_MEASURED_AT_ONCE = 2
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _logger = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ def _place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
     if not output.exists() and move_to_free(folder, output):
         return
     _check_ours(output)
-    wanted = read_manifest(folder)["content_hash"]
-    if _whole_content(output) == wanted:
+    if _is_whole(output, read_manifest(folder)["content_hash"]):
         _logger.info("%s is unchanged: it has this content already", output)
         return
     if not overwrite:
@@ -145,14 +144,14 @@ def _place_dataset(folder: Path, output: Path, overwrite: bool) -> None:
     replace_folder(folder, output)
 
 
-def _whole_content(output: Path) -> str | None:
-    """Returns the content hash of a prepared dataset; None if it is damaged."""
+def _is_whole(output: Path, content_hash: str) -> bool:
+    """Whether a prepared dataset has a content, and is not damaged."""
     try:
         dataset = PreparedDataset.open(output)
         dataset.verify()
+        return dataset.is_content(content_hash)
     except BenchError:
-        return None
-    return dataset.content_hash
+        return False
 
 
 def _write_sections(
@@ -160,14 +159,15 @@ def _write_sections(
 ) -> dict[str, Any]:
     """Writes the file of every section and returns the manifest.
 
-    A section is hashed, its images side by side, and written while the next one is read: two are
-    in memory at a time.
+    A section is hashed and written while the next one is read: two are in memory at a time. An
+    image without labels that is a section's is not written again.
     """
     hashes = source_hashes(tree)
     (folder / "sections").mkdir()
     counter = MaskCounter(volumes=tree.volumes)
     entries = copy_kept(tree.base, folder, counter) if tree.base else []
     split_of_image: dict[str, SourceSection] = {}
+    writer = SectionWriter(folder, tree, hashes)
     watch = PixelWatch(tree)
     total = len(entries) + len(tree.sections) + len(tree.unlabelled)
 
@@ -184,110 +184,27 @@ def _write_sections(
         if progress is not None:
             progress(len(entries), total)
 
-    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_HASHED_AT_ONCE) as hasher:
+    with ThreadPoolExecutor(1) as thread, ThreadPoolExecutor(_MEASURED_AT_ONCE) as measurers:
         before = None
         for section in (*tree.sections, *tree.unlabelled):
-            arrays, masks = _read_arrays(section)
-            watch.add(section, arrays["raw"], masks)
-            kinds = {structure: mask.kind for structure, mask in masks.items()}
-            _count_masks(counter, section, arrays, kinds)
+            read = read_section_arrays(section, measurers)
+            watch.add(section, read.arrays["raw"], read.masks)
+            _count_masks(counter, section, read)
             if before is not None:
                 finish(*before)
-            written = writer.submit(
-                _hash_and_write, folder, section, arrays, kinds, hashes, tree.pixel_size_nm, hasher
-            )
-            before = (section, written)
+            before = (section, thread.submit(writer.write, section, read))
         if before is not None:
             finish(*before)
     sync_folder(folder / "sections")
     return _build_manifest(tree, entries, counter.counts(), watch.warn())
 
 
-def _count_masks(
-    counter: MaskCounter,
-    section: SourceSection,
-    arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-) -> None:
+def _count_masks(counter: MaskCounter, section: SourceSection, read: ReadSection) -> None:
     """Adds the masks of a section to what is counted."""
-    for structure, kind in kinds.items():
-        labels = arrays[f"labels/{structure}"]
-        opened = count_open(arrays.get(ignore_key(structure)))
-        counter.add(structure, section.split, section.region, labels, kind, opened)
-
-
-def _hash_and_write(
-    folder: Path,
-    section: SourceSection,
-    arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-    sources: Mapping[str, str],
-    pixel_size_nm: float | None,
-    hasher: ThreadPoolExecutor,
-) -> tuple[dict[str, Any], str]:
-    pixels = dict(zip(arrays, hasher.map(hash_pixels, arrays.values()), strict=True))
-    entry = _describe_section(section, arrays, kinds, sources)
-    entry["content_hash"] = hash_section(section.name, section.split, pixels)
-    write_section_file(folder / entry["file"], entry, arrays, pixel_size_nm)
-    return entry, pixels["raw"]
-
-
-def _read_arrays(
-    section: SourceSection,
-) -> tuple[dict[str, np.ndarray], dict[str, MaskMeasures]]:
-    """Reads and checks the images of a section, by HDF5 dataset; and measures each mask."""
-    raw = check_raw(section.raw.read(), section.raw.place, section.remedy)
-    grey = standardise_sample(raw)
-    arrays, masks = {"raw": raw}, {}
-    for structure, image in section.labels.items():
-        mask = image.read()
-        labels, kind = read_instances(mask, image.place, ids=image.ids)
-        masks[structure] = measure_mask(image, mask, labels, kind, grey)
-        arrays[f"labels/{structure}"] = labels
-    for structure, image in section.ignored.items():
-        levels = image.read()
-        # What leaves nothing open is left out, and the section is as one that is annotated whole.
-        if levels.any():
-            arrays[ignore_key(structure)] = levels
-    fits = measure_fits(raw, {name: arrays[f"labels/{name}"] for name in masks})
-    return arrays, {name: replace(mask, fit=fits.get(name)) for name, mask in masks.items()}
-
-
-def _describe_section(
-    section: SourceSection,
-    arrays: Mapping[str, np.ndarray],
-    kinds: Mapping[str, str],
-    sources: Mapping[str, str],
-) -> dict[str, Any]:
-    datasets = {}
-    for key, image in section.images.items():
-        if key not in arrays:
-            continue
-        datasets[key] = {
-            "dtype": str(arrays[key].dtype),
-            "source": image.file,
-            "source_page": image.page,
-            "source_sha256": sources[image.file],
-        }
-        if key.startswith(IGNORE):
-            datasets[key][SHARE] = count_open(arrays[key]) / arrays[key].size
-            continue
-        if key != "raw":
-            datasets[key]["mask"] = kinds[key.removeprefix("labels/")]
-            continue
-        if image.header.rows != TOP_FIRST:
-            datasets[key]["rows"] = image.header.rows
-        if image.header.origin_nm is not None:
-            datasets[key]["origin_nm"] = list(image.header.origin_nm)
-    return {
-        "name": section.name,
-        "split": section.split,
-        "file": f"sections/{section.name}.h5",
-        "shape": list(arrays["raw"].shape),
-        "region": section.region,
-        "number": section.number,
-        "datasets": datasets,
-    }
+    for structure, mask in read.masks.items():
+        runs = read.runs[f"labels/{structure}"]
+        opened = count_open(read.arrays.get(ignore_key(structure)))
+        counter.add(structure, section.split, section.region, runs, mask.kind, opened)
 
 
 def _build_manifest(
@@ -314,11 +231,12 @@ def _build_manifest(
     warnings += noticed
     return {
         "kind": KIND,
-        "schema": SCHEMA,
+        "schema": schema_of(tree),
         "content_hash": hash_dataset(
             [e["content_hash"] for e in entries],
             tree.pixel_size_nm,
             tree.section_nm if tree.volumes else None,
+            schema=schema_of(tree),
         ),
         "pixel_size_nm": tree.pixel_size_nm,
         "splits_rule": tree.splits_rule,

@@ -8,8 +8,6 @@ the voxels of a volume for cubes: where sections are farther apart than pixels, 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from skimage.morphology import disk, opening
 
 from bench.errors import BenchError
 from bench.postprocess.ball_opening import open_with_ball
@@ -102,6 +100,8 @@ def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     if foreground.ndim == 3:
         return open_with_ball(foreground, radius_px=radius_px)
     if radius_px <= LARGEST_FOOTPRINT_RADIUS_PX:
+        from skimage.morphology import disk, opening
+
         return np.asarray(opening(foreground, disk(radius_px)), dtype=bool)
     return open_by_distance(foreground, radius_px=radius_px)
 
@@ -125,11 +125,17 @@ def open_levels(levels: np.ndarray, *, radius_px: int) -> np.ndarray:
         )
     if levels.ndim == 3:
         return open_with_ball(levels, radius_px=radius_px)
-    return np.asarray(opening(levels, disk(radius_px))) if radius_px else levels
+    if not radius_px:
+        return levels
+    from skimage.morphology import disk, opening
+
+    return np.asarray(opening(levels, disk(radius_px)))
 
 
 def open_by_distance(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     """Opens a boolean mask by thresholds on exact distances, at a cost that no radius changes."""
+    from scipy.ndimage import distance_transform_edt
+
     # Distance to nothing is undefined, hence the two early returns.
     if mask.all():
         return mask

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
-from skimage.measure import label
 
 from bench.core.version import PROSE
 from bench.errors import BenchError
@@ -140,6 +139,8 @@ def _find_needed_area(areas: np.ndarray) -> int:
 
 def measure_areas(labels: np.ndarray) -> np.ndarray:
     """Areas (px) of the connected parts of every instance: 4-connected, in volumes 6-connected."""
+    from skimage.measure import label
+
     parts = label(labels, background=0, connectivity=1)
     return np.bincount(parts.reshape(-1))[1:]
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, repeat
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, find_objects
 
 from bench.core.version import PROSE
 from bench.errors import BenchError
@@ -95,6 +94,8 @@ def measure_depth(
     Returns:
         Distance in px, 0 outside of the interior, float32 (y, x).
     """
+    from scipy.ndimage import distance_transform_edt, find_objects
+
     score = foreground - np.float32(settings.boundary_weight) * boundary
     interior = score >= np.float32(255 * settings.seed_threshold)
     depth = np.zeros(components.shape, np.float32)
@@ -121,6 +122,8 @@ def _grow_seeds(components: np.ndarray, seeds: np.ndarray, boundary: np.ndarray)
         seeds: Ids 1, 2 .. of the seeds, each within one component.
         boundary: Height of the surface that is flooded.
     """
+    from scipy.ndimage import find_objects
+
     component_of_seed = np.zeros(seeds.max(initial=0) + 1, np.intp)
     component_of_seed[seeds] = components
     counts = np.bincount(component_of_seed[1:], minlength=components.max(initial=0) + 1)

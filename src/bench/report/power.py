@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import nctdtr, ndtri, stdtrit
 
 from bench.report.serial import Dependence
@@ -196,4 +195,6 @@ def needed_number(effect: float) -> int:
 @lru_cache(maxsize=256)
 def needed_effect(number: float) -> float:
     """The mean difference, in standard deviations of one, that a number tells with power 0.8."""
+    from scipy.optimize import brentq
+
     return float(brentq(lambda effect: power_of(effect, number) - _POWER, 1e-6, 40, xtol=1e-6))

@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache
 from itertools import count, pairwise
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
 from bench.core.names import place_in_series
@@ -45,6 +44,8 @@ class Dependence:
     @cached_property
     def stretch(self) -> float:
         """How much wider the 95 % interval of the mean is than that of independent sections."""
+        from scipy.optimize import brentq
+
         freedom, least = self.sections - 1, float(self.stretches.min())
         most = float(self.stretches.max())
         if most - least < _EQUAL:

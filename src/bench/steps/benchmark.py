@@ -16,11 +16,11 @@ from bench.errors import BenchError
 from bench.metrics.table import requested_metrics
 from bench.search.candidates import check_metric
 from bench.steps.compare import compare
-from bench.steps.ending import say_next
 from bench.steps.grid.causes import describe_causes
 from bench.steps.grid.cells import GridCell, evaluate_cell, search_structure, take_turns
 from bench.steps.grid.grid import check_external
 from bench.steps.grid.plan import Plan, make_plan
+from bench.steps.saying import say_next
 from bench.steps.used_data import describe_run
 from bench.tracking.opening import name_adopted, open_run
 from bench.tracking.ownership.claims import BusyError

@@ -1,9 +1,7 @@
 """What a command ends with: the scores, one picture, and the next command, ready to paste."""
 
-import json
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,22 @@ from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig, SegmentConfig
 from bench.config.scoring import CompareConfig, EvaluateConfig, OptimizeConfig
 from bench.config.settings import typed_settings
-from bench.core.commands import shown_path, write_command
+from bench.core.commands import shown_path
 from bench.dataset.prepared import read_manifest
 from bench.export.sphere_table import SPHERES_FILE
-from bench.methods import METHODS, ORACLE, PRETRAIN
-from bench.metrics.table import HEADLINE, METRICS
-from bench.report.data_facts import DataFacts
-from bench.report.intervals import section_interval
-from bench.report.serial import describe_worth
-from bench.report.variants import is_oracle_variant
-from bench.steps.scoring.evaluation_report import SCORES_FILE, overlay_file, unpack_scores
-from bench.steps.serving.files import OVERLAYS
-from bench.steps.table.report import CHART_FILE
+from bench.methods import METHODS, PRETRAIN
+from bench.steps.saying import say_artifact, say_next, say_picture
+from bench.steps.scoring.saying import say_scores
+from bench.steps.segmented_names import OVERLAYS
 from bench.structures import find_structures
-from bench.tracking.queries import fetch_artifact, get_run, local_artifact, read_run
-from bench.tracking.store import Store, open_store
-from bench.tracking.views import PAGE_FILE
+from bench.tracking.queries import get_run, read_run
+from bench.tracking.store import open_store
+from bench.tracking.views import CHART_FILE, PAGE_FILE
 
 log = logging.getLogger(__name__)
 
-# Of a split, where it has them.
-_SHOWN = (HEADLINE, "iou", "instance_f1", "mask_dice", "vesicle_f1", "centre_error_nm", "box_iou")
-# Where mlflow keeps the images of its sliders, and how their names hold the step.
+# Where mlflow keeps the images of its sliders.
 _IMAGES = "images"
-_STEP = re.compile(r"[+%]step[+%]([0-9]+)[+%]")
 
 
 def end_command(step: str, config: Any, run_id: str) -> None:
@@ -131,101 +121,3 @@ _ENDINGS: dict[str, Callable[[Any, str], None]] = {
     "compare": _end_comparison,
     "benchmark": _end_benchmark,
 }
-
-
-def say_picture(picture: Path | str) -> None:
-    """Says where a picture of the result is."""
-    log.info("picture: %s", shown_path(picture) if isinstance(picture, Path) else picture)
-
-
-def say_next(step: str, settings: Mapping[str, object], purpose: str) -> None:
-    """Says the next command.
-
-    Args:
-        step: Its entry point.
-        settings: What it is given.
-        purpose: What it is for, in a few words.
-    """
-    log.info("next, to %s:\n  %s", purpose, write_command(step, settings))
-
-
-def say_artifact(store: Store, run_id: str, folder: str) -> None:
-    """Says where a picture is that a run keeps; nothing where it has none.
-
-    Args:
-        store: The tracking store.
-        run_id: The run.
-        folder: Folder of its artifacts; empty are those in no folder. Of several pictures, one
-            of the last step of a training is named.
-    """
-    kept = [item.path for item in store.client.list_artifacts(run_id, folder or None)]
-    pictures = sorted((path for path in kept if path.endswith(".png")), key=_step_of)
-    if pictures:
-        _say_kept(store, run_id, pictures[-1])
-
-
-def _step_of(path: str) -> int:
-    """The training step in the name that mlflow gives an image."""
-    found = _STEP.search(path)
-    return int(found[1]) if found else 0
-
-
-def _say_kept(store: Store, run_id: str, path: str) -> None:
-    here = local_artifact(store, run_id, path)
-    say_picture(here or f"artifact {path} of run {run_id}, in the MLflow UI")
-
-
-def say_scores(store: Store, run_id: str) -> None:
-    """Says the scores of an evaluation, and where a picture of them is."""
-    run = get_run(store, run_id)
-    found, scores = read_run(run), dict[str, Any]()
-    method = found.cell.method
-    if is_oracle_variant(method):
-        method = f"{method} {ORACLE}"
-    if found.scores:
-        scores = unpack_scores(found.scores)
-    else:
-        scores = json.loads(fetch_artifact(store, run_id, SCORES_FILE).read_text(encoding="utf-8"))
-    unit = DataFacts(**json.loads(found.data or "{}")).unit
-    log.info(
-        "%s by %s, %s %ss of %s: %s",
-        found.cell.structure,
-        method,
-        run.data.tags["bench.split"],
-        unit,
-        found.dataset_label,
-        describe_scores(scores["pooled"], scores["sections"], unit),
-    )
-    ranked = sorted(scores["sections"], key=lambda name: scores["sections"][name].get(HEADLINE, 0))
-    _say_kept(store, run_id, overlay_file(ranked[len(ranked) // 2]))
-
-
-def describe_scores(
-    pooled: Mapping[str, float],
-    sections: Mapping[str, Mapping[str, float]],
-    unit: str = DataFacts.unit,
-) -> str:
-    """Says the scores of a split in a line, with the interval of the first.
-
-    Args:
-        pooled: Metric -> value, over all pixels and instances of the split.
-        sections: The same of each section, or volume.
-        unit: Which of both.
-    """
-    row = METRICS[HEADLINE]
-    values = {name: scores[HEADLINE] for name, scores in sections.items() if HEADLINE in scores}
-    interval, dependence = section_interval(values, limits=(row.low, row.high), unit=unit)
-    shown = {name: METRICS[name] for name in _SHOWN if name in pooled}
-    parts = [
-        f"{metric.label} {metric.write(pooled[name])} {metric.unit}".rstrip()
-        for name, metric in shown.items()
-    ]
-    if interval is None:
-        sure = f"one {unit}, which cannot say how sure {row.label} is"
-    else:
-        low, high = map(row.write, interval)
-        count = f"{len(values)} {unit}s" + describe_worth(
-            dependence.effective if dependence else None
-        )
-        sure = f"{count}, 95 % interval of their mean {row.label} {low} to {high}"
-    return f"{', '.join(parts)} ({sure})"

@@ -15,7 +15,6 @@ from bench.postprocess.instances import Instances
 from bench.recipe.orthoplanes import MEAN_OF_PLANES, PUBLISHED_PLANES
 from bench.recipe.scores import SplitResult
 from bench.recipe.volumes import StageReport
-from bench.steps.ending import say_scores
 from bench.steps.scoring.evaluation_report import (
     describe_data,
     log_confusion,
@@ -35,6 +34,7 @@ from bench.steps.scoring.evaluation_task import (
 from bench.steps.scoring.external import HomeRecipe, describe_resampling
 from bench.steps.scoring.predicting import predict_split
 from bench.steps.scoring.prompted import evaluate_prompts
+from bench.steps.scoring.saying import say_scores
 from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, segment_unit
 from bench.steps.training.data import warn_of_scales

@@ -16,7 +16,7 @@ from bench.core.progress import show_progress
 from bench.dataset.prepared import SPLITS, PreparedDataset
 from bench.errors import BenchError
 from bench.export.formats import FORMATS
-from bench.steps.ending import say_next
+from bench.steps.saying import say_next
 from bench.steps.serving.export_finding import find_export_subject
 from bench.steps.serving.export_subject import ExportSubject
 from bench.steps.used_data import describe_run

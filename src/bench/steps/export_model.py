@@ -20,7 +20,7 @@ from bench.handover.description import Credits
 from bench.handover.documentation import Provenance, write_documentation
 from bench.handover.folder import DESCRIPTION_FILE, write_model_folder
 from bench.steps.export import check_free, explain_unwritable, log_written
-from bench.steps.serving.files import OUTPUT_TAG
+from bench.steps.segmented_names import OUTPUT_TAG
 from bench.steps.serving.handover_window import HandoverWindow, cut_window
 from bench.steps.serving.model_origin import find_origin
 from bench.steps.serving.subject import SegmentSubject, find_segment_subject

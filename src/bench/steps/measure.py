@@ -12,7 +12,6 @@ from bench.core.progress import say_while, show_progress
 from bench.report.measured.estimates import Measured
 from bench.report.measured.grouping import ALL, choose_clusters, parse_groups, region_of
 from bench.report.measured.study import Study
-from bench.steps.ending import say_picture
 from bench.steps.export import check_free
 from bench.steps.measuring.held_out import find_error
 from bench.steps.measuring.report import (
@@ -22,6 +21,7 @@ from bench.steps.measuring.report import (
     write_measured,
 )
 from bench.steps.measuring.subject import MeasuredInput, find_measured
+from bench.steps.saying import say_picture
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store, open_store

@@ -1,6 +1,7 @@
 """Write a synthetic data set."""
 
 import logging
+import os
 from pathlib import Path
 
 import mrcfile
@@ -8,11 +9,11 @@ from PIL import Image
 
 from bench.config.data import PhantomConfig
 from bench.core.files import write_binary
+from bench.core.process import importing
 from bench.core.progress import show_progress
 from bench.phantom.write import write_phantom
 from bench.report.figures.planes import draw_planes
-from bench.steps.ending import say_next, say_picture
-from bench.tracking.opening import name_adopted
+from bench.steps.saying import say_next, say_picture
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ def phantom(config: PhantomConfig) -> None:
     Raises:
         BenchError: If the output folder is something else.
     """
-    name_adopted("phantom")
+    if os.environ.get("MLFLOW_RUN_ID"):
+        # Else no store is needed, which is most of what would be imported.
+        with importing():
+            from bench.tracking.opening import name_adopted
+        name_adopted("phantom")
     with show_progress("phantom") as advance:
         folder = write_phantom(config, progress=lambda done, total: advance(done, total, ""))
     log.info("phantom: %s", folder)

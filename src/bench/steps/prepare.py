@@ -38,9 +38,9 @@ from bench.steps.check import (
     name_of_data,
     publish_pictures,
 )
-from bench.steps.ending import say_artifact, say_next, say_picture
+from bench.steps.saying import say_artifact, say_next, say_picture
 from bench.steps.used_data import log_used_dataset
-from bench.tracking.additions import ADDITIONS_TAG, pack_additions
+from bench.tracking.datasets import ADDITIONS_TAG, pack_additions
 from bench.tracking.opening import open_run
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Identity, Run

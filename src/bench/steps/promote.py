@@ -15,8 +15,8 @@ from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.publication.model_card import ModelCard, find_interval, write_card
 from bench.report.variants import combination_name
-from bench.steps.ending import say_next
 from bench.steps.publication.card import find_manifest, make_card
+from bench.steps.saying import say_next
 from bench.steps.scoring.recipes import FoundRecipe, fetch_searched, refuse_oracle
 from bench.structures import find_structure
 from bench.tracking.datasets import find_used_dataset

@@ -31,9 +31,9 @@ from bench.steps.detection.sure_objects import find_sure_objects
 from bench.steps.training.reports.sections import SHOWN_SECTIONS, window_of_interest
 from bench.steps.training.source import fetch_checkpoint
 from bench.tracking.opening import open_run
-from bench.tracking.pseudo import PSEUDO_CONTENT_TAG, PSEUDO_FOLDER_TAG, written_pseudo
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
+from bench.tracking.unlisted import PSEUDO_CONTENT_TAG, PSEUDO_FOLDER_TAG, written_pseudo
 from bench.words import AUTO, OurNetworks
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,11 @@ from bench.core.folders import move_to_free, partial_folder, sync_folder
 from bench.core.hashing import file_sha256
 from bench.core.progress import say_while
 from bench.report.publication.crate import CRATE_FILE
-from bench.steps.ending import say_next
 from bench.steps.export import check_free
 from bench.steps.publication.check import CheckedPublication, check_published
 from bench.steps.publication.folder import SUMS_FILE, write_published
 from bench.steps.publication.subject import PublishSubject, find_publish_subject
+from bench.steps.saying import say_next
 from bench.tracking.opening import open_run
 from bench.tracking.registry import CARD_FILE
 from bench.tracking.runs import Identity, Run

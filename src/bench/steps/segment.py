@@ -27,15 +27,15 @@ from bench.ingest.stacks import ImageVolume
 from bench.recipe.predictor import RecipePredictor
 from bench.recipe.volume_predictor import VolumePredictor
 from bench.steps.export import check_free
-from bench.steps.serving.files import (
+from bench.steps.segmented_names import (
     INSTANCES,
     ORIGINS,
     OUTPUT_TAG,
     OVERLAYS,
     SECTIONS,
-    picture_of,
-    write_tables,
+    VOLUMES_FILE,
 )
+from bench.steps.serving.files import picture_of, write_tables
 from bench.steps.serving.graph import choose_on_workers, segment_on_workers
 from bench.steps.serving.model_origin import Origin, find_origin, sample_planes
 from bench.steps.serving.subject import (
@@ -45,7 +45,6 @@ from bench.steps.serving.subject import (
     find_segment_subject,
     resolve_engines,
 )
-from bench.steps.serving.volume_files import VOLUMES_FILE
 from bench.steps.serving.volumes import (
     choose_volumes_of_input,
     describe_volumes,

@@ -8,8 +8,9 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from bench.errors import BenchError
-from bench.tracking.queries import TRAINED_ON_TAG, get_finished, search, step_of
+from bench.tracking.queries import TRAINED_ON_TAG, get_finished, step_of
 from bench.tracking.runs import PSEUDO_TAG
+from bench.tracking.searching import search
 from bench.tracking.store import Store
 
 _EVALUATION_STEP = "evaluate"

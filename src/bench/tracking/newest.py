@@ -19,11 +19,11 @@ from bench.tracking.queries import (
     Cell,
     FoundRun,
     read_run,
-    search,
-    search_pages,
 )
 from bench.tracking.runs import PSEUDO_TAG
+from bench.tracking.searching import condition_of, search_pages
 from bench.tracking.store import Store
+from bench.tracking.unseen import newest_of_each
 
 # Ids in one question: a database takes 999 values at least.
 IDS = 900
@@ -165,7 +165,8 @@ def _find_newest(
     """
     engine = engine_of(store)
     if engine is None:
-        return _keep_newest(map(read_run, search(store, experiment_id, wanted, finished=finished)))
+        condition = condition_of(wanted, finished=finished)
+        return _keep_newest(_read(newest_of_each(store, experiment_id, condition, _KEY_TAGS)))
     ids: dict[tuple[str | None, ...], str] = {}
     status = "FINISHED" if finished else None
     for run_id, tags in _list_runs(engine, experiment_id, wanted, status=status):
@@ -183,7 +184,11 @@ def _keep_newest(runs: Iterable[FoundRun]) -> list[FoundRun]:
 def select_runs(store: Store, experiment_id: str, ids: Iterable[str]) -> Iterator[FoundRun]:
     """Yields the runs of these ids that are in the experiment, in any order."""
     wanted = [run_id for run_id in dict.fromkeys(ids) if run_id.isalnum()]
-    for run in _select_found(store, experiment_id, wanted):
+    yield from _read(_select_found(store, experiment_id, wanted))
+
+
+def _read(runs: Iterable[MlflowRun]) -> Iterator[FoundRun]:
+    for run in runs:
         # What `mlflow run` made for a run that was there already has no seed.
         if "bench.seed" in run.data.tags:
             yield read_run(run)

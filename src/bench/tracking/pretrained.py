@@ -6,14 +6,8 @@ from mlflow.entities import Run as MlflowRun
 
 from bench.errors import BenchError
 from bench.structures import split_structures
-from bench.tracking.queries import (
-    PRETRAINING_STEP,
-    TRAINING_STEPS,
-    Cell,
-    get_finished,
-    read_run,
-    search,
-)
+from bench.tracking.queries import PRETRAINING_STEP, TRAINING_STEPS, Cell, get_finished, read_run
+from bench.tracking.searching import search
 from bench.tracking.store import Store
 
 _BEST = "best/dice"

@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.methods import METHODS, Method
 from bench.structures import split_structures
 from bench.tracking.runs import PSEUDO_TAG, SETTINGS_FILE, WARNING_TAG, fact_tag, read_warnings
+from bench.tracking.searching import PAGE, search
 from bench.tracking.store import Store, without_password
 from bench.words import NONE
 
@@ -60,7 +61,6 @@ RUN_METRICS = tuple(_COSTS.values())
 # What settings began with among the parameters of runs of earlier versions.
 _EARLIER = "cfg."
 RUN_PARAMS = (f"{_EARLIER}source",)
-PAGE = 1000
 # Artifacts copied from a server at once.
 _COPIES_AT_ONCE = 8
 
@@ -268,33 +268,6 @@ def _find_newest_training(
                 newest.append(run)
                 break
     return max(newest, key=lambda run: run.info.start_time, default=None)
-
-
-def search(
-    store: Store, experiment_id: str, tags: Mapping[str, str], *, finished: bool
-) -> Iterator[MlflowRun]:
-    """Yields the runs that have all these tags, newest first, a page at a time."""
-    clauses = [f"tags.`{tag}` = '{value}'" for tag, value in tags.items()]
-    if finished:
-        clauses.append("attributes.status = 'FINISHED'")
-    return search_pages(store, experiment_id, " AND ".join(clauses))
-
-
-def search_pages(store: Store, experiment_id: str, condition: str) -> Iterator[MlflowRun]:
-    """Yields the runs of a condition, newest first, a page at a time."""
-    token = None
-    while True:
-        page = store.client.search_runs(
-            [experiment_id],
-            condition,
-            max_results=PAGE,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def fetch_artifact(store: Store, run_id: str, path: str) -> Path:

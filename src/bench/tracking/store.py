@@ -20,7 +20,7 @@ from bench.core.checkout import find_home
 from bench.core.commands import strayed_store
 from bench.core.files import locked
 from bench.core.hashing import json_sha256
-from bench.core.process import set_up_process
+from bench.core.process import importing, set_up_process
 from bench.core.progress import say_while
 from bench.errors import BenchError
 from bench.tracking.database import is_database_server, one_at_a_time, relocate_artifacts
@@ -161,10 +161,12 @@ def _connect(uri: str) -> MlflowClient:
     if database := _file_of(uri):
         prepare_database(database)
         check_schema(database)
+    if database or is_database_server(uri):
+        # In advance: others wait for the lock meanwhile, and it is half of what MLflow imports.
+        with importing():
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     if not is_database_server(uri):
         return MlflowClient(tracking_uri=uri)
-    # In advance, as others wait for the lock meanwhile.
-    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     with one_at_a_time(uri, without_password(uri)):
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)

@@ -15,11 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from bench.metrics.table import HEADLINE
 from bench.tracking.opening import remove_mistyped
-from bench.tracking.queries import search
+from bench.tracking.searching import search
 from bench.tracking.store import Store, open_store
 
 # The artifact of compare that has everything.
 PAGE_FILE = "benchmark.html"
+# The chart beside it.
+CHART_FILE = "benchmark.png"
 # What the UI keeps a shared view under, a tag of the experiment.
 _SHARED = "mlflow.sharedViewState."
 # Else the UI opens its pages for language models.

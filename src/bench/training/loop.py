@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from bench.core.files import write_whole
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
-from bench.training.objectives import Objective, fast_layout
+from bench.training.objectives import Objective
+from bench.training.optimisers import EAGER_OPTIMISERS
 from bench.training.pace import CountedPace, Pace, TimeBudget, TimedPace, Timing
 
 _Rate = Callable[[float, float, int], float]
@@ -61,11 +61,6 @@ _RATES: dict[str, _Rate] = {
     "cosine": cosine_rate,
     "polynomial": polynomial_rate,
     "onecycle": one_cycle_rate,
-}
-_OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
 
 
@@ -167,7 +162,7 @@ class LoopSettings:
         schedule: ``plateau``, or a row of _RATES.
         plateau_factor: Factor on the rate after ``plateau_patience`` epochs without gain.
         plateau_patience: See above.
-        optimiser: Row of _OPTIMISERS.
+        optimiser: Row of EAGER_OPTIMISERS.
         weight_decay: Its weight decay; None is torch's own default of the optimiser.
     """
 
@@ -221,11 +216,11 @@ def make_trainee(
     for module in (network, teacher):
         if module is not None:
             axes = max((part.ndim for part in module.parameters()), default=0)
-            layout = fast_layout(axes) if axes > 3 else torch.contiguous_format
+            layout = compute.memory_format(module, axes) if axes > 3 else torch.contiguous_format
             module.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = {} if settings.weight_decay is None else {"weight_decay": settings.weight_decay}
-    optimizer = _OPTIMISERS[settings.optimiser](learned, lr=settings.lr, **decay)
+    optimizer = EAGER_OPTIMISERS[settings.optimiser](learned, lr=settings.lr, **decay)
     plateau = None
     if settings.schedule == "plateau":
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(

@@ -95,7 +95,8 @@ def self_training(pair: MeanTeacher, feed: Feed, compute: Compute) -> Objective:
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
         views, waited_s = wait_for_batch(feed, iteration)
-        weak, strong = (view.contiguous(memory_format=torch.channels_last) for view in views)
+        layout = compute.memory_format(pair.student, 4)
+        weak, strong = (view.contiguous(memory_format=layout) for view in views)
         with compute.autocast(), torch.no_grad():
             labels, accepted = pair.labeller(pair.teacher, weak)
         with compute.autocast():

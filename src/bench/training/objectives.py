@@ -182,11 +182,6 @@ class Objective:
     after_step: Callable[[], None] = lambda: None
 
 
-def fast_layout(axes: int) -> torch.memory_format:
-    """The layout in memory in which images (4 axes) or volumes (5) are convolved fastest."""
-    return torch.channels_last if axes == 4 else torch.channels_last_3d
-
-
 def _seed_dropout(seed: int, iteration: int) -> None:
     """Makes what a network drops a function of the iteration, which a resumed run repeats."""
     torch.manual_seed(seed * _SEEDS_APART + iteration)
@@ -199,7 +194,8 @@ def supervised(network: torch.nn.Module, feed: Feed, loss: Loss, compute: Comput
         (image, target), waited_s = wait_for_batch(feed, iteration)
         _seed_dropout(feed.settings.seed, iteration)
         with compute.autocast():
-            logits = network(image.contiguous(memory_format=fast_layout(image.ndim)))
+            layout = compute.memory_format(network, image.ndim)
+            logits = network(image.contiguous(memory_format=layout))
         return loss(logits, target), {"data_wait_s": waited_s}
 
     settings = feed.settings

@@ -105,11 +105,12 @@ def count_scores(teacher: torch.nn.Module, feed: UnlabelledFeed, compute: Comput
     """Counts the teacher's probabilities on _BATCHES batches; (channels, BINS) of 0 to 1."""
     teacher.eval()
     probability, counts = Probability(), []
+    layout = compute.memory_format(teacher, 4)
     for batch in range(_BATCHES):
         # Iterations that no training reaches.
         weak, _ = feed.batch(2**40 + batch)
         with compute.autocast():
-            scores = probability(teacher(weak.contiguous(memory_format=torch.channels_last)))
+            scores = probability(teacher(weak.contiguous(memory_format=layout)))
         channels = scores.transpose(0, 1).flatten(1).cpu()
         counts.append([torch.histc(channel, BINS, 0, 1).numpy() for channel in channels])
     return np.asarray(np.sum(counts, axis=0, dtype=np.int64))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.ingest.annotations.drawing import Disc, DrawnObject, Outline, Painted
-from bench.ingest.annotations.rasterise import draw_labels, draw_shape
+from bench.ingest.annotations.rasterise import draw_labels
 
 SIZE = (17, 21)
 
@@ -14,12 +14,9 @@ def square(low: float, high: float) -> np.ndarray:
 
 
 def draw(shape, size=SIZE, origin=(0.0, 0.0)) -> np.ndarray:
-    patch = draw_shape(shape, size, origin)
-    mask = np.zeros(size, bool)
-    if patch is not None:
-        height, width = patch.mask.shape
-        mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.mask
-    return mask
+    return (
+        draw_labels([DrawnObject("a", "vesicle", {0: (shape,)})], 0, size, origin=origin).labels > 0
+    )
 
 
 def draw_by_loop(rings, size) -> np.ndarray:
@@ -77,16 +74,16 @@ def test_painted_pixels_are_cut_at_the_border():
     mask = draw(painted)
     assert mask.sum() == 3 * 3
     assert mask[:3, 18:].all()
-    assert draw_shape(Painted(30, 0, np.ones((2, 2), bool)), SIZE) is None
+    assert not draw(Painted(30, 0, np.ones((2, 2), bool))).any()
     drawn = draw_labels([DrawnObject("a", "vesicle", {0: (painted,)})], 0, SIZE)
     assert drawn.cut == [1]
 
 
 def test_nothing_is_drawn_of_shapes_outside_and_of_degenerate_ones():
-    assert draw_shape(Outline((square(100, 110),)), SIZE) is None
-    assert draw_shape(Outline((np.array([(1, 1), (5, 5)]),)), SIZE) is None
-    assert draw_shape(Outline(()), SIZE) is None
-    assert draw_shape(Disc(-9, -9, 2), SIZE) is None
+    assert not draw(Outline((square(100, 110),))).any()
+    assert not draw(Outline((np.array([(1, 1), (5, 5)]),))).any()
+    assert not draw(Outline(())).any()
+    assert not draw(Disc(-9, -9, 2)).any()
 
 
 def test_labels_report_overlap_cut_and_outside():

@@ -16,6 +16,7 @@ from bench.ingest.images.images import read_section
 from bench.ingest.inspection.report import inspect_tree
 from bench.ingest.inspection.values import measure_values
 from bench.ingest.writing import write_prepared
+from bench.postprocess.label_runs import find_label_runs
 
 ALL = [f"s{number}" for number in range(6)]
 
@@ -209,12 +210,17 @@ def test_one_section_without_background_among_others_is_left_to_other_checks(mas
     assert not found(masked(lambda ids: np.ones_like(ids), only=["s0"]), "no-background")
 
 
+def measure(mask, *, ids=False):
+    labels, kind = read_instances(mask, "a.tif", ids=ids)
+    return measure_values(mask, find_label_runs(labels), kind, "a.tif")
+
+
 @pytest.mark.parametrize("cells", [40, 400, 2000])
 def test_dense_cells_without_background_are_ids(cells):
     places = np.random.default_rng(1).uniform(0, 256, (cells, 2))
     pixels = np.stack(np.mgrid[:256, :256], -1).reshape(-1, 2)
     ids = (1 + cKDTree(places).query(pixels)[1].reshape(256, 256)).astype(np.uint32)
-    values = measure_values(ids, *read_instances(ids, "a.tif"), "a.tif")
+    values = measure(ids)
     assert values.specks < 0.01
     assert values.rims < 0.2 * cells
     assert not values.scattered
@@ -240,8 +246,7 @@ def test_real_masks_and_ids_are_not_accused(shared, real_tree, read_tree, tmp_pa
     for structure in ("vesicles", "mitochondria", "membrane"):
         for page in range(3):
             mask = read_section(shared / f"trakem2/expected/{structure}.tif", page)
-            labels, kind = read_instances(mask, "a.tif", ids=True)
-            values = measure_values(mask, labels, kind, "a.tif")
+            values = measure(mask, ids=True)
             assert (values.rims, values.specks, values.scattered) == (0, 0, {})
 
 
@@ -251,7 +256,7 @@ def test_real_masks_that_were_resized_smoothly_are_grey(shared, structure, side)
     mask = read_section(shared / f"epfl6/val/{structure}/training0089.png")
     size = (int(mask.shape[1] * side), int(mask.shape[0] * side))
     resized = np.asarray(PIL.Image.fromarray(mask).resize(size, PIL.Image.BICUBIC))
-    values = measure_values(resized, *read_instances(resized, "a.png"), "a.png")
+    values = measure(resized)
     assert values.rims > 0.75 * values.objects.size
 
 
@@ -262,7 +267,7 @@ def test_real_ids_that_were_resized_smoothly_are_found(shared, side):
     image = PIL.Image.fromarray(mask.astype(np.float32))
     for how, found in ((PIL.Image.BILINEAR, True), (PIL.Image.NEAREST, False)):
         resized = np.rint(np.asarray(image.resize(size, how))).astype(np.uint16)
-        values = measure_values(resized, *read_instances(resized, "a.png"), "a.png")
+        values = measure(resized)
         assert (values.specks > 0.2) is found
         assert found or values.specks < 0.03
 

@@ -15,6 +15,7 @@ from bench.ingest.inspection.reading import inspect_section, measure_mask
 from bench.ingest.inspection.report import inspect_tree
 from bench.ingest.inspection.sizes import judge_sizes, measure_size
 from bench.ingest.writing import write_prepared
+from bench.postprocess.label_runs import find_label_runs
 
 SIZES_NM = {"epfl6": 5.0, "vnc": 4.6, "isbi2012": 4.0}
 
@@ -53,7 +54,7 @@ def test_a_sheet_is_as_thick_as_it_is_in_whatever_direction_it_lies(make_section
     distance = np.hypot(ys - 100, xs - 100)
     ring = np.where((distance >= 60) & (distance < 68), 1, 0).astype(np.uint8)
     image = make_section("train", "s0", ring, membrane=ring).labels["membrane"]
-    mask = measure_mask(image, ring, ring, "binary", None)
+    mask = measure_mask(image, ring, ring, find_label_runs(ring), "binary", None)
     assert measure_size([mask], "thickness") == pytest.approx(8, rel=0.15)
 
 
@@ -61,7 +62,8 @@ def test_few_instances_have_no_usual_size(make_section):
     mask = np.zeros((40, 40), np.uint8)
     mask[:4, :4] = 1
     image = make_section("train", "s0", mask, mitochondria=mask).labels["mitochondria"]
-    assert measure_size([measure_mask(image, mask, mask, "ids", None)], "diameter") is None
+    found = measure_mask(image, mask, mask, find_label_runs(mask), "ids", None)
+    assert measure_size([found], "diameter") is None
     assert measure_size([], "thickness") is None
 
 

@@ -1,5 +1,6 @@
 """The grid on a cluster: real cells on two workers of this machine, with a process per task."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -139,33 +140,26 @@ def saved(store):
     return list(folder.glob("*/state.safetensors"))
 
 
-def test_the_training_of_a_killed_worker_is_resumed_by_another(store, start, tmp_path):
+def is_task(process):
+    # It may have ended since it was listed.
+    with contextlib.suppress(psutil.Error):
+        return "bench.steps.grid.task" in process.cmdline()
+    return False
+
+
+def test_killed_workers_and_grids_lose_nothing(store, start, tmp_path):
+    """Another worker goes on with a killed one's training, the next command with a killed grid."""
     log = tmp_path / "long.log"
     process = start("long", **LONG)
     wait_for(lambda: saved(store), process, log)
     # The worker's warm process, and the task that it forked.
-    tasks = [
-        each
-        for each in psutil.Process(process.pid).children(recursive=True)
-        if "bench.steps.grid.task" in each.cmdline()
-    ]
+    tasks = [each for each in psutil.Process(process.pid).children(recursive=True) if is_task(each)]
     (worker,) = {each.parent() for each in tasks} - set(tasks)
     worker.kill()
-    assert process.wait() == 0, log.read_text()
-    assert states(store, "finetune", "evaluate") == {
-        ("finetune", "FINISHED"): 1,
-        ("evaluate", "FINISHED"): 1,
-    }
-    assert "resuming run" in log.read_text()
-
-
-def test_sigterm_leaves_killed_runs_and_the_same_command_resumes_them(store, start, tmp_path):
-    log = tmp_path / "long.log"
-    process = start("long", **LONG)
-    wait_for(lambda: saved(store), process, log)
+    wait_for(lambda: "resuming run" in log.read_text(), process, log)
     inside = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    assert process.wait() == 1
+    assert process.wait() == 1, log.read_text()
     assert states(store, "finetune", "benchmark") == {
         ("finetune", "KILLED"): 1,
         ("benchmark", "KILLED"): 1,

@@ -11,7 +11,8 @@ from bench.dataset.prepared import PreparedDataset
 from bench.ingest.writing import write_prepared
 from bench.report.data_facts import DataFacts, merge_facts
 from bench.report.figures.crops import PANELS
-from bench.steps.scoring.evaluation_report import CROP_TITLE, crop_file, find_facts
+from bench.steps.scoring.evaluation_report import find_facts
+from bench.steps.scoring.score_files import CROP_TITLE, crop_file
 from bench.steps.scoring.units import list_units
 from bench.tracking.queries import DATA_TAG, Cell, fetch_artifact
 

@@ -1,7 +1,7 @@
 import json
 import random
 
-from bench.steps.scoring.evaluation_report import LIMIT, pack_scores, unpack_scores
+from bench.steps.scoring.score_files import LIMIT, pack_scores, unpack_scores
 
 
 def test_scores_come_back_to_the_last_digit():

@@ -17,6 +17,7 @@ from bench.ingest.images.headers import TOP_FIRST
 from bench.ingest.rows import reverse_rows
 from bench.ingest.sources import DatasetBase, SourceSection, SourceTree
 from bench.ingest.tree import agree
+from bench.postprocess.label_runs import find_label_runs
 
 _JUDGED = ("val", "test")
 
@@ -195,10 +196,10 @@ def copy_kept(base: DatasetBase, folder: Path, counter: MaskCounter) -> list[dic
         shutil.copyfile(base.dataset.root / entry["file"], folder / entry["file"])
         for structure in base.dataset.structures:
             if mask := entry["datasets"].get(f"labels/{structure}"):
-                labels = base.dataset.read_labels(entry["name"], structure)
+                runs = find_label_runs(base.dataset.read_labels(entry["name"], structure))
                 region = entry.get("region", "")
                 opened = count_open(read_ignore_levels(base.dataset, entry["name"], structure))
-                counter.add(structure, entry["split"], region, labels, mask["mask"], opened)
+                counter.add(structure, entry["split"], region, runs, mask["mask"], opened)
     return base.kept
 
 

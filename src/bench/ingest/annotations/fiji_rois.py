@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
-from scipy.interpolate import CubicSpline
 
 from bench.errors import BenchError
 from bench.ingest.annotations.drawing import (
@@ -259,6 +258,8 @@ def _rotated_ring(start: np.ndarray, end: np.ndarray, width: float) -> np.ndarra
 
 def _fit_spline(ring: np.ndarray) -> np.ndarray:
     """Returns the closed curve that ImageJ's "Fit Spline" draws through corners."""
+    from scipy.interpolate import CubicSpline
+
     if len(ring) < 3:
         return ring
     closed = np.concatenate([ring, ring[:1]])

@@ -1,10 +1,9 @@
 """Reads sections from the arrays of a Zarr folder, and chooses a level of an OME-Zarr image."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore
 
 from bench.errors import BenchError
 from bench.ingest.images.axes import (
@@ -34,6 +33,9 @@ from bench.ingest.images.headers import ImageHeader, decode
 from bench.ingest.images.keys import choose, find_channel, list_zarr_arrays
 from bench.ingest.images.limits import FREE_BYTES
 from bench.ingest.images.zarr_metadata import COMPRESSORS, StoredArray
+
+if TYPE_CHECKING:
+    import zarr
 
 # How many small chunks are looked at for one without foreground.
 _TRIED = 8
@@ -171,10 +173,17 @@ def _is_empty(root: Path, array: StoredArray, axes: SectionAxes, place: tuple[in
     """Whether a chunk that is there has no foreground."""
     page = 0 if axes.z is None else place[axes.z] * array.chunks[axes.z]
     check_chunks(root, array, axes, index_plane(root, array.shape, axes, page))
-    store = LocalStore(root, read_only=True)
-    stored = zarr.open_array(store=store, path=array.key, mode="r")
+    stored = _open_array(root, array)
     part = tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, array.chunks, strict=True))
     return not np.any(stored[part])
+
+
+def _open_array(root: Path, array: StoredArray) -> "zarr.Array[Any]":
+    import zarr
+    from zarr.storage import LocalStore
+
+    store = LocalStore(root, read_only=True)
+    return zarr.open_array(store=store, path=array.key, mode="r")
 
 
 def choose_level(path: Path, pixel_size_nm: float | None, key: str = "") -> str:
@@ -247,8 +256,7 @@ def _read_bands(
     root: Path, array: StoredArray, axes: SectionAxes, index: tuple[int | slice, ...]
 ) -> np.ndarray:
     """Reads a part of an array (y, x) or (z, y, x), a band of chunks after the other."""
-    store = LocalStore(root, read_only=True)
-    stored = zarr.open_array(store=store, path=array.key, mode="r")
+    stored = _open_array(root, array)
     if stored.shape != array.shape or stored.dtype != array.dtype:
         raise ValueError("metadata changed while they were read")
     band = array.chunks[axes.y] * max(1, FREE_BYTES // band_bytes(array, axes))

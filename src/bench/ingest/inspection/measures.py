@@ -12,6 +12,7 @@ from bench.ingest.inspection.findings import Finding
 from bench.ingest.inspection.likeness import Look
 from bench.ingest.inspection.orientation import Fit
 from bench.ingest.inspection.values import MaskValues
+from bench.postprocess.label_runs import LabelRuns
 
 # Means and percentiles from about a million pixels on a regular grid are good to a thousandth.
 _SAMPLE_PX = 1_000_000
@@ -23,8 +24,6 @@ _MOST_SATURATED = 0.01
 _FEWEST_LEVELS = 32
 # Squares of larger numbers leave the range of single precision, which networks compute in.
 LARGEST_VALUE = 1e18
-# Rows are measured in bands of about so many pixels, which bounds the memory.
-MASK_BAND_PX = 1 << 20
 # The densest real annotation, vesicles of a whole montage, has some ten thousand.
 MOST_INSTANCES = 1_000_000
 
@@ -153,60 +152,34 @@ class _Instances:
         return tuple(places)
 
 
-def inspect_instances(labels: np.ndarray, file: str) -> _Instances:
-    """Measures the instances in an image of ids (y, x), whatever their size; 0 is background.
+def inspect_instances(runs: LabelRuns, file: str) -> _Instances:
+    """Measures the instances in an image of ids, whatever their size.
+
+    Args:
+        runs: Its runs.
+        file: Its file, for messages.
 
     Raises:
         BenchError: If there are more than any annotation has: noise, or a raw image.
     """
-    height, width = labels.shape
-    rows_in_band = max(1, MASK_BAND_PX // width)
-    parts: list[np.ndarray] = []
-    known = 0
-    for top in range(0, height, rows_in_band):
-        parts.append(_sum_runs(labels[top : top + rows_in_band], top, height))
-        known += parts[-1].shape[1]
-        if known > MOST_INSTANCES:
-            parts = [_merge_sums(np.concatenate(parts, axis=1))]
-            known = parts[0].shape[1]
-        if known > MOST_INSTANCES:
-            raise BenchError(
-                f"mask {file} must hold at most {MOST_INSTANCES} instances, received more: is it "
-                "a raw image, or a threshold of noise?"
-            )
-    ids, areas, y, x, at_edge, runs = _merge_sums(np.concatenate(parts, axis=1))
-    return _Instances(
-        ids.astype(np.int64), areas.astype(np.int64), y / areas, x / areas, at_edge > 0, runs
+    ids, places = np.unique(runs.ids, return_inverse=True)
+    if len(ids) > MOST_INSTANCES:
+        raise BenchError(
+            f"mask {file} must hold at most {MOST_INSTANCES} instances, received more: is it "
+            "a raw image, or a threshold of noise?"
+        )
+    height, width = runs.shape
+    rows, lengths = runs.rows, runs.lengths
+    starts, stops = runs.spans.astype(np.int64).T
+    at_edge = (rows == 0) | (rows == height - 1) | (starts == 0) | (stops == width)
+    middles = (starts + stops - 1) / 2
+    areas, y, x, edges, count = (
+        np.bincount(places, each, minlength=len(ids))
+        for each in (lengths, rows * lengths, middles * lengths, at_edge, None)
     )
-
-
-def _sum_runs(band: np.ndarray, top: int, height: int) -> np.ndarray:
-    """Sums over the instances in a band of rows, by runs of one id along a row.
-
-    Returns:
-        Id, pixels, sum of rows, sum of columns, runs at the image's edge and runs (6, instances).
-    """
-    width = band.shape[1]
-    starts_run = np.ones(band.shape, bool)
-    starts_run[:, 1:] = band[:, 1:] != band[:, :-1]
-    starts = np.flatnonzero(starts_run)
-    lengths = np.diff(starts, append=band.size)
-    ids = band.ravel()[starts]
-    inside = ids != 0
-    starts, lengths, ids = starts[inside], lengths[inside], ids[inside]
-    rows, columns = np.divmod(starts, width)
-    rows += top
-    at_edge = (rows == 0) | (rows == height - 1) | (columns == 0) | (columns + lengths == width)
-    middles = columns + (lengths - 1) / 2
-    sums = [ids, lengths, rows * lengths, middles * lengths, at_edge, np.ones_like(lengths)]
-    return _merge_sums(np.stack(sums))
-
-
-def _merge_sums(sums: np.ndarray) -> np.ndarray:
-    """Adds up the columns (5, n) of the same id, which is in the first row."""
-    ids, place = np.unique(sums[0], return_inverse=True)
-    totals = [np.bincount(place, row, minlength=len(ids)) for row in sums[1:]]
-    return np.stack([ids, *totals])
+    return _Instances(
+        ids.astype(np.int64), areas.astype(np.int64), y / areas, x / areas, edges > 0, count
+    )
 
 
 @dataclass(frozen=True, eq=False)

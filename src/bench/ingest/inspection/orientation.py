@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from bench.core.names import first_names
 from bench.core.pixels import shrink_factor
@@ -63,7 +62,11 @@ class Fit:
     chance: float
 
 
-def measure_fits(raw: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str, Fit]:
+def measure_fits(
+    raw: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    foreground: Mapping[str, int] | None = None,
+) -> dict[str, Fit]:
     """Measures how well masks lie on their image, in every orientation that the shape allows.
 
     The share is that of a linear regression of the mask on grey values, their means in windows,
@@ -72,25 +75,31 @@ def measure_fits(raw: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str, 
     Args:
         raw: The image (y, x).
         masks: Masks (y, x) by structure, 0 background.
+        foreground: Their pixels that are not, where they are counted already.
 
     Returns:
         The fit of every mask that has foreground and background enough; none of an image
         without contrast.
     """
-    masks = {name: mask for name, mask in masks.items() if _is_measurable(raw, mask)}
+    counts = foreground or {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+    masks = {
+        name: mask
+        for name, mask in masks.items()
+        if raw.shape == mask.shape and _FEWEST_PX <= counts[name] <= mask.size - _FEWEST_PX
+    }
     if not masks or not raw.min() < raw.max():
         return {}
     step = shrink_factor(raw.shape, _COMPARED_SIDE_PX)
     features = _describe_pixels(_sample(raw, step))
-    covariance = (features.T @ features).astype(np.float64)
+    covariance = (features @ features.T).astype(np.float64)
     fits = {}
     for name, mask in masks.items():
-        small = _sample(mask != 0, step)
+        small = _sample(mask, step, of_mask=True)
         turns = _MIRRORED | (_TRANSPOSED if small.shape[0] == small.shape[1] else {})
         turned = [small, *(turn(small) for turn in turns.values())]
         height, width = small.shape
         moved = [np.roll(small, (height * y // 4, width * x // 4), (0, 1)) for y, x in _MOVES]
-        shares = _explain(features, covariance, [*turned, *moved])
+        shares = _explain(features, covariance, small, [*turned, *moved])
         names = [AS_IT_IS, *turns]
         fits[name] = Fit(
             dict(zip(names, shares[: len(names)], strict=True)), max(shares[len(names) :])
@@ -98,41 +107,43 @@ def measure_fits(raw: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str, 
     return fits
 
 
-def _is_measurable(raw: np.ndarray, mask: np.ndarray) -> bool:
-    foreground = np.count_nonzero(mask)
-    enough = _FEWEST_PX <= foreground <= mask.size - _FEWEST_PX
-    return bool(raw.shape == mask.shape and enough)
+def _sample(image: np.ndarray, step: int, *, of_mask: bool = False) -> np.ndarray:
+    """Means of four pixels from every square of step x step, which is faster than means of all.
 
-
-def _sample(image: np.ndarray, step: int) -> np.ndarray:
-    """Means of four pixels from every square of step x step, which is faster than means of all."""
+    Of a mask they are the share that is foreground.
+    """
     height, width = (side // step * step for side in image.shape)
     places = sorted({(y, x) for y in (0, step // 2) for x in (0, step // 2)})
-    parts = [image[y:height:step, x:width:step].astype(np.float32) for y, x in places]
-    return np.asarray(sum(parts) / np.float32(len(parts)))
+    parts = [image[y:height:step, x:width:step] for y, x in places]
+    values = [(part != 0 if of_mask else part).astype(np.float32) for part in parts]
+    return np.asarray(sum(values) / np.float32(len(values)))
 
 
 def _describe_pixels(image: np.ndarray) -> np.ndarray:
-    """Grey values, their means in windows, and edges of every pixel (pixels, features)."""
+    """Grey values, their means in windows, and edges of every pixel (features, pixels), mean 0."""
+    from scipy import ndimage
+
     image = (image - image.mean(dtype=np.float64)) / max(float(image.std(dtype=np.float64)), 1e-30)
     means = [ndimage.uniform_filter(image, window) for window in _WINDOWS_PX]
     edges = sum(np.abs(ndimage.sobel(means[0], axis)) for axis in (0, 1))
     described = [image, *means, edges, ndimage.uniform_filter(edges, 5)]
-    columns = np.stack([column.ravel() for column in described], axis=1)
-    columns -= columns.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return columns
+    features = np.stack([feature.ravel() for feature in described])
+    features -= features.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
+    return features
 
 
 def _explain(
-    features: np.ndarray, covariance: np.ndarray, masks: Sequence[np.ndarray]
+    features: np.ndarray, covariance: np.ndarray, mask: np.ndarray, placed: Sequence[np.ndarray]
 ) -> list[float]:
-    """The share of each mask's variance that features explain."""
-    targets = np.stack([mask.ravel() for mask in masks])
-    targets -= targets.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
-    common = (targets @ features).astype(np.float64)
+    """The share of a mask's variance that features explain, of every way to place it.
+
+    Features have mean 0, so that the mask's mean changes nothing.
+    """
+    targets = np.stack([each.ravel() for each in placed])
+    common = (targets @ features.T).astype(np.float64)
     explained = (common @ np.linalg.pinv(covariance) * common).sum(axis=1)
-    variances = np.einsum("mp,mp->m", targets, targets).astype(np.float64)
-    return [float(share) for share in explained / np.maximum(variances, 1e-30)]
+    variance = float(mask.var(dtype=np.float64)) * mask.size
+    return [float(share) for share in explained / max(variance, 1e-30)]
 
 
 def pool_fits(fits: Sequence[Fit]) -> Fit:

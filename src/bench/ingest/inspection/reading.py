@@ -28,6 +28,7 @@ from bench.ingest.inspection.orientation import measure_fits
 from bench.ingest.inspection.values import measure_values
 from bench.ingest.sources import SourceImage, SourceSection
 from bench.metrics.overlap import IS_OPEN
+from bench.postprocess.label_runs import LabelRuns, find_label_runs
 
 # For pictures, sections are shrunk to it.
 _SHOWN_SIDE_PX = 1100
@@ -166,7 +167,8 @@ def _read_mask(
                 f"received {labels.max()}: is it a threshold of noise?"
             )
         fits = raw is None or raw.shape == labels.shape
-        found = measure_mask(image, mask, labels, kind, grey if fits else None)
+        runs = find_label_runs(labels)
+        found = measure_mask(image, mask, labels, runs, kind, grey if fits else None)
     except BenchError as error:
         fault = measures.finding("unusable", str(error), structure=structure, file=image.file)
         measures.findings.append(fault)
@@ -179,7 +181,9 @@ def _read_mask(
         fault = measures.finding("size-differs", fact, remedy, structure, file=image.file)
         measures.findings.append(fault)
         return None
-    fitted = {} if raw is None or grey is None else measure_fits(raw, {structure: labels})
+    fitted = {}
+    if raw is not None and grey is not None:
+        fitted = measure_fits(raw, {structure: labels}, {structure: int(runs.lengths.sum())})
     measures.masks[structure] = replace(found, fit=fitted.get(structure))
     if drawn is not None:
         _judge_drawn(drawn, structure, measures)
@@ -190,6 +194,7 @@ def measure_mask(
     image: SourceImage,
     mask: np.ndarray,
     labels: np.ndarray,
+    runs: LabelRuns,
     kind: str,
     grey: np.ndarray | None,
 ) -> MaskMeasures:
@@ -199,6 +204,7 @@ def measure_mask(
         image: Where it comes from.
         mask: Its pixels (y, x) as they are stored, or drawn.
         labels: Its instances (y, x).
+        runs: Their runs.
         kind: What `read_instances` took it for.
         grey: The standardised sample of its raw image; None if that cannot be used.
 
@@ -209,9 +215,9 @@ def measure_mask(
         image.file,
         labels.size,
         kind,
-        inspect_instances(labels, image.place),
+        inspect_instances(runs, image.place),
         None if grey is None else measure_contrast(grey, labels),
-        measure_values(mask, labels, kind, image.file),
+        measure_values(mask, runs, kind, image.file),
         image.drawn is not None,
     )
 

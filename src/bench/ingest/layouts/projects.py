@@ -50,16 +50,13 @@ def read_project_tree(config: PrepareConfig, path: Path) -> SourceTree:
     roots = () if config.roots == "none" else tuple(map(Path, split_names(config.roots)))
     project = read_project(path, roots)
     classes = parse_classes(config.structures, config.ignore)
-    kinds = Counter(classes.class_of(item.kind, item.title) for item in project.objects)
+    classed = [(classes.class_of(item.kind, item.title), item) for item in project.objects]
+    kinds = Counter(kind for kind, _ in classed)
     structures = classes.choose(kinds, str(path))
-    named = {classes.find(kind) for kind in kinds}
+    named = {kind: classes.find(kind) for kind in kinds}
     objects = {
-        name: [
-            item
-            for item in project.objects
-            if classes.find(classes.class_of(item.kind, item.title)) == name
-        ]
-        for name in (*structures, *(name for name in RESERVED if name in named))
+        name: [item for kind, item in classed if named[kind] == name]
+        for name in (*structures, *(name for name in RESERVED if name in named.values()))
     }
     # What is left open is no reason to look at a place.
     taken = [item for name, items in objects.items() if name != UNANNOTATED for item in items]

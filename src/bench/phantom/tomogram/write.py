@@ -3,18 +3,19 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mrcfile
 import numpy as np
-from imodmodel import ImodModel
-from imodmodel.models import Contour, Object, ObjectHeader
 
 from bench.config.data import PhantomConfig
 from bench.errors import BenchError
-from bench.export.imod import make_imod_model
 from bench.export.stack import colour_of, make_stack
 from bench.phantom.tomogram.scene import TomogramSettings
 from bench.phantom.tomogram.tomogram import Tomogram, make_tomogram
+
+if TYPE_CHECKING:
+    from imodmodel import ImodModel
 
 # What makes the files; other settings are of sections.
 TOMOGRAM_SETTINGS = (
@@ -134,11 +135,15 @@ def _write_volume(path: Path, voxels: np.ndarray, voxel_nm: float) -> None:
         file.header.label[0] = "synapse-bench: synthetic tomogram"
 
 
-def _make_model(tomogram: Tomogram) -> ImodModel:
+def _make_model(tomogram: Tomogram) -> "ImodModel":
     """Vesicles as balls and the active zone as contours, placed as 3dmod counts.
 
     x and y count from the corner of a voxel, and z from the centre of the first plane.
     """
+    from imodmodel.models import Contour, Object, ObjectHeader
+
+    from bench.export.imod import make_imod_model
+
     voxel_nm = tomogram.scene.settings.voxel_nm
     zone = {"active_zone": tomogram.labels["active_zone"]}
     model = make_imod_model(make_stack(zone, pixel_size_nm=voxel_nm, section_nm=voxel_nm))

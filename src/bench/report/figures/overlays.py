@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from bench.core.pixels import shrink_image, stretch_contrast
 from bench.errors import BenchError
@@ -169,6 +168,8 @@ def draw_outlines(
         colour: Of the outlines.
         width_px: Width of the outlines in px.
     """
+    from scipy.ndimage import binary_dilation
+
     outlines = find_outlines(labels)
     if width_px > 1:
         outlines = binary_dilation(outlines, iterations=width_px - 1) & (labels != 0)

@@ -1,17 +1,15 @@
 """What a network that reconstructs makes of images: a column of three pictures for each."""
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from bench.report.figures.scale_bar import find_font
 
 _ROWS = ("image", "what the network sees", "reconstruction")
 # Percentiles of the image that are black and white in all three.
 _BLACK, _WHITE = 0.5, 99.5
 _GAP_PX = 2
 _TEXT_PX = 12
-_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
 
 
 def draw_reconstructions(
@@ -37,7 +35,7 @@ def draw_reconstructions(
         columns.append(np.concatenate(padded))
     strip = np.rint(np.concatenate(columns, axis=1)).astype(np.uint8)
     picture = Image.fromarray(np.repeat(strip[..., None], 3, axis=2))
-    draw, font = ImageDraw.Draw(picture), ImageFont.truetype(str(_FONT), _TEXT_PX)
+    draw, font = ImageDraw.Draw(picture), find_font(_TEXT_PX)
     height = whole.shape[1] + 2 * _GAP_PX
     for number, name in enumerate(_ROWS):
         place = (2 * _GAP_PX, number * height + 2 * _GAP_PX)

@@ -2,13 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Of the width of a picture: the longest bar, its distance from the corner, and its thickness.
 _LENGTH_SHARE = 0.25
@@ -17,8 +17,6 @@ _THICKNESS_SHARE = 0.012
 _TEXT_SHARE = 0.042
 _SMALLEST_TEXT_PX = 10
 _NM_PER_UM = 1000
-# Comes with matplotlib, and has the letter of micrometres.
-_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
 
 
 def draw_scale_bar(image: np.ndarray, pixel_size_nm: float | None) -> np.ndarray:
@@ -44,7 +42,7 @@ def draw_scale_bar(image: np.ndarray, pixel_size_nm: float | None) -> np.ndarray
         (margin + length / 2, bottom - 1.6 * thickness),
         format_length(length_nm),
         fill="white",
-        font=ImageFont.truetype(str(_FONT), size),
+        font=find_font(size),
         anchor="mb",
         stroke_width=max(1, size // 9),
         stroke_fill="black",
@@ -52,7 +50,16 @@ def draw_scale_bar(image: np.ndarray, pixel_size_nm: float | None) -> np.ndarray
     return np.asarray(picture)
 
 
-def add_scale_bar(axes: Axes, width_px: int, pixel_size_nm: float | None) -> None:
+def find_font(size_px: int) -> ImageFont.FreeTypeFont:
+    """The font of what is written into pictures."""
+    import matplotlib
+
+    # It comes with matplotlib, and has the letter of micrometres.
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+    return ImageFont.truetype(str(path), size_px)
+
+
+def add_scale_bar(axes: "Axes", width_px: int, pixel_size_nm: float | None) -> None:
     """Draws a scale bar into the lower left corner of an image in a figure.
 
     Args:
@@ -62,6 +69,9 @@ def add_scale_bar(axes: Axes, width_px: int, pixel_size_nm: float | None) -> Non
     """
     if pixel_size_nm is None:
         return
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
     length_nm = round_length(_LENGTH_SHARE * width_px * pixel_size_nm)
     length, margin = length_nm / pixel_size_nm, _MARGIN_SHARE * width_px
     thickness = _THICKNESS_SHARE * width_px

@@ -20,8 +20,8 @@ from bench.steps.advice.asking import AskedModel, read_asked
 from bench.steps.advice.curve import how_to_measure
 from bench.steps.advice.output import check_formats, say_formats
 from bench.steps.advice.predrawing import Predrawing
-from bench.steps.ending import say_next, say_picture
 from bench.steps.export import write_labels
+from bench.steps.saying import say_next, say_picture
 from bench.steps.serving.export_subject import ExportImage, ExportSubject, of_each_section
 from bench.tracking.runs import Run
 

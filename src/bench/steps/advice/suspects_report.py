@@ -18,8 +18,8 @@ from bench.core.names import natural_key
 from bench.dataset.prepared import PreparedDataset
 from bench.report.figures.suspects import draw_suspect, suspects_sheet
 from bench.steps.advice.output import check_formats, say_formats
-from bench.steps.ending import say_picture
 from bench.steps.export import write_labels
+from bench.steps.saying import say_picture
 from bench.steps.serving.export_subject import ExportSubject, subject_of_split
 from bench.tracking.runs import Run
 

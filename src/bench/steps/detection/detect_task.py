@@ -20,9 +20,9 @@ from bench.steps.training.data import TrainingData, fed_pixel_size, loop_setting
 from bench.steps.training.minutes import check_minutes, describe_loop
 from bench.steps.training.source import fetch_weights_of
 from bench.structures import Structure, find_structure
-from bench.tracking.detectors import get_detection
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
+from bench.tracking.unlisted import get_detection
 from bench.training.augment import Augmentation
 from bench.training.patches import PatchSettings
 

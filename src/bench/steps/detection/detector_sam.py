@@ -33,9 +33,9 @@ from bench.models.sam import SamNetwork
 from bench.postprocess.instances import Instances
 from bench.recipe.scores import SplitResult
 from bench.steps.training.source import fetch_weights_of
-from bench.tracking.detectors import find_detection, get_detection
 from bench.tracking.runs import Run
 from bench.tracking.store import Store
+from bench.tracking.unlisted import find_detection, get_detection
 from bench.words import AUTO, OurNetworks
 
 # What is tried on validation. Candidates are the boxes of the least score, of which those that

@@ -15,10 +15,9 @@ from bench.ingest.layouts.segmented import describe_segmented
 from bench.report.measured.estimates import Measured
 from bench.report.measured.quantities import NM2_PER_UM2, NM3_PER_UM3
 from bench.steps.measuring.units import MeasuredUnit, list_measured_units
+from bench.steps.segmented_names import SECTIONS, VOLUMES_FILE
 from bench.steps.serving.export_segmented import export_segmented
 from bench.steps.serving.export_subject import ExportSubject
-from bench.steps.serving.files import SECTIONS
-from bench.steps.serving.volume_files import VOLUMES_FILE
 from bench.words import NONE
 
 # What a segmentation of volumes says of them.

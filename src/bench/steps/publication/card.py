@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo
 from bench.recipe.recipe import Recipe, RecipeMember
 from bench.report.publication.model_card import CardData, CardModel, ModelCard, SplitScores
-from bench.steps.scoring.evaluation_report import SCORES_FILE, VALIDATION_FILE
+from bench.steps.scoring.score_files import SCORES_FILE, VALIDATION_FILE
 from bench.tracking.datasets import find_used_dataset
 from bench.tracking.queries import SOURCE_TAG, find_artifact, get_run
 from bench.tracking.store import Store

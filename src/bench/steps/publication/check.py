@@ -109,7 +109,7 @@ def _open_data(folder: Path, dataset: str, recipe: Recipe) -> PreparedDataset | 
     if dataset == AUTO and not place.is_dir():
         return None
     data = PreparedDataset.open(place)
-    if data.content_hash != recipe.dataset:
+    if not data.is_content(recipe.dataset):
         raise BenchError(
             f"dataset must be that of the publication, content {recipe.dataset[:12]}, received "
             f"{place} of content {data.content_hash[:12]}: prepare the same images with the same "

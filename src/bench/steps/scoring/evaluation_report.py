@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,64 +37,28 @@ from bench.report.figures.overlays import (
 )
 from bench.report.figures.planes import choose_planes, lay_out_planes
 from bench.report.figures.scale_bar import draw_scale_bar
+from bench.steps.scoring.score_files import (
+    CROP_TITLE,
+    PRECISION_RECALL_FILE,
+    SCORES_FILE,
+    VALIDATION_FILE,
+    crop_file,
+    overlay_file,
+    pack_scores,
+)
 from bench.steps.scoring.units import Unit, list_units
 from bench.tracking.queries import DATA_TAG, SCORES_TAG, Cell
 from bench.tracking.runs import Run
 
 log = logging.getLogger(__name__)
 
-# What a store takes as the value of a tag.
-LIMIT = 8000
 # Sections shown as pictures, by Dice: the worst, the best and others between. The page of compare
 # shows the median too, which is among any odd number.
 _SHOWN_SECTIONS = 9
 # Longest side of the overlays in the table, px.
 _TABLE_SIDE_PX = 2048
-SCORES_FILE = "scores.json"
-# The same of a search's winner on validation, beside those on test.
-VALIDATION_FILE = "validation_scores.json"
-PRECISION_RECALL_FILE = "precision_recall.csv"
-# Where a crop's PNG says what part of the section it is.
-CROP_TITLE = "Title"
 # Per section: fewer are no instances to tell apart.
 _FEWEST_INSTANCES = 2
-
-
-def pack_scores(
-    pooled: Mapping[str, float], sections: Mapping[str, Mapping[str, float]]
-) -> str | None:
-    """Packs scores, to the last digit.
-
-    Args:
-        pooled: Metric -> value, over the whole split.
-        sections: The same per section.
-
-    Returns:
-        The text; None where it is longer than a tag may be (about 40 sections).
-    """
-    names = list(dict.fromkeys(name for scores in (pooled, *sections.values()) for name in scores))
-    content = {
-        "metrics": names,
-        "pooled": [pooled.get(name) for name in names],
-        "sections": {
-            section: [scores.get(name) for name in names] for section, scores in sections.items()
-        },
-    }
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-    return text if len(text) <= LIMIT else None
-
-
-def unpack_scores(text: str) -> dict[str, Any]:
-    """Returns ``pooled`` and ``sections`` as in scores.json."""
-    content = json.loads(text)
-    names = content["metrics"]
-
-    def named(values: list[float | None]) -> dict[str, float]:
-        pairs = zip(names, values, strict=True)
-        return {name: value for name, value in pairs if value is not None}
-
-    sections = {section: named(values) for section, values in content["sections"].items()}
-    return {"pooled": named(content["pooled"]), "sections": sections}
 
 
 def log_scores(run: Run, result: SplitResult, split: str) -> None:
@@ -307,13 +270,3 @@ def find_facts(units: Sequence[Unit], structure: str, trained: Cell | None = Non
         of_training = list_units(dataset, "train", by_section=units[0].volume is None)
         learned = trained.labelled or len(of_training)
     return DataFacts(dataset.pixel_size_nm, learned, uncounted, unit)
-
-
-def crop_file(section: str) -> str:
-    """The artifact with the crop of a section, its panels side by side."""
-    return f"crops/{section}.png"
-
-
-def overlay_file(section: str) -> str:
-    """The artifact with the overlay of a section."""
-    return f"overlays/{section}.png"

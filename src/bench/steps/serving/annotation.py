@@ -27,8 +27,8 @@ from bench.inference.sam.tiles import ClickableSection, embed_for_micro_sam
 from bench.ingest.images.planes import list_planes
 from bench.models.checkpoint import ModelInfo
 from bench.models.sam import SamNetwork, load_sam
-from bench.steps.ending import say_next
-from bench.steps.serving.files import OUTPUT_TAG
+from bench.steps.saying import say_next
+from bench.steps.segmented_names import OUTPUT_TAG
 from bench.steps.training.sam import SamSource, resolve_sam
 from bench.structures import find_structure
 from bench.tracking.opening import name_adopted, open_run

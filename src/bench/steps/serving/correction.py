@@ -14,11 +14,11 @@ from bench.correction.changes import EditCounts
 from bench.correction.session import CHANGE_COLUMNS, Correction
 from bench.errors import BenchError, unknown_name
 from bench.export.sphere_table import SPHERES_FILE
-from bench.steps.ending import say_next
 from bench.steps.export import check_free, explain_unwritable
+from bench.steps.saying import say_next
+from bench.steps.segmented_names import OUTPUT_TAG
 from bench.steps.serving.export_finding import find_export_subject
 from bench.steps.serving.export_subject import ExportSubject
-from bench.steps.serving.files import OUTPUT_TAG
 from bench.steps.used_data import log_used_dataset
 from bench.tracking.opening import name_adopted, open_run
 from bench.tracking.queries import scratch_folder

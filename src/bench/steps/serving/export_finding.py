@@ -20,6 +20,7 @@ from bench.steps.scoring.recipes import (
     read_evaluated,
 )
 from bench.steps.scoring.units import Unit, list_units, segment_unit
+from bench.steps.segmented_names import OUTPUT_TAG
 from bench.steps.serving.export_segmented import export_segmented
 from bench.steps.serving.export_subject import (
     DEFAULT_SPLIT,
@@ -27,7 +28,6 @@ from bench.steps.serving.export_subject import (
     export_annotation,
     subject_of_split,
 )
-from bench.steps.serving.files import OUTPUT_TAG
 from bench.steps.serving.whole_volumes import read_units
 from bench.structures import find_structure, split_names
 from bench.tracking.evaluations import SEARCH_STEP, Evaluation, get_evaluation

@@ -18,8 +18,8 @@ from bench.ingest.classes import parse_classes
 from bench.ingest.images.headers import BOTTOM_FIRST
 from bench.ingest.layouts.segmented import describe_segmented, find_segmented
 from bench.ingest.sources import SourceSection
+from bench.steps.segmented_names import ORIGINS
 from bench.steps.serving.export_subject import ExportImage, ExportSubject
-from bench.steps.serving.files import ORIGINS
 from bench.structures import find_structures, order_structures
 from bench.words import AUTO
 

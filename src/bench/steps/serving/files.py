@@ -13,8 +13,6 @@ from bench.export.image_files import ImageGeometry, write_image_file
 from bench.export.label_images import (
     as_label_type,
     viewable,
-    write_image,
-    write_ome_zarr,
     write_tiff,
 )
 from bench.export.sphere_table import CIRCLES_FILE, read_spheres, write_spheres
@@ -28,15 +26,10 @@ from bench.postprocess.instances import Instances
 from bench.postprocess.spheres.rows import list_rows
 from bench.recipe.volumes import VolumeInstances
 from bench.report.figures.figures import instance_figure
-from bench.words import BESIDE_LABELS, MRC, OME_ZARR, TIFF
+from bench.steps.segmented_names import INSTANCES, OVERLAYS, PROBABILITY, SECTIONS
+from bench.words import MRC, OME_ZARR, TIFF
 
-INSTANCES, SECTIONS = "instances.csv", "sections.csv"
-PROBABILITY, OVERLAYS = BESIDE_LABELS
 _CIRCLES_OF_ONE = ".circles.csv"
-# What segment says of where the first voxels of images lie, by their names.
-ORIGINS = "origins_nm"
-# The tag of a run that says where its files are.
-OUTPUT_TAG = "bench.output"
 
 
 def write_section(
@@ -78,6 +71,8 @@ def write_section(
         for kind, pixels in images.items():
             _write_image(plane, format, content / kind / plane.name, pixels)
     else:
+        from bench.export.ome_zarr import write_image, write_ome_zarr
+
         folder = content / plane.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.core.files import write_json, write_text, write_whole
 from bench.export.image_files import ImageGeometry, write_image_file
-from bench.export.label_images import viewable, viewable_type, write_image, write_ome_zarr
+from bench.export.label_images import viewable, viewable_type
 from bench.export.sphere_table import SPHERES_FILE, SphereRow, read_spheres, write_spheres
 from bench.export.stack import make_stack
 from bench.ingest.layouts.layout import RAW
@@ -18,10 +18,10 @@ from bench.ingest.stacks import ImageVolume
 from bench.metrics.morphometry import count_instances, measure_instances
 from bench.report.figures.figures import instance_figure
 from bench.report.figures.planes import find_fullest, lay_out_planes
-from bench.steps.serving.files import PROBABILITY, ends_on_top, join_tables, picture_of, rows_turned
+from bench.steps.segmented_names import PROBABILITY, VOLUMES_FILE
+from bench.steps.serving.files import ends_on_top, join_tables, picture_of, rows_turned
 from bench.words import MRC, OME_ZARR
 
-VOLUMES_FILE = "volumes.csv"
 _KIND = "volume"
 _SPHERES_OF_ONE = ".spheres.csv"
 
@@ -131,6 +131,8 @@ def _write_zarr(
     structure: str,
     folder: Path,
 ) -> None:
+    from bench.export.ome_zarr import write_image, write_ome_zarr
+
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     raw = viewable(volume.read_planes(0, volume.shape[0]))

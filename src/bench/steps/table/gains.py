@@ -7,7 +7,7 @@ from bench.config.scoring import CompareConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.report.gains import Gain, measure_gains
 from bench.steps.table.records import collect_records
-from bench.tracking.additions import find_ancestors, list_ancestors, pack_additions
+from bench.tracking.datasets import find_ancestors, list_ancestors, pack_additions
 from bench.tracking.queries import FoundRun
 from bench.tracking.store import Store
 

@@ -13,7 +13,7 @@ from bench.models.networks import find_network
 from bench.report.data_facts import DataFacts
 from bench.report.tables import ScoreRecord
 from bench.report.variants import variant_name
-from bench.steps.scoring.evaluation_report import SCORES_FILE, unpack_scores
+from bench.steps.scoring.score_files import SCORES_FILE, unpack_scores
 from bench.structures import split_structures
 from bench.tracking.newest import (
     newest_combinations,

@@ -29,7 +29,7 @@ from bench.report.prompts import find_prompt_scores, prompts_to_json, prompts_to
 from bench.report.table_formats import cost_table, print_table, to_csv, to_latex, to_markdown
 from bench.report.table_json import to_json
 from bench.report.tables import ScoreRecord, TableRow
-from bench.steps.scoring.evaluation_report import (
+from bench.steps.scoring.score_files import (
     CROP_TITLE,
     PRECISION_RECALL_FILE,
     crop_file,
@@ -39,10 +39,9 @@ from bench.steps.table.trainings import read_trainings, write_training_figure
 from bench.tracking.evaluations import day_of_end, experiment_name
 from bench.tracking.queries import fetch_artifact
 from bench.tracking.store import Store
-from bench.tracking.views import PAGE_FILE
+from bench.tracking.views import CHART_FILE, PAGE_FILE
 
 log = logging.getLogger(__name__)
-CHART_FILE = "benchmark.png"
 # Scores of the table that the benchmark's own run has.
 _OF_A_ROW = (HEADLINE, "iou", "instance_f1")
 _WHOLE = "Annotation, prediction and errors of the whole section"

@@ -49,7 +49,7 @@ def train_by_plans(
     # Late: they import nnunetv2, which may not be installed.
     from bench.training.nnunet.trainer import Budget, train_planned
 
-    planned = _plan(data, run)
+    planned = _plan(data, run, config.gpu_gb)
     info = _describe_planned(info, planned)
     loop = loop_settings(config)
     budget = Budget(config.iterations, loop.epoch_iterations, config.seed, kept_iterations(config))
@@ -87,12 +87,12 @@ def train_by_plans(
     return progress
 
 
-def _plan(data: TrainingData, run: Run) -> Planned:
+def _plan(data: TrainingData, run: Run, gpu_gb: float | None) -> Planned:
     """Writes the sections for nnU-Net, which plans; the run gets what it planned."""
     with say_while("nnU-Net plans, and preprocesses the sections"):
         ignored = {split: data.ignored(split) for split in ("train", "val")}
         planned = plan_sections(
-            run.work / "nnunet", data.train(), _validation(data), data.structure, ignored
+            run.work / "nnunet", data.train(), _validation(data), data.structure, ignored, gpu_gb
         )
     configuration = planned.configuration
     arguments = configuration["architecture"]["arch_kwargs"]

@@ -18,9 +18,9 @@ from bench.methods import Method
 from bench.models.networks import find_network
 from bench.steps.training.data import TrainingData
 from bench.tracking.opening import finished_run
-from bench.tracking.pseudo import find_pseudo
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
+from bench.tracking.unlisted import find_pseudo
 from bench.words import NONE
 
 # What says how they are learned from, where there are any.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pooch
-
 from bench.core.files import describe_absence
 from bench.core.hashing import file_sha256, json_sha256
 from bench.core.names import run_of, run_path
@@ -24,11 +22,7 @@ from bench.models.synapsenet import SYNAPSENET, fetch_by_package, fetch_synapsen
 from bench.recipe.recipe import Recipe, read_recipe_folder
 from bench.structures import STRUCTURES, find_structure, is_structure_name
 from bench.tracking.pretrained import find_pretrained, get_with_weights
-from bench.tracking.queries import (
-    fetch_artifact,
-    find_trained,
-    get_trained,
-)
+from bench.tracking.queries import fetch_artifact, find_trained, get_trained
 from bench.tracking.registry import SCHEME, RegisteredModel, fetch_model, get_registered
 from bench.tracking.runs import read_warnings
 from bench.tracking.store import Store
@@ -220,6 +214,8 @@ def _convert_to_volumes(store: Store, name: str, *, trust: bool) -> Path:
 
 
 def _converted_folder() -> Path:
+    import pooch
+
     return Path(pooch.os_cache("synapse-bench")) / "converted"
 
 

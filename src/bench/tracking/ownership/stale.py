@@ -7,8 +7,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
 from bench.tracking.ownership.claims import read_claims, remove_claim
 from bench.tracking.ownership.heartbeat import last_beat
-from bench.tracking.queries import search_pages
 from bench.tracking.runs import STALE_TAG
+from bench.tracking.searching import search_pages
 from bench.tracking.store import Store
 
 log = logging.getLogger(__name__)

@@ -69,6 +69,7 @@ def plan_sections(
     val: Iterable[_Section],
     structure: str,
     ignored: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({}),
+    gpu_gb: float | None = None,
 ) -> Planned:
     """Writes sections as nnU-Net's raw data, and lets it plan and preprocess; once in a folder.
 
@@ -81,6 +82,7 @@ def plan_sections(
         structure: Name of the structure.
         ignored: Of ``train`` and ``val`` where nobody annotated each section, bool (y, x), which is
             nnU-Net's label ``ignore``; empty where all is annotated.
+        gpu_gb: GPU memory that it plans for; None is its own.
     """
     if not (folder / _DONE).exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +107,7 @@ def plan_sections(
         files = {name: _files_of(name) for names in splits.values() for name in names}
         write_json(raw / "dataset.json", dataset_json | {"dataset": files})
         with nnunet_folders(folder, workers=1), silence_nnunet():
-            _plan(dataset_json["numTraining"])
+            _plan(dataset_json["numTraining"], gpu_gb)
         write_json(folder / _PREPROCESSED / _DATASET / "splits_final.json", [splits])
         write_json(folder / _DONE, dataset_json)
     plans = (folder / _PREPROCESSED / _DATASET / f"{_PLANS}.json").read_text(encoding="utf-8")
@@ -136,7 +138,7 @@ def _files_of(name: str) -> dict[str, Any]:
     return {"images": [f"imagesTr/{name}_0000{_ENDING}"], "label": f"labelsTr/{name}{_ENDING}"}
 
 
-def _plan(sections: int) -> None:
+def _plan(sections: int, gpu_gb: float | None) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
         plan_experiments,
@@ -146,7 +148,7 @@ def _plan(sections: int) -> None:
     most = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
     processes = max(1, min(most, sections // _SECTIONS_PER_PROCESS))
     extract_fingerprints([_NUMBER], num_processes=processes, show_progress_bar=False)
-    plan_experiments([_NUMBER])
+    plan_experiments([_NUMBER], gpu_memory_target_in_gb=gpu_gb)
     preprocess(
         [_NUMBER],
         configurations=(CONFIGURATION,),

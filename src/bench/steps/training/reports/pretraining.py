@@ -9,7 +9,6 @@ from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.reconstruction import draw_reconstructions
 from bench.steps.training.reports.curves import CurveReport
 from bench.training.loop import Reports
-from bench.training.objectives import fast_layout
 from bench.training.reconstruction import HeldOutViews, squared_error
 
 # Patches in a picture.
@@ -41,9 +40,9 @@ class PretrainReport(CurveReport):
     def validate(self, network: torch.nn.Module) -> float:
         """Reconstructs the held-out views; returns a score from 0 to 1, of an error of 0."""
         self.network = network.eval()
-        errors = []
+        errors, layout = [], self.compute.memory_format(network, 4)
         for number, (view, whole) in enumerate(self.views.pairs):
-            image = view.to(self.compute.device).contiguous(memory_format=fast_layout(4))
+            image = view.to(self.compute.device).contiguous(memory_format=layout)
             with self.compute.autocast():
                 found = network(image).float().cpu()
             errors.append(float(squared_error(found, whole)))

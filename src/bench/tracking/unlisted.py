@@ -1,10 +1,14 @@
-"""Finding detectors: what prompts a SAM, and no row of a table."""
+"""Finding what has runs and is no row of a table: detectors and pseudo-masks."""
+
+from pathlib import Path
 
 from bench.errors import BenchError
-from bench.tracking.queries import get_finished, search
+from bench.tracking.queries import get_finished, get_run
+from bench.tracking.searching import search
 from bench.tracking.store import Store
 
-_DETECTION_STEP = "detect"
+_DETECTION_STEP, _PSEUDO_STEP = "detect", "pseudo"
+PSEUDO_FOLDER_TAG, PSEUDO_CONTENT_TAG = "bench.pseudo_folder", "bench.pseudo_content"
 
 
 def get_detection(store: Store, run_id: str) -> str:
@@ -47,3 +51,19 @@ def find_detection(
         f"{seed}: run detect with the same dataset, structure and seed first, or give "
         "detector=runs:/ID"
     )
+
+
+def find_pseudo(store: Store, run_id: str) -> tuple[Path, str]:
+    """The folder of the pseudo-masks of a run, and the content hash that they had.
+
+    Raises:
+        BenchError: If the run does not exist, is not finished, or made none.
+    """
+    found = get_finished(store, run_id, (_PSEUDO_STEP,), "have made pseudo-masks")
+    return written_pseudo(store, found.info.run_id)
+
+
+def written_pseudo(store: Store, run_id: str) -> tuple[Path, str]:
+    """The same of a run that may not be finished; of one that wrote none, no hash."""
+    tags = get_run(store, run_id).data.tags
+    return Path(tags.get(PSEUDO_FOLDER_TAG, "")), str(tags.get(PSEUDO_CONTENT_TAG, ""))
