@@ -49,6 +49,9 @@ def choose_engine(wanted: str, compute: Compute, path: Path) -> Compute:
     """
     if wanted == TORCH:
         return compute
+    if wanted == AUTO and not _is_installed():
+        # Whoever did not ask for it is not told at every evaluation that he might.
+        return compute
     try:
         check_possible(compute, load_info(path))
         seconds = _measure(compute, path)
@@ -81,7 +84,7 @@ def with_recorded(compute: Compute, engine: str | None) -> Compute:
 
 def check_engine(compute: Compute) -> None:
     """Raises BenchError where OpenVINO cannot compute on this device."""
-    if importlib.util.find_spec("openvino") is None:
+    if not _is_installed():
         raise BenchError(
             "engine=openvino needs the package openvino, which is not installed: install it "
             f"({_INSTALLED_BY}), or use engine=torch"
@@ -91,6 +94,10 @@ def check_engine(compute: Compute) -> None:
             f"engine=openvino computes on a CPU, the device is {compute.device}: add device=cpu, "
             "or use engine=torch"
         )
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
 
 
 def open_network(path: Path, compute: Compute) -> torch.nn.Module:
