@@ -2,12 +2,16 @@
 
 Same weights, once with the same tile and halo and once with those that the suite chooses by Dice;
 compares the labels of a trained model with the peer's, and the Dice of a section of known truth.
+Last the network alone on one tile, by torch as ours, OpenVINO, ONNX Runtime and torch_em.
 
     PYTHONPATH=src python benchmarks/tiled_inference.py [--model M --dataset D] [--sides 2048,4096]
 """
 
 import argparse
+import io
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +21,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_em.util.prediction import predict_with_halo
 from trained_model import Subject, choose_subject, enlarge
 
+from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
+from bench.inference.engines import check_engine, open_network
 from bench.inference.feeding import normalise_section
 from bench.inference.tiles import predict_sections
 from bench.metrics.overlap import count_pixels, dice_score
 from bench.models.checkpoint import load_checkpoint
 from bench.models.networks import GEOMETRIES
-from bench.models.unet2d import build_torch_em_unet2d
-from bench.steps.training.choices import pick_geometry
+from bench.models.unet2d import build_torch_em_unet2d, without_own_kernels
+from bench.steps.training.choices import cheapest_first, pick_geometry
+from bench.words import OPENVINO
 
 PEER_TILE, PEER_HALO = 512, 128
 PEER = "predict_with_halo, 512 + 128, fp32"
 HALF = 128
+OURS = "torch as ours"
 # A convolution as in the network's middle, by which the device's rate is measured.
 RATE_CHANNELS, RATE_EDGE_PX = 128, 256
 
@@ -92,7 +100,8 @@ def measure_side(
         return probability[0]
 
     # A model of one's own has its tile and halo; the phantom's are chosen as finetune does.
-    offered = GEOMETRIES if subject.trained_here else ((info.tile_px, info.halo_px),)
+    own = (info.tile_px, info.halo_px)
+    offered = cheapest_first(GEOMETRIES, [(side, side)]) if subject.trained_here else (own,)
     chosen = pick_geometry(offered, [dice_of(predict(subject.image, *g), subject) for g in offered])
     geometries = {"same tile and halo": (PEER_TILE, PEER_HALO), "chosen tile and halo": chosen}
     image = enlarge(subject.image, side)
@@ -130,6 +139,71 @@ def measure_side(
     return lines
 
 
+def measure_engines(subject: Subject, compute: Compute, repeats: int, rate: float) -> list[Line]:
+    """One tile through the network by every engine that is installed; says which is not."""
+    network, info = load_checkpoint(subject.model)
+    network.to(compute.device, memory_format=torch.channels_last).eval()
+    edge = info.tile_px + 2 * info.halo_px
+    noise = np.random.default_rng(0).standard_normal((1, 1, edge, edge)).astype(np.float32)
+    tile = torch.from_numpy(noise).to(compute.device, memory_format=torch.channels_last)
+
+    def by_torch(module: torch.nn.Module) -> np.ndarray:
+        with torch.inference_mode(), compute.autocast():
+            return module(tile).float().cpu().numpy()
+
+    peer = open_peer(subject).to(compute.device)
+    ways = {OURS: lambda: by_torch(network), "torch_em, fp32": lambda: peer_logits(peer, tile)}
+    try:
+        check_engine(compute)
+        converted = open_network(subject.model, replace(compute, engine=OPENVINO))
+        ways[f"OpenVINO, {compute.precision}"] = lambda: by_torch(converted)
+    except BenchError as error:
+        print(f"OpenVINO is skipped: {error}")
+    try:
+        ways["ONNX Runtime, fp32"] = open_onnx(network.cpu(), noise)
+    except ImportError as error:
+        print(f"ONNX Runtime is skipped: {error}")
+    network.to(compute.device)
+    seconds, found = time_in_turns(ways, repeats=repeats)
+    limit = count_operations(network, edge, compute) / rate
+    levels = {name: np.rint(255 / (1 + np.exp(-logits))) for name, logits in found.items()}
+    return [
+        Line(
+            path=f"one tile through the network, {OURS}, {compute.precision}",
+            size=f"{edge} x {edge}",
+            ours_s=seconds[OURS],
+            peer=name,
+            peer_s=seconds[name],
+            goal=None,
+            agreement=f"{(levels[name] == levels[OURS]).mean():.3%} of levels equal, others by up "
+            f"to {np.abs(levels[name] - levels[OURS]).max():.0f} of 255",
+            limit=f"ours {limit / seconds[OURS]:.0%}, the peer {limit / seconds[name]:.0%} of "
+            f"{rate / 1e9:.0f} GFLOP/s",
+        )
+        for name in ways
+        if name != OURS
+    ]
+
+
+def peer_logits(peer: torch.nn.Module, tile: torch.Tensor) -> np.ndarray:
+    """What torch_em's network says of a tile, before its Sigmoid."""
+    with torch.inference_mode():
+        return torch.logit(peer(tile)).cpu().numpy()
+
+
+def open_onnx(network: torch.nn.Module, noise: np.ndarray) -> Callable[[], np.ndarray]:
+    """The network in ONNX Runtime, with torch's number of threads."""
+    import onnxruntime
+
+    file = io.BytesIO()
+    plain = without_own_kernels(network)
+    torch.onnx.export(plain, (torch.from_numpy(noise),), file, input_names=["tile"], dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file.getvalue(), options)
+    return lambda: session.run(None, {"tile": noise})[0]
+
+
 def compare_labels(levels: np.ndarray, probability: np.ndarray) -> float:
     """Share of pixels with the same label; tiles at the border see other mirrored pixels."""
     inside = slice(PEER_TILE, -PEER_TILE)
@@ -160,6 +234,7 @@ def main() -> None:
     for side in map(int, options.sides.split(",")):
         repeats = options.repeats if side <= 2048 else 1
         lines += measure_side(subject, compute, side, repeats, rate)
+    lines += measure_engines(subject, compute, options.repeats, rate)
     report(__file__, lines)
 
 

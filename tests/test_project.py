@@ -15,6 +15,7 @@ REQUIREMENTS = (
     "requirements-uv.txt",
     "requirements-bench.txt",
     "requirements-nnunet.txt",
+    "requirements-openvino.txt",
     "requirements-docs.txt",
 )
 

@@ -6,6 +6,8 @@ from enum import StrEnum, auto
 
 AUTO = "auto"
 NONE = "none"
+# What computes networks on a CPU.
+TORCH, OPENVINO = "torch", "openvino"
 # What has a score of its own.
 SECTION_UNIT, VOLUME_UNIT = "section", "volume"
 _SECTIONS = re.compile(rf"\b([Ss])({SECTION_UNIT[1:]})(s?)\b")

@@ -132,6 +132,7 @@ def test_settings_that_cannot_change_a_result_are_no_part_of_its_identity():
             "cluster_profile",
             "dataset",
             "detect",
+            "engine",
             "metrics",
             "output",
             "plan",

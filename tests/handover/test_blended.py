@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.handover.blended import TENSOR_SYMMETRIES, BlendedNetwork, without_own_kernels
+from bench.handover.blended import TENSOR_SYMMETRIES, BlendedNetwork
 from bench.inference.blends import Blend, combine_levels
 from bench.inference.symmetries import SYMMETRIES
 from bench.models.checkpoint import build_model
+from bench.models.unet2d import without_own_kernels
 
 
 @pytest.mark.parametrize("name", SYMMETRIES)

@@ -141,3 +141,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(BenchError, match="must have format"):
         read_recipe(tmp_path / "list.json")
+
+
+def test_the_engine_of_a_model_is_said_where_it_is_not_torch(tmp_path):
+    by_openvino = dataclasses.replace(MEMBER, engine="openvino")
+    recipe = dataclasses.replace(RECIPE, members=(by_openvino, RECIPE.members[1]))
+    write_json(tmp_path / "recipe.json", recipe_to_json(recipe))
+    assert read_recipe(tmp_path / "recipe.json") == recipe
+    assert all(here != there for here, there in zip(recipe.hashes(), RECIPE.hashes(), strict=True))
+    assert without_prose(recipe) != without_prose(RECIPE)
+    assert "engine" not in json.dumps([recipe_to_json(RECIPE), without_prose(RECIPE)])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bench.config.settings import (
     AUGMENTATION_CHOICES,
+    ENGINES,
     ORTHOGONAL,
     PIXEL_SIZE,
     RAW_KEY,
@@ -97,7 +98,13 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
         "Symmetries whose mean is scored, as in evaluate; micro-SAM is scored without.",
         choices=AUGMENTATION_CHOICES,
     )
-    # The evaluations' identity has both.
+    # The evaluations' identity has these.
+    engine: str = setting(
+        AUTO,
+        "What computes networks of sections on a CPU in evaluations, as in evaluate.",
+        choices=ENGINES,
+        identity=False,
+    )
     metrics: str = setting(NONE, REQUESTED, identity=False)
     planes: str = setting(
         XY,
@@ -187,6 +194,13 @@ class SegmentConfig(ClusterConfig):
         None,
         "Smallest instance kept, in px of the image; auto follows the search or evaluation.",
         minimum=0,
+    )
+    engine: str = setting(
+        AUTO,
+        "What computes networks of sections on a CPU: torch, or openvino; auto follows the "
+        "evaluation.",
+        choices=ENGINES,
+        added=True,
     )
     format: str = setting(
         TIFF, "Files of labels and probability.", choices=(TIFF, OME_ZARR, MRC, HDF5)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bench.config.settings import (
     AUGMENTATION_CHOICES,
+    ENGINES,
     ORTHOGONAL,
     REQUESTED,
     TRUST,
@@ -66,6 +67,13 @@ class EvaluateConfig(StepConfig):
         None, "Smallest instance kept; auto follows protocol.", minimum=0
     )
     device: str = setting(AUTO, "auto, cpu, cuda or cuda:N.")
+    engine: str = setting(
+        AUTO,
+        "What computes networks of sections on a CPU: torch, openvino (where installed), or auto, "
+        "the faster on one tile.",
+        choices=ENGINES,
+        added=True,
+    )
     seed: int | None = setting(None, "Seed of the run, where run_id is auto; auto takes any.")
     source: str = setting(
         AUTO,

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from bench.errors import BenchError, unknown_name
-from bench.words import AUTO, NONE
+from bench.words import AUTO, NONE, OPENVINO, TORCH
 
 # Minutes without a sign of life after which a run of another machine counts as gone.
 STALE_MIN = 10.0
 # Choices of symmetries under which sections are predicted.
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
+ENGINES = (AUTO, TORCH, OPENVINO)
 # Help on settings that steps of several files have.
 MINUTES = (
     "Minutes for the training, in place of iterations: their number and the learning rate follow "
@@ -38,7 +39,7 @@ REQUESTED = (
 XY, ORTHOGONAL = "xy", "orthogonal"
 SECTION = "Distance of sections in nm; auto reads it where the files say it."
 # Where a step computes: typed as auto, a result may come from any machine.
-_AS_TYPED = ("device", "precision")
+_AS_TYPED = ("device", "precision", "engine")
 _BOOLEANS = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 

@@ -1,6 +1,5 @@
 """The models of a recipe as one torch module, of nothing but operations that TorchScript has."""
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -8,7 +7,6 @@ import torch
 
 from bench.inference.blends import MAXIMUM, MEAN, Blend
 from bench.inference.symmetries import IDENTITY
-from bench.models.unet2d import InstanceNorm
 
 _Turn = Callable[[torch.Tensor], torch.Tensor]
 
@@ -107,13 +105,3 @@ class BlendedNetwork(torch.nn.Module):
         if rule == MAXIMUM:
             return stacked.amax(0)
         return stacked.sort(0).values[(len(maps) - 1) // 2]
-
-
-def without_own_kernels(network: torch.nn.Module) -> torch.nn.Module:
-    """A copy of a network whose InstanceNorm is torch's, which computes the same more slowly."""
-    plain = copy.deepcopy(network)
-    for module in list(plain.modules()):
-        for name, child in module.named_children():
-            if type(child) is InstanceNorm:
-                setattr(module, name, torch.nn.InstanceNorm2d(child.num_features, eps=child.eps))
-    return plain.eval()

@@ -14,8 +14,9 @@ from bench.core.files import write_text, write_whole
 from bench.core.hashing import file_sha256
 from bench.errors import BenchError
 from bench.handover.architectures import ARCHITECTURES
-from bench.handover.blended import BlendedNetwork, without_own_kernels
+from bench.handover.blended import BlendedNetwork
 from bench.handover.contents import HandoverModel
+from bench.models.unet2d import without_own_kernels
 
 _TENSORS, SCRIPT_FILE, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"
 _ENVIRONMENT = "environment.yaml"

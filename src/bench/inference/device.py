@@ -1,9 +1,10 @@
-"""Where a network runs, in which precision, and how its images lie in memory."""
+"""Where a network runs, in which precision, by what, and how its images lie in memory."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
+from bench.words import TORCH
 
 # torch is imported where something is computed, and not by all that say on what.
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ class Compute:
         device: The device.
         precision: Of its convolutions: fp32, bf16 or fp16.
         layout: CONTIGUOUS or CHANNELS_LAST for every network; None: what is usual on the device.
+        engine: ``torch``, or ``openvino`` on a CPU, whose bytes are others.
     """
 
     device: "torch.device"
     precision: str
     layout: str | None = None
+    engine: str = TORCH
 
     @property
     def dtype(self) -> "torch.dtype":

@@ -21,7 +21,7 @@ from bench.inference.feeding import (
     resize_section,
 )
 from bench.methods import NORMALISATIONS
-from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
+from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_function, find_network
 from bench.words import FIXED
 
@@ -199,11 +199,13 @@ def open_tiled(path: Path, compute: Compute, structure: str) -> Predictor:
         BenchError: If the model has no channel of the structure, or wants its sections normalised
             in a way that is not known here.
     """
+    from bench.inference.engines import open_network
+
     # Before the weights: what was pretrained may have those of an encoder only.
-    foreground = foreground_channel(load_info(path), structure)
-    network, info = load_checkpoint(path)
+    info = load_info(path)
+    foreground = foreground_channel(info, structure)
     check_normalisation(info)
-    network.to(compute.device)
+    network = open_network(path, compute)
     boundary = info.outputs.index("boundary") if "boundary" in info.outputs else None
 
     def predict(

@@ -13,9 +13,12 @@ from bench.errors import BenchError
 from bench.inference.blends import mean_prediction
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY, SYMMETRIES
+from bench.words import TORCH
 
 PREDICTION_FORMAT = "synapse-bench-prediction"
 _VERSION = 1
+# The attribute that says what computed it; files of before there was a choice have none.
+ENGINE = "engine"
 # Beside the probability of the structure a model may say more of a section.
 _BOUNDARY = ".boundary"
 _INSTANCES = ".instances"
@@ -136,6 +139,12 @@ def read_classes(path: Path, section: str, augmentations: Sequence[str]) -> np.n
             )
         total = sum(np.asarray(file[name], dtype=np.uint16) for name in names)
     return np.asarray(np.argmax(total, axis=0), dtype=np.uint8)
+
+
+def read_engine(path: Path) -> str:
+    """What computed the predictions of a file."""
+    with h5py.File(path, "r") as file:
+        return str(file.attrs.get(ENGINE, TORCH))
 
 
 def copy_predictions(source: Path, target: Path, channel: int, attributes: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from bench.core.memory import explain_out_of_memory
 from bench.inference.device import Compute
+from bench.inference.engines import open_network
 from bench.inference.prediction import (
     SectionPrediction,
     check_normalisation,
@@ -24,7 +25,7 @@ from bench.inference.prediction import (
 )
 from bench.inference.tile_store import TileStore
 from bench.inference.tiles import Corner, TiledSection, fit_batch, predict_batches
-from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
+from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
 
 _ALL_BATCHES = slice(None)
@@ -80,8 +81,7 @@ class TiledModel:
     @cached_property
     def network(self) -> torch.nn.Module:
         """The network, on the device."""
-        network, _ = load_checkpoint(self.path)
-        return network.to(self.compute.device).eval()
+        return open_network(self.path, self.compute)
 
     @property
     def batch_size(self) -> int:

@@ -1,5 +1,7 @@
 """The 2D U-Net of torch_em: the only importer of torch_em's models."""
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -134,6 +136,22 @@ def build_torch_em_unet2d(
         initial_features=features,
         final_activation=activation,
     )
+
+
+def _torchs_norm(norm: InstanceNorm) -> torch.nn.Module:
+    return torch.nn.InstanceNorm2d(norm.num_features, eps=norm.eps)
+
+
+def without_own_kernels(
+    network: torch.nn.Module, replace: Callable[[InstanceNorm], torch.nn.Module] = _torchs_norm
+) -> torch.nn.Module:
+    """A copy of a network whose InstanceNorm other programs know: torch's, or another."""
+    plain = copy.deepcopy(network)
+    for module in list(plain.modules()):
+        for name, child in module.named_children():
+            if type(child) is InstanceNorm:
+                setattr(module, name, replace(child))
+    return plain.eval()
 
 
 def _replace_norms(network: torch.nn.Module) -> None:

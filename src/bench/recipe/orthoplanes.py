@@ -19,6 +19,7 @@ import torch
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute
+from bench.inference.engines import open_network
 from bench.inference.feeding import Moments, resize_bands
 from bench.inference.kept_levels import KeptLevels
 from bench.inference.prediction import (
@@ -30,7 +31,7 @@ from bench.inference.prediction import (
 from bench.inference.symmetries import IDENTITY
 from bench.inference.tiles import Pixels, TiledSection, fit_batch, predict_tiles
 from bench.inference.volume_feed import Shape3d
-from bench.models.checkpoint import ModelInfo, load_checkpoint
+from bench.models.checkpoint import ModelInfo, load_info
 from bench.models.networks import find_network
 from bench.postprocess.ball_opening import are_cubes
 
@@ -140,9 +141,9 @@ class Orthoplanes:
                 finished is not predicted again.
             advance: Takes how many planes more are done, of the sum of the three sides.
         """
-        network, info = load_checkpoint(self.weights)
+        info = load_info(self.weights)
         check_normalisation(info)
-        network = network.to(self.compute.device).eval()
+        network = open_network(self.weights, self.compute)
         channels = self._channels(info)
         kept = {
             (axis, name): KeptLevels.of_planes(

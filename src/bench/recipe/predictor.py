@@ -14,6 +14,7 @@ from bench.core.files import locked
 from bench.errors import BenchError
 from bench.inference.blends import turn_back
 from bench.inference.device import Compute
+from bench.inference.engines import with_recorded
 from bench.inference.prediction import SectionPrediction
 from bench.inference.resumable import (
     Advance,
@@ -76,7 +77,10 @@ class RecipePredictor:
         return cls(
             recipe,
             tuple(load_info(path) for path in weights),
-            tuple(open_resumable(path, compute, recipe.structure) for path in weights),
+            tuple(
+                open_resumable(path, with_recorded(compute, member.engine), recipe.structure)
+                for path, member in zip(weights, recipe.members, strict=True)
+            ),
         )
 
     def fed_nm(self, pixel_size_nm: float | None) -> float | None:

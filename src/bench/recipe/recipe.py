@@ -27,8 +27,9 @@ _FORMAT = "synapse-bench-recipe"
 _VERSION = 2
 # What version 1, which only searches wrote, did not say.
 _SINCE_2 = ("segmentation", "origin")
-# What only a recipe of volumes says, and only one whose vesicles are circles.
-_VOLUME, _PLANES, _CIRCLES = "volume", "planes", "circles"
+# What only a recipe of volumes says, only one whose vesicles are circles, and only of a model that
+# torch does not compute.
+_VOLUME, _PLANES, _CIRCLES, _ENGINE = "volume", "planes", "circles", "engine"
 _UNSAID = (_VOLUME, _CIRCLES)
 RECIPE_FILE = "recipe.json"
 # The way of segmentation of a model that is applied as we do; another applies it by its package.
@@ -48,6 +49,7 @@ class RecipeMember:
         source: That source's name; empty otherwise.
         evaluation: The run that predicted its sections; empty where none did.
         weights_sha256: Hash of its checkpoint.
+        engine: What computed it, where that was not torch; None says torch.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RecipeMember:
     source: str
     evaluation: str
     weights_sha256: str
+    engine: str | None = dataclasses.field(default=None, metadata=SINCE)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,8 @@ class Recipe:
 
         Those hashed a file of version 1, prose included.
         """
-        said = {n: v for n, v in dataclasses.asdict(self).items() if n not in (*_SINCE_2, *_UNSAID)}
+        said = _without_unsaid(dataclasses.asdict(self))
+        said = {n: v for n, v in said.items() if n not in (*_SINCE_2, *_UNSAID)}
         earlier = {"format": _FORMAT, "version": 1, **said}
         return json_sha256(_without_unsaid(without_prose(self))), json_sha256(earlier)
 
@@ -211,9 +215,14 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 def _without_unsaid(said: dict[str, Any]) -> dict[str, Any]:
     """A recipe of sections says nothing of volumes, one of planes along z nothing of others.
 
-    Nor does one without circles of these. So it was before there were any.
+    Nor does one without circles of these, nor a model that torch computes of its engine. So it was
+    before there were any.
     """
     left = {name: value for name, value in said.items() if name not in _UNSAID or value is not None}
+    left["members"] = [
+        {name: value for name, value in member.items() if name != _ENGINE or value is not None}
+        for member in left["members"]
+    ]
     if (volume := left.get(_VOLUME)) is not None:
         left[_VOLUME] = {k: v for k, v in volume.items() if k != _PLANES or v is not None}
     return left

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.inference.device import Compute
+from bench.inference.engines import with_recorded
 from bench.inference.kept_levels import KeptLevels
 from bench.inference.prediction import SectionPrediction
 from bench.inference.symmetries import IDENTITY
@@ -167,9 +168,8 @@ class VolumePredictor:
         if foreground.count(0) == shape[0]:
             advance(sum(shape))
             return _Whole(foreground, boundary if boundary.count(0) else None)
-        model = Orthoplanes(
-            self.weights[number], self.compute, recipe.structure, recipe.volume.planes
-        )
+        compute = with_recorded(self.compute, recipe.members[number].engine)
+        model = Orthoplanes(self.weights[number], compute, recipe.structure, recipe.volume.planes)
         size_nm = self.sections.fed_nm(voxel_size_nm[-1])
         for start, planes in model.predict(read_planes, shape, size_nm, folder / "along", advance):
             edges = [plane.boundary for plane in planes if plane.boundary is not None]

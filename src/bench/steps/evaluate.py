@@ -110,7 +110,7 @@ def _evaluate_structure(
             evaluate_prompts(task, task.prompts, run, folder)
             return run.id, None
         predictions = folder / "predictions.h5"
-        predict_split(task, run, predictions, earlier)
+        task = predict_split(task, run, predictions, earlier)
         _report_predictions(task, run, predictions)
     return run.id, predictions
 

@@ -43,6 +43,7 @@ from bench.steps.serving.subject import (
     SegmentSubject,
     check_circles,
     find_segment_subject,
+    resolve_engines,
 )
 from bench.steps.serving.volumes import (
     choose_volumes_of_input,
@@ -56,7 +57,7 @@ from bench.steps.serving.work import CONTENT, Work, segment_plane
 from bench.tracking.opening import open_run
 from bench.tracking.runs import Identity, Run
 from bench.tracking.store import Store, open_store
-from bench.words import AUTO, MRC, NONE, SEGMENTATION_FILE
+from bench.words import AUTO, MRC, NONE, SEGMENTATION_FILE, TORCH
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -163,10 +164,12 @@ def _resolve_task(config: SegmentConfig, store: Store, stack: contextlib.ExitSta
     config = dataclasses.replace(config, cluster=cluster)
     if config.cluster == NONE:
         compute = choose_compute(config.device, AUTO)
+        subject = resolve_engines(subject, config.engine, compute)
         return _Task(config, subject, planes, compute, images_sha256, origin, volumes)
     profile = read_profile(config.cluster_profile)
     client = stack.enter_context(open_cluster(config.cluster, config.workers, profile))
     compute = choose_on_workers(config, client)
+    subject = resolve_engines(subject, config.engine, compute)
     return _Task(config, subject, planes, compute, images_sha256, origin, client=client)
 
 
@@ -252,6 +255,7 @@ def _describe_task(task: _Task) -> dict[str, object]:
         "halo_px": [info.halo_px for info in subject.infos],
         "device": task.compute.device.type,
         "precision": task.compute.precision,
+        "engine": [member.engine or TORCH for member in recipe.members],
         **describe_volumes(task.volumes, recipe.volume),
     }
 

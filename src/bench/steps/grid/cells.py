@@ -176,6 +176,7 @@ def evaluation_configs(
         "metrics": config.metrics,
         "planes": XY if as_it_is else config.planes,
         "device": config.device,
+        "engine": config.engine,
         "rescale": config.rescale,
         "trust_checkpoint": config.trust_checkpoint,
     }

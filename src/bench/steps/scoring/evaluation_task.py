@@ -11,6 +11,8 @@ from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
 from bench.dataset.volumes import find_volumes
 from bench.errors import BenchError
+from bench.inference.device import choose_compute
+from bench.inference.engines import check_possible
 from bench.inference.prompts.objects import PromptSettings, settings_of
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.metrics.table import requested_metrics, scored_metrics
@@ -40,7 +42,7 @@ from bench.steps.training.data import TrainingData
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
-from bench.words import AUTO, NONE
+from bench.words import AUTO, NONE, OPENVINO
 
 # What is done to vesicles that become spheres, in place of opening and smallest area.
 _SPHERES = "Spheres are found in the mask, each by its own radial profile."
@@ -115,6 +117,8 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
+    if config.engine == OPENVINO:
+        check_possible(choose_compute(config.device, AUTO), info)
     _check_augmentations(config, subject, info)
     if origin := find_home_recipe(config, dataset, subject, store):
         units = choose_units(config, dataset, origin)
@@ -304,6 +308,8 @@ def identify_evaluation(task: EvaluationTask) -> Identity:
             "augmentations": task.recipe.augmentations,
             "threshold": task.config.threshold,
             "device": task.config.device,
+            # As it was typed, too.
+            **({"engine": task.config.engine} if task.config.engine != AUTO else {}),
             "rescale": task.config.rescale,
             "segmentation": task.config.segmentation,
             "separation": task.config.separation,

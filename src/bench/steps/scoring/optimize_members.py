@@ -39,11 +39,10 @@ class _Applied:
     @property
     def model(self) -> tuple[str, ...]:
         """What tells its model from others, as it was applied."""
-        recipe = self.recipe
-        sha256 = recipe.members[0].weights_sha256
+        recipe, member = self.recipe, self.recipe.members[0]
         planes = recipe.volume.planes if recipe.volume else None
-        applied = (str(recipe.rescale), recipe.segmentation, str(planes))
-        return self.evaluation.method, sha256, *applied
+        applied = (str(recipe.rescale), recipe.segmentation, str(planes), str(member.engine))
+        return self.evaluation.method, member.weights_sha256, *applied
 
     @property
     def richness(self) -> tuple[int, bool, bool]:

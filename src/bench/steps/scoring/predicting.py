@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -13,29 +14,39 @@ from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
+from bench.inference.engines import choose_engine
 from bench.inference.prediction import (
     Predictor,
     SectionPrediction,
     foreground_channel,
     open_predictor,
 )
-from bench.inference.prediction_file import PredictionWriter, copy_predictions, write_predictions
+from bench.inference.prediction_file import (
+    ENGINE,
+    PredictionWriter,
+    copy_predictions,
+    read_engine,
+    write_predictions,
+)
 from bench.inference.symmetries import IDENTITY
 from bench.inference.synapse_net_package import open_synapse_net
 from bench.inference.volumes import predict_volume_as_seen
 from bench.models.checkpoint import load_checkpoint, load_weights
 from bench.models.networks import find_network
 from bench.recipe.orthoplanes import Orthoplanes
+from bench.recipe.recipe import OWN
 from bench.steps.scoring.evaluation_task import EvaluationTask
 from bench.steps.scoring.units import list_units
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
-from bench.words import AUTO
+from bench.words import AUTO, OPENVINO, TORCH
 
 _Advance = Callable[[int, int, str], None]
 
 
-def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None) -> None:
+def predict_split(
+    task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None
+) -> EvaluationTask:
     """Writes the predictions of all sections of a split into a new file, and logs what it took.
 
     Args:
@@ -44,8 +55,15 @@ def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | No
         path: The new file.
         earlier: Predictions of the same model and sections for another of its classes, which say
             all; None applies the network.
+
+    Returns:
+        The task, whose recipe says what computed them.
     """
     compute = choose_compute(task.config.device, AUTO)
+    compute = replace(compute, engine=read_engine(earlier)) if earlier else _choose(task, compute)
+    (member,) = task.recipe.members
+    member = replace(member, engine=None if compute.engine == TORCH else compute.engine)
+    task = replace(task, recipe=replace(task.recipe, members=(member,)))
     attributes = {
         "structure": task.structure.name,
         "split": task.config.split,
@@ -53,13 +71,15 @@ def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | No
         "run": task.subject.run_id,
         "pixel_size_nm": task.dataset.pixel_size_nm or float("nan"),
         "augmentations": task.recipe.augmentations,
+        ENGINE: compute.engine,
     }
     run.log_settings({"tile_px": task.info.tile_px, "halo_px": task.info.halo_px})
     run.log_settings({"device": str(compute.device), "precision": compute.precision})
+    run.log_settings({"engine": compute.engine})
     if earlier is not None:
         channel = foreground_channel(task.info, task.structure.name)
         copy_predictions(earlier, path, channel, attributes)
-        return
+        return task
     started = time.monotonic()
     what = f"predict {task.subject.cell.method} {task.structure.name}"
     with write_predictions(path, attributes) as file, show_progress(what) as advance:
@@ -74,6 +94,24 @@ def predict_split(task: EvaluationTask, run: Run, path: Path, earlier: Path | No
     if not task.subject.run_id:
         weights = load_weights(task.subject.weights).values()
         run.log_facts({"model/parameters": sum(part.numel() for part in weights)})
+    return task
+
+
+def _choose(task: EvaluationTask, compute: Compute) -> Compute:
+    """What computes the model, where that can be chosen.
+
+    Raises:
+        BenchError: If it is asked for something else than torch, and cannot be had.
+    """
+    wanted = task.config.engine
+    if task.recipe.segmentation == OWN:
+        return choose_engine(wanted, compute, task.subject.weights)
+    if wanted == OPENVINO:
+        raise BenchError(
+            f"segmentation={task.recipe.segmentation} applies models by its own package, received "
+            "engine=openvino: leave one out"
+        )
+    return compute
 
 
 def _predict_sections(

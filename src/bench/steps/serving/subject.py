@@ -8,6 +8,8 @@ from pathlib import Path
 from bench.config.running import SegmentConfig
 from bench.config.settings import ORTHOGONAL, XY
 from bench.errors import BenchError, unknown_name
+from bench.inference.device import Compute
+from bench.inference.engines import choose_engine, with_recorded
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.ingest.images.planes import Plane
 from bench.metrics.table import HEADLINE
@@ -24,7 +26,7 @@ from bench.tracking.evaluations import SEARCH_STEP, find_test_score
 from bench.tracking.queries import step_of
 from bench.tracking.registry import SCHEME, list_champions
 from bench.tracking.store import Store
-from bench.words import AUTO
+from bench.words import AUTO, TORCH
 
 # Settings in px of the image, which the user may set himself.
 SIZES = ("opening_radius_px", "min_area_px")
@@ -91,6 +93,30 @@ def find_segment_subject(config: SegmentConfig, store: Store) -> SegmentSubject:
             "structure out, or give a model of that structure"
         )
     return _set_by_user(subject, config, sizes)
+
+
+def resolve_engines(subject: SegmentSubject, wanted: str, compute: Compute) -> SegmentSubject:
+    """Says in a subject's recipe what computes each of its models here.
+
+    Args:
+        subject: The models.
+        wanted: ``torch`` or ``openvino``; ``auto`` follows what they were evaluated with.
+        compute: Where they run.
+
+    Raises:
+        BenchError: If OpenVINO is asked for, and cannot compute one of them here.
+    """
+    members = []
+    for member, path in zip(subject.recipe.members, subject.weights, strict=True):
+        chosen = (
+            with_recorded(compute, member.engine)
+            if wanted == AUTO
+            else choose_engine(wanted, compute, path)
+        )
+        engine = None if chosen.engine == TORCH else chosen.engine
+        members.append(dataclasses.replace(member, engine=engine))
+    recipe = dataclasses.replace(subject.recipe, members=tuple(members))
+    return dataclasses.replace(subject, recipe=recipe)
 
 
 def _choose_champion(name: str, store: Store) -> str:

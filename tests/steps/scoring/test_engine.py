@@ -1,0 +1,67 @@
+"""The engine of an evaluation: in its identity, its predictions and its recipe, and followed."""
+
+import json
+from dataclasses import replace
+
+import h5py
+import pytest
+
+from bench.config.running import SegmentConfig
+from bench.config.scoring import EvaluateConfig
+from bench.errors import BenchError
+from bench.inference import engines
+from bench.recipe.recipe import RECIPE_FILE, read_recipe
+from bench.steps.evaluate import evaluate
+from bench.steps.scoring.evaluation_task import identify_evaluation, resolve_evaluation
+from bench.steps.segment import segment
+from bench.tracking.queries import fetch_artifact, read_settings
+from bench.words import OPENVINO
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """OpenVINO as if it were installed; it is torch's network."""
+    monkeypatch.setattr(engines, "check_engine", lambda compute: None)
+    monkeypatch.setattr(engines, "_convert", lambda network, info, compute: network)
+
+
+def test_what_was_evaluated_is_what_segments(pipeline, use_store, pretended, tmp_path, tiny_tree):
+    use_store(pipeline.store)
+    config = EvaluateConfig(
+        dataset=str(pipeline.dataset), run_id=pipeline.trained, device="cpu", engine=OPENVINO
+    )
+    run_id = evaluate(config, pipeline.store)
+    recipe = read_recipe(fetch_artifact(pipeline.store, run_id, RECIPE_FILE))
+    assert [member.engine for member in recipe.members] == [OPENVINO]
+    assert read_settings(pipeline.store, run_id)["engine"] == OPENVINO
+    with h5py.File(fetch_artifact(pipeline.store, run_id, "predictions.h5")) as file:
+        assert file.attrs["engine"] == OPENVINO
+    runs = []
+    for number, settings in enumerate(({}, {"engine": "torch"}, {"engine": OPENVINO})):
+        output = tmp_path / str(number)
+        given = {"input": str(tiny_tree / "test/raw/s6.png"), "output": str(output)}
+        given |= {"run_id": run_id, "pixel_size_nm": 5.0, "device": "cpu"} | settings
+        runs.append(segment(SegmentConfig(**given)))
+        said = json.loads((output / "segmentation.json").read_text())["engine"]
+        assert said == [settings.get("engine", OPENVINO)]
+    assert runs[0] == runs[2] != runs[1]
+
+
+def test_predictions_of_engines_are_of_different_runs(pipeline, pretended):
+    config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained)
+    found = {
+        engine: identify_evaluation(
+            resolve_evaluation(replace(config, engine=engine), pipeline.store)
+        )
+        for engine in ("auto", "torch", OPENVINO)
+    }
+    assert len({each.fingerprint() for each in found.values()}) == 3
+    # Runs of before there was a choice are those of auto.
+    assert "engine" not in found["auto"].settings
+
+
+def test_a_package_that_applies_models_itself_has_no_engine(pipeline, pretended):
+    settings = {"segmentation": "synapse_net", "engine": OPENVINO, "metrics": "dice"}
+    config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained, **settings)
+    with pytest.raises(BenchError, match="by its own package, received engine=openvino: leave one"):
+        evaluate(config, pipeline.store)
