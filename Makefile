@@ -39,7 +39,7 @@ upgrade-store: setup
 DEMO := env -u MLFLOW_TRACKING_URI -u MLFLOW_RUN_ID mlflow run . --env-manager local --experiment-name demo
 MODELS := data/demo_models
 # As phantom_models trains it: the decoder alone, windows of one scale, thresholds for blurred maps.
-SMALL_SAM := iterations=40;lr=1e-3;schedule=cosine;freeze=image_encoder+prompt_encoder+mask_decoder;patch_px=64;tile_px=64;halo_px=0;batch_size=4;sub_iterations=1;objects_per_batch=1;center_distance_threshold=0.8;boundary_distance_threshold=0.8
+SMALL_SAM := iterations=20;lr=1e-3;schedule=cosine;freeze=image_encoder+prompt_encoder+mask_decoder;patch_px=64;tile_px=64;halo_px=0;batch_size=4;sub_iterations=1;objects_per_batch=1;center_distance_threshold=0.8;boundary_distance_threshold=0.8
 each_structure = vesicles=$(MODELS)/vesicles$(1).pt,mitochondria=$(MODELS)/mitochondria$(1).pt,membrane=$(MODELS)/membrane$(1).pt
 demo: setup
 	@echo "The demo runs every step once on synthetic data: about 8 minutes on two cores."
@@ -47,7 +47,7 @@ demo: setup
 	$(DEMO) -e phantom -P domain=cryo -P seed=1 -P output=data/demo_cryo_images
 	$(DEMO) -e prepare -P input=data/demo_cryo_images -P output=data/demo_cryo
 	$(DEMO) -e phantom_models -P dataset=data/demo_cryo -P output=$(MODELS) \
-	    -P iterations=80 -P features=8 -P tile_px=512
+	    -P iterations=60 -P features=8 -P tile_px=512
 	$(DEMO) -e benchmark -P dataset=data/demo -P output=results/demo -P methods=all \
 	    -P source=$(call each_structure,) \
 	    -P tile_px=512 -P patch_px=128 -P iterations=40 -P lr=1e-3 -P schedule=cosine -P epoch_iterations=20 \
