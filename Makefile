@@ -42,7 +42,7 @@ MODELS := data/demo_models
 SMALL_SAM := iterations=20;lr=1e-3;schedule=cosine;freeze=image_encoder+prompt_encoder+mask_decoder;patch_px=64;tile_px=64;halo_px=0;batch_size=4;sub_iterations=1;objects_per_batch=1;center_distance_threshold=0.8;boundary_distance_threshold=0.8
 each_structure = vesicles=$(MODELS)/vesicles$(1).pt,mitochondria=$(MODELS)/mitochondria$(1).pt,membrane=$(MODELS)/membrane$(1).pt
 demo: setup
-	@echo "The demo runs every step once on synthetic data: about 8 minutes on two cores."
+	@echo "The demo runs every step once on synthetic data: about 8 minutes on two cores, longer without bf16."
 	$(DEMO) -e prepare -P output=data/demo
 	$(DEMO) -e phantom -P domain=cryo -P seed=1 -P output=data/demo_cryo_images
 	$(DEMO) -e prepare -P input=data/demo_cryo_images -P output=data/demo_cryo
