@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from bench.core.files import write_whole
 from bench.errors import BenchError
@@ -53,7 +53,8 @@ class EmbeddingStore:
         """
         path = self._path(key)
         try:
-            found = load_file(path)["features"]
+            # Read whole at once: another process may remove the file while it is opened by parts.
+            found = load(path.read_bytes())["features"]
             os.utime(path)
         except FileNotFoundError:
             return None
