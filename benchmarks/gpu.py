@@ -29,7 +29,6 @@ from gpu_layouts import (
     Step,
     Way,
     count_convolution,
-    count_operations,
     make_network,
     tell_share,
     time_convolution,
@@ -37,7 +36,7 @@ from gpu_layouts import (
     time_training,
     wait_for,
 )
-from measuring import HERE, describe_machine, format_seconds
+from measuring import HERE, count_operations, describe_machine, format_seconds
 from training_sections import make_section
 
 from bench.config.training import FinetuneConfig
@@ -126,8 +125,7 @@ class HostFeed:
 def measure_section(sizes: Sizes, compute: Compute, rate: float | None) -> tuple[float, str]:
     """Seconds of a whole section, from its pixels to its probabilities, the best of three."""
     network = make_network(sizes, Way(compute.layout, InstanceNorm)).eval()
-    layout = compute.memory_format(network, 4)
-    network.to(compute.device, memory_format=layout)
+    compute.place(network)
     section, _ = make_section(0, sizes.section)
     image = np.pad(section, [(0, sizes.side_px - side) for side in section.shape], mode="symmetric")
     edge = sizes.tile_px + 2 * sizes.halo_px
@@ -144,7 +142,7 @@ def measure_section(sizes: Sizes, compute: Compute, rate: float | None) -> tuple
     predict(image[: 2 * edge, : 2 * edge])
     seconds = min(predict(image) for _ in range(3))
     tiles = (-(-sizes.side_px // sizes.tile_px)) ** 2
-    operations = count_operations(network, edge, compute.device)
+    operations = count_operations(network, (edge, edge), compute.device)
     found = (
         f"{tiles} tiles of {sizes.tile_px} + {sizes.halo_px} px, {fit_batch(compute, edge)} at a "
         f"time; {tell_share(tiles * operations / seconds, rate)}"

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from measuring import count_operations
 
 from bench.inference.device import CHANNELS_LAST, CONTIGUOUS, Compute
-from bench.models.unet2d import InstanceNorm, build_unet2d
+from bench.models.unet2d import InstanceNorm, build_unet2d, replace_norms
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchSettings
@@ -135,10 +136,7 @@ def make_network(sizes: Sizes, way: Way) -> torch.nn.Module:
     network = build_unet2d(
         in_channels=1, out_channels=1, depth=sizes.depth, features=sizes.features
     )
-    for module in list(network.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, InstanceNorm):
-                setattr(module, name, way.norm(child.num_features, eps=child.eps))
+    replace_norms(network, InstanceNorm, lambda norm: way.norm(norm.num_features, eps=norm.eps))
     return network
 
 
@@ -171,18 +169,17 @@ def time_inference(
     """
     compute = replace(compute, layout=way.layout)
     network = make_network(sizes, way).eval()
-    layout = compute.memory_format(network, 4)
+    compute.place(network)
     edge = sizes.tile_px + 2 * sizes.halo_px
     tiles = torch.randn(sizes.tiles, 1, edge, edge, generator=torch.Generator().manual_seed(1))
-    network.to(compute.device, memory_format=layout)
-    given = tiles.to(compute.device, memory_format=layout)
+    given = tiles.to(compute.device, memory_format=compute.memory_format(network, 4))
     with prepared(way, compute.device):
         published = make_network(sizes, Way(CONTIGUOUS, torch.nn.InstanceNorm2d)).eval()
         wanted = torch.sigmoid(published.to(compute.device)(tiles.to(compute.device)))
         call, found = _start(network, given, way, compute)
         seconds = time_call(call, compute.device, sizes.seconds)
         apart = (torch.sigmoid(found().float()) - wanted).abs().max().item()
-    operations = count_operations(network, edge, compute.device) * sizes.tiles
+    operations = count_operations(network, (edge, edge), compute.device) * sizes.tiles
     return seconds, (
         f"{sizes.tiles * edge**2 / seconds / 1e6:.3g} Mpx/s, "
         f"{tell_share(operations / seconds, rate)}; probabilities at most {apart:.1g} from those "
@@ -257,22 +254,6 @@ def wait_for(device: torch.device) -> None:
     """Waits until a GPU is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@torch.no_grad()
-def count_operations(network: torch.nn.Module, edge: int, device: torch.device) -> int:
-    """Floating-point operations of the convolutions of a tile with its halo."""
-    counts: list[int] = []
-
-    def count(layer, _, output) -> None:
-        counts.append(2 * layer.weight[0].numel() * output.numel())
-
-    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    network(torch.zeros(1, 1, edge, edge, device=device))
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)
 
 
 def count_convolution(channels: int, edge: int) -> int:

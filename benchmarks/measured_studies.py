@@ -264,12 +264,13 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     began = time.process_time()
-    if arguments.samples and arguments.samples.exists():
-        pool = read_samples(arguments.samples)
+    kept = arguments.samples
+    if kept and kept.exists():
+        pool = read_samples(kept)
     else:
         pool = make_samples(arguments.sections)
-    if arguments.samples and not arguments.samples.exists():
-        keep_samples(pool, arguments.samples)
+        if kept:
+            keep_samples(pool, kept)
     truth, found = (sum(len(each[kind]) for each in pool) for kind in (0, 1))
     matched = sum(int((each.found["partner"] > 0).sum()) for each in pool)
     print(f"{len(pool)} sections: {truth} vesicles, {found} found, {matched} of them right")

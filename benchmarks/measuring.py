@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 HERE = Path(__file__).parent
 
@@ -118,6 +121,18 @@ def format_table(lines: list[Line]) -> str:
 def format_seconds(seconds: float) -> str:
     """Seconds as people read them."""
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def count_operations(
+    network: "torch.nn.Module", shape: tuple[int, ...], device: "torch.device"
+) -> int:
+    """Floating-point operations of a network's convolutions of one image of a shape."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 1, *shape, device=device))
+    return counter.get_total_flops()
 
 
 def describe_machine() -> str:

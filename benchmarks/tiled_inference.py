@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import Line, report, time_in_turns
-from torch.utils.flop_counter import FlopCounterMode
+from measuring import Line, count_operations, report, time_in_turns
 from torch_em.util.prediction import predict_with_halo
 from trained_model import Subject, choose_subject, enlarge
 
@@ -78,13 +77,6 @@ def measure_rate(compute: Compute) -> float:
     return 2 * 9 * RATE_CHANNELS**2 * RATE_EDGE_PX**2 / min(seconds)
 
 
-def count_operations(network: torch.nn.Module, edge: int, compute: Compute) -> int:
-    """Floating-point operations of a tile with its halo."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 1, edge, edge, device=compute.device))
-    return counter.get_total_flops()
-
-
 def measure_side(
     subject: Subject, compute: Compute, side: int, repeats: int, rate: float
 ) -> list[Line]:
@@ -114,7 +106,9 @@ def measure_side(
     for name, (tile, halo) in geometries.items():
         edge = tile + 2 * halo
         tiles = (-(-side // tile)) ** 2
-        reached = tiles * count_operations(network, edge, compute) / seconds[name] / rate
+        reached = (
+            tiles * count_operations(network, (edge, edge), compute.device) / seconds[name] / rate
+        )
         same = name.startswith("same")
         units = compute.precision != "fp32"
         agreement = (
@@ -165,7 +159,7 @@ def measure_engines(subject: Subject, compute: Compute, repeats: int, rate: floa
         print(f"ONNX Runtime is skipped: {error}")
     network.to(compute.device)
     seconds, found = time_in_turns(ways, repeats=repeats)
-    limit = count_operations(network, edge, compute) / rate
+    limit = count_operations(network, (edge, edge), compute.device) / rate
     levels = {name: np.rint(255 / (1 + np.exp(-logits))) for name, logits in found.items()}
     return [
         Line(

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import Line, report, time_in_turns
+from measuring import Line, count_operations, report, time_in_turns
 from scipy.ndimage import gaussian_filter
 from tiled_inference import measure_rate
-from torch.utils.flop_counter import FlopCounterMode
 from torch_em.util.prediction import predict_with_halo
 
 from bench.inference.device import Compute, choose_compute
@@ -128,13 +127,6 @@ def cut_inside(
         ].reshape(-1)
 
 
-def count_operations(network: torch.nn.Module) -> float:
-    """Floating-point operations of a voxel."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network.cpu()(torch.zeros(1, 1, 8, 8, 8))
-    return counter.get_total_flops() / 8**3
-
-
 def main() -> None:
     """Measures one volume, once unless told otherwise: the peer takes a minute on two cores."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,7 +138,8 @@ def main() -> None:
     options = parser.parse_args()
     compute = choose_compute(options.device, "auto")
     network, info = load_checkpoint(options.model) if options.model else (make_network(), INFO)
-    operations = count_operations(network.eval())
+    # Of a voxel.
+    operations = count_operations(network.eval(), (8, 8, 8), torch.device("cpu")) / 8**3
     peer = Peer(network).to(compute.device).eval()
     noise = np.random.default_rng(0).normal(size=(options.side,) * 3).astype(np.float32)
     volume = (1000 + 500 * gaussian_filter(noise, 1.5)).astype(np.int16)

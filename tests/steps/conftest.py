@@ -1,3 +1,4 @@
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,6 +7,7 @@ from typing import Any
 
 import mrcfile
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -270,6 +272,23 @@ def contents():
         }
 
     return read
+
+
+@pytest.fixture(scope="session")
+def tasks_of():
+    """Finds the processes below one that run a module of ours, as the tasks of its workers do."""
+
+    def runs(process: psutil.Process, module: str) -> bool:
+        # It may have ended since it was listed.
+        with contextlib.suppress(psutil.Error):
+            return module in process.cmdline()
+        return False
+
+    def find(process, module: str) -> list[psutil.Process]:
+        inside = psutil.Process(process.pid).children(recursive=True)
+        return [each for each in inside if runs(each, module)]
+
+    return find
 
 
 def draw_volume(seed, shape, balls=4):

@@ -1,7 +1,6 @@
 """The weights of a model in the formats of bioimage.io: plain tensors, and TorchScript."""
 
 import importlib.metadata
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import yaml
 
 from bench.core.files import write_text, write_whole
 from bench.core.hashing import file_sha256
-from bench.errors import BenchError
 from bench.handover.architectures import ARCHITECTURES
 from bench.handover.blended import BlendedNetwork
 from bench.handover.contents import HandoverModel
+from bench.inference.engines import explain_conversion
 from bench.models.unet2d import without_own_kernels
 
 _TENSORS, SCRIPT_FILE, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"
@@ -85,18 +84,10 @@ def _write_script(path: Path, model: HandoverModel, networks: Sequence[torch.nn.
     module = _as_module(model, [without_own_kernels(network) for network in networks])
     noise = np.random.default_rng(0).normal(size=(1, 1, model.window_px, model.window_px))
     example = torch.from_numpy(noise.astype(np.float32))
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # torch.jit is deprecated in favour of formats that bioimage.io does not have.
-            warnings.simplefilter("ignore")
-            traced = torch.jit.trace(module, example, check_trace=False)
-            write_whole(path, lambda temporary: torch.jit.save(traced, str(temporary)))
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BenchError(
-            f"a network is handed over as TorchScript, {model.info.architecture} cannot be "
-            f"({first}): give run_id of another model"
-        ) from error
+    fault = f"a network is handed over as TorchScript, {model.info.architecture} cannot be"
+    with explain_conversion(fault, "give run_id of another model"):
+        traced = torch.jit.trace(module, example, check_trace=False)
+        write_whole(path, lambda temporary: torch.jit.save(traced, str(temporary)))
 
 
 def _as_module(model: HandoverModel, networks: Sequence[torch.nn.Module]) -> torch.nn.Module:

@@ -65,6 +65,15 @@ class Compute:
             return torch.contiguous_format
         return torch.channels_last if axes == 4 else torch.channels_last_3d
 
+    def place(self, network: "torch.nn.Module") -> None:
+        """Moves a network onto the device, its weights in the layout of the images it is given."""
+        axes = max((part.ndim for part in network.parameters()), default=0)
+        if axes < 4:
+            network.to(self.device)
+        else:
+            layout = self.memory_format(network, axes)
+            network.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+
 
 def _usual_layout(device: "torch.device", network: "torch.nn.Module") -> str:
     import torch

@@ -4,12 +4,14 @@ OpenVINO's maps differ from torch's in the last digits, so that a level may be a
 both made an evaluation is kept in its recipe, and followed wherever that is applied.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def choose_engine(wanted: str, compute: Compute, path: Path) -> Compute:
 
 def with_recorded(compute: Compute, engine: str | None) -> Compute:
     """The engine that a recipe says of a model, or torch and a warning where it is not here."""
-    if engine is None or engine == TORCH:
+    if engine is None:
         return compute
     try:
         check_engine(compute)
@@ -80,6 +82,11 @@ def with_recorded(compute: Compute, engine: str | None) -> Compute:
         log.warning("warning: evaluated with %s, applied with torch: %s", engine, error)
         return compute
     return dataclasses.replace(compute, engine=engine)
+
+
+def recorded(compute: Compute) -> str | None:
+    """What a recipe says of an engine: nothing of torch, as before there was a choice."""
+    return None if compute.engine == TORCH else compute.engine
 
 
 def check_engine(compute: Compute) -> None:
@@ -159,18 +166,12 @@ def _convert(network: torch.nn.Module, info: ModelInfo, compute: Compute) -> tor
     # In bf16 sums are of single precision in its own alone.
     own = compute.precision == "fp32"
     plain = without_own_kernels(network, _NormByRows) if own else without_own_kernels(network)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # torch.jit is deprecated, and warns of every size that becomes a constant.
-            warnings.simplefilter("ignore")
-            traced = torch.jit.trace(plain, example, check_trace=False)
-            model = openvino.convert_model(traced, input=[(1, 1, edge, edge)])
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BenchError(
-            f"engine=openvino must know what a network does, {info.architecture} cannot be "
-            f"converted ({first}): use engine=torch"
-        ) from error
+    fault = (
+        f"engine=openvino must know what a network does, {info.architecture} cannot be converted"
+    )
+    with explain_conversion(fault, "use engine=torch"):
+        traced = torch.jit.trace(plain, example, check_trace=False)
+        model = openvino.convert_model(traced, input=[(1, 1, edge, edge)])
     settings = {
         "INFERENCE_PRECISION_HINT": _PRECISIONS[compute.precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -179,6 +180,28 @@ def _convert(network: torch.nn.Module, info: ModelInfo, compute: Compute) -> tor
         "ENABLE_CPU_PINNING": False,
     }
     return _Converted(openvino.Core().compile_model(model, "CPU", settings))
+
+
+@contextlib.contextmanager
+def explain_conversion(fault: str, remedy: str) -> Iterator[None]:
+    """Converts a network for another program within a block; what fails is one line.
+
+    Args:
+        fault: What must be possible, and is not.
+        remedy: What to do instead.
+
+    Raises:
+        BenchError: If the network does what cannot be traced, or the other program does not know.
+    """
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            # torch.jit is deprecated in favour of formats that others do not read yet, and warns of
+            # every size that becomes a constant.
+            warnings.simplefilter("ignore")
+            yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BenchError(f"{fault} ({first}): {remedy}") from error
 
 
 def _import_openvino() -> Any:
@@ -200,9 +223,11 @@ def check_possible(compute: Compute, info: ModelInfo) -> None:
 
 def _measure(compute: Compute, path: Path) -> dict[str, float]:
     """CPU seconds of a tile by engine, the best of some; checks that both say the same."""
-    network, info = load_checkpoint(path)
-    network = network.to(compute.device).eval()
-    ways = {TORCH: network, OPENVINO: _convert(network, info, compute)}
+    info = load_info(path)
+    ways = {
+        engine: open_network(path, dataclasses.replace(compute, engine=engine))
+        for engine in (TORCH, OPENVINO)
+    }
     tile = torch.from_numpy(_noise(info.tile_px + 2 * info.halo_px, seed=1))
     seconds = dict.fromkeys(ways, np.inf)
     found = {}

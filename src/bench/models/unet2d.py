@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 _PIXELS = (2, 3)
+_Norm = TypeVar("_Norm", bound=torch.nn.InstanceNorm2d)
 
 
 class _ChannelNorm(torch.autograd.Function):
@@ -119,7 +120,7 @@ def build_unet2d(*, in_channels: int, out_channels: int, depth: int, features: i
         A ``torch.nn.Module`` from (batch, in_channels, y, x) to (batch, out_channels, y, x).
     """
     network = build_torch_em_unet2d(in_channels, out_channels, depth, features, activation=None)
-    _replace_norms(network)
+    replace_norms(network, torch.nn.InstanceNorm2d, _our_norm)
     return network
 
 
@@ -147,16 +148,19 @@ def without_own_kernels(
 ) -> torch.nn.Module:
     """A copy of a network whose InstanceNorm other programs know: torch's, or another."""
     plain = copy.deepcopy(network)
-    for module in list(plain.modules()):
-        for name, child in module.named_children():
-            if type(child) is InstanceNorm:
-                setattr(module, name, replace(child))
+    replace_norms(plain, InstanceNorm, replace)
     return plain.eval()
 
 
-def _replace_norms(network: torch.nn.Module) -> None:
-    """Replaces torch's InstanceNorm by ours, within all modules; neither has weights."""
+def _our_norm(norm: torch.nn.InstanceNorm2d) -> torch.nn.Module:
+    return InstanceNorm(norm.num_features, eps=norm.eps)
+
+
+def replace_norms(
+    network: torch.nn.Module, kind: type[_Norm], replace: Callable[[_Norm], torch.nn.Module]
+) -> None:
+    """Replaces all norms of a kind, and of none derived from it, within all modules."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if type(child) is torch.nn.InstanceNorm2d:
-                setattr(module, name, InstanceNorm(child.num_features, eps=child.eps))
+            if type(child) is kind:
+                setattr(module, name, replace(child))

@@ -100,9 +100,7 @@ def open_mask(mask: np.ndarray, *, radius_px: int) -> np.ndarray:
     if foreground.ndim == 3:
         return open_with_ball(foreground, radius_px=radius_px)
     if radius_px <= LARGEST_FOOTPRINT_RADIUS_PX:
-        from skimage.morphology import disk, opening
-
-        return np.asarray(opening(foreground, disk(radius_px)), dtype=bool)
+        return _open_with_disk(foreground, radius_px)
     return open_by_distance(foreground, radius_px=radius_px)
 
 
@@ -125,11 +123,13 @@ def open_levels(levels: np.ndarray, *, radius_px: int) -> np.ndarray:
         )
     if levels.ndim == 3:
         return open_with_ball(levels, radius_px=radius_px)
-    if not radius_px:
-        return levels
+    return _open_with_disk(levels, radius_px) if radius_px else levels
+
+
+def _open_with_disk(image: np.ndarray, radius_px: int) -> np.ndarray:
     from skimage.morphology import disk, opening
 
-    return np.asarray(opening(levels, disk(radius_px)))
+    return np.asarray(opening(image, disk(radius_px)))
 
 
 def open_by_distance(mask: np.ndarray, *, radius_px: int) -> np.ndarray:

@@ -5,6 +5,7 @@ one reading; sums over instances, neighbours and hashes then take no other.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,9 +38,15 @@ class LabelRuns:
         """Pixels of each run, int64."""
         return np.asarray(self.spans[:, 1] - self.spans[:, 0], dtype=np.int64)
 
+    @cached_property
+    def by_id(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids in ascending order, and of each run the place of its id among them."""
+        ids, places = np.unique(self.ids, return_inverse=True)
+        return ids, places
+
     def areas(self) -> tuple[np.ndarray, np.ndarray]:
         """The ids in ascending order, and the pixels of each, int64."""
-        ids, places = np.unique(self.ids, return_inverse=True)
+        ids, places = self.by_id
         return ids, np.bincount(places, self.lengths, len(ids)).astype(np.int64)
 
     def blocks(self) -> list[Block]:
@@ -100,14 +107,10 @@ class _Neighbours:
     specks: int
 
 
-def count_neighbours(runs: LabelRuns, places: np.ndarray, count: int) -> _Neighbours:
-    """Looks at the neighbours of all pixels of an image of ids.
-
-    Args:
-        runs: Its runs.
-        places: Place of each run's id among the ids, from 0.
-        count: How many ids there are.
-    """
+def count_neighbours(runs: LabelRuns) -> _Neighbours:
+    """Looks at the neighbours of all pixels of an image of ids."""
     from bench.postprocess.run_kernels import count_beside
 
+    ids, places = runs.by_id
+    count = len(ids)
     return _Neighbours(*count_beside(*runs.shape, runs.first_of_row, runs.spans, places, count))

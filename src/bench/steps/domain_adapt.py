@@ -283,8 +283,7 @@ def _make_networks(task: _Task, settings: LoopSettings, feed: UnlabelledFeed) ->
             f"the weights of source {task.source.name} must fit its description, they do not "
             f"({first}): copy both of its files again"
         ) from error
-    layout = task.compute.memory_format(student, 4)
-    student.to(task.compute.device, memory_format=layout)  # type: ignore[call-overload]
+    task.compute.place(student)
     if task.config.confidence is None:
         _centre_outputs(student, task, feed)
     teacher = copy.deepcopy(student).requires_grad_(False)

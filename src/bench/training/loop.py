@@ -215,9 +215,7 @@ def make_trainee(
     """
     for module in (network, teacher):
         if module is not None:
-            axes = max((part.ndim for part in module.parameters()), default=0)
-            layout = compute.memory_format(module, axes) if axes > 3 else torch.contiguous_format
-            module.to(compute.device, memory_format=layout)  # type: ignore[call-overload]
+            compute.place(module)
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = {} if settings.weight_decay is None else {"weight_decay": settings.weight_decay}
     optimizer = EAGER_OPTIMISERS[settings.optimiser](learned, lr=settings.lr, **decay)

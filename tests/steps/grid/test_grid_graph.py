@@ -1,6 +1,5 @@
 """The grid on a cluster: real cells on two workers of this machine, with a process per task."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -140,23 +139,11 @@ def saved(store):
     return list(folder.glob("*/state.safetensors"))
 
 
-def is_task(process):
-    # It may have ended since it was listed.
-    with contextlib.suppress(psutil.Error):
-        return "bench.steps.grid.task" in process.cmdline()
-    return False
-
-
-def test_killed_workers_and_grids_lose_nothing(store, start, tmp_path):
-    """Another worker goes on with a killed one's training, the next command with a killed grid."""
+def test_killed_grids_and_workers_lose_nothing(store, start, tasks_of, tmp_path):
+    """The next command goes on with a killed grid, another worker with a killed one's training."""
     log = tmp_path / "long.log"
     process = start("long", **LONG)
     wait_for(lambda: saved(store), process, log)
-    # The worker's warm process, and the task that it forked.
-    tasks = [each for each in psutil.Process(process.pid).children(recursive=True) if is_task(each)]
-    (worker,) = {each.parent() for each in tasks} - set(tasks)
-    worker.kill()
-    wait_for(lambda: "resuming run" in log.read_text(), process, log)
     inside = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     assert process.wait() == 1, log.read_text()
@@ -166,9 +153,17 @@ def test_killed_workers_and_grids_lose_nothing(store, start, tmp_path):
     }
     _, alive = psutil.wait_procs(inside, timeout=20)
     assert alive == []
-    assert start("again", **LONG).wait() == 0
+
+    log = tmp_path / "again.log"
+    process = start("again", **LONG)
+    wait_for(lambda: "resuming run" in log.read_text(), process, log)
+    # The worker's warm process, and the task that it forked.
+    tasks = tasks_of(process, "bench.steps.grid.task")
+    (worker,) = {each.parent() for each in tasks} - set(tasks)
+    worker.kill()
+    assert process.wait() == 0, log.read_text()
     assert states(store, "finetune", "evaluate") == {
         ("finetune", "FINISHED"): 1,
         ("evaluate", "FINISHED"): 1,
     }
-    assert "resuming run" in (tmp_path / "again.log").read_text()
+    assert log.read_text().count("resuming run") == 2

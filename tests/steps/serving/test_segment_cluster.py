@@ -1,6 +1,5 @@
 """The command on two workers of this machine, killed and going on."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -92,32 +91,34 @@ def wait_for_tiles(process, folder, more_than=0):
         time.sleep(0.005)
 
 
-def tasks_of(process):
-    inside = psutil.Process(process.pid).children(recursive=True)
-    return [each for each in inside if is_task(each)]
-
-
-def is_task(process):
-    # It may have ended since it was listed.
-    with contextlib.suppress(psutil.Error):
-        return "bench.steps.serving.task" in process.cmdline()
-    return False
-
-
 def status(pipeline, experiment):
     (run,) = pipeline.store.client.search_runs([experiment])
     return run.info.status
 
 
+def test_the_tasks_of_a_killed_worker_are_done_by_another(
+    start, pipeline, experiment, expected, contents, tasks_of, tmp_path
+):
+    process = start()
+    while not (tasks := tasks_of(process, "bench.steps.serving.task")):
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    worker = tasks[0].parent()
+    wait_for_tiles(process, tmp_path / "two")
+    worker.kill()
+    assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert contents(tmp_path / "two" / "out") == expected
+    assert status(pipeline, experiment) == "FINISHED"
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["out"]
+
+
 def test_the_same_command_goes_on_here_and_there(
     start, pipeline, experiment, expected, contents, tmp_path, image, monkeypatch
 ):
-    """A worker is killed, then SIGTERM, then SIGKILL; what is left is predicted here, once."""
+    """SIGTERM, then SIGKILL, both on the cluster; what is left is predicted here, once."""
     folder = tmp_path / "two"
     process = start()
     wait_for_tiles(process, folder)
-    tasks_of(process)[0].parent().kill()
-    wait_for_tiles(process, folder, more_than=count_finished(folder))
     inside = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     assert process.wait() == 1

@@ -162,7 +162,7 @@ def inspect_instances(runs: LabelRuns, file: str) -> _Instances:
     Raises:
         BenchError: If there are more than any annotation has: noise, or a raw image.
     """
-    ids, places = np.unique(runs.ids, return_inverse=True)
+    ids, places = runs.by_id
     if len(ids) > MOST_INSTANCES:
         raise BenchError(
             f"mask {file} must hold at most {MOST_INSTANCES} instances, received more: is it "

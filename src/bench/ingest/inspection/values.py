@@ -67,13 +67,13 @@ def measure_values(mask: np.ndarray, runs: LabelRuns, kind: str, file: str) -> M
 
 def _measure_ids(runs: LabelRuns, file: str, dtype: str) -> MaskValues:
     """Measures ids by their runs along rows, and by the edges where they end."""
-    ids, places = np.unique(runs.ids, return_inverse=True)
-    areas = np.bincount(places, runs.lengths, len(ids)).astype(np.int64)
-    beside = count_neighbours(runs, places, len(ids))
+    ids, areas = runs.areas()
+    _, places = runs.by_id
+    beside = count_neighbours(runs)
     # Each run has two ends, along rows as along columns.
     ends = np.bincount(places, minlength=len(ids)) + areas - beside.same_below
     compact = 4 * math.pi * areas / (2.0 * ends) ** 2
-    pieces = _count_pieces(runs, places, len(ids))
+    pieces = _count_pieces(runs)
     compact *= np.maximum(pieces, 1)
     chosen = (pieces >= FEWEST_PIECES) & (compact >= _LEAST_COMPACTNESS)
     # Of each value the neighbours that are of it too, to the right and below.
@@ -90,14 +90,10 @@ def _measure_ids(runs: LabelRuns, file: str, dtype: str) -> MaskValues:
     )
 
 
-def _count_pieces(runs: LabelRuns, places: np.ndarray, count: int) -> np.ndarray:
-    """Counts the clear pieces of every value, which foreground of no value joins.
-
-    Args:
-        runs: Runs of ids.
-        places: Place of each run's id among the ids.
-        count: How many ids there are.
-    """
+def _count_pieces(runs: LabelRuns) -> np.ndarray:
+    """Counts the clear pieces of every value, which foreground of no value joins."""
+    ids, places = runs.by_id
+    count = len(ids)
     pairs, piece = np.unique(join_runs(runs) * count + places, return_inverse=True)
     areas = np.bincount(piece, runs.lengths, len(pairs))
     of_value = pairs % max(count, 1)

@@ -14,7 +14,7 @@ from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
-from bench.inference.engines import choose_engine
+from bench.inference.engines import choose_engine, recorded
 from bench.inference.prediction import (
     Predictor,
     SectionPrediction,
@@ -39,7 +39,7 @@ from bench.steps.scoring.evaluation_task import EvaluationTask
 from bench.steps.scoring.units import list_units
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
-from bench.words import AUTO, OPENVINO, TORCH
+from bench.words import AUTO, OPENVINO
 
 _Advance = Callable[[int, int, str], None]
 
@@ -62,7 +62,7 @@ def predict_split(
     compute = choose_compute(task.config.device, AUTO)
     compute = replace(compute, engine=read_engine(earlier)) if earlier else _choose(task, compute)
     (member,) = task.recipe.members
-    member = replace(member, engine=None if compute.engine == TORCH else compute.engine)
+    member = replace(member, engine=recorded(compute))
     task = replace(task, recipe=replace(task.recipe, members=(member,)))
     attributes = {
         "structure": task.structure.name,

@@ -9,7 +9,7 @@ from bench.config.running import SegmentConfig
 from bench.config.settings import ORTHOGONAL, XY
 from bench.errors import BenchError, unknown_name
 from bench.inference.device import Compute
-from bench.inference.engines import choose_engine, with_recorded
+from bench.inference.engines import choose_engine, recorded, with_recorded
 from bench.inference.symmetries import find_augmentations, find_volume_augmentations
 from bench.ingest.images.planes import Plane
 from bench.metrics.table import HEADLINE
@@ -26,7 +26,7 @@ from bench.tracking.evaluations import SEARCH_STEP, find_test_score
 from bench.tracking.queries import step_of
 from bench.tracking.registry import SCHEME, list_champions
 from bench.tracking.store import Store
-from bench.words import AUTO, TORCH
+from bench.words import AUTO
 
 # Settings in px of the image, which the user may set himself.
 SIZES = ("opening_radius_px", "min_area_px")
@@ -113,8 +113,7 @@ def resolve_engines(subject: SegmentSubject, wanted: str, compute: Compute) -> S
             if wanted == AUTO
             else choose_engine(wanted, compute, path)
         )
-        engine = None if chosen.engine == TORCH else chosen.engine
-        members.append(dataclasses.replace(member, engine=engine))
+        members.append(dataclasses.replace(member, engine=recorded(chosen)))
     recipe = dataclasses.replace(subject.recipe, members=tuple(members))
     return dataclasses.replace(subject, recipe=recipe)
 

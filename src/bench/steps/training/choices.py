@@ -86,8 +86,7 @@ def choose_inference(
     if len(geometries) == 1 and not (separation or balance):
         return geometries[0]
     network, info = load_checkpoint(best)
-    compute = validation.compute
-    network.to(compute.device, memory_format=compute.memory_format(network, 4))  # type: ignore[call-overload]
+    validation.compute.place(network)
     maps: dict[Geometry, list[np.ndarray]] = {}
     scores = []
     with show_progress("trying tiles on validation") as advance:
