@@ -13,7 +13,13 @@ from bench.inference import engines
 from bench.inference.device import Compute
 from bench.inference.engines import check_engine, choose_engine, open_network, with_recorded
 from bench.inference.prediction import open_predictor
-from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
+from bench.models.checkpoint import (
+    ModelInfo,
+    build_model,
+    load_checkpoint,
+    load_info,
+    save_checkpoint,
+)
 from bench.words import OPENVINO, TORCH
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -116,3 +122,20 @@ def test_the_network_is_in_the_engine(two_models):
     network = open_network(two_models[0], replace(CPU, engine=OPENVINO))
     assert not list(network.parameters())
     assert open_network(two_models[0], CPU).out_conv.weight is not None
+
+
+class Unknown(torch.nn.Module):
+    """Does what OpenVINO does not know."""
+
+    def forward(self, image):
+        return image * torch.linalg.eigvalsh(image[0, 0] @ image[0, 0].T).sum()
+
+
+@needs_openvino
+def test_what_openvino_does_not_know_is_one_line_and_auto_is_torch(two_models, monkeypatch):
+    info = load_info(two_models[0])
+    monkeypatch.setattr(engines, "load_checkpoint", lambda path: (Unknown(), info))
+    with pytest.raises(BenchError, match=r"unet2d cannot be converted \(.+\): use eng") as caught:
+        choose_engine(OPENVINO, CPU, two_models[0])
+    assert "\n" not in str(caught.value)
+    assert choose_engine("auto", CPU, two_models[0]) == CPU

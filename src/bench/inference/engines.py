@@ -169,7 +169,8 @@ def _convert(network: torch.nn.Module, info: ModelInfo, compute: Compute) -> tor
     fault = (
         f"engine=openvino must know what a network does, {info.architecture} cannot be converted"
     )
-    with explain_conversion(fault, "use engine=torch"):
+    unknown = (openvino.frontend.OpConversionFailure, openvino.frontend.GeneralFailure)
+    with explain_conversion(fault, "use engine=torch", unknown):
         traced = torch.jit.trace(plain, example, check_trace=False)
         model = openvino.convert_model(traced, input=[(1, 1, edge, edge)])
     settings = {
@@ -183,23 +184,27 @@ def _convert(network: torch.nn.Module, info: ModelInfo, compute: Compute) -> tor
 
 
 @contextlib.contextmanager
-def explain_conversion(fault: str, remedy: str) -> Iterator[None]:
+def explain_conversion(
+    fault: str, remedy: str, failures: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Converts a network for another program within a block; what fails is one line.
 
     Args:
         fault: What must be possible, and is not.
         remedy: What to do instead.
+        failures: What the other program raises, besides the usual errors of torch and Python.
 
     Raises:
         BenchError: If the network does what cannot be traced, or the other program does not know.
     """
+    expected: tuple[type[Exception], ...] = (RuntimeError, TypeError, ValueError)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             # torch.jit is deprecated in favour of formats that others do not read yet, and warns of
             # every size that becomes a constant.
             warnings.simplefilter("ignore")
             yield
-    except (RuntimeError, TypeError, ValueError) as error:
+    except expected + failures as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BenchError(f"{fault} ({first}): {remedy}") from error
 
