@@ -146,6 +146,8 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--pixels", type=int, default=24_000, help="As in PixelWork.")
     parser.add_argument("--trees", type=int, default=60, help="As in PixelWork.")
+    parser.add_argument("--method", default="pixel_classifier", help="As in suspects.")
+    parser.add_argument("--training", default="none", help="As in suspects.")
     parser.add_argument("--work", required=True)
     options = parser.parse_args()
     work = Path(options.work)
@@ -198,6 +200,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict:
         SuspectsConfig(
             dataset=str(work / "prepared"),
             structure=options.structure,
+            method=options.method,
+            training=options.training,
             folds=options.folds,
             device="cpu",
             seed=options.seed,
@@ -220,6 +224,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict:
         "listed": len(table),
         "errors": len(every),
         "folds": options.folds,
+        "method": options.method,
+        "training": options.training,
         "pixels": options.pixels,
         "trees": options.trees,
         "cpu_s": round(seconds, 1),
@@ -253,7 +259,8 @@ def write_measurement(found: dict) -> None:
     from bench.core.files import write_json
 
     kept = json.loads(FILE.read_text()) if FILE.exists() else []
-    key = ("data", "structure", "seed", "sections", "folds", "pixels", "trees")
+    key = ("data", "structure", "seed", "sections", "folds", "method", "training")
+    key = (*key, "pixels", "trees")
     kept = [each for each in kept if any(each[k] != found[k] for k in key)]
     write_json(FILE, [*kept, found])
     print(json.dumps(found, indent=1))

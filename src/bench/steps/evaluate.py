@@ -39,8 +39,9 @@ from bench.steps.scoring.sphere_report import SphereReport
 from bench.steps.scoring.units import Unit, segment_unit
 from bench.steps.training.data import warn_of_scales
 from bench.steps.used_data import describe_run
+from bench.tracking.evaluations import find_evaluation_of
 from bench.tracking.opening import open_run
-from bench.tracking.queries import SCORED_ON_TAG, TRAINED_ON_TAG, scratch_folder
+from bench.tracking.queries import SCORED_ON_TAG, TRAINED_ON_TAG, read_settings, scratch_folder
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.targets import make_classes
@@ -110,9 +111,16 @@ def _evaluate_structure(
             evaluate_prompts(task, task.prompts, run, folder)
             return run.id, None
         predictions = folder / "predictions.h5"
-        task = predict_split(task, run, predictions, earlier)
+        task = predict_split(task, run, predictions, earlier, _followed_engine(task, store))
         _report_predictions(task, run, predictions)
     return run.id, predictions
+
+
+def _followed_engine(task: EvaluationTask, store: Store) -> str | None:
+    """What computed the newest evaluation of a trained model; None without one."""
+    trained = task.subject.run_id
+    found = find_evaluation_of(store, trained, task.structure.name) if trained else None
+    return read_settings(store, found.id).get("engine") if found else None
 
 
 def _report_predictions(task: EvaluationTask, run: Run, predictions: Path) -> None:

@@ -47,6 +47,20 @@ def test_what_was_evaluated_is_what_segments(pipeline, use_store, pretended, tmp
     assert runs[0] == runs[2] != runs[1]
 
 
+def test_auto_follows_the_newest_evaluation_of_the_model(pipeline, pretended, monkeypatch):
+    """A search takes validation and test of one engine together, and a tile is timed by chance."""
+    slow = {"torch": 1.0, OPENVINO: 2.0}
+    monkeypatch.setattr(engines, "_is_installed", lambda: True)
+    monkeypatch.setattr(engines, "_measure", lambda compute, path: slow)
+    config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained, device="cpu")
+    evaluate(replace(config, engine=OPENVINO, threshold=0.4), pipeline.store)
+    followed = evaluate(replace(config, split="test", threshold=0.4), pipeline.store)
+    assert read_settings(pipeline.store, followed)["engine"] == OPENVINO
+    evaluate(replace(config, engine="torch", threshold=0.3), pipeline.store)
+    followed = evaluate(replace(config, split="test", threshold=0.3), pipeline.store)
+    assert read_settings(pipeline.store, followed)["engine"] == "torch"
+
+
 def test_predictions_of_engines_are_of_different_runs(pipeline, pretended):
     config = EvaluateConfig(dataset=str(pipeline.dataset), run_id=pipeline.trained)
     found = {

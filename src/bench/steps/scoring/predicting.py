@@ -14,7 +14,7 @@ from bench.dataset.volumes import plane_reader
 from bench.errors import BenchError
 from bench.inference.blends import predict_augmented
 from bench.inference.device import Compute, choose_compute
-from bench.inference.engines import choose_engine, recorded
+from bench.inference.engines import choose_engine, recorded, with_recorded
 from bench.inference.prediction import (
     Predictor,
     SectionPrediction,
@@ -39,13 +39,17 @@ from bench.steps.scoring.evaluation_task import EvaluationTask
 from bench.steps.scoring.units import list_units
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
-from bench.words import AUTO, OPENVINO
+from bench.words import AUTO, OPENVINO, TORCH
 
 _Advance = Callable[[int, int, str], None]
 
 
 def predict_split(
-    task: EvaluationTask, run: Run, path: Path, earlier: Path | None = None
+    task: EvaluationTask,
+    run: Run,
+    path: Path,
+    earlier: Path | None = None,
+    followed: str | None = None,
 ) -> EvaluationTask:
     """Writes the predictions of all sections of a split into a new file, and logs what it took.
 
@@ -55,12 +59,18 @@ def predict_split(
         path: The new file.
         earlier: Predictions of the same model and sections for another of its classes, which say
             all; None applies the network.
+        followed: The engine of another evaluation of the model, which ``auto`` takes as well: a
+            search pairs evaluations of one engine. None without one.
 
     Returns:
         The task, whose recipe says what computed them.
     """
     compute = choose_compute(task.config.device, AUTO)
-    compute = replace(compute, engine=read_engine(earlier)) if earlier else _choose(task, compute)
+    compute = (
+        replace(compute, engine=read_engine(earlier))
+        if earlier
+        else _choose(task, compute, followed)
+    )
     (member,) = task.recipe.members
     member = replace(member, engine=recorded(compute))
     task = replace(task, recipe=replace(task.recipe, members=(member,)))
@@ -97,7 +107,7 @@ def predict_split(
     return task
 
 
-def _choose(task: EvaluationTask, compute: Compute) -> Compute:
+def _choose(task: EvaluationTask, compute: Compute, followed: str | None) -> Compute:
     """What computes the model, where that can be chosen.
 
     Raises:
@@ -105,6 +115,8 @@ def _choose(task: EvaluationTask, compute: Compute) -> Compute:
     """
     wanted = task.config.engine
     if task.recipe.segmentation == OWN:
+        if wanted == AUTO and followed:
+            return with_recorded(compute, None if followed == TORCH else followed)
         return choose_engine(wanted, compute, task.subject.weights)
     if wanted == OPENVINO:
         raise BenchError(
