@@ -184,6 +184,25 @@ def test_the_terminal_table_keeps_its_numbers_whole_at_80_columns(rows):
     ).replace("  ", " ")
 
 
+def test_wide_numbers_go_to_a_table_below_and_names_stay_readable():
+    """Deviations, brackets and notes of a benchmark with seeds once left two letters to a name."""
+    names = ("dice", "iou", "precision", "recall", "instance_f1")
+    records = [
+        ScoreRecord(
+            *("unet_resnet50", "mitochondria", "d", seed, f"r{seed}"),
+            dict.fromkeys(names, 0.5 + 0.1 * seed),
+            section_scores={f"s{at:04d}": {"dice": 0.4 + 0.1 * at} for at in range(3)},
+            warnings=("its source: nothing was learned",),
+        )
+        for seed in (0, 1)
+    ]
+    text = printed(benchmark_table(records, [], []))
+    assert "U-Net, ResNet-50 Mitochondria 0.550±0.071" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"Seeds\n", text)
+    assert "2 [1]" in text
+
+
 def test_the_terminal_table_marks_the_best(rows):
     text = printed(rows, force_terminal=True, color_system="standard")
     assert "\x1b[1;32m0.500\x1b[0m" in text.replace(" ", "")

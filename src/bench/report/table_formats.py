@@ -29,8 +29,8 @@ COST_COLUMNS: dict[str, str] = {
     "peak_gpu_mib": "GPU memory (MiB)",
     "predict_megapixels_per_s": "Prediction (Mpx/s)",
 }
-# As many metrics fit a terminal of 80 columns; further ones follow in a table of their own.
-_TERMINAL_METRICS = 5
+# Of a terminal's table: metrics before the interval, and the width from which names are folded.
+_FIRST_METRICS, _LABEL_WIDTH = 5, 16
 MISSING = "–"
 _GAP = (
     f"{MISSING} in a row that has scores: not computed, as the metric is not defined there or was "
@@ -250,9 +250,8 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
     for dataset, of_dataset in groupby(rows, key=lambda row: row.dataset):
         if datasets:
             console.print(Text(f"\nDataset {shorten_dataset(dataset)}", style="bold"))
-        members = list(of_dataset)
-        for first in range(0, len(columns), _TERMINAL_METRICS):
-            console.print(_terminal_table(members, columns, notes, first))
+        for table in _terminal_tables(list(of_dataset), columns, notes, console.width):
+            console.print(table)
     for reason, number in notes.items():
         console.print(Text(f"[{number}] {reason}"))
     for failure in failures:
@@ -261,28 +260,46 @@ def print_table(rows: Sequence[TableRow], console: Console) -> None:
         console.print(Text(caption, style="dim"))
 
 
+def _terminal_tables(
+    rows: Sequence[TableRow], columns: Mapping[str, Metric], notes: Mapping[str, int], width: int
+) -> list[Table]:
+    """Tables of as many columns as fit, whose names may be folded and whose numbers may not."""
+    headings = [column.narrow_heading for column in columns.values()]
+    headings += ["95 %\ninterval", "Sec-\ntions", "Seeds"]
+    first = min(_FIRST_METRICS, len(columns))
+    places = [*range(first), *range(len(columns), len(headings)), *range(first, len(columns))]
+    scores = [score_cells(row, columns, notes, deviations=(row.metric,)) for row in rows]
+    lines = [list(map(_terminal_cell, cells)) for cells in scores]
+    label = min(_LABEL_WIDTH, max(len(row.label) for row in rows))
+    structure = max(len(text) for text in ("Structure", *(title_of(r.structure) for r in rows)))
+    blocks: list[list[int]] = []
+    left = 0
+    for place in places:
+        wide = 1 + max(map(len, [*headings[place].splitlines(), *(line[place] for line in lines)]))
+        if wide > left:
+            left = width - label - 1 - structure
+            blocks.append([])
+        blocks[-1].append(place)
+        left -= wide
+    return [_terminal_table(rows, headings, lines, block) for block in blocks]
+
+
 def _terminal_table(
-    rows: Sequence[TableRow], columns: Mapping[str, Metric], notes: Mapping[str, int], first: int
+    rows: Sequence[TableRow],
+    headings: Sequence[str],
+    lines: Sequence[Sequence[Text]],
+    places: Sequence[int],
 ) -> Table:
-    """The metrics from a place on, as many as fit; intervals and seeds beside the first of all."""
+    """The columns of some places."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, collapse_padding=True)
     table.add_column("Method", overflow="fold")
     table.add_column("Structure", no_wrap=True)
-    shown = range(first, min(first + _TERMINAL_METRICS, len(columns)))
-    headings = [column.narrow_heading for column in columns.values()]
-    places = [*shown] if first else [*shown, *range(len(headings), len(headings) + 3)]
-    headings += ["95 %\ninterval", "Sec-\ntions", "Seeds"]
     for place in places:
         table.add_column(headings[place], justify="right", no_wrap=True)
-    for _, group in groupby(rows, key=lambda row: row.method):
-        members = list(group)
-        lines = []
-        for row in members:
-            cells = score_cells(row, columns, notes, deviations=(row.metric,))
-            scores = (_terminal_cell(cells[place]) for place in places)
-            lines.append([Text(title_of(row.structure)), *scores])
-        stacked = zip(*lines, strict=True)
-        table.add_row(Text(members[0].label), *(Text("\n").join(column) for column in stacked))
+    for label, group in groupby(zip(rows, lines, strict=True), key=lambda each: each[0].label):
+        cells = [[Text(title_of(row.structure)), *(line[p] for p in places)] for row, line in group]
+        stacked = zip(*cells, strict=True)
+        table.add_row(Text(label), *(Text("\n").join(column) for column in stacked))
         table.add_section()
     return table
 
