@@ -10,15 +10,19 @@ from bench.inference.device import Compute
 from bench.inference.prediction import predict_all_at_model_scale
 from bench.models.checkpoint import ModelInfo, build_model
 from bench.models.networks import NETWORKS
+from bench.models.unet_residual import fit_to_objects
 
 ROW = NETWORKS["unet_residual"]
 # How far (px) a pixel of the output sees, at most: two convolutions at each of three levels, down
 # and up again, the stem, and those at full resolution.
 REACH_PX = 104
+# Of objects for which blocks have 4 px and 2 px.
+DIAMETERS = pytest.mark.parametrize("diameter_px", [60, 10])
 
 
-def make_network(features: int = 4) -> tuple[torch.nn.Module, dict]:
+def make_network(features: int = 4, diameter_px: float = 60) -> tuple[torch.nn.Module, dict]:
     arguments = ROW.arguments(FinetuneConfig(features=features)) | {"out_channels": 2}
+    arguments = fit_to_objects(arguments, diameter_px)
     torch.manual_seed(0)
     network = build_model("unet_residual", arguments)
     # Statistics of their own, as after a training.
@@ -32,6 +36,16 @@ def make_network(features: int = 4) -> tuple[torch.nn.Module, dict]:
 def test_size_and_shape():
     network, _ = make_network(64)
     assert sum(part.numel() for part in network.parameters()) == 1_877_106
+    assert network(torch.zeros(2, 1, 48, 64)).shape == (2, 2, 48, 64)
+
+
+def test_objects_of_less_than_four_blocks_have_finer_ones():
+    arguments = ROW.arguments(FinetuneConfig(features=64))
+    assert fit_to_objects(arguments, 16.0) == arguments
+    finer = fit_to_objects(arguments, 15.9)
+    assert finer == arguments | {"features": [32, 64, 128, 256], "stride": 2}
+    assert [ROW.multiples(each) for each in (arguments, finer)] == [(16, 16)] * 2
+    network, _ = make_network(64, 12.6)
     assert network(torch.zeros(2, 1, 48, 64)).shape == (2, 2, 48, 64)
 
 
@@ -59,8 +73,9 @@ def test_a_pixel_is_found_where_it_is():
     torch.testing.assert_close(found, turned, rtol=1e-4, atol=1e-4)
 
 
-def test_a_tile_with_its_halo_is_as_the_whole():
-    network, arguments = make_network()
+@DIAMETERS
+def test_a_tile_with_its_halo_is_as_the_whole(diameter_px):
+    network, arguments = make_network(diameter_px=diameter_px)
     section = np.random.default_rng(0).integers(0, 255, (352, 352), dtype=np.uint8)
     info = ModelInfo(
         *("unet_residual", arguments, ("foreground", "boundary"), "membrane", None, "section"),
@@ -79,8 +94,9 @@ def test_a_tile_with_its_halo_is_as_the_whole():
     assert np.ptp(maps[0]) > 20
 
 
-def test_a_pixel_sees_no_farther():
-    network, _ = make_network()
+@DIAMETERS
+def test_a_pixel_sees_no_farther(diameter_px):
+    network, _ = make_network(diameter_px=diameter_px)
     image = torch.randn(1, 1, 256, 256, requires_grad=True)
     (seen,) = torch.autograd.grad(network(image)[0, 0, 135, 130], image)
     rows, columns = np.nonzero(seen[0, 0].numpy())

@@ -7,9 +7,26 @@ draw the outlines with the image beside.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
+
+# Objects that are fewer blocks across get finer ones.
+_BLOCKS_ACROSS = 4
+
+
+def fit_to_objects(arguments: dict[str, Any], diameter_px: float) -> dict[str, Any]:
+    """The arguments of the network for objects of a usual diameter, as it will see them.
+
+    Small objects get blocks of half the edge, and one level more, with half of the features, so
+    that the network sees as far: measured in docs/best_practice.md.
+    """
+    if diameter_px >= _BLOCKS_ACROSS * arguments["stride"]:
+        return arguments
+    first, *others = arguments["features"]
+    finer = {"features": [first // 2, first, *others], "stride": arguments["stride"] // 2}
+    return arguments | finer
 
 
 class _Block(torch.nn.Module):

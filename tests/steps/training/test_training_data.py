@@ -51,6 +51,18 @@ def test_training_sections_are_fed_at_the_scale_of_the_model(dataset):
     assert next(iter(choose(dataset, None, fed_nm=2.5).validation().values()))[0].shape == (64, 64)
 
 
+def test_specks_do_not_count_in_the_usual_diameter(dataset, monkeypatch):
+    labels = np.zeros((100, 100), np.uint16)
+    # Squares of 20 px, two to a section, and twenty specks of a pixel.
+    labels[10:30, 10:30], labels[50:70, 50:70] = 1, 2
+    labels[90, 0:80:4] = np.arange(3, 23)
+    monkeypatch.setattr(PreparedDataset, "read_labels", lambda self, name, structure: labels)
+    across = 2 * np.sqrt(400 / np.pi)
+    assert choose(dataset, None).usual_diameter_px() == pytest.approx(across)
+    assert choose(dataset, None, fed_nm=2.5).usual_diameter_px() == pytest.approx(2 * across)
+    assert choose(dataset, None, fed_nm=None).usual_diameter_px() == pytest.approx(across)
+
+
 def test_the_scale_is_the_sources_where_both_are_known(dataset):
     arguments = ("unet2d", {}, ("foreground",), "")
     known, unknown = (ModelInfo(*arguments, nm, "section", 32, 16) for nm in (1.35, None))

@@ -125,6 +125,18 @@ class TrainingData:
             return self.dataset.foreground_fraction("train", self.structure)
         return foreground_of_annotated(self.dataset, self.names, self.structure)
 
+    def usual_diameter_px(self) -> float:
+        """Diameter (px, as they are fed) of instances: half of the foreground is in smaller ones.
+
+        Specks, which are many and hold little, do not count. Of a disk of the same area.
+        """
+        labels = (self.dataset.read_labels(name, self.structure) for name in self.names)
+        areas = np.sort(np.concatenate([np.bincount(ids.ravel())[1:] for ids in labels]))
+        usual_px = areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)]
+        own_nm = self.dataset.pixel_size_nm
+        scale = own_nm / self.fed_nm if own_nm and self.fed_nm else 1.0
+        return 2 * math.sqrt(usual_px / math.pi) * scale
+
     def ignored(self, split: str = "train") -> list[np.ndarray]:
         """Where the sections of a split are not annotated; empty where all of it is.
 

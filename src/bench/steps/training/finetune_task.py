@@ -11,6 +11,7 @@ from bench.methods import Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, check_network
 from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.models.outside.packages import check_packages, package_versions
+from bench.models.unet_residual import fit_to_objects
 from bench.steps.training.balance import check_balance
 from bench.steps.training.classes import (
     ClassWeights,
@@ -115,7 +116,7 @@ def resolve_finetune(config: FinetuneConfig, store: Store) -> FinetuneTask:
     source = resolve_source(store, given, trust=config.trust_checkpoint, network=method.network)
     check_source(source, method, typed)
     data = _choose_data(config, structure, network, source, dataset)
-    arguments = source.info.arguments if source.info else network.arguments(config)
+    arguments = source.info.arguments if source.info else _own_arguments(config, network, data)
     config = dataclasses.replace(
         config,
         normalisation=choose_normalisation(typed, config, source, dataset),
@@ -188,6 +189,16 @@ def _choose_data(
     )
 
 
+def _own_arguments(
+    config: FinetuneConfig, network: Network, data: TrainingData | VolumeTrainingData
+) -> dict[str, Any]:
+    """The arguments of a network of random weights, by the annotated objects where it asks."""
+    arguments = network.arguments(config)
+    if network.name == OurNetworks.UNET_RESIDUAL and isinstance(data, TrainingData):
+        return fit_to_objects(arguments, data.usual_diameter_px())
+    return arguments
+
+
 def _fit_sizes(
     config: FinetuneConfig, network: Network, arguments: dict[str, Any]
 ) -> tuple[FinetuneConfig, Geometry]:
@@ -247,6 +258,8 @@ def identify_finetune(task: FinetuneTask) -> Identity:
     of_volumes = isinstance(task.data, VolumeTrainingData)
     # Of the only network that has any, so that the others' runs stay what they are.
     own = {name: task.info.arguments[name] for name in ("folds",) if name in task.info.arguments}
+    # Blocks of 4 px are what all were of once.
+    own |= {"stride": 2} if task.info.arguments.get("stride") == 2 else {}
     # Another program's numbers are those of its version.
     own |= package_versions(network) if network.trained_by else {}
     return Identity(
@@ -286,6 +299,7 @@ def resolved_settings(task: FinetuneTask) -> dict[str, object]:
         "labelled": len(task.data.names),
         **resolved_class_settings(task.class_weights, task.structure.name),
         **resolved_pseudo(task.pseudo),
+        **{name: task.info.arguments[name] for name in ("stride",) if name in task.info.arguments},
     }
     if isinstance(task.data, VolumeTrainingData):
         settings |= describe_patches(task.info, volume_patches(task), mask_threshold(task))
