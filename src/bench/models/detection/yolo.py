@@ -23,7 +23,7 @@ _CHANNELS = 3
 _STRIDE = 32
 
 
-class Yolo(Detector):
+class _Yolo(Detector):
     """YOLO of one kind of object, for grey images that are standardised before, of any size.
 
     Attributes:
@@ -142,11 +142,11 @@ def _collect(module: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield from _collect(child, f"{prefix}{name}.")
 
 
-def build_yolo(*, family: str, scale: str) -> Yolo:
+def build_yolo(*, family: str, scale: str) -> _Yolo:
     """A YOLO of one kind of object with random weights.
 
     Args:
         family: Description of the network, such as ``11/yolo11``.
         scale: How deep and wide it is: ``n``, ``s``.
     """
-    return Yolo(import_ultralytics(), family, scale)
+    return _Yolo(import_ultralytics(), family, scale)
