@@ -179,7 +179,7 @@ def test_a_published_file_is_read_and_not_run(tmp_path):
 
 ALONE = """
 import os, socket, warnings
-import numpy as np, torch
+import numpy as np, torch, torchvision
 
 def refuse(*arguments, **named):
     raise AssertionError(f"the network was touched: {arguments}")
