@@ -114,6 +114,7 @@ requirements: setup
 	$(COMPILE) --group bench --no-deps --output-file requirements-bench.txt
 	$(COMPILE) --group nnunet --no-deps --output-file requirements-nnunet.txt
 	$(COMPILE) --group openvino --no-deps --output-file requirements-openvino.txt
+	$(COMPILE) --group yolo --no-deps --output-file requirements-yolo.txt
 	$(COMPILE) --group docs --constraint requirements.txt --output-file requirements-docs.txt
 	echo uv | $(COMPILE) - --output-file requirements-uv.txt
 	sed -i "s/has the hash [0-9a-f]*/has the hash $$(sha256sum requirements.txt | cut -c1-16)/" conda.yaml

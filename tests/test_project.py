@@ -16,6 +16,7 @@ REQUIREMENTS = (
     "requirements-bench.txt",
     "requirements-nnunet.txt",
     "requirements-openvino.txt",
+    "requirements-yolo.txt",
     "requirements-docs.txt",
 )
 

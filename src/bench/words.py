@@ -50,6 +50,10 @@ class OurNetworks(StrEnum):
     DETECTOR_SAM = auto()
     FCOS_SMALL = auto()
     FCOS_RESNET50 = auto()
+    YOLOV8N = auto()
+    YOLOV8S = auto()
+    YOLO11N = auto()
+    YOLO11S = auto()
     PIXEL_CLASSIFIER = auto()
     FOUNDATION_FEATURES = auto()
 

@@ -31,8 +31,9 @@ def test_rows_hold_together():
         == [
             *("unet2d", "unet3d_planes", "unet3d", "unet3d_folds", "unet3d_anisotropic"),
             *("unet_residual", "unet_resnet50", "transunet", "nnunet", "sam"),
-            *("detector_sam", "fcos_small", "fcos_resnet50", "pixel_classifier"),
-            "foundation_features",
+            *("detector_sam", "fcos_small", "fcos_resnet50"),
+            *("yolov8n", "yolov8s", "yolo11n", "yolo11s"),
+            *("pixel_classifier", "foundation_features"),
         ]
     )
     for name, row in NETWORKS.items():

@@ -195,7 +195,7 @@ def test_validation_sees_and_scores_what_an_evaluation_does(
 
         monkeypatch.setattr(where, name, watched)
 
-    watch(fcos.Detector, "find", "detector", lambda self, images: images.numpy())
+    watch(fcos.Fcos, "find", "detector", lambda self, images: images.numpy())
     watch(KeptEncoder, "embed", "encoder", lambda self, window: window)
     config = replace(base, dataset=str(wide), detector=str(boxes), tile_px=180, halo_px=38)
     config = replace(config, min_area_px=None, max_area_px=None)

@@ -6,6 +6,15 @@ from bench.config.settings import MINUTES, PIXEL_SIZE, RAW_KEY, StepConfig, sett
 from bench.methods import OPTIMISERS, SCHEDULES
 from bench.words import AUTO, NONE, OurNetworks
 
+_DETECTORS = (
+    OurNetworks.FCOS_SMALL,
+    OurNetworks.FCOS_RESNET50,
+    OurNetworks.YOLOV8N,
+    OurNetworks.YOLOV8S,
+    OurNetworks.YOLO11N,
+    OurNetworks.YOLO11S,
+)
+
 
 @dataclass(frozen=True)
 class DetectConfig(StepConfig):
@@ -15,13 +24,14 @@ class DetectConfig(StepConfig):
     structure: str = setting("mitochondria", "Structure to find; aliases such as mito work.")
     network: str = setting(
         OurNetworks.FCOS_SMALL.value,
-        "fcos_small learns on a CPU in minutes; fcos_resnet50 is torchvision's.",
-        choices=(OurNetworks.FCOS_SMALL.value, OurNetworks.FCOS_RESNET50.value),
+        "fcos_small learns on a CPU in minutes; fcos_resnet50 is torchvision's. Those of YOLO are "
+        "the package ultralytics (AGPL-3.0), which is not installed with the suite.",
+        choices=tuple(network.value for network in _DETECTORS),
     )
     source: str = setting(
         "random",
-        "Weights to start from: random, runs:/ID of a detect run, a checkpoint of ours, or for "
-        "fcos_resnet50 a file (.pth) that torchvision publishes. None are fetched.",
+        "Weights to start from: random, runs:/ID of a detect run, a checkpoint of ours, or a file "
+        "that torchvision (fcos_resnet50, .pth) or ultralytics (.pt) publishes. None are fetched.",
     )
     features: int = setting(
         16,

@@ -1,8 +1,9 @@
 """The networks that can be trained and applied, as one literal table."""
 
+import functools
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +84,7 @@ class Network:
         packages: Distributions that must be installed to train or apply it, beside what every
             network needs.
         installed_by: The command that installs them, where they are not installed with the suite.
+        licence: Their licence, where it asks for more than the suite's own does.
         parts: How the names of the tensors begin that transfer and freeze mean by ``encoder`` and
             by ``transformer``; a network of neither has none.
     """
@@ -109,6 +111,7 @@ class Network:
     finds_instances: bool = False
     packages: tuple[str, ...] = ()
     installed_by: str = ""
+    licence: str = ""
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @property
@@ -120,6 +123,11 @@ class Network:
     def tiled(self) -> bool:
         """Whether it is applied tile by tile."""
         return self.opened_by == _TILED
+
+    @property
+    def terms(self) -> str:
+        """Packages whose licence asks for more than the suite's, with it; empty without any."""
+        return f"{', '.join(self.packages)} ({self.licence})" if self.licence else ""
 
     def fit_patch(self, patch_px: int | None, arguments: dict[str, Any]) -> int:
         """Edge of a training patch in px: what the user gave if it fits, else what is usual.
@@ -213,6 +221,10 @@ def _small_arguments(config: Any) -> dict[str, Any]:
     return {"features": config.features}
 
 
+def _yolo_arguments(config: Any, *, family: str, scale: str) -> dict[str, Any]:
+    return {"family": family, "scale": scale}
+
+
 def _unet3d_arguments(config: Any) -> dict[str, Any]:
     """The depth of CryoVesNet's U-Net."""
     return {"in_channels": 1, "depth": 2, "features": config.features}
@@ -245,6 +257,13 @@ def _pooled_sides(arguments: dict[str, Any]) -> int:
 
 
 _DETECTORS = {OurNetworks.FCOS_SMALL: _small_arguments, OurNetworks.FCOS_RESNET50: _no_arguments}
+# What ultralytics describes, and how deep and wide it is.
+_YOLOS = {
+    OurNetworks.YOLOV8N: ("v8/yolov8", "n"),
+    OurNetworks.YOLOV8S: ("v8/yolov8", "s"),
+    OurNetworks.YOLO11N: ("11/yolo11", "n"),
+    OurNetworks.YOLO11S: ("11/yolo11", "s"),
+}
 # A new network is one row, and one file that builds it.
 NETWORKS: dict[str, Network] = {
     row.name: row
@@ -379,6 +398,20 @@ NETWORKS: dict[str, Network] = {
             )
             for name, arguments in _DETECTORS.items()
         ),
+        *(
+            Network(
+                name,
+                build="bench.models.detection.yolo:build_yolo",
+                arguments=functools.partial(_yolo_arguments, family=family, scale=scale),
+                multiple=32,
+                steps=("detect",),
+                opened_by="bench.inference.detection.opening:refuse_boxes",
+                packages=("ultralytics",),
+                installed_by="pip install --no-deps -r requirements-yolo.txt",
+                licence="AGPL-3.0",
+            )
+            for name, (family, scale) in _YOLOS.items()
+        ),
         # Filters and trees, which are fitted at once. A prediction does not depend on the tile.
         Network(
             OurNetworks.PIXEL_CLASSIFIER,
@@ -416,6 +449,19 @@ def find_network(name: str) -> Network:
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS, OUTSIDE)
     return NETWORKS[name]
+
+
+def find_networks(architecture: str, arguments: Mapping[str, Any]) -> list[Network]:
+    """The rows of all that a model is made of: a detector that prompts a SAM has one of its own.
+
+    Args:
+        architecture: Row of NETWORKS.
+        arguments: What it is built of.
+    """
+    own = find_network(architecture)
+    if architecture != OurNetworks.DETECTOR_SAM:
+        return [own]
+    return [own, find_network(arguments["detector"]["architecture"])]
 
 
 def find_trainable(name: str, step: str) -> Network:

@@ -20,11 +20,12 @@ from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
 
-# What a torch_em checkpoint names: its datasets, transforms, losses. __main__ is the script that
-# trained it. Nothing of them runs; another name means that the file is not what we take it for.
+# What a torch_em checkpoint names: its datasets, transforms, losses; one of ultralytics its layers.
+# __main__ is the script that trained it. Nothing of them runs; another name means that the file is
+# not what we take it for.
 _KNOWN = re.compile(
     r"(__main__|bioimage_cpp|collections|elf|functools|kornia|micro_sam|numpy|pathlib|scipy|"
-    r"skimage|synapse_net|torch|torch_em|torchvision)\..+|"
+    r"skimage|synapse_net|torch|torch_em|torchvision|ultralytics)\..+|"
     r"builtins\.(bool|dict|float|frozenset|getattr|int|list|object|range|slice|str|tuple|type)"
 )
 

@@ -24,6 +24,8 @@ _PIXEL_MEAN, _PIXEL_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # micro_sam's decoder predicts foreground, distance to the centre, and to the boundary.
 _DECODER_CHANNELS = 3
 _DEFAULT_WINDOW = 14
+# What micro_sam puts in place of a matrix. The attention of a detector beside a SAM has others.
+_LORA_PARTS = ("qkv_proj.", "w_a_linear_", "w_b_linear_")
 
 
 class SamNetwork(torch.nn.Module):
@@ -188,11 +190,13 @@ def merge_lora(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     Returns:
         Tensors of the plain network, which computes the same.
     """
-    merged = {name: t for name, t in weights.items() if ".attn.qkv." not in name}
+    merged = {
+        name: tensor
+        for name, tensor in weights.items()
+        if not name.partition(".attn.qkv.")[2].startswith(_LORA_PARTS)
+    }
     for name, tensor in weights.items():
-        block, separator, part = name.partition(".attn.qkv.")
-        if separator and part in ("weight", "bias"):
-            merged[name] = tensor
+        block, _, part = name.partition(".attn.qkv.")
         if part == "qkv_proj.bias":
             merged[f"{block}.attn.qkv.bias"] = tensor
         if part == "qkv_proj.weight":

@@ -2,11 +2,13 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from bench.config.detection import DetectConfig
 from bench.core.progress import show_progress
 from bench.models.checkpoint import ModelInfo, load_info, save_checkpoint
+from bench.models.detection.detector import Detector
+from bench.models.networks import find_network
 from bench.steps.detection.detect_report import DetectReport
 from bench.steps.detection.detect_task import (
     DetectTask,
@@ -30,10 +32,6 @@ from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.box_patches import BoxPatchFeed, detecting
 from bench.training.loop import Progress, make_trainee, train
-
-# It needs torchvision, which takes seconds to import: only where boxes are found.
-if TYPE_CHECKING:
-    from bench.models.detection.fcos import Detector
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +57,12 @@ def detect(config: DetectConfig, store: Store | None = None, parent: str | None 
     if run.reused:
         return run.id
     with run:
+        if terms := find_network(task.info.architecture).terms:
+            log.warning(
+                "%s is computed by %s, which the model needs wherever it is used",
+                task.info.architecture,
+                terms,
+            )
         network, (taken, total) = start_detector(task)
         if task.source:
             log.info("took %d of %d tensors from %s", taken, total, config.source)
@@ -71,7 +75,7 @@ def detect(config: DetectConfig, store: Store | None = None, parent: str | None 
 
 
 def _train_detector(
-    task: DetectTask, run: Run, network: "Detector", info: ModelInfo, begun: float
+    task: DetectTask, run: Run, network: Detector, info: ModelInfo, begun: float
 ) -> Progress:
     settings = loop_settings(task.config)
     trainee = make_trainee(network, settings, task.compute)
@@ -90,7 +94,7 @@ def _train_detector(
         )
         settings, budget = plan_loop(
             *(run, task.config, settings, trainee),
-            lambda tried: detecting(cast("Detector", tried.network), feed, task.compute),
+            lambda tried: detecting(cast(Detector, tried.network), feed, task.compute),
             begun=begun,
         )
         progress = train(

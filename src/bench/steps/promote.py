@@ -10,7 +10,7 @@ from bench.core.version import code_version
 from bench.errors import BenchError
 from bench.metrics.table import HEADLINE, find_metric
 from bench.models.checkpoint import load_info
-from bench.models.networks import find_network
+from bench.models.networks import find_networks
 from bench.models.plugins import plugins_of
 from bench.recipe.recipe import Recipe, write_recipe_folder
 from bench.report.publication.model_card import ModelCard, find_interval, write_card
@@ -271,7 +271,7 @@ def _describe(run: Run, config: PromoteConfig, task: _Task) -> None:
 def _register(run: Run, task: _Task) -> RegisteredModel:
     recipe = task.recipe
     infos = [load_info(path) for path in task.found.weights]
-    networks = [find_network(info.architecture) for info in infos]
+    networks = [row for info in infos for row in find_networks(info.architecture, info.arguments)]
     name = model_name(recipe.structure, task.dataset_name)
     card = make_card(
         run.store,

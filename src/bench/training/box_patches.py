@@ -1,7 +1,6 @@
 """Training patches with the boxes of their instances, and what a detector minimises on them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,12 +9,9 @@ from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.inference.feeding import Places, interpolate, normalise_section
 from bench.metrics.detection import check_areas, label_boxes
+from bench.models.detection.detector import Detector
 from bench.training.objectives import Objective
 from bench.training.patches import PatchSettings, clip_centre, instance_centres
-
-# It needs torchvision, which takes seconds to import: only where boxes are found.
-if TYPE_CHECKING:
-    from bench.models.detection.fcos import Detector
 
 # A part of an instance that is cut off by the patch's border counts as an object if it has so many
 # pixels, or is so large a share of the instance.
@@ -171,7 +167,7 @@ def drop_slivers(labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
     return np.where(kept[labels], labels, 0)
 
 
-def detecting(network: "Detector", feed: BoxPatchFeed, compute: Compute) -> Objective:
+def detecting(network: Detector, feed: BoxPatchFeed, compute: Compute) -> Objective:
     """The sum of a detector's losses on patches with boxes."""
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:

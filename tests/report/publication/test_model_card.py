@@ -97,6 +97,12 @@ def test_weights_of_others_have_terms_of_their_own():
     assert "terms of whoever made them" not in write_card(CARD)
 
 
+def test_a_package_that_asks_for_more_is_named():
+    model = replace(CARD.models[0], terms=("ultralytics (AGPL-3.0)",))
+    assert "It is computed by ultralytics (AGPL-3.0)" in write_card(replace(CARD, models=[model]))
+    assert "AGPL" not in write_card(CARD)
+
+
 def test_without_a_registry_the_recipe_is_applied_from_its_folder():
     text = write_card(replace(CARD, uri=""))
     assert 'read_recipe_folder(Path("recipe"))' in text

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,10 +13,7 @@ from bench.inference.prediction import model_shape
 from bench.inference.sam.windows import Box, place_windows
 from bench.metrics.detection import Detections, box_ious
 from bench.models.checkpoint import ModelInfo
-
-# It needs torchvision, which takes seconds to import: only where boxes are found.
-if TYPE_CHECKING:
-    from bench.models.detection.fcos import Detector
+from bench.models.detection.detector import Detector
 
 # Boxes of two windows are of the same object if they agree so well where both windows see.
 _SAME_IOU = 0.5
@@ -30,7 +26,7 @@ _CANDIDATE_NMS = 0.6
 
 
 def detect_boxes(
-    network: "Detector",
+    network: Detector,
     info: ModelInfo,
     raw: np.ndarray,
     pixel_size_nm: float | None,
@@ -60,7 +56,7 @@ def detect_boxes(
 
 
 def _detect_window(
-    network: "Detector", section: np.ndarray, window: Box, compute: Compute
+    network: Detector, section: np.ndarray, window: Box, compute: Compute
 ) -> Detections:
     image = torch.from_numpy(np.ascontiguousarray(section[window.slices]))[None, None]
     with compute.autocast():

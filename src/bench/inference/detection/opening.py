@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
 from bench.errors import BenchError
 from bench.inference.device import Compute
 from bench.models.checkpoint import ModelInfo, load_info
@@ -36,22 +34,3 @@ def refuse_boxes(path: Path, compute: Compute, structure: str) -> NoReturn:
         f"a model must segment, {load_info(path).architecture} finds boxes of {structure}: run "
         "microsam with mode=detector, which prompts a SAM with them, and take what that makes"
     )
-
-
-def read_torch_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the tensors of torchvision's file of a detector; no code in it is run.
-
-    Raises:
-        BenchError: If it is no such file.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BenchError(
-            f"{path} must be a file of tensors by name, as torchvision publishes weights, it does "
-            f"not read ({str(error).splitlines()[0][:120]}): give such a file"
-        ) from error
-    tensors = content if isinstance(content, dict) else {}
-    if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise BenchError(f"{path} must hold tensors by name, received something else")
-    return tensors

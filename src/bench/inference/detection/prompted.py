@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,8 @@ from bench.inference.sam.prompts import Prompts, prompt_section
 from bench.inference.sam.windows import Mask, paint_masks
 from bench.metrics.detection import Detections, check_areas
 from bench.models.checkpoint import ModelInfo, load_checkpoint
+from bench.models.detection.detector import Detector
 from bench.models.detection.detector_sam import DetectorSam
-
-# It needs torchvision, which takes seconds to import: only where boxes are found.
-if TYPE_CHECKING:
-    from bench.models.detection.fcos import Detector
 
 # An instance that was kept counts as foreground at the threshold of 0.5, whatever its score.
 _LEAST_SCORE = 0.5
@@ -99,7 +96,7 @@ class PromptedModel:
         compute: Device, and the precision of the detector.
     """
 
-    detector: "Detector"
+    detector: Detector
     boxes: ModelInfo
     encoder: KeptEncoder
     info: ModelInfo
@@ -108,8 +105,6 @@ class PromptedModel:
     @classmethod
     def of(cls, network: DetectorSam, info: ModelInfo, compute: Compute) -> "PromptedModel":
         """Takes both, on their device."""
-        from bench.models.detection.fcos import Detector
-
         assert isinstance(network.detector, Detector)
         boxes = replace(info, **PromptedSettings(**info.inference).detector)
         encoder = KeptEncoder(network.eval().prompted, open_embeddings())

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +13,9 @@ from torchvision.models.detection.fcos import FCOS, FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
-# Of a window: more than torchvision's 100, as a window may show several hundred vesicles.
-_MOST_BOXES = 500
-# Below this nothing is a candidate: what counts is chosen on validation, later.
-_LEAST_SCORE, _CANDIDATE_NMS = 0.05, 0.6
+from bench.errors import BenchError
+from bench.models.detection.detector import LEAST_BOX_SCORE, MOST_BOXES, SAME_BOX_IOU, Detector
+
 # Strides of the small network's levels.
 _SMALL_STRIDES = (8, 16, 32)
 # How far the sides of a box are from its middle at first, in strides.
@@ -37,7 +37,7 @@ class _AsItIs(GeneralizedRCNNTransform):  # type: ignore[misc]
         return image, target
 
 
-class Detector(FCOS):  # type: ignore[misc]
+class Fcos(Detector, FCOS):  # type: ignore[misc]
     """FCOS of one kind of object, for grey images that are standardised before, of any size.
 
     torchvision's own would scale every image to 800 px, shift it by ImageNet's mean, and find no
@@ -57,10 +57,10 @@ class Detector(FCOS):  # type: ignore[misc]
             num_classes=1,
             anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
             head=head,
-            score_thresh=_LEAST_SCORE,
-            nms_thresh=_CANDIDATE_NMS,
-            detections_per_img=_MOST_BOXES,
-            topk_candidates=2 * _MOST_BOXES,
+            score_thresh=LEAST_BOX_SCORE,
+            nms_thresh=SAME_BOX_IOU,
+            detections_per_img=MOST_BOXES,
+            topk_candidates=2 * MOST_BOXES,
         )
         self.transform = _AsItIs(1, 1, [0.0] * channels, [1.0] * channels)
         self.channels = channels
@@ -73,9 +73,7 @@ class Detector(FCOS):  # type: ignore[misc]
     ) -> dict[str, torch.Tensor]:
         """The losses of a batch: whether there is an object, where its sides are, where its middle.
 
-        Args:
-            images: Standardised patches (batch, 1, y, x).
-            boxes: Of each patch (boxes, 4), x0 y0 x1 y1 in px, of positive area; none is (0, 4).
+        Args and result are those of ``Detector``.
         """
         targets = [
             {"boxes": each, "labels": torch.zeros(len(each), dtype=torch.int64, device=each.device)}
@@ -87,6 +85,25 @@ class Detector(FCOS):  # type: ignore[misc]
     def find(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Boxes (n, 4) and scores (n) of every standardised image of (batch, 1, y, x)."""
         return [(each["boxes"], each["scores"]) for each in self(list(self._repeat(images)))]
+
+    @staticmethod
+    def read_published(path: Path) -> dict[str, torch.Tensor]:
+        """Reads the tensors of torchvision's file of a detector; no code in it is run.
+
+        Raises:
+            BenchError: If it is no such file.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise BenchError(
+                f"{path} must be a file of tensors by name, as torchvision publishes weights, it "
+                f"does not read ({str(error).splitlines()[0][:120]}): give such a file"
+            ) from error
+        tensors = content if isinstance(content, dict) else {}
+        if not tensors or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+            raise BenchError(f"{path} must hold tensors by name, received something else")
+        return tensors
 
     def _repeat(self, images: torch.Tensor) -> torch.Tensor:
         return images.expand(-1, self.channels, -1, -1)
@@ -129,7 +146,7 @@ def _block(before: int, after: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def build_fcos_small(*, features: int) -> Detector:
+def build_fcos_small(*, features: int) -> Fcos:
     """A detector that learns on a CPU in minutes.
 
     Args:
@@ -141,10 +158,10 @@ def build_fcos_small(*, features: int) -> Detector:
     if features % _GROUP:
         raise ValueError(f"features must be a multiple of {_GROUP}, received {features}")
     head = FCOSHead(_PYRAMID_CHANNELS, 1, 1, _SMALL_CONVS)
-    return Detector(_SmallBackbone(features), channels=1, strides=_SMALL_STRIDES, head=head)
+    return Fcos(_SmallBackbone(features), channels=1, strides=_SMALL_STRIDES, head=head)
 
 
-def build_fcos_resnet50() -> Detector:
+def build_fcos_resnet50() -> Fcos:
     """Torchvision's ``fcos_resnet50_fpn`` by shape and names of tensors, with random weights."""
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50",
@@ -155,4 +172,4 @@ def build_fcos_resnet50() -> Detector:
         norm_layer=nn.BatchNorm2d,
     )
     head = FCOSHead(_RESNET_CHANNELS, 1, 1)
-    return Detector(backbone, channels=3, strides=(8, 16, 32, 64, 128), head=head)
+    return Fcos(backbone, channels=3, strides=(8, 16, 32, 64, 128), head=head)

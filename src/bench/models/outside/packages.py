@@ -16,7 +16,8 @@ def check_packages(network: Network) -> None:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError as error:
-            how = f" ({network.installed_by})" if network.installed_by else ""
+            terms = f"; its licence is {network.licence}" if network.licence else ""
+            how = f" ({network.installed_by}{terms})" if network.installed_by else ""
             raise BenchError(
                 f"the network {network.name} needs the package {package}, which is not installed: "
                 f"install it{how}, or choose another method"

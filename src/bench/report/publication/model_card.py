@@ -45,6 +45,8 @@ class CardModel:
         source: The weights that it started from, or that it is; empty where nobody says it.
         run: The run that trained it; empty for a source as it is.
         weights_sha256: Hash of its weights.
+        terms: The packages that it is computed by whose licence asks for more than ours, each with
+            that licence.
     """
 
     name: str
@@ -53,6 +55,7 @@ class CardModel:
     source: str
     run: str
     weights_sha256: str
+    terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,11 @@ def list_licences(card: ModelCard) -> list[str]:
     sources = dict.fromkeys(model.source or _UNSTATED for model in card.models)
     outside = [source for source in sources if source not in ("random", _UNSTATED)]
     lines = ["- Software: MIT.", f"- Data set {card.data.name}: {terms}."]
+    lines += [
+        f"- It is computed by {package}, which asks more of whoever passes on, or offers over a "
+        "network, what is built on it."
+        for package in dict.fromkeys(each for model in card.models for each in model.terms)
+    ]
     if outside:
         lines.append(
             f"- Weights it started from ({', '.join(outside)}): the terms of whoever made them."

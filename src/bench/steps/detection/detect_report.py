@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +16,12 @@ from bench.metrics.detection import (
     mean_box_precision,
 )
 from bench.models.checkpoint import save_checkpoint
+from bench.models.detection.detector import Detector
 from bench.report.figures.boxes import draw_boxes
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.steps.training.reports.curves import CurveReport
 from bench.steps.training.reports.sections import SHOWN_SECTIONS
 from bench.training.loop import Reports
-
-# It needs torchvision, which takes seconds to import: only where boxes are found.
-if TYPE_CHECKING:
-    pass
 
 # Boxes of a lower score are not drawn.
 _SHOWN_SCORE = 0.4
@@ -69,8 +66,6 @@ class DetectReport(CurveReport):
 
     def validate(self, network: torch.nn.Module) -> float:
         """Finds the boxes of the validation sections; returns their mean average precision."""
-        from bench.models.detection.fcos import Detector
-
         assert isinstance(network, Detector)
         self.network = network
         self.found = {

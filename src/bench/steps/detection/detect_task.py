@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,11 +10,13 @@ from bench.core.hashing import file_sha256
 from bench.core.names import run_of
 from bench.dataset.prepared import PreparedDataset
 from bench.errors import BenchError
-from bench.inference.detection.opening import check_detector, read_torch_weights
+from bench.inference.detection.opening import check_detector
 from bench.inference.device import Compute, choose_compute
 from bench.methods import RANDOM, Method, detection_of
 from bench.models.checkpoint import ModelInfo, build_model, load_info, load_weights
-from bench.models.networks import find_trainable
+from bench.models.detection.detector import Detector
+from bench.models.networks import find_network, find_trainable
+from bench.models.outside.packages import check_packages, package_versions
 from bench.steps.training.data import TrainingData, fed_pixel_size, loop_settings
 from bench.steps.training.minutes import check_minutes, describe_loop
 from bench.steps.training.source import fetch_weights_of
@@ -25,10 +26,6 @@ from bench.tracking.store import Store
 from bench.tracking.unlisted import get_detection
 from bench.training.augment import Augmentation
 from bench.training.patches import PatchSettings
-
-# It needs torchvision, which takes seconds to import: only where boxes are found.
-if TYPE_CHECKING:
-    from bench.models.detection.fcos import Detector
 
 _BOXES = ("boxes",)
 _TORCH_FILES = (".pt", ".pth")
@@ -71,6 +68,7 @@ def resolve_detection(config: DetectConfig, store: Store) -> DetectTask:
     dataset = PreparedDataset.open(config.dataset)
     structure = find_structure(config.structure, dataset.structures)
     network = find_trainable(config.network, "detect")
+    check_packages(network)
     for split in ("train", "val"):
         if dataset.instances(split, structure.name) == 0:
             raise BenchError(
@@ -95,7 +93,8 @@ def resolve_detection(config: DetectConfig, store: Store) -> DetectTask:
         normalisation="section",
         tile_px=config.tile_px,
         halo_px=config.halo_px,
-        training={"method": method.name, "dataset": dataset.content_hash},
+        training={"method": method.name, "dataset": dataset.content_hash}
+        | ({"terms": network.terms} if network.terms else {}),
     )
     digest = file_sha256(source) if source else ""
     return DetectTask(config, dataset, structure, method, source, digest, info, compute, data)
@@ -127,7 +126,9 @@ def _find_source(config: DetectConfig, store: Store) -> tuple[Path | None, Model
 
 def identify_detection(task: DetectTask) -> Identity:
     """What the run of a task is."""
-    settings = task.config.identity(_resolved_settings(task))
+    # Another program's numbers are those of its version.
+    versions = package_versions(find_network(task.info.architecture))
+    settings = task.config.identity(_resolved_settings(task)) | versions
     for elsewhere in ("structure", "seed", "labelled", "source"):
         del settings[elsewhere]
     return Identity(
@@ -149,19 +150,26 @@ def _resolved_settings(task: DetectTask) -> dict[str, object]:
 
 def resolved_detection(task: DetectTask) -> dict[str, object]:
     """All settings of a task by name, with what was found for those that were ``auto``."""
-    return _resolved_settings(task) | {
-        "structure": task.structure.name,
-        "method": task.method.name,
-        "source_sha256": task.source_sha256 or "none",
-        "device": str(task.compute.device),
-        "precision": task.compute.precision,
-        "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
-        "fed_pixel_size_nm": task.info.input_pixel_size_nm or "unknown",
-        "labelled": len(task.data.names),
-    }
+    network = find_network(task.info.architecture)
+    outside = package_versions(network)
+    outside |= {"network_terms": network.terms} if network.terms else {}
+    return (
+        _resolved_settings(task)
+        | outside
+        | {
+            "structure": task.structure.name,
+            "method": task.method.name,
+            "source_sha256": task.source_sha256 or "none",
+            "device": str(task.compute.device),
+            "precision": task.compute.precision,
+            "pixel_size_nm": task.dataset.pixel_size_nm or "unknown",
+            "fed_pixel_size_nm": task.info.input_pixel_size_nm or "unknown",
+            "labelled": len(task.data.names),
+        }
+    )
 
 
-def start_detector(task: DetectTask) -> "tuple[Detector, tuple[int, int]]":
+def start_detector(task: DetectTask) -> tuple[Detector, tuple[int, int]]:
     """Builds the network with the source's weights.
 
     Returns:
@@ -170,8 +178,6 @@ def start_detector(task: DetectTask) -> "tuple[Detector, tuple[int, int]]":
     Raises:
         BenchError: If fewer than half of its tensors fit: the source is another network.
     """
-    from bench.models.detection.fcos import Detector
-
     torch.manual_seed(task.config.seed)
     network = build_model(task.info.architecture, task.info.arguments)
     assert isinstance(network, Detector)
@@ -179,7 +185,7 @@ def start_detector(task: DetectTask) -> "tuple[Detector, tuple[int, int]]":
     if task.source is None:
         return network, (0, len(target))
     foreign = task.source.suffix in _TORCH_FILES
-    given = read_torch_weights(task.source) if foreign else load_weights(task.source)
+    given = network.read_published(task.source) if foreign else load_weights(task.source)
     fitting = {n: t for n, t in given.items() if n in target and t.shape == target[n].shape}
     if 2 * len(fitting) < len(target):
         raise BenchError(

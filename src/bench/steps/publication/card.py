@@ -11,6 +11,7 @@ from typing import Any
 from bench.dataset.prepared import read_manifest
 from bench.errors import BenchError
 from bench.models.checkpoint import ModelInfo
+from bench.models.networks import find_networks
 from bench.recipe.recipe import Recipe, RecipeMember
 from bench.report.publication.model_card import CardData, CardModel, ModelCard, SplitScores
 from bench.steps.scoring.score_files import SCORES_FILE, VALIDATION_FILE
@@ -89,6 +90,9 @@ def _describe_model(store: Store, member: RecipeMember, info: ModelInfo) -> Card
         source=source,
         run=member.trained_run,
         weights_sha256=member.weights_sha256,
+        terms=tuple(
+            row.terms for row in find_networks(info.architecture, info.arguments) if row.terms
+        ),
     )
 
 
