@@ -1,6 +1,7 @@
 """The annotated sections that a training reads, and what the runs of trainings have in common."""
 
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Iterable
@@ -130,8 +131,9 @@ class TrainingData:
 
         Specks, which are many and hold little, do not count. Of a disk of the same area.
         """
-        labels = (self.dataset.read_labels(name, self.structure) for name in self.names)
-        areas = np.sort(np.concatenate([np.bincount(ids.ravel())[1:] for ids in labels]))
+        read, cells = self.dataset.read_labels, itertools.product(self.names, self.structures)
+        areas = np.concatenate([np.bincount(read(*cell).ravel())[1:] for cell in cells])
+        areas.sort()
         usual_px = areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)]
         own_nm = self.dataset.pixel_size_nm
         scale = own_nm / self.fed_nm if own_nm and self.fed_nm else 1.0
