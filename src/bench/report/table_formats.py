@@ -30,7 +30,7 @@ COST_COLUMNS: dict[str, str] = {
     "predict_megapixels_per_s": "Prediction (Mpx/s)",
 }
 # Of a terminal's table: metrics before the interval, and the width from which names are folded.
-_FIRST_METRICS, _LABEL_WIDTH = 5, 16
+_FIRST_METRICS, _LABEL_WIDTH = 5, 12
 MISSING = "–"
 _GAP = (
     f"{MISSING} in a row that has scores: not computed, as the metric is not defined there or was "
