@@ -1,4 +1,5 @@
 import gc
+import importlib.metadata
 import json
 import math
 import os
@@ -216,6 +217,22 @@ def pytest_collection_modifyitems(items):
         return SLOW_FIRST.index(room) if room in SLOW_FIRST else len(SLOW_FIRST)
 
     items.sort(key=rank)
+
+
+@pytest.fixture
+def without_package(monkeypatch):
+    """Lets a distribution look as if it were not installed."""
+    find = importlib.metadata.version
+
+    def hide(package):
+        def version(name):
+            if name == package:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return find(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+
+    return hide
 
 
 @pytest.fixture(autouse=True)

@@ -219,15 +219,8 @@ def test_nothing_is_written_fetched_or_changed(python_environment, tmp_path):
     assert [*home.rglob("*"), *place.rglob("*")] == []
 
 
-def test_without_the_package_a_line_says_how_to_get_it(monkeypatch):
-    find = importlib.metadata.version
-
-    def version(name):
-        if name == "ultralytics":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return find(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+def test_without_the_package_a_line_says_how_to_get_it(without_package):
+    without_package("ultralytics")
     message = (
         r"needs the package ultralytics, .* \(pip install --no-deps -r requirements-yolo.txt; its "
         r"licence is AGPL-3.0\)"

@@ -31,6 +31,7 @@ from bench.steps.prepare import prepare
 from bench.steps.segment import segment
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
+from bench.training import loop
 
 # Content hash of the dataset of runs that are only recorded.
 RECORDED = "d" * 64
@@ -327,3 +328,28 @@ def prepare_volumes() -> Callable[..., str]:
         return str(folder / "prepared")
 
     return make
+
+
+class _StopError(Exception):
+    pass
+
+
+@pytest.fixture
+def stop_after():
+    """Runs a training that ends, as if it were killed, when it has learned from so many batches."""
+
+    def run(batches, train):
+        original, calls = loop.train_batch, []
+
+        def stop(*arguments):
+            if len(calls) == batches:
+                raise _StopError
+            calls.append(1)
+            return original(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "train_batch", stop)
+            with pytest.raises(_StopError):
+                train()
+
+    return run

@@ -18,7 +18,6 @@ from bench.models.checkpoint import load_checkpoint, load_info
 from bench.models.detection.fcos import build_fcos_resnet50
 from bench.steps.detect import detect
 from bench.tracking.queries import read_settings
-from bench.training import loop
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -63,25 +62,10 @@ def test_it_ends_with_a_model_in_our_format_and_curves(store, base):
     assert detect(replace(base, checkpoint_iterations=2), store) == run_id
 
 
-class StopError(Exception):
-    pass
-
-
-def test_a_stopped_training_goes_on_to_the_same_end(store, make_store, base, tmp_path, monkeypatch):
+def test_a_stopped_training_goes_on_to_the_same_end(store, make_store, base, tmp_path, stop_after):
     straight = make_store(tmp_path / "other")
     expected = checkpoint(straight, detect(base, straight))
-    original, calls = loop.train_batch, []
-
-    def stop(*arguments):
-        if len(calls) == 3:
-            raise StopError
-        calls.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "train_batch", stop)
-    with pytest.raises(StopError):
-        detect(base, store)
-    monkeypatch.undo()
+    stop_after(3, lambda: detect(base, store))
     (stopped,) = store.client.search_runs([store.experiment_id])
     resumed = detect(base, store)
     assert resumed == stopped.info.run_id

@@ -20,7 +20,6 @@ from bench.steps.evaluate import evaluate
 from bench.steps.microsam import microsam
 from bench.steps.training.microsam_task import resolve_microsam
 from bench.tracking.queries import read_settings
-from bench.training import loop
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -87,26 +86,11 @@ def test_zero_shot_ends_with_a_model_like_any_other(store, base, folder, file, s
         evaluate(augmented, store)
 
 
-class StopError(Exception):
-    pass
-
-
-def test_a_stopped_training_goes_on_to_the_same_end(store, make_store, base, tmp_path, monkeypatch):
+def test_a_stopped_training_goes_on_to_the_same_end(store, make_store, base, tmp_path, stop_after):
     config = replace(base, mode="finetune")
     straight = make_store(tmp_path / "other")
     expected = checkpoint(straight, microsam(config, straight))
-    original, calls = loop.train_batch, []
-
-    def stop(*arguments):
-        if len(calls) == 3:
-            raise StopError
-        calls.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "train_batch", stop)
-    with pytest.raises(StopError):
-        microsam(config, store)
-    monkeypatch.undo()
+    stop_after(3, lambda: microsam(config, store))
     (stopped,) = store.client.search_runs([store.experiment_id])
     resumed = microsam(config, store)
     assert resumed == stopped.info.run_id

@@ -178,15 +178,10 @@ def test_a_grid_takes_the_finished_run_and_has_its_row(trained, store, dataset, 
     assert 0 <= float(row["dice"]) <= 1
 
 
-def test_without_the_package_a_line_says_how_to_get_it(dataset, make_store, tmp_path, monkeypatch):
-    find = importlib.metadata.version
-
-    def version(name):
-        if name == "nnunetv2":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return find(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+def test_without_the_package_a_line_says_how_to_get_it(
+    dataset, make_store, tmp_path, without_package
+):
+    without_package("nnunetv2")
     message = r"needs the package nnunetv2, .* \(pip install --no-deps -r requirements-nnunet.txt\)"
     store = make_store(tmp_path / "store")
     with pytest.raises(BenchError, match=message):

@@ -19,7 +19,6 @@ from bench.models.networks import NETWORKS
 from bench.steps.evaluate import evaluate
 from bench.steps.finetune import finetune
 from bench.tracking.queries import read_settings
-from bench.training import loop
 
 CPU = choose_compute("cpu", "fp32")
 NORMS = (0.57287007, 0.12740536)
@@ -60,28 +59,13 @@ def last(store, run_id):
     return folder / "last.safetensors"
 
 
-class StopError(Exception):
-    pass
-
-
 def test_retina_is_transferred_frozen_and_resumed_bit_for_bit(
-    base, files, store, make_store, tmp_path, monkeypatch
+    base, files, store, make_store, tmp_path, stop_after
 ):
     config = replace(base, method="retina", source=f"retina:{files / 'retina.pt'}")
     straight = make_store(tmp_path / "other")
     expected = load_weights(last(straight, finetune(config, straight)))
-    original, calls = loop.train_batch, []
-
-    def stop(*arguments):
-        if len(calls) == 2:
-            raise StopError
-        calls.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "train_batch", stop)
-    with pytest.raises(StopError):
-        finetune(config, store)
-    monkeypatch.undo()
+    stop_after(2, lambda: finetune(config, store))
     run_id = finetune(config, store)
     assert len(store.client.search_runs([store.experiment_id])) == 1
     found = load_weights(last(store, run_id))

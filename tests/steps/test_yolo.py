@@ -21,7 +21,6 @@ from bench.steps.detect import detect
 from bench.steps.evaluate import evaluate
 from bench.steps.microsam import microsam
 from bench.tracking.queries import read_settings
-from bench.training import loop
 
 NEEDS_YOLO = pytest.mark.skipif(
     not has_packages(NETWORKS["yolo11n"]),
@@ -49,13 +48,9 @@ def checkpoint(store, run_id):
     return Path(store.client.get_run(run_id).info.artifact_uri) / "checkpoint"
 
 
-class StopError(Exception):
-    pass
-
-
 @NEEDS_YOLO
 def test_a_stopped_training_goes_on_to_the_same_end(
-    store, make_store, base, tmp_path, monkeypatch, caplog
+    store, make_store, base, tmp_path, stop_after, caplog
 ):
     straight = make_store(tmp_path / "other")
     with caplog.at_level(logging.WARNING):
@@ -67,18 +62,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(
     settings = read_settings(straight, run_id)
     assert settings["network_terms"] == "ultralytics (AGPL-3.0)"
     assert settings["ultralytics"] == importlib.metadata.version("ultralytics")
-    original, calls = loop.train_batch, []
-
-    def stop(*arguments):
-        if len(calls) == 3:
-            raise StopError
-        calls.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "train_batch", stop)
-    with pytest.raises(StopError):
-        detect(base, store)
-    monkeypatch.undo()
+    stop_after(3, lambda: detect(base, store))
     resumed = detect(base, store)
     for name in ("best", "last"):
         ours, theirs = (
@@ -133,15 +117,8 @@ def test_a_file_of_ultralytics_is_a_start(store, base, tmp_path):
         detect(replace(base, source=str(path), network="yolov8n"), store)
 
 
-def test_without_the_package_no_run_begins(store, base, monkeypatch):
-    find = importlib.metadata.version
-
-    def version(name):
-        if name == "ultralytics":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return find(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+def test_without_the_package_no_run_begins(store, base, without_package):
+    without_package("ultralytics")
     with pytest.raises(BenchError, match=r"requirements-yolo.txt; its licence is AGPL-3.0") as line:
         detect(base, store)
     assert "\n" not in str(line.value)

@@ -45,6 +45,7 @@ from bench.tracking.queries import SCORED_ON_TAG, TRAINED_ON_TAG, read_settings,
 from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.targets import make_classes
+from bench.words import AUTO
 
 log = logging.getLogger(__name__)
 _Advance = Callable[[int, int, str], None]
@@ -111,15 +112,18 @@ def _evaluate_structure(
             evaluate_prompts(task, task.prompts, run, folder)
             return run.id, None
         predictions = folder / "predictions.h5"
-        task = predict_split(task, run, predictions, earlier, _followed_engine(task, store))
+        followed = None if earlier else _followed_engine(task, store)
+        task = predict_split(task, run, predictions, earlier, followed)
         _report_predictions(task, run, predictions)
     return run.id, predictions
 
 
 def _followed_engine(task: EvaluationTask, store: Store) -> str | None:
-    """What computed the newest evaluation of a trained model; None without one."""
+    """What computed the newest evaluation of a trained model, where ``auto`` asks; None without."""
     trained = task.subject.run_id
-    found = find_evaluation_of(store, trained, task.structure.name) if trained else None
+    if task.config.engine != AUTO or not trained:
+        return None
+    found = find_evaluation_of(store, trained, task.structure.name)
     return read_settings(store, found.id).get("engine") if found else None
 
 

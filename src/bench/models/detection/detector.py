@@ -1,5 +1,6 @@
 """What every network that finds boxes can do, and how many it gives."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ LEAST_BOX_SCORE = 0.05
 SAME_BOX_IOU = 0.6
 
 
-class Detector(torch.nn.Module):
+class Detector(torch.nn.Module, ABC):
     """A network that finds boxes of one kind of object in images of any size."""
 
+    @abstractmethod
     def measure(
         self, images: torch.Tensor, boxes: Sequence[torch.Tensor]
     ) -> dict[str, torch.Tensor]:
@@ -25,13 +27,13 @@ class Detector(torch.nn.Module):
             images: Standardised patches (batch, 1, y, x).
             boxes: Of each patch (boxes, 4), x0 y0 x1 y1 in px, of positive area; none is (0, 4).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def find(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Boxes (n, 4) and scores (n) of every standardised image of (batch, 1, y, x)."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def read_published(path: Path) -> dict[str, torch.Tensor]:
         """Reads the tensors of a file as others publish such weights, by the names that ours have.
 
@@ -40,4 +42,3 @@ class Detector(torch.nn.Module):
         Raises:
             BenchError: If it is no such file.
         """
-        raise NotImplementedError

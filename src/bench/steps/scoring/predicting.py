@@ -59,8 +59,8 @@ def predict_split(
         path: The new file.
         earlier: Predictions of the same model and sections for another of its classes, which say
             all; None applies the network.
-        followed: The engine of another evaluation of the model, which ``auto`` takes as well: a
-            search pairs evaluations of one engine. None without one.
+        followed: The engine of another evaluation of the model, which is taken as well, as a search
+            pairs evaluations of one engine. None takes what the settings say.
 
     Returns:
         The task, whose recipe says what computed them.
@@ -115,7 +115,7 @@ def _choose(task: EvaluationTask, compute: Compute, followed: str | None) -> Com
     """
     wanted = task.config.engine
     if task.recipe.segmentation == OWN:
-        if wanted == AUTO and followed:
+        if followed:
             return with_recorded(compute, None if followed == TORCH else followed)
         return choose_engine(wanted, compute, task.subject.weights)
     if wanted == OPENVINO:
