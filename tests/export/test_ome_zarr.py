@@ -1,9 +1,13 @@
 import json
 
 import numpy as np
+import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ome_zarr.format import format_from_version
+from ome_zarr.writer import write_label_metadata
+from ome_zarr_models import open_ome_zarr
 
 from bench.export.ome_zarr import (
     average_fours,
@@ -64,6 +68,21 @@ def test_metadata_are_those_of_ome_zarr(tmp_path):
     assert zarr_arrays.choose_level(root, 8.0, "labels/vesicles").endswith("1")
 
 
+@pytest.mark.parametrize("pixel_size_nm", [None, 4.0])
+@pytest.mark.parametrize(("write", "fmt"), [(write_ome_zarr, "0.4"), (write_ome_zarr_05, "0.5")])
+def test_the_specification_holds(tmp_path, write, fmt, pixel_size_nm):
+    """As ome-zarr-models checks it: groups, axes, transformations, and types of labels."""
+    raw = np.zeros((2, 600, 513), np.uint8)
+    stack = make_stack({"vesicles": raw.astype(np.uint32)}, raw=raw, pixel_size_nm=pixel_size_nm)
+    write(stack, tmp_path)
+    root = zarr.open_group(tmp_path / "image.ome.zarr")
+    # Its version 1.6 fails where no label has a colour, which the specification leaves open.
+    colour = {"label-value": 1, "rgba": [255, 0, 0, 255]}
+    write_label_metadata(root["labels"], "vesicles", colors=[colour], fmt=format_from_version(fmt))
+    for part in (root, root["labels"], root["labels/vesicles"]):
+        assert open_ome_zarr(part, version=fmt).ome_zarr_version == fmt
+
+
 def test_levels_of_odd_sizes_reach_the_border():
     pixels = np.arange(15, dtype=np.uint8).reshape(1, 3, 5)
     # Means of (0, 1, 5, 6), (2, 3, 7, 8) and (4, 9), and of the last row; halves go to the even.
@@ -102,7 +121,10 @@ def test_version_05_says_it_under_ome(tmp_path):
     ome = {folder: each["attributes"]["ome"] for folder, each in said.items()}
     assert {each["version"] for each in ome.values()} == {"0.5"}
     assert ome["labels"] == {"version": "0.5", "labels": ["vesicles"]}
-    assert ome["labels/vesicles"]["image-label"] == {"source": {"image": "../../"}}
+    assert ome["labels/vesicles"]["image-label"] == {
+        "version": "0.5",
+        "source": {"image": "../../"},
+    }
     (scales,) = ome[""]["multiscales"]
     assert [level["coordinateTransformations"][0]["scale"] for level in scales["datasets"]] == [
         [40, 4, 4],

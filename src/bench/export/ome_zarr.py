@@ -1,16 +1,17 @@
-"""Label images as OME-Zarr, with a pyramid."""
+"""Label images as OME-Zarr, with a pyramid; what the format says of them is written by ome-zarr."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
+from ome_zarr.format import Format, FormatV04, FormatV05
+from ome_zarr.writer import add_metadata, write_label_metadata, write_multiscales_metadata
 
 from bench.export.label_images import as_label_type
 from bench.export.stack import LabelStack
 
-_V04, _V05 = "0.4", "0.5"
 _CHUNK_PX = 512
 # No level is made below this.
 _SMALLEST_SIDE_PX = 256
@@ -22,43 +23,33 @@ def write_ome_zarr(stack: LabelStack, folder: Path) -> None:
     Levels halve height and width, as sections are thicker than pixels: of the image by the mean
     of four pixels, of labels by one of them.
     """
-    _write_image_with_labels(stack, folder, _V04)
+    _write_image_with_labels(stack, folder, FormatV04())
 
 
 def write_ome_zarr_05(stack: LabelStack, folder: Path) -> None:
     """Writes the same of version 0.5, which is stored as Zarr version 3."""
-    _write_image_with_labels(stack, folder, _V05)
+    _write_image_with_labels(stack, folder, FormatV05())
 
 
 def write_image(pixels: np.ndarray, stack: LabelStack, path: Path) -> None:
     """Writes another image (z, y, x) of a stack's sections, named as its file."""
     group = zarr.open_group(path, mode="w-", zarr_format=2)
-    _write_levels(group, pixels, stack, path.name.partition(".")[0], average_fours, _V04)
+    _write_levels(group, pixels, stack, path.name.partition(".")[0], average_fours, FormatV04())
 
 
-def _write_image_with_labels(stack: LabelStack, folder: Path, version: str) -> None:
-    zarr_format: Literal[2, 3] = 2 if version == _V04 else 3
-    root = zarr.open_group(folder / "image.ome.zarr", mode="w-", zarr_format=zarr_format)
+def _write_image_with_labels(stack: LabelStack, folder: Path, fmt: Format) -> None:
+    path = folder / "image.ome.zarr"
+    root = zarr.open_group(path, mode="w-", zarr_format=fmt.zarr_format)
     if stack.raw is not None:
-        _write_levels(root, stack.raw, stack, "image", average_fours, version)
+        _write_levels(root, stack.raw, stack, "image", average_fours, fmt)
     labels = root.create_group("labels")
-    _add_metadata(labels, {"labels": list(stack.labels)}, version)
+    if isinstance(fmt, FormatV05):
+        # The specification asks for it in every group; ome-zarr leaves it out of this one.
+        add_metadata(labels, {"version": fmt.version}, fmt=fmt)
     for structure, ids in stack.labels.items():
         group = labels.create_group(structure)
-        _write_levels(group, as_label_type(ids), stack, structure, take_first, version)
-        described: dict[str, Any] = {"source": {"image": "../../"}}
-        if version == _V04:
-            described = {"version": version, **described}
-        _add_metadata(group, {"image-label": described}, version)
-
-
-def _add_metadata(group: zarr.Group, metadata: dict[str, Any], version: str) -> None:
-    """Adds to what a group says of itself; of 0.5 it lies under ``ome``, with the version."""
-    if version == _V04:
-        group.attrs.update(metadata)
-    else:
-        said: Any = group.attrs.get("ome", {})
-        group.attrs["ome"] = {"version": version, **said, **metadata}
+        _write_levels(group, as_label_type(ids), stack, structure, take_first, fmt)
+        write_label_metadata(labels, structure, fmt=fmt, source={"image": "../../"})
 
 
 def _write_levels(
@@ -67,14 +58,14 @@ def _write_levels(
     stack: LabelStack,
     name: str,
     halve: Callable[[np.ndarray], np.ndarray],
-    version: str,
+    fmt: Format,
 ) -> None:
-    datasets: list[Any] = []
+    datasets: list[dict[str, Any]] = []
     for level, image in enumerate(halve_while_large(pixels, halve)):
         chunks = (1, *(min(_CHUNK_PX, side) for side in image.shape[1:]))
         storage: dict[str, Any] = (
             {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
-            if version == _V04
+            if fmt.zarr_format == 2
             else {"dimension_names": ["z", "y", "x"]}
         )
         array = group.create_array(
@@ -87,14 +78,11 @@ def _write_levels(
         scale = {"type": "scale", "scale": [stack.section_nm or 1.0, side, side]}
         datasets.append({"path": str(level), "coordinateTransformations": [scale]})
     sizes_nm = {"z": stack.section_nm, "y": stack.pixel_size_nm, "x": stack.pixel_size_nm}
-    axes: list[Any] = [
+    axes = [
         {"name": axis, "type": "space"} | ({"unit": "nanometer"} if size_nm is not None else {})
         for axis, size_nm in sizes_nm.items()
     ]
-    described: dict[str, Any] = {"name": name, "axes": axes, "datasets": datasets}
-    if version == _V04:
-        described = {"version": version, **described}
-    _add_metadata(group, {"multiscales": [described]}, version)
+    write_multiscales_metadata(group, datasets, fmt=fmt, axes=axes, name=name)
 
 
 def halve_while_large(
