@@ -20,7 +20,7 @@ from pathlib import Path
 PRELOAD = """
 from bench.core.process import importing
 with importing():
-    import mlflow.store.tracking.sqlalchemy_store, torch._dynamo
+    import mlflow.store.tracking.sqlalchemy_store
     import scipy.ndimage, skimage.measure, skimage.morphology
     import bench.steps.benchmark, bench.steps.segment
 """

@@ -1,7 +1,11 @@
-"""The 2D U-Net of torch_em: the only importer of torch_em's models."""
+"""The 2D U-Net of torch_em."""
 
 import copy
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -128,15 +132,40 @@ def build_torch_em_unet2d(
     in_channels: int, out_channels: int, depth: int, features: int, *, activation: str | None
 ) -> Any:
     """Builds the U-Net as torch_em has it, of nothing but its own and torch's modules."""
-    from torch_em.model import UNet2d
-
-    return UNet2d(
+    return torch_em_unets().UNet2d(
         in_channels=in_channels,
         out_channels=out_channels,
         depth=depth,
         initial_features=features,
         final_activation=activation,
     )
+
+
+def torch_em_unets() -> ModuleType:
+    """The module ``torch_em.model.unet``, without the packages that it lies in.
+
+    It takes numpy and torch alone. What those around it import (elf, scikit-learn, timm,
+    torch._dynamo) costs a process as long as torch and MLflow together. It gets its full name:
+    whoever imports torch_em later finds the same classes.
+    """
+    name = "torch_em.model.unet"
+    if name in sys.modules:
+        return sys.modules[name]
+    package = importlib.util.find_spec("torch_em")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("torch_em")
+    file = Path(package.origin).with_name("model") / "unet.py"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _torchs_norm(norm: InstanceNorm) -> torch.nn.Module:

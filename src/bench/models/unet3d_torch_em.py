@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError
+from bench.models.unet2d import torch_em_unets
 
 # Planes that a section is repeated to, at least: what SynapseNet's own smallest tile has in z.
 _PLANES = 16
@@ -35,9 +36,7 @@ def build_unet3d_anisotropic(
     Returns:
         A ``torch.nn.Module`` from (batch, in_channels, z, y, x) to (batch, out_channels, z, y, x).
     """
-    from torch_em.model import AnisotropicUNet
-
-    return AnisotropicUNet(
+    return torch_em_unets().AnisotropicUNet(
         in_channels=in_channels,
         out_channels=out_channels,
         scale_factors=scale_factors,

@@ -19,8 +19,8 @@ from bench.tracking.store import SQLITE, Store
 log = logging.getLogger(__name__)
 
 _CHILD = "bench.steps.grid.task"
-# What tasks import late: the first by optimisers of others' trainers, a second each time.
-_PRELOAD = ("torch._dynamo", "scipy.ndimage", "skimage.measure", "skimage.morphology")
+# What most tasks import late, a second each time.
+_PRELOAD = ("scipy.ndimage", "skimage.measure", "skimage.morphology")
 
 
 def run_on_cluster(
