@@ -269,6 +269,10 @@ class Run:
 
     def log_figure(self, figure: "Figure", name: str) -> None:
         """Logs a figure as an artifact."""
+        # Laid out here: where matplotlib does it while saving, it draws everything twice.
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         self._renderer.log_figure(self.id, figure, name, save_kwargs=_FIGURE)
 
     def log_text(self, text: str, name: str) -> None:
