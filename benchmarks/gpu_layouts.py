@@ -10,7 +10,7 @@ import torch
 from measuring import count_operations
 
 from bench.inference.device import CHANNELS_LAST, CONTIGUOUS, Compute
-from bench.models.unet2d import InstanceNorm, build_unet2d, replace_norms
+from bench.models.unet2d import InstanceNorm, build_unet2d, replace_modules
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.objectives import make_loss, supervised
 from bench.training.patches import PatchSettings
@@ -136,7 +136,7 @@ def make_network(sizes: Sizes, way: Way) -> torch.nn.Module:
     network = build_unet2d(
         in_channels=1, out_channels=1, depth=sizes.depth, features=sizes.features
     )
-    replace_norms(network, InstanceNorm, lambda norm: way.norm(norm.num_features, eps=norm.eps))
+    replace_modules(network, InstanceNorm, lambda norm: way.norm(norm.num_features, eps=norm.eps))
     return network
 
 

@@ -15,7 +15,8 @@ from bench.handover.architectures import ARCHITECTURES
 from bench.handover.blended import BlendedNetwork
 from bench.handover.contents import HandoverModel
 from bench.inference.engines import explain_conversion
-from bench.models.unet2d import without_own_kernels
+from bench.models.pixels.trees import BoostedTrees, PortableTrees
+from bench.models.unet2d import replace_modules, without_own_kernels
 
 _TENSORS, SCRIPT_FILE, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"
 _ENVIRONMENT = "environment.yaml"
@@ -81,13 +82,33 @@ def _write_environment(path: Path, version: str, packages: Sequence[str]) -> Non
 
 def _write_script(path: Path, model: HandoverModel, networks: Sequence[torch.nn.Module]) -> None:
     """Traces the models on noise: what depends on the values it sees shows on the test image."""
-    module = _as_module(model, [without_own_kernels(network) for network in networks])
+    module = _as_module(model, [_make_portable(network) for network in networks])
     noise = np.random.default_rng(0).normal(size=(1, 1, model.window_px, model.window_px))
     example = torch.from_numpy(noise.astype(np.float32))
     fault = f"a network is handed over as TorchScript, {model.info.architecture} cannot be"
     with explain_conversion(fault, "give run_id of another model"):
-        traced = torch.jit.trace(module, example, check_trace=False)
+        traced: Any = torch.jit.trace(module, example, check_trace=False)
+        if any(isinstance(each, PortableTrees) for each in module.modules()):
+            traced = torch.jit.script(_OneByOne(traced))
         write_whole(path, lambda temporary: torch.jit.save(traced, str(temporary)))
+
+
+class _OneByOne(torch.nn.Module):
+    """Windows one after the other, for a network that was traced for one: pixels are its batch."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.network(windows[i : i + 1]) for i in range(windows.size(0))])
+
+
+def _make_portable(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a network that has nothing but operations of torch's."""
+    portable = without_own_kernels(network)
+    replace_modules(portable, BoostedTrees, PortableTrees)
+    return portable.eval()
 
 
 def _as_module(model: HandoverModel, networks: Sequence[torch.nn.Module]) -> torch.nn.Module:

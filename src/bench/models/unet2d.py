@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 _PIXELS = (2, 3)
-_Norm = TypeVar("_Norm", bound=torch.nn.InstanceNorm2d)
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 class _ChannelNorm(torch.autograd.Function):
@@ -124,7 +124,7 @@ def build_unet2d(*, in_channels: int, out_channels: int, depth: int, features: i
         A ``torch.nn.Module`` from (batch, in_channels, y, x) to (batch, out_channels, y, x).
     """
     network = build_torch_em_unet2d(in_channels, out_channels, depth, features, activation=None)
-    replace_norms(network, torch.nn.InstanceNorm2d, _our_norm)
+    replace_modules(network, torch.nn.InstanceNorm2d, _our_norm)
     return network
 
 
@@ -177,7 +177,7 @@ def without_own_kernels(
 ) -> torch.nn.Module:
     """A copy of a network whose InstanceNorm other programs know: torch's, or another."""
     plain = copy.deepcopy(network)
-    replace_norms(plain, InstanceNorm, replace)
+    replace_modules(plain, InstanceNorm, replace)
     return plain.eval()
 
 
@@ -185,10 +185,10 @@ def _our_norm(norm: torch.nn.InstanceNorm2d) -> torch.nn.Module:
     return InstanceNorm(norm.num_features, eps=norm.eps)
 
 
-def replace_norms(
-    network: torch.nn.Module, kind: type[_Norm], replace: Callable[[_Norm], torch.nn.Module]
+def replace_modules(
+    network: torch.nn.Module, kind: type[_Module], replace: Callable[[_Module], torch.nn.Module]
 ) -> None:
-    """Replaces all norms of a kind, and of none derived from it, within all modules."""
+    """Replaces all modules of a kind, and of none derived from it, within all modules."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is kind:

@@ -4,12 +4,15 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from bench.errors import BenchError
+from bench.handover.contents import HandoverModel
+from bench.handover.weights import write_weights
 from bench.inference.device import Compute
 from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
 from bench.models.pixels.filters import context_maps, filter_maps
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
 from bench.models.pixels.trees import export_trees
+from bench.recipe.recipe import Recipe, RecipeMember
 
 CPU = Compute(torch.device("cpu"), "fp32")
 
@@ -65,6 +68,25 @@ def test_a_file_has_all_of_it(classifier, tmp_path):
     loaded, _ = load_checkpoint(tmp_path / "best.safetensors")
     section = np.random.default_rng(1).integers(0, 255, (64, 64), dtype=np.uint8)
     assert np.array_equal(predict(loaded, section, 64), predict(classifier, section, 64))
+
+
+def test_it_is_handed_over_as_torchscript(classifier, tmp_path):
+    """What was traced for a single image predicts two others as the classifier does."""
+    arguments = {"out_channels": 1} | classifier.sizes
+    info = ModelInfo(
+        "pixel_classifier", arguments, ("foreground",), "vesicles", 5.0, "section", 32, HALO_PX
+    )
+    member = RecipeMember("m", "pixel_classifier", 0, "run", "", "", "hash")
+    recipe = Recipe("vesicles", "data", 5.0, True, (member,), 128, 0, 0, None)
+    model = HandoverModel(recipe, (info,), (tmp_path / "best.safetensors",))
+    assert set(write_weights(tmp_path, model, [classifier])) == {"torchscript"}
+    images = torch.randn(2, 1, 32 + 2 * HALO_PX, 32 + 2 * HALO_PX)
+    with torch.inference_mode():
+        theirs = torch.jit.load(str(tmp_path / "weights_torchscript.pt"))(images)
+        ours = classifier(images)
+    assert len(ours.unique()) > 50
+    # As above: a value at a threshold may go either way.
+    assert ((theirs - ours).abs() > 1e-4).float().mean() < 0.001
 
 
 def test_it_has_one_output():

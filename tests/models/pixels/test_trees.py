@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from bench.models.pixels.trees import BoostedTrees, export_trees
+from bench.models.pixels.trees import BoostedTrees, PortableTrees, export_trees
 
 
 def fit(features, truth, **settings):
@@ -28,6 +28,7 @@ def test_probabilities_are_those_of_scikit_learn(kind):
     np.testing.assert_allclose(logits.numpy(), fitted.decision_function(asked), atol=1e-5)
     found = torch.sigmoid(logits).numpy()
     np.testing.assert_allclose(found, fitted.predict_proba(asked)[:, 1], atol=1e-6)
+    assert torch.equal(PortableTrees(trees)(torch.from_numpy(asked)).double(), logits)
 
 
 def test_a_pixel_at_a_threshold_goes_the_same_way():

@@ -72,6 +72,21 @@ class BoostedTrees(torch.nn.Module):
         return torch.from_numpy(logits).to(features.device)
 
 
+class PortableTrees(torch.nn.Module):
+    """The same trees in operations that TorchScript has, for other programs."""
+
+    def __init__(self, trees: BoostedTrees) -> None:
+        """Takes over trees."""
+        super().__init__()
+        for name, tensor in trees.named_buffers():
+            self.register_buffer(name, tensor if tensor.is_floating_point() else tensor.long())
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (pixels) of features (pixels, features)."""
+        answer: Any = torch.jit.script(_answer)
+        return torch.as_tensor(answer(features.float(), *self.buffers()))
+
+
 def export_trees(fitted: Any) -> BoostedTrees:
     """Makes tensors of a HistGradientBoostingClassifier of two classes and numbers, none missing.
 
@@ -136,3 +151,36 @@ def _add_trees(
                     larger = rows[pixel, feature[node]] > threshold[node]
                     node = child[node] + (1 if larger else 0)
                 logits[pixel] += value[node]
+
+
+def _answer(
+    rows: torch.Tensor,
+    roots: torch.Tensor,
+    feature: torch.Tensor,
+    threshold: torch.Tensor,
+    child: torch.Tensor,
+    value: torch.Tensor,
+    start: torch.Tensor,
+) -> torch.Tensor:
+    """What _add_trees computes, in the subset that TorchScript takes.
+
+    From the last node to the first, for all pixels at once: what a node says is what one of its
+    children says, which come after it.
+    """
+    columns = rows.t().contiguous()
+    first: list[int] = roots.tolist()
+    asked: list[int] = feature.tolist()
+    limits: list[float] = threshold.tolist()
+    below: list[int] = child.tolist()
+    logits = start.expand(rows.size(0)).clone()
+    first.append(len(asked))
+    for tree in range(len(first) - 1):
+        said = [value[node] for node in range(first[tree], first[tree + 1])]
+        for place in range(len(said) - 1, -1, -1):
+            node = first[tree] + place
+            if asked[node] >= 0:
+                left = below[node] - first[tree]
+                larger = columns[asked[node]] > limits[node]
+                said[place] = torch.where(larger, said[left + 1], said[left])
+        logits += said[0]
+    return logits
