@@ -10,8 +10,10 @@ from bench.inference.symmetries import IDENTITY
 from bench.models.checkpoint import ModelInfo, check_segments
 from bench.models.networks import find_network
 from bench.recipe.recipe import OWN, Recipe
+from bench.words import OurNetworks
 
 _BOUNDARY = "boundary"
+_OF_TREES = (OurNetworks.PIXEL_CLASSIFIER, OurNetworks.FOUNDATION_FEATURES)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class HandoverModel:
         if not all(_BOUNDARY in info.outputs for info in self.infos):
             return None
         return tuple(info.outputs.index(_BOUNDARY) for info in self.infos)
+
+    @property
+    def has_trees(self) -> bool:
+        """Whether a model's answer steps: a feature at a threshold goes either way."""
+        return any(info.architecture in _OF_TREES for info in self.infos)
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def export_model(config: ExportModelConfig, store: Store | None = None) -> str:
             write_model_folder(folder, task.model, task.made_by, document, task.window.pixels)
             differences = compare_script(folder, task.model)
             if config.check:
-                differences |= check_by_package(folder)
+                differences |= check_by_package(folder, task.model)
             _log_result(run, folder, differences)
             sync_folder(folder)
             if not move_to_free(folder, output):

@@ -4,9 +4,12 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from bench.errors import BenchError
+from bench.handover.checking import compare_script
 from bench.handover.contents import HandoverModel
-from bench.handover.weights import write_weights
+from bench.handover.folder import FILES
+from bench.handover.weights import SCRIPT_FILE, write_weights
 from bench.inference.device import Compute
+from bench.inference.feeding import Moments
 from bench.inference.tiles import predict_sections
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
 from bench.models.pixels.filters import context_maps, filter_maps
@@ -70,8 +73,9 @@ def test_a_file_has_all_of_it(classifier, tmp_path):
     assert np.array_equal(predict(loaded, section, 64), predict(classifier, section, 64))
 
 
-def test_it_is_handed_over_as_torchscript(classifier, tmp_path):
-    """What was traced for a single image predicts two others as the classifier does."""
+@pytest.fixture
+def handed_over(classifier, tmp_path):
+    """What a classifier is as a model of bioimage.io, whose weights are written."""
     arguments = {"out_channels": 1} | classifier.sizes
     info = ModelInfo(
         "pixel_classifier", arguments, ("foreground",), "vesicles", 5.0, "section", 32, HALO_PX
@@ -80,13 +84,36 @@ def test_it_is_handed_over_as_torchscript(classifier, tmp_path):
     recipe = Recipe("vesicles", "data", 5.0, True, (member,), 128, 0, 0, None)
     model = HandoverModel(recipe, (info,), (tmp_path / "best.safetensors",))
     assert set(write_weights(tmp_path, model, [classifier])) == {"torchscript"}
-    images = torch.randn(2, 1, 32 + 2 * HALO_PX, 32 + 2 * HALO_PX)
+    return model
+
+
+def test_it_is_handed_over_as_torchscript(classifier, handed_over, tmp_path):
+    """What was traced for a single image predicts two others as the classifier does."""
+    side = handed_over.window_px
+    images = torch.randn(2, 1, side, side)
     with torch.inference_mode():
-        theirs = torch.jit.load(str(tmp_path / "weights_torchscript.pt"))(images)
+        theirs = torch.jit.load(str(tmp_path / SCRIPT_FILE))(images)
         ours = classifier(images)
     assert len(ours.unique()) > 50
     # As above: a value at a threshold may go either way.
     assert ((theirs - ours).abs() > 1e-4).float().mean() < 0.001
+
+
+def test_one_value_in_ten_thousand_may_step(classifier, handed_over, tmp_path):
+    side = handed_over.window_px
+    window = np.random.default_rng(0).integers(0, 255, (side, side), dtype=np.uint8)
+    np.save(tmp_path / FILES.test_input, window[None, None])
+    fed = torch.from_numpy(Moments.of(window).apply(window)[None, None])
+    with torch.inference_mode():
+        ours = classifier(fed).sigmoid().numpy()
+    few = side**2 // 10_000
+    ours[0, 0, 0, :few] += 0.1
+    np.save(tmp_path / FILES.test_output, ours)
+    assert compare_script(tmp_path, handed_over)["torchscript"] < 1e-4
+    ours[0, 0, 1, :5] += 0.1
+    np.save(tmp_path / FILES.test_output, ours)
+    with pytest.raises(BenchError, match=r"its weights as torchscript differ by 0\.1"):
+        compare_script(tmp_path, handed_over)
 
 
 def test_it_has_one_output():
