@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from measuring import HERE, describe_machine
 from scipy import ndimage
 
 FILE = HERE / "planted_errors.json"
+FIGURE = HERE.parent / "docs" / "planted_errors.png"
 SHARES = (0.05, 0.1, 0.2, 0.3)
 KINDS = ("deleted", "added", "shifted")
 # A shifted object moves by so much of its diameter.
@@ -252,6 +254,24 @@ def share_within(ranks: list[int], share: float, rows: int) -> float:
     return round(float(np.mean([rank <= share * rows for rank in ranks])), 3)
 
 
+def draw(measured: list[dict]) -> Figure:
+    """Share of the errors found against the share of the list read, a line for each setting."""
+    figure = Figure(figsize=(5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for colour, marker, found in zip(("#000000", "#D55E00"), "os", measured, strict=False):
+        read = [0.0, *(float(share) for share in found["found"])]
+        method = found.get("method", "pixel_classifier")
+        label = f"{method}, {found['errors']} errors"
+        axes.plot(read, [0, *found["found"].values()], color=colour, marker=marker, label=label)
+    axes.plot([0, 0.3], [0, 0.3], color="#888888", ls=":", label="read in any order")
+    axes.plot(0.2, 0.8, "x", color="#0072B2", ms=9, mew=2, label="goal")
+    axes.set(xlabel="Share of the list that was read", ylabel="Share of the errors found")
+    axes.set(xlim=(0, 0.31), ylim=(0, 1.02), title="Errors planted in an annotation")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
 def write_measurement(found: dict) -> None:
     """Adds a measurement to the file, in the place of an earlier one of the same setting."""
     import json
@@ -261,8 +281,9 @@ def write_measurement(found: dict) -> None:
     kept = json.loads(FILE.read_text()) if FILE.exists() else []
     key = ("data", "structure", "seed", "sections", "folds", "method", "training")
     key = (*key, "pixels", "trees")
-    kept = [each for each in kept if any(each[k] != found[k] for k in key)]
+    kept = [each for each in kept if any(each.get(k) != found[k] for k in key)]
     write_json(FILE, [*kept, found])
+    draw([*kept, found]).savefig(FIGURE, dpi=110)
     print(json.dumps(found, indent=1))
 
 
