@@ -123,7 +123,7 @@ def ask_models(
     files = {name: folder / f"{name}.npz" for name in pool.images}
     compute = choose_compute(config.device, AUTO)
     opened = [open_predictor(each.weights, compute, structure)[0] for each in models]
-    with show_progress(f"asking {len(models)} models") as advance:
+    with show_progress("asking the models") as advance:
         for done, (name, image) in enumerate(pool.images.items(), start=1):
             if not files[name].is_file():
                 asked = _ask(opened, image.read(), image.pixel_size_nm, pool.pieces[name])
