@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bench.config.pretraining import PretrainConfig
 from bench.config.running import BenchmarkConfig
@@ -55,6 +56,25 @@ def test_a_training_of_minutes_follows_its_plan(pipeline, trained):
     assert values == sorted(values, reverse=True)
     # The rate is near zero at the end, however many iterations there were.
     assert len(values) < 4 or values[-1] < 0.3 * plan["lr"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads"),
+    [
+        ({4: 1.0, 2: 2.0}, 4),
+        ({4: 1.0, 2: 0.6, 1: 0.8}, 2),
+        ({4: 1.0, 2: 0.6, 1: 0.5}, 1),
+        ({1: 1.0}, 1),
+    ],
+)
+def test_as_many_threads_compute_as_are_quickest(seconds, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(seconds))
+    try:
+        found = minutes._time_threads(lambda: seconds[torch.get_num_threads()])
+        assert (found, torch.get_num_threads()) == (seconds[threads], threads)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_its_run_says_the_minutes_and_no_number_that_nobody_chose(pipeline, trained, settings):
