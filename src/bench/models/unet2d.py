@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ import torch
 
 _PIXELS = (2, 3)
 _Module = TypeVar("_Module", bound=torch.nn.Module)
+_UNETS = "torch_em.model.unet"
+_LOADING = threading.Lock()
 
 
 class _ChannelNorm(torch.autograd.Function):
@@ -148,23 +151,22 @@ def torch_em_unets() -> ModuleType:
     torch._dynamo) costs a process as long as torch and MLflow together. It gets its full name:
     whoever imports torch_em later finds the same classes.
     """
-    name = "torch_em.model.unet"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _LOADING:
+        if _UNETS not in sys.modules:
+            sys.modules[_UNETS] = _load_unets()
+        return sys.modules[_UNETS]
+
+
+def _load_unets() -> ModuleType:
     package = importlib.util.find_spec("torch_em")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("torch_em")
     file = Path(package.origin).with_name("model") / "unet.py"
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = importlib.util.spec_from_file_location(_UNETS, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    spec.loader.exec_module(module)
     return module
 
 

@@ -6,6 +6,7 @@ on validation. See ``bench.training.pace`` for how the loop fills them.
 
 import copy
 import dataclasses
+import functools
 import json
 import logging
 import time
@@ -154,7 +155,7 @@ def plan_loop(
             "%g minutes: about %d iterations of %.2g s, learning rate %g, threads %d",
             *(config.minutes, plan.iterations, plan.iteration_s, plan.lr, plan.threads),
         )
-    torch.set_num_threads(plan.threads)
+    torch.set_num_threads(min(plan.threads, _all_threads()))
     planned = dataclasses.replace(
         settings,
         iterations=plan.iterations,
@@ -199,7 +200,9 @@ def _time_threads(time_iteration: Callable[[], float]) -> float:
     All of them, or half as long as that is quicker: where other programs take cores, threads wait
     for one another, and fewer are twice as fast.
     """
-    threads, seconds = torch.get_num_threads(), time_iteration()
+    threads = _all_threads()
+    torch.set_num_threads(threads)
+    seconds = time_iteration()
     while threads > 1:
         torch.set_num_threads(threads // 2)
         if (fewer_s := time_iteration()) >= seconds:
@@ -207,6 +210,12 @@ def _time_threads(time_iteration: Callable[[], float]) -> float:
         threads, seconds = threads // 2, fewer_s
     torch.set_num_threads(threads)
     return seconds
+
+
+@functools.cache
+def _all_threads() -> int:
+    """How many this process began with; an earlier training in it may have taken fewer."""
+    return torch.get_num_threads()
 
 
 def choose_rate(optimiser: str, iterations: int, own_lr: float) -> float:
