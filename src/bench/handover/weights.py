@@ -15,7 +15,6 @@ from bench.handover.architectures import ARCHITECTURES
 from bench.handover.blended import BlendedNetwork
 from bench.handover.contents import HandoverModel
 from bench.inference.engines import explain_conversion
-from bench.models.pixels.trees import BoostedTrees, PortableTrees
 from bench.models.unet2d import replace_modules, without_own_kernels
 
 _TENSORS, SCRIPT_FILE, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"
@@ -88,7 +87,7 @@ def _write_script(path: Path, model: HandoverModel, networks: Sequence[torch.nn.
     fault = f"a network is handed over as TorchScript, {model.info.architecture} cannot be"
     with explain_conversion(fault, "give run_id of another model"):
         traced: Any = torch.jit.trace(module, example, check_trace=False)
-        if any(isinstance(each, PortableTrees) for each in module.modules()):
+        if model.has_trees:
             traced = torch.jit.script(_OneByOne(traced))
         write_whole(path, lambda temporary: torch.jit.save(traced, str(temporary)))
 
@@ -106,6 +105,8 @@ class _OneByOne(torch.nn.Module):
 
 def _make_portable(network: torch.nn.Module) -> torch.nn.Module:
     """A copy of a network that has nothing but operations of torch's."""
+    from bench.models.pixels.trees import BoostedTrees, PortableTrees
+
     portable = without_own_kernels(network)
     replace_modules(portable, BoostedTrees, PortableTrees)
     return portable.eval()
