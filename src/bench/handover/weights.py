@@ -105,6 +105,7 @@ class _OneByOne(torch.nn.Module):
 
 def _make_portable(network: torch.nn.Module) -> torch.nn.Module:
     """A copy of a network that has nothing but operations of torch's."""
+    # With them comes numba, which other networks do without.
     from bench.models.pixels.trees import BoostedTrees, PortableTrees
 
     portable = without_own_kernels(network)
