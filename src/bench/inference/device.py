@@ -1,5 +1,7 @@
 """Where a network runs, in which precision, by what, and how its images lie in memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,3 +121,20 @@ def default_precision(device: "torch.device") -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     abilities = torch.cpu.get_capabilities()
     return "bf16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else "fp32"
+
+
+@contextmanager
+def computing_on(threads: int | None) -> Iterator[None]:
+    """Computes on so many threads of the CPU, and afterwards on as many as before.
+
+    Args:
+        threads: How many; ``None`` leaves them as they are.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from bench.core.files import write_whole
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
-from bench.inference.device import Compute
+from bench.inference.device import Compute, computing_on
 from bench.training.objectives import Objective
 from bench.training.optimisers import EAGER_OPTIMISERS
 from bench.training.pace import CountedPace, Pace, TimeBudget, TimedPace, Timing
@@ -251,6 +251,19 @@ def train(
     Raises:
         BenchError: If the loss is no longer a finite number, or the memory does not suffice.
     """
+    with computing_on(budget.threads if budget else None):
+        return _train(trainee, objective, settings, state_file, reports, snapshots, budget)
+
+
+def _train(
+    trainee: Trainee,
+    objective: Objective,
+    settings: LoopSettings,
+    state_file: Path,
+    reports: Reports,
+    snapshots: Collection[int],
+    budget: TimeBudget | None,
+) -> Progress:
     progress = load_state(state_file, trainee) if state_file.exists() else Progress()
     started = time.monotonic() - progress.elapsed_s
     pace = _make_pace(settings, budget, progress)

@@ -29,11 +29,13 @@ class TimeBudget:
             on validation after that.
         iteration_s: Seconds of an iteration, as measured before.
         closing: What is tried after the last validation, in validations.
+        threads: That compute on a CPU until the training ends; ``None``: those of the process.
     """
 
     seconds: float
     iteration_s: float
     closing: int = 0
+    threads: int | None = None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from bench.steps.grid.grid import make_grid
 from bench.steps.training import minutes
 from bench.steps.training.minutes import OF_MINUTES, check_minutes, choose_rate
 from bench.tracking.queries import fetch_artifact
+from bench.training.loop import train_batch
 
 COUNTED = ("iterations", "epoch_iterations", "lr")
 MINUTES = 0.06
@@ -67,14 +68,27 @@ def test_a_training_of_minutes_follows_its_plan(pipeline, trained):
         ({1: 1.0}, 1),
     ],
 )
-def test_as_many_threads_compute_as_are_quickest(seconds, threads, monkeypatch):
+def test_as_many_threads_compute_as_are_quickest(seconds, threads):
     before = torch.get_num_threads()
-    monkeypatch.setattr(minutes, "_all_threads", lambda: max(seconds))
+    found = minutes._time_threads(lambda: seconds[torch.get_num_threads()], max(seconds))
+    assert found == (threads, seconds[threads])
+    assert torch.get_num_threads() == before
+
+
+def test_its_threads_compute_the_training_and_nothing_after_it(pipeline, settings, monkeypatch):
+    before, during = torch.get_num_threads(), []
+    monkeypatch.setattr(minutes, "_time_threads", lambda timed, threads: (1, timed()))
+    monkeypatch.setattr(
+        "bench.training.loop.train_batch",
+        lambda *arguments: during.append(torch.get_num_threads()) or train_batch(*arguments),
+    )
+    torch.set_num_threads(3)
     try:
-        found = minutes._time_threads(lambda: seconds[torch.get_num_threads()])
-        assert (found, torch.get_num_threads()) == (seconds[threads], threads)
+        finetune(FinetuneConfig(**settings | {"seed": 3}), pipeline.store)
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+    assert set(during) == {1}
 
 
 def test_its_run_says_the_minutes_and_no_number_that_nobody_chose(pipeline, trained, settings):

@@ -6,7 +6,6 @@ on validation. See ``bench.training.pace`` for how the loop fills them.
 
 import copy
 import dataclasses
-import functools
 import json
 import logging
 import time
@@ -18,6 +17,7 @@ import torch
 
 from bench.core.files import write_whole
 from bench.errors import BenchError
+from bench.inference.device import computing_on
 from bench.tracking.runs import Run
 from bench.training.loop import LoopSettings, Trainee
 from bench.training.objectives import Objective
@@ -155,14 +155,14 @@ def plan_loop(
             "%g minutes: about %d iterations of %.2g s, learning rate %g, threads %d",
             *(config.minutes, plan.iterations, plan.iteration_s, plan.lr, plan.threads),
         )
-    torch.set_num_threads(min(plan.threads, _all_threads()))
     planned = dataclasses.replace(
         settings,
         iterations=plan.iterations,
         checkpoint_iterations=max(1, round(_CHECKPOINT_S / plan.iteration_s)),
         lr=plan.lr,
     )
-    return planned, TimeBudget(plan.seconds, plan.iteration_s, closing)
+    threads = min(plan.threads, torch.get_num_threads())
+    return planned, TimeBudget(plan.seconds, plan.iteration_s, closing, threads)
 
 
 def _measure_plan(
@@ -181,7 +181,10 @@ def _measure_plan(
             return time_steps(tried, objective(tried), settings)
 
     on_cpu = next(trainee.network.parameters()).device.type == "cpu"
-    iteration_s = _time_threads(time_iteration) if on_cpu else time_iteration()
+    all_threads = torch.get_num_threads()
+    threads, iteration_s = (
+        _time_threads(time_iteration, all_threads) if on_cpu else (all_threads, time_iteration())
+    )
     seconds = 60 * config.minutes - (time.monotonic() - begun)
     iterations = int(_TRAINING_SHARE * seconds / iteration_s)
     if iterations < 1:
@@ -191,31 +194,24 @@ def _measure_plan(
             "more minutes, or a smaller batch_size or patch_px"
         )
     lr = choose_rate(settings.optimiser, iterations, own_lr) if config.lr is None else config.lr
-    return _MinutesPlan(seconds, iteration_s, iterations, lr, torch.get_num_threads())
+    return _MinutesPlan(seconds, iteration_s, iterations, lr, threads)
 
 
-def _time_threads(time_iteration: Callable[[], float]) -> float:
-    """Sets how many threads compute an iteration, and returns its seconds.
+def _time_threads(time_iteration: Callable[[], float], threads: int) -> tuple[int, float]:
+    """How many threads compute an iteration soonest, and its seconds.
 
     All of them, or half as long as that is quicker: where other programs take cores, threads wait
     for one another, and fewer are twice as fast.
     """
-    threads = _all_threads()
-    torch.set_num_threads(threads)
-    seconds = time_iteration()
-    while threads > 1:
-        torch.set_num_threads(threads // 2)
-        if (fewer_s := time_iteration()) >= seconds:
-            break
+
+    def time_on(number: int) -> float:
+        with computing_on(number):
+            return time_iteration()
+
+    seconds = time_on(threads)
+    while threads > 1 and (fewer_s := time_on(threads // 2)) < seconds:
         threads, seconds = threads // 2, fewer_s
-    torch.set_num_threads(threads)
-    return seconds
-
-
-@functools.cache
-def _all_threads() -> int:
-    """How many this process began with; an earlier training in it may have taken fewer."""
-    return torch.get_num_threads()
+    return threads, seconds
 
 
 def choose_rate(optimiser: str, iterations: int, own_lr: float) -> float:
