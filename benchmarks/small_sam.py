@@ -1,10 +1,11 @@
 """Trains a small SAM of random weights that follows boxes, on a CPU.
 
-The SAM of phantom_models learns to segment by its decoder alone. This one has no decoder. First
-microsam trains its prompt encoder and mask decoder, on an image encoder of one block that stays
-random. Then both go on with boxes alone, on windows that are embedded once: half of them around
-annotated objects, half at random places, whose mask is the ellipse in the box. Without these it
-outlines what it has seen in training, wherever the box is.
+The SAM of phantom_models learns to segment by its decoder alone. This one has none, unless
+``--decoder-features`` asks for it. First microsam trains its prompt encoder and mask decoder, and
+that decoder, on an image encoder of one block that stays random. Then SAM's own two parts go on
+with boxes alone, on windows that are embedded once: half of them around annotated objects, half at
+random places, whose mask is the ellipse in the box. Without these it outlines what it has seen in
+training, wherever the box is.
 
     PYTHONPATH=src python benchmarks/small_sam.py --dataset data/phantom_1 --output small_sam.pt
 """
@@ -36,12 +37,20 @@ WINDOWS, PER_STEP, MOST_BOXES = 300, 4, 8
 DISTORTION = 0.05
 
 
-def train_parts(dataset: str, structure: str, output: Path, iterations: int) -> None:
+def train_parts(
+    dataset: str, structure: str, output: Path, iterations: int, decoder_features: int
+) -> None:
     """Trains prompt encoder and mask decoder as microsam does, from points and boxes in turn."""
     store = open_store()
     with scratch_folder() as folder:
         start = Path(folder) / "random.pt"
-        write_tiny_sam(start, image_px=IMAGE_PX, decoder_features=0, frequency=FREQUENCY)
+        write_tiny_sam(
+            start,
+            image_px=IMAGE_PX,
+            decoder_features=decoder_features,
+            transposed=decoder_features > 0,
+            frequency=FREQUENCY,
+        )
         config = MicrosamConfig(
             dataset=dataset,
             structure=structure,
@@ -165,9 +174,18 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--iterations", type=int, default=800, help="of microsam; 0 goes on")
     parser.add_argument("--steps", type=int, default=800, help="with boxes alone")
+    parser.add_argument(
+        "--decoder-features",
+        type=int,
+        default=0,
+        help="of automatic segmentation (AIS); 0: without",
+    )
     given = parser.parse_args()
     if given.iterations:
-        train_parts(given.dataset, given.structure, given.output, given.iterations)
+        train_parts(
+            *(given.dataset, given.structure, given.output),
+            *(given.iterations, given.decoder_features),
+        )
     teach_boxes(given.dataset, given.structure, given.output, given.steps)
     log.info("written: %s (%.0f CPU seconds)", given.output, time.process_time())
 
