@@ -688,6 +688,18 @@ def pseudo(_):
     return {"chosen": chosen, "sure": np.flatnonzero(are_sure(found, settings))}
 
 
+def limit(_):
+    """Where foreground begins: of networks that are sure, surer and far too sure."""
+    from bench.metrics.curves import histogram_scores
+    from bench.steps.training.balance import best_limit
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-2, 2, 20_000)
+    truth = rng.random(logits.size) < 1 / (1 + np.exp(-logits))
+    levels = [np.round(255 / (1 + np.exp(-k * logits))).astype(np.uint8) for k in (1, 2, 4)]
+    return {"limits": [best_limit(histogram_scores(truth=truth, probability=p)) for p in levels]}
+
+
 def pixel_classifier(_):
     """What its trees are given; how they are fitted, scikit-learn says."""
     from bench.models.pixels.filters import context_maps, filter_maps
@@ -734,6 +746,7 @@ PARTS: dict[str, Callable] = {
     "views": views,
     "losses": losses,
     "classes": classes,
+    "limit": limit,
     "spheres": spheres,
     "training loop": training_loop,
     "mean teacher": mean_teacher,

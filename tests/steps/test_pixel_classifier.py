@@ -76,9 +76,12 @@ def test_its_limit_is_that_of_balance(trained, store, dataset):
         curve = [float(row["validation_dice"]) for row in csv.DictReader(file)]
     run = store.client.get_run(trained[1])
     best = run.data.metrics["best/dice"]
-    # From half of the Dice of one half to one half, as of every row that is balanced.
-    allowed = curve[math.ceil(255 * curve[128] / 2) : 129]
-    assert max(allowed) - 0.001 <= best <= max(allowed)
+    level = round(255 * float(run.data.tags["bench.validation.threshold"]) + 0.5)
+    assert best == pytest.approx(curve[level])
+    farthest = max(n for n in range(1, 129) if curve[n] >= max(curve[1:129]) - 0.001)
+    # As of every row that is balanced: there, or half of the way from half of the Dice to there.
+    assert farthest <= level <= max(farthest, math.ceil(255 * max(curve) / 2))
+    assert level < 128
     config = EvaluateConfig(
         dataset=dataset,
         run_id=trained[1],

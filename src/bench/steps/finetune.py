@@ -230,6 +230,7 @@ def _make_report(
         sections=task.data.validation(),
         levels=task.data.validation_levels(),
         pixel_size_nm=task.dataset.pixel_size_nm,
+        balanced=task.config.balance == VALIDATION,
         **common,
     )
 

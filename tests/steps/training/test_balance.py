@@ -48,12 +48,17 @@ def test_the_limit_of_right_probabilities_is_half_of_the_dice():
     assert limit == pytest.approx(max(scores) / 2, abs=0.06)
 
 
-def test_the_limit_moves_no_farther_than_right_probabilities_need():
+def test_beyond_what_right_probabilities_need_the_limit_goes_half_of_the_way():
     truth, levels = draw_pixels(2.0)
-    half = dice_at(truth, levels, 128)
     limit = best_limit(histogram_scores(truth=truth, probability=levels))
-    # The nearest to one half that is hardly worse.
-    assert half / 2 <= limit < half / 2 + 0.03
+    scores = [dice_at(truth, levels, level) for level in range(256)]
+    # The nearest to one half that is hardly worse than the best.
+    farthest = max(n for n in range(129) if scores[n] >= max(scores[1:129]) - 0.001)
+    right = 255 * scores[farthest] / 2
+    assert farthest < right
+    logits = [np.log(level / (255 - level)) for level in (farthest, right, 255 * limit)]
+    assert logits[2] == pytest.approx(np.mean(logits[:2]), abs=0.03)
+    assert dice_at(truth, levels, round(255 * limit)) > dice_at(truth, levels, round(right)) + 0.003
 
 
 def test_what_nobody_annotated_is_not_pooled():

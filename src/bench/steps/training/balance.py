@@ -1,14 +1,17 @@
 """Where a trained model draws the line between foreground and background, by validation.
 
 A probability of one half is not where Dice is highest. Of probabilities that are right, the best
-limit is half of the Dice that it gives (Lipton et al. 2014): 0.37 where vesicles reach 0.74.
-Validation says where it is, no lower than that, as validation sections are few; and the bias of the
-output moves there. What the model gives is then one half at the limit, and all that comes after it
-(evaluation, search, segmentation, other programs) is as for any model.
+limit is half of the Dice that it gives (Lipton et al. 2014): 0.37 where vesicles reach 0.74. A
+network is surer than it should be of sections that it has not seen, and people draw outlines of
+different widths, so that the best limit of validation may be far lower. Validation sections are few
+and often neighbours: where theirs is lower, the limit goes half of the way to it, in log odds. The
+bias of the output moves there. What the model gives is then one half at the limit, and all that
+comes after it (evaluation, search, segmentation, other programs) is as for any model.
 """
 
 import functools
 import logging
+import math
 import operator
 from collections.abc import Iterable, Mapping
 
@@ -56,24 +59,31 @@ def pool_levels(
 
 
 def best_level(histogram: ScoreHistogram) -> int:
-    """The level from half of its own Dice to one half at which Dice is highest.
+    """The level, up to one half, that foreground begins at.
 
-    The nearest to one half that is within 0.001 of the highest.
+    That of the highest Dice, the nearest to one half of those within 0.001 of it. Where it is lower
+    than half of that Dice, which right probabilities would have, the middle of both in log odds.
 
     Args:
         histogram: Pixels of foreground and background by level, of all validation sections.
 
     Examples:
         >>> foreground, background = np.zeros((2, 256), np.int64)
-        >>> foreground[[110, 200]], background[[20, 190]] = (50, 50), (900, 20)
+        >>> foreground[[120, 200]], background[[20, 190]] = (50, 50), (900, 20)
         >>> best_level(ScoreHistogram(foreground, background))
-        110
+        120
+        >>> foreground[120], foreground[10], background[20], background[5] = 0, 50, 0, 900
+        >>> best_level(ScoreHistogram(foreground, background))  # 10, and half of 0.91: 116
+        40
     """
-    dice = pixel_curve(histogram, HEADLINE)
-    lowest = min(_HALF_LEVEL, max(1, int(np.ceil(TOP_LEVEL * dice[_HALF_LEVEL] / 2))))
-    allowed = dice[lowest : _HALF_LEVEL + 1]
-    good = lowest + np.flatnonzero(allowed >= allowed.max() - _TOLERANCE)
-    return int(good[-1])
+    dice = pixel_curve(histogram, HEADLINE)[: _HALF_LEVEL + 1]
+    # Level 0 is every pixel.
+    good = 1 + np.flatnonzero(dice[1:] >= dice[1:].max() - _TOLERANCE)
+    level, right = int(good[-1]), TOP_LEVEL * float(dice[good[-1]]) / 2
+    if level >= right:
+        return level
+    odds = math.sqrt(level / (TOP_LEVEL - level) * right / (TOP_LEVEL - right))
+    return max(1, round(TOP_LEVEL * odds / (1 + odds)))
 
 
 def best_limit(histogram: ScoreHistogram) -> float:

@@ -7,7 +7,7 @@ from bench.config.training import FinetuneConfig
 from bench.dataset.prepared import PreparedDataset
 from bench.dataset.pseudo import check_annotated
 from bench.inference.device import Compute, choose_compute
-from bench.methods import Method, choose_method
+from bench.methods import VALIDATION, Method, choose_method
 from bench.models.checkpoint import ModelInfo, build_model, check_network
 from bench.models.networks import Geometry, Network, find_network, find_trainable
 from bench.models.outside.packages import check_packages, package_versions
@@ -278,6 +278,7 @@ def identify_finetune(task: FinetuneTask) -> Identity:
             *(("post-processing", "metrics") if separated else ()),
             *(("volume patches",) if of_volumes else ()),
             *(("classes",) if task.method.of_classes else ()),
+            *(("limit",) if task.config.balance == VALIDATION else ()),
         ),
     )
 

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
-from bench.metrics.overlap import PixelCounts, count_pixels, cut_open, dice_score, find_open
+from bench.metrics.overlap import cut_open, find_open
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import save_checkpoint
 from bench.report.figures.overlays import draw_overlay, hatch_ignored
 from bench.report.figures.scale_bar import draw_scale_bar
+from bench.search.candidates import pixel_curve
+from bench.steps.training.balance import best_level, pool_levels
 from bench.steps.training.reports.curves import CurveReport
 from bench.steps.training.snapshots import snapshot_name
 from bench.tracking.queries import ELAPSED, SPEED
@@ -44,6 +46,7 @@ class TrainingReport(CurveReport):
         sections: dict[str, tuple[np.ndarray, np.ndarray]],
         levels: Mapping[str, np.ndarray] = MappingProxyType({}),
         pixel_size_nm: float | None,
+        balanced: bool = False,
         **others: Any,
     ) -> None:
         """Starts a report.
@@ -52,10 +55,12 @@ class TrainingReport(CurveReport):
             sections: Raw and labels (y, x) of the validation sections, by name.
             levels: What of them is not annotated, of those of which not all is.
             pixel_size_nm: Pixel size of these sections; None if not known.
+            balanced: Whether a model is scored at the limit that it would be moved to.
             others: As for ``CurveReport``.
         """
         super().__init__(**others)
         self.sections, self.levels, self.pixel_size_nm = sections, levels, pixel_size_nm
+        self.balanced = balanced
         self.predictions: dict[str, np.ndarray] = {}
         if self.run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
@@ -70,17 +75,14 @@ class TrainingReport(CurveReport):
     def validate(self, network: torch.nn.Module) -> float:
         """Predicts the validation sections; returns Dice over all their pixels."""
         self.network = network
-        counts = PixelCounts(0, 0, 0, 0)
-        for name, (raw, labels) in self.sections.items():
-            probability = self.predict(network, raw)
-            channel = foreground_channel(self.info, self.info.structure)
-            self.predictions[name] = probability[channel] >= HALF
-            counts += count_pixels(
-                truth=labels,
-                prediction=self.predictions[name],
-                ignored=find_open(self.levels.get(name)),
-            )
-        return dice_score(counts)
+        channel = foreground_channel(self.info, self.info.structure)
+        maps = {
+            name: self.predict(network, raw)[channel] for name, (raw, _) in self.sections.items()
+        }
+        pooled = pool_levels(self.sections, self.levels, maps.values())
+        level = best_level(pooled) if self.balanced else HALF
+        self.predictions = {name: found >= level for name, found in maps.items()}
+        return float(pixel_curve(pooled, HEADLINE)[level])
 
     def predict(self, network: torch.nn.Module, raw: np.ndarray) -> np.ndarray:
         """Probabilities (channels, y, x) uint8 of a section."""
