@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from bench.config.scoring import EvaluateConfig
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
 from bench.metrics.curves import histogram_scores
-from bench.models.checkpoint import ModelInfo, build_model
+from bench.models.checkpoint import ModelInfo, build_model, load_info
+from bench.steps.evaluate import evaluate
+from bench.steps.finetune import finetune
 from bench.steps.training.balance import (
     best_limit,
     check_balance,
@@ -17,6 +20,7 @@ from bench.steps.training.balance import (
     moved_levels,
     pool_levels,
 )
+from bench.tracking.queries import fetch_artifact
 
 ARGUMENTS = {"in_channels": 1, "features": (4, 8), "stride": 4, "detail": 4, "out_channels": 2}
 INFO = ModelInfo(
@@ -103,3 +107,36 @@ def test_a_network_without_a_bias_at_its_outputs_is_refused(monkeypatch):
     classes = replace(INFO, outputs=("background", "vesicles"))
     with pytest.raises(BenchError, match=r"received a method of classes: give balance=none"):
         check_balance(config, classes)
+
+
+def test_what_validation_said_while_training_is_what_its_evaluation_finds(
+    pipeline, tiny, monkeypatch
+):
+    """Each checkpoint is scored at the limit that it would be moved to, and the best one is."""
+    for module in ("bench.steps.training.balance", "bench.steps.training.reports.sections"):
+        monkeypatch.setattr(f"{module}.best_level", lambda pooled: 20)
+    settings = {name: value for name, value in tiny.items() if name not in ("features", "lr")}
+    settings |= {"iterations": 8, "epoch_iterations": 4}
+    config = FinetuneConfig(
+        **settings | {"dataset": str(pipeline.dataset), "source": "random"},
+        method="best_practice",
+    )
+    trained = finetune(config, pipeline.store)
+    run = pipeline.store.client.get_run(trained)
+    limit = float(run.data.tags["bench.limit"])
+    assert limit == pytest.approx(20 / 255, abs=0.001)
+    scored = evaluate(
+        EvaluateConfig(
+            dataset=str(pipeline.dataset),
+            run_id=trained,
+            device="cpu",
+            opening_radius_px=0,
+            min_area_px=0,
+        ),
+        pipeline.store,
+    )
+    found = pipeline.store.client.get_run(scored).data.metrics["val/dice"]
+    pipeline.store.client.delete_run(scored)
+    assert found == pytest.approx(run.data.metrics["best/dice"], abs=0.003)
+    checkpoint = fetch_artifact(pipeline.store, trained, "checkpoint") / "best.safetensors"
+    assert load_info(checkpoint).training["limit"] == pytest.approx(limit, abs=0.001)
