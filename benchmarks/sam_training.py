@@ -24,6 +24,7 @@ from bench.models.sam import build_sam
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.sam.interactive import (
     SamTrainingSettings,
+    _seed_everything,
     interactive,
     make_trainer,
     prepare_network,
@@ -103,15 +104,18 @@ class Peer:
     def __init__(self, size: str, batches) -> None:
         self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
         self.trainer = make_trainer(self.network, PROMPTED, self.compute)
-        self.trainer._iteration, self.trainer.max_iteration = 0, 10**9
+        self.trainer.max_iteration = 10**9
         self.trainer.logger = None
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.trainer.optimizer = torch.optim.AdamW(parameters, lr=LR)
-        self.batches = batches
+        self.batches, self.iteration = batches, 0
 
     def step(self) -> None:
-        """Trains on the next batch: an epoch of one."""
+        """Trains on the next batch, with the prompts that ours draws: an epoch of one."""
         self.trainer.train_loader = [next(self.batches)]
+        self.trainer._iteration = self.iteration
+        _seed_everything(0, self.iteration)
+        self.iteration += 1
         with contextlib.redirect_stdout(None):
             self.trainer._train_epoch_impl(self, self.compute.autocast, self.learn)
 
@@ -167,6 +171,7 @@ def measure(size: str, agreement: str, repeats: int, folder: str) -> Line:
         "peer": lambda: [peer.step() for _ in "ab"],
     }
     ours.feed.drawn = ours.feed.drawn[:2]
+    peer.iteration = ours.iteration
     first = (time.perf_counter() - started) / 2
     seconds, _ = time_in_turns(ways, repeats=repeats, warm_up=size == "tiny")
     image_px, depth, _, patch_px = SIZES[size]
