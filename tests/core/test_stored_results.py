@@ -691,13 +691,14 @@ def pseudo(_):
 def limit(_):
     """Where foreground begins: of networks that are sure, surer and far too sure."""
     from bench.metrics.curves import histogram_scores
-    from bench.steps.training.balance import best_limit
+    from bench.steps.training.balance import best_level, limit_of
 
     rng = np.random.default_rng(0)
     logits = rng.normal(-2, 2, 20_000)
     truth = rng.random(logits.size) < 1 / (1 + np.exp(-logits))
     levels = [np.round(255 / (1 + np.exp(-k * logits))).astype(np.uint8) for k in (1, 2, 4)]
-    return {"limits": [best_limit(histogram_scores(truth=truth, probability=p)) for p in levels]}
+    pooled = [histogram_scores(truth=truth, probability=found) for found in levels]
+    return {"limits": [limit_of(best_level(each)) for each in pooled]}
 
 
 def pixel_classifier(_):

@@ -15,6 +15,7 @@ from bench.inference.prediction import fixed_moments, model_shape
 from bench.methods import VALIDATION
 from bench.models.checkpoint import save_checkpoint
 from bench.models.networks import Geometry, find_function, find_network
+from bench.steps.training.balance import balance_checkpoint
 from bench.steps.training.choices import Validation, cheapest_first, choose_inference
 from bench.steps.training.classes import warn_of_overlaps
 from bench.steps.training.data import (
@@ -59,6 +60,8 @@ from bench.training.objectives import Loss, make_loss, supervised
 from bench.training.patches import MixedFeed, PatchFeed, divide_batch
 
 log = logging.getLogger(__name__)
+# A model whose validation Dice is lower has learned next to nothing.
+_LITTLE = 0.1
 
 
 def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | None = None) -> str:
@@ -101,12 +104,25 @@ def finetune(config: FinetuneConfig, store: Store | None = None, parent: str | N
         task = dataclasses.replace(task, info=note_grey_values(task.info, task.dataset))
         progress = _train(task, run, begun)
         conclude_run(run, f"{task.method.name} {task.structure.name}", progress, task.compute)
+        _warn_of_little(task, run, progress)
         if task.pseudo:
             same = dataclasses.replace(task, config=without_pseudo(task.config), pseudo=None)
             plain = identify_finetune(same)
             gain = describe_gain(task.pseudo, config, progress.best_score, plain, store)
             run.add_warning(gain)
     return run.id
+
+
+def _warn_of_little(task: FinetuneTask, run: Run, progress: Progress) -> None:
+    if progress.best_score >= _LITTLE:
+        return
+    remedy, own = "train longer", find_network(task.info.architecture).trained_by is None
+    if own and not task.info.classes and task.config.loss != "dice":
+        remedy += ", or try loss=dice, which finds what is rare sooner"
+    run.add_warning(
+        f"validation Dice was {progress.best_score:.3f} at best, so that next to nothing of the "
+        f"structure was learned in {progress.iteration} iterations: {remedy}"
+    )
 
 
 def _train(task: FinetuneTask, run: Run, begun: float) -> Progress:
@@ -136,13 +152,12 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
             task, run, lambda done, remark: advance(done, max(done, settings.iterations), remark)
         )
         geometries = _list_geometries(task, report)
-        balanced = task.config.balance == VALIDATION
         settings, budget = plan_loop(
             *(run, config, settings, trainee),
             lambda tried: supervised(tried.network, feed, loss, task.compute),
             begun=begun,
             own_lr=task.method.lr,
-            closing=len(geometries) if len(geometries) > 1 or balanced else 0,
+            closing=len(geometries) if len(geometries) > 1 else 0,
         )
         progress = train(
             trainee,
@@ -155,8 +170,8 @@ def _train_task(task: FinetuneTask, run: Run, begun: float) -> Progress:
         )
     if progress.timing and not progress.timing.closes:
         # There was no time to try anything on validation.
-        geometries, balanced = ((task.info.tile_px, task.info.halo_px),), False
-    _keep_models(task, run, report, network, progress.iteration, geometries, balanced)
+        geometries = ((task.info.tile_px, task.info.halo_px),)
+    _keep_models(task, run, report, network, progress.iteration, geometries)
     return progress
 
 
@@ -167,10 +182,13 @@ def _keep_models(
     network: torch.nn.Module,
     iterations: int,
     geometries: tuple[Geometry, ...],
-    balanced: bool,
 ) -> None:
     """Chooses how the best model is applied, and keeps it beside the last one."""
-    tile_px, halo_px = _choose_inference(task, run, report, geometries, balanced)
+    if task.config.balance == VALIDATION:
+        limit = balance_checkpoint(report.best, task.structure.name)
+        run.set_tags({"bench.limit": f"{limit:.3f}"})
+        log.info("foreground from a probability of %.3f on, chosen on validation", limit)
+    tile_px, halo_px = _choose_inference(task, run, report, geometries)
     info = report.describe(iterations, None)
     info = dataclasses.replace(info, tile_px=tile_px, halo_px=halo_px)
     save_checkpoint(run.work / "last.safetensors", network, info)
@@ -251,7 +269,6 @@ def _choose_inference(
     run: Run,
     report: TrainingReport,
     geometries: tuple[Geometry, ...],
-    balanced: bool,
 ) -> Geometry:
     """Chooses what is auto of how the best model is applied; returns its tile and halo."""
     info = task.info
@@ -264,5 +281,4 @@ def _choose_inference(
         validation,
         geometries,
         separation="boundary" in info.outputs,
-        balance=balanced,
     )

@@ -80,3 +80,20 @@ def test_a_training_on_few_sections_says_so(pipeline, tiny):
     names = choose(PreparedDataset.open(pipeline.dataset), 1).names
     assert run.data.tags["bench.labelled_sections"] == names[0]
     assert read_settings(pipeline.store, run.info.run_id)["labelled"] == "1"
+
+
+def test_a_training_that_learned_next_to_nothing_says_so(pipeline, tiny):
+    """Cross-entropy to which foreground is worth nothing: all is background."""
+    config = FinetuneConfig(
+        **tiny | {"iterations": 20, "epoch_iterations": 20, "lr": 0.05},
+        dataset=str(pipeline.dataset),
+        source="random",
+        loss="weighted_bce",
+        foreground_weight=1e-6,
+    )
+    run_id = finetune(config, pipeline.store)
+    run = pipeline.store.client.get_run(run_id)
+    pipeline.store.client.delete_run(run_id)
+    said = run.data.tags.get("bench.warning", "")
+    assert run.data.metrics["best/dice"] < 0.1
+    assert "next to nothing of the structure was learned in 20 iterations: train longer, or" in said

@@ -9,29 +9,30 @@ bias of the output moves there. What the model gives is then one half at the lim
 comes after it (evaluation, search, segmentation, other programs) is as for any model.
 """
 
+import dataclasses
 import functools
-import logging
 import math
 import operator
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
+from bench.inference.prediction import foreground_channel
 from bench.methods import VALIDATION
 from bench.metrics.curves import TOP_LEVEL, ScoreHistogram, histogram_scores
 from bench.metrics.overlap import find_open
 from bench.metrics.table import HEADLINE
-from bench.models.checkpoint import ModelInfo, head_tensors
+from bench.models.checkpoint import ModelInfo, head_tensors, load_checkpoint, save_checkpoint
 from bench.models.networks import find_network
 from bench.recipe.scores import threshold_level
 from bench.search.candidates import pixel_curve
 
-log = logging.getLogger(__name__)
-# What a model's description says of it.
-MOVED_LIMIT = "limit"
+# What a model's description says of it: the level that validation found, and the limit, once moved.
+FOUND_LEVEL, MOVED_LIMIT = "limit_level", "limit"
 _HALF_LEVEL = threshold_level(0.5)
 # What the Dice must gain for the limit to move.
 _TOLERANCE = 0.001
@@ -86,9 +87,8 @@ def best_level(histogram: ScoreHistogram) -> int:
     return max(1, round(TOP_LEVEL * odds / (1 + odds)))
 
 
-def best_limit(histogram: ScoreHistogram) -> float:
-    """The probability of ``best_level``."""
-    level = best_level(histogram)
+def limit_of(level: int) -> float:
+    """The probability of a level."""
     return 0.5 if level == _HALF_LEVEL else float(level / TOP_LEVEL)
 
 
@@ -115,21 +115,23 @@ def _find_output_bias(info: ModelInfo) -> str:
     return names[0]
 
 
+def balance_checkpoint(file: Path, structure: str) -> float:
+    """Moves the limit of a checkpoint to where its validation found it; once, if called again.
+
+    Returns:
+        The probability at which it gives one half from then on.
+    """
+    network, info = load_checkpoint(file)
+    limit = limit_of(info.training[FOUND_LEVEL])
+    if MOVED_LIMIT not in info.training:
+        move_limit(network, info, foreground_channel(info, structure), limit)
+        training = info.training | {MOVED_LIMIT: limit}
+        save_checkpoint(file, network, dataclasses.replace(info, training=training))
+    return limit
+
+
 @torch.no_grad()
 def move_limit(network: torch.nn.Module, info: ModelInfo, channel: int, limit: float) -> None:
     """Makes a network give one half where it gave ``limit``, in one of its outputs."""
     bias = network.get_parameter(_find_output_bias(info))
     bias[channel] -= float(np.log(limit / (1 - limit)))
-
-
-def moved_levels(levels: np.ndarray, limit: float) -> np.ndarray:
-    """A map of levels as the network gives it once its limit has moved, to within a level."""
-    probability = np.arange(TOP_LEVEL + 1) / TOP_LEVEL
-    odds = probability * (1 - limit)
-    with np.errstate(invalid="ignore"):
-        table = odds / (odds + (1 - probability) * limit)
-    table = np.round(TOP_LEVEL * table).astype(np.uint8)
-    # What reaches the limit is foreground.
-    first = int(np.ceil(TOP_LEVEL * limit))
-    table[first:] = np.maximum(table[first:], _HALF_LEVEL)
-    return np.asarray(table[levels])

@@ -21,13 +21,6 @@ from bench.models.networks import Geometry
 from bench.postprocess.segmentation import settings_from_annotations
 from bench.postprocess.watershed import WatershedSettings, choose_watershed
 from bench.recipe.scores import threshold_level
-from bench.steps.training.balance import (
-    MOVED_LIMIT,
-    best_limit,
-    move_limit,
-    moved_levels,
-    pool_levels,
-)
 from bench.steps.training.data import TrainingData
 from bench.tracking.runs import Run
 
@@ -65,7 +58,6 @@ def choose_inference(
     geometries: tuple[Geometry, ...],
     *,
     separation: bool,
-    balance: bool = False,
 ) -> Geometry:
     """Chooses how a model is applied, into its checkpoint, whose description is written anew.
 
@@ -78,12 +70,11 @@ def choose_inference(
         validation: What to choose on.
         geometries: Tile and halo in px, the cheapest first; a single one is taken unseen.
         separation: Whether the settings of the watershed are chosen too, with that tile.
-        balance: Whether the limit between foreground and background is moved, with that tile.
 
     Returns:
         Tile and halo in px.
     """
-    if len(geometries) == 1 and not (separation or balance):
+    if len(geometries) == 1 and not separation:
         return geometries[0]
     network, info = load_checkpoint(best)
     validation.compute.place(network)
@@ -94,12 +85,10 @@ def choose_inference(
             tried = replace(info, tile_px=tile, halo_px=halo)
             found = _predict(network, tried, validation)
             scores.append(_score_foreground(info, found, validation))
-            maps[tile, halo] = found if separation or balance else []
+            maps[tile, halo] = found if separation else []
             advance(done, len(geometries), f"{tile} px")
     tile, halo = pick_geometry(geometries, scores)
     info = replace(info, tile_px=tile, halo_px=halo)
-    if balance:
-        info = _balance(network, info, maps[tile, halo], validation)
     if separation:
         watershed = _choose_separation(info, maps[tile, halo], validation)
         info = replace(info, inference={"watershed": dataclasses.asdict(watershed)})
@@ -149,23 +138,6 @@ def pick_geometry(geometries: tuple[Geometry, ...], scores: list[float]) -> Geom
     """
     good = max(scores) - TOLERANCE
     return next(g for g, score in zip(geometries, scores, strict=True) if score >= good)
-
-
-def _balance(
-    network: torch.nn.Module, info: ModelInfo, maps: list[np.ndarray], validation: Validation
-) -> ModelInfo:
-    """Moves the limit in a network and its maps; a resumed step finds that it has moved."""
-    if MOVED_LIMIT in info.training:
-        return info
-    channel = foreground_channel(info, validation.data.structure)
-    found = (channels[channel] for channels in maps)
-    limit = best_limit(pool_levels(validation.sections, validation.levels, found))
-    move_limit(network, info, channel, limit)
-    for channels in maps:
-        channels[channel] = moved_levels(channels[channel], limit)
-    validation.run.set_tags({"bench.limit": f"{limit:.3f}"})
-    log.info("foreground from a probability of %.3f on, chosen on validation", limit)
-    return replace(info, training=info.training | {MOVED_LIMIT: limit})
 
 
 def _predict(network: torch.nn.Module, info: ModelInfo, validation: Validation) -> list[np.ndarray]:

@@ -6,7 +6,9 @@ from typing import Any
 
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
+from bench.methods import VALIDATION
 from bench.models.checkpoint import load_checkpoint, load_info, save_checkpoint
+from bench.steps.training.balance import balance_checkpoint
 from bench.structures import split_names
 from bench.words import NONE
 
@@ -46,7 +48,7 @@ def identify_snapshots(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def finish_snapshots(folder: Path, config: FinetuneConfig) -> list[str]:
-    """Gives snapshots what was chosen for the best weights: tile, halo, separation.
+    """Gives snapshots what was chosen for the best weights (tile, halo, separation), and a limit.
 
     Args:
         folder: Where the checkpoints are.
@@ -64,4 +66,6 @@ def finish_snapshots(folder: Path, config: FinetuneConfig) -> list[str]:
             info, tile_px=best.tile_px, halo_px=best.halo_px, inference=best.inference
         )
         save_checkpoint(file, network, info)
+        if config.balance == VALIDATION:
+            balance_checkpoint(file, info.structure)
     return names

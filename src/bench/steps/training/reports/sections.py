@@ -1,5 +1,6 @@
 """What a training or adaptation shows while it runs: curves, overlays, the best checkpoint."""
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -10,11 +11,11 @@ import torch
 from bench.inference.prediction import foreground_channel, predict_all_at_model_scale
 from bench.metrics.overlap import cut_open, find_open
 from bench.metrics.table import HEADLINE
-from bench.models.checkpoint import save_checkpoint
+from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.report.figures.overlays import draw_overlay, hatch_ignored
 from bench.report.figures.scale_bar import draw_scale_bar
 from bench.search.candidates import pixel_curve
-from bench.steps.training.balance import best_level, pool_levels
+from bench.steps.training.balance import FOUND_LEVEL, best_level, pool_levels
 from bench.steps.training.reports.curves import CurveReport
 from bench.steps.training.snapshots import snapshot_name
 from bench.tracking.queries import ELAPSED, SPEED
@@ -60,7 +61,7 @@ class TrainingReport(CurveReport):
         """
         super().__init__(**others)
         self.sections, self.levels, self.pixel_size_nm = sections, levels, pixel_size_nm
-        self.balanced = balanced
+        self.balanced, self.level = balanced, HALF
         self.predictions: dict[str, np.ndarray] = {}
         if self.run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
@@ -80,9 +81,16 @@ class TrainingReport(CurveReport):
             name: self.predict(network, raw)[channel] for name, (raw, _) in self.sections.items()
         }
         pooled = pool_levels(self.sections, self.levels, maps.values())
-        level = best_level(pooled) if self.balanced else HALF
-        self.predictions = {name: found >= level for name, found in maps.items()}
-        return float(pixel_curve(pooled, HEADLINE)[level])
+        self.level = best_level(pooled) if self.balanced else HALF
+        self.predictions = {name: found >= self.level for name, found in maps.items()}
+        return float(pixel_curve(pooled, HEADLINE)[self.level])
+
+    def describe(self, iteration: int, score: float | None) -> ModelInfo:
+        """What the model is; of one that was scored at its own limit, where that is."""
+        info = super().describe(iteration, score)
+        if not self.balanced or score is None:
+            return info
+        return dataclasses.replace(info, training=info.training | {FOUND_LEVEL: self.level})
 
     def predict(self, network: torch.nn.Module, raw: np.ndarray) -> np.ndarray:
         """Probabilities (channels, y, x) uint8 of a section."""
