@@ -88,8 +88,13 @@ def best_level(histogram: ScoreHistogram) -> int:
 
 
 def limit_of(level: int) -> float:
-    """The probability of a level."""
-    return 0.5 if level == _HALF_LEVEL else float(level / TOP_LEVEL)
+    """The probability from which a pixel is stored as of that level: levels are rounded.
+
+    Examples:
+        >>> limit_of(128)
+        0.5
+    """
+    return (level - 0.5) / TOP_LEVEL
 
 
 def check_balance(config: FinetuneConfig, info: ModelInfo) -> None:

@@ -14,13 +14,13 @@ import torch
 from bench.config.training import FinetuneConfig
 from bench.core.progress import say_while
 from bench.inference.device import Compute
-from bench.metrics.curves import LEVELS, TOP_LEVEL
+from bench.metrics.curves import LEVELS
 from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
 from bench.report.figures.importances import draw_importances
 from bench.search.candidates import pixel_curve
-from bench.steps.training.balance import best_level, pool_levels
+from bench.steps.training.balance import best_level, limit_of, pool_levels
 from bench.steps.training.data import TrainingData, log_checkpoints
 from bench.steps.training.reports.sections import HALF, TrainingReport
 from bench.tracking.runs import Run
@@ -174,8 +174,7 @@ class _PixelReport(TrainingReport):
         if histogram.foreground.any():
             level = best_level(histogram)
         self.predictions = {name: levels >= level for name, levels in maps.items()}
-        # Levels are rounded: from half a level below, a pixel is stored as of that level.
-        share = (level - 0.5) / TOP_LEVEL
+        share = limit_of(level)
         network.shift += math.log((1 - share) / share)
         table = pd.DataFrame({"level": range(LEVELS), "validation_dice": curve})
         self.run.log_text(table.to_csv(index=False), "thresholds.csv")
