@@ -32,7 +32,7 @@ from bench.recipe.scores import threshold_level
 from bench.search.candidates import pixel_curve
 
 # What a model's description says of it: the level that validation found, and the limit, once moved.
-FOUND_LEVEL, MOVED_LIMIT = "limit_level", "limit"
+FOUND_LEVEL, _MOVED_LIMIT = "limit_level", "limit"
 _HALF_LEVEL = threshold_level(0.5)
 # What the Dice must gain for the limit to move.
 _TOLERANCE = 0.001
@@ -128,9 +128,9 @@ def balance_checkpoint(file: Path, structure: str) -> float:
     """
     network, info = load_checkpoint(file)
     limit = limit_of(info.training[FOUND_LEVEL])
-    if MOVED_LIMIT not in info.training:
+    if _MOVED_LIMIT not in info.training:
         move_limit(network, info, foreground_channel(info, structure), limit)
-        training = info.training | {MOVED_LIMIT: limit}
+        training = info.training | {_MOVED_LIMIT: limit}
         save_checkpoint(file, network, dataclasses.replace(info, training=training))
     return limit
 
