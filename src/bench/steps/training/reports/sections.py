@@ -61,7 +61,7 @@ class TrainingReport(CurveReport):
         """
         super().__init__(**others)
         self.sections, self.levels, self.pixel_size_nm = sections, levels, pixel_size_nm
-        self.balanced, self.level = balanced, HALF
+        self.balanced, self.found_level = balanced, HALF
         self.predictions: dict[str, np.ndarray] = {}
         if self.run.state == "new":
             # The slider of the MLflow UI starts at 0 and would show nothing there.
@@ -81,16 +81,16 @@ class TrainingReport(CurveReport):
             name: self.predict(network, raw)[channel] for name, (raw, _) in self.sections.items()
         }
         pooled = pool_levels(self.sections, self.levels, maps.values())
-        self.level = best_level(pooled) if self.balanced else HALF
-        self.predictions = {name: found >= self.level for name, found in maps.items()}
-        return float(pixel_curve(pooled, HEADLINE)[self.level])
+        self.found_level = best_level(pooled) if self.balanced else HALF
+        self.predictions = {name: found >= self.found_level for name, found in maps.items()}
+        return float(pixel_curve(pooled, HEADLINE)[self.found_level])
 
     def describe(self, iteration: int, score: float | None) -> ModelInfo:
         """What the model is; of one that was scored at its own limit, where that is."""
         info = super().describe(iteration, score)
         if not self.balanced or score is None:
             return info
-        return dataclasses.replace(info, training=info.training | {FOUND_LEVEL: self.level})
+        return dataclasses.replace(info, training=info.training | {FOUND_LEVEL: self.found_level})
 
     def predict(self, network: torch.nn.Module, raw: np.ndarray) -> np.ndarray:
         """Probabilities (channels, y, x) uint8 of a section."""
