@@ -40,6 +40,13 @@ def test_beyond_the_colours_lines_differ():
     assert drawn["m8"].get_linestyle() == "--"
 
 
+def test_bars_beyond_the_colours_are_striped(rows):
+    (row,) = [row for row in rows if row.structure == "vesicles"][:1]
+    bars = score_chart([replace(row, method=name, label=name) for name in METHODS]).axes[0].patches
+    assert len({(to_hex(bar.get_facecolor()), bar.get_hatch()) for bar in bars}) == 10
+    assert [bool(bar.get_hatch()) for bar in bars] == [False] * 8 + [True] * 2
+
+
 def test_a_method_keeps_its_colour_where_others_come_and_go():
     alone = choose_looks(["finetuned"])
     among = choose_looks(["unadapted", "domain_adapted", "finetuned", "scratch", "scratch_dice"])

@@ -103,10 +103,14 @@ def _draw_bars(
             _draw_missing(axes, position, row.reason or f"no {metric.label} score", limits)
             continue
         score = row.scores[row.metric]
-        bar = axes.barh(position, score, height=0.7, color=looks[position].colour)
+        look = looks[position]
+        bar = axes.barh(position, score, height=0.7, color=look.colour)
         if row.oracle:
             # It is told what others have to find.
             bar.patches[0].set(alpha=0.35, hatch="xx")
+        elif look.line != "-":
+            # Striped where a line of it is broken: another bar has the colour, too.
+            bar.patches[0].set(hatch="//", edgecolor="white", linewidth=0)
         low, high = row.interval or (score, score)
         if row.interval:
             axes.errorbar(
