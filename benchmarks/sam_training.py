@@ -24,10 +24,10 @@ from bench.models.sam import build_sam
 from bench.training.loop import LoopSettings, make_trainee, train_batch
 from bench.training.sam.interactive import (
     SamTrainingSettings,
-    _seed_everything,
     interactive,
     make_trainer,
     prepare_network,
+    seed_everything,
 )
 from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
@@ -104,18 +104,16 @@ class Peer:
     def __init__(self, size: str, batches) -> None:
         self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
         self.trainer = make_trainer(self.network, PROMPTED, self.compute)
-        self.trainer.max_iteration = 10**9
+        self.trainer._iteration, self.trainer.max_iteration = 0, 10**9
         self.trainer.logger = None
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.trainer.optimizer = torch.optim.AdamW(parameters, lr=LR)
-        self.batches, self.iteration = batches, 0
+        self.batches = batches
 
     def step(self) -> None:
         """Trains on the next batch, with the prompts that ours draws: an epoch of one."""
         self.trainer.train_loader = [next(self.batches)]
-        self.trainer._iteration = self.iteration
-        _seed_everything(0, self.iteration)
-        self.iteration += 1
+        seed_everything(0, self.trainer._iteration)
         with contextlib.redirect_stdout(None):
             self.trainer._train_epoch_impl(self, self.compute.autocast, self.learn)
 
@@ -171,7 +169,7 @@ def measure(size: str, agreement: str, repeats: int, folder: str) -> Line:
         "peer": lambda: [peer.step() for _ in "ab"],
     }
     ours.feed.drawn = ours.feed.drawn[:2]
-    peer.iteration = ours.iteration
+    peer.trainer._iteration = ours.iteration
     first = (time.perf_counter() - started) / 2
     seconds, _ = time_in_turns(ways, repeats=repeats, warm_up=size == "tiny")
     image_px, depth, _, patch_px = SIZES[size]

@@ -97,7 +97,7 @@ class Method:
         foreground_weight: Of its loss; None is the structure's, or follows from its frequency.
         confidence: Confidence of its pseudo-labels; None is set from the teacher's scores.
         balance: ``validation`` where the model's limit between foreground and background, a
-            probability of one half, is moved to where validation Dice is highest; else ``none``.
+            probability of one half, moves towards where validation Dice is highest; else ``none``.
         mode: The mode of microsam that makes it; empty for other steps.
         seeded: Whether its result depends on a seed.
         first_release: Whether ``methods=all`` has it: the rows of the paper's table, and ours that

@@ -109,7 +109,7 @@ class TrainingConfig(StepConfig):
     # Of the identity where it is not none (steps/training/finetune_task.py).
     balance: str = setting(
         AUTO,
-        "validation moves the probability that divides foreground from background to where "
+        "validation moves the probability that divides foreground from background towards where "
         "validation Dice is highest; auto is the method's, mostly none.",
         choices=(AUTO, NONE, VALIDATION),
         identity=False,

@@ -13,9 +13,9 @@ from bench.core.progress import show_progress
 from bench.dataset.partial import is_partial
 from bench.inference.prediction import fixed_moments, model_shape
 from bench.methods import VALIDATION
-from bench.models.checkpoint import save_checkpoint
+from bench.models.checkpoint import load_checkpoint, save_checkpoint
 from bench.models.networks import Geometry, find_function, find_network
-from bench.steps.training.balance import balance_checkpoint
+from bench.steps.training.balance import MOVED_LIMIT, balance_network
 from bench.steps.training.choices import Validation, cheapest_first, choose_inference
 from bench.steps.training.classes import warn_of_overlaps
 from bench.steps.training.data import (
@@ -185,7 +185,10 @@ def _keep_models(
 ) -> None:
     """Chooses how the best model is applied, and keeps it beside the last one."""
     if task.config.balance == VALIDATION:
-        limit = balance_checkpoint(report.best, task.structure.name)
+        best, found = load_checkpoint(report.best)
+        found = balance_network(best, found)
+        save_checkpoint(report.best, best, found)
+        limit = found.training[MOVED_LIMIT]
         run.set_tags({"bench.limit": f"{limit:.3f}"})
         log.info("foreground from a probability of %.3f on, chosen on validation", limit)
     tile_px, halo_px = _choose_inference(task, run, report, geometries)

@@ -14,7 +14,6 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,13 +25,13 @@ from bench.methods import VALIDATION
 from bench.metrics.curves import TOP_LEVEL, ScoreHistogram, histogram_scores
 from bench.metrics.overlap import find_open
 from bench.metrics.table import HEADLINE
-from bench.models.checkpoint import ModelInfo, head_tensors, load_checkpoint, save_checkpoint
+from bench.models.checkpoint import ModelInfo, head_tensors
 from bench.models.networks import find_network
 from bench.recipe.scores import threshold_level
 from bench.search.candidates import pixel_curve
 
 # What a model's description says of it: the level that validation found, and the limit, once moved.
-FOUND_LEVEL, _MOVED_LIMIT = "limit_level", "limit"
+FOUND_LEVEL, MOVED_LIMIT = "limit_level", "limit"
 _HALF_LEVEL = threshold_level(0.5)
 # What the Dice must gain for the limit to move.
 _TOLERANCE = 0.001
@@ -120,19 +119,17 @@ def _find_output_bias(info: ModelInfo) -> str:
     return names[0]
 
 
-def balance_checkpoint(file: Path, structure: str) -> float:
-    """Moves the limit of a checkpoint to where its validation found it; once, if called again.
+def balance_network(network: torch.nn.Module, info: ModelInfo) -> ModelInfo:
+    """Moves the limit of a network to where its validation found it, if it did; once.
 
     Returns:
-        The probability at which it gives one half from then on.
+        Its description, which says so.
     """
-    network, info = load_checkpoint(file)
+    if FOUND_LEVEL not in info.training or MOVED_LIMIT in info.training:
+        return info
     limit = limit_of(info.training[FOUND_LEVEL])
-    if _MOVED_LIMIT not in info.training:
-        move_limit(network, info, foreground_channel(info, structure), limit)
-        training = info.training | {_MOVED_LIMIT: limit}
-        save_checkpoint(file, network, dataclasses.replace(info, training=training))
-    return limit
+    move_limit(network, info, foreground_channel(info, info.structure), limit)
+    return dataclasses.replace(info, training=info.training | {MOVED_LIMIT: limit})
 
 
 @torch.no_grad()

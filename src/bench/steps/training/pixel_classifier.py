@@ -15,14 +15,12 @@ from bench.config.training import FinetuneConfig
 from bench.core.progress import say_while
 from bench.inference.device import Compute
 from bench.metrics.curves import LEVELS
-from bench.metrics.table import HEADLINE
 from bench.models.checkpoint import ModelInfo, save_checkpoint
 from bench.models.pixels.pixel_classifier import HALO_PX, PixelClassifier, fit_tile
 from bench.report.figures.importances import draw_importances
-from bench.search.candidates import pixel_curve
-from bench.steps.training.balance import best_level, limit_of, pool_levels
+from bench.steps.training.balance import limit_of
 from bench.steps.training.data import TrainingData, log_checkpoints
-from bench.steps.training.reports.sections import HALF, TrainingReport
+from bench.steps.training.reports.sections import TrainingReport
 from bench.tracking.runs import Run
 from bench.training.loop import Progress
 from bench.training.pixels.fitting import (
@@ -167,13 +165,7 @@ class _PixelReport(TrainingReport):
         validation sections have nothing of the structure, the limit stays.
         """
         assert isinstance(network, PixelClassifier)
-        self.network = network
-        maps = {name: self.predict(network, raw)[0] for name, (raw, _) in self.sections.items()}
-        histogram = pool_levels(self.sections, self.levels, maps.values())
-        curve, level = pixel_curve(histogram, HEADLINE), HALF
-        if histogram.foreground.any():
-            level = best_level(histogram)
-        self.predictions = {name: levels >= level for name, levels in maps.items()}
+        level, curve = self.score_levels(network, balanced=True)
         share = limit_of(level)
         network.shift += math.log((1 - share) / share)
         table = pd.DataFrame({"level": range(LEVELS), "validation_dice": curve})

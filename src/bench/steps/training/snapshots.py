@@ -6,9 +6,8 @@ from typing import Any
 
 from bench.config.training import FinetuneConfig
 from bench.errors import BenchError
-from bench.methods import VALIDATION
 from bench.models.checkpoint import load_checkpoint, load_info, save_checkpoint
-from bench.steps.training.balance import balance_checkpoint
+from bench.steps.training.balance import balance_network
 from bench.structures import split_names
 from bench.words import NONE
 
@@ -65,7 +64,5 @@ def finish_snapshots(folder: Path, config: FinetuneConfig) -> list[str]:
         info = dataclasses.replace(
             info, tile_px=best.tile_px, halo_px=best.halo_px, inference=best.inference
         )
-        save_checkpoint(file, network, info)
-        if config.balance == VALIDATION:
-            balance_checkpoint(file, info.structure)
+        save_checkpoint(file, network, balance_network(network, info))
     return names

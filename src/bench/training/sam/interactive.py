@@ -137,7 +137,7 @@ def interactive(
 
     def compute_loss(iteration: int) -> tuple[torch.Tensor, dict[str, float]]:
         images, targets = feed.batch(iteration)
-        _seed_everything(feed.settings.seed, iteration)
+        seed_everything(feed.settings.seed, iteration)
         # Even iterations prompt with a point, odd ones with a box.
         trainer._iteration = iteration
         with compute.autocast():
@@ -210,7 +210,8 @@ def _decoder_loss(
     return torch.as_tensor(trainer.instance_loss(found, targets.to(trainer.device)))
 
 
-def _seed_everything(seed: int, iteration: int) -> None:
+def seed_everything(seed: int, iteration: int) -> None:
+    """Sets the global random states of Python, numpy and torch, from which prompts are drawn."""
     numbers = np.random.SeedSequence((seed, iteration)).generate_state(3)
     random.seed(int(numbers[0]))
     np.random.seed(int(numbers[1]))  # noqa: NPY002

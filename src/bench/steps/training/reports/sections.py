@@ -75,15 +75,20 @@ class TrainingReport(CurveReport):
 
     def validate(self, network: torch.nn.Module) -> float:
         """Predicts the validation sections; returns Dice over all their pixels."""
+        self.found_level, curve = self.score_levels(network, balanced=self.balanced)
+        return float(curve[self.found_level])
+
+    def score_levels(self, network: torch.nn.Module, *, balanced: bool) -> tuple[int, np.ndarray]:
+        """Predicts the validation sections; where foreground begins, and Dice at every level."""
         self.network = network
         channel = foreground_channel(self.info, self.info.structure)
         maps = {
             name: self.predict(network, raw)[channel] for name, (raw, _) in self.sections.items()
         }
         pooled = pool_levels(self.sections, self.levels, maps.values())
-        self.found_level = best_level(pooled) if self.balanced else HALF
-        self.predictions = {name: found >= self.found_level for name, found in maps.items()}
-        return float(pixel_curve(pooled, HEADLINE)[self.found_level])
+        level = best_level(pooled) if balanced else HALF
+        self.predictions = {name: found >= level for name, found in maps.items()}
+        return level, pixel_curve(pooled, HEADLINE)
 
     def describe(self, iteration: int, score: float | None) -> ModelInfo:
         """What the model is; of one that was scored at its own limit, where that is."""
