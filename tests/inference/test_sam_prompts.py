@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from segment_anything import SamPredictor
 
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
+from bench.inference.sam.decoder import PromptDecoder
 from bench.inference.sam.embeddings import KeptEncoder, embed_window
 from bench.inference.sam.prompts import Prompts, paint_prompted, prompt_section, prompt_window
 from bench.inference.sam.windows import place_windows, windows_around
@@ -72,6 +74,29 @@ def test_masks_are_those_of_segment_anything(network, image, prompts, kind, mult
             assert pixels.any(axis=0)[[0, -1]].all()
     assert lit > 1000
     assert apart <= MOST_APART * lit
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_all_masks_are_those_of_segment_anything(network, multimask, masked):
+    sam = network.sam
+    torch.manual_seed(0)
+    features = torch.randn(1, 256, 8, 8)
+    low = torch.randn(3, 1, 32, 32) if masked else None
+    points = torch.rand(3, 4, 2) * 128, torch.ones(3, 4)
+    sparse, dense = sam.prompt_encoder(points=points, boxes=None, masks=low)
+    wanted, scores = sam.mask_decoder(
+        image_embeddings=features,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask,
+    )
+    decoder = PromptDecoder(sam, features)
+    found, expected = decoder.decode_all(sparse, dense if masked else None, multimask=multimask)
+    assert found.shape == wanted.shape == (3, 3 if multimask else 1, 32, 32)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(expected, scores, atol=1e-5)
 
 
 def test_prompts_follow_the_models_own_size(network, image, prompts):

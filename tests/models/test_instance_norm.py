@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch_em.model import UNet2d
 
-from bench.models.unet2d import InstanceNorm, KeptLayoutNorm, build_unet2d
+from bench.models.unet2d import InstanceNorm, KeptLayoutNorm, build_unet2d, mend_gradients
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 16, 5), (4, 32, 7, 9)])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 16, 5), (1, 6, 16, 5), (4, 32, 7, 9)])
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("weights_last", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -24,7 +24,9 @@ def test_it_is_torchs_instance_norm_with_its_gradient(
         weights = weights.to(memory_format=torch.channels_last)
     found = []
     ours = (lambda given: KeptLayoutNorm.apply(given, 1e-5)) if of_cuda else InstanceNorm(shape[1])
-    for norm in (torch.nn.InstanceNorm2d(shape[1]), ours):
+    theirs = torch.nn.Sequential(torch.nn.InstanceNorm2d(shape[1]))
+    mend_gradients(theirs)
+    for norm in (theirs, ours):
         given = image.clone(memory_format=torch.preserve_format).requires_grad_()
         normalised = norm(given)
         (normalised * weights).sum().backward()
@@ -32,6 +34,31 @@ def test_it_is_torchs_instance_norm_with_its_gradient(
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
     for theirs, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
+
+
+def gradient_of_a_single_image(norm, image, weights):
+    given = image.clone().requires_grad_()
+    norm(given).backward(weights)
+    return given.grad
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_torchs_gradient_of_a_single_image_is_mended(axes):
+    """What torch makes of it is wrong; once it is right, mend_gradients can go."""
+    torch.manual_seed(0)
+    last = torch.channels_last if axes == 2 else torch.channels_last_3d
+    image, weights = torch.randn(2, 1, 16, *[8] * axes)
+    kind = torch.nn.InstanceNorm2d if axes == 2 else torch.nn.InstanceNorm3d
+    right = gradient_of_a_single_image(kind(16), image.double(), weights.double()).float()
+    plain, mended = kind(16), torch.nn.Sequential(kind(16))
+    mend_gradients(mended)
+    wrong = gradient_of_a_single_image(plain, image, weights.to(memory_format=last))
+    assert (wrong - right).norm() > 0.5 * right.norm()
+    for of_weights in (torch.contiguous_format, last):
+        found = gradient_of_a_single_image(mended, image, weights.to(memory_format=of_weights))
+        torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert not mended(image).requires_grad
 
 
 @pytest.mark.parametrize("of_cuda", [False, True])

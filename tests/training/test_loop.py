@@ -329,6 +329,22 @@ def test_the_layout_is_that_of_training_and_inference(feed, section, tmp_path, l
     assert seen == {True: {last}, False: {last}}
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_torchs_norms_have_right_gradients_in_the_layout_of_training(batch):
+    """Of a single image in channels_last torch's own are wrong, see models/test_instance_norm."""
+    found = []
+    for layout in ("contiguous", "channels_last"):
+        torch.manual_seed(0)
+        first, second = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 2, 3)
+        network = torch.nn.Sequential(first, torch.nn.InstanceNorm2d(8), second)
+        compute = Compute(CPU, "fp32", layout)
+        make_trainee(network, SETTINGS, compute)
+        images = torch.randn(batch, 3, 64, 64).to(memory_format=compute.memory_format(network, 4))
+        (network(images) * torch.randn(batch, 2, 60, 60)).sum().backward()
+        found.append(first.weight.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_it(feed, section, tmp_path, bad):
     with pytest.raises(StoppedError):

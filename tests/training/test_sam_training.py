@@ -9,11 +9,13 @@ from bench.inference.device import Compute
 from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.models.sam import load_sam, write_tiny_sam
 from bench.models.sam_weights import read_torch_file
+from bench.training.sam import prompted
 from bench.training.sam.interactive import (
     SamTrainingSettings,
     interactive,
     make_trainer,
     prepare_network,
+    seed_everything,
 )
 from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
@@ -149,19 +151,86 @@ def count_calls(network):
 
 
 @pytest.mark.parametrize("features", [0, 8])
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_frozen_encoder_is_asked_once_and_the_loss_is_micro_sams(files, section, features, size):
-    """micro_sam computes embeddings for its masks and again for its decoder."""
-    network, objective = make(files, section, features, size=size)
-    calls = count_calls(network)
-    losses = [objective.compute(iteration)[0].item() for iteration in range(2)]
-    assert len(calls) == 2 * size
-    trained, theirs = make(files, section, features, size=size, freeze="none")
-    calls = count_calls(trained)
-    expected = [theirs.compute(iteration)[0].item() for iteration in range(2)]
-    assert len(calls) == (4 if features else 2)
-    # Of a batch micro_sam embeds all patches at once, which rounds otherwise.
-    assert losses == (expected if size == 1 else pytest.approx(expected, rel=1e-4))
+@pytest.mark.parametrize(("freeze", "calls"), [("image_encoder", 4), ("none", 2)])
+def test_embeddings_are_computed_once(files, section, features, freeze, calls):
+    """micro_sam computes them for its masks and again for its decoder."""
+    network, objective = make(files, section, features, freeze=freeze, size=2)
+    made = count_calls(network)
+    for iteration in range(2):
+        objective.compute(iteration)
+    # A frozen encoder takes patch by patch, whose embeddings can be kept.
+    assert len(made) == calls
+
+
+def micro_sams_loss(network, size, section, iteration):
+    trainer = make_trainer(network, SMALL, CPU)
+    trainer._iteration = iteration
+    settings = InstancePatchSettings(64, size, network.unetr is not None, 0)
+    images, targets = InstancePatchFeed([section], settings).batch(iteration)
+    seed_everything(0, iteration)
+    loss, *_ = trainer._interactive_train_iteration(images, targets[:, :1])
+    if network.unetr is not None:
+        loss = loss + trainer._instance_iteration(images, targets[:, 1:])
+    return loss
+
+
+# A batch of one patch is embedded as micro_sam does; even iterations ask for several masks.
+@pytest.mark.parametrize("iteration", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("features", "freeze", "size"), [(0, "none", 2), (8, "none", 2), (8, "image_encoder", 1)]
+)
+def test_loss_and_gradients_are_micro_sams(
+    files, section, monkeypatch, features, freeze, size, iteration
+):
+    monkeypatch.setattr(prompted, "_TOGETHER_ON_CPU", 1)
+    network, objective = make(files, section, features, freeze=freeze, size=size)
+    loss, _ = objective.compute(iteration)
+    loss.backward()
+    theirs, _ = make(files, section, features, freeze=freeze, size=size)
+    expected = micro_sams_loss(theirs, size, section, iteration)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, ours), wanted in zip(network.named_parameters(), theirs.parameters(), strict=True):
+        found = torch.zeros_like(ours) if ours.grad is None else ours.grad
+        gradient = torch.zeros_like(ours) if wanted.grad is None else wanted.grad
+        assert (found - gradient).norm() <= 1e-3 * gradient.norm() + 1e-7, name
+
+
+def test_gradients_at_once_are_those_prompt_by_prompt(files, section):
+    network, _ = make(files, section, 0, freeze="none", size=2)
+    feed = InstancePatchFeed([section], InstancePatchSettings(64, 2, False, 0))
+    images, labels = feed.batch(1)
+    trainer = make_trainer(network, SMALL, CPU)
+    trainer._iteration = 1
+    found = {}
+    for at_once in (False, True):
+        seed_everything(0, 1)
+        features, _ = trainer.model.image_embeddings_oft([{"image": image} for image in images])
+        network.zero_grad()
+        loss, _ = prompted.prompted_loss(trainer, features, images, labels, at_once=at_once)
+        # As a loop scales it that counts in fp16.
+        (8 * loss).backward()
+        found[at_once] = [p.grad for p in network.parameters() if p.grad is not None]
+    assert any(gradient.any() for gradient in found[True])
+    for one, other in zip(found[False], found[True], strict=True):
+        assert (one - other).norm() <= 1e-3 * other.norm() + 1e-7
+
+
+def test_the_decoder_alone_is_trained(files, section):
+    network, objective = make(files, section, 8, freeze="image_encoder,prompt_encoder,mask_decoder")
+    loss, numbers = objective.compute(0)
+    loss.backward()
+    assert loss.item() == pytest.approx(sum(numbers.values()), rel=1e-5)
+    graded = {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None}
+    assert graded == {"instance_decoder"}
+
+
+def test_without_gradients_the_loss_is_the_same(files, section):
+    _, objective = make(files, section, 8)
+    with torch.no_grad():
+        alone, _ = objective.compute(0)
+    assert not alone.requires_grad
+    assert alone.item() == pytest.approx(objective.compute(0)[0].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

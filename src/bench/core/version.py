@@ -48,7 +48,7 @@ VERSIONS: dict[str, int] = {
     "limit": 1,
     "training loop": 1,
     "mean teacher": 1,
-    "sam training": 1,
+    "sam training": 2,
     "sam masks": 1,
     "prompts": 1,
     "box prompts": 1,

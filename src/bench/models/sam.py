@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from bench.core.files import write_binary
 from bench.errors import BenchError
+from bench.models.unet2d import keep_layout, replace_modules
 
 SAM, DECODER = "sam.", "instance_decoder."
 _ENCODER = f"{SAM}image_encoder."
@@ -131,9 +133,10 @@ def _build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
     if not features:
         return None
     from torch_em.model import UNETR
+    from torch_em.model.unet import Upsampler2d
 
     # The range check refuses dark patches; our images are in range by construction.
-    return UNETR(
+    unetr = UNETR(
         backbone="sam",
         encoder=encoder,
         out_channels=_DECODER_CHANNELS,
@@ -145,6 +148,28 @@ def _build_unetr(encoder: Any, features: int, transposed: bool) -> Any | None:
         initial_features=features,
         perform_range_checks=False,
     )
+    replace_modules(unetr, torch.nn.InstanceNorm2d, keep_layout)
+    replace_modules(unetr, Upsampler2d, _Upsampler)
+    return unetr
+
+
+class _Upsampler(torch.nn.Module):
+    """torch_em's upsampling, which mixes channels when there are four times as many pixels.
+
+    A mean of pixels whose weights add up to 1 may be taken before or after channels are mixed.
+    """
+
+    def __init__(self, theirs: Any) -> None:
+        """Takes the weights and settings of torch_em's."""
+        super().__init__()
+        self.conv, self._mode = theirs.conv, theirs.mode
+        self._scale = float(theirs.scale_factor)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Mixes the channels of images (batch, channels, y, x), and enlarges what comes out."""
+        return functional.interpolate(
+            self.conv(image), scale_factor=self._scale, mode=self._mode, align_corners=False
+        )
 
 
 def derive_arguments(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 _PIXELS = (2, 3)
+_TORCHS_NORMS = (torch.nn.InstanceNorm1d, torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d)
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 _UNETS = "torch_em.model.unet"
 _LOADING = threading.Lock()
@@ -108,7 +109,26 @@ class InstanceNorm(torch.nn.InstanceNorm2d):
         if input.stride(1) == 1:
             kept: torch.Tensor = KeptLayoutNorm.apply(input, self.eps)  # type: ignore[no-untyped-call]
             return kept
-        return super().forward(input)
+        normalised = super().forward(input)
+        _ask_for_contiguous(self, input, normalised)
+        return normalised
+
+
+def mend_gradients(network: torch.nn.Module) -> None:
+    """Makes torch's own InstanceNorms of a network compute right gradients.
+
+    On a CPU, torch 2.13 takes a gradient in channels_last for a contiguous one if the batch is a
+    single image, and what it hands on is wrong by as much as it is large, without a word. Here the
+    gradient is made contiguous first. (tests/models/test_unet2d.py shows both.)
+    """
+    for module in network.modules():
+        if type(module) in _TORCHS_NORMS:
+            module.register_forward_hook(_ask_for_contiguous)
+
+
+def _ask_for_contiguous(_: torch.nn.Module, __: Any, normalised: torch.Tensor) -> None:
+    if normalised.requires_grad:
+        normalised.register_hook(torch.Tensor.contiguous)
 
 
 def build_unet2d(*, in_channels: int, out_channels: int, depth: int, features: int) -> Any:
@@ -127,7 +147,7 @@ def build_unet2d(*, in_channels: int, out_channels: int, depth: int, features: i
         A ``torch.nn.Module`` from (batch, in_channels, y, x) to (batch, out_channels, y, x).
     """
     network = build_torch_em_unet2d(in_channels, out_channels, depth, features, activation=None)
-    replace_modules(network, torch.nn.InstanceNorm2d, _our_norm)
+    replace_modules(network, torch.nn.InstanceNorm2d, keep_layout)
     return network
 
 
@@ -183,7 +203,8 @@ def without_own_kernels(
     return plain.eval()
 
 
-def _our_norm(norm: torch.nn.InstanceNorm2d) -> torch.nn.Module:
+def keep_layout(norm: torch.nn.InstanceNorm2d) -> torch.nn.Module:
+    """Our InstanceNorm in place of torch's, both without weights."""
     return InstanceNorm(norm.num_features, eps=norm.eps)
 
 

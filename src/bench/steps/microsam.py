@@ -1,5 +1,6 @@
 """Segment a structure with Segment Anything: as it is, trained on the sections, or prompted."""
 
+import dataclasses
 import logging
 import time
 from typing import Any, cast
@@ -49,6 +50,7 @@ from bench.tracking.runs import Run
 from bench.tracking.store import Store, open_store
 from bench.training.loop import Progress, make_trainee, train
 from bench.training.sam.interactive import (
+    SAM_LAYOUT,
     SamTrainingSettings,
     encoder_is_frozen,
     interactive,
@@ -175,7 +177,8 @@ def _train_network(
     if config.lora_rank and "image_encoder" in config.freeze:
         log.info("lora_rank=%d trains the image encoder, it is not frozen", config.lora_rank)
     prepare_network(network, freeze=config.freeze, lora_rank=config.lora_rank)
-    trainee = make_trainee(network, settings, task.compute)
+    placed = dataclasses.replace(task.compute, layout=SAM_LAYOUT)
+    trainee = make_trainee(network, settings, placed)
     sections = task.data.train()
     ignored = task.data.ignored()
     feed = InstancePatchFeed(sections, instance_patches(config, network), ignored)

@@ -16,6 +16,7 @@ from bench.core.files import write_whole
 from bench.core.memory import explain_out_of_memory
 from bench.errors import BenchError
 from bench.inference.device import Compute, computing_on
+from bench.models.unet2d import mend_gradients
 from bench.training.objectives import Objective
 from bench.training.optimisers import EAGER_OPTIMISERS
 from bench.training.pace import CountedPace, Pace, TimeBudget, TimedPace, Timing
@@ -216,6 +217,7 @@ def make_trainee(
     for module in (network, teacher):
         if module is not None:
             compute.place(module)
+    mend_gradients(network)
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     decay = {} if settings.weight_decay is None else {"weight_decay": settings.weight_decay}
     optimizer = EAGER_OPTIMISERS[settings.optimiser](learned, lr=settings.lr, **decay)

@@ -107,6 +107,8 @@ class PromptDecoder:
 
     Attributes:
         grid: Height and width of the embedding.
+        shared: What is computed once. Training puts leaves in its place, so that it goes back
+            through it once for many prompts.
     """
 
     def __init__(self, sam: Any, features: torch.Tensor) -> None:
@@ -116,55 +118,96 @@ class PromptDecoder:
             sam: The Segment Anything model.
             features: Embedding of the image (1, channels, y, x), on the model's device.
         """
-        self._decoder, self._encoder = sam.mask_decoder, sam.prompt_encoder
+        self._decoder, encoder = sam.mask_decoder, sam.prompt_encoder
         self.grid = features.shape[-2:]
-        nothing = self._encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-        self._image = (features + nothing).flatten(2)[0].T.contiguous()
-        self._position = self._encoder.get_dense_pe().flatten(2)[0].T.contiguous()
+        bare = features.flatten(2)[0].T.contiguous()
+        position = encoder.get_dense_pe().flatten(2)[0].T.contiguous()
+        image = bare + encoder.no_mask_embed.weight
         transformer = self._decoder.transformer
         first = transformer.layers[0]
-        here = self._image + self._position
         into, back = first.cross_attn_token_to_image, first.cross_attn_image_to_token
-        self._keys = _Head.of(into.k_proj, into.num_heads).project(here)
-        self._values = _Head.of(into.v_proj, into.num_heads).project(self._image)
-        self._asked = _Head.of(back.q_proj, back.num_heads).project(here)
+        self.shared = [
+            bare,
+            image,
+            _Head.of(into.k_proj, into.num_heads).project(image + position),
+            _Head.of(into.v_proj, into.num_heads).project(image),
+            _Head.of(back.q_proj, back.num_heads).project(image + position),
+        ]
+        self._place: dict[torch.nn.Module, int] = {}
+        for attention, projection in _projections_of_positions(transformer):
+            self._place[projection] = len(self.shared)
+            self.shared.append(_Head.of(projection, attention.num_heads).project(position))
 
     def decode(self, sparse: torch.Tensor, *, multimask: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decodes prompts.
+        """Decodes prompts, and of each the mask that SAM expects to be best.
 
         Args:
             sparse: Their embeddings (prompts, tokens, channels).
-            multimask: Whether to take the best of the masks for ambiguous prompts, by the IoU
-                that SAM expects, and not the mask for unambiguous ones.
+            multimask: Whether to choose among the masks for ambiguous prompts, and not to take the
+                one for unambiguous prompts.
 
         Returns:
             Logits (prompts, 4 y, 4 x), and the IoU that SAM expects (prompts).
         """
-        decoder = self._decoder
-        own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        tokens = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
-        queries, image = self._transform(tokens)
-        expected = decoder.iou_prediction_head(queries[:, 0])
-        first = 1 if multimask else 0
-        last = decoder.num_mask_tokens if multimask else 1
-        scores, chosen = expected[:, first:last].max(dim=1)
-        return self._upscale(queries, image, chosen + first), scores
+        queries, image = self._transform(sparse, None)
+        expected, first = self._expect(queries, multimask=multimask)
+        scores, chosen = expected.max(dim=1)
+        chosen = chosen + first
+        wanted = queries.new_empty(len(queries), self._decoder.transformer_dim // 8)
+        for mask in chosen.unique().tolist():
+            wanted[chosen == mask] = self._hyper(queries[chosen == mask], mask)
+        return self._upscale(image, wanted[:, None])[:, 0], scores
 
-    def _transform(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def decode_all(
+        self, sparse: torch.Tensor, dense: torch.Tensor | None, *, multimask: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decodes prompts into all masks of a kind, as SAM's own decoder does.
+
+        Args:
+            sparse: Their embeddings (prompts, tokens, channels).
+            dense: Embeddings of masks among the prompts (prompts, channels, y, x); None without.
+            multimask: Whether to give the masks for ambiguous prompts, and not the one for
+                unambiguous prompts.
+
+        Returns:
+            Logits (prompts, masks, 4 y, 4 x), and the IoU that SAM expects (prompts, masks).
+        """
+        queries, image = self._transform(sparse, dense)
+        expected, first = self._expect(queries, multimask=multimask)
+        wanted = [self._hyper(queries, first + mask) for mask in range(expected.shape[1])]
+        return self._upscale(image, torch.stack(wanted, dim=1)), expected
+
+    def _expect(self, queries: torch.Tensor, *, multimask: bool) -> tuple[torch.Tensor, int]:
+        """The IoU that SAM expects of the masks of a kind, and the number of the first."""
+        first, last = (1, self._decoder.num_mask_tokens) if multimask else (0, 1)
+        return self._decoder.iou_prediction_head(queries[:, 0])[:, first:last], first
+
+    def _hyper(self, queries: torch.Tensor, mask: int) -> torch.Tensor:
+        """What the pixels of a mask are multiplied with (prompts, channels)."""
+        found: torch.Tensor = self._decoder.output_hypernetworks_mlps[mask](queries[:, 1 + mask])
+        return found
+
+    def _transform(
+        self, sparse: torch.Tensor, dense: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Lets tokens and image look at each other, as the two-way transformer does."""
-        transformer = self._decoder.transformer
-        queries, image = tokens, self._image
+        bare, image, keys, values, _ = self.shared[:5]
+        if dense is not None:
+            image = bare + dense.flatten(2).transpose(1, 2)
+        own = torch.cat([self._decoder.iou_token.weight, self._decoder.mask_tokens.weight])
+        tokens = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
+        queries, transformer = tokens, self._decoder.transformer
         for number, layer in enumerate(transformer.layers):
             if number == 0:
                 queries = layer.norm1(layer.self_attn(queries, queries, queries))
-                asking = queries + tokens
-                into = layer.cross_attn_token_to_image
-                found = _look_at_shared(into, asking, self._keys, self._values)
             else:
                 asking = queries + tokens
                 queries = layer.norm1(queries + layer.self_attn(asking, asking, queries))
-                into = layer.cross_attn_token_to_image
-                found = self._look(into, queries + tokens, image)
+            into, asking = layer.cross_attn_token_to_image, queries + tokens
+            if image.ndim == 2:
+                found = _look_at_shared(into, asking, keys, values)
+            else:
+                found = self._look(into, asking, image)
             queries = layer.norm2(queries + found)
             queries = layer.norm3(queries + layer.mlp(queries))
             image = layer.norm4(self._ask(layer.cross_attn_image_to_token, queries, tokens, image))
@@ -172,9 +215,7 @@ class PromptDecoder:
         return transformer.norm_final_attn(queries + found), image
 
     def _look(self, attention: Any, asking: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        projected = attention.k_proj.weight @ self._position.T + attention.k_proj.bias[:, None]
-        position = projected.unflatten(0, (attention.num_heads, -1))
-        return _look_at(attention, asking, image, position)
+        return _look_at(attention, asking, image, self.shared[self._place[attention.k_proj]])
 
     def _ask(
         self, attention: Any, queries: torch.Tensor, tokens: torch.Tensor, image: torch.Tensor
@@ -183,32 +224,39 @@ class PromptDecoder:
         heads = attention.num_heads
         keys = _split(attention.k_proj(queries + tokens), heads)
         if image.ndim == 2:
-            found = keys @ self._asked / math.sqrt(keys.shape[-1])
+            found = keys @ self.shared[4] / math.sqrt(keys.shape[-1])
         else:
-            head = _Head.of(attention.q_proj, heads)
-            found = head.logits(keys, image, head.project(self._position))
+            position = self.shared[self._place[attention.q_proj]]
+            found = _Head.of(attention.q_proj, heads).logits(keys, image, position)
         weights = torch.softmax(found, dim=2)
         return _answer(attention, weights, attention.v_proj(queries), image)
 
-    def _upscale(
-        self, queries: torch.Tensor, image: torch.Tensor, chosen: torch.Tensor
-    ) -> torch.Tensor:
-        """Logits of one mask a prompt; transposed convolutions of stride 2 are products."""
-        decoder = self._decoder
-        wanted = queries.new_empty(len(queries), decoder.transformer_dim // 8)
-        for mask in chosen.unique().tolist():
-            wanted[chosen == mask] = decoder.output_hypernetworks_mlps[mask](
-                queries[chosen == mask, 1 + mask]
-            )
-        first, norm, act, second, _ = decoder.output_upscaling
+    def _upscale(self, image: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Logits of masks (prompts, masks, 4 y, 4 x), whose pixels are multiplied with `wanted`.
+
+        Transposed convolutions of stride 2 are products.
+        """
+        first, norm, act, second, _ = self._decoder.output_upscaling
         pixels = _double(image, first)
         pixels = act(
             functional.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps)
         )
         pixels = act(_double(pixels.flatten(1, 2), second)).flatten(1, 2)
-        logits: torch.Tensor = (pixels @ wanted[..., None]).view(-1, *self.grid, 2, 2, 2, 2)
         height, width = self.grid
-        return logits.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * height, 4 * width)
+        # In this order, so that gradients lie in memory as what they are of.
+        logits: torch.Tensor = pixels @ wanted.transpose(1, 2)
+        logits = logits.unflatten(1, (height, width, 2, 2, 2, 2)).permute(0, 7, 1, 3, 5, 2, 4, 6)
+        return logits.reshape(len(wanted), -1, 4 * height, 4 * width)
+
+
+def _projections_of_positions(transformer: Any) -> list[tuple[Any, torch.nn.Linear]]:
+    """Attentions, and what they project the image's tokens with, wherever their position counts."""
+    found = []
+    for layer in transformer.layers:
+        into, back = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+        found += [(into, into.k_proj), (back, back.q_proj)]
+    last = transformer.final_attn_token_to_image
+    return [*found, (last, last.k_proj)]
 
 
 def _double(pixels: torch.Tensor, layer: torch.nn.ConvTranspose2d) -> torch.Tensor:
@@ -217,3 +265,22 @@ def _double(pixels: torch.Tensor, layer: torch.nn.ConvTranspose2d) -> torch.Tens
     assert layer.bias is not None
     doubled = functional.linear(pixels, weight, layer.bias.repeat(4))
     return doubled.view(*pixels.shape[:2], 4, -1)
+
+
+def upsampling(logits: int, model_px: int, fed_px: int, image_px: int) -> torch.Tensor:
+    """What logits along an axis are multiplied with for an image: SAM's interpolations in one.
+
+    Args:
+        logits: How many there are along the axis.
+        model_px: Edge to which the model pads its image, and to which logits are interpolated.
+        fed_px: What of it is image.
+        image_px: The image's own size, to which that is interpolated.
+
+    Returns:
+        (image_px, logits), which take the place of ``postprocess_masks``.
+    """
+    whole = functional.interpolate(
+        torch.eye(logits)[:, None], model_px, mode="linear", align_corners=False
+    )
+    part = functional.interpolate(whole[..., :fed_px], image_px, mode="linear", align_corners=False)
+    return part[:, 0].T.contiguous()

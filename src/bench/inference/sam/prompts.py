@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from bench.core.pixels import stretch_contrast
 from bench.errors import BenchError
-from bench.inference.sam.decoder import PromptDecoder
+from bench.inference.sam.decoder import PromptDecoder, upsampling
 from bench.inference.sam.embeddings import KeptEncoder
 from bench.inference.sam.windows import Box, Mask, place_windows, windows_around
 from bench.models.sam import SamNetwork
@@ -188,14 +187,8 @@ class _Upsampling:
     """
 
     def __init__(self, logits: int, model_px: int, fed_px: int, image_px: int) -> None:
-        """Interpolates linearly to the model's size, cuts, and interpolates to the image's."""
-        whole = functional.interpolate(
-            torch.eye(logits)[:, None], model_px, mode="linear", align_corners=False
-        )
-        part = functional.interpolate(
-            whole[..., :fed_px], image_px, mode="linear", align_corners=False
-        )
-        self.weights = part[:, 0].T.contiguous()
+        """Takes the sizes of the axis, as ``upsampling`` does."""
+        self.weights = upsampling(logits, model_px, fed_px, image_px)
         used = self.weights.numpy() != 0
         self.first = used.argmax(axis=1)
         self.last = logits - 1 - used[:, ::-1].argmax(axis=1)

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 
 from bench.errors import BenchError
-from bench.inference.device import Compute
+from bench.inference.device import CONTIGUOUS, Compute
 from bench.inference.sam.embedding_store import EmbeddingStore
 from bench.inference.sam.embeddings import RESIZED_FLOAT, KeptEncoder
 from bench.models.sam import SamNetwork, add_lora
 from bench.training.objectives import Objective
 from bench.training.sam.patches import InstancePatchFeed
+from bench.training.sam.prompted import fed_size, prompted_loss
 
+# How weights lie in memory. micro_sam's decoder convolves 1024 x 1024 px of up to 128 channels, and
+# its step takes 1.5 times as long in channels_last (fp32, measured on a CPU without AVX512).
+SAM_LAYOUT = CONTIGUOUS
 _NOTHING = "none"
 _PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 # As micro_sam trains: how far boxes are distorted, and how often a mask is a prompt.
@@ -117,9 +121,9 @@ def interactive(
     """The loss of micro_sam's interactive training, and of its decoder where there is one.
 
     micro_sam takes a step of the optimiser for each of both; here it is one step for their sum.
-    With a frozen image encoder they share no parameters, and that is the same. Then they also
-    share the embeddings, which micro_sam computes for each: the same to the last bit, but for
-    batches of several patches, whose embeddings are computed one by one.
+    With a frozen image encoder they share no parameters, and that is the same. They share the
+    embeddings, which micro_sam computes for each: the same to the last bit, but for batches of
+    several patches with a frozen encoder, whose embeddings are computed one by one.
 
     Prompts are drawn from the global random states of Python, numpy and torch, which are
     therefore set anew by seed and iteration: a resumed run draws the same.
@@ -141,12 +145,14 @@ def interactive(
         # Even iterations prompt with a point, odd ones with a box.
         trainer._iteration = iteration
         with compute.autocast():
-            features = None
             if frozen:
                 features = _embed_patches(trainer.model, kept, images, compute.precision)
-                trainer.model.image_embeddings_oft = partial(_hand_out, features, trainer.model)
-            loss, mask, iou, _, _ = trainer._interactive_train_iteration(images, targets[:, :1])
-            numbers = {"mask_loss": float(mask.detach()), "iou_loss": float(iou.detach())}
+            else:
+                features = _embed(trainer.model, images)
+            # fp16 has gradients only of a loss that the loop has scaled.
+            loss, numbers = prompted_loss(
+                trainer, features, images, targets[:, :1], at_once=compute.precision == "fp16"
+            )
             if network.unetr is not None:
                 instance = _decoder_loss(network, trainer, features, images, targets[:, 1:])
                 numbers["decoder_loss"] = float(instance.detach())
@@ -165,48 +171,35 @@ def _embed_patches(
     model: Any, kept: KeptEncoder, images: torch.Tensor, precision: str
 ) -> torch.Tensor:
     """Embeddings (batch, channels, y, x) of patches (batch, 3, y, x) from 0 to 255, one by one."""
-
-    def embed(image: torch.Tensor) -> torch.Tensor:
-        fed, _ = model.preprocess(image[None].to(model.sam.device))
-        return torch.as_tensor(model.sam.image_encoder(fed))
-
     with torch.no_grad():
         features = [
             kept.find(
-                image[0].numpy().astype(np.uint8), RESIZED_FLOAT, precision, partial(embed, image)
+                image[0].numpy().astype(np.uint8),
+                RESIZED_FLOAT,
+                precision,
+                partial(_embed, model, image[None]),
             )
             for image in images
         ]
     return torch.cat(features)
 
 
-def _hand_out(features: torch.Tensor, model: Any, inputs: Any) -> tuple[torch.Tensor, Any]:
-    """What micro_sam's model answers if it is asked for embeddings, and the sizes fed."""
-    for each in inputs:
-        each["input_size"] = _fed_size(model, each["image"])
-    return features, inputs
-
-
-def _fed_size(model: Any, image: torch.Tensor) -> tuple[int, int]:
-    """Height and width to which an image (..., y, x) is resized."""
-    height, width = model.transform.get_preprocess_shape(
-        *image.shape[-2:], model.transform.target_length
-    )
-    return height, width
+def _embed(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """Embeddings (batch, channels, y, x) of images (batch, 3, y, x) from 0 to 255."""
+    fed, _ = model.preprocess(images.to(model.sam.device, non_blocking=True))
+    return torch.as_tensor(model.sam.image_encoder(fed))
 
 
 def _decoder_loss(
     network: SamNetwork,
     trainer: Any,
-    features: torch.Tensor | None,
+    features: torch.Tensor,
     images: torch.Tensor,
     targets: torch.Tensor,
 ) -> torch.Tensor:
-    """The loss of micro_sam's decoder, from embeddings where there are some."""
-    if features is None:
-        return torch.as_tensor(trainer._instance_iteration(images, targets))
-    fed = _fed_size(trainer.model, images)
-    found = network.instance_decoder(features, fed, tuple(images.shape[-2:]))
+    """The loss of micro_sam's decoder, from embeddings of the images."""
+    shape = images.shape[-2:]
+    found = network.instance_decoder(features, fed_size(trainer.model, shape), tuple(shape))
     return torch.as_tensor(trainer.instance_loss(found, targets.to(trainer.device)))
 
 
