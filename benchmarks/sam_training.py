@@ -36,7 +36,7 @@ from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 
 # Edge of the model, blocks, those of global attention, edge of a patch.
 SIZES = {"tiny": (256, 1, [0], 256), "vit_b": (1024, 12, [2, 5, 8, 11], 512)}
-PROMPTED = SamTrainingSettings(sub_iterations=8, objects_per_batch=25)
+SUB_ITERATIONS = 8
 LR, PATCHES = 1e-4, 16
 # Of the comparison of losses, at the small size.
 COMPARED, UNSEEN = 40, 6
@@ -74,14 +74,14 @@ def make_feed(size: str, seed: int, patches: int | None) -> InstancePatchFeed:
 class Ours:
     """Our steps, with stored embeddings."""
 
-    def __init__(self, size: str, folder: str) -> None:
+    def __init__(self, size: str, folder: str, prompted: SamTrainingSettings) -> None:
         self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
         self.settings = LoopSettings(10**6, 10**6, 10**6, LR, "plateau", 0.5, 5, "adamw")
         placed = dataclasses.replace(self.compute, layout=SAM_LAYOUT)
         self.trainee = make_trainee(self.network, self.settings, placed)
         self.feed = Ready(make_feed(size, 0, PATCHES))
         store = EmbeddingStore(Path(folder), 10**10)
-        self.objective = interactive(self.network, self.feed, PROMPTED, self.compute, store)
+        self.objective = interactive(self.network, self.feed, prompted, self.compute, store)
         self.iteration = 0
 
     def step(self) -> None:
@@ -105,9 +105,9 @@ class Ready:
 class Peer:
     """The steps of micro_sam's JointSamTrainer, by its own code for an epoch."""
 
-    def __init__(self, size: str, batches) -> None:
+    def __init__(self, size: str, batches, prompted: SamTrainingSettings) -> None:
         self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
-        self.trainer = make_trainer(self.network, PROMPTED, self.compute)
+        self.trainer = make_trainer(self.network, prompted, self.compute)
         self.trainer._iteration, self.trainer.max_iteration = 0, 10**9
         self.trainer.logger = None
         parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -130,33 +130,35 @@ class Peer:
         """Shows no progress."""
 
 
-def measure_loss(network, feed: InstancePatchFeed) -> float:
+def measure_loss(network, feed: InstancePatchFeed, prompted: SamTrainingSettings) -> float:
     """Mean loss on patches that were not trained on, in fp32."""
-    objective = interactive(network, feed, PROMPTED, choose_compute("cpu", "fp32"))
+    objective = interactive(network, feed, prompted, choose_compute("cpu", "fp32"))
     with torch.no_grad():
         return sum(objective.compute(i)[0].item() for i in range(UNSEEN)) / UNSEEN
 
 
-def compare_losses(folder: str) -> str:
+def compare_losses(folder: str, prompted: SamTrainingSettings) -> str:
     """Trains both at the small size, and tells what they reached."""
     unseen = make_feed("tiny", 7, None)
-    ours = Ours("tiny", folder)
-    peer = Peer("tiny", itertools.cycle(ours.feed.drawn))
-    before = measure_loss(ours.network, unseen)
+    ours = Ours("tiny", folder, prompted)
+    peer = Peer("tiny", itertools.cycle(ours.feed.drawn), prompted)
+    before = measure_loss(ours.network, unseen, prompted)
     for _ in range(COMPARED):
         ours.step()
         peer.step()
-    found, wanted = (measure_loss(side.network, unseen) for side in (ours, peer))
+    found, wanted = (measure_loss(side.network, unseen, prompted) for side in (ours, peer))
     return (
         f"loss on {UNSEEN} unseen patches after {COMPARED} iterations of tiny on {PATCHES}, "
         f"ours/peer: {found:.4f}/{wanted:.4f} (before {before:.4f})"
     )
 
 
-def measure(size: str, agreement: str, repeats: int, folder: str) -> Line:
+def measure(
+    size: str, agreement: str, repeats: int, folder: str, prompted: SamTrainingSettings
+) -> Line:
     """Times a step of both, and what storing the embeddings takes once."""
-    ours = Ours(size, folder)
-    peer = Peer(size, itertools.cycle(ours.feed.drawn[:2]))
+    ours = Ours(size, folder, prompted)
+    peer = Peer(size, itertools.cycle(ours.feed.drawn[:2]), prompted)
     started = time.perf_counter()
     for _ in range(2):
         ours.step()
@@ -173,7 +175,7 @@ def measure(size: str, agreement: str, repeats: int, folder: str) -> Line:
     objects = int(ours.feed.drawn[0][1][:, 0].max())
     return Line(
         path="SAM training, frozen encoder",
-        size=f"{patch_px} px, {objects} instances, SAM of {image_px} px and {depth} blocks",
+        size=f"{patch_px} px, {min(objects, prompted.objects_per_batch)} objects, SAM of {image_px} px and {depth} blocks",
         ours_s=seconds["ours"] / 2,
         peer="micro_sam JointSamTrainer",
         peer_s=seconds["peer"] / 2,
@@ -188,11 +190,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="tiny,vit_b")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--objects", type=int, default=25, help="prompted of a patch")
     options = parser.parse_args()
+    prompted = SamTrainingSettings(SUB_ITERATIONS, options.objects)
     with tempfile.TemporaryDirectory() as folder:
-        agreement = compare_losses(folder)
+        agreement = compare_losses(folder, prompted)
         lines = [
-            measure(size, agreement, options.repeats, folder) for size in options.sizes.split(",")
+            measure(size, agreement, options.repeats, folder, prompted)
+            for size in options.sizes.split(",")
         ]
     report(__file__, lines)
 

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter, label
 
 from bench.inference.device import Compute
 from bench.inference.prediction import SectionPrediction
+from bench.models.unet2d import InstanceNorm
 from bench.postprocess.instances import Instances
 
 CPU = Compute(torch.device("cpu"), "fp32")
@@ -43,7 +44,7 @@ def make_network(channels: int = 1) -> torch.nn.Module:
     torch.manual_seed(0)
     network = torch.nn.Sequential()
     network.add_module("conv", torch.nn.Conv2d(1, 4, 3, padding=1))
-    network.add_module("norm", torch.nn.InstanceNorm2d(4))
+    network.add_module("norm", InstanceNorm(4))
     network.add_module("out_conv", torch.nn.Conv2d(4, channels, 1))
     return network
 
