@@ -172,10 +172,10 @@ def measure(
     first = (time.perf_counter() - started) / 2
     seconds, _ = time_in_turns(ways, repeats=repeats, warm_up=size == "tiny")
     image_px, depth, _, patch_px = SIZES[size]
-    objects = int(ours.feed.drawn[0][1][:, 0].max())
+    objects = min(int(ours.feed.drawn[0][1][:, 0].max()), prompted.objects_per_batch)
     return Line(
         path="SAM training, frozen encoder",
-        size=f"{patch_px} px, {min(objects, prompted.objects_per_batch)} objects, SAM of {image_px} px and {depth} blocks",
+        size=f"{patch_px} px, {objects} objects, SAM of {image_px} px and {depth} blocks",
         ours_s=seconds["ours"] / 2,
         peer="micro_sam JointSamTrainer",
         peer_s=seconds["peer"] / 2,
