@@ -119,7 +119,7 @@ def mend_gradients(network: torch.nn.Module) -> None:
 
     On a CPU, torch 2.13 takes a gradient in channels_last for a contiguous one if the batch is a
     single image, and what it hands on is wrong by as much as it is large, without a word. Here the
-    gradient is made contiguous first. (tests/models/test_unet2d.py shows both.)
+    gradient is made contiguous first. tests/models/test_instance_norm.py shows both.
     """
     for module in network.modules():
         if type(module) in _TORCHS_NORMS:

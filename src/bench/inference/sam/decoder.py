@@ -107,8 +107,9 @@ class PromptDecoder:
 
     Attributes:
         grid: Height and width of the embedding.
-        shared: What is computed once. Training puts leaves in its place, so that it goes back
-            through it once for many prompts.
+        shared: What is computed once: the image's tokens and what they are projected to, by name,
+            and their projected positions, by projection. Training puts leaves in their places, so
+            that it goes back through them once for many prompts.
     """
 
     def __init__(self, sam: Any, features: torch.Tensor) -> None:
@@ -126,17 +127,16 @@ class PromptDecoder:
         transformer = self._decoder.transformer
         first = transformer.layers[0]
         into, back = first.cross_attn_token_to_image, first.cross_attn_image_to_token
-        self.shared = [
-            bare,
-            image,
-            _Head.of(into.k_proj, into.num_heads).project(image + position),
-            _Head.of(into.v_proj, into.num_heads).project(image),
-            _Head.of(back.q_proj, back.num_heads).project(image + position),
-        ]
-        self._place: dict[torch.nn.Module, int] = {}
+        self.shared: dict[str | torch.nn.Module, torch.Tensor] = {
+            "bare": bare,
+            "image": image,
+            "keys": _Head.of(into.k_proj, into.num_heads).project(image + position),
+            "values": _Head.of(into.v_proj, into.num_heads).project(image),
+            "asked": _Head.of(back.q_proj, back.num_heads).project(image + position),
+        }
         for attention, projection in _projections_of_positions(transformer):
-            self._place[projection] = len(self.shared)
-            self.shared.append(_Head.of(projection, attention.num_heads).project(position))
+            head = _Head.of(projection, attention.num_heads)
+            self.shared[projection] = head.project(position)
 
     def decode(self, sparse: torch.Tensor, *, multimask: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Decodes prompts, and of each the mask that SAM expects to be best.
@@ -191,9 +191,9 @@ class PromptDecoder:
         self, sparse: torch.Tensor, dense: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Lets tokens and image look at each other, as the two-way transformer does."""
-        bare, image, keys, values, _ = self.shared[:5]
+        image = self.shared["image"]
         if dense is not None:
-            image = bare + dense.flatten(2).transpose(1, 2)
+            image = self.shared["bare"] + dense.flatten(2).transpose(1, 2)
         own = torch.cat([self._decoder.iou_token.weight, self._decoder.mask_tokens.weight])
         tokens = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
         queries, transformer = tokens, self._decoder.transformer
@@ -205,7 +205,7 @@ class PromptDecoder:
                 queries = layer.norm1(queries + layer.self_attn(asking, asking, queries))
             into, asking = layer.cross_attn_token_to_image, queries + tokens
             if image.ndim == 2:
-                found = _look_at_shared(into, asking, keys, values)
+                found = _look_at_shared(into, asking, self.shared["keys"], self.shared["values"])
             else:
                 found = self._look(into, asking, image)
             queries = layer.norm2(queries + found)
@@ -215,7 +215,7 @@ class PromptDecoder:
         return transformer.norm_final_attn(queries + found), image
 
     def _look(self, attention: Any, asking: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        return _look_at(attention, asking, image, self.shared[self._place[attention.k_proj]])
+        return _look_at(attention, asking, image, self.shared[attention.k_proj])
 
     def _ask(
         self, attention: Any, queries: torch.Tensor, tokens: torch.Tensor, image: torch.Tensor
@@ -224,9 +224,9 @@ class PromptDecoder:
         heads = attention.num_heads
         keys = _split(attention.k_proj(queries + tokens), heads)
         if image.ndim == 2:
-            found = keys @ self.shared[4] / math.sqrt(keys.shape[-1])
+            found = keys @ self.shared["asked"] / math.sqrt(keys.shape[-1])
         else:
-            position = self.shared[self._place[attention.q_proj]]
+            position = self.shared[attention.q_proj]
             found = _Head.of(attention.q_proj, heads).logits(keys, image, position)
         weights = torch.softmax(found, dim=2)
         return _answer(attention, weights, attention.v_proj(queries), image)

@@ -122,16 +122,16 @@ class _Gradients:
 
     def __init__(self, trainer: Any, decoders: Sequence[PromptDecoder]) -> None:
         sam = trainer.model.sam
-        shared = []
-        self._leaves = []
+        pairs = []
         for decoder in decoders:
-            shared += decoder.shared
-            decoder.shared = [each.detach().requires_grad_() for each in decoder.shared]
-            self._leaves += decoder.shared
+            leaves = {name: each.detach() for name, each in decoder.shared.items()}
+            # Of what nothing is asked, nothing is computed.
+            for name, each in decoder.shared.items():
+                if each.requires_grad:
+                    pairs.append((each, leaves[name].requires_grad_()))
+            decoder.shared = leaves
         own = [*sam.prompt_encoder.parameters(), *sam.mask_decoder.parameters()]
         trained = [parameter for parameter in own if parameter.requires_grad]
-        # Of what nothing is asked, nothing is computed.
-        pairs = [(s, leaf) for s, leaf in zip(shared, self._leaves, strict=True) if s.requires_grad]
         self._given = [*trained, *(s for s, _ in pairs)]
         self._taken = [*trained, *(leaf for _, leaf in pairs)]
         self._sums: list[torch.Tensor | None] = [None] * len(self._taken)
