@@ -1,9 +1,10 @@
-"""A step of SAM's training with a frozen image encoder: ours beside micro_sam's own trainer.
+"""A step of SAM's training with a frozen image encoder: ours beside micro_sam's own trainers.
 
 The same network, settings, patches and prompts; ours stores the embeddings of its fixed number of
 patches, micro_sam's trainer embeds every patch, and again for its decoder. Feed, validation and
 files are timed on neither side. Agreement: both are trained for as many iterations on the same
-patches, and their loss on others, which none of both saw.
+patches, and their loss on others, which none of both saw. With ``--decoder-features 0`` SAM is
+trained alone, by SamTrainer, and else with micro_sam's decoder, by JointSamTrainer.
 
     PYTHONPATH=src python benchmarks/sam_training.py [--sizes tiny,vit_b]
 """
@@ -38,13 +39,30 @@ from bench.training.sam.patches import InstancePatchFeed, InstancePatchSettings
 SIZES = {"tiny": (256, 1, [0], 256), "vit_b": (1024, 12, [2, 5, 8, 11], 512)}
 SUB_ITERATIONS = 8
 LR, PATCHES = 1e-4, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What both sides train.
+
+    Attributes:
+        size: Of SIZES.
+        decoder_features: Of micro_sam's decoder; 0 for none.
+        prompted: How many objects are prompted how often.
+    """
+
+    size: str
+    decoder_features: int
+    prompted: SamTrainingSettings
+
+
 # Of the comparison of losses, at the small size.
 COMPARED, UNSEEN = 40, 6
 
 
-def make_network(size: str):
-    """A SAM of random weights with micro_sam's decoder; its image encoder is frozen."""
-    image_px, depth, blocks, _ = SIZES[size]
+def make_network(case: Case):
+    """A SAM of random weights; its image encoder is frozen."""
+    image_px, depth, blocks, _ = SIZES[case.size]
     torch.manual_seed(0)
     network = build_sam(
         image_px=image_px,
@@ -56,32 +74,31 @@ def make_network(size: str):
         window=14,
         global_blocks=blocks,
         masks=3,
-        decoder_features=64,
+        decoder_features=case.decoder_features,
         transposed=False,
     )
     prepare_network(network, freeze="image_encoder", lora_rank=0)
     return network
 
 
-def make_feed(size: str, seed: int, patches: int | None) -> InstancePatchFeed:
+def make_feed(case: Case, seed: int, patches: int | None) -> InstancePatchFeed:
     """Patches of synthetic sections; those of another seed are other sections."""
     sections = [make_section(100 * seed + number, (768, 768)) for number in range(2)]
-    return InstancePatchFeed(
-        sections, InstancePatchSettings(SIZES[size][3], 1, True, seed, patches)
-    )
+    edge, distances = SIZES[case.size][3], case.decoder_features > 0
+    return InstancePatchFeed(sections, InstancePatchSettings(edge, 1, distances, seed, patches))
 
 
 class Ours:
     """Our steps, with stored embeddings."""
 
-    def __init__(self, size: str, folder: str, prompted: SamTrainingSettings) -> None:
-        self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
+    def __init__(self, case: Case, folder: str) -> None:
+        self.network, self.compute = make_network(case), choose_compute("cpu", "auto")
         self.settings = LoopSettings(10**6, 10**6, 10**6, LR, "plateau", 0.5, 5, "adamw")
         placed = dataclasses.replace(self.compute, layout=SAM_LAYOUT)
         self.trainee = make_trainee(self.network, self.settings, placed)
-        self.feed = Ready(make_feed(size, 0, PATCHES))
+        self.feed = Ready(make_feed(case, 0, PATCHES))
         store = EmbeddingStore(Path(folder), 10**10)
-        self.objective = interactive(self.network, self.feed, prompted, self.compute, store)
+        self.objective = interactive(self.network, self.feed, case.prompted, self.compute, store)
         self.iteration = 0
 
     def step(self) -> None:
@@ -103,11 +120,11 @@ class Ready:
 
 
 class Peer:
-    """The steps of micro_sam's JointSamTrainer, by its own code for an epoch."""
+    """The steps of micro_sam's trainer, by its own code for an epoch."""
 
-    def __init__(self, size: str, batches, prompted: SamTrainingSettings) -> None:
-        self.network, self.compute = make_network(size), choose_compute("cpu", "auto")
-        self.trainer = make_trainer(self.network, prompted, self.compute)
+    def __init__(self, case: Case, batches) -> None:
+        self.network, self.compute = make_network(case), choose_compute("cpu", "auto")
+        self.trainer = make_trainer(self.network, case.prompted, self.compute)
         self.trainer._iteration, self.trainer.max_iteration = 0, 10**9
         self.trainer.logger = None
         parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -130,35 +147,33 @@ class Peer:
         """Shows no progress."""
 
 
-def measure_loss(network, feed: InstancePatchFeed, prompted: SamTrainingSettings) -> float:
+def measure_loss(case: Case, network, feed: InstancePatchFeed) -> float:
     """Mean loss on patches that were not trained on, in fp32."""
-    objective = interactive(network, feed, prompted, choose_compute("cpu", "fp32"))
+    objective = interactive(network, feed, case.prompted, choose_compute("cpu", "fp32"))
     with torch.no_grad():
         return sum(objective.compute(i)[0].item() for i in range(UNSEEN)) / UNSEEN
 
 
-def compare_losses(folder: str, prompted: SamTrainingSettings) -> str:
-    """Trains both at the small size, and tells what they reached."""
-    unseen = make_feed("tiny", 7, None)
-    ours = Ours("tiny", folder, prompted)
-    peer = Peer("tiny", itertools.cycle(ours.feed.drawn), prompted)
-    before = measure_loss(ours.network, unseen, prompted)
+def compare_losses(case: Case, folder: str) -> str:
+    """Trains both, and tells what they reached."""
+    unseen = make_feed(case, 7, None)
+    ours = Ours(case, folder)
+    peer = Peer(case, itertools.cycle(ours.feed.drawn))
+    before = measure_loss(case, ours.network, unseen)
     for _ in range(COMPARED):
         ours.step()
         peer.step()
-    found, wanted = (measure_loss(side.network, unseen, prompted) for side in (ours, peer))
+    found, wanted = (measure_loss(case, side.network, unseen) for side in (ours, peer))
     return (
         f"loss on {UNSEEN} unseen patches after {COMPARED} iterations of tiny on {PATCHES}, "
         f"ours/peer: {found:.4f}/{wanted:.4f} (before {before:.4f})"
     )
 
 
-def measure(
-    size: str, agreement: str, repeats: int, folder: str, prompted: SamTrainingSettings
-) -> Line:
+def measure(case: Case, agreement: str, repeats: int, folder: str) -> Line:
     """Times a step of both, and what storing the embeddings takes once."""
-    ours = Ours(size, folder, prompted)
-    peer = Peer(size, itertools.cycle(ours.feed.drawn[:2]), prompted)
+    ours = Ours(case, folder)
+    peer = Peer(case, itertools.cycle(ours.feed.drawn[:2]))
     started = time.perf_counter()
     for _ in range(2):
         ours.step()
@@ -170,16 +185,16 @@ def measure(
     ours.feed.drawn = ours.feed.drawn[:2]
     peer.trainer._iteration = ours.iteration
     first = (time.perf_counter() - started) / 2
-    seconds, _ = time_in_turns(ways, repeats=repeats, warm_up=size == "tiny")
-    image_px, depth, _, patch_px = SIZES[size]
-    objects = min(int(ours.feed.drawn[0][1][:, 0].max()), prompted.objects_per_batch)
+    seconds, _ = time_in_turns(ways, repeats=repeats, warm_up=case.size == "tiny")
+    image_px, depth, _, patch_px = SIZES[case.size]
+    objects = min(int(ours.feed.drawn[0][1][:, 0].max()), case.prompted.objects_per_batch)
     return Line(
         path="SAM training, frozen encoder",
         size=f"{patch_px} px, {objects} objects, SAM of {image_px} px and {depth} blocks",
         ours_s=seconds["ours"] / 2,
-        peer="micro_sam JointSamTrainer",
+        peer=f"micro_sam {type(peer.trainer).__name__}",
         peer_s=seconds["peer"] / 2,
-        goal=3.0 if size != "tiny" else None,
+        goal=3.0 if case.size != "tiny" else None,
         agreement=agreement,
         limit=f"first use of a patch, with its embedding: {first:.3g} s; {ours.compute.precision}",
     )
@@ -191,14 +206,14 @@ def main() -> None:
     parser.add_argument("--sizes", default="tiny,vit_b")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--objects", type=int, default=25, help="prompted of a patch")
+    parser.add_argument("--decoder-features", type=int, default=64)
     options = parser.parse_args()
     prompted = SamTrainingSettings(SUB_ITERATIONS, options.objects)
+    sizes = options.sizes.split(",")
+    tiny, *cases = (Case(size, options.decoder_features, prompted) for size in ("tiny", *sizes))
     with tempfile.TemporaryDirectory() as folder:
-        agreement = compare_losses(folder, prompted)
-        lines = [
-            measure(size, agreement, options.repeats, folder, prompted)
-            for size in options.sizes.split(",")
-        ]
+        agreement = compare_losses(tiny, folder)
+        lines = [measure(case, agreement, options.repeats, folder) for case in cases]
     report(__file__, lines)
 
 
