@@ -6,6 +6,7 @@ each can be gone back through as soon as its loss is known, for a few objects at
 the same, the memory that of a few objects, and small arrays are quick.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 
 from bench.inference.sam.decoder import PromptDecoder, upsampling
 
-# Objects gone through together: on a CPU few enough for its caches, on a GPU enough to be at work.
-_TOGETHER_ON_CPU, _TOGETHER = 5, 25
+# Tokens of the image that objects gone through together have: on a CPU few enough for its caches,
+# 5 objects at SAM's own size; on a GPU 25, enough to be at work.
+_TOGETHER_ON_CPU, _TOGETHER = 5 * 64**2, 25 * 64**2
 _PROMPTS = ("boxes", "point_coords", "point_labels", "mask_inputs")
 
 
@@ -87,7 +89,8 @@ def _ask(
 ) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
     """What SAM makes of the prompts of an image's objects, some at a time, and of which."""
     sam = trainer.model.sam
-    together = _TOGETHER_ON_CPU if sam.device.type == "cpu" else _TOGETHER
+    tokens = _TOGETHER_ON_CPU if sam.device.type == "cpu" else _TOGETHER
+    together = max(1, tokens // math.prod(decoder.grid))
     for start in range(0, objects, together):
         part = slice(start, min(start + together, objects))
         yield part, _decode(sam, decoder, inputs, part, several=several)
