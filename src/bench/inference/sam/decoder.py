@@ -3,7 +3,8 @@
 The decoder of Segment Anything projects all tokens of the image for every prompt anew. Before the
 first prompt changes them they are the same for all prompts; later the few tokens of a prompt are
 projected instead of the thousands of the image, which is the same product in another order. Of
-the masks that the decoder could give only the one that is kept is computed.
+the masks that the decoder could give only the one that is kept is computed; training takes all
+that micro_sam scores.
 """
 
 import math
@@ -124,15 +125,16 @@ class PromptDecoder:
         bare = features.flatten(2)[0].T.contiguous()
         position = encoder.get_dense_pe().flatten(2)[0].T.contiguous()
         image = bare + encoder.no_mask_embed.weight
+        here = image + position
         transformer = self._decoder.transformer
         first = transformer.layers[0]
         into, back = first.cross_attn_token_to_image, first.cross_attn_image_to_token
         self.shared: dict[str | torch.nn.Module, torch.Tensor] = {
             "bare": bare,
             "image": image,
-            "keys": _Head.of(into.k_proj, into.num_heads).project(image + position),
+            "keys": _Head.of(into.k_proj, into.num_heads).project(here),
             "values": _Head.of(into.v_proj, into.num_heads).project(image),
-            "asked": _Head.of(back.q_proj, back.num_heads).project(image + position),
+            "asked": _Head.of(back.q_proj, back.num_heads).project(here),
         }
         for attention, projection in _projections_of_positions(transformer):
             head = _Head.of(projection, attention.num_heads)

@@ -50,18 +50,20 @@ def prompted_loss(
         images, labels, positive, negative, boxes, trainer.n_objects_per_batch
     )
     asked, wanted = trainer._preprocess_batch(asked, labels, chosen)
-    for each in asked:
-        each["input_size"] = fed_size(trainer.model, images.shape[-2:])
-    decoders = [PromptDecoder(trainer.model.sam, each[None]) for each in features]
-    gradients = None if at_once or not torch.is_grad_enabled() else _Gradients(trainer, decoders)
+    sam = trainer.model.sam
+    rows, columns = _interpolations(trainer.model, features, images.shape[-2:])
+    decoders = [PromptDecoder(sam, each[None]) for each in features]
+    gradients = None if at_once or not torch.is_grad_enabled() else _Gradients(sam, decoders)
     parts = torch.zeros(3, device=features.device)
     turns = trainer.n_sub_iteration
     for turn in range(turns):
         found = []
         for decoder, inputs, objects in zip(decoders, asked, wanted, strict=True):
-            answers = _ask(trainer, decoder, inputs, len(objects), several=ambiguous and turn == 0)
+            answers = _ask(sam, decoder, inputs, len(objects), several=ambiguous and turn == 0)
             masks = []
             for part, decoded in answers:
+                low = decoded["low_res_masks"]
+                decoded["masks"] = rows.to(low) @ low @ columns.T.to(low)
                 losses = torch.stack(trainer._compute_loss([decoded], objects[None, part]))
                 losses = losses * (len(objects[part]) / len(objects) / len(wanted) / turns)
                 if gradients is not None:
@@ -84,22 +86,30 @@ def fed_size(model: Any, shape: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
+def _interpolations(
+    model: Any, features: torch.Tensor, shape: Sequence[int]
+) -> Iterator[torch.Tensor]:
+    """What logits are multiplied with along y and x for masks of the image's shape (y, x)."""
+    whole = model.sam.image_encoder.img_size
+    for grid, fed, size in zip(features.shape[-2:], fed_size(model, shape), shape, strict=True):
+        yield upsampling(4 * grid, whole, fed, size).to(features.device)
+
+
 def _ask(
-    trainer: Any, decoder: PromptDecoder, inputs: dict[str, Any], objects: int, *, several: bool
+    sam: Any, decoder: PromptDecoder, inputs: dict[str, Any], objects: int, *, several: bool
 ) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
     """What SAM makes of the prompts of an image's objects, some at a time, and of which."""
-    sam = trainer.model.sam
     tokens = _TOGETHER_ON_CPU if sam.device.type == "cpu" else _TOGETHER
     together = max(1, tokens // math.prod(decoder.grid))
     for start in range(0, objects, together):
-        part = slice(start, min(start + together, objects))
+        part = slice(start, start + together)
         yield part, _decode(sam, decoder, inputs, part, several=several)
 
 
 def _decode(
     sam: Any, decoder: PromptDecoder, inputs: dict[str, Any], part: slice, *, several: bool
 ) -> dict[str, torch.Tensor]:
-    """What SAM makes of the prompts of some objects, as micro_sam's trainers expect it."""
+    """What SAM makes of the prompts of some objects, under micro_sam's names."""
     given = {name: inputs[name][part].to(sam.device) for name in _PROMPTS if name in inputs}
     points = (given["point_coords"], given["point_labels"]) if "point_coords" in given else None
     masks = given.get("mask_inputs")
@@ -107,14 +117,7 @@ def _decode(
     logits, expected = decoder.decode_all(
         sparse, None if masks is None else dense, multimask=several
     )
-    rows, columns = (
-        upsampling(low, sam.image_encoder.img_size, fed, size).to(logits)
-        for low, fed, size in zip(
-            logits.shape[-2:], inputs["input_size"], inputs["original_size"], strict=True
-        )
-    )
-    whole = rows @ logits @ columns.T
-    return {"low_res_masks": logits, "masks": whole, "iou_predictions": expected}
+    return {"low_res_masks": logits, "iou_predictions": expected}
 
 
 class _Gradients:
@@ -123,8 +126,7 @@ class _Gradients:
     What the prompts of an image share is replaced by leaves: it is gone back through once.
     """
 
-    def __init__(self, trainer: Any, decoders: Sequence[PromptDecoder]) -> None:
-        sam = trainer.model.sam
+    def __init__(self, sam: Any, decoders: Sequence[PromptDecoder]) -> None:
         pairs = []
         for decoder in decoders:
             leaves = {name: each.detach() for name, each in decoder.shared.items()}
