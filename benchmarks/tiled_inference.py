@@ -2,7 +2,8 @@
 
 Same weights, once with the same tile and halo and once with those that the suite chooses by Dice;
 compares the labels of a trained model with the peer's, and the Dice of a section of known truth.
-Last the network alone on one tile, by torch as ours, OpenVINO, ONNX Runtime and torch_em.
+Last the network alone on one tile, by torch as ours, OpenVINO, also in eight bits, ONNX Runtime and
+torch_em.
 
     PYTHONPATH=src python benchmarks/tiled_inference.py [--model M --dataset D] [--sides 2048,4096]
 """
@@ -29,6 +30,7 @@ from bench.metrics.overlap import count_pixels, dice_score
 from bench.models.checkpoint import load_checkpoint
 from bench.models.networks import GEOMETRIES
 from bench.models.unet2d import build_torch_em_unet2d, without_own_kernels
+from bench.steps.scoring.int8 import measure_limits
 from bench.steps.training.choices import cheapest_first, pick_geometry
 from bench.words import OPENVINO
 
@@ -151,6 +153,9 @@ def measure_engines(subject: Subject, compute: Compute, repeats: int, rate: floa
         check_engine(compute)
         converted = open_network(subject.model, replace(compute, engine=OPENVINO))
         ways[f"OpenVINO, {compute.precision}"] = lambda: by_torch(converted)
+        chosen = measure_limits(compute, subject.model, [subject.image], None)
+        in_bits = open_network(subject.model, chosen)
+        ways["OpenVINO, int8"] = lambda: by_torch(in_bits)
     except BenchError as error:
         print(f"OpenVINO is skipped: {error}")
     try:

@@ -7,7 +7,7 @@ from enum import StrEnum, auto
 AUTO = "auto"
 NONE = "none"
 # What computes networks on a CPU.
-TORCH, OPENVINO = "torch", "openvino"
+TORCH, OPENVINO, INT8 = "torch", "openvino", "openvino_int8"
 # What has a score of its own.
 SECTION_UNIT, VOLUME_UNIT = "section", "volume"
 _SECTIONS = re.compile(rf"\b([Ss])({SECTION_UNIT[1:]})(s?)\b")

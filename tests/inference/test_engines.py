@@ -46,7 +46,7 @@ def pretend(monkeypatch):
         monkeypatch.setattr(engines, "_is_installed", lambda: True)
         clock = iter(np.cumsum([0, *[0, 1, 0, seconds] * engines._ROUNDS])[1:])
         monkeypatch.setattr(engines.time, "process_time", lambda: next(clock))
-        monkeypatch.setattr(engines, "_convert", lambda own, info, compute: network or own)
+        monkeypatch.setattr(engines, "convert", lambda own, info, compute: network or own)
 
     return make
 

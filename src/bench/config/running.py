@@ -9,6 +9,7 @@ from bench.config.settings import (
     PIXEL_SIZE,
     RAW_KEY,
     REQUESTED,
+    SCORING_ENGINES,
     SECTION,
     STALE_MIN,
     XY,
@@ -102,7 +103,7 @@ class BenchmarkConfig(ClusterConfig, TrainingConfig):
     engine: str = setting(
         AUTO,
         "What computes networks of sections on a CPU in evaluations, as in evaluate.",
-        choices=ENGINES,
+        choices=SCORING_ENGINES,
         identity=False,
     )
     metrics: str = setting(NONE, REQUESTED, identity=False)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from bench.errors import BenchError, unknown_name
-from bench.words import AUTO, NONE, OPENVINO, TORCH
+from bench.words import AUTO, INT8, NONE, OPENVINO, TORCH
 
 # Minutes without a sign of life after which a run of another machine counts as gone.
 STALE_MIN = 10.0
 # Choices of symmetries under which sections are predicted.
 AUGMENTATION_CHOICES = (NONE, "paper", "all")
 ENGINES = (AUTO, TORCH, OPENVINO)
+# Eight bits are measured and checked where sections are annotated; who segments follows.
+SCORING_ENGINES = (*ENGINES, INT8)
 # Help on settings that steps of several files have.
 MINUTES = (
     "Minutes for the training, in place of iterations: their number and the learning rate follow "

@@ -14,7 +14,7 @@ from bench.core.hashing import file_sha256
 from bench.handover.architectures import ARCHITECTURES
 from bench.handover.blended import BlendedNetwork
 from bench.handover.contents import HandoverModel
-from bench.inference.engines import explain_conversion
+from bench.inference.converted import explain_conversion
 from bench.models.unet2d import replace_modules, without_own_kernels
 
 _TENSORS, SCRIPT_FILE, _SOURCE = "weights.pt", "weights_torchscript.pt", "architecture.py"

@@ -1,29 +1,32 @@
 """What computes a network of sections on a CPU: torch, or OpenVINO where that is faster.
 
-OpenVINO's maps differ from torch's in the last digits, so that a level may be another. Which of
-both made an evaluation is kept in its recipe, and followed wherever that is applied.
+OpenVINO's maps differ from torch's in the last digits, so that a level may be another; in eight
+bits by more. What made an evaluation is kept in its recipe, and followed wherever that is applied.
 """
 
-import contextlib
 import dataclasses
+import importlib.metadata
 import importlib.util
 import logging
-import sys
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from bench.errors import BenchError
+from bench.inference.converted import (
+    WatchedNetwork,
+    convert,
+    convert_watched,
+    make_noise,
+    read_limits,
+    write_limits,
+)
 from bench.inference.device import Compute
 from bench.models.checkpoint import ModelInfo, load_checkpoint, load_info
 from bench.models.networks import find_network
-from bench.models.unet2d import InstanceNorm, without_own_kernels
-from bench.words import AUTO, OPENVINO, TORCH
+from bench.words import AUTO, INT8, OPENVINO, TORCH
 
 log = logging.getLogger(__name__)
 _INSTALLED_BY = "pip install --no-deps -r requirements-openvino.txt"
@@ -31,11 +34,9 @@ _INSTALLED_BY = "pip install --no-deps -r requirements-openvino.txt"
 # be chosen by chance, and another time not.
 _WORTH = 0.9
 _ROUNDS = 2
-_EXAMPLE_PX = 64
 # Mean difference of probabilities on noise from which a network was not converted but broken: one
 # whose computation leaves torch becomes a constant. In bf16 two engines differ by up to 0.005.
 _BROKEN = 0.02
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 def choose_engine(wanted: str, compute: Compute, path: Path) -> Compute:
@@ -77,11 +78,41 @@ def with_recorded(compute: Compute, engine: str | None) -> Compute:
     if engine is None:
         return compute
     try:
-        check_engine(compute)
+        check_recorded(compute, engine)
     except BenchError as error:
-        log.warning("warning: evaluated with %s, applied with torch: %s", engine, error)
+        name = engine.split()[0]
+        log.warning("warning: evaluated with %s, applied with torch: %s", name, error)
         return compute
     return dataclasses.replace(compute, engine=engine)
+
+
+def check_recorded(compute: Compute, engine: str) -> None:
+    """Raises BenchError where what a recipe says of an engine cannot be had on this device."""
+    check_engine(compute)
+    # Another version may order the convolutions otherwise.
+    found = read_limits(engine)
+    if found and found[0] != (installed := importlib.metadata.version("openvino")):
+        raise BenchError(
+            f"engine={INT8} must be of the version that measured its limits, {found[0]}, installed "
+            f"is {installed}: evaluate the model again, or install that version"
+        )
+
+
+def open_watched(path: Path, compute: Compute) -> WatchedNetwork:
+    """Reads a network into OpenVINO, as one that remembers what entered its convolutions.
+
+    Raises:
+        BenchError: If OpenVINO cannot compute the model here.
+    """
+    network, info = load_checkpoint(path)
+    check_possible(compute, info)
+    return convert_watched(network.eval(), info, compute)
+
+
+def in_eight_bits(compute: Compute, watched: WatchedNetwork) -> Compute:
+    """OpenVINO in eight bits, by what entered the convolutions of a model so far."""
+    version = importlib.metadata.version("openvino")
+    return dataclasses.replace(compute, engine=write_limits(watched.limits, version))
 
 
 def recorded(compute: Compute) -> str | None:
@@ -115,104 +146,7 @@ def open_network(path: Path, compute: Compute) -> torch.nn.Module:
     """
     network, info = load_checkpoint(path)
     network = network.to(compute.device).eval()
-    return network if compute.engine == TORCH else _convert(network, info, compute)
-
-
-class _NormByRows(torch.nn.Module):
-    """An InstanceNorm that adds up rows, and then their sums.
-
-    OpenVINO's own adds up a whole channel in single precision, one value after the other: of a tile
-    of 512 px what follows was wrong in the third digit, with this in the sixth, in the same time.
-    """
-
-    def __init__(self, norm: InstanceNorm) -> None:
-        """Takes the place of one of ours."""
-        super().__init__()
-        self._eps = norm.eps
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Normalises every channel of every image (batch, channels, y, x) by itself."""
-        shifted = image - _mean_by_rows(image)
-        return shifted * torch.rsqrt(_mean_by_rows(shifted * shifted) + self._eps)
-
-
-def _mean_by_rows(image: torch.Tensor) -> torch.Tensor:
-    return image.mean(-1, keepdim=True).mean(-2, keepdim=True)
-
-
-class _Converted(torch.nn.Module):
-    """A network that OpenVINO computes, called as torch calls one."""
-
-    def __init__(self, compiled: Any) -> None:
-        """Takes a compiled model of one input and one output."""
-        super().__init__()
-        self._request = compiled.create_infer_request()
-
-    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Computes logits of tiles of the size that it was compiled for."""
-        found = self._request.infer([tiles.contiguous().numpy()])
-        return torch.from_numpy(found[0])
-
-
-def _convert(network: torch.nn.Module, info: ModelInfo, compute: Compute) -> torch.nn.Module:
-    """Compiles a network for one tile at a time, with as many threads as torch has.
-
-    Raises:
-        BenchError: If it does things that OpenVINO does not know.
-    """
-    openvino = _import_openvino()
-    edge = info.tile_px + 2 * info.halo_px
-    example = torch.from_numpy(_noise(_example_edge(info, edge), seed=0))
-    # In bf16 sums are of single precision in its own alone.
-    own = compute.precision == "fp32"
-    plain = without_own_kernels(network, _NormByRows) if own else without_own_kernels(network)
-    fault = (
-        f"engine=openvino must know what a network does, {info.architecture} cannot be converted"
-    )
-    unknown = (openvino.frontend.OpConversionFailure, openvino.frontend.GeneralFailure)
-    with explain_conversion(fault, "use engine=torch", unknown):
-        traced = torch.jit.trace(plain, example, check_trace=False)
-        model = openvino.convert_model(traced, input=[(1, 1, edge, edge)])
-    settings = {
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[compute.precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-        # Pinned, the workers of one machine would all be on its first cores.
-        "ENABLE_CPU_PINNING": False,
-    }
-    return _Converted(openvino.Core().compile_model(model, "CPU", settings))
-
-
-@contextlib.contextmanager
-def explain_conversion(
-    fault: str, remedy: str, failures: tuple[type[Exception], ...] = ()
-) -> Iterator[None]:
-    """Converts a network for another program within a block; what fails is one line.
-
-    Args:
-        fault: What must be possible, and is not.
-        remedy: What to do instead.
-        failures: What the other program raises, besides the usual errors of torch and Python.
-
-    Raises:
-        BenchError: If the network does what cannot be traced, or the other program does not know.
-    """
-    expected: tuple[type[Exception], ...] = (RuntimeError, TypeError, ValueError)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # torch.jit is deprecated in favour of formats that others do not read yet, and warns of
-            # every size that becomes a constant.
-            warnings.simplefilter("ignore")
-            yield
-    except expected + failures as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BenchError(f"{fault} ({first}): {remedy}") from error
-
-
-def _import_openvino() -> Any:
-    """OpenVINO without its telemetry, which where it is installed tells of every import."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return importlib.import_module("openvino")
+    return network if compute.engine == TORCH else convert(network, info, compute)
 
 
 def check_possible(compute: Compute, info: ModelInfo) -> None:
@@ -233,7 +167,7 @@ def _measure(compute: Compute, path: Path) -> dict[str, float]:
         engine: open_network(path, dataclasses.replace(compute, engine=engine))
         for engine in (TORCH, OPENVINO)
     }
-    tile = torch.from_numpy(_noise(info.tile_px + 2 * info.halo_px, seed=1))
+    tile = torch.from_numpy(make_noise(info.tile_px + 2 * info.halo_px, seed=1))
     seconds = dict.fromkeys(ways, np.inf)
     found = {}
     with torch.inference_mode(), compute.autocast():
@@ -249,17 +183,3 @@ def _measure(compute: Compute, path: Path) -> dict[str, float]:
             f"{apart:.3f} on a tile of noise: use engine=torch"
         )
     return seconds
-
-
-def _example_edge(info: ModelInfo, edge: int) -> int:
-    """Edge of what a network is traced on, px: a small one, unless it takes one size alone."""
-    network = find_network(info.architecture)
-    multiple = max(network.multiples(info.arguments))
-    small = -(-_EXAMPLE_PX // multiple) * multiple
-    return edge if network.size_px is not None else min(small, edge)
-
-
-def _noise(edge: int, seed: int) -> np.ndarray:
-    """A normalised tile (1, 1, y, x)."""
-    noise = np.random.default_rng(seed).standard_normal((1, 1, edge, edge))
-    return noise.astype(np.float32)

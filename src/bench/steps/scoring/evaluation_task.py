@@ -42,7 +42,7 @@ from bench.steps.training.data import TrainingData
 from bench.structures import Structure, find_structure
 from bench.tracking.runs import Identity
 from bench.tracking.store import Store
-from bench.words import AUTO, NONE, OPENVINO
+from bench.words import AUTO, INT8, NONE, OPENVINO
 
 # What is done to vesicles that become spheres, in place of opening and smallest area.
 _SPHERES = "Spheres are found in the mask, each by its own radial profile."
@@ -117,7 +117,7 @@ def resolve_evaluation(config: EvaluateConfig, store: Store) -> EvaluationTask:
     structure = find_structure(subject.cell.structure)
     dataset.instances(config.split, structure.name)
     info = load_info(subject.weights)
-    if config.engine == OPENVINO:
+    if config.engine in (OPENVINO, INT8):
         check_possible(choose_compute(config.device, AUTO), info)
     _check_augmentations(config, subject, info)
     if origin := find_home_recipe(config, dataset, subject, store):

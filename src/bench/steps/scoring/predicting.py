@@ -36,10 +36,11 @@ from bench.models.networks import find_network
 from bench.recipe.orthoplanes import Orthoplanes
 from bench.recipe.recipe import OWN
 from bench.steps.scoring.evaluation_task import EvaluationTask
+from bench.steps.scoring.int8 import settle_int8
 from bench.steps.scoring.units import list_units
 from bench.tracking.queries import scratch_folder
 from bench.tracking.runs import Run
-from bench.words import AUTO, OPENVINO, TORCH
+from bench.words import AUTO, INT8, OPENVINO, TORCH
 
 _Advance = Callable[[int, int, str], None]
 
@@ -117,11 +118,13 @@ def _choose(task: EvaluationTask, compute: Compute, followed: str | None) -> Com
     if task.recipe.segmentation == OWN:
         if followed:
             return with_recorded(compute, None if followed == TORCH else followed)
+        if wanted == INT8:
+            return settle_int8(task, compute)
         return choose_engine(wanted, compute, task.subject.weights)
-    if wanted == OPENVINO:
+    if wanted in (OPENVINO, INT8):
         raise BenchError(
             f"segmentation={task.recipe.segmentation} applies models by its own package, received "
-            "engine=openvino: leave one out"
+            f"engine={wanted}: leave one out"
         )
     return compute
 

@@ -12,7 +12,7 @@ from bench.config.running import SegmentConfig
 from bench.core.files import locked, write_json, write_whole
 from bench.errors import BenchError
 from bench.inference.device import Compute, choose_compute
-from bench.inference.engines import check_engine
+from bench.inference.engines import check_recorded
 from bench.inference.resumable import Advance
 from bench.ingest.images.planes import Plane
 from bench.ingest.stacks import ImageVolume
@@ -142,8 +142,9 @@ def take_over(folder: Path) -> _Handover:
     check_device(settings["compute"], describe_compute(compute))
     recipe = read_recipe(given / RECIPE_FILE)
     # What is not here would be computed by torch, beside tiles of OpenVINO.
-    if any(member.engine for member in recipe.members):
-        check_engine(compute)
+    for member in recipe.members:
+        if member.engine:
+            check_recorded(compute, member.engine)
     weights = [given / f"{number}.safetensors" for number in range(settings["models"])]
     work = Work(
         RecipePredictor.open(recipe, weights, compute),
