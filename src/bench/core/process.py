@@ -70,9 +70,14 @@ def importing() -> Iterator[None]:
         yield
     finally:
         importlib.metadata.entry_points = find
-        if not gc.get_freeze_count():
-            gc.freeze()
+        _freeze_once()
         gc.enable()
+
+
+@functools.cache
+def _freeze_once() -> None:
+    """Asking Python whether anything is frozen would go through all of it."""
+    gc.freeze()
 
 
 def named_plugins() -> dict[str, str]:

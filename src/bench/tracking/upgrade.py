@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import sqlite3
@@ -18,6 +19,11 @@ from bench.errors import BenchError
 
 log = logging.getLogger(__name__)
 
+# What does not change while a process lives is read once: mlflow reads all of its migration scripts
+# for it whenever a store is opened, and we asked before it.
+mlflow_schema._get_latest_schema_revision = functools.cache(
+    mlflow_schema._get_latest_schema_revision
+)
 _SQLITE = "sqlite:///"
 # What upgrades a store, in the project's folder and without one.
 _COMMAND = (
