@@ -31,6 +31,16 @@ def test_probabilities_are_those_of_scikit_learn(kind):
     assert torch.equal(PortableTrees(trees)(torch.from_numpy(asked)).double(), logits)
 
 
+@pytest.mark.parametrize("pixels", [0, 1, 3, 4, 5, 259])
+def test_pixels_that_go_down_together_are_as_each_alone(pixels):
+    random = np.random.default_rng(2)
+    features = random.normal(size=(400, 5)).astype(np.float32)
+    trees = export_trees(fit(features, features[:, 0] > 0, max_leaf_nodes=9))
+    asked = torch.from_numpy(features[:pixels])
+    alone = [float(trees(each[None])) for each in asked]
+    assert trees(asked).tolist() == alone
+
+
 def test_a_pixel_at_a_threshold_goes_the_same_way():
     features = np.float32([[0.1], [0.1], [0.3], [0.3]] * 20)
     fitted = fit(features, features[:, 0] > 0.2, min_samples_leaf=1)
