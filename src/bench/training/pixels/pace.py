@@ -15,7 +15,7 @@ _TIMED_PX = 512
 _MPX = 2**20
 # In seconds of filtering a Mpx, as it goes with the speed of that: fitting the usual trees on the
 # usual pixels; applying the first stage to a Mpx of training sections; both to one of a prediction.
-_FITTED, _APPLIED, _PREDICTED = 13.0, 0.45, 2.2
+_FITTED, _APPLIED, _PREDICTED = 13.0, 0.5, 2.5
 # Pieces are held in memory, in half of a GB for 5 Mpx.
 _LARGEST_AREA_PX = 32 * _MPX
 # The seconds of a fit grow with pixels times trees.
