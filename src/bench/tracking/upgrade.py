@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow.store.db.utils as mlflow_schema
+import mlflow.store.db.utils as _mlflow_schema
 import sqlalchemy
 from alembic.script import ScriptDirectory
 
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 # What does not change while a process lives is read once: mlflow reads all of its migration scripts
 # for it whenever a store is opened, and we asked before it.
-mlflow_schema._get_latest_schema_revision = functools.cache(
-    mlflow_schema._get_latest_schema_revision
+_mlflow_schema._get_latest_schema_revision = functools.cache(
+    _mlflow_schema._get_latest_schema_revision
 )
 _SQLITE = "sqlite:///"
 # What upgrades a store, in the project's folder and without one.
@@ -98,7 +98,7 @@ def check_schema(database: Path) -> None:
         found = _read_version(connection)
     # SQLite opens it all the same, and fails when the first run is logged.
     check_writable(database)
-    newest = mlflow_schema._get_latest_schema_revision()
+    newest = _mlflow_schema._get_latest_schema_revision()
     if found in (None, newest):
         return
     if found not in _list_versions():
@@ -137,7 +137,7 @@ def upgrade_database(database: Path) -> Path | None:
     with explain_database(database), locked(database.with_name(f".{database.name}.lock")):
         with contextlib.closing(_connect(database)) as connection:
             found = _read_version(connection)
-            if found == mlflow_schema._get_latest_schema_revision():
+            if found == _mlflow_schema._get_latest_schema_revision():
                 return None
             if found is not None and found not in _list_versions():
                 check_schema(database)
@@ -146,7 +146,7 @@ def upgrade_database(database: Path) -> Path | None:
                 connection.backup(kept)
         log.info("the store as it was is kept in %s", copy)
         engine = sqlalchemy.create_engine(f"{_SQLITE}{database}", poolclass=sqlalchemy.NullPool)
-        mlflow_schema._upgrade_db(engine)
+        _mlflow_schema._upgrade_db(engine)
     return copy
 
 
@@ -165,7 +165,7 @@ def _read_version(connection: sqlite3.Connection) -> str | None:
 
 def _list_versions() -> set[str]:
     """All that this mlflow can upgrade."""
-    scripts = ScriptDirectory.from_config(mlflow_schema._get_alembic_config(""))
+    scripts = ScriptDirectory.from_config(_mlflow_schema._get_alembic_config(""))
     return {script.revision for script in scripts.walk_revisions()}
 
 
