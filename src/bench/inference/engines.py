@@ -110,7 +110,16 @@ def open_watched(path: Path, compute: Compute) -> WatchedNetwork:
 
 
 def in_eight_bits(compute: Compute, watched: WatchedNetwork) -> Compute:
-    """OpenVINO in eight bits, by what entered the convolutions of a model so far."""
+    """OpenVINO in eight bits, by what entered the convolutions of a model so far.
+
+    Raises:
+        BenchError: If some of that was no number.
+    """
+    if not np.isfinite(watched.limits).all():
+        raise BenchError(
+            f"engine={INT8} must have finite values in the network, received others: its training "
+            "failed, or use engine=openvino"
+        )
     version = importlib.metadata.version("openvino")
     return dataclasses.replace(compute, engine=write_limits(watched.limits, version))
 

@@ -3,7 +3,9 @@
 import importlib.metadata
 import importlib.util
 import logging
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from bench.errors import BenchError
 from bench.inference import converted, engines
 from bench.inference.converted import _quantise, _with_exact_zero, read_limits, write_limits
 from bench.inference.device import Compute
-from bench.inference.engines import with_recorded
+from bench.inference.engines import in_eight_bits, with_recorded
 from bench.inference.prediction import open_predictor
 from bench.models.checkpoint import ModelInfo, build_model, load_checkpoint, save_checkpoint
 from bench.steps.scoring.int8 import measure_limits
@@ -78,6 +80,12 @@ def test_limits_of_another_version_are_not_taken(install, caplog):
     assert "2026.4.1, installed is 2027.1: evaluate the model again" in caplog.text
     install("2026.4.1")
     assert with_recorded(CPU, record).engine == record
+
+
+def test_a_network_without_finite_values_is_refused():
+    broken = SimpleNamespace(limits=[(0.0, 1.0), (math.nan, math.inf)])
+    with pytest.raises(BenchError, match="must have finite values in the network"):
+        in_eight_bits(CPU, broken)
 
 
 @pytest.fixture(scope="module")
