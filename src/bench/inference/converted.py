@@ -281,7 +281,7 @@ def _with_exact_zero(low: float, high: float) -> tuple[float, float]:
     """Limits of which zero is a level, as padding is zero: the whole range shifts a little."""
     if low >= 0:
         return 0.0, max(high, 1 / _ROUND)
-    high = max(high, 0.0)
+    low, high = min(low, -1 / _ROUND), max(high, 0.0)
     step = (high - low) / (_LEVELS - 1)
     below = round(-low / step)
     return -below * step, (_LEVELS - 1 - below) * step

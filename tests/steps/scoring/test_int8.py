@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
@@ -48,6 +48,7 @@ def test_other_engines_have_no_record():
 
 
 @given(st.tuples(LIMIT, LIMIT).map(sorted))
+@example([-5e-324, 0.0])
 def test_zero_is_one_of_the_levels(limits):
     low, high = _with_exact_zero(*limits)
     levels = np.linspace(low, high, 256)
