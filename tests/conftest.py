@@ -1,5 +1,6 @@
 import gc
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -217,6 +218,12 @@ def pytest_collection_modifyitems(items):
         return SLOW_FIRST.index(room) if room in SLOW_FIRST else len(SLOW_FIRST)
 
     items.sort(key=rank)
+
+
+@pytest.fixture
+def needs_openvino() -> None:
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed (requirements-openvino.txt)")
 
 
 @pytest.fixture

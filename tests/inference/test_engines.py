@@ -23,10 +23,6 @@ from bench.models.checkpoint import (
 from bench.words import OPENVINO, TORCH
 
 CPU = Compute(torch.device("cpu"), "fp32")
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None,
-    reason="openvino is not installed (requirements-openvino.txt)",
-)
 
 
 @pytest.fixture
@@ -97,7 +93,7 @@ def test_a_network_that_is_not_applied_tile_by_tile(tmp_path, pretend):
         choose_engine(OPENVINO, CPU, path)
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_maps_and_scores_are_torchs_within_a_level(two_models, tmp_path):
     """Of a network whose foreground is where sections are dark, so that there is something."""
     network, info = load_checkpoint(two_models[0])
@@ -117,7 +113,7 @@ def test_maps_and_scores_are_torchs_within_a_level(two_models, tmp_path):
     assert dice > 0.999
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_the_network_is_in_the_engine(two_models):
     network = open_network(two_models[0], replace(CPU, engine=OPENVINO))
     assert not list(network.parameters())
@@ -131,7 +127,7 @@ class Unknown(torch.nn.Module):
         return image * torch.linalg.eigvalsh(image[0, 0] @ image[0, 0].T).sum()
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_what_openvino_does_not_know_is_one_line_and_auto_is_torch(two_models, monkeypatch):
     info = load_info(two_models[0])
     monkeypatch.setattr(engines, "load_checkpoint", lambda path: (Unknown(), info))

@@ -1,6 +1,5 @@
 """The engine of an evaluation: in its identity, its predictions and its recipe, and followed."""
 
-import importlib.util
 import json
 from dataclasses import replace
 
@@ -142,10 +141,7 @@ def test_eight_bits_that_change_the_validation_dice_are_refused(pipeline, eight_
         evaluate(config, pipeline.store)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None,
-    reason="openvino is not installed (requirements-openvino.txt)",
-)
+@pytest.mark.usefixtures("needs_openvino")
 def test_eight_bits_of_openvino_itself(pipeline, monkeypatch):
     # So small a network loses more than is allowed.
     monkeypatch.setattr(int8, "_MOST_APART", 0.1)

@@ -1,7 +1,6 @@
 """Convolutions in eight bits: what is said of them, and what they compute."""
 
 import importlib.metadata
-import importlib.util
 import logging
 import math
 from dataclasses import replace
@@ -24,10 +23,6 @@ from bench.steps.scoring.int8 import measure_limits
 from bench.words import INT8, OPENVINO
 
 CPU = Compute(torch.device("cpu"), "fp32")
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None,
-    reason="openvino is not installed (requirements-openvino.txt)",
-)
 LIMIT = st.floats(-1e4, 1e4, allow_nan=False)
 
 
@@ -101,7 +96,7 @@ def model(tmp_path_factory):
     return path, [random.integers(0, 256, (70, 91)).astype(np.uint8) for _ in range(2)]
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_inner_convolutions_compute_in_eight_bits(model):
     path, sections = model
     chosen = measure_limits(CPU, path, sections, None)
@@ -121,7 +116,7 @@ def test_inner_convolutions_compute_in_eight_bits(model):
     assert sum(each == "f32" for each in precisions) == 2
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_maps_are_nearly_those_of_single_precision(model):
     path, sections = model
     chosen = measure_limits(CPU, path, sections, None)
@@ -134,7 +129,7 @@ def test_maps_are_nearly_those_of_single_precision(model):
     assert 0 < np.abs(before - after).mean() < 2
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_limits_are_what_enters_the_convolutions(model):
     """Beside torch's own hooks."""
     path, _ = model
@@ -155,7 +150,7 @@ def test_limits_are_what_enters_the_convolutions(model):
     assert np.allclose(ours, theirs, atol=1e-3)
 
 
-@needs_openvino
+@pytest.mark.usefixtures("needs_openvino")
 def test_limits_of_another_network_are_refused(model):
     path, _ = model
     network, info = load_checkpoint(path)

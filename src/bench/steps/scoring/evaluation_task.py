@@ -94,6 +94,11 @@ class EvaluationTask:
         )
 
     @property
+    def fed_nm(self) -> float | None:
+        """The pixel size by which sections are resampled to the model's; None feeds them as is."""
+        return self.dataset.pixel_size_nm if self.recipe.rescale else None
+
+    @property
     def prompts(self) -> PromptSettings | None:
         """How the model is prompted by the annotation; None where it finds objects itself."""
         return settings_of(self.info)

@@ -44,9 +44,10 @@ def settle_int8(task: EvaluationTask, compute: Compute) -> Compute:
             f"engine={INT8} is checked on sections, received planes={task.config.planes}: leave "
             "planes out, or use engine=openvino"
         )
-    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     with show_progress(f"measure {INT8}") as advance:
-        chosen = measure_limits(compute, task.subject.weights, _read_middles(task, advance), fed_nm)
+        chosen = measure_limits(
+            compute, task.subject.weights, _read_middles(task, advance), task.fed_nm
+        )
     before, after = (
         _validation_dice(task, each) for each in (replace(compute, engine=OPENVINO), chosen)
     )
@@ -101,11 +102,10 @@ def _validation_dice(task: EvaluationTask, compute: Compute) -> float:
     """Dice of all validation pixels at the recipe's threshold."""
     dataset, structure = task.dataset, task.structure.name
     predict, _ = open_predictor(task.subject.weights, compute, structure)
-    fed_nm = dataset.pixel_size_nm if task.recipe.rescale else None
     names, counts = dataset.sections("val"), PixelCounts()
     with show_progress(f"check {compute.engine.split()[0]}") as advance:
         for done, name in enumerate(names, start=1):
-            foreground = predict(dataset.read_raw(name), fed_nm).foreground
+            foreground = predict(dataset.read_raw(name), task.fed_nm).foreground
             counts += count_pixels(
                 truth=dataset.read_labels(name, structure),
                 prediction=foreground >= task.recipe.level,

@@ -134,12 +134,11 @@ def _predict_sections(
 ) -> int:
     """Predicts a split section by section; returns its pixels."""
     predict = _open_model(task, compute)
-    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     names, pixels = task.dataset.sections(task.config.split), 0
     for done, name in enumerate(names, start=1):
         raw = task.dataset.read_raw(name)
         for augmentation, maps in predict_augmented(
-            predict, raw, fed_nm, task.recipe.augmentations
+            predict, raw, task.fed_nm, task.recipe.augmentations
         ):
             file.write(name, augmentation, maps)
         pixels += raw.size
@@ -198,7 +197,6 @@ def _predict_orthoplanes(
     rule = task.recipe.volume.planes
     model = Orthoplanes(task.subject.weights, compute, task.structure.name, rule, keep_classes=True)
     volumes = [unit.volume for unit in task.units if unit.volume]
-    fed_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     total, done = sum(sum(volume.shape) for volume in volumes), 0
     for volume in volumes:
 
@@ -210,7 +208,7 @@ def _predict_orthoplanes(
         # What is kept on disk may be larger than memory.
         with scratch_folder() as folder:
             for start, planes in model.predict(
-                plane_reader(task.dataset, volume), volume.shape, fed_nm, Path(folder), report
+                plane_reader(task.dataset, volume), volume.shape, task.fed_nm, Path(folder), report
             ):
                 for name, plane in zip(volume.sections[start:], planes, strict=False):
                     file.write(name, IDENTITY, plane)

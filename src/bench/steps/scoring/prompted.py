@@ -102,10 +102,9 @@ def _prompt_split(
 
 def _window_sizes(info: ModelInfo, task: EvaluationTask) -> tuple[int, int]:
     """Tile and halo in px of the sections, at the scale at which the model sees them."""
-    section_nm = task.dataset.pixel_size_nm if task.recipe.rescale else None
     # From what the model is fed at back to sections.
     tile, halo = model_shape(
-        (info.tile_px, info.halo_px), section_nm, section_nm and info.input_pixel_size_nm
+        (info.tile_px, info.halo_px), task.fed_nm, task.fed_nm and info.input_pixel_size_nm
     )
     return tile, halo if info.halo_px else 0
 
